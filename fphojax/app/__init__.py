@@ -1,0 +1,1 @@
+"""Settings, pipeline and command line."""

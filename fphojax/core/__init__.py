@@ -1,0 +1,1 @@
+"""Device side, pure JAX: from source parameters to pixels, likelihood and gradient."""

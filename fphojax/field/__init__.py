@@ -1,0 +1,1 @@
+"""Whole fields: the superscene and the loop over patches."""

@@ -1,0 +1,1 @@
+"""Optimisation and sampling: each takes a scene and returns a result."""

@@ -1,0 +1,1 @@
+"""Profiles and PSFs as mixtures of Gaussians."""
