@@ -1,0 +1,300 @@
+"""Where sources fall on an exposure: sky offsets, local affine WCS, circular regions.
+
+Any WCS with the common interface of APE 14 will do (astropy's FITS WCS with SIP, TPV or look-up tables,
+gwcs), as long as its world axes are right ascension and declination in degrees. The frame is taken as ICRS:
+many headers mean FK5 only by default, and the two differ by less than 0.03 arcsec.
+"""
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.coordinates import angular_separation
+
+from .errors import InputError
+
+__all__ = [
+    "CircularRegion",
+    "LocalAffine",
+    "check_celestial",
+    "local_affine",
+    "pixel_scale",
+    "sky_offsets",
+    "sky_position",
+]
+
+ARCSEC = 3600.0  # per degree
+_STEP = (
+    4.0  # pixels between stencil points: rounding in ra is 2e-10 arcsec, so a wide stencil is the better one
+)
+_PIXEL_TOLERANCE = 1e-7
+_MAX_ITERATIONS = 20
+
+
+def _wrapped(angle):
+    """Angle in degrees, brought to [-180, 180)."""
+    return (np.asarray(angle, dtype=np.float64) + 180.0) % 360.0 - 180.0
+
+
+def sky_offsets(ra, dec, ra0: float, dec0: float) -> np.ndarray:
+    """Offsets from a reference position, ``x = (ra - ra0) cos(dec0)`` and ``y = dec - dec0``.
+
+    Parameters
+    ----------
+    ra, dec : array_like, shape (N,)
+        Degrees.
+    ra0, dec0 : float
+        Reference position, degrees.
+
+    Returns
+    -------
+    ndarray, shape (N, 2)
+        East and north offsets, arcsec. The difference in ra is wrapped to +-180 degrees.
+    """
+    difference = np.asarray(ra, dtype=np.float64) - ra0
+    # Wrapping costs digits, and hardly any patch lies across ra = 0.
+    difference = np.where(np.abs(difference) > 180.0, _wrapped(difference), difference)
+    x = difference * np.cos(np.deg2rad(dec0)) * ARCSEC
+    y = (np.asarray(dec, dtype=np.float64) - dec0) * ARCSEC
+    return np.stack(np.broadcast_arrays(x, y), axis=-1)
+
+
+def sky_position(x, y, ra0: float, dec0: float) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse of `sky_offsets`.
+
+    Parameters
+    ----------
+    x, y : array_like
+        East and north offsets, arcsec.
+    ra0, dec0 : float
+        Reference position, degrees.
+
+    Returns
+    -------
+    ra, dec : ndarray
+        Degrees, ra in [0, 360).
+    """
+    ra = ra0 + np.asarray(x, dtype=np.float64) / (ARCSEC * np.cos(np.deg2rad(dec0)))
+    dec = dec0 + np.asarray(y, dtype=np.float64) / ARCSEC
+    return np.where((ra < 0.0) | (ra >= 360.0), ra % 360.0, ra), dec
+
+
+@dataclass(frozen=True, eq=False)
+class LocalAffine:
+    """First-order expansion of a WCS at each source, ``pixel + jacobian @ (offset - offset_of_source)``.
+
+    Attributes
+    ----------
+    pixel : ndarray, shape (N, 2)
+        Zero-indexed pixel coordinates (x, y); NaN where the WCS has none.
+    jacobian : ndarray, shape (N, 2, 2)
+        d(pixel x, pixel y) / d(offset east, offset north), pixels per arcsec.
+    """
+
+    pixel: np.ndarray
+    jacobian: np.ndarray
+
+
+def _pixel_to_world(wcs, x, y):
+    """(ra, dec) of pixels; past the edges too, where gwcs would answer NaN outside its bounding box."""
+    if getattr(wcs, "bounding_box", None) is not None and callable(wcs):
+        return wcs(x, y, with_bounding_box=False)
+    return wcs.pixel_to_world_values(x, y)
+
+
+def _first_guess(wcs, ra, dec):
+    """Pixel coordinates, shape (N, 2), good enough to start Newton's method from."""
+    with warnings.catch_warnings():
+        # The inverse of a distortion may not converge far away from the image; Newton's method decides.
+        warnings.filterwarnings("ignore", message=".*failed to converge")
+        pixel = np.stack(wcs.world_to_pixel_values(ra, dec), axis=-1).astype(np.float64)
+    lost = ~np.isfinite(pixel).all(axis=-1)
+    if lost.any() and wcs.array_shape is not None:
+        pixel[lost] = (np.array(wcs.array_shape[::-1]) - 1) / 2
+    return pixel
+
+
+def _sky_stencil(wcs, pixel, ra, dec, dec0):
+    """Offsets of pixels from given positions, and their derivatives by fourth-order central differences.
+
+    Returns
+    -------
+    offset : ndarray, shape (N, 2), arcsec
+    derivative : ndarray, shape (N, 2, 2), d(offset) / d(pixel)
+    """
+    shifts = _STEP * np.array(
+        [[0, 0], [1, 0], [-1, 0], [2, 0], [-2, 0], [0, 1], [0, -1], [0, 2], [0, -2]], dtype=np.float64
+    )
+    points = pixel + shifts[:, None, :]
+    world = _pixel_to_world(wcs, points[..., 0].ravel(), points[..., 1].ravel())
+    ra_p, dec_p = (np.reshape(axis, points.shape[:2]) for axis in world)
+    x = _wrapped(ra_p - ra) * np.cos(np.deg2rad(dec0))
+    offset = np.stack([x, dec_p - dec], axis=-1) * ARCSEC
+    columns = [
+        (8 * (offset[i] - offset[i + 1]) - (offset[i + 2] - offset[i + 3])) / (12 * _STEP) for i in (1, 5)
+    ]
+    return offset[0], np.stack(columns, axis=-1)
+
+
+def _inverse(matrix):
+    """Inverse of 2x2 matrices; NaN or infinite where singular, without complaint."""
+    (a, b), (c, d) = np.moveaxis(matrix, 0, -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.moveaxis(np.array([[d, -b], [-c, a]]) / (a * d - b * c), -1, 0)
+
+
+def local_affine(wcs, ra, dec, *, ra0: float | None = None, dec0: float) -> LocalAffine:
+    """Pixel positions of sources and the WCS linearised there.
+
+    Newton's method on the forward transformation, starting from the WCS's own inverse, which for SIP is good
+    to 1e-6 pixel only, and may fail outside the image.
+
+    Parameters
+    ----------
+    wcs : APE-14 WCS
+        World axes (ra, dec), degrees.
+    ra, dec : array_like, shape (N,)
+        Degrees.
+    ra0, dec0 : float
+        Reference position of the offsets (see `sky_offsets`), degrees. The result does not depend on ``ra0``.
+
+    Returns
+    -------
+    LocalAffine
+        Pixel positions right to better than 1e-7 pixel. A source that the WCS cannot place (behind the
+        projection, non-finite position, no convergence) is NaN throughout: it is outside the exposure.
+    """
+    ra, dec = (np.atleast_1d(np.asarray(axis, dtype=np.float64)) for axis in (ra, dec))
+    known = np.isfinite(ra) & np.isfinite(dec)
+    pixel = np.full((*ra.shape, 2), np.nan)
+    jacobian = np.full((*ra.shape, 2, 2), np.nan)
+    if known.any():
+        pixel[known] = _first_guess(wcs, ra[known], dec[known])
+
+    todo = np.isfinite(pixel).all(axis=-1)
+    for _ in range(_MAX_ITERATIONS):
+        if not todo.any():
+            break
+        offset, derivative = _sky_stencil(wcs, pixel[todo], ra[todo], dec[todo], dec0)
+        jacobian[todo] = _inverse(derivative)
+        step = np.einsum("nij,nj->ni", jacobian[todo], offset)
+        pixel[todo] -= step
+        todo[todo] = ~(np.abs(step).max(axis=-1) < _PIXEL_TOLERANCE)
+        todo &= np.isfinite(pixel).all(axis=-1)
+    lost = todo | ~np.isfinite(pixel).all(axis=-1) | ~np.isfinite(jacobian).all(axis=(-2, -1))
+    pixel[lost], jacobian[lost] = np.nan, np.nan
+    return LocalAffine(pixel=pixel, jacobian=jacobian)
+
+
+def pixel_scale(wcs, shape: tuple[int, int]) -> float:
+    """Square root of the area of a pixel at the centre of an image of `shape` (ny, nx), arcsec."""
+    centre = (np.array(shape[::-1], dtype=np.float64) - 1) / 2
+    ra, dec = (np.atleast_1d(axis) for axis in _pixel_to_world(wcs, *centre))
+    _, derivative = _sky_stencil(wcs, centre[None], ra, dec, dec[0])
+    return float(np.sqrt(np.abs(np.linalg.det(derivative[0]))))
+
+
+def check_celestial(wcs, shape: tuple[int, int]) -> None:
+    """Refuse a WCS that does not lead from pixels (x, y) to (ra, dec) in degrees.
+
+    Raises
+    ------
+    InputError
+        With what was found and what was expected.
+    """
+    expected = "expected a celestial WCS with the axes right ascension, declination"
+    types = list(getattr(wcs, "world_axis_physical_types", None) or [])
+    if types != ["pos.eq.ra", "pos.eq.dec"] or wcs.pixel_n_dim != 2:
+        raise InputError(f"no usable WCS: {wcs.pixel_n_dim} pixel axes and world axes {types}; {expected}")
+    if any(str(unit) != "deg" for unit in wcs.world_axis_units):
+        raise InputError(f"WCS has the units {list(wcs.world_axis_units)}; expected deg")
+    scale = pixel_scale(wcs, shape)
+    if not (np.isfinite(scale) and scale > 0):
+        raise InputError(f"WCS gives a pixel scale of {scale} arcsec at the image centre; {expected}")
+
+
+@dataclass(frozen=True)
+class CircularRegion:
+    """A circle on the sky.
+
+    Attributes
+    ----------
+    ra, dec : float
+        Centre, degrees.
+    radius : float
+        Arcsec.
+    """
+
+    ra: float
+    dec: float
+    radius: float
+
+    def _separation(self, ra, dec):
+        """Great-circle distance from the centre, arcsec."""
+        angles = np.deg2rad([self.ra, self.dec]), np.deg2rad(ra), np.deg2rad(dec)
+        return np.rad2deg(angular_separation(*angles[0], *angles[1:])) * ARCSEC
+
+    def contains(self, ra, dec) -> np.ndarray:
+        """Whether positions (degrees) lie in the circle, its rim included."""
+        return self._separation(ra, dec) <= self.radius
+
+    def cutout(self, wcs, shape: tuple[int, int]) -> tuple[tuple[int, int, int, int], np.ndarray] | None:
+        """The part of an image that lies in the circle.
+
+        Parameters
+        ----------
+        wcs : APE-14 WCS
+        shape : tuple of int
+            (ny, nx).
+
+        Returns
+        -------
+        box : tuple of int
+            (x0, x1, y0, y1), half-open pixel ranges, as tight as can be.
+        mask : ndarray of bool, shape (y1 - y0, x1 - x0)
+            Pixels whose centres lie in the circle.
+            None instead of the pair where there are none.
+        """
+        search = self._search_box(wcs, shape)
+        if search is None:
+            return None
+        x0, x1, y0, y1 = search
+        y, x = np.mgrid[y0:y1, x0:x1].astype(np.float64)
+        inside = self.contains(*_pixel_to_world(wcs, x, y))
+        columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
+        if not rows.size:
+            return None
+        u0, u1, v0, v1 = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
+        box = tuple(int(edge) for edge in (x0 + u0, x0 + u1, y0 + v0, y0 + v1))
+        return box, inside[v0:v1, u0:u1]
+
+    def bounding_box(self, wcs, shape: tuple[int, int]) -> tuple[int, int, int, int] | None:
+        """(x0, x1, y0, y1), half-open ranges of the pixels in the circle; None if there are none."""
+        found = self.cutout(wcs, shape)
+        return None if found is None else found[0]
+
+    def pixel_mask(self, wcs, shape: tuple[int, int]) -> np.ndarray:
+        """Which pixels of an image have their centres in the circle; bool, shape (ny, nx)."""
+        full = np.zeros(shape, dtype=bool)
+        found = self.cutout(wcs, shape)
+        if found is not None:
+            (x0, x1, y0, y1), mask = found
+            full[y0:y1, x0:x1] = mask
+        return full
+
+    def _search_box(self, wcs, shape):
+        """Pixel ranges that hold the circle for certain, with a margin for distortion; None if far away."""
+        ny, nx = shape
+        rim_x, rim_y = (axis.ravel() for axis in np.meshgrid(*([0, (n - 1) / 2, n - 1] for n in (nx, ny))))
+        ra, dec = (np.deg2rad(axis) for axis in _pixel_to_world(wcs, rim_x, rim_y))
+        half_diagonal = np.rad2deg(angular_separation(ra[4], dec[4], ra, dec).max()) * ARCSEC
+        distance = self._separation(*np.rad2deg([ra[4], dec[4]]))
+        if distance > self.radius + 1.1 * half_diagonal + pixel_scale(wcs, shape):
+            return None
+        affine = local_affine(wcs, self.ra, self.dec, dec0=self.dec)
+        if not np.isfinite(affine.pixel).all():
+            return 0, nx, 0, ny
+        half = 1.1 * self.radius * np.linalg.norm(affine.jacobian[0], axis=1) + 2
+        low = np.clip(np.floor(affine.pixel[0] - half), 0, (nx, ny)).astype(int)
+        high = np.clip(np.ceil(affine.pixel[0] + half) + 1, 0, (nx, ny)).astype(int)
+        return (low[0], high[0], low[1], high[1]) if (low < high).all() else None

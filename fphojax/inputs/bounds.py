@@ -1,0 +1,190 @@
+"""The box in which each parameter of each source is allowed to lie."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .catalog import SourceCatalog
+from .errors import InputError
+
+__all__ = ["PARAMETERS", "Bounds", "default_bounds", "wrap_pa"]
+
+PARAMETERS = ("flux", "x", "y", "q", "pa", "sersic", "rhalf")
+
+
+@dataclass(frozen=True, eq=False)
+class Bounds:
+    """Lower and upper bounds of every parameter.
+
+    Attributes
+    ----------
+    lower, upper : dict of str to ndarray
+        For each name in `PARAMETERS`; shape (N, n_band) for ``flux``, (N,) for the others. ``x`` and ``y``
+        are arcsec east and north of the source's own position in the catalogue; everything else is in the
+        units of `SourceCatalog`.
+
+    Raises
+    ------
+    InputError
+        If a lower bound is not below its upper bound, or one is not finite.
+    """
+
+    lower: dict[str, np.ndarray]
+    upper: dict[str, np.ndarray]
+
+    def __post_init__(self):
+        for name in PARAMETERS:
+            low, high = self.lower[name], self.upper[name]
+            bad = ~(np.isfinite(low) & np.isfinite(high) & (low < high))
+            if bad.any():
+                at = tuple(np.argwhere(bad)[0])
+                raise InputError(
+                    f"row {at[0]}: bounds of {name} are [{low[at]:g}, {high[at]:g}], "
+                    "expected finite numbers, the lower one first"
+                )
+
+    def __len__(self) -> int:
+        return len(self.lower["x"])
+
+    def __getitem__(self, rows) -> "Bounds":
+        """Bounds of some sources (an index, indices, a slice or a mask)."""
+        return Bounds(*({name: _rows(side[name], rows) for name in PARAMETERS} for side in self._sides))
+
+    def replace(self, **limits) -> "Bounds":
+        """Bounds with some limits changed, each given as ``name=(lower, upper)`` for all sources or each."""
+        unknown = set(limits) - set(PARAMETERS)
+        if unknown:
+            raise InputError(
+                f"bounds of {', '.join(sorted(unknown))}, expected among {', '.join(PARAMETERS)}"
+            )
+        return Bounds(
+            *(
+                side
+                | {
+                    name: np.broadcast_to(np.asarray(pair[i], dtype=np.float64), side[name].shape).copy()
+                    for name, pair in limits.items()
+                }
+                for i, side in enumerate(self._sides)
+            )
+        )
+
+    def violations(self, catalog: SourceCatalog) -> list[str]:
+        """One line for each parameter of each source that lies outside; a value on a bound lies inside."""
+        zero = np.zeros(len(catalog))
+        lines = []
+        for name in PARAMETERS:
+            value = zero if name in ("x", "y") else getattr(catalog, name)
+            low, high = self.lower[name], self.upper[name]
+            for at in map(tuple, np.argwhere(~((low <= value) & (value <= high)))):
+                what = f"flux in {catalog.bands[at[1]]}" if name == "flux" else name
+                found = f"row {at[0]} (id {catalog.id[at[0]]}): {what} is {value[at]:.6g}"
+                lines.append(f"{found}, expected within [{low[at]:.6g}, {high[at]:.6g}]")
+        return lines
+
+    @property
+    def _sides(self):
+        return self.lower, self.upper
+
+
+def default_bounds(
+    catalog: SourceCatalog,
+    *,
+    n_sig_flux: float = 5.0,
+    flux_factor: float = 10.0,
+    sqrtq_range: tuple[float, float] = (0.4, 1.0),
+    pa_range: tuple[float, float] = (-np.pi / 1.5, np.pi / 1.5),
+    n_pix: float = 2.0,
+    pixscale: float = 0.03,
+    rhalf_range: tuple[float, float] = (0.03, 1.0),
+    sersic_range: tuple[float, float] = (1.0, 5.0),
+) -> Bounds:
+    """Bounds around a catalogue; the keywords, their units and defaults are forcepho's ``bounds_kwargs``.
+
+    Parameters
+    ----------
+    catalog : SourceCatalog
+    n_sig_flux : float
+        Where the catalogue has flux uncertainties, fluxes lie within so many of them.
+    flux_factor : float
+        Where it has none, a flux f lies in [min(f, 0) - s, max(f, 0) + flux_factor s] with s = |f|, but at
+        least a tenth of the source's largest |f| in any band (of the catalogue's median, if that is zero):
+        wide enough for a guess that is low by this factor, or for a source that is not there at all.
+    sqrtq_range : tuple of float
+        Limits of sqrt(b/a).
+    pa_range : tuple of float
+        Limits of the angle from +RA towards +Dec, radians; pi/2 minus it is our position angle.
+    n_pix, pixscale : float
+        Positions lie within n_pix * pixscale arcsec of the catalogue, in either coordinate.
+    rhalf_range : tuple of float
+        Limits of the circularised half-light radius, arcsec.
+    sersic_range : tuple of float
+
+    Returns
+    -------
+    Bounds
+
+    Raises
+    ------
+    InputError
+        Limits in the wrong order, or a catalogue without any flux and without uncertainties.
+    """
+    if not 0 <= sqrtq_range[0] < sqrtq_range[1] <= 1:
+        raise InputError(f"sqrtq_range is {list(sqrtq_range)}, expected two increasing numbers in [0, 1]")
+    for key, limits in (("pa_range", pa_range), ("rhalf_range", rhalf_range), ("sersic_range", sersic_range)):
+        if not limits[0] < limits[1]:
+            raise InputError(f"{key} is {list(limits)}, expected two increasing numbers")
+    shift = n_pix * pixscale
+    if not shift > 0:
+        raise InputError(f"n_pix * pixscale is {shift:g} arcsec, expected a positive number")
+    limits = {
+        "x": (-shift, shift),
+        "y": (-shift, shift),
+        "q": (sqrtq_range[0] ** 2, sqrtq_range[1] ** 2),
+        "pa": (np.pi / 2 - pa_range[1], np.pi / 2 - pa_range[0]),
+        "sersic": sersic_range,
+        "rhalf": rhalf_range,
+    }
+    lower, upper = (
+        {name: np.full(len(catalog), float(pair[i])) for name, pair in limits.items()} for i in (0, 1)
+    )
+    lower["flux"], upper["flux"] = _flux_limits(catalog, n_sig_flux, flux_factor)
+    return Bounds(lower, upper)
+
+
+def wrap_pa(pa, lower, upper) -> np.ndarray:
+    """Position angles moved by multiples of pi into [lower, upper], those already inside left as they are.
+
+    Parameters
+    ----------
+    pa, lower, upper : array_like
+        Radians.
+
+    Returns
+    -------
+    ndarray
+        Radians. An angle that fits nowhere (the range spans less than pi) is brought next to its centre.
+    """
+    pa, lower, upper = (np.asarray(angle, dtype=np.float64) for angle in (pa, lower, upper))
+    centre = (lower + upper) / 2
+    nearest = pa - np.pi * np.round((pa - centre) / np.pi)
+    return np.where((lower <= pa) & (pa <= upper), pa, nearest)
+
+
+def _flux_limits(catalog, n_sig_flux, flux_factor):
+    """Lower and upper bounds of fluxes, each of shape (N, n_band)."""
+    flux = catalog.flux
+    if catalog.flux_err is not None:
+        half_width = n_sig_flux * catalog.flux_err
+        return flux - half_width, flux + half_width
+    size = np.abs(flux)
+    largest = size.max(axis=1, keepdims=True, initial=0.0)
+    typical = np.median(largest[largest > 0]) if (largest > 0).any() else 0.0
+    if len(catalog) and not typical > 0:
+        raise InputError("every flux is zero, expected fluxes or their uncertainties to set bounds from")
+    scale = np.maximum(size, 0.1 * np.where(largest > 0, largest, typical))
+    return np.minimum(flux, 0) - scale, np.maximum(flux, 0) + flux_factor * scale
+
+
+def _rows(values, rows):
+    """Some rows, of which a single one is still a list."""
+    return values[np.atleast_1d(np.arange(len(values))[rows])]

@@ -1,0 +1,359 @@
+"""Exposures: pixels, inverse errors, WCS, band and PSF image, from FITS files or from arrays."""
+
+import warnings
+from collections.abc import Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS, FITSFixedWarning
+from tqdm.auto import tqdm
+
+from .astrometry import check_celestial, pixel_scale
+from .errors import InputError
+
+__all__ = ["Exposure", "collect", "read_exposures"]
+
+
+@dataclass(frozen=True, eq=False)
+class Exposure:
+    """One image in one band, ready to be fitted.
+
+    Make it with `from_fits` or `from_arrays`, which check what they are given.
+
+    Attributes
+    ----------
+    name : str
+        Exposure identifier; unique within a band.
+    band : str
+    data : ndarray of float32, shape (ny, nx)
+        Image, nJy per pixel by convention; 0 where ``ierr`` is 0.
+    ierr : ndarray of float32, shape (ny, nx)
+        Inverse standard deviation; 0 where the pixel has no weight.
+    wcs : APE-14 WCS
+        Pixels, zero-indexed, to (ra, dec) in degrees.
+    psf_image : ndarray of float64, shape (my, mx), or None
+        PSF at the pixel scale of the image, as given, not normalised.
+    psf_includes_pixel : bool
+        Whether the PSF image is an effective one, with the pixel response inside.
+    flux_scale : float
+        Image counts per unit of catalogue flux (G_e of the model).
+    path : Path or None
+        The file it came from.
+    header : fits.Header
+        Header of the science extension.
+    """
+
+    name: str
+    band: str
+    data: np.ndarray
+    ierr: np.ndarray
+    wcs: object
+    psf_image: np.ndarray | None = None
+    psf_includes_pixel: bool = True
+    flux_scale: float = 1.0
+    path: Path | None = None
+    header: fits.Header = field(default_factory=fits.Header, repr=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(ny, nx)."""
+        return self.data.shape
+
+    @property
+    def masked_fraction(self) -> float:
+        """Fraction of the pixels that have no weight."""
+        return float(np.mean(self.ierr == 0))
+
+    @cached_property
+    def pixel_scale(self) -> float:
+        """Square root of the pixel area at the image centre, arcsec."""
+        return pixel_scale(self.wcs, self.shape)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        data,
+        err,
+        wcs,
+        *,
+        band: str,
+        name: str,
+        mask=None,
+        psf_image=None,
+        psf_includes_pixel: bool = True,
+        flux_scale: float = 1.0,
+        path: Path | None = None,
+        header: fits.Header | None = None,
+    ) -> "Exposure":
+        """Exposure from images in memory.
+
+        Parameters
+        ----------
+        data, err : array_like, shape (ny, nx)
+            Image and standard deviation, of any dtype and byte order. Pixels where either is not finite, or
+            where the error is not positive, have no weight.
+        wcs : APE-14 WCS
+        mask : array_like, shape (ny, nx), optional
+            Pixels where it is not zero have no weight.
+        psf_image : array_like, shape (my, mx), optional
+        band, name, psf_includes_pixel, flux_scale, path, header
+            As in the class.
+
+        Raises
+        ------
+        InputError
+            Images that are not 2-D or differ in shape, no valid pixel, an unusable WCS or PSF.
+        """
+        label = f"exposure {name!r}" if path is None else f"{path}"
+        with _blame(label):
+            data, ierr = _weighted(data, err, mask)
+            check_celestial(wcs, data.shape)
+            if psf_image is not None:
+                psf_image = _checked_psf(psf_image)
+            if not (np.isfinite(flux_scale) and flux_scale > 0):
+                raise InputError(f"flux scale is {flux_scale}, expected a positive number")
+        return cls(
+            name=str(name),
+            band=str(band),
+            data=data,
+            ierr=ierr,
+            wcs=wcs,
+            psf_image=psf_image,
+            psf_includes_pixel=bool(psf_includes_pixel),
+            flux_scale=float(flux_scale),
+            path=path,
+            header=fits.Header() if header is None else header,
+        )
+
+    @classmethod
+    def from_fits(
+        cls,
+        path,
+        *,
+        sci: str | int = "SCI",
+        err: str | int = "ERR",
+        mask: str | int | None = None,
+        psf: str | int | None = None,
+        band: str | None = None,
+    ) -> "Exposure":
+        """Exposure from a FITS file.
+
+        The name is the keyword ``EXPID`` of the science or primary header, else the stem of the file's name.
+
+        Parameters
+        ----------
+        path : path-like
+        sci, err : str or int
+            Extensions of the image and of its standard deviation.
+        mask, psf : str or int, optional
+            Extensions of mask and PSF image, which must then exist; by default ``MASK`` and ``PSF``, if
+            present. The keyword ``PIXRESP`` of the PSF's header (default true) says whether it includes
+            the pixel response.
+        band : str, optional
+            By default the keyword ``FILTER`` of the science header, else of the primary header.
+
+        Raises
+        ------
+        InputError
+            With the file, the extension or key, what was found and what was expected.
+        """
+        path = Path(path)
+        with _blame(str(path)), _opened(path) as hdus:
+            header = _image_hdu(hdus, sci).header
+            mask = _present(hdus, "MASK") if mask is None else mask
+            psf = _present(hdus, "PSF") if psf is None else psf
+            band = _keyword("FILTER", header, hdus[0].header) if band is None else band
+            if band is None:
+                raise InputError(
+                    f"no keyword FILTER in extension {sci} or in the primary header, expected the band"
+                )
+            name = _keyword("EXPID", header, hdus[0].header)
+            images = {
+                "data": _image(hdus, sci),
+                "err": _image(hdus, err),
+                "mask": None if mask is None else _image(hdus, mask),
+                "psf_image": None if psf is None else _image(hdus, psf),
+                "psf_includes_pixel": psf is None or _pixel_response(_image_hdu(hdus, psf)),
+                "wcs": _read_wcs(header, hdus, sci),
+            }
+        name = path.name.split(".fits")[0] if name is None else name
+        return cls.from_arrays(**images, band=band, name=name, path=path, header=header.copy())
+
+
+def collect(paths: Iterable, *, progress: bool = False, **kwargs) -> tuple[list[Exposure], list[str]]:
+    """Read exposures, and gather what is wrong with them instead of stopping at the first problem.
+
+    Parameters
+    ----------
+    paths : iterable of path-like
+    progress : bool
+        Show a progress bar.
+    **kwargs
+        Passed to `Exposure.from_fits`.
+
+    Returns
+    -------
+    exposures : list of Exposure
+        Those that can be used, in the order of `paths`.
+    problems : list of str
+        One line for each that cannot.
+    """
+    exposures, problems, seen = [], [], {}
+    for path in tqdm(list(paths), desc="exposures", unit="file", disable=not progress):
+        try:
+            exposure = Exposure.from_fits(path, **kwargs)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        first = seen.setdefault((exposure.band, exposure.name), exposure)
+        if first is exposure:
+            exposures.append(exposure)
+        else:
+            problems.append(
+                f"{path}: exposure {exposure.name!r} of band {exposure.band} was read from {first.path}, "
+                "expected EXPID to be unique within a band"
+            )
+    return exposures, problems
+
+
+def read_exposures(paths: Iterable, *, progress: bool = False, **kwargs) -> list[Exposure]:
+    """Read exposures; arguments as in `collect`.
+
+    Raises
+    ------
+    InputError
+        One line for each file that cannot be used.
+    """
+    exposures, problems = collect(paths, progress=progress, **kwargs)
+    if problems:
+        raise InputError("\n".join(problems))
+    return exposures
+
+
+@contextmanager
+def _blame(label: str):
+    """Put the name of the file in front of what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{label}: {error}") from error.__cause__
+
+
+@contextmanager
+def _opened(path: Path):
+    """The HDUs of a file; whatever astropy says about a broken one becomes an InputError."""
+    if not path.is_file():
+        raise InputError("no such file, expected a FITS image")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*may have been truncated")
+        try:
+            with fits.open(path, memmap=False) as hdus:
+                yield hdus
+        except InputError:
+            raise
+        except (OSError, TypeError, ValueError, fits.VerifyError, UserWarning) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"cannot be read as FITS ({reason}), expected a whole FITS file") from error
+
+
+def _present(hdus, name):
+    """`name` if there is an extension of that name, else None."""
+    return name if name in hdus else None
+
+
+def _image_hdu(hdus, key):
+    """The HDU of an image extension."""
+    names = [hdu.name or str(i) for i, hdu in enumerate(hdus)]
+    if (key not in hdus) if isinstance(key, str) else not 0 <= key < len(hdus):
+        raise InputError(f"no extension {key}, found {', '.join(names)}")
+    hdu = hdus[key]
+    if not hdu.is_image:
+        raise InputError(f"extension {key} is a table, expected an image")
+    return hdu
+
+
+def _image(hdus, key):
+    """Pixels of an image extension, shape (ny, nx)."""
+    data = _image_hdu(hdus, key).data
+    if data is None or data.ndim != 2:
+        raise InputError(
+            f"extension {key} has shape {() if data is None else data.shape}, expected a 2-D image"
+        )
+    return data
+
+
+def _keyword(key: str, *headers):
+    """Value of a keyword as a string, from the first header that has it; None if none does or it is blank."""
+    values = (str(header[key]).strip() for header in headers if key in header)
+    return next((value for value in values if value), None)
+
+
+def _pixel_response(hdu) -> bool:
+    """Whether a PSF image includes the pixel response; refuses one on another pixel grid."""
+    oversampling = hdu.header.get("OVERSAMP", 1)
+    if oversampling != 1:
+        raise InputError(
+            f"extension {hdu.name} has OVERSAMP = {oversampling}, expected 1: the image's pixel scale"
+        )
+    value = hdu.header.get("PIXRESP", True)
+    if not isinstance(value, bool):
+        raise InputError(f"extension {hdu.name} has PIXRESP = {value!r}, expected T or F")
+    return value
+
+
+def _read_wcs(header, hdus, key) -> WCS:
+    """The celestial WCS of a header."""
+    with warnings.catch_warnings():
+        # These report repairs to dates and to spellings; the celestial axes are as meant.
+        warnings.simplefilter("ignore", FITSFixedWarning)
+        try:
+            wcs = WCS(header, fobj=hdus)
+            wcs = wcs if wcs.naxis == 2 else wcs.celestial
+            wcs.wcs.set()
+        except (
+            Exception
+        ) as error:  # wcslib's errors share no base class with astropy's own for SIP and tables
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"extension {key} has an invalid WCS ({reason}), expected a celestial one"
+            ) from error
+    return wcs
+
+
+def _weighted(data, err, mask):
+    """Image and inverse error in float32, both 0 where the pixel has no weight."""
+    data, err = np.asarray(data), np.asarray(err)
+    if data.ndim != 2:
+        raise InputError(f"science image has shape {data.shape}, expected a 2-D image")
+    for what, image in (("error", err), ("mask", mask)):
+        if image is not None and np.shape(image) != data.shape:
+            raise InputError(
+                f"{what} image has shape {np.shape(image)}, expected {data.shape} as the science image"
+            )
+    with np.errstate(all="ignore"):
+        flux = data.astype(np.float32)
+        ierr = (1 / err.astype(np.float64)).astype(np.float32)
+        good = np.isfinite(flux) & np.isfinite(ierr) & (ierr > 0)
+    if mask is not None:
+        good &= np.asarray(mask) == 0
+    if not good.any():
+        raise InputError(
+            f"no valid pixel among {data.size}, expected finite data with finite positive errors off the mask"
+        )
+    return np.where(good, flux, np.float32(0)), np.where(good, ierr, np.float32(0))
+
+
+def _checked_psf(image):
+    """PSF image in native float64."""
+    image = np.asarray(image).astype(np.float64)
+    if image.ndim != 2:
+        raise InputError(f"PSF image has shape {image.shape}, expected a 2-D image")
+    if not np.isfinite(image).all():
+        raise InputError(f"PSF image has {np.sum(~np.isfinite(image))} non-finite pixels, expected none")
+    if not image.sum() > 0:
+        raise InputError(f"PSF image has the total flux {image.sum():g}, expected a positive one")
+    return image
