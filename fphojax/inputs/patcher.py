@@ -1,0 +1,383 @@
+"""The door from the host to the device: exposures, PSFs and catalogues become a patch and its model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from numpyro.distributions import Distribution, TransformedDistribution, Uniform
+from numpyro.distributions.transforms import AffineTransform
+
+from ..core.gaussians import Optics, Sources, project
+from ..core.model import PARAMETERS, SceneModel
+from ..core.patch import TILE, Patch, all_pairs, padded_length
+from ..core.pixels import PixelResponse, render
+from ..mixtures.sersic import load_sersic_table
+from .astrometry import CircularRegion, local_affine, sky_offsets
+from .bounds import Bounds, default_bounds, wrap_pa
+from .catalog import SourceCatalog
+from .errors import InputError
+from .exposures import Exposure
+from .psf import PSFStore
+
+__all__ = ["Patcher", "PatchFrame"]
+
+EDGE = 1e-3  # a start on the edge of its box is moved inside by this fraction of the box
+
+
+@dataclass(frozen=True, eq=False)
+class PatchFrame:
+    """What the arrays of a `Patch` stand for: the host's side of it.
+
+    Attributes
+    ----------
+    region : CircularRegion
+        The patch on the sky; its centre is the reference of all offsets.
+    bands : tuple of str
+        Columns of the fluxes.
+    exposures : tuple of Exposure
+        Those that have pixels in the region, in the order of the patch.
+    patch : Patch
+        The pixels as observed, before fixed sources are subtracted.
+    """
+
+    region: CircularRegion
+    bands: tuple[str, ...]
+    exposures: tuple[Exposure, ...]
+    patch: Patch
+
+    def image(self, exposure: int, tiles) -> np.ndarray:
+        """Tiles put together to the full frame of one exposure.
+
+        Parameters
+        ----------
+        exposure : int
+            Index into `exposures`.
+        tiles : array (T, TILE * TILE)
+            Pixel values in the order of ``patch.data``.
+
+        Returns
+        -------
+        ndarray (ny, nx)
+            NaN where the patch has no weight.
+        """
+        ny, nx = self.exposures[exposure].shape
+        image = np.full((ny + TILE, nx + TILE), np.nan)
+        ierr = np.asarray(self.patch.ierr)
+        tiles = np.asarray(tiles)
+        origin = np.asarray(self.patch.origin)
+        for t in np.flatnonzero(self._of(exposure)):
+            x, y = origin[t]
+            values = np.where(ierr[t] > 0, tiles[t], np.nan)
+            image[y : y + TILE, x : x + TILE] = values.reshape(TILE, TILE)
+        return image[:ny, :nx]
+
+    def pixels(self, exposure: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Used pixels of one exposure: columns, rows, and where they stand in the raveled tiles."""
+        inside = self._of(exposure)[:, None] & (np.asarray(self.patch.ierr) > 0)
+        flat = np.flatnonzero(inside)
+        tile, pixel = np.divmod(flat, TILE * TILE)
+        origin = np.asarray(self.patch.origin)[tile]
+        return origin[:, 0] + pixel % TILE, origin[:, 1] + pixel // TILE, flat
+
+    def _of(self, exposure):
+        """Which tiles belong to an exposure; not the padding."""
+        real = np.arange(self.patch.n_tile) < int(self.patch.count)
+        return real & (np.asarray(self.patch.exposure) == exposure)
+
+
+class Patcher:
+    """Builds patches from exposures, and models from patches and catalogues.
+
+    Parameters
+    ----------
+    exposures : sequence of Exposure
+        All exposures of the field.
+    psfs : PSFStore
+        A PSF mixture for each band, or for single exposures.
+    table : callable, optional
+        Profile table (see `load_sersic_table`); the shipped one by default.
+    pixel_response : {"variance", "quartic", "second_order"}
+        How the pixel's own integral is treated where a PSF does not include it (DESIGN 5.3).
+    dtype : dtype
+        Floating-point type of the pixel work.
+
+    Attributes
+    ----------
+    frame : PatchFrame or None
+        The patch built last.
+    """
+
+    def __init__(
+        self,
+        exposures: Sequence[Exposure],
+        psfs: PSFStore,
+        *,
+        table=None,
+        pixel_response: PixelResponse = "variance",
+        dtype=np.float32,
+    ):
+        table = load_sersic_table() if table is None else table
+        self.exposures = tuple(exposures)
+        self.psfs = psfs
+        self.table = table
+        self.pixel_response = pixel_response
+        self.dtype = dtype
+        self.frame: PatchFrame | None = None
+
+    def build_patch(self, region: CircularRegion, allbands: Sequence[str] | None = None) -> Patch:
+        """Gather the pixels of a region from all exposures in some bands.
+
+        Parameters
+        ----------
+        region : CircularRegion
+            Exposures without a valid pixel in it are left out.
+        allbands : sequence of str, optional
+            Bands to use, in the order of the fluxes; by default all, in the order of the exposures.
+
+        Returns
+        -------
+        Patch
+            Also kept in `frame`, with the exposures that it holds.
+
+        Raises
+        ------
+        InputError
+            If no exposure has a valid pixel there.
+        """
+        bands = tuple(allbands or dict.fromkeys(e.band for e in self.exposures))
+        used, tiles = [], []
+        for exposure in self.exposures:
+            if exposure.band not in bands:
+                continue
+            cut = _tiles_of(exposure, region)
+            if cut is not None:
+                tiles.append((*cut, np.full(len(cut[0]), len(used))))
+                used.append(exposure)
+        if not used:
+            raise InputError(
+                f"region ra={region.ra:.6f} dec={region.dec:.6f} radius={region.radius:.2f} arcsec: no exposure in "
+                f"{', '.join(bands)} has a valid pixel there, expected at least one"
+            )
+        origin, data, ierr, index = (np.concatenate(parts) for parts in zip(*tiles, strict=True))
+        n = len(origin)
+        spare = padded_length(n + 1, smallest=16) - n
+
+        def padded(array, dtype):
+            return jnp.asarray(np.pad(array, ((0, spare),) + ((0, 0),) * (array.ndim - 1)), dtype=dtype)
+
+        patch = Patch(
+            data=padded(data, self.dtype),
+            ierr=padded(ierr, self.dtype),
+            origin=padded(origin, np.int32),
+            exposure=padded(index, np.int32),
+            count=jnp.asarray(n, dtype=np.int32),
+        )
+        self.frame = PatchFrame(region=region, bands=bands, exposures=tuple(used), patch=patch)
+        return patch
+
+    def prepare_model(
+        self,
+        *,
+        active: SourceCatalog,
+        fixed: SourceCatalog | None = None,
+        bounds: Bounds | None = None,
+        priors: Mapping[str, Distribution] | None = None,
+    ) -> tuple[SceneModel, dict[str, np.ndarray]]:
+        """Make the model of the patch built last.
+
+        Parameters
+        ----------
+        active : SourceCatalog
+            Sources to fit; their parameters are the start.
+        fixed : SourceCatalog, optional
+            Sources that are subtracted and not fitted.
+        bounds : Bounds, optional
+            Box of the uniform priors of the active sources; `default_bounds` if not given.
+        priors : mapping of str to numpyro Distribution, optional
+            Priors that replace the box for some parameters; for ``x`` and ``y`` they are densities of the offset
+            (arcsec) from the source's position in the catalogue.
+
+        Returns
+        -------
+        model : SceneModel
+        start : dict of ndarray
+            The catalogue's parameters, in the names and shapes of the model, inside the priors' supports.
+
+        Raises
+        ------
+        InputError
+            Start values outside the bounds; a source without a position in any exposure; no PSF for a band.
+        """
+        frame = self._frame()
+        active = active.select_bands(frame.bands)
+        if bounds is None:
+            bounds = default_bounds(active)
+        pa = wrap_pa(active.pa, bounds.lower["pa"], bounds.upper["pa"])
+        active = active.replace(pa=pa)
+        if problems := bounds.violations(active):
+            raise InputError("\n".join(problems))
+
+        patch = frame.patch
+        if fixed is not None and len(fixed):
+            patch = self._subtract(patch, fixed.select_bands(frame.bands))
+        optics, corrected = self._optics(active)
+        start = self._sources(active)._asdict()
+        psf = np.asarray(optics.psf_amplitude)[:, :, None, :]
+        pairs = all_pairs(patch, np.repeat(psf, self._n_component(), axis=2), corrected)
+        model = SceneModel(
+            patch=patch,
+            optics=optics,
+            pairs=pairs,
+            table=self.table,
+            priors=_priors(bounds, start, priors or {}),
+            response=self.pixel_response,
+        )
+        return model, _moved_inside(start, model.priors)
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _frame(self) -> PatchFrame:
+        if self.frame is None:
+            raise InputError("no patch: prepare_model was called before build_patch")
+        return self.frame
+
+    def _n_component(self):
+        return self.table(jnp.ones(1), jnp.ones(1))[0].shape[-1]
+
+    def _sources(self, catalog: SourceCatalog) -> Sources:
+        """Parameters of a catalogue as numbers of the patch."""
+        region = self._frame().region
+        offset = sky_offsets(catalog.ra, catalog.dec, region.ra, region.dec)
+        return Sources(
+            flux=np.asarray(catalog.flux, dtype=np.float64),
+            x=offset[:, 0],
+            y=offset[:, 1],
+            q=catalog.q,
+            pa=catalog.pa,
+            sersic=catalog.sersic,
+            rhalf=catalog.rhalf,
+        )
+
+    def _optics(self, catalog: SourceCatalog) -> tuple[Optics, np.ndarray]:
+        """Linearise every exposure's WCS, and look its PSF up, at every source.
+
+        Also returned: where (E, S) the polynomial of a pixel response is to be applied.
+        """
+        frame = self._frame()
+        region = frame.region
+        n_exposure, n_source = len(frame.exposures), len(catalog)
+        pixel = np.zeros((n_exposure, n_source, 2))
+        jacobian = np.zeros((n_exposure, n_source, 2, 2))
+        mixtures = {}
+        for e, exposure in enumerate(frame.exposures):
+            affine = local_affine(exposure.wcs, catalog.ra, catalog.dec, ra0=region.ra, dec0=region.dec)
+            pixel[e], jacobian[e] = affine.pixel, affine.jacobian
+            for s in np.flatnonzero(np.isfinite(affine.pixel).all(axis=-1)):
+                location = tuple(affine.pixel[s])
+                mixtures[e, s] = self.psfs.lookup(exposure.band, exposure=exposure.name, location=location)
+        seen = np.isfinite(pixel).all(axis=-1)
+        if not seen.any(axis=0).all():
+            row = int(np.flatnonzero(~seen.any(axis=0))[0])
+            raise InputError(
+                f"row {row} (id {catalog.id[row]}): ra={catalog.ra[row]:.6f} dec={catalog.dec[row]:.6f} has no "
+                "position in any exposure, expected one inside at least one exposure"
+            )
+        n_gauss = max(len(mixture.amplitudes) for mixture in mixtures.values())
+        amplitude = np.zeros((n_exposure, n_source, n_gauss))
+        mean = np.zeros((n_exposure, n_source, n_gauss, 2))
+        covariance = np.tile([1.0, 1.0, 0.0], (n_exposure, n_source, n_gauss, 1))
+        pixel_free = np.zeros((n_exposure, n_source), dtype=bool)
+        for (e, s), mixture in mixtures.items():
+            k = len(mixture.amplitudes)
+            amplitude[e, s, :k] = mixture.amplitudes
+            mean[e, s, :k] = mixture.means
+            covariance[e, s, :k] = mixture.covariances
+            pixel_free[e, s] = not mixture.includes_pixel
+        pixel[~seen], jacobian[~seen] = 0.0, np.eye(2)  # such a source has no amplitude in this exposure
+        optics = Optics(
+            band=jnp.asarray([frame.bands.index(e.band) for e in frame.exposures], dtype=np.int32),
+            flux_scale=jnp.asarray([e.flux_scale for e in frame.exposures]),
+            offset=jnp.asarray(sky_offsets(catalog.ra, catalog.dec, region.ra, region.dec)),
+            pixel=jnp.asarray(pixel),
+            jacobian=jnp.asarray(jacobian),
+            psf_amplitude=jnp.asarray(amplitude),
+            psf_mean=jnp.asarray(mean),
+            psf_covariance=jnp.asarray(covariance),
+            pixel_variance=jnp.asarray(
+                np.where(pixel_free & (self.pixel_response != "second_order"), 1 / 12, 0)
+            ),
+        )
+        return optics, pixel_free & (self.pixel_response != "variance")
+
+    def _subtract(self, patch: Patch, fixed: SourceCatalog) -> Patch:
+        """The patch less the images of fixed sources."""
+        optics, corrected = self._optics(fixed)
+        gaussians = _project(self._sources(fixed), optics, self.table)
+        pairs = all_pairs(patch, gaussians.amplitude, corrected)
+        model = _render(gaussians, patch, pairs, self.pixel_response)
+        data = jnp.where(patch.ierr > 0, patch.data - model, 0)
+        return eqx.tree_at(lambda p: p.data, patch, data)
+
+
+_project = eqx.filter_jit(project)
+_render = eqx.filter_jit(render)
+
+
+def _tiles_of(exposure: Exposure, region: CircularRegion):
+    """Origins (T, 2), data and ierr (T, TILE * TILE) of the tiles with weight in a region; None if none."""
+    cut = region.cutout(exposure.wcs, exposure.shape)
+    if cut is None:
+        return None
+    (x0, x1, y0, y1), inside = cut
+    # the grid of tiles starts at the first pixel of the exposure, so that a tile is the same in every patch
+    left, bottom = x0 // TILE * TILE, y0 // TILE * TILE
+    columns, rows = -(-(x1 - left) // TILE), -(-(y1 - bottom) // TILE)
+    ierr = np.zeros((rows * TILE, columns * TILE), dtype=np.float32)
+    data = np.zeros_like(ierr)
+    window = np.s_[y0 - bottom : y1 - bottom, x0 - left : x1 - left]
+    ierr[window] = np.where(inside, exposure.ierr[y0:y1, x0:x1], 0)
+    data[window] = np.where(ierr[window] > 0, exposure.data[y0:y1, x0:x1], 0)
+
+    def tiled(image):
+        blocks = image.reshape(rows, TILE, columns, TILE).swapaxes(1, 2)
+        return blocks.reshape(rows * columns, TILE * TILE)
+
+    data, ierr = tiled(data), tiled(ierr)
+    row, column = np.divmod(np.arange(rows * columns), columns)
+    origin = np.stack([left + column * TILE, bottom + row * TILE], axis=1)
+    weighted = (ierr > 0).any(axis=1)
+    return (origin[weighted], data[weighted], ierr[weighted]) if weighted.any() else None
+
+
+def _priors(bounds: Bounds, start: Mapping[str, np.ndarray], replaced: Mapping[str, Distribution]):
+    """Uniform priors in a box, some of them replaced; positions become offsets from the patch reference."""
+    priors = {}
+    for name in PARAMETERS:
+        shape = start[name].shape
+        shift = start[name] if name in ("x", "y") else 0.0
+        if name in replaced:
+            prior = replaced[name].expand(shape)
+            priors[name] = _shifted(prior, shift) if name in ("x", "y") else prior
+        else:
+            low, high = bounds.lower[name] + shift, bounds.upper[name] + shift
+            priors[name] = Uniform(jnp.asarray(low), jnp.asarray(high))
+    return priors
+
+
+def _shifted(prior, shift):
+    return TransformedDistribution(prior, AffineTransform(jnp.asarray(shift), 1.0, domain=prior.support))
+
+
+def _moved_inside(start, priors):
+    """Start values a little inside the supports, where numpyro's transforms are finite."""
+    moved = {}
+    for name, value in start.items():
+        support = priors[name].support
+        low = np.broadcast_to(getattr(support, "lower_bound", -np.inf), value.shape)
+        high = np.broadcast_to(getattr(support, "upper_bound", np.inf), value.shape)
+        with np.errstate(invalid="ignore"):
+            margin = np.where(np.isfinite(high - low), EDGE * (high - low), 0.0)
+        moved[name] = np.clip(value, low + margin, high - margin)
+    return moved
