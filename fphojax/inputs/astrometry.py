@@ -76,7 +76,8 @@ def sky_position(x, y, ra0: float, dec0: float) -> tuple[np.ndarray, np.ndarray]
     """
     ra = ra0 + np.asarray(x, dtype=np.float64) / (ARCSEC * np.cos(np.deg2rad(dec0)))
     dec = dec0 + np.asarray(y, dtype=np.float64) / ARCSEC
-    return np.where((ra < 0.0) | (ra >= 360.0), ra % 360.0, ra), dec
+    ra = np.where((ra < 0.0) | (ra >= 360.0), ra % 360.0, ra)
+    return np.where(ra == 360.0, 0.0, ra), dec  # -1e-20 % 360 is 360
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,9 +109,8 @@ def _first_guess(wcs, ra, dec):
         # The inverse of a distortion may not converge far away from the image; Newton's method decides.
         warnings.filterwarnings("ignore", message=".*failed to converge")
         pixel = np.stack(wcs.world_to_pixel_values(ra, dec), axis=-1).astype(np.float64)
-    lost = ~np.isfinite(pixel).all(axis=-1)
-    if lost.any() and wcs.array_shape is not None:
-        pixel[lost] = (np.array(wcs.array_shape[::-1]) - 1) / 2
+    if wcs.pixel_bounds is not None:  # outside them gwcs answers NaN; their centre will do
+        pixel[~np.isfinite(pixel).all(axis=-1)] = np.mean(wcs.pixel_bounds, axis=1)
     return pixel
 
 
