@@ -1,0 +1,257 @@
+"""Exposures from files and arrays: what counts as a weight, and what is refused."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from astropy.wcs import WCS
+
+from fphojax.inputs import InputError
+from fphojax.inputs.exposures import Exposure, collect, read_exposures
+
+SHARED = Path(__file__).resolve().parents[2] / "../shared"
+DATA = Path(os.environ.get("FPHOJAX_DATA", SHARED / "data"))
+REFERENCE = Path(os.environ.get("FPHOJAX_REFERENCE", SHARED / "reference"))
+
+NY, NX = 12, 10
+
+
+def wcs_header():
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+    wcs.wcs.crval = [150.0, 2.0]
+    wcs.wcs.crpix = [5.0, 6.0]
+    wcs.wcs.cdelt = [-0.1 / 3600, 0.1 / 3600]
+    return wcs.to_header()
+
+
+def images(seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(NY, NX)).astype(np.float32), rng.uniform(0.5, 2, (NY, NX)).astype(np.float32)
+
+
+def hdus(*, data=None, err=None, mask=None, psf=None, header=None, psf_header=None):
+    sci, sigma = images()
+    header = wcs_header() + fits.Header({"FILTER": "F200W", "EXPID": "e1"}) if header is None else header
+    result = fits.HDUList(
+        [
+            fits.PrimaryHDU(),
+            fits.ImageHDU(sci if data is None else data, header, name="SCI"),
+            fits.ImageHDU(sigma if err is None else err, name="ERR"),
+        ]
+    )
+    if mask is not None:
+        result.append(fits.ImageHDU(mask, name="MASK"))
+    if psf is not None:
+        result.append(fits.ImageHDU(psf, psf_header, name="PSF"))
+    return result
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(content, name="a.fits"):
+        content.writeto(tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+def refusal(path, **kwargs):
+    with pytest.raises(InputError) as caught:
+        Exposure.from_fits(path, **kwargs)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert message.startswith(str(path))
+    assert "expected" in message or "found" in message
+    print(message.replace(str(path), path.name))
+    return message
+
+
+def test_reads_a_plain_file(write):
+    sci, err = images()
+    exposure = Exposure.from_fits(write(hdus()))
+    assert (exposure.band, exposure.name, exposure.shape) == ("F200W", "e1", (NY, NX))
+    assert exposure.data.dtype == exposure.ierr.dtype == np.float32
+    np.testing.assert_array_equal(exposure.data, sci)
+    np.testing.assert_allclose(exposure.ierr, 1 / err, rtol=1e-6)
+    assert exposure.masked_fraction == 0
+    assert exposure.psf_image is None
+    assert exposure.flux_scale == 1
+    assert exposure.pixel_scale == pytest.approx(0.1, rel=1e-7)
+    assert exposure.header["FILTER"] == "F200W"
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">f8", "<i2", ">i2", "<i4", ">i4", "u1", ">u2"])
+def test_any_dtype_and_byte_order(dtype):
+    data = np.arange(NY * NX).reshape(NY, NX).astype(dtype)
+    err = (1 + np.arange(NY * NX) % 7).reshape(NY, NX).astype(dtype)
+    exposure = Exposure.from_arrays(data, err, WCS(wcs_header()), band="g", name="e")
+    assert exposure.data.dtype == exposure.ierr.dtype == np.dtype("=f4")
+    np.testing.assert_array_equal(exposure.data, np.arange(NY * NX).reshape(NY, NX))
+    np.testing.assert_allclose(exposure.ierr, 1 / err.astype(float), rtol=1e-6)
+
+
+def test_scaled_and_compressed_images(tmp_path):
+    data = np.arange(NY * NX, dtype=np.float32).reshape(NY, NX)
+    content = hdus(data=data.copy())
+    content["SCI"].scale("int16", bscale=0.5, bzero=3)
+    content.append(fits.CompImageHDU(data + 1, name="PACKED", compression_type="GZIP_1", quantize_level=0))
+    content.writeto(tmp_path / "a.fits")
+    assert fits.getheader(tmp_path / "a.fits", "SCI")["BITPIX"] == 16
+    exposure = Exposure.from_fits(tmp_path / "a.fits")
+    np.testing.assert_allclose(exposure.data, data)
+    assert Exposure.from_fits(tmp_path / "a.fits", err="PACKED").ierr[0, 0] == 1
+
+
+def test_bad_pixels_have_no_weight(write):
+    data, err = images()
+    bad = [(0, i) for i in range(8)]
+    data[0, 0], data[0, 1], data[0, 2] = np.nan, np.inf, -np.inf
+    err[0, 3], err[0, 4], err[0, 5], err[0, 6] = 0, -1, np.nan, np.inf
+    mask = np.zeros((NY, NX), np.int16)
+    mask[0, 7] = 4
+    exposure = Exposure.from_fits(write(hdus(data=data, err=err, mask=mask)))
+    assert np.argwhere(exposure.ierr == 0).tolist() == [list(at) for at in bad]
+    assert (exposure.data[0, :8] == 0).all()
+    assert np.isfinite(exposure.data).all()
+    assert np.isfinite(exposure.ierr).all()
+    assert exposure.masked_fraction == pytest.approx(8 / (NY * NX))
+
+
+def test_values_beyond_float32_have_no_weight():
+    data, err = (image.astype(np.float64) for image in images())
+    data[0, 0], err[0, 1], err[0, 2] = 1e300, 1e300, 1e-300
+    exposure = Exposure.from_arrays(data, err, WCS(wcs_header()), band="g", name="e")
+    assert np.argwhere(exposure.ierr == 0).tolist() == [[0, 0], [0, 1], [0, 2]]
+    assert np.isfinite(exposure.data).all()
+
+
+def test_psf_extension(write):
+    psf = np.outer([1, 2, 1], [1, 2, 1]).astype(">f4")
+    exposure = Exposure.from_fits(write(hdus(psf=psf)))
+    assert exposure.psf_includes_pixel
+    assert exposure.psf_image.dtype == np.dtype("=f8")
+    np.testing.assert_array_equal(exposure.psf_image, psf)
+    path = write(hdus(psf=psf, psf_header=fits.Header({"PIXRESP": False})), "b.fits")
+    assert not Exposure.from_fits(path).psf_includes_pixel
+
+
+def test_names_of_extensions_band_and_exposure(write):
+    sci, err = images()
+    header = wcs_header()
+    content = fits.HDUList([fits.PrimaryHDU(sci, header), fits.ImageHDU(err, name="SIGMA")])
+    content[0].header["FILTER"] = "r"
+    exposure = Exposure.from_fits(write(content, "night1.fits.gz"), sci=0, err="SIGMA")
+    assert (exposure.band, exposure.name) == ("r", "night1")
+    content[0].header["EXPID"] = 17
+    assert Exposure.from_fits(write(content), sci="PRIMARY", err=1, band="z").name == "17"
+    assert Exposure.from_fits(write(content, "c.fits"), sci=0, err=1, band="z").band == "z"
+
+
+def without(key):
+    header = wcs_header() + fits.Header({"FILTER": "g", "EXPID": "e"})
+    del header[key]
+    return header
+
+
+def test_refusals(write, tmp_path):
+    zero = np.zeros((NY, NX), np.float32)
+    assert "no such file" in refusal(tmp_path / "nowhere.fits")
+    (tmp_path / "text.fits").write_text("not an image")
+    assert "cannot be read as FITS" in refusal(tmp_path / "text.fits")
+    (tmp_path / "empty.fits").write_bytes(b"")
+    assert "cannot be read as FITS" in refusal(tmp_path / "empty.fits")
+
+    path = write(hdus())
+    assert "no extension NOISE, found PRIMARY, SCI, ERR" in refusal(path, err="NOISE")
+    assert "no extension 5" in refusal(path, sci=5)
+    assert "no extension BAD" in refusal(path, mask="BAD")
+    assert "no extension EPSF" in refusal(path, psf="EPSF")
+    assert "FILTER" in refusal(write(hdus(header=without("FILTER")), "1.fits"))
+    assert "WCS" in refusal(write(hdus(header=fits.Header({"FILTER": "g"})), "2.fits"))
+    broken = without("EXPID")
+    broken["CDELT1"] = 0.0
+    assert "WCS" in refusal(write(hdus(header=broken), "3.fits"))
+    broken["CTYPE1"] = "RA---XYZ"
+    assert "WCS" in refusal(write(hdus(header=broken), "4.fits"))
+    wrong = re.escape(f"error image has shape (3, 4), expected ({NY}, {NX})")
+    assert re.search(wrong, refusal(write(hdus(err=np.ones((3, 4))), "5.fits")))
+    assert "mask image has shape" in refusal(write(hdus(mask=np.ones((3, 4))), "6.fits"))
+    assert f"no valid pixel among {NY * NX}" in refusal(write(hdus(err=zero), "7.fits"))
+    assert "no valid pixel" in refusal(write(hdus(mask=zero + 1), "8.fits"))
+    assert "has shape (2, 12, 10)" in refusal(write(hdus(data=np.ones((2, NY, NX))), "9.fits"))
+    assert "total flux 0" in refusal(write(hdus(psf=np.zeros((3, 3))), "10.fits"))
+    assert "1 non-finite" in refusal(write(hdus(psf=np.array([[1, np.nan]])), "11.fits"))
+    four = fits.Header({"OVERSAMP": 4})
+    assert "OVERSAMP = 4" in refusal(write(hdus(psf=np.ones((3, 3)), psf_header=four), "12.fits"))
+    maybe = fits.Header({"PIXRESP": "maybe"})
+    assert "PIXRESP" in refusal(write(hdus(psf=np.ones((3, 3)), psf_header=maybe), "13.fits"))
+    table = hdus()
+    table["ERR"] = fits.BinTableHDU.from_columns([fits.Column("a", "E", array=[1.0])], name="ERR")
+    assert "is a table" in refusal(write(table, "14.fits"))
+    nothing = hdus()
+    nothing["ERR"] = fits.ImageHDU(name="ERR")
+    assert "has shape ()" in refusal(write(nothing, "15.fits"))
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.7, 0.95])
+def test_truncated_file_is_refused(write, kept):
+    path = write(hdus(data=np.ones((100, 100)), err=np.ones((100, 100))))
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    refusal(path)
+
+
+def test_arrays_are_refused_by_the_name_of_the_exposure():
+    data, err = images()
+    with pytest.raises(InputError, match="exposure 'e7': error image has shape"):
+        Exposure.from_arrays(data, err.T, WCS(wcs_header()), band="g", name="e7")
+    with pytest.raises(InputError, match="flux scale is 0"):
+        Exposure.from_arrays(data, err, WCS(wcs_header()), band="g", name="e7", flux_scale=0)
+
+
+def test_problems_are_collected(write, tmp_path):
+    good, twin = write(hdus(), "a.fits"), write(hdus(), "b.fits")
+    bare = write(hdus(header=without("FILTER")), "c.fits")
+    paths = [good, twin, bare, tmp_path / "nowhere.fits"]
+    exposures, problems = collect(paths)
+    assert [exposure.path for exposure in exposures] == [good]
+    assert [problem.split(":")[0] for problem in problems] == [str(path) for path in paths[1:]]
+    assert "was read from" in problems[0]
+    with pytest.raises(InputError) as caught:
+        read_exposures(paths)
+    assert str(caught.value).splitlines() == problems
+    assert len(read_exposures([good])) == 1
+
+
+def test_same_name_in_two_bands_is_fine(write):
+    other = wcs_header() + fits.Header({"FILTER": "F444W", "EXPID": "e1"})
+    assert len(read_exposures([write(hdus(), "a.fits"), write(hdus(header=other), "b.fits")])) == 2
+
+
+def real_files():
+    files = [*DATA.glob("*/*.fits"), *REFERENCE.glob("*/*.fits")]
+    return sorted(f for f in files if f.stem not in ("peaks", "catalog") and f.parent.name != "nircam_psf")
+
+
+@pytest.mark.skipif(not real_files(), reason="no ../shared/data and ../shared/reference")
+def test_real_files():
+    exposures, problems = [], []
+    for folder in sorted({path.parent for path in real_files()}):
+        found = collect([path for path in real_files() if path.parent == folder])
+        exposures += found[0]
+        problems += found[1]
+    print(f"{len(exposures)} exposures read")
+    assert problems == []
+    for exposure in exposures:
+        with fits.open(exposure.path) as content:
+            data, err = content["SCI"].data, content["ERR"].data
+            bad = ~np.isfinite(data) | ~np.isfinite(err) | ~(err > 0)
+            if "MASK" in content:
+                bad |= content["MASK"].data != 0
+            np.testing.assert_array_equal(exposure.ierr == 0, bad)
+            np.testing.assert_array_equal(exposure.data[~bad], data[~bad])
+            if "PIXSCALE" in content[0].header:
+                assert exposure.pixel_scale == pytest.approx(content[0].header["PIXSCALE"], rel=0.03)
