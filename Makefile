@@ -1,0 +1,51 @@
+# fphojax: every target builds or refreshes .venv by itself
+#
+#   make demo       simulate a blend of galaxies, fit it, show truth beside estimate
+#   make test       the tests
+#   make lint       style and formatting
+#   make bench      benchmarks (tests/benchmarks)
+#   make validate   longer studies (tests/validation)
+#   make clean      remove .venv, caches and what the demo wrote
+
+BIN := .venv/bin
+STAMP := .venv/stamp
+
+.PHONY: help demo test lint bench validate clean
+
+help:
+	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
+
+# The first of these that is new enough; under pyenv, .python-version decides what they are.
+$(STAMP): pyproject.toml
+	@if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then \
+	    for python in python3 python3.13 python3.12; do \
+	        if $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then found=$$python; break; fi; \
+	    done; \
+	    if [ -z "$$found" ]; then \
+	        echo "fphojax needs Python 3.12 or newer; found $$(python3 --version 2>&1 | head -n 1)" >&2; exit 1; \
+	    fi; \
+	    $$found -m venv --clear .venv; \
+	fi
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,cluster]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/fphojax demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -q -n 2
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(STAMP)
+	@set -e; for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+# Named validate_*.py, so that `make test` does not collect them.
+validate: $(STAMP)
+	$(BIN)/python -m pytest -q -s -o python_files='validate_*.py' tests/validation
+
+clean:
+	rm -rf .venv build dist demo .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

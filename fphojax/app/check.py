@@ -1,0 +1,243 @@
+"""Look at everything a run is about to use, and say all that is wrong with it before it starts."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from rich.table import Table
+
+from fphojax.inputs.astrometry import local_affine
+from fphojax.inputs.bounds import Bounds, default_bounds, wrap_pa
+from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.errors import InputError
+from fphojax.inputs.exposures import Exposure, collect
+from fphojax.inputs.psf import PSFStore
+from fphojax.mixtures.psf_image import effective_psf
+from fphojax.mixtures.sersic import load_sersic_table
+
+from .config import Settings
+
+__all__ = ["CheckReport", "check_inputs"]
+
+
+@dataclass
+class CheckReport:
+    """What `check_inputs` read and found.
+
+    Attributes
+    ----------
+    settings : Settings
+    exposures : list of Exposure
+        Those of the bands that are fitted.
+    left_out : list of Exposure
+        Those of other bands.
+    catalog, big_catalog : SourceCatalog or None
+        Sources, and those that are only subtracted; None if not given or not readable.
+    bounds : Bounds or None
+        Bounds of the parameters of `catalog`.
+    psfs : PSFStore or None
+        The PSF store of the settings; None if the PSF images of the exposures are to be used.
+    problems : list of str
+        One line each; a run can start if there is none.
+    """
+
+    settings: Settings
+    exposures: list[Exposure] = field(default_factory=list)
+    left_out: list[Exposure] = field(default_factory=list)
+    catalog: SourceCatalog | None = None
+    big_catalog: SourceCatalog | None = None
+    bounds: Bounds | None = None
+    psfs: PSFStore | None = None
+    problems: list[str] = field(default_factory=list)
+
+    def exposure_table(self) -> Table:
+        """Exposures: band, size (columns x rows), pixel scale, masked fraction, PSF."""
+        table = Table(title="Exposures", title_justify="left")
+        for name in ("exposure", "band", "size", "pixel scale", "masked", "PSF"):
+            table.add_column(name, justify="right" if name in ("size", "pixel scale", "masked") else "left")
+        for exposure in (*self.exposures, *self.left_out):
+            table.add_row(
+                exposure.name,
+                exposure.band,
+                f"{exposure.shape[1]} x {exposure.shape[0]}",
+                f'{exposure.pixel_scale:.4f}"',
+                f"{100 * exposure.masked_fraction:.1f} %",
+                "not in bandlist" if exposure in self.left_out else _psf_source(exposure, self.psfs),
+            )
+        return table
+
+    def catalog_table(self) -> Table:
+        """Smallest, median and largest value of each parameter of the catalogue, beside its bounds."""
+        table = Table(title=f"Catalogue, number of sources: {len(self.catalog)}", title_justify="left")
+        table.add_column("parameter")
+        for name in ("smallest", "median", "largest", "lower bound", "upper bound"):
+            table.add_column(name, justify="right")
+        for name, values, limits in _catalog_columns(self.catalog, self.bounds):
+            numbers = (values.min(), np.median(values), values.max(), *limits)
+            table.add_row(name, *("" if np.isnan(number) else f"{number:.7g}" for number in numbers))
+        return table
+
+
+def check_inputs(settings: Settings, *, progress: bool = False) -> CheckReport:
+    """Read exposures, catalogues and PSFs, and collect every problem with them; nothing is written.
+
+    Parameters
+    ----------
+    settings : Settings
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    CheckReport
+    """
+    report = CheckReport(settings)
+    _read_exposures(report, progress)
+    _read_catalogs(report)
+    _check_psfs(report)
+    _check_positions(report)
+    _check_start(report)
+    _check_model(report)
+    return report
+
+
+def _read_exposures(report: CheckReport, progress: bool) -> None:
+    settings = report.settings
+    extensions = settings.extensions.model_dump()
+    exposures, report.problems[:] = collect(settings.fitsfiles, progress=progress, **extensions)
+    for exposure in exposures:
+        (report.exposures if exposure.band in settings.bandlist else report.left_out).append(exposure)
+    present = {exposure.band for exposure in exposures}
+    for band in settings.bandlist:
+        if band not in present:
+            found = ", ".join(sorted(present)) or "none"
+            report.problems.append(
+                f"{settings.file}: bandlist: found no usable exposure in band {band}, expected one or more; "
+                f"bands of exposures: {found}"
+            )
+
+
+def _read_catalogs(report: CheckReport) -> None:
+    settings = report.settings
+    for key in ("raw_catalog", "big_catalog"):
+        path = getattr(settings, key)
+        if path is None:
+            continue
+        try:
+            catalog = SourceCatalog.read(path, bands=settings.bandlist)
+        except InputError as error:
+            report.problems.append(str(error))
+            continue
+        if len(catalog) == 0:
+            report.problems.append(f"{path}: found no source, expected at least one")
+            continue
+        setattr(report, "catalog" if key == "raw_catalog" else key, catalog)
+
+
+def _check_psfs(report: CheckReport) -> None:
+    """Every exposure has a PSF, in the store if there is one, else in its own file."""
+    path = report.settings.psfstorefile
+    if path is not None:
+        try:
+            report.psfs = PSFStore.open(path)
+        except InputError as error:
+            report.problems.append(str(error))
+            return
+    for exposure in report.exposures:
+        where = exposure.path if path is None else path
+        try:
+            _check_psf(exposure, report.psfs)
+        except InputError as error:
+            message = str(error)
+            report.problems.append(message if message.startswith(str(where)) else f"{where}: {message}")
+
+
+def _check_psf(exposure: Exposure, psfs: PSFStore | None) -> None:
+    if psfs is not None:
+        centre = ((exposure.shape[1] - 1) / 2, (exposure.shape[0] - 1) / 2)
+        psfs.lookup(exposure.band, exposure=exposure.name, location=centre)
+    elif exposure.psf_image is None:
+        raise InputError(
+            f"found no PSF for band {exposure.band}, expected an extension PSF or the setting psfstorefile"
+        )
+    else:
+        effective_psf(exposure.psf_image, includes_pixel=exposure.psf_includes_pixel)
+
+
+def _check_positions(report: CheckReport) -> None:
+    """Every source lies on at least one exposure; pixel centres are whole numbers, so edges are at halves."""
+    if report.catalog is None or not report.exposures:
+        return
+    catalog = report.catalog
+    seen = np.zeros(len(catalog), dtype=bool)
+    for exposure in report.exposures:
+        pixel = local_affine(exposure.wcs, catalog.ra, catalog.dec, dec0=float(np.median(catalog.dec))).pixel
+        edge = np.array(exposure.shape[::-1]) - 0.5
+        seen |= ((pixel >= -0.5) & (pixel <= edge)).all(axis=-1)
+    path = report.settings.raw_catalog
+    for row in np.flatnonzero(~seen):
+        report.problems.append(
+            f"{path}: row {row} (id {catalog.id[row]}): found ra={catalog.ra[row]:.6f} "
+            f"dec={catalog.dec[row]:.6f} outside all exposures, expected it inside at least one"
+        )
+
+
+def _check_start(report: CheckReport) -> None:
+    """Start values lie within the bounds; position angles count modulo 180 degrees."""
+    if report.catalog is None:
+        return
+    settings, catalog = report.settings, report.catalog
+    try:
+        report.bounds = default_bounds(catalog, **settings.bounds_kwargs.model_dump(exclude_none=True))
+    except InputError as error:
+        report.problems.append(f"{settings.file}: bounds_kwargs: {error}")
+        return
+    turned = catalog.replace(pa=wrap_pa(catalog.pa, report.bounds.lower["pa"], report.bounds.upper["pa"]))
+    lines = report.bounds.violations(turned)
+    report.problems += [f"{settings.raw_catalog}: {line}" for line in lines]
+
+
+def _check_model(report: CheckReport) -> None:
+    """The Sersic table, the priors and the output folder that the settings name."""
+    settings = report.settings
+    if settings.splinedatafile is not None:
+        try:
+            load_sersic_table(settings.splinedatafile)
+        except InputError as error:
+            report.problems.append(str(error))
+    for name, prior in settings.priors.items():
+        try:
+            prior.build()
+        except InputError as error:
+            report.problems.append(f"{settings.file}: priors.{name}: {error}")
+    if settings.outbase.exists() and not settings.outbase.is_dir():
+        report.problems.append(
+            f"{settings.file}: outbase: found the file {settings.outbase}, expected a folder"
+        )
+
+
+def _psf_source(exposure: Exposure, psfs: PSFStore | None) -> str:
+    """Where an exposure's PSF comes from."""
+    if psfs is not None:
+        own = exposure.name in psfs.exposures(exposure.band)
+        return "store, exposure's own" if own else "store" if exposure.band in psfs.bands else "missing"
+    if exposure.psf_image is None:
+        return "missing"
+    ny, nx = exposure.psf_image.shape
+    return f"image {nx} x {ny}" + ("" if exposure.psf_includes_pixel else ", no pixel")
+
+
+def _catalog_columns(catalog: SourceCatalog, bounds: Bounds | None):
+    """(name with unit, values, (lowest bound, highest bound)) of each parameter."""
+    nan = (np.nan, np.nan)
+
+    def limits(name, column=...):
+        return (bounds.lower[name][column].min(), bounds.upper[name][column].max()) if bounds else nan
+
+    yield "ra, deg", catalog.ra, nan
+    yield "dec, deg", catalog.dec, nan
+    yield "q", catalog.q, limits("q")
+    yield "pa, deg", np.rad2deg(catalog.pa), np.rad2deg(limits("pa"))
+    yield "sersic", catalog.sersic, limits("sersic")
+    yield "rhalf, arcsec", catalog.rhalf, limits("rhalf")
+    for i, band in enumerate(catalog.bands):
+        yield f"flux {band}, nJy", catalog.flux[:, i], limits("flux", np.s_[:, i])

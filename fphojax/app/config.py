@@ -1,0 +1,263 @@
+"""The settings of a run: one validated object from one YAML file."""
+
+import glob
+import json
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+
+from fphojax.inputs.errors import InputError
+
+from .settings_file import describe, expand_variables, read_mapping
+
+__all__ = ["BoundsSettings", "Extensions", "PriorSettings", "Settings"]
+
+
+def _below_folder(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder", Path())
+    return Path(os.path.abspath(folder / path.expanduser()))
+
+
+def _expand_globs(patterns: Any, info: ValidationInfo) -> Any:
+    """Paths that the patterns name, sorted within each; a name without wildcard is kept as it is."""
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ValueError(f"found {patterns!r}, expected a path or glob, or a list of them")
+    paths = []
+    for pattern in patterns:
+        if not glob.has_magic(pattern):
+            paths.append(pattern)
+            continue
+        found = sorted(glob.glob(str(_below_folder(Path(pattern), info))))
+        if not found:
+            raise ValueError(f"found no file that matches {pattern!r}, expected at least one")
+        paths += found
+    return paths
+
+
+def _each_once(values: list) -> list:
+    repeated = [str(value) for value, count in Counter(values).items() if count > 1]
+    if repeated:
+        raise ValueError(f"found {', '.join(repeated)} more than once, expected each once")
+    return values
+
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if not limits[0] < limits[1]:
+        raise ValueError(f"found {list(limits)}, expected the lower limit first")
+    return limits
+
+
+def _total_steps(steps: Any) -> Any:
+    """A list, as forcepho has it, is the lengths of successive adaptation windows."""
+    return sum(steps) if isinstance(steps, list) and all(type(step) is int for step in steps) else steps
+
+
+FilePath = Annotated[Path, AfterValidator(_below_folder)]
+ParameterName = Literal["flux", "x", "y", "q", "pa", "sersic", "rhalf"]
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+
+
+class Section(BaseModel):
+    """A mapping in the file whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Extensions(Section):
+    """Names of the extensions of an exposure's FITS file."""
+
+    sci: str = Field("SCI", description="science image")
+    err: str = Field("ERR", description="standard deviation of each pixel")
+    mask: str | None = Field(None, description="non-zero where a pixel is bad; by default MASK, if present")
+    psf: str | None = Field(None, description="image of the PSF; by default PSF, if present")
+
+
+class BoundsSettings(Section):
+    """What is not given has the default of `fphojax.inputs.bounds.default_bounds`."""
+
+    n_sig_flux: PositiveFloat | None = Field(
+        None, description="half-width of the flux range [standard deviation]"
+    )
+    sqrtq_range: Range | None = Field(None, description="range of sqrt(b/a)")
+    pa_range: Range | None = Field(None, description="range of the position angle [radian]")
+    n_pix: PositiveFloat | None = Field(None, description="half-width of the position range [pixel]")
+    pixscale: PositiveFloat | None = Field(None, description="size of the pixel meant by n_pix [arcsec]")
+    rhalf_range: Range | None = Field(None, description="range of the half-light radius [arcsec]")
+    sersic_range: Range | None = Field(None, description="range of the Sersic index")
+
+
+class PriorSettings(BaseModel):
+    """A numpyro distribution and its arguments, e.g. ``{distribution: LogNormal, loc: 0.5, scale: 0.3}``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, float]
+
+    distribution: str = Field(description="name of a distribution in numpyro.distributions")
+
+    def build(self):
+        """The numpyro distribution.
+
+        Raises
+        ------
+        InputError
+            There is no such distribution, or it does not take these arguments.
+        """
+        import numpyro.distributions as distributions
+
+        kind = getattr(distributions, self.distribution, None)
+        if not (isinstance(kind, type) and issubclass(kind, distributions.Distribution)):
+            raise InputError(f"found {self.distribution!r}, expected a name in numpyro.distributions")
+        try:
+            return kind(**self.__pydantic_extra__, validate_args=True)
+        except (TypeError, ValueError) as error:
+            found = ", ".join(f"{key}={value:g}" for key, value in self.__pydantic_extra__.items())
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"found {self.distribution}({found}), expected its arguments: {reason}"
+            ) from error
+
+
+class Settings(Section):
+    """Everything a run can be told; the keys are forcepho's where it has them.
+
+    Paths are absolute here; in the file they are relative to its folder.
+    """
+
+    _file: Path | None = PrivateAttr(None)
+
+    # what is fitted
+    bandlist: Annotated[list[str], AfterValidator(_each_once)] = Field(
+        min_length=1, description="bands to fit, as in the FILTER keyword of the images"
+    )
+    raw_catalog: FilePath = Field(description="catalogue of sources to start from")
+    big_catalog: FilePath | None = Field(
+        None, description="catalogue of sources never fitted, but subtracted"
+    )
+    splinedatafile: FilePath | None = Field(
+        None, description="fixed-radii table of Sersic mixtures; without it, the package's own"
+    )
+    psfstorefile: FilePath | None = Field(
+        None, description="PSF mixtures (HDF5); without it, the exposures' PSF images are fitted"
+    )
+    fitsfiles: Annotated[list[FilePath], BeforeValidator(_expand_globs), AfterValidator(_each_once)] = Field(
+        min_length=1, description="exposures: paths or globs"
+    )
+    extensions: Extensions = Field(Extensions(), description="names of the FITS extensions of an exposure")
+
+    # what is written
+    outbase: FilePath = Field(Path("output"), validate_default=True, description="folder of the run")
+    scene_catalog: str = Field(
+        "scene.fits",
+        pattern=r"^[^/]+\.fits$",
+        description="catalogue of current parameters, in outbase",
+    )
+    write_residuals: bool = Field(True, description="write the residual pixels of each patch")
+
+    # bounds and priors
+    add_barriers: bool = Field(False, description="optimise with a penalty that is steep near the bounds")
+    bounds_kwargs: BoundsSettings = Field(BoundsSettings(), description="ranges of the parameters")
+    priors: dict[ParameterName, PriorSettings] = Field(
+        {}, description="prior by parameter; elsewhere uniform in the bounds"
+    )
+
+    # patches
+    maxactive_per_patch: PositiveInt = Field(15, description="most sources fitted together in a patch")
+    strict: bool = Field(True, description="whether all sources linked to a fitted one join its patch")
+    patch_maxradius: PositiveFloat = Field(15.0, description="largest radius of a patch [arcsec]")
+    max_active_fraction: float = Field(
+        0.1, gt=0, le=1, description="largest fraction of sources out at a time"
+    )
+    ntry_checkout: PositiveInt = Field(1000, description="tries to find a free patch before waiting")
+
+    # the model
+    pixel_response: Literal["variance", "quartic", "second_order"] = Field(
+        "variance", description="integral over the pixel, for PSFs that do not include it"
+    )
+    n_gauss_psf: PositiveInt = Field(4, description="Gaussians of a PSF mixture fitted to a PSF image")
+    max_snr: float = Field(0.0, ge=0, description="cap on the signal-to-noise ratio of a pixel; 0 for none")
+    tweak_background: Literal["tweakbg"] | None = Field(
+        None, description="'tweakbg' to subtract the sky levels given under that key"
+    )
+    tweakbg: dict[str, float] = Field({}, description="sky level by band, in the units of the images")
+
+    # optimisation
+    use_gradients: bool = Field(True, description="kept for forcepho's files; must be true")
+    linear_optimize: bool = Field(False, description="end the optimisation with a linear solution for fluxes")
+    gtol: PositiveFloat = Field(1e-5, description="relative change at which the optimisation ends")
+
+    # sampling
+    seed: int = Field(0, ge=0, description="seed of all random numbers")
+    chains: PositiveInt = Field(4, description="chains per patch")
+    warmup: Annotated[PositiveInt, BeforeValidator(_total_steps)] = Field(
+        500, description="steps of each chain before its draws; a list is summed"
+    )
+    sampling_draws: PositiveInt = Field(500, description="draws of each chain")
+    target_niter: PositiveInt = Field(500, description="draws of each chain after which a source is done")
+    full_cov: bool = Field(True, description="dense mass matrix instead of a diagonal one")
+    max_treedepth: int = Field(9, ge=1, le=20, description="a trajectory takes at most 2^max_treedepth steps")
+
+    @field_validator("use_gradients")
+    @classmethod
+    def _gradients_are_used(cls, value: bool) -> bool:
+        if not value:
+            raise ValueError("found false, expected true: there is no optimiser without derivatives")
+        return value
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: dict[str, Any] | None = None) -> "Settings":
+        """Read settings from a YAML file.
+
+        Shell variables in values are expanded. A key without a value has its default.
+
+        Parameters
+        ----------
+        path : str or Path
+        overrides : dict, optional
+            Values that replace those of the file, by key.
+
+        Raises
+        ------
+        InputError
+            One line per problem: file, key, what was found and what was expected.
+        """
+        path = Path(path)
+        problems: list[str] = []
+        given = expand_variables(read_mapping(path), (), problems) | (overrides or {})
+        try:
+            settings = cls.model_validate(given, context={"folder": path.parent.resolve()})
+        except ValidationError as error:
+            problems += [describe(cls, entry) for entry in error.errors()]
+        if problems:
+            raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
+        settings._file = path
+        return settings
+
+    @property
+    def file(self) -> str:
+        """Where the settings come from, for messages."""
+        return str(self._file or "settings")
+
+    def to_json(self) -> str:
+        """Settings as JSON text, the ``config.json`` of a run; paths are absolute."""
+        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+
+    def dump_yaml(self) -> str:
+        """Settings as YAML text that `from_yaml` reads back; paths are absolute."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -1,0 +1,327 @@
+"""`fphojax check`: a good configuration, and what is said about each bad input."""
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from astropy.io import fits
+from astropy.wcs import WCS
+from typer.testing import CliRunner
+
+from fphojax.app.check import check_inputs
+from fphojax.app.cli import app
+from fphojax.app.config import Settings
+from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.psf import PSFMixture, PSFStore
+
+RA, DEC, SHAPE = 150.0, 2.0, (24, 20)
+
+
+def tan_wcs():
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype = "RA---TAN", "DEC--TAN"
+    wcs.wcs.crval = RA, DEC
+    wcs.wcs.crpix = (SHAPE[1] + 1) / 2, (SHAPE[0] + 1) / 2
+    wcs.wcs.cdelt = -0.2 / 3600, 0.2 / 3600
+    return wcs
+
+
+class Field:
+    """Inputs of a small run, one exposure in each of two bands, for tests to spoil."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.settings = {
+            "bandlist": ["g", "r"],
+            "raw_catalog": "peaks.ecsv",
+            "fitsfiles": ["g.fits", "r.fits"],
+        }
+        y, x = np.mgrid[-7:8, -7:8]
+        self.psf = np.exp(-(x**2 + y**2) / 4.0) / (4 * np.pi)
+        for band in ("g", "r"):
+            header = tan_wcs().to_header()
+            header.update(FILTER=band, EXPID=f"{band}1")
+            hdus = fits.HDUList([fits.PrimaryHDU()])
+            hdus.append(fits.ImageHDU(np.ones(SHAPE, "f4"), header, name="SCI"))
+            hdus.append(fits.ImageHDU(np.ones(SHAPE, "f4"), name="ERR"))
+            hdus.append(fits.ImageHDU(self.psf, name="PSF"))
+            hdus.writeto(folder / f"{band}.fits")
+        self.write_catalog(self.catalog())
+
+    def catalog(self, **changes):
+        columns = {
+            "ra": [RA, RA],
+            "dec": [DEC, DEC + 1e-4],
+            "flux": [[9.0, 8.0], [5.0, 6.0]],
+            "q": 0.7,
+            "pa": 0.3,
+        }
+        return SourceCatalog.from_columns(
+            **columns | {"sersic": 2.0, "rhalf": 0.3, "bands": ("g", "r")} | changes
+        )
+
+    def write_catalog(self, catalog):
+        catalog.write(self.folder / "peaks.ecsv")
+
+    def edit(self, change, name="g.fits"):
+        """Change the HDUs of an exposure."""
+        with fits.open(self.folder / name, memmap=False, lazy_load_hdus=False) as hdus:
+            change(hdus)
+            hdus.writeto(self.folder / name, overwrite=True)
+
+    def check(self):
+        """Run the command; return its result and its problems, the folder's name cut out."""
+        config = self.folder / "run.yml"
+        config.write_text(yaml.safe_dump(self.settings))
+        before = {path: path.stat().st_mtime_ns for path in self.folder.rglob("*")}
+        result = CliRunner().invoke(app, ["check", str(config)])
+        assert before == {path: path.stat().st_mtime_ns for path in self.folder.rglob("*")}
+        lines = result.stderr.replace(f"{self.folder}/", "").splitlines()
+        return result, lines
+
+    def problems(self):
+        result, lines = self.check()
+        print(*lines, sep="\n")
+        assert result.exit_code == 2
+        assert all(line.startswith("error: ") for line in lines)
+        return [line.removeprefix("error: ") for line in lines]
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Field(tmp_path)
+
+
+def test_good_inputs(run):
+    result, lines = run.check()
+    print(result.stdout)
+    assert result.exit_code == 0
+    assert lines == []
+    for text in (
+        "g1",
+        "r1",
+        "20 x 24",
+        '0.2000"',
+        "0.0 %",
+        "image 15 x 15",
+        "sources: 2",
+        "No problems found.",
+    ):
+        assert text in result.stdout
+
+
+def test_exposure_of_another_band_is_left_out(run):
+    run.settings["bandlist"] = ["r"]
+    result, _ = run.check()
+    assert result.exit_code == 0
+    assert "not in bandlist" in result.stdout
+
+
+def test_missing_file(run):
+    run.settings["fitsfiles"].append("z.fits")
+    assert run.problems() == ["z.fits: no such file, expected a FITS image"]
+
+
+def test_missing_extension(run):
+    run.edit(lambda hdus: hdus.pop("ERR"))
+    assert run.problems() == [
+        "g.fits: no extension ERR, found PRIMARY, SCI, PSF",
+        "run.yml: bandlist: found no usable exposure in band g, expected one or more; bands of exposures: r",
+    ]
+
+
+def test_named_extension_must_exist(run):
+    run.settings["extensions"] = {"mask": "DQ"}
+    assert run.problems()[:2] == [
+        "g.fits: no extension DQ, found PRIMARY, SCI, ERR, PSF",
+        "r.fits: no extension DQ, found PRIMARY, SCI, ERR, PSF",
+    ]
+
+
+def test_missing_filter(run):
+    run.edit(lambda hdus: hdus["SCI"].header.remove("FILTER"))
+    assert run.problems()[0] == (
+        "g.fits: no keyword FILTER in extension SCI or in the primary header, expected the band"
+    )
+
+
+def test_missing_wcs(run):
+    def drop(hdus):
+        for key in ("CTYPE1", "CTYPE2"):
+            hdus["SCI"].header.remove(key)
+
+    run.edit(drop)
+    first = run.problems()[0]
+    assert first.startswith("g.fits: no usable WCS: ")
+    assert first.endswith("expected a celestial WCS with the axes right ascension, declination")
+
+
+def test_missing_psf_extension(run):
+    run.edit(lambda hdus: hdus.pop("PSF"))
+    assert run.problems() == [
+        "g.fits: found no PSF for band g, expected an extension PSF or the setting psfstorefile"
+    ]
+
+
+def test_missing_psf_in_store(run):
+    store = PSFStore()
+    store.add(PSFMixture([1.0], [[0, 0]], [[2, 2, 0]]), "r")
+    store.write(run.folder / "psf.h5")
+    run.settings["psfstorefile"] = "psf.h5"
+    (line,) = run.problems()
+    assert line == "psf.h5: no PSF for band g, exposure g1; psf.h5 has r"
+
+
+def test_psf_without_flux(run):
+    def empty(hdus):
+        hdus["PSF"].data = 0 * hdus["PSF"].data
+
+    run.edit(empty)
+    assert run.problems()[0] == "g.fits: PSF image has the total flux 0, expected a positive one"
+
+
+def test_psf_without_flux_in_store(run):
+    table = np.zeros((1, 1), dtype=[(name, "f8") for name in ("amp", "xcen", "ycen", "Cxx", "Cyy", "Cxy")])
+    table["Cxx"] = table["Cyy"] = 1.0
+    with h5py.File(run.folder / "psf.h5", "w") as file:
+        file["g/parameters"] = table
+    run.settings["psfstorefile"] = "psf.h5"
+    assert run.problems() == ["psf.h5: /g: PSF mixture: total flux is 0, expected a positive one"]
+
+
+def test_psf_without_peak(run):
+    def flatten(hdus):
+        hdus["PSF"].data = np.ones_like(hdus["PSF"].data)
+
+    run.edit(flatten)
+    (line,) = run.problems()
+    assert line.startswith("g.fits: PSF image: ")
+
+
+def test_missing_catalog_column(run):
+    text = (run.folder / "peaks.ecsv").read_text().replace("rhalf", "radius")
+    (run.folder / "peaks.ecsv").write_text(text)
+    assert run.problems() == [
+        "peaks.ecsv: no column rhalf, found id, ra, dec, roi, q, pa, sersic, radius, g, r",
+    ]
+
+
+def test_missing_band_of_catalog(run):
+    run.write_catalog(run.catalog().select_bands(["g"]))
+    assert run.problems() == ["peaks.ecsv: no column r, found id, ra, dec, roi, q, pa, sersic, rhalf, g"]
+
+
+def test_missing_catalog(run):
+    run.settings["raw_catalog"] = "sources.fits"
+    assert run.problems() == ["sources.fits: no such file, expected a catalogue (FITS or ECSV)"]
+
+
+def test_band_without_exposure(run):
+    run.settings["bandlist"] = ["g", "r", "F200W"]
+    lines = run.problems()
+    assert lines[0] == (
+        "run.yml: bandlist: found no usable exposure in band F200W, expected one or more; "
+        "bands of exposures: g, r"
+    )
+    assert lines[1].startswith("peaks.ecsv: no column F200W")
+
+
+def test_exposure_without_valid_pixel(run):
+    def spoil(hdus):
+        hdus["ERR"].data[:] = -1
+
+    run.edit(spoil)
+    assert run.problems()[0] == (
+        "g.fits: no valid pixel among 480, expected finite data with finite positive errors off the mask"
+    )
+
+
+def test_source_outside_all_exposures(run):
+    run.write_catalog(run.catalog(dec=[DEC, DEC + 0.01]))
+    assert run.problems() == [
+        "peaks.ecsv: row 1 (id 1): found ra=150.000000 dec=2.010000 outside all exposures, "
+        "expected it inside at least one"
+    ]
+
+
+def test_edge_of_exposure_is_half_a_pixel_beyond_the_last_centre(run):
+    wcs = tan_wcs()
+    for offset, inside in ((0.49, True), (0.51, False)):
+        ra, dec = wcs.pixel_to_world_values(SHAPE[1] - 1 + offset, 5)
+        run.write_catalog(run.catalog(ra=[RA, ra], dec=[DEC, dec]))
+        assert (run.check()[0].exit_code == 0) is inside
+
+
+def test_start_outside_bounds(run):
+    run.settings["bounds_kwargs"] = {"rhalf_range": [0.5, 2.0], "sersic_range": [0.5, 6.0]}
+    assert run.problems() == [
+        f"peaks.ecsv: row {row} (id {row}): rhalf is 0.3, expected within [0.5, 2]" for row in (0, 1)
+    ]
+
+
+def test_position_angle_counts_modulo_half_a_turn(run):
+    run.write_catalog(run.catalog(pa=0.3 + 3 * np.pi))
+    assert run.check()[0].exit_code == 0
+
+
+def test_impossible_bounds(run):
+    run.settings["bounds_kwargs"] = {"sqrtq_range": [0.5, 1.5]}
+    assert run.problems() == [
+        "run.yml: bounds_kwargs: sqrtq_range is [0.5, 1.5], expected two increasing numbers in [0, 1]"
+    ]
+
+
+def test_nan_in_catalog(run):
+    text = (run.folder / "peaks.ecsv").read_text()
+    (run.folder / "peaks.ecsv").write_text(text.replace(" 5.0 6.0", " nan 6.0"))
+    assert run.problems() == ["peaks.ecsv: row 1 (id 1): g is nan, expected a finite number"]
+
+
+def test_mismatched_shapes(run):
+    def crop(hdus):
+        hdus["ERR"].data = hdus["ERR"].data[:-1]
+
+    run.edit(crop)
+    assert run.problems()[0] == (
+        "g.fits: error image has shape (23, 20), expected (24, 20) as the science image"
+    )
+
+
+def test_unusable_table_prior_and_folder(run):
+    (run.folder / "output").touch()
+    run.settings |= {"splinedatafile": "sersic.h5", "priors": {"q": {"distribution": "Nomal"}}}
+    assert run.problems() == [
+        "sersic.h5: found no file, expected a Sersic table",
+        "run.yml: priors.q: found 'Nomal', expected a name in numpyro.distributions",
+        "run.yml: outbase: found the file output, expected a folder",
+    ]
+
+
+def test_all_problems_are_told(run):
+    run.settings["fitsfiles"].append("z.fits")
+    run.settings["bounds_kwargs"] = {"rhalf_range": [0.5, 2.0]}
+    run.edit(lambda hdus: hdus.pop("PSF"), "r.fits")
+    run.write_catalog(run.catalog(ra=[RA, RA + 1]))
+    assert len(run.problems()) == 5
+
+
+def test_settings_at_fault(run):
+    run.settings["sed"] = 1
+    assert run.problems() == ["run.yml: sed: unknown key, did you mean seed?"]
+
+
+def test_debug_shows_the_trace(run):
+    result = CliRunner().invoke(app, ["--debug", "check", str(run.folder / "absent.yml")])
+    assert type(result.exception).__name__ == "InputError"
+
+
+def test_real_exposures(data_dir, request):
+    config = request.config.rootpath / "tests" / "data_configs" / "decam_g3r2z3.yml"
+    folder = data_dir / "decam_g3r2z3"
+    settings = Settings.from_yaml(
+        config, {"fitsfiles": f"{folder}/[grz]_*.fits", "raw_catalog": f"{folder}/peaks.fits"}
+    )
+    report = check_inputs(settings)
+    assert report.problems == []
+    assert sorted(exposure.band for exposure in report.exposures) == list("gggrrzzz")
+    assert report.catalog.bands == ("g", "r", "z")

@@ -1,0 +1,152 @@
+"""The package as a whole: quick and quiet to import, wings that know only the wings below."""
+
+import ast
+import importlib.util
+import os
+import pkgutil
+import subprocess
+import sys
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import fphojax
+
+ROOT = Path(fphojax.__file__).parent
+MODULES = sorted(module.name for module in pkgutil.walk_packages([str(ROOT)], "fphojax."))
+
+# Which wings each wing may import; `inputs.errors` is open to all.
+ABOVE = {"field", "outputs", "simulate"}
+KNOWN = {
+    "mixtures": set(),
+    "core": {"mixtures"},
+    "inputs": {"mixtures", "core"},
+    "inference": {"mixtures", "core"},
+    **dict.fromkeys(ABOVE, {"mixtures", "core", "inputs", "inference"} | ABOVE),
+    "app": {"mixtures", "core", "inputs", "inference"} | ABOVE,
+}
+# What would make a notebook wait for its first line, and belongs to the wings that use it.
+HEAVY = (
+    "numpyro",
+    "arviz",
+    "matplotlib",
+    "astropy",
+    "xarray",
+    "h5py",
+    "pydantic",
+    "typer",
+    "IPython",
+    "dask",
+)
+NO_NETWORK = """
+import socket
+def refuse(*args, **kwargs):
+    raise AssertionError("import reached for the network")
+socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = refuse
+"""
+
+
+def run_python(code):
+    """Output of a fresh interpreter without network."""
+    command = [sys.executable, "-c", NO_NETWORK + code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_import_is_quick_and_loads_nothing_heavy():
+    output = run_python(
+        "import sys, time\n"
+        "start = time.perf_counter(); import jax; middle = time.perf_counter()\n"
+        "import fphojax; end = time.perf_counter()\n"
+        "print(f'jax {middle - start:.3f} s, fphojax {end - middle:.3f} s')\n"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    seconds, loaded = output.splitlines()
+    print(seconds)
+    assert set(HEAVY) & set(loaded.split()) == set()
+
+
+def test_import_switches_to_double_precision():
+    assert run_python("import fphojax, jax.numpy as jnp; print(jnp.zeros(1).dtype)") == "float64\n"
+
+
+def test_every_module_can_be_the_first_one_imported():
+    """A circle shows only when the chain is entered at the wrong place, so each module starts one."""
+    code = (
+        "import importlib, sys, warnings\n"
+        "warnings.simplefilter('error')\n"
+        f"for name in {MODULES}:\n"
+        "    for loaded in [key for key in sys.modules if key.partition('.')[0] == 'fphojax']:\n"
+        "        del sys.modules[loaded]\n"
+        "    importlib.import_module(name)\n"
+        "    print(name)"
+    )
+    assert run_python(code).split() == MODULES
+
+
+@cache
+def imports(module):
+    """Absolute names that a module imports anywhere, and those it imports when it is itself imported."""
+    path = Path(importlib.util.find_spec(module).origin)
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    deferred = {
+        inner
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for inner in ast.walk(outer)
+    }
+    everywhere, at_once = set(), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            names = {base} | {f"{base}.{alias.name}" for alias in node.names}
+        else:
+            continue
+        everywhere |= names
+        at_once |= names if node not in deferred else set()
+    return everywhere, at_once
+
+
+def wing(name):
+    """`inputs` of `fphojax.inputs.psf`; None for the package itself and for what is not ours."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "fphojax" and len(parts) > 1 and parts[1] in KNOWN else None
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if wing(name)])
+def test_wing_knows_only_the_wings_below(module):
+    everywhere, _ = imports(module)
+    ours = {name for name in everywhere if wing(name) and not name.startswith("fphojax.inputs.errors")}
+    strangers = {name for name in ours if wing(name) not in KNOWN[wing(module)] | {wing(module)}}
+    assert strangers == set()
+
+
+def test_every_module_is_in_a_wing():
+    assert {name for name in MODULES if not wing(name)} <= {"fphojax.__main__"}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if wing(name) in ("core", "inference")])
+def test_device_side_knows_no_files(module):
+    everywhere, _ = imports(module)
+    assert {name for name in everywhere if name.partition(".")[0] in ("astropy", "h5py", "yaml")} == set()
+
+
+def test_no_circles():
+    """TopologicalSorter raises CycleError, which names the circle."""
+    graph = {name: imports(name)[1] & set(MODULES) - {name} for name in MODULES}
+    assert set(TopologicalSorter(graph).static_order()) == set(MODULES)
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "fphojax.__main__"])
+def test_module_says_what_it_offers(module):
+    path = Path(importlib.util.find_spec(module).origin)
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    lines = [ast.unparse(node) for node in tree.body]
+    assert any(line.startswith("__all__ = ") for line in lines) or len(lines) == 1
