@@ -1,5 +1,6 @@
 """Exposures: pixels, inverse errors, WCS, band and PSF image, from FITS files or from arrays."""
 
+import re
 import warnings
 from collections.abc import Iterable
 from contextlib import contextmanager
@@ -314,10 +315,8 @@ def _read_wcs(header, hdus, key) -> WCS:
             wcs = WCS(header, fobj=hdus)
             wcs = wcs if wcs.naxis == 2 else wcs.celestial
             wcs.wcs.set()
-        except (
-            Exception
-        ) as error:  # wcslib's errors share no base class with astropy's own for SIP and tables
-            reason = " ".join(str(error).split())
+        except Exception as error:  # wcslib's errors and astropy's own share no base class
+            reason = " ".join(re.sub(r"ERROR \d+ in [^:]*:", "", str(error)).split())
             raise InputError(
                 f"extension {key} has an invalid WCS ({reason}), expected a celestial one"
             ) from error

@@ -1,0 +1,178 @@
+"""Bounds: forcepho's keywords in our conventions, flux limits, angles, and what is refused."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from fphojax.inputs import InputError
+from fphojax.inputs.bounds import PARAMETERS, Bounds, default_bounds, wrap_pa
+from fphojax.inputs.catalog import SourceCatalog
+
+SHARED = Path(__file__).resolve().parents[2] / "../shared"
+REFERENCE = Path(os.environ.get("FPHOJAX_REFERENCE", SHARED / "reference"))
+
+
+def catalog(**changes):
+    columns = {
+        "ra": [10.0, 10.001, 10.002],
+        "dec": [-5.0, -5.001, -5.002],
+        "flux": [[1.0, 2.0], [3.0, -4.0], [5.0, 6.0]],
+        "q": [0.5, 1.0, 0.7],
+        "pa": [0.1, -0.2, 3.0],
+        "sersic": [1.0, 4.0, 2.0],
+        "rhalf": [0.1, 0.2, 0.3],
+        "bands": ("g", "F200W"),
+    }
+    return SourceCatalog.from_columns(**columns | changes)
+
+
+def test_forcepho_keywords_become_our_conventions():
+    bounds = default_bounds(
+        catalog(), sqrtq_range=(0.5, 0.9), pa_range=(-0.2, 0.7), n_pix=3, pixscale=0.06, rhalf_range=(0.02, 2)
+    )
+    expected = {
+        "q": (0.25, 0.81),
+        "pa": (np.pi / 2 - 0.7, np.pi / 2 + 0.2),
+        "x": (-0.18, 0.18),
+        "y": (-0.18, 0.18),
+        "rhalf": (0.02, 2),
+        "sersic": (1, 5),
+    }
+    for name, (low, high) in expected.items():
+        np.testing.assert_allclose(bounds.lower[name], [low] * 3, err_msg=name)
+        np.testing.assert_allclose(bounds.upper[name], [high] * 3, err_msg=name)
+    assert set(bounds.lower) == set(bounds.upper) == set(PARAMETERS)
+    assert len(bounds) == 3
+
+
+def test_flux_bounds_from_uncertainties():
+    sources = catalog(flux_err=np.full((3, 2), 0.5))
+    bounds = default_bounds(sources, n_sig_flux=4)
+    np.testing.assert_allclose(bounds.lower["flux"], sources.flux - 2)
+    np.testing.assert_allclose(bounds.upper["flux"], sources.flux + 2)
+
+
+FLUXES = arrays(np.float64, (3, 2), elements=st.just(0.0) | st.floats(-1e7, -1e-3) | st.floats(1e-3, 1e7))
+
+
+@given(FLUXES.filter(lambda flux: (flux != 0).any()), st.floats(1, 20))
+def test_flux_bounds_without_uncertainties(flux, factor):
+    bounds = default_bounds(catalog(flux=flux), flux_factor=factor)
+    low, high = bounds.lower["flux"], bounds.upper["flux"]
+    assert (low < flux).all()
+    assert (flux < high).all()
+    assert (low < 0).all()
+    assert (high > 0).all()
+    assert (high >= factor * np.abs(flux)).all()
+
+
+def test_no_flux_at_all():
+    with pytest.raises(InputError, match="every flux is zero, expected"):
+        default_bounds(catalog(flux=np.zeros((3, 2))))
+    assert len(default_bounds(catalog(flux=np.zeros((3, 2)), flux_err=np.ones((3, 2))))) == 3
+
+
+@given(st.floats(-50, 50), st.floats(-4, 4), st.floats(np.pi + 1e-6, 7))
+def test_wrapped_angle_is_the_same_axis_inside_the_range(pa, lower, width):
+    wrapped = wrap_pa(pa, lower, lower + width)
+    assert lower <= wrapped <= lower + width
+    turns = (wrapped - pa) / np.pi
+    np.testing.assert_allclose(turns, np.round(turns), atol=1e-12)
+    if lower <= pa <= lower + width:
+        assert wrapped == pa
+
+
+def test_wrapped_angle_that_fits_nowhere():
+    np.testing.assert_allclose(wrap_pa([0.2, 3.1, 1.0], 0.9, 1.1), [0.2, 3.1 - np.pi + 0, 1.0])
+    lines = default_bounds(catalog(), pa_range=(0.4, 0.5)).violations(catalog())
+    assert sum(": pa is" in line for line in lines) == 3
+
+
+def test_violations():
+    sources = catalog(id=[7, 8, 9], rhalf=[0.1, 1.2, 0.3], q=[0.1, 1.0, 0.7], pa=0.3)
+    bounds = default_bounds(sources)
+    assert bounds.violations(sources) == [
+        "row 0 (id 7): q is 0.1, expected within [0.16, 1]",
+        "row 1 (id 8): rhalf is 1.2, expected within [0.03, 1]",
+    ]
+    bounds = bounds.replace(rhalf=(0.03, 2), q=(0.05, 1), flux=(-1, 5), x=(0.01, 0.02))
+    lines = bounds.violations(sources)
+    print(*lines, sep="\n")
+    assert lines[:2] == [
+        "row 1 (id 8): flux in F200W is -4, expected within [-1, 5]",
+        "row 2 (id 9): flux in F200W is 6, expected within [-1, 5]",
+    ]
+    assert [line for line in lines if ": x is 0" in line] == lines[2:]
+    assert len(lines) == 5
+
+
+def test_indexing_and_replacing():
+    bounds = default_bounds(catalog())
+    for rows, size in ((1, 1), ([2, 0], 2), (slice(1, None), 2), (np.array([True, False, True]), 2), ([], 0)):
+        some = bounds[rows]
+        assert isinstance(some, Bounds)
+        assert len(some) == size
+        assert some.lower["flux"].shape == (size, 2)
+    np.testing.assert_array_equal(bounds[[2, 0]].upper["flux"], bounds.upper["flux"][[2, 0]])
+    changed = bounds.replace(sersic=([1, 2, 3], 6), flux=(-1, [10, 20]))
+    assert changed.lower["sersic"].tolist() == [1, 2, 3]
+    assert changed.upper["flux"].tolist() == [[10, 20]] * 3
+    assert bounds.upper["sersic"].tolist() == [5, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        (
+            {"sqrtq_range": (1.0, 0.4)},
+            r"sqrtq_range is \[1.0, 0.4\], expected two increasing numbers in \[0, 1\]",
+        ),
+        ({"sqrtq_range": (0.4, 1.2)}, "sqrtq_range"),
+        ({"pa_range": (1, 1)}, r"pa_range is \[1, 1\]"),
+        ({"rhalf_range": (1.0, np.nan)}, "rhalf_range"),
+        ({"sersic_range": (5, 1)}, "sersic_range"),
+        ({"n_pix": 0}, "n_pix . pixscale is 0 arcsec"),
+        ({"rhalf_range": (0.1, np.inf)}, r"row 0: bounds of rhalf are \[0.1, inf\]"),
+    ],
+)
+def test_refusals(kwargs, message):
+    with pytest.raises(InputError, match=message):
+        default_bounds(catalog(), **kwargs)
+
+
+def test_replacing_is_checked():
+    bounds = default_bounds(catalog())
+    with pytest.raises(InputError, match=r"row 1: bounds of rhalf are \[1, 0.5\], expected"):
+        bounds.replace(rhalf=([0.1, 1, 0.1], 0.5))
+    with pytest.raises(InputError, match="bounds of size, expected among flux, x"):
+        bounds.replace(size=(0, 1))
+
+
+def reference_cases():
+    return sorted(REFERENCE.glob("*/posterior.h5"))
+
+
+@pytest.mark.skipif(not reference_cases(), reason="no ../shared/reference")
+def test_posteriors_of_the_reference_lie_within():
+    """The default box around the reference catalogues holds forcepho's posterior means."""
+    h5py = pytest.importorskip("h5py")
+    for path in reference_cases():
+        sources = SourceCatalog.read(path.parent / "catalog.fits")
+        bounds = default_bounds(sources)
+        with h5py.File(path) as posterior:
+            mean = {
+                name: posterior[name]["mean"][:] for name in ("q", "pa", "sersic", "rhalf", *sources.bands)
+            }
+        moved = sources.replace(
+            q=mean["q"] ** 2,
+            pa=np.pi / 2 - mean["pa"],
+            sersic=mean["sersic"],
+            rhalf=mean["rhalf"],
+            flux=np.stack([mean[band] for band in sources.bands], axis=-1),
+        )
+        assert bounds.violations(moved) == [], path.parent.name
