@@ -1,0 +1,122 @@
+"""The HDF5 layout of PSF stores, ours and forcepho's, and files that appear whole or not at all."""
+
+import contextlib
+import os
+import pathlib
+import tempfile
+
+import h5py
+import numpy as np
+
+from .errors import InputError
+
+__all__ = ["FIELDS", "collapsed", "repeated", "replacing", "table"]
+
+FIELDS = ("amp", "xcen", "ycen", "Cxx", "Cyy", "Cxy")
+
+
+def table(mixtures):
+    """Mixtures as the structured array (n_location, n_gauss) of a file.
+
+    Those with fewer Gaussians than the largest are padded with amplitude zero and unit covariance.
+    """
+    width = max(m.amplitudes.size for m in mixtures)
+    rows = np.zeros((len(mixtures), width), dtype=[(name, "f8") for name in FIELDS])
+    rows["Cxx"] = rows["Cyy"] = 1.0
+    for row, m in zip(rows, mixtures, strict=True):
+        k = m.amplitudes.size
+        values = (m.amplitudes, *m.means.T, *m.covariances.T)
+        for name, column in zip(FIELDS, values, strict=True):
+            row[name][:k] = column
+    return rows
+
+
+def collapsed(rows, where):
+    """The parameters with one mixture for all Sersic radii.
+
+    Parameters
+    ----------
+    rows : structured ndarray (n_location, n_gauss) or (n_location, n_radii * n_gauss)
+        The latter, with the field ``sersic_bin``, as forcepho has it.
+    where : str
+        What error messages call the group.
+
+    Returns
+    -------
+    structured ndarray (n_location, n_gauss)
+
+    Raises
+    ------
+    InputError
+        For a field that is missing, or a mixture that differs between radii.
+    """
+    names = rows.dtype.names or ()
+    absent = [name for name in FIELDS if name not in names]
+    if absent:
+        raise InputError(f"{where}/parameters: no field {absent[0]}, expected {', '.join(FIELDS)}")
+    rows = np.atleast_2d(rows)
+    if "sersic_bin" not in names:
+        return rows
+    bins = np.unique(rows["sersic_bin"])
+    parts = []
+    for row in rows:
+        split = [np.stack([row[row["sersic_bin"] == b][name] for name in FIELDS]) for b in bins]
+        if any(s.shape != split[0].shape or not np.array_equal(s, split[0]) for s in split):
+            raise InputError(
+                f"{where}/parameters: PSF differs between Sersic radii, expected the same mixture for all"
+            )
+        parts.append(row[row["sersic_bin"] == bins[0]])
+    return np.stack(parts)
+
+
+def repeated(rows, n_radii):
+    """The parameters as forcepho has them: the mixture repeated for each radius of the Sersic table.
+
+    Parameters
+    ----------
+    rows : structured ndarray (n_location, n_gauss)
+    n_radii : int
+
+    Returns
+    -------
+    structured ndarray (n_location, n_radii * n_gauss)
+        In single precision, with the field ``sersic_bin``.
+    """
+    n_gauss = rows.shape[1]
+    dtype = [(name, "f4") for name in FIELDS] + [("sersic_bin", "i4")]
+    out = np.zeros((len(rows), n_radii * n_gauss), dtype=dtype)
+    for name in FIELDS:
+        out[name] = np.tile(rows[name], (1, n_radii))
+    out["sersic_bin"] = np.repeat(np.arange(n_radii), n_gauss)
+    return out
+
+
+@contextlib.contextmanager
+def replacing(path, overwrite):
+    """An HDF5 file under a temporary name, which takes the place of ``path`` when all has been written.
+
+    Parameters
+    ----------
+    path : path-like
+    overwrite : bool
+        Whether ``path`` may exist.
+
+    Yields
+    ------
+    h5py.File
+
+    Raises
+    ------
+    InputError
+        Where the file exists and may not be replaced, or its folder does not exist.
+    """
+    path = pathlib.Path(path)
+    if path.exists() and not overwrite:
+        raise InputError(f"{path}: exists already, expected a new file (or overwrite=True)")
+    if not path.parent.is_dir():
+        raise InputError(f"{path.parent}: no such folder, expected one to write {path.name} to")
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        temporary = pathlib.Path(folder, path.name)
+        with h5py.File(temporary, "w") as file:
+            yield file
+        os.replace(temporary, path)

@@ -1,0 +1,297 @@
+"""Mixtures of Gaussians from PSF images, by deterministic least squares."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import logging
+import multiprocessing
+import time
+
+import numpy as np
+
+from ..inputs.errors import InputError
+from .psf_image import effective_psf, windowed_moments
+from .psf_search import search
+from .psf_solver import Problem, covariance_of
+from .psf_verdict import PSFVerdict, judge, model_values, plot_psf_fit
+
+__all__ = ["PSFFit", "fit_psf", "fit_psfs", "plot_psf_fit"]
+
+logger = logging.getLogger(__name__)
+
+# Smallest standard deviation [native pixels] of a component as it is sampled on the native grid.
+_MIN_SIGMA = 0.3
+# Variance per axis of a square pixel of unit side.
+_PIXEL_VARIANCE = 1 / 12
+
+
+@dataclasses.dataclass(frozen=True)
+class PSFFit:
+    """A mixture of Gaussians fitted to a PSF image, and how good it is.
+
+    Attributes
+    ----------
+    amplitudes : ndarray (K,)
+    means : ndarray (K, 2)
+        Offsets x, y from the source, in native pixels.
+    covariances : ndarray (K, 3)
+        xx, yy, xy in native pixels squared; components are ordered by size.
+    includes_pixel : bool
+        Whether the mixture includes the response of the native pixel. If not, a renderer integrates over
+        pixels (adds I/12 to the covariances).
+    background : float
+        Constant of the fit per native pixel, not part of the mixture.
+    oversample : int
+        Pixels of the image per native pixel and axis.
+    shift : tuple of float
+        Position (x, y) of the source minus the geometric centre of the image [native pixels].
+    verdict : PSFVerdict
+    seconds : float
+        Time that the fit took.
+    """
+
+    amplitudes: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    includes_pixel: bool
+    background: float
+    oversample: int
+    shift: tuple[float, float]
+    verdict: PSFVerdict
+    seconds: float
+
+    def effective(self, image, *, mask=None):
+        """The effective PSF (`EffectivePSF`) in an image, scaled as this fit scaled it."""
+        total = self.amplitudes.sum()
+        if mask is None and self.background == 0.0:
+            return effective_psf(
+                image, oversample=self.oversample, includes_pixel=self.includes_pixel, total=total
+            )
+        raw = effective_psf(image, oversample=self.oversample, includes_pixel=self.includes_pixel, mask=mask)
+        # what the pixels sum to is not the flux here: bring the image to the model by least squares
+        model, data = self.values(raw)[raw.good], raw.values[raw.good]
+        scale = (model @ model) / (model @ data)
+        return dataclasses.replace(raw, values=raw.values * scale, scale=scale)
+
+    def values(self, effective):
+        """The model on the grid of an `EffectivePSF`, background included: ndarray (ny, nx)."""
+        response = 0.0 if self.includes_pixel else _PIXEL_VARIANCE
+        return model_values(
+            effective,
+            self.amplitudes,
+            self.means,
+            self.covariances,
+            response=response,
+            background=self.background,
+        )
+
+
+def fit_psf(
+    image,
+    *,
+    n_gauss=4,
+    n_negative=0,
+    oversample=1,
+    includes_pixel=True,
+    mask=None,
+    centre="free",
+    normalise=True,
+    background=False,
+    seed=0,
+    target_l2=0.01,
+    max_gauss=8,
+    name="PSF image",
+):
+    """Fit a mixture of Gaussians to a PSF image.
+
+    What is fitted is the effective PSF, as native pixels see it. An image at the native scale is that
+    already, and ``includes_pixel`` says whether the mixture is to describe it as it is (True), or the PSF
+    before the integration over pixels (False). An oversampled image without the pixel response
+    (``oversample`` > 1, ``includes_pixel=False``) is summed over native pixels at every sub-pixel position;
+    the mixture then describes the PSF without the pixel. The source is at the central pixel of an odd-sized
+    image if the core is there within half a native pixel, else at the centroid of the core; ``shift``
+    reports it.
+
+    Parameters
+    ----------
+    image : array (ny, nx)
+        Flux in each pixel of the image.
+    n_gauss : int or None
+        Number of Gaussians in all; None takes the smallest number that reaches ``target_l2``.
+    n_negative : int
+        How many of them have negative amplitudes.
+    oversample : int
+        Pixels of the image per native pixel and axis.
+    includes_pixel : bool
+        Whether the mixture includes the response of the native pixel (and an oversampled image does).
+    mask : array of bool (ny, nx), optional
+        True where a pixel is not to be used.
+    centre : {"free", "fixed"}
+        Whether each Gaussian has its own mean, or all are centred on the source.
+    normalise : bool or float
+        True: image and amplitudes sum to 1. A number: they sum to this, the energy that the image encircles.
+        False: the image is taken as it is, and the sum of the amplitudes is free. With a mask or a background
+        the sum is free in the fit and the mixture scaled afterwards.
+    background : bool
+        Whether to fit a constant as well.
+    seed : int
+        Seed of the random starts that complement the regular ones.
+    target_l2 : float
+        Relative L2 residual that a free number of Gaussians has to reach.
+    max_gauss : int
+        Largest number of Gaussians where that is free.
+    name : str
+        What messages call the image.
+
+    Returns
+    -------
+    PSFFit
+
+    Raises
+    ------
+    InputError
+        For an image that cannot be a PSF, or options that make no sense.
+
+    Warns
+    -----
+    A poor verdict is logged as a warning.
+    """
+    start = time.perf_counter()
+    total = _checked_options(n_gauss, n_negative, centre, normalise, name)
+    constrained = total is not None and mask is None and not background
+    effective = effective_psf(
+        image,
+        oversample=oversample,
+        includes_pixel=includes_pixel,
+        mask=mask,
+        total=1.0 if total is None else total,
+        name=name,
+    )
+    if any(effective.shift):
+        logger.info(
+            "%s: source is (%+.3f, %+.3f) native pixels from the centre of the image", name, *effective.shift
+        )
+    response = 0.0 if includes_pixel else _PIXEL_VARIANCE
+    problem = _problem(effective, response, total if constrained else None, background, centre == "fixed")
+    components = search(
+        problem,
+        _core_covariance(effective, response, problem.floor),
+        n_gauss=n_gauss,
+        n_negative=n_negative,
+        target_l2=target_l2,
+        max_gauss=max_gauss,
+        seed=seed,
+    )
+    fit = _finish(components, problem, effective, total, constrained, includes_pixel, start)
+    if fit.verdict.poor:
+        logger.warning(
+            "%s: poor PSF mixture of %d Gaussians: %s",
+            name,
+            len(fit.amplitudes),
+            "; ".join(fit.verdict.complaints),
+        )
+    return fit
+
+
+def fit_psfs(images, *, workers=1, names=None, **options):
+    """Fit mixtures to many PSF images in parallel.
+
+    Parameters
+    ----------
+    images : sequence of arrays
+    workers : int
+        Number of processes; 1 stays in this one.
+    names : sequence of str, optional
+        What messages call the images.
+    **options
+        Those of `fit_psf`, the same for all images.
+
+    Returns
+    -------
+    list of PSFFit
+        In the order of the images.
+    """
+    images = list(images)
+    names = [f"PSF image {i}" for i in range(len(images))] if names is None else list(names)
+    job = functools.partial(_fit_named, options=options)
+    if workers == 1:
+        return [job(image, name) for image, name in zip(images, names, strict=True)]
+    # fresh interpreters: forking a process in which JAX has threads can hang
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+        return list(pool.map(job, images, names))
+
+
+def _fit_named(image, name, options):
+    return fit_psf(image, name=name, **options)
+
+
+def _checked_options(n_gauss, n_negative, centre, normalise, name):
+    """The sum of the amplitudes (None: free), after a look at the options."""
+    if n_gauss is not None and n_gauss < 1:
+        raise InputError(f"{name}: n_gauss is {n_gauss}, expected at least 1")
+    if n_negative < 0 or (n_gauss is not None and n_negative >= n_gauss):
+        raise InputError(f"{name}: n_negative is {n_negative}, expected 0 to n_gauss - 1")
+    if centre not in ("free", "fixed"):
+        raise InputError(f'{name}: centre is {centre!r}, expected "free" or "fixed"')
+    if normalise is False:
+        return None
+    total = float(normalise)
+    if not 0 < total <= 1:
+        raise InputError(f"{name}: normalise is {normalise!r}, expected True, False or a number in (0, 1]")
+    return total
+
+
+def _problem(effective, response, total, background, fixed_centre):
+    """The pixels and bounds of the least-squares problem."""
+    x, y = np.meshgrid(effective.x, effective.y)
+    good = effective.good
+    return Problem(
+        x=x[good],
+        y=y[good],
+        data=effective.values[good],
+        weight=np.ones(np.count_nonzero(good)),
+        floor=max(_MIN_SIGMA**2 - response, 1e-3),
+        response=response,
+        total=total,
+        background=background,
+        fixed_centre=fixed_centre,
+        half_size=0.5 * min(np.ptp(effective.x), np.ptp(effective.y)),
+    )
+
+
+def _core_covariance(effective, response, floor):
+    """Covariance (3,) of the core of the PSF, without the pixel where the mixture is to be without."""
+    _, core = windowed_moments(
+        effective.values, effective.x, effective.y, effective.good, radius=effective.half_light_radius
+    )
+    values, vectors = np.linalg.eigh(core)
+    core = vectors @ np.diag(np.maximum(values - response, 1.5 * floor)) @ vectors.T
+    return np.array([core[0, 0], core[1, 1], core[0, 1]])
+
+
+def _finish(components, problem, effective, total, constrained, includes_pixel, start):
+    """Scale, order by size and judge."""
+    amplitudes, background = components.amplitudes, components.background
+    rescale = 1 / effective.scale if total is None else total / amplitudes.sum()
+    used = amplitudes != 0
+    covariances = covariance_of(components.theta[used], problem.floor)
+    order = np.argsort(covariances[:, 0] * covariances[:, 1] - covariances[:, 2] ** 2)
+    amplitudes = rescale * amplitudes[used][order]
+    background = rescale * background
+    means, covariances = components.theta[used][order, :2], covariances[order]
+    effective = dataclasses.replace(effective, values=effective.values * (1.0 if constrained else rescale))
+    model = model_values(
+        effective, amplitudes, means, covariances, response=problem.response, background=background
+    )
+    return PSFFit(
+        amplitudes=amplitudes,
+        means=means,
+        covariances=covariances,
+        includes_pixel=includes_pixel,
+        background=background,
+        oversample=effective.oversample,
+        shift=effective.shift,
+        verdict=judge(effective, model, amplitudes.sum(), background=background),
+        seconds=time.perf_counter() - start,
+    )

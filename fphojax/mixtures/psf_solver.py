@@ -1,0 +1,231 @@
+"""Least squares of a sum of Gaussians: variable projection with analytic derivatives.
+
+The amplitudes enter linearly and are solved for, with their signs bounded, inside every step of a
+Levenberg-Marquardt iteration over means and covariances (Golub & Pereyra 1973, SIAM J. Numer. Anal. 10, 413,
+in the approximation of Kaufman 1975, BIT 15, 49). A covariance is ``floor * I + L L^T`` with L lower
+triangular, and so positive definite by construction.
+"""
+
+import dataclasses
+
+import numpy as np
+from scipy.optimize import nnls
+
+__all__ = ["Components", "Problem", "covariance_of", "factor_of", "gaussians", "solve"]
+
+# Weight of "the amplitudes sum to the total" against the norm of the image: exact for all purposes.
+_SUM_WEIGHT = 1e4
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """Pixels to be fitted and what a solution must obey.
+
+    Attributes
+    ----------
+    x, y, data, weight : ndarray (n_pixel,)
+        Offsets from the source, flux per native pixel, and square root of the weight.
+    floor : float
+        Smallest eigenvalue of a covariance.
+    response : float
+        Variance per axis that is added to each covariance before comparing with the data (pixel response).
+    total : float or None
+        Sum of the amplitudes; None leaves it free.
+    background : bool
+        Whether a constant is fitted as well.
+    fixed_centre : bool
+        Whether all means are zero.
+    half_size : float
+        Half of the image's size; bounds means (to half of it) and widths.
+    """
+
+    x: np.ndarray
+    y: np.ndarray
+    data: np.ndarray
+    weight: np.ndarray
+    floor: float
+    response: float
+    total: float | None
+    background: bool
+    fixed_centre: bool
+    half_size: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Components:
+    """A mixture on its way: shapes, signs, amplitudes and the cost they reach.
+
+    Attributes
+    ----------
+    theta : ndarray (K, 5)
+        mean x, mean y, L_11, L_21, L_22.
+    signs : ndarray (K,)
+        +1 or -1.
+    amplitudes : ndarray (K,)
+    background : float
+    cost : float
+        Weighted sum of squared residuals.
+    """
+
+    theta: np.ndarray
+    signs: np.ndarray
+    amplitudes: np.ndarray
+    background: float
+    cost: float
+
+
+def covariance_of(theta, floor):
+    """Covariances (K, 3) [xx, yy, xy] of the parameters (K, 5)."""
+    l11, l21, l22 = theta[:, 2], theta[:, 3], theta[:, 4]
+    return np.stack([l11**2 + floor, l21**2 + l22**2 + floor, l11 * l21], axis=1)
+
+
+def factor_of(covariances, floor):
+    """Cholesky factors (K, 3) [L_11, L_21, L_22] of the covariances (K, 3), less the floor."""
+    xx, yy, xy = np.asarray(covariances, float).T
+    l11 = np.sqrt(np.maximum(xx - floor, 1e-4 * floor))
+    l21 = xy / l11
+    return np.stack([l11, l21, np.sqrt(np.maximum(yy - floor - l21**2, 1e-4 * floor))], axis=1)
+
+
+def gaussians(x, y, means, covariances):
+    """Unit Gaussians at points.
+
+    Parameters
+    ----------
+    x, y : ndarray (n,)
+    means : ndarray (K, 2)
+    covariances : ndarray (K, 3)
+        xx, yy, xy.
+
+    Returns
+    -------
+    density : ndarray (K, n)
+    u, v : ndarray (K, n)
+        The offset multiplied by the inverse covariance.
+    precision : ndarray (K, 3)
+        Inverse covariances xx, yy, xy.
+    """
+    cxx, cyy, cxy = covariances.T
+    det = cxx * cyy - cxy**2
+    precision = np.stack([cyy / det, cxx / det, -cxy / det], axis=1)
+    fxx, fyy, fxy = precision.T[:, :, None]
+    dx, dy = x[None] - means[:, :1], y[None] - means[:, 1:]
+    u, v = fxx * dx + fxy * dy, fxy * dx + fyy * dy
+    density = np.exp(-0.5 * (dx * u + dy * v)) / (2 * np.pi * np.sqrt(det))[:, None]
+    return density, u, v, precision
+
+
+def _columns(problem, theta):
+    """Weighted unit Gaussians (K, n) and all that their derivatives need."""
+    cov = covariance_of(theta, problem.floor)
+    cov[:, :2] += problem.response
+    return gaussians(problem.x, problem.y, theta[:, :2], cov)
+
+
+def _linear(problem, density, signs):
+    """Amplitudes and background under their bounds; also the orthonormal basis of the columns in use."""
+    columns = [density.T * problem.weight[:, None] * signs]
+    if problem.background:
+        # a constant of either sign: two columns for the non-negative solver
+        one = problem.weight[:, None]
+        columns += [one, -one]
+    matrix = np.concatenate(columns, axis=1)
+    target = problem.data * problem.weight
+    if problem.total is not None:
+        heavy = _SUM_WEIGHT * np.linalg.norm(target)
+        row = np.zeros((1, matrix.shape[1]))
+        row[0, : len(signs)] = heavy * signs
+        matrix = np.concatenate([matrix, row])
+        target = np.append(target, heavy * problem.total)
+    gram_root, rotated = _compress(matrix, target)
+    solution, _ = nnls(gram_root, rotated, maxiter=50 * matrix.shape[1])
+    used = solution > 0
+    basis, _ = np.linalg.qr(matrix[:, used])
+    residual = target - matrix @ solution
+    background = solution[len(signs)] - solution[len(signs) + 1] if problem.background else 0.0
+    return solution[: len(signs)] * signs, float(background), residual, basis
+
+
+def _compress(matrix, target):
+    """The least-squares problem with as many rows as columns."""
+    q, r = np.linalg.qr(matrix)
+    return r, q.T @ target
+
+
+def _jacobian(problem, theta, amplitudes, evaluated):
+    """Weighted derivative (n, 5 K) of the model by the parameters; zero columns for fixed means."""
+    density, u, v, precision = evaluated
+    n = density * amplitudes[:, None] * problem.weight
+    fxx, fyy, fxy = precision.T[:, :, None]
+    dxx, dyy, dxy = 0.5 * n * (u * u - fxx), 0.5 * n * (v * v - fyy), n * (u * v - fxy)
+    l11, l21, l22 = theta[:, 2:].T[:, :, None]
+    jac = np.empty((len(theta), 5, problem.x.size))
+    jac[:, 0], jac[:, 1] = (0.0, 0.0) if problem.fixed_centre else (n * u, n * v)
+    jac[:, 2] = 2 * l11 * dxx + l21 * dxy
+    jac[:, 3] = 2 * l21 * dyy + l11 * dxy
+    jac[:, 4] = 2 * l22 * dyy
+    return jac.reshape(5 * len(theta), -1)
+
+
+def _bounded(problem, theta):
+    """The parameters moved back into their bounds."""
+    h = problem.half_size
+    theta = theta.copy()
+    theta[:, :2] = np.clip(theta[:, :2], -h / 2, h / 2)
+    theta[:, 2:] = np.clip(theta[:, 2:], -h, h)
+    return theta
+
+
+def solve(problem, theta, signs, *, max_iter=50, rtol=1e-8):
+    """Minimise the weighted squared residual from a start.
+
+    Parameters
+    ----------
+    problem : Problem
+    theta : ndarray (K, 5)
+        Start: mean x, mean y, L_11, L_21, L_22.
+    signs : ndarray (K,)
+        Signs of the amplitudes.
+    max_iter : int
+    rtol : float
+        Stop when two steps in a row lower the cost by less than this fraction.
+
+    Returns
+    -------
+    Components
+    """
+    theta = _bounded(problem, theta)
+    evaluated = _columns(problem, theta)
+    amplitudes, background, residual, basis = _linear(problem, evaluated[0], signs)
+    cost = residual @ residual
+    damping, small = 1e-2, 0
+    for _ in range(max_iter):
+        jac = _jacobian(problem, theta, amplitudes, evaluated)
+        n = jac.shape[1]
+        inside = jac @ basis[:n]
+        normal = jac @ jac.T - inside @ inside.T
+        gradient = jac @ residual[:n]
+        diagonal = np.diag(normal)
+        diagonal = np.maximum(diagonal, 1e-12 * max(diagonal.max(), np.finfo(float).tiny))
+        accepted = False
+        while damping < 1e12:
+            step = np.linalg.solve(normal + damping * np.diag(diagonal), gradient)
+            trial = _bounded(problem, theta + step.reshape(theta.shape))
+            tried = _columns(problem, trial)
+            outcome = _linear(problem, tried[0], signs)
+            new_cost = outcome[2] @ outcome[2]
+            if new_cost < cost:
+                accepted = True
+                break
+            damping = max(damping, 1e-12) * 4
+        if not accepted:
+            break
+        gain = 1 - new_cost / cost
+        theta, evaluated, cost = trial, tried, new_cost
+        amplitudes, background, residual, basis = outcome
+        damping = max(damping / 5, 1e-14)
+        small = small + 1 if gain < rtol else 0
+        if small == 2 or cost == 0:
+            break
+    return Components(theta, signs, amplitudes, background, float(cost))

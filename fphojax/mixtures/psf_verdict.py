@@ -1,0 +1,217 @@
+"""How well a mixture of Gaussians reproduces a PSF image, and the figure that shows it."""
+
+import dataclasses
+
+import numpy as np
+
+from .psf_image import windowed_moments
+from .psf_solver import gaussians
+
+__all__ = ["PSFVerdict", "judge", "model_values", "plot_psf_fit"]
+
+# A verdict is poor beyond these.
+_LIMITS = {"relative_l2": 0.05, "ee_error": 0.01, "worst_pixel": 0.1, "flux_outside": 0.02}
+
+
+@dataclasses.dataclass(frozen=True)
+class PSFVerdict:
+    """How far a mixture is from the effective PSF that it was fitted to.
+
+    Attributes
+    ----------
+    relative_l2 : float
+        Norm of the residual over the norm of the image.
+    worst_pixel : float
+        Largest absolute residual over the peak of the image.
+    ee_radius, ee_image, ee_model : ndarray (n,)
+        Encircled-energy curves: radius [native pixels], and the flux of pixels closer than that to the
+        source as a fraction of the total amplitude.
+    ee_error : float
+        Largest absolute difference of the two curves.
+    size_image, size_model : float
+        det(C)^(1/4) of the windowed moments C [native pixels]: the sigma of a round Gaussian.
+    ellipticity_image, ellipticity_model : tuple of float
+        (Cxx - Cyy, 2 Cxy) / (Cxx + Cyy) of the windowed moments.
+    flux_outside : float
+        Fraction of the mixture's total amplitude that falls outside the fitted image.
+    """
+
+    relative_l2: float
+    worst_pixel: float
+    ee_radius: np.ndarray
+    ee_image: np.ndarray
+    ee_model: np.ndarray
+    ee_error: float
+    size_image: float
+    size_model: float
+    ellipticity_image: tuple[float, float]
+    ellipticity_model: tuple[float, float]
+    flux_outside: float
+
+    @property
+    def complaints(self):
+        """The measures beyond their limits, as a list of short sentences; empty for a good fit."""
+        return [
+            f"{name.replace('_', ' ')} {getattr(self, name):.3g} > {limit:g}"
+            for name, limit in _LIMITS.items()
+            if abs(getattr(self, name)) > limit
+        ]
+
+    @property
+    def poor(self):
+        """Whether any measure is beyond its limit."""
+        return bool(self.complaints)
+
+
+def model_values(effective, amplitudes, means, covariances, *, response, background=0.0):
+    """The mixture on the grid of an effective PSF.
+
+    Parameters
+    ----------
+    effective : EffectivePSF
+    amplitudes, means, covariances : ndarray (K,), (K, 2), (K, 3)
+    response : float
+        Variance per axis added to each covariance (pixel response).
+    background : float
+
+    Returns
+    -------
+    ndarray (ny, nx)
+        Flux per native pixel.
+    """
+    x, y = np.meshgrid(effective.x, effective.y)
+    total = covariances + np.array([response, response, 0.0])
+    values = np.full(x.size, float(background))
+    for k, amplitude in enumerate(amplitudes):
+        density = gaussians(x.ravel(), y.ravel(), means[k : k + 1], total[k : k + 1])[0]
+        values += amplitude * density[0]
+    return values.reshape(x.shape)
+
+
+def judge(effective, model, total, *, background=0.0):
+    """The verdict on a model of an effective PSF.
+
+    Parameters
+    ----------
+    effective : EffectivePSF
+    model : ndarray (ny, nx)
+        The mixture on its grid, background included.
+    total : float
+        Sum of the mixture's amplitudes.
+    background : float
+        Constant that is part of the model and not of the PSF.
+
+    Returns
+    -------
+    PSFVerdict
+    """
+    good = effective.good
+    data = np.where(good, effective.values, 0.0)
+    residual = np.where(good, effective.values - model, 0.0)
+    radius, ee_image, ee_model = _encircled(effective, background, model, total)
+    sizes, ellipticities = [], []
+    for values in (effective.values - background, model - background):
+        _, covariance = windowed_moments(
+            values, effective.x, effective.y, good, radius=effective.half_light_radius
+        )
+        size, ellipticity = _shape(covariance)
+        sizes.append(size)
+        ellipticities.append(ellipticity)
+    inside = (model - background).sum() / effective.oversample**2
+    return PSFVerdict(
+        relative_l2=float(np.linalg.norm(residual) / np.linalg.norm(data)),
+        worst_pixel=float(np.abs(residual).max() / data.max()),
+        ee_radius=radius,
+        ee_image=ee_image,
+        ee_model=ee_model,
+        ee_error=float(np.abs(ee_image - ee_model).max()),
+        size_image=sizes[0],
+        size_model=sizes[1],
+        ellipticity_image=ellipticities[0],
+        ellipticity_model=ellipticities[1],
+        flux_outside=float(1 - inside / total),
+    )
+
+
+def _encircled(effective, background, model, total):
+    """Encircled energy of image and model at steps of one grid point, up to the nearest edge."""
+    x, y = np.meshgrid(effective.x, effective.y)
+    r = np.hypot(x, y)
+    edge = min(-effective.x[0], effective.x[-1], -effective.y[0], effective.y[-1])
+    radius = np.arange(1, int(edge * effective.oversample) + 1) / effective.oversample
+    r, order = r[effective.good], np.argsort(r[effective.good])
+    last = np.searchsorted(r[order], radius, side="right") - 1
+    norm = total * effective.oversample**2
+    curves = [
+        np.cumsum((values - background)[effective.good][order])[last] / norm
+        for values in (effective.values, model)
+    ]
+    return radius, *curves
+
+
+def _shape(covariance):
+    """Size and ellipticity of a covariance matrix; NaN where there is none."""
+    if covariance is None:
+        return float("nan"), (float("nan"), float("nan"))
+    trace = np.trace(covariance)
+    e1, e2 = (covariance[0, 0] - covariance[1, 1]) / trace, 2 * covariance[0, 1] / trace
+    return float(np.linalg.det(covariance) ** 0.25), (float(e1), float(e2))
+
+
+def plot_psf_fit(fit, image, **options):
+    """Figure of image, model, residual and encircled energy.
+
+    Parameters
+    ----------
+    fit : PSFFit
+    image : array (ny, nx)
+        The image that was fitted.
+    **options
+        ``mask`` where the fit had one.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.colors import AsinhNorm
+    from matplotlib.figure import Figure
+
+    effective = fit.effective(image, **options)
+    model = fit.values(effective)
+    data = np.where(effective.good, effective.values, np.nan)
+    peak = np.nanmax(data)
+    half = 0.5 / effective.oversample
+    extent = (effective.x[0] - half, effective.x[-1] + half, effective.y[0] - half, effective.y[-1] + half)
+    figure = Figure(figsize=(13, 3.2), layout="constrained")
+    axes = figure.subplots(1, 4)
+    limit = max(np.nanmax(np.abs(data - model)) / peak, 1e-12)
+    for ax, values, title in zip(
+        axes, (data / peak, model / peak), ("image / peak", "model / peak"), strict=False
+    ):
+        shown = ax.imshow(
+            values, origin="lower", extent=extent, norm=AsinhNorm(1e-3, vmin=-1e-3, vmax=1), cmap="magma"
+        )
+        ax.set_title(title)
+        figure.colorbar(shown, ax=ax, ticks=[0, 1e-3, 1e-2, 1e-1, 1])
+    shown = axes[2].imshow(
+        (data - model) / peak, origin="lower", extent=extent, vmin=-limit, vmax=limit, cmap="RdBu_r"
+    )
+    axes[2].set_title(f"(image - model) / peak, L2 {fit.verdict.relative_l2:.2%}")
+    figure.colorbar(shown, ax=axes[2])
+    for ax in axes[:3]:
+        ax.set_xlabel("x [native pixels]")
+    axes[0].set_ylabel("y [native pixels]")
+    verdict = fit.verdict
+    axes[3].plot(verdict.ee_radius, verdict.ee_image, label="image")
+    axes[3].plot(verdict.ee_radius, verdict.ee_model, "--", label="model")
+    axes[3].plot(
+        verdict.ee_radius,
+        0.5 + 10 * (verdict.ee_image - verdict.ee_model),
+        ":",
+        label="0.5 + 10 x difference",
+    )
+    axes[3].set(
+        xlabel="radius [native pixels]", title=f"encircled energy, largest error {verdict.ee_error:.2%}"
+    )
+    axes[3].legend(fontsize="small")
+    return figure
