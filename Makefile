@@ -17,7 +17,7 @@ help:
 
 # The first of these that is new enough; under pyenv, .python-version decides what they are.
 $(STAMP): pyproject.toml
-	@if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then \
+	@found=; if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then \
 	    for python in python3 python3.13 python3.12; do \
 	        if $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then found=$$python; break; fi; \
 	    done; \

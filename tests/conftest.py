@@ -1,11 +1,11 @@
-"""What all tests share: one thread and one platform for JAX, and where the shared data are."""
+"""What all tests share: JAX on the CPU, one thread for numerical libraries, and where the shared data are."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-# Read by JAX when it starts; pytest imports this file first.
+# Read when JAX and numpy are imported; pytest imports this file first.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
