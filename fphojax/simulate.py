@@ -1,0 +1,369 @@
+"""Mock exposures with known truth.
+
+The images owe nothing to the renderer of the package: the exact Sersic profile, the PSF and the pixel are
+multiplied in Fourier space, where only the PSF is a mixture of Gaussians.
+"""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
+from scipy.fft import fht, fhtoffset, irfft2, next_fast_len
+from scipy.interpolate import CubicSpline
+from scipy.special import gamma, gammaincinv
+
+from .inputs.astrometry import local_affine, sky_position
+from .inputs.catalog import SourceCatalog
+from .inputs.errors import InputError
+from .inputs.exposures import Exposure
+from .inputs.psf import PSFMixture, PSFStore
+from .outputs.files import replacing
+
+__all__ = [
+    "DemoField",
+    "ExposureSpec",
+    "demo_field",
+    "noiseless_image",
+    "simulate_exposures",
+    "write_exposure",
+]
+
+# The spectrum is followed until the narrowest Gaussian of the PSF has damped it by exp(-14).
+_DAMPING = 14.0
+# Copies of a source that the discrete transform implies are this many semi-major half-light radii, and
+# standard deviations of the widest Gaussian of the PSF, away from the image.
+_CLEARANCE = 10.0
+_STAMP_SIGMA = 5.0  # half-size of a PSF stamp, in units of the widest Gaussian
+
+
+@dataclass(frozen=True)
+class ExposureSpec:
+    """An exposure to be simulated, with a tangential projection.
+
+    Attributes
+    ----------
+    band, name : str
+    shape : tuple of int
+        (ny, nx).
+    pixel_scale : float
+        Arcsec.
+    rotation_deg : float
+        Position angle of the image's y axis, degrees east of north.
+    ra, dec : float
+        Sky position of the image's centre, degrees.
+    psf : PSFMixture
+    noise : float
+        Standard deviation of a pixel, in the units of the image.
+    flux_scale : float
+        Image counts per unit of catalogue flux.
+    """
+
+    band: str
+    name: str
+    shape: tuple[int, int]
+    pixel_scale: float
+    rotation_deg: float
+    ra: float
+    dec: float
+    psf: PSFMixture
+    noise: float
+    flux_scale: float = 1.0
+
+    def header(self) -> fits.Header:
+        """FITS header: WCS, FILTER, EXPID, BUNIT."""
+        ny, nx = self.shape
+        sin, cos = np.sin(np.deg2rad(self.rotation_deg)), np.cos(np.deg2rad(self.rotation_deg))
+        step = self.pixel_scale / 3600
+        cards = {
+            "FILTER": self.band,
+            "EXPID": self.name,
+            "BUNIT": "nJy",
+            "CTYPE1": "RA---TAN",
+            "CTYPE2": "DEC--TAN",
+            "CUNIT1": "deg",
+            "CUNIT2": "deg",
+            "RADESYS": "ICRS",
+            "CRPIX1": (nx + 1) / 2,
+            "CRPIX2": (ny + 1) / 2,
+            "CRVAL1": self.ra,
+            "CRVAL2": self.dec,
+            "CD1_1": -step * cos,
+            "CD1_2": step * sin,
+            "CD2_1": step * sin,
+            "CD2_2": step * cos,
+        }
+        return fits.Header(cards)
+
+
+def simulate_exposures(catalog: SourceCatalog, specs: Sequence[ExposureSpec], *, seed: int) -> list[Exposure]:
+    """Exposures of a catalogue, with Gaussian noise.
+
+    Parameters
+    ----------
+    catalog : SourceCatalog
+        The truth.
+    specs : sequence of ExposureSpec
+    seed : int
+        The noise of an exposure depends on it and on the exposure's place in `specs`.
+
+    Returns
+    -------
+    list of Exposure
+        Each with its effective PSF as an image.
+
+    Raises
+    ------
+    InputError
+        A band without fluxes in the catalogue.
+    """
+    exposures = []
+    for index, spec in enumerate(specs):
+        noise = np.random.default_rng([seed, index]).normal(scale=spec.noise, size=spec.shape)
+        header = spec.header()
+        exposures.append(
+            Exposure.from_arrays(
+                noiseless_image(catalog, spec) + noise,
+                np.full(spec.shape, spec.noise),
+                WCS(header),
+                band=spec.band,
+                name=spec.name,
+                psf_image=_effective_psf(spec.psf),
+                flux_scale=spec.flux_scale,
+                header=header,
+            )
+        )
+    return exposures
+
+
+def noiseless_image(catalog: SourceCatalog, spec: ExposureSpec) -> np.ndarray:
+    """Image of a catalogue without noise.
+
+    Parameters
+    ----------
+    catalog : SourceCatalog
+    spec : ExposureSpec
+
+    Returns
+    -------
+    ndarray of float64, shape (ny, nx)
+
+    Raises
+    ------
+    InputError
+        If the catalogue has no fluxes in the band.
+    """
+    flux = spec.flux_scale * catalog.select_bands([spec.band]).flux[:, 0]
+    affine = local_affine(WCS(spec.header()), catalog.ra, catalog.dec, dec0=spec.dec)
+    image = np.zeros(spec.shape)
+    for s in np.flatnonzero(np.isfinite(affine.pixel).all(axis=-1)):
+        form = _form(affine.jacobian[s], catalog.q[s], catalog.pa[s], catalog.rhalf[s])
+        transform = _sersic_transform(float(catalog.sersic[s]))
+        image += flux[s] * _convolved(spec.shape, affine.pixel[s], form, transform, spec.psf)
+    return image
+
+
+def write_exposure(exposure: Exposure, path) -> None:
+    """Write an exposure as FITS: SCI, ERR, PSF (if it has one) and MASK (if some pixels have no weight).
+
+    `Exposure.from_fits` reads the same pixels, errors and PSF back.
+
+    Parameters
+    ----------
+    exposure : Exposure
+    path : path-like
+
+    Raises
+    ------
+    InputError
+        For an exposure with a flux scale, which the file cannot tell.
+    """
+    if exposure.flux_scale != 1:
+        raise InputError(f"{path}: exposure has the flux scale {exposure.flux_scale:g}, expected 1")
+    header = exposure.header.copy() if "CTYPE1" in exposure.header else exposure.wcs.to_header(relax=True)
+    header["FILTER"], header["EXPID"] = exposure.band, exposure.name
+    bad = exposure.ierr == 0
+    # in double precision, so that the inverse of the inverse is the same number
+    err = 1 / np.where(bad, np.inf, exposure.ierr).astype(np.float64)
+    hdus = [
+        fits.PrimaryHDU(),
+        fits.ImageHDU(exposure.data, header, name="SCI"),
+        fits.ImageHDU(err, name="ERR"),
+    ]
+    if bad.any():
+        hdus.append(fits.ImageHDU(bad.astype(np.uint8), name="MASK"))
+    if exposure.psf_image is not None:
+        pixel_response = fits.Header({"PIXRESP": exposure.psf_includes_pixel})
+        hdus.append(fits.ImageHDU(exposure.psf_image, pixel_response, name="PSF"))
+    with replacing(path) as temporary:
+        fits.HDUList(hdus).writeto(temporary)
+
+
+# --------------------------------------------------------------------------------------------------------
+# Images from their Fourier transforms
+
+
+@functools.lru_cache(maxsize=64)
+def _sersic_transform(n: float):
+    """Fourier transform of the circular Sersic profile of unit flux and half-light radius, a function of k.
+
+    The Hankel transform of I(r) = b^2n / (2 pi n Gamma(2n)) exp(-b r^(1/n)), by FFTLog (Hamilton 2000).
+    """
+    b = gammaincinv(2 * n, 0.5)
+    log_r, step = np.linspace(np.log(1e-10), np.log(1e10), 8192, retstep=True)
+    r = np.exp(log_r)
+    profile = b ** (2 * n) / (2 * np.pi * n * gamma(2 * n)) * np.exp(-b * r ** (1 / n))
+    offset = fhtoffset(step, mu=0)
+    k = np.exp(offset) / r[::-1]
+    spline = CubicSpline(np.log(k), 2 * np.pi * fht(r * profile, step, mu=0, offset=offset) / k)
+    # FFTLog takes its functions as periodic in log k, which spoils the lowest k; the transform is 1 there
+    return lambda wave: spline(np.log(np.maximum(wave, 1e-4)))
+
+
+def _form(jacobian, q, pa, rhalf):
+    """Matrix F (2, 2) of an elliptical source: its transform at k is the circular one at sqrt(k^T F k)."""
+    sin, cos = np.sin(pa), np.cos(pa)
+    axes = jacobian @ np.array([[sin, cos], [cos, -sin]]).T  # columns: major axis, minor axis
+    return rhalf**2 * axes @ np.diag([1 / q, q]) @ axes.T
+
+
+def _psf_transform(kx, ky, psf):
+    """Fourier transform of a PSF mixture seen through square pixels."""
+    total = 0.0
+    for amplitude, (x, y), (xx, yy, xy) in zip(psf.amplitudes, psf.means, psf.covariances, strict=True):
+        damping = 0.5 * (xx * kx**2 + 2 * xy * kx * ky + yy * ky**2)
+        total = total + amplitude * np.exp(-damping - 1j * (kx * x + ky * y))
+    pixel = 1.0 if psf.includes_pixel else np.sinc(kx / (2 * np.pi)) * np.sinc(ky / (2 * np.pi))
+    return total * pixel
+
+
+def _convolved(shape, position, form, transform, psf):
+    """Pixel values of a source of unit flux; a point source if `form` is zero."""
+    variances = np.array([np.linalg.eigvalsh([[xx, xy], [xy, yy]]) for xx, yy, xy in psf.covariances])
+    # on the native grid the spectra of undersampled images overlap: a finer one, of which every
+    # `fine`-th value is taken
+    fine = int(np.ceil(np.sqrt(2 * _DAMPING / variances.min()) / np.pi))
+    clear = _CLEARANCE * np.sqrt(np.max(np.diag(form)) + variances.max())
+    position = np.asarray(position)
+    if np.any(position < -clear) or np.any(position > np.array(shape[::-1]) + clear):
+        return np.zeros(shape)
+    ny, nx = (next_fast_len(int(np.ceil(size + 2 * clear)), real=True) for size in shape)
+    ky = 2 * np.pi * np.fft.fftfreq(ny * fine, 1 / fine)[:, None]
+    kx = 2 * np.pi * np.fft.rfftfreq(nx * fine, 1 / fine)
+    wave = np.sqrt(np.maximum(form[0, 0] * kx**2 + 2 * form[0, 1] * kx * ky + form[1, 1] * ky**2, 0))
+    phase = np.exp(-1j * (kx * position[0] + ky * position[1]))
+    spectrum = transform(wave) * _psf_transform(kx, ky, psf) * phase
+    image = irfft2(spectrum, s=(ny * fine, nx * fine)) * fine**2
+    return image[::fine, ::fine][: shape[0], : shape[1]]
+
+
+def _effective_psf(psf: PSFMixture) -> np.ndarray:
+    """The PSF integrated over pixels, on an odd stamp around the source."""
+    widest = np.sqrt(psf.covariances[:, :2].max())
+    size = 2 * int(np.ceil(_STAMP_SIGMA * widest + np.abs(psf.means).max())) + 1
+    centre = (size // 2, size // 2)
+    return _convolved((size, size), centre, np.zeros((2, 2)), np.ones_like, psf)
+
+
+# --------------------------------------------------------------------------------------------------------
+# The field of `make demo`
+
+
+class DemoField(NamedTuple):
+    """A simulated field and where to start on it.
+
+    Attributes
+    ----------
+    truth : SourceCatalog
+    exposures : list of Exposure
+    psfs : PSFStore
+        The PSFs with which the exposures were made.
+    peaks : SourceCatalog
+        Rough positions and fluxes, default shapes.
+    """
+
+    truth: SourceCatalog
+    exposures: list[Exposure]
+    psfs: PSFStore
+    peaks: SourceCatalog
+
+
+def demo_field(seed: int = 0) -> DemoField:
+    """A blend of three galaxies in two bands, each seen in two dithered and rotated exposures.
+
+    Pixels and PSFs are like those of JWST/NIRCam in F150W (0.031") and F356W (0.063").
+
+    Parameters
+    ----------
+    seed : int
+        Of the noise, and of the errors of the peak list.
+
+    Returns
+    -------
+    DemoField
+    """
+    ra0, dec0 = 53.16, -27.79
+    bands = ("F150W", "F356W")
+    ra, dec = sky_position(np.array([0.0, 0.43, -0.14]), np.array([0.0, 0.13, -0.46]), ra0, dec0)
+    truth = SourceCatalog.from_columns(
+        ra=ra,
+        dec=dec,
+        flux=[[300.0, 500.0], [120.0, 300.0], [200.0, 150.0]],
+        q=[0.55, 0.8, 0.4],
+        pa=np.deg2rad([35.0, 100.0, -50.0]),
+        sersic=[1.3, 2.5, 2.0],
+        rhalf=[0.20, 0.12, 0.17],
+        bands=bands,
+        id=[1, 2, 3],
+    )
+    psfs = PSFStore()
+    for band, core, stretch in (("F150W", 0.85, 1.04), ("F356W", 0.95, 0.97)):
+        psfs.add(_jwst_like_psf(core, stretch), band)
+
+    specs = []
+    for band, size, scale, noise, rotations in (
+        ("F150W", 96, 0.031, 0.12, (0.0, 37.0)),
+        ("F356W", 48, 0.063, 0.25, (12.0, 80.0)),
+    ):
+        for number, (rotation, dither) in enumerate(zip(rotations, ((2.3, -1.6), (-1.8, 2.7)), strict=True)):
+            centre = sky_position(*(scale * np.array(dither)), ra0, dec0)
+            spec = ExposureSpec(
+                band=band,
+                name=f"{band}_{number + 1}",
+                shape=(size, size),
+                pixel_scale=scale,
+                rotation_deg=rotation,
+                ra=float(centre[0]),
+                dec=float(centre[1]),
+                psf=psfs.lookup(band),
+                noise=noise,
+            )
+            specs.append(spec)
+
+    rng = np.random.default_rng([seed, 1000])
+    angle = rng.uniform(0, 2 * np.pi, len(truth))
+    shift = 0.3 * 0.031 * np.array([np.cos(angle), np.sin(angle)])
+    peak_ra, peak_dec = sky_position(*shift, truth.ra, truth.dec)
+    wrong = 1 + rng.uniform(0.2, 0.3, truth.flux.shape) * rng.choice([-1, 1], truth.flux.shape)
+    peaks = SourceCatalog.from_columns(
+        ra=peak_ra,
+        dec=peak_dec,
+        flux=truth.flux * wrong,
+        q=0.8,
+        pa=0.0,
+        sersic=2.0,
+        rhalf=0.15,
+        bands=bands,
+        id=truth.id,
+    )
+    return DemoField(truth, simulate_exposures(truth, specs, seed=seed), psfs, peaks)
+
+
+def _jwst_like_psf(core: float, stretch: float) -> PSFMixture:
+    """Four Gaussians: a core, slightly elongated, and wings; an effective PSF."""
+    sigma = core * np.array([1.0, 1.9, 4.0, 9.0])
+    variances = np.stack([(sigma * stretch) ** 2, (sigma / stretch) ** 2, 0.02 * sigma**2], axis=1)
+    return PSFMixture([0.62, 0.22, 0.11, 0.05], np.zeros((4, 2)), variances, includes_pixel=True)
