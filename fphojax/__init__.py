@@ -1,7 +1,49 @@
-"""Fluxes, positions and shapes of galaxies, with uncertainties, from many images at once."""
+"""Fluxes, positions and shapes of galaxies, with uncertainties, from many images at once.
+
+The names below are what a notebook needs; each is imported when it is first used.
+"""
+
+from importlib import import_module
 
 import jax
 
 jax.config.update("jax_enable_x64", True)
 
 __version__ = "0.1.0"
+
+_HOME = {
+    "Bounds": "inputs.bounds",
+    "CircularRegion": "inputs.astrometry",
+    "Exposure": "inputs.exposures",
+    "InputError": "inputs.errors",
+    "PSFMixture": "inputs.psf",
+    "PSFStore": "inputs.psf",
+    "PatchResult": "outputs.results",
+    "Patcher": "inputs.patcher",
+    "RunDirectory": "outputs.results",
+    "SceneModel": "core.model",
+    "SourceCatalog": "inputs.catalog",
+    "default_bounds": "inputs.bounds",
+    "demo_field": "simulate",
+    "fit_psf": "mixtures.psf_fit",
+    "load_sersic_table": "mixtures.sersic",
+    "optimize": "inference.optimize",
+    "plot_residuals": "outputs.plots",
+    "read_exposures": "inputs.exposures",
+    "sample": "inference.sample",
+    "summary_table": "outputs.results",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name):
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)

@@ -1,7 +1,6 @@
 """The model of a scene: parameters, priors and likelihood, as one numpyro model."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpyro
 from numpyro.distributions import Distribution, biject_to

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from .gaussians import Sources, project
-from .pixels import tile_image
 from .patch import TILE
+from .pixels import tile_image
 
 __all__ = ["NormalEquations", "normal_equations"]
 
@@ -47,12 +47,15 @@ def _tangents(sources, optics, table):
         flat = jnp.stack(gaussians, axis=-1)
         return flat.reshape(*flat.shape[:2], -1, 6)
 
-    def direction(name):
-        zeros = jax.tree.map(jnp.zeros_like, sources)
-        return zeros._replace(**{name: jnp.ones_like(getattr(sources, name))})
-
+    fields = Sources._fields
+    directions = Sources(
+        *(
+            jnp.zeros((len(fields), *getattr(sources, name).shape)).at[i].set(1.0)
+            for i, name in enumerate(fields)
+        )
+    )
     value, push = jax.linearize(stacked, sources)
-    return value, jnp.stack([push(direction(name)) for name in Sources._fields], axis=2)
+    return value, jax.vmap(push, out_axes=2)(directions)
 
 
 def normal_equations(sources, optics, table, patch, response=None):

@@ -21,7 +21,7 @@ from .errors import InputError
 from .exposures import Exposure
 from .psf import PSFStore
 
-__all__ = ["Patcher", "PatchFrame"]
+__all__ = ["PatchFrame", "Patcher"]
 
 EDGE = 1e-3  # a start on the edge of its box is moved inside by this fraction of the box
 
