@@ -35,9 +35,9 @@ class ScaleFreeSersic(eqx.Module):
 
     The logarithm of the narrowest width, the steps in log width from each Gaussian to the next, and the
     amplitudes come from Chebyshev series in x(n) = log(n - offset), scaled to [-1, 1] over `sersic_range`,
-    through the softplus of their steps and the softmax of their logits. So the widths increase, the amplitudes
-    are positive and sum to one at every n, and all are analytic in n. Beyond `sersic_range` the index is
-    clamped to its edge.
+    through the softplus of their steps and the softmax of their logits. So the widths increase, the
+    amplitudes are positive and sum to one at every n, and all are analytic in n. Beyond `sersic_range` the
+    index is clamped to its edge.
 
     Parameters
     ----------
@@ -173,7 +173,7 @@ class FixedRadiiSersic(eqx.Module):
         return float(self.rhalf_knots[0]), float(self.rhalf_knots[-1])
 
     def __call__(self, sersic, rhalf):
-        """Gaussians of profiles; see `ScaleFreeSersic.__call__`, except that the sum of the amplitudes is free."""
+        """Gaussians of profiles; as `ScaleFreeSersic.__call__`, but with amplitudes of any sum."""
         sersic, rhalf = _as_floats(sersic, rhalf)
         sersic, rhalf = jnp.broadcast_arrays(sersic, rhalf)
         rows, row_weights = _cubic_bsplines(self.sersic_knots, sersic)
@@ -251,8 +251,8 @@ def _read_fixed_radii(path, file):
     sersic, rhalf, radii, amplitudes = (np.asarray(file[name], dtype="f8") for name in _FIXED_RADII_DATASETS)
     if amplitudes.shape != (sersic.size, radii.size) or rhalf.size != sersic.size:
         raise InputError(
-            f"{path}: found amplitudes of shape {amplitudes.shape}, nsersic {sersic.shape}, rh {rhalf.shape}, "
-            f"expected amplitudes of shape ({sersic.size}, {radii.size}) and nsersic, rh of ({sersic.size},)"
+            f"{path}: found amplitudes {amplitudes.shape}, nsersic {sersic.shape}, rh {rhalf.shape}, "
+            f"expected the shapes ({sersic.size}, {radii.size}), ({sersic.size},), ({sersic.size},)"
         )
     rows, row = np.unique(sersic, return_inverse=True)
     columns, column = np.unique(rhalf, return_inverse=True)
