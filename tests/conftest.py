@@ -21,6 +21,51 @@ def _shared_folder(variable, name):
 
 
 @pytest.fixture(scope="session")
+def make_patcher():
+    """Function that makes a `Patcher` for a mock field, and the catalogue of its sources.
+
+    Two bands of different pixel scale and rotation, one exposure each, noise but no source in the pixels;
+    PSFs without the pixel response.
+    """
+    import numpy as np
+    from astropy.wcs import WCS
+
+    from fphojax import CircularRegion, Exposure, Patcher, PSFMixture, PSFStore, SourceCatalog
+
+    def mock(*, n_source=2, side=24, sigma=1.3, seed=0, **patcher):
+        rng = np.random.default_rng(seed)
+        ra, dec = 53.1, -27.8
+        exposures, psfs = [], PSFStore()
+        for band, scale, angle in (("F1", 0.05, 0.3), ("F2", 0.08, -1.0)):
+            wcs = WCS(naxis=2)
+            wcs.wcs.ctype, wcs.wcs.cunit = ("RA---TAN", "DEC--TAN"), ("deg", "deg")
+            wcs.wcs.crval, wcs.wcs.crpix = (ra, dec), (side / 2 + 0.7, side / 2 - 0.2)
+            cos, sin = np.cos(angle), np.sin(angle)
+            wcs.wcs.cd = scale / 3600 * np.array([[-cos, sin], [sin, cos]])
+            data = rng.normal(size=(side, side))
+            exposures.append(Exposure.from_arrays(data, np.ones_like(data), wcs, band=band, name=band))
+            shape = sigma**2 * np.array([[1.0, 1.1, 0.1], [5.0, 4.0, -0.3]])
+            means = np.array([[0.1, -0.1], [-0.2, 0.1]])
+            psfs.add(PSFMixture(np.array([0.7, 0.3]), means, shape, includes_pixel=False), band)
+        offset = rng.uniform(-0.3, 0.3, (2, n_source)) / 3600
+        catalog = SourceCatalog.from_columns(
+            ra=ra + offset[0] / np.cos(np.deg2rad(dec)),
+            dec=dec + offset[1],
+            flux=rng.uniform(200, 400, (n_source, 2)),
+            q=rng.uniform(0.4, 0.8, n_source),
+            pa=rng.uniform(0.3, 2.8, n_source),
+            sersic=rng.uniform(1.2, 3.5, n_source),
+            rhalf=rng.uniform(0.1, 0.25, n_source),
+            bands=("F1", "F2"),
+        )
+        made = Patcher(exposures, psfs, **patcher)
+        made.build_patch(CircularRegion(ra, dec, 60.0), allbands=catalog.bands)
+        return made, catalog
+
+    return mock
+
+
+@pytest.fixture(scope="session")
 def reference_dir():
     """Folder of forcepho's reference cases."""
     return _shared_folder("FPHOJAX_REFERENCE", "reference")
