@@ -20,7 +20,9 @@ __all__ = ["PSFFit", "fit_psf", "fit_psfs", "plot_psf_fit"]
 logger = logging.getLogger(__name__)
 
 # Smallest standard deviation [native pixels] of a component as it is sampled on the native grid.
-_MIN_SIGMA = 0.3
+_MIN_SIGMA = 0.4
+# Radii at which the encircled energy is compared, and what an error of it costs in units of the relative L2.
+_N_RINGS, _RING_WEIGHT = 12, 2.0
 # Variance per axis of a square pixel of unit side.
 _PIXEL_VARIANCE = 1 / 12
 
@@ -246,11 +248,17 @@ def _problem(effective, response, total, background, fixed_centre):
     """The pixels and bounds of the least-squares problem."""
     x, y = np.meshgrid(effective.x, effective.y)
     good = effective.good
+    x, y, data = x[good], y[good], effective.values[good]
+    order = np.argsort(np.hypot(x, y), kind="stable")
+    x, y, data = x[order], y[order], data[order]
+    radii = np.geomspace(0.7 * effective.half_light_radius, np.hypot(x[-1], y[-1]) / np.sqrt(2), _N_RINGS)
     return Problem(
-        x=x[good],
-        y=y[good],
-        data=effective.values[good],
-        weight=np.ones(np.count_nonzero(good)),
+        x=x,
+        y=y,
+        data=data,
+        weight=np.ones(data.size),
+        rings=np.unique(np.append(0, np.searchsorted(np.hypot(x, y), radii))),
+        ring_scale=_RING_WEIGHT * np.linalg.norm(data) / data.sum(),
         floor=max(_MIN_SIGMA**2 - response, 1e-3),
         response=response,
         total=total,

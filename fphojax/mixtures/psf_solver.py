@@ -3,7 +3,8 @@
 The amplitudes enter linearly and are solved for, with their signs bounded, inside every step of a
 Levenberg-Marquardt iteration over means and covariances (Golub & Pereyra 1973, SIAM J. Numer. Anal. 10, 413,
 in the approximation of Kaufman 1975, BIT 15, 49). A covariance is ``floor * I + L L^T`` with L lower
-triangular, and so positive definite by construction.
+triangular, and so positive definite by construction. Beside the pixels, the flux within a set of radii is
+compared: faint wings hold much flux, and weigh next to nothing in the sum over pixels.
 """
 
 import dataclasses
@@ -24,7 +25,12 @@ class Problem:
     Attributes
     ----------
     x, y, data, weight : ndarray (n_pixel,)
-        Offsets from the source, flux per native pixel, and square root of the weight.
+        Offsets from the source, flux per native pixel, and square root of the weight (the number of pixels
+        that an entry stands for), ordered by distance from the source.
+    rings : ndarray of int (n_ring,)
+        First pixel of each ring; the first is 0.
+    ring_scale : float
+        Weight of the flux within a ring's outer radius against that of a pixel.
     floor : float
         Smallest eigenvalue of a covariance.
     response : float
@@ -43,6 +49,8 @@ class Problem:
     y: np.ndarray
     data: np.ndarray
     weight: np.ndarray
+    rings: np.ndarray
+    ring_scale: float
     floor: float
     response: float
     total: float | None
@@ -117,46 +125,48 @@ def gaussians(x, y, means, covariances):
 
 
 def _columns(problem, theta):
-    """Weighted unit Gaussians (K, n) and all that their derivatives need."""
+    """Unit Gaussians (K, n) and all that their derivatives need."""
     cov = covariance_of(theta, problem.floor)
     cov[:, :2] += problem.response
     return gaussians(problem.x, problem.y, theta[:, :2], cov)
 
 
+def _weighted(problem, values):
+    """Functions (p, n_pixel) as columns of the least-squares problem: (n_pixel + n_ring, p)."""
+    pixels = values * problem.weight
+    rings = np.add.reduceat(pixels * problem.weight, problem.rings, axis=1)
+    return np.concatenate([pixels, problem.ring_scale * np.cumsum(rings, axis=1)], axis=1).T
+
+
 def _linear(problem, density, signs):
     """Amplitudes and background under their bounds; also the orthonormal basis of the columns in use."""
-    columns = [density.T * problem.weight[:, None] * signs]
+    k = len(signs)
+    matrix = _weighted(problem, density) * signs
     if problem.background:
         # a constant of either sign: two columns for the non-negative solver
-        one = problem.weight[:, None]
-        columns += [one, -one]
-    matrix = np.concatenate(columns, axis=1)
-    target = problem.data * problem.weight
+        one = _weighted(problem, np.ones((1, problem.x.size)))
+        matrix = np.concatenate([matrix, one, -one], axis=1)
+    target = _weighted(problem, problem.data[None])[:, 0]
     if problem.total is not None:
         heavy = _SUM_WEIGHT * np.linalg.norm(target)
         row = np.zeros((1, matrix.shape[1]))
-        row[0, : len(signs)] = heavy * signs
+        row[0, :k] = heavy * signs
         matrix = np.concatenate([matrix, row])
         target = np.append(target, heavy * problem.total)
-    gram_root, rotated = _compress(matrix, target)
-    solution, _ = nnls(gram_root, rotated, maxiter=50 * matrix.shape[1])
+    basis, triangle = np.linalg.qr(matrix)
+    solution, _ = nnls(triangle, basis.T @ target, maxiter=100 * matrix.shape[1])
     used = solution > 0
-    basis, _ = np.linalg.qr(matrix[:, used])
+    if not used.all():
+        basis = np.linalg.qr(matrix[:, used])[0]
     residual = target - matrix @ solution
-    background = solution[len(signs)] - solution[len(signs) + 1] if problem.background else 0.0
-    return solution[: len(signs)] * signs, float(background), residual, basis
-
-
-def _compress(matrix, target):
-    """The least-squares problem with as many rows as columns."""
-    q, r = np.linalg.qr(matrix)
-    return r, q.T @ target
+    background = solution[k] - solution[k + 1] if problem.background else 0.0
+    return solution[:k] * signs, float(background), residual, basis
 
 
 def _jacobian(problem, theta, amplitudes, evaluated):
-    """Weighted derivative (n, 5 K) of the model by the parameters; zero columns for fixed means."""
+    """Weighted derivative (n_pixel + n_ring, 5 K) of the model by the parameters."""
     density, u, v, precision = evaluated
-    n = density * amplitudes[:, None] * problem.weight
+    n = density * amplitudes[:, None]
     fxx, fyy, fxy = precision.T[:, :, None]
     dxx, dyy, dxy = 0.5 * n * (u * u - fxx), 0.5 * n * (v * v - fyy), n * (u * v - fxy)
     l11, l21, l22 = theta[:, 2:].T[:, :, None]
@@ -165,7 +175,7 @@ def _jacobian(problem, theta, amplitudes, evaluated):
     jac[:, 2] = 2 * l11 * dxx + l21 * dxy
     jac[:, 3] = 2 * l21 * dyy + l11 * dxy
     jac[:, 4] = 2 * l22 * dyy
-    return jac.reshape(5 * len(theta), -1)
+    return _weighted(problem, jac.reshape(5 * len(theta), -1))
 
 
 def _bounded(problem, theta):
@@ -202,10 +212,10 @@ def solve(problem, theta, signs, *, max_iter=50, rtol=1e-8):
     damping, small = 1e-2, 0
     for _ in range(max_iter):
         jac = _jacobian(problem, theta, amplitudes, evaluated)
-        n = jac.shape[1]
-        inside = jac @ basis[:n]
-        normal = jac @ jac.T - inside @ inside.T
-        gradient = jac @ residual[:n]
+        n = len(jac)
+        inside = jac.T @ basis[:n]
+        normal = jac.T @ jac - inside @ inside.T
+        gradient = jac.T @ residual[:n]
         diagonal = np.diag(normal)
         diagonal = np.maximum(diagonal, 1e-12 * max(diagonal.max(), np.finfo(float).tiny))
         accepted = False

@@ -182,36 +182,33 @@ def plot_psf_fit(fit, image, **options):
     peak = np.nanmax(data)
     half = 0.5 / effective.oversample
     extent = (effective.x[0] - half, effective.x[-1] + half, effective.y[0] - half, effective.y[-1] + half)
-    figure = Figure(figsize=(13, 3.2), layout="constrained")
+    figure = Figure(figsize=(14, 3.6), layout="constrained")
     axes = figure.subplots(1, 4)
     limit = max(np.nanmax(np.abs(data - model)) / peak, 1e-12)
-    for ax, values, title in zip(
-        axes, (data / peak, model / peak), ("image / peak", "model / peak"), strict=False
-    ):
-        shown = ax.imshow(
-            values, origin="lower", extent=extent, norm=AsinhNorm(1e-3, vmin=-1e-3, vmax=1), cmap="magma"
-        )
+    for ax, values, title in zip(axes[:2], (data, model), ("image / peak", "model / peak"), strict=True):
+        norm = AsinhNorm(1e-3, vmin=-1e-3, vmax=1)
+        shown = ax.imshow(values / peak, origin="lower", extent=extent, norm=norm, cmap="magma")
         ax.set_title(title)
-        figure.colorbar(shown, ax=ax, ticks=[0, 1e-3, 1e-2, 1e-1, 1])
-    shown = axes[2].imshow(
-        (data - model) / peak, origin="lower", extent=extent, vmin=-limit, vmax=limit, cmap="RdBu_r"
-    )
-    axes[2].set_title(f"(image - model) / peak, L2 {fit.verdict.relative_l2:.2%}")
-    figure.colorbar(shown, ax=axes[2])
+        figure.colorbar(shown, ax=ax, ticks=[0, 1e-3, 1e-2, 1e-1, 1], shrink=0.8)
+    residual = (data - model) / peak
+    shown = axes[2].imshow(residual, origin="lower", extent=extent, vmin=-limit, vmax=limit, cmap="RdBu_r")
+    # the core is where the residuals are
+    reach = min(6 * effective.half_light_radius, np.abs(extent).min())
+    axes[2].set(xlim=(-reach, reach), ylim=(-reach, reach))
+    axes[2].set_title("residual / peak, core")
+    figure.colorbar(shown, ax=axes[2], shrink=0.8)
     for ax in axes[:3]:
         ax.set_xlabel("x [native pixels]")
     axes[0].set_ylabel("y [native pixels]")
     verdict = fit.verdict
-    axes[3].plot(verdict.ee_radius, verdict.ee_image, label="image")
-    axes[3].plot(verdict.ee_radius, verdict.ee_model, "--", label="model")
-    axes[3].plot(
-        verdict.ee_radius,
-        0.5 + 10 * (verdict.ee_image - verdict.ee_model),
-        ":",
-        label="0.5 + 10 x difference",
-    )
-    axes[3].set(
-        xlabel="radius [native pixels]", title=f"encircled energy, largest error {verdict.ee_error:.2%}"
-    )
+    radius, difference = verdict.ee_radius, verdict.ee_image - verdict.ee_model
+    axes[3].plot(radius, verdict.ee_image, label="image")
+    axes[3].plot(radius, verdict.ee_model, "--", label="model")
+    axes[3].plot(radius, 0.5 + 10 * difference, ":", label="0.5 + 10 x difference")
+    axes[3].set(xlabel="radius [native pixels]", title="encircled energy")
     axes[3].legend(fontsize="small")
+    figure.suptitle(
+        f"{len(fit.amplitudes)} Gaussians: relative L2 {verdict.relative_l2:.2%}, "
+        f"largest encircled-energy error {verdict.ee_error:.2%}"
+    )
     return figure
