@@ -10,6 +10,7 @@ amplitudes and variances of K concentric circular Gaussians. Two kinds serve the
 Both are immutable pytrees of float64 arrays, so they pass through `jax.jit`, `jax.vmap` and `jax.grad`.
 """
 
+import math
 import os
 import tempfile
 from importlib.resources import as_file, files
@@ -81,7 +82,7 @@ class ScaleFreeSersic(eqx.Module):
         """
         sersic, rhalf = _as_floats(sersic, rhalf)
         low, high = self.sersic_range
-        start, stop = np.log(low - self.offset), np.log(high - self.offset)
+        start, stop = math.log(low - self.offset), math.log(high - self.offset)
         x = (2 * jnp.log(_clamp(sersic, low, high) - self.offset) - start - stop) / (stop - start)
         basis = _chebyshev(x, self.steps.shape[1])
         steps = _series(self.steps, basis)
@@ -272,7 +273,7 @@ def _read_fixed_radii(path, file):
 
 def _as_floats(sersic, rhalf):
     """Both arguments as arrays of their common floating dtype."""
-    dtype = jnp.result_type(sersic, rhalf, float)
+    dtype = jnp.result_type(sersic, rhalf, 0.0)
     return jnp.asarray(sersic, dtype), jnp.asarray(rhalf, dtype)
 
 
