@@ -325,8 +325,8 @@ def demo_field(seed: int = 0) -> DemoField:
 
     specs = []
     for band, size, scale, noise, rotations in (
-        ("F150W", 96, 0.031, 0.12, (0.0, 37.0)),
-        ("F356W", 48, 0.063, 0.25, (12.0, 80.0)),
+        ("F150W", 72, 0.031, 0.12, (0.0, 37.0)),
+        ("F356W", 36, 0.063, 0.25, (12.0, 80.0)),
     ):
         for number, (rotation, dither) in enumerate(zip(rotations, ((2.3, -1.6), (-1.8, 2.7)), strict=True)):
             centre = sky_position(*(scale * np.array(dither)), ra0, dec0)
@@ -353,7 +353,7 @@ def demo_field(seed: int = 0) -> DemoField:
         dec=peak_dec,
         flux=truth.flux * wrong,
         q=0.8,
-        pa=0.0,
+        pa=np.pi / 2,
         sersic=2.0,
         rhalf=0.15,
         bands=bands,

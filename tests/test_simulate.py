@@ -35,8 +35,8 @@ def _spec(**changes):
 
 
 def _source(sersic, **changes):
-    columns = dict(ra=RA, dec=DEC, flux=[[100.0]], q=0.4, pa=0.7, sersic=sersic, rhalf=0.3, bands=("R",))
-    return SourceCatalog.from_columns(**columns | changes)
+    columns = {"ra": RA, "dec": DEC, "flux": [[100.0]], "q": 0.4, "pa": 0.7, "rhalf": 0.3, "bands": ("R",)}
+    return SourceCatalog.from_columns(sersic=sersic, **columns | changes)
 
 
 @pytest.mark.parametrize("sersic", [0.6, 1.0, 2.5, 4.0])

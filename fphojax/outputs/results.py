@@ -1,0 +1,337 @@
+"""What a fit of one patch gives: draws in catalogue units, and all that is needed to judge and repeat it."""
+
+import dataclasses
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from ..core.model import PARAMETERS, SceneModel
+from ..inference.optimize import at_bound
+from ..inference.sample import Chains
+from ..inputs.astrometry import CircularRegion, sky_position
+from ..inputs.bounds import Bounds
+from ..inputs.catalog import SourceCatalog
+from ..inputs.errors import InputError
+from ..inputs.patcher import PatchFrame
+from .files import replacing
+from .storage import bounds_from_dataset, bounds_to_dataset, catalog_from_dataset, catalog_to_dataset
+
+__all__ = ["POSTERIOR_UNITS", "PatchResult", "centred_pa"]
+
+POSTERIOR_UNITS = {
+    "flux": "nJy",
+    "ra": "deg",
+    "dec": "deg",
+    "q": "",
+    "pa": "deg",
+    "sersic": "",
+    "rhalf": "arcsec",
+}
+
+_LAYOUT = 1
+_LIBRARIES = ("fphojax", "jax", "numpyro", "arviz")
+_RUN = {"seed": int, "n_warmup": int, "max_treedepth": int, "n_calls": int, "wall_time": float}
+_GROUPS = (
+    "active",
+    "fixed",
+    "bounds",
+    "posterior",
+    "sample_stats",
+    "optimum",
+    "at_bound",
+    "exposures",
+    "mass",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PatchResult:
+    """The fit of one patch, in catalogue units.
+
+    Attributes
+    ----------
+    active : SourceCatalog
+        The fitted sources as they were checked out.
+    fixed : SourceCatalog
+        Sources that were subtracted and not fitted; may be empty.
+    bounds : Bounds
+    region : CircularRegion
+    bands : tuple of str
+    posterior : xarray.DataTree
+        Groups ``posterior`` and ``sample_stats``, as ArviZ takes it. Variables of the first: flux (chain, draw,
+        source, band), ra, dec, q, pa (degrees east of north), sersic, rhalf (chain, draw, source), each with the
+        attribute ``units``; the coordinate ``source`` holds the catalogue's id.
+    optimum : xarray.Dataset
+        The same variables (source, band) where the chains were started; the attributes ``n_step`` and
+        ``converged`` tell of the search for it.
+    at_bound : xarray.Dataset
+        The same variables: fraction of draws within a thousandth of an edge of the prior.
+    exposures : xarray.Dataset
+        Dimension exposure (its name): band, n_pixel (used), chi2 (at the optimum).
+    mass_matrix : xarray.DataArray, dimensions parameter, parameter_
+        First inverse mass matrix: covariance of the unconstrained parameters at the optimum.
+    seed, n_warmup, max_treedepth : int
+    n_calls : int
+        Evaluations of likelihood and gradient.
+    wall_time : float
+        Seconds.
+    versions : dict of str
+        Of fphojax, jax, numpyro and arviz.
+    """
+
+    active: SourceCatalog
+    fixed: SourceCatalog
+    bounds: Bounds
+    region: CircularRegion
+    bands: tuple[str, ...]
+    posterior: xr.DataTree
+    optimum: xr.Dataset
+    at_bound: xr.Dataset
+    exposures: xr.Dataset
+    mass_matrix: xr.DataArray
+    seed: int
+    n_warmup: int
+    max_treedepth: int
+    n_calls: int
+    wall_time: float
+    versions: dict[str, str]
+
+    @classmethod
+    def from_chains(
+        cls,
+        chains: Chains,
+        frame: PatchFrame,
+        model: SceneModel,
+        *,
+        active: SourceCatalog,
+        fixed: SourceCatalog | None = None,
+        bounds: Bounds,
+    ) -> "PatchResult":
+        """Gather the result of sampling.
+
+        Parameters
+        ----------
+        chains : Chains
+        frame : PatchFrame
+            Of the patch that was fitted.
+        model : SceneModel
+        active, fixed, bounds
+            What the model was made from.
+
+        Returns
+        -------
+        PatchResult
+        """
+        coords = {"source": active.id, "band": np.array(frame.bands)}
+        sampled = coords | {"chain": np.arange(chains.n_chain), "draw": np.arange(chains.n_draw)}
+        near = {name: flags.mean(axis=(0, 1)) for name, flags in at_bound(model, chains.values).items()}
+        near |= {"ra": near.pop("x"), "dec": near.pop("y")}
+        statistics = {name: (("chain", "draw"), values) for name, values in chains.statistics.items()}
+        posterior = _catalogue_units(chains.values, frame.region, sampled)
+        optimum = _catalogue_units(chains.optimum.values, frame.region, coords)
+        optimum.attrs.update(n_step=chains.optimum.n_step, converged=int(chains.optimum.converged))
+        names = _parameter_names(chains.optimum.values, active.id, frame.bands)
+        exposures = {
+            "band": ("exposure", np.array([e.band for e in frame.exposures])),
+            "n_pixel": ("exposure", [len(frame.pixels(i)[2]) for i in range(len(frame.exposures))]),
+            "chi2": ("exposure", chains.optimum.chi2),
+        }
+        return cls(
+            active=active,
+            fixed=active[:0] if fixed is None else fixed,
+            bounds=bounds,
+            region=frame.region,
+            bands=frame.bands,
+            posterior=xr.DataTree.from_dict(
+                {
+                    "posterior": posterior,
+                    "sample_stats": xr.Dataset(statistics, {k: sampled[k] for k in ("chain", "draw")}),
+                }
+            ),
+            optimum=optimum,
+            at_bound=xr.Dataset({name: (_dims(name), near[name]) for name in POSTERIOR_UNITS}, coords),
+            exposures=xr.Dataset(exposures, {"exposure": np.array([e.name for e in frame.exposures])}),
+            mass_matrix=xr.DataArray(
+                chains.covariance,
+                coords={"parameter": names, "parameter_": names},
+                dims=("parameter", "parameter_"),
+                name="inverse_mass_matrix",
+            ),
+            versions={name: version(name) for name in _LIBRARIES},
+            **{name: kind(getattr(chains, name)) for name, kind in _RUN.items()},
+        )
+
+    @property
+    def draws(self) -> xr.Dataset:
+        """The posterior's dataset."""
+        return self.posterior["posterior"].dataset
+
+    @property
+    def centred_draws(self) -> xr.Dataset:
+        """`draws` fit for averages: ra within 180 degrees of the region's centre, pa as `centred_pa` has it."""
+        ra, pa = self.draws["ra"], self.draws["pa"]
+        turns = np.round((ra - self.region.ra) / 360)
+        return self.draws.assign(ra=(ra - 360 * turns).assign_attrs(ra.attrs), pa=centred_pa(pa))
+
+    def write(self, path) -> None:
+        """Write netCDF (HDF5), at once or not at all.
+
+        Parameters
+        ----------
+        path : path-like
+        """
+        ids = self.active.id
+        groups = {
+            "active": catalog_to_dataset(self.active),
+            "bounds": bounds_to_dataset(self.bounds, ids, self.bands),
+            "posterior": self.draws,
+            "sample_stats": self.posterior["sample_stats"].dataset,
+            "optimum": self.optimum,
+            "at_bound": self.at_bound,
+            "exposures": self.exposures,
+            "mass": self.mass_matrix.to_dataset(),
+        }
+        if len(self.fixed):
+            groups["fixed"] = catalog_to_dataset(self.fixed)
+        attrs = {"fphojax_layout": _LAYOUT} | {name: getattr(self, name) for name in _RUN}
+        attrs |= {f"region_{name}": value for name, value in dataclasses.asdict(self.region).items()}
+        attrs |= {f"version_{name}": text for name, text in self.versions.items()}
+        tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **groups})
+        with replacing(path) as temporary:
+            tree.to_netcdf(temporary, engine="h5netcdf")
+
+    @classmethod
+    def read(cls, path) -> "PatchResult":
+        """Read what `write` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        InputError
+            The file is missing, or is not a result of a patch.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InputError(f"{path}: no such file, expected the result of a patch (netCDF)")
+        try:
+            groups = xr.open_groups(path, engine="h5netcdf")
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"{path}: cannot be read ({reason}), expected the result of a patch (netCDF)"
+            ) from error
+        groups = {name.strip("/"): _loaded(dataset) for name, dataset in groups.items()}
+        attrs = groups.pop("").attrs
+        missing = sorted(set(_GROUPS) - set(groups) - {"fixed"})
+        if attrs.get("fphojax_layout") != _LAYOUT or missing:
+            raise InputError(
+                f"{path}: layout {attrs.get('fphojax_layout')}, groups {', '.join(sorted(groups)) or 'none'}, "
+                f"expected layout {_LAYOUT} of the result of a patch"
+            )
+        active = catalog_from_dataset(groups["active"])
+        return cls(
+            active=active,
+            fixed=catalog_from_dataset(groups["fixed"]) if "fixed" in groups else active[:0],
+            bounds=bounds_from_dataset(groups["bounds"]),
+            region=CircularRegion(*(float(attrs[f"region_{name}"]) for name in ("ra", "dec", "radius"))),
+            bands=tuple(map(str, groups["posterior"]["band"].to_numpy())),
+            posterior=xr.DataTree.from_dict({name: groups[name] for name in ("posterior", "sample_stats")}),
+            mass_matrix=groups["mass"]["inverse_mass_matrix"],
+            versions={name: attrs[f"version_{name}"] for name in _LIBRARIES},
+            **{name: groups[name] for name in ("optimum", "at_bound", "exposures")},
+            **{name: kind(attrs[name]) for name, kind in _RUN.items()},
+        )
+
+    def final_catalog(self, kind: Literal["median", "mean", "last", "optimum"] = "median") -> SourceCatalog:
+        """The fitted sources with their parameters after the fit.
+
+        Parameters
+        ----------
+        kind : {"median", "mean", "last", "optimum"}
+            Median or mean of the draws of each parameter, the last draw of the last chain (one point of the
+            posterior, with all its correlations), or the point where the chains were started.
+
+        Returns
+        -------
+        SourceCatalog
+            In the bands of the patch; ``flux_err`` is the standard deviation of the draws (None where they do
+            not differ). Everything else is as in `active`.
+        """
+        draws = self.centred_draws
+        match kind:
+            case "median" | "mean":
+                point = getattr(draws, kind)(("chain", "draw"))
+            case "last":
+                point = draws.isel(chain=-1, draw=-1)
+            case "optimum":
+                point = self.optimum
+            case _:
+                raise ValueError(f"kind is {kind!r}, expected 'median', 'mean', 'last' or 'optimum'")
+        values = {name: point[name].to_numpy() for name in POSTERIOR_UNITS}
+        values["pa"] = np.deg2rad(values["pa"])
+        outside = (values["ra"] < 0) | (values["ra"] >= 360)
+        values["ra"] = np.where(outside, values["ra"] % 360, values["ra"])
+        scatter = draws["flux"].std(("chain", "draw")).to_numpy()
+        flux_err = scatter if (scatter > 0).all() else None
+        return self.active.select_bands(self.bands).replace(**values, flux_err=flux_err)
+
+
+def centred_pa(pa: xr.DataArray) -> xr.DataArray:
+    """Position angles moved by multiples of 180 degrees to within 90 degrees of their mean.
+
+    Parameters
+    ----------
+    pa : xarray.DataArray
+        Degrees, with the dimensions chain and draw.
+
+    Returns
+    -------
+    xarray.DataArray
+        Degrees. The mean, that of the doubled angles (Mardia & Jupp 2000), lies in (-90, 90].
+    """
+    double = np.deg2rad(2 * pa)
+    mean = np.rad2deg(
+        np.arctan2(np.sin(double).mean(("chain", "draw")), np.cos(double).mean(("chain", "draw"))) / 2
+    )
+    centred = mean + (pa - mean + 90) % 180 - 90
+    return centred.assign_attrs(pa.attrs)
+
+
+def _dims(name):
+    return ("source", "band") if name == "flux" else ("source",)
+
+
+def _catalogue_units(values, region, coords):
+    """Parameters of the model as a dataset in the units of the catalogue."""
+    ra, dec = sky_position(values["x"], values["y"], region.ra, region.dec)
+    converted = {name: values[name] for name in ("flux", "q", "sersic", "rhalf")}
+    converted |= {"ra": ra, "dec": dec, "pa": np.rad2deg(values["pa"])}
+    leading = ("chain", "draw") if "chain" in coords else ()
+    data = {
+        name: ((*leading, *_dims(name)), converted[name], {"units": unit})
+        for name, unit in POSTERIOR_UNITS.items()
+    }
+    return xr.Dataset(data, coords)
+
+
+def _parameter_names(values, ids, bands):
+    """Names of the rows of the mass matrix: ``parameter[source]`` or ``flux[source,band]``, as JAX flattens."""
+    names = []
+    for name in sorted(PARAMETERS):
+        for index in np.ndindex(np.shape(values[name])):
+            place = [str(ids[index[0]]), *(str(bands[i]) for i in index[1:])]
+            names.append(f"{name}[{','.join(place)}]")
+    return np.array(names)
+
+
+def _loaded(dataset):
+    """A dataset in memory, its file closed."""
+    with dataset:
+        return dataset.load()

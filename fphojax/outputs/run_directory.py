@@ -1,0 +1,185 @@
+"""The folder of a run: where everything is, and how it is read back."""
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from ..inputs.catalog import SourceCatalog
+from ..inputs.errors import InputError
+from .files import replacing
+from .results import PatchResult
+
+__all__ = ["RunDirectory"]
+
+
+class RunDirectory:
+    """The folder of a run, in forcepho's layout.
+
+    ::
+
+        config.json                     settings of the run
+        NAME.yml                        the file from which they were read
+        SCENE.fits                      catalogue with the current parameters (forcepho's columns)
+        SCENE_log.json                  what happened so far
+        patches/patch3_samples.nc       `PatchResult` of patch 3
+        patches/patch3_residuals.h5     its residuals (`write_residuals`)
+        figures/
+
+    Every file appears whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        An existing run; `create` makes a new one.
+    scene_catalog : str
+        Name of the scene's catalogue.
+
+    Attributes
+    ----------
+    path : Path
+
+    Raises
+    ------
+    InputError
+        If there is no such folder.
+    """
+
+    def __init__(self, path, *, scene_catalog: str = "scene.fits"):
+        self.path = Path(path)
+        self.scene_catalog = scene_catalog
+        if not self.path.is_dir():
+            raise InputError(f"{self.path}: no such folder, expected the folder of a run")
+
+    @classmethod
+    def create(cls, path, *, scene_catalog: str = "scene.fits", overwrite: bool = False) -> "RunDirectory":
+        """Make the folders of a new run.
+
+        Parameters
+        ----------
+        path : path-like
+        scene_catalog : str
+        overwrite : bool
+            Whether the folder may hold an earlier run, whose files are then deleted or replaced.
+
+        Raises
+        ------
+        InputError
+            If `path` is a file, or a folder that is not empty and may not be overwritten, or that holds no run.
+        """
+        path = Path(path)
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path}: is a file, expected a folder for the run")
+        if path.is_dir() and any(path.iterdir()):
+            if not overwrite:
+                raise InputError(f"{path}: folder is not empty, expected a new or empty one for the run")
+            if not (path / "config.json").is_file():
+                raise InputError(f"{path}: holds no config.json, expected an earlier run to overwrite")
+        (path / "figures").mkdir(parents=True, exist_ok=True)
+        (path / "patches").mkdir(exist_ok=True)
+        run = cls(path, scene_catalog=scene_catalog)
+        run._clear()
+        return run
+
+    @property
+    def config_path(self) -> Path:
+        """Settings of the run."""
+        return self.path / "config.json"
+
+    @property
+    def scene_path(self) -> Path:
+        """Catalogue with the current parameters."""
+        return self.path / self.scene_catalog
+
+    @property
+    def log_path(self) -> Path:
+        """What happened so far."""
+        return self.path / f"{self.scene_path.stem}_log.json"
+
+    def samples_path(self, patch: int) -> Path:
+        """Result of a patch."""
+        return self.path / "patches" / f"patch{patch}_samples.nc"
+
+    def residuals_path(self, patch: int) -> Path:
+        """Residuals of a patch."""
+        return self.path / "patches" / f"patch{patch}_residuals.h5"
+
+    def figure_path(self, name: str) -> Path:
+        """A figure, by its name without suffix."""
+        return self.path / "figures" / f"{name}.png"
+
+    def write_config(self, settings: str, source=None) -> None:
+        """Keep the settings.
+
+        Parameters
+        ----------
+        settings : str
+            JSON text.
+        source : path-like, optional
+            The file from which they were read, to be copied.
+        """
+        _write_text(self.config_path, settings)
+        if source is not None:
+            with replacing(self.path / Path(source).name) as temporary:
+                shutil.copyfile(source, temporary)
+
+    def read_config(self) -> dict:
+        """Settings, as plain Python values."""
+        return _read_json(self.config_path)
+
+    def write_scene(self, catalog: SourceCatalog, log: Mapping) -> None:
+        """Write the current parameters and the log.
+
+        Parameters
+        ----------
+        catalog : SourceCatalog
+        log : mapping
+            Plain Python values.
+        """
+        catalog.write_forcepho(self.scene_path)
+        _write_text(self.log_path, json.dumps(log, indent=2) + "\n")
+
+    def read_scene(self) -> SourceCatalog:
+        """The current parameters."""
+        return SourceCatalog.read(self.scene_path)
+
+    def read_log(self) -> dict:
+        """The log, as plain Python values."""
+        return _read_json(self.log_path)
+
+    def patches(self) -> list[int]:
+        """Numbers of the patches that have a result, in increasing order."""
+        names = (re.fullmatch(r"patch(\d+)_samples\.nc", p.name) for p in (self.path / "patches").glob("*"))
+        return sorted(int(name[1]) for name in names if name)
+
+    def write_patch(self, patch: int, result: PatchResult) -> None:
+        """Write the result of a patch."""
+        result.write(self.samples_path(patch))
+
+    def read_patch(self, patch: int) -> PatchResult:
+        """Read the result of a patch."""
+        return PatchResult.read(self.samples_path(patch))
+
+    def _clear(self):
+        """Delete what an earlier run would have left that this one might not replace."""
+        for patch in self.patches():
+            self.samples_path(patch).unlink()
+        for pattern in ("patches/patch*_residuals.h5", "figures/*.png", "*_log.json", "*.yml", "*.yaml"):
+            for file in self.path.glob(pattern):
+                file.unlink()
+        self.scene_path.unlink(missing_ok=True)
+
+
+def _write_text(path, text):
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def _read_json(path):
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file, expected one in the folder of a run") from None
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: not JSON ({error}), expected a file of a run") from None

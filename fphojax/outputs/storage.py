@@ -1,0 +1,86 @@
+"""Catalogues and bounds as xarray datasets, without loss."""
+
+import io
+import json
+
+import numpy as np
+import xarray as xr
+from astropy.table import Table
+
+from ..inputs.bounds import PARAMETERS, Bounds
+from ..inputs.catalog import SourceCatalog
+
+__all__ = ["bounds_from_dataset", "bounds_to_dataset", "catalog_from_dataset", "catalog_to_dataset"]
+
+_COLUMNS = {"ra": "deg", "dec": "deg", "q": "", "pa": "rad", "sersic": "", "rhalf": "arcsec", "roi": "arcsec"}
+_UNITS = _COLUMNS | {"flux": "nJy", "x": "arcsec", "y": "arcsec"}
+
+
+def catalog_to_dataset(catalog: SourceCatalog) -> xr.Dataset:
+    """A catalogue as a dataset; angles in radians, so that no digit is lost.
+
+    Parameters
+    ----------
+    catalog : SourceCatalog
+
+    Returns
+    -------
+    xarray.Dataset
+        Dimensions source and band.
+    """
+    data = {name: ("source", getattr(catalog, name), {"units": unit}) for name, unit in _COLUMNS.items()}
+    data["flux"] = (("source", "band"), catalog.flux, {"units": "nJy"})
+    if catalog.flux_err is not None:
+        data["flux_err"] = (("source", "band"), catalog.flux_err, {"units": "nJy"})
+    # columns and header cards of any kind: as text, in which nothing is lost
+    text = io.StringIO()
+    catalog.extra.write(text, format="ascii.ecsv", serialize_method="data_mask")
+    data["extra"] = ((), text.getvalue())
+    data["meta"] = ((), json.dumps(catalog.meta, default=_plain))
+    return xr.Dataset(data, coords={"source": catalog.id, "band": np.array(catalog.bands)})
+
+
+def catalog_from_dataset(dataset: xr.Dataset) -> SourceCatalog:
+    """Inverse of `catalog_to_dataset`."""
+    columns = {name: dataset[name].to_numpy() for name in (*_COLUMNS, "flux")}
+    extra = dataset["extra"].item()
+    return SourceCatalog(
+        id=dataset["source"].to_numpy(),
+        flux_err=dataset["flux_err"].to_numpy() if "flux_err" in dataset else None,
+        bands=tuple(map(str, dataset["band"].to_numpy())),
+        meta=json.loads(dataset["meta"].item()),
+        extra=Table.read(extra, format="ascii.ecsv", fill_values=[]),
+        **columns,
+    )
+
+
+def bounds_to_dataset(bounds: Bounds, ids, bands) -> xr.Dataset:
+    """Bounds as a dataset with the dimensions side (lower, upper), source and band.
+
+    Parameters
+    ----------
+    bounds : Bounds
+    ids : array (N,)
+        Of the sources.
+    bands : sequence of str
+
+    Returns
+    -------
+    xarray.Dataset
+    """
+    data = {}
+    for name in PARAMETERS:
+        dims = ("side", "source", "band") if name == "flux" else ("side", "source")
+        data[name] = (dims, np.stack([bounds.lower[name], bounds.upper[name]]), {"units": _UNITS[name]})
+    coords = {"side": np.array(["lower", "upper"]), "source": ids, "band": np.array(bands)}
+    return xr.Dataset(data, coords=coords)
+
+
+def bounds_from_dataset(dataset: xr.Dataset) -> Bounds:
+    """Inverse of `bounds_to_dataset`."""
+    return Bounds(*({name: dataset[name].to_numpy()[i] for name in PARAMETERS} for i in (0, 1)))
+
+
+def _plain(value):
+    """What JSON does not know: numpy's scalars and arrays as Python's, anything else as text."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)

@@ -1,0 +1,49 @@
+"""Residual files."""
+
+import dataclasses
+
+import h5py
+import numpy as np
+import pytest
+
+from fphojax.inputs import InputError
+from fphojax.outputs.residuals import write_residuals
+from fphojax.simulate import ExposureSpec, noiseless_image
+
+SPECS = {"first": ((30, 27), 0.05, 10.0), "second": ((22, 20), 0.07, 130.0)}
+
+
+def test_data_minus_model_is_residual(fit, tmp_path):
+    path = tmp_path / "patch1_residuals.h5"
+    write_residuals(path, fit.frame, fit.model, fit.chains.optimum.values)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    with h5py.File(path) as file:
+        assert {band: list(file[band]) for band in file} == {"B": ["first"], "R": ["second"]}
+        for exposure in fit.frame.exposures:
+            group = {name: item[()] for name, item in file[exposure.band][exposure.name].items()}
+            assert set(group) == {"xpix", "ypix", "data", "ierr", "residual"}
+            at = group["ypix"], group["xpix"]
+            assert np.array_equal(group["data"], exposure.data[at])
+            assert np.array_equal(group["ierr"], exposure.ierr[at])
+            assert (group["ierr"] > 0).all()
+            # the truth of active and fixed sources, from the exact profiles
+            region = fit.frame.region
+            shape, scale, rotation = SPECS[exposure.name]
+            place = (shape, scale, rotation, region.ra, region.dec, _psf(fit, exposure))
+            spec = ExposureSpec(exposure.band, exposure.name, *place, 1.0)
+            model = noiseless_image(fit.truth, spec)[at]
+            error = np.abs(group["data"] - group["residual"] - model).max() / model.max()
+            print(f"{exposure.name}: model against exact profiles {error:.1e} of the peak")
+            assert error < 2e-3
+
+
+def test_names_that_cannot_be_groups(fit, tmp_path):
+    exposures = tuple(dataclasses.replace(e, name="a/b") for e in fit.frame.exposures)
+    frame = dataclasses.replace(fit.frame, exposures=exposures)
+    with pytest.raises(InputError, match=r"'a/b' cannot name a group"):
+        write_residuals(tmp_path / "r.h5", frame, fit.model, fit.chains.optimum.values)
+    assert not any(tmp_path.iterdir())
+
+
+def _psf(fit, exposure):
+    return fit.psfs.lookup(exposure.band)
