@@ -61,7 +61,7 @@ class RunDirectory:
         path : path-like
         scene_catalog : str
         overwrite : bool
-            Whether the folder may hold an earlier run, whose files are then deleted or replaced.
+            Whether the folder may hold an earlier run, whose patches and figures are then deleted.
 
         Raises
         ------
@@ -162,13 +162,12 @@ class RunDirectory:
         return PatchResult.read(self.samples_path(patch))
 
     def _clear(self):
-        """Delete what an earlier run would have left that this one might not replace."""
+        """Delete the patches and figures of an earlier run, which this one might not replace."""
         for patch in self.patches():
             self.samples_path(patch).unlink()
-        for pattern in ("patches/patch*_residuals.h5", "figures/*.png", "*_log.json", "*.yml", "*.yaml"):
+        for pattern in ("patches/patch*_residuals.h5", "figures/*.png"):
             for file in self.path.glob(pattern):
                 file.unlink()
-        self.scene_path.unlink(missing_ok=True)
 
 
 def _write_text(path, text):

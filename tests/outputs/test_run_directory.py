@@ -48,7 +48,9 @@ def test_folders_in_use_are_refused(fit, tmp_path):
     run.write_patch(4, fit.result)
     with pytest.raises(InputError, match=r"run: folder is not empty, expected a new or empty one"):
         RunDirectory.create(path)
+    (path / "field.yml").touch()
     assert RunDirectory.create(path, overwrite=True).patches() == []
+    assert (path / "field.yml").exists()  # it may be the only copy
 
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
