@@ -84,6 +84,74 @@ def check(
     console.print("No problems found.")
 
 
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run, instead of the settings' outbase.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+) -> None:
+    """Fit a field: check, build the patch, optimise, sample, and write the results."""
+    from .config import Settings
+    from .pipeline import run as run_field
+
+    overrides = {"outbase": out.resolve()} if out is not None else None
+    _show(run_field(Settings.from_yaml(config, overrides), overwrite=overwrite, progress=not quiet))
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder of the mock data and of the run.")] = Path("demo"),
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+) -> None:
+    """Simulate a blend of three galaxies in two bands, fit it, and compare with the truth."""
+    from .demo import run_demo
+
+    _show(*run_demo(out, progress=not quiet))
+
+
+mixtures = typer.Typer(no_args_is_help=True, help="Make mixtures of Gaussians.")
+app.add_typer(mixtures, name="mixtures")
+
+
+@mixtures.command()
+def sersic(
+    out: Annotated[Path, typer.Option(help="HDF5 file to write.", show_default=False)],
+    order: Annotated[int, typer.Option(help="Number of Gaussians.", min=2, max=16)] = 10,
+) -> None:
+    """Fit the table that turns Sersic profiles into Gaussians."""
+    from fphojax.mixtures.sersic_fit import fit_sersic_table
+
+    fit_sersic_table(order=order).write(out)
+    typer.echo(f"wrote {out}")
+
+
+def _show(finished, truth=None) -> None:
+    """Print the tables of a finished run, and where its files are."""
+    from rich.console import Console
+
+    from .tables import exposures_shown, parameters_shown
+
+    console = Console()
+    if not console.is_terminal:  # a log file has no width to keep to
+        console.width = 120
+    console.print(exposures_shown(finished.result))
+    console.print(parameters_shown(finished.result, truth))
+    result = finished.result
+    divergent = int(result.posterior["sample_stats"]["diverging"].sum())
+    console.print(
+        f"{result.n_calls} likelihood calls in {result.wall_time:.0f} s, {divergent} divergent draws",
+        highlight=False,
+    )
+    if not finished.optimum.converged:
+        console.print("warning: the optimisation did not converge", style="bold")
+    for figure in finished.figures:
+        console.print(f"figure: {figure}", highlight=False, soft_wrap=True)
+    console.print(f"run directory: {finished.directory.path}", highlight=False, soft_wrap=True)
+
+
 def main() -> None:
     """Entry point of the command `fphojax`."""
     app()

@@ -181,6 +181,9 @@ class Settings(Section):
     maxactive_per_patch: PositiveInt = Field(15, description="most sources fitted together in a patch")
     strict: bool = Field(True, description="whether all sources linked to a fitted one join its patch")
     patch_maxradius: PositiveFloat = Field(15.0, description="largest radius of a patch [arcsec]")
+    buffer: float = Field(
+        0.0, ge=0, description="width added around the sources' radii of influence in a patch [arcsec]"
+    )
     max_active_fraction: float = Field(
         0.1, gt=0, le=1, description="largest fraction of sources out at a time"
     )
@@ -200,7 +203,9 @@ class Settings(Section):
     # optimisation
     use_gradients: bool = Field(True, description="kept for forcepho's files; must be true")
     linear_optimize: bool = Field(False, description="end the optimisation with a linear solution for fluxes")
-    gtol: PositiveFloat = Field(1e-5, description="relative change at which the optimisation ends")
+    gtol: PositiveFloat = Field(
+        1e-5, description="change of the log posterior at which the optimisation ends"
+    )
 
     # sampling
     seed: int = Field(0, ge=0, description="seed of all random numbers")
@@ -248,6 +253,11 @@ class Settings(Section):
             raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
         settings._file = path
         return settings
+
+    @property
+    def source(self) -> Path | None:
+        """The file that the settings were read from."""
+        return self._file
 
     @property
     def file(self) -> str:

@@ -100,20 +100,39 @@ def optimize(
     -------
     Optimum
     """
-    unconstrained = model.unconstrain(start)
-    result = _search(model, unconstrained, density == "unconstrained", max_steps, tolerance)
-    point = ravel_pytree(unconstrained)[1](result.point)
-    values = model.constrain(point)
+    values, n_step = start, 0
+    for _ in range(3):
+        begun = model.unconstrain(values)
+        result = _search(model, begun, density == "unconstrained", max_steps, tolerance)
+        point = ravel_pytree(begun)[1](result.point)
+        values = model.constrain(point)
+        n_step += int(result.n_step)
+        pa = _half_turned(values["pa"], model.priors["pa"].support)
+        if np.allclose(pa, values["pa"]):
+            break
+        values = {**values, "pa": pa}
     return Optimum(
         values=jax.tree.map(np.asarray, values),
         unconstrained=jax.tree.map(np.asarray, point),
         chi2=np.asarray(result.system.chi2),
         fisher=np.asarray(result.system.fisher),
         hessian=np.asarray(result.system.hessian),
-        n_step=int(result.n_step),
+        n_step=n_step,
         converged=bool(_finished(result, tolerance)),
         at_bound=at_bound(model, values),
     )
+
+
+def _half_turned(pa, support):
+    """Position angles turned by pi where that brings them nearer to the middle of a box of pi or wider.
+
+    A galaxy turned by pi looks the same; a search that ran into the edge of the box goes on from there.
+    """
+    low, high = (np.asarray(edge) for edge in _edges(support))
+    if not (np.isfinite(high - low) & (high - low >= np.pi)).all():
+        return np.asarray(pa)
+    middle = (low + high) / 2
+    return np.asarray(pa) - np.pi * np.round((np.asarray(pa) - middle) / np.pi)
 
 
 def at_bound(model: SceneModel, values) -> dict[str, np.ndarray]:
@@ -131,14 +150,17 @@ def at_bound(model: SceneModel, values) -> dict[str, np.ndarray]:
     """
     found = {}
     for name, value in values.items():
-        support = model.priors[name].support
-        low = getattr(support, "lower_bound", -np.inf)
-        high = getattr(support, "upper_bound", np.inf)
+        low, high = _edges(model.priors[name].support)
         near = np.minimum(np.asarray(value) - low, high - np.asarray(value))
         with np.errstate(invalid="ignore"):
             width = np.where(np.isfinite(high - low), high - low, 0.0)
         found[name] = near < AT_BOUND * width
     return found
+
+
+def _edges(support):
+    """Lower and upper edge of the support of a prior; infinite where it has none."""
+    return getattr(support, "lower_bound", -np.inf), getattr(support, "upper_bound", np.inf)
 
 
 @eqx.filter_jit

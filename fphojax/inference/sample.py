@@ -143,6 +143,7 @@ def sample(
     chains: int = 4,
     max_treedepth: int = 10,
     target_accept: float = 0.8,
+    full_cov: bool = True,
     seed: int = 0,
     progress: bool = True,
 ) -> Chains:
@@ -161,6 +162,8 @@ def sample(
         A draw takes at most 2**max_treedepth - 1 evaluations.
     target_accept : float
         Acceptance rate to which the step size is tuned.
+    full_cov : bool
+        Whiten with the full covariance at the optimum; otherwise with its diagonal alone.
     seed : int
     progress : bool
         Show a progress bar.
@@ -174,6 +177,8 @@ def sample(
     optimum = optimize(model, start, density="unconstrained")
     origin, unravel = ravel_pytree(optimum.unconstrained)
     covariance, factor = _covariance(optimum.hessian)
+    if not full_cov:
+        factor = np.diag(np.sqrt(np.diag(covariance)))
     whitening = _Whitening(jnp.asarray(origin), jnp.asarray(factor))
     kernel = _Kernel(warmup, max_treedepth, target_accept, unravel)
 

@@ -4,7 +4,7 @@ import re
 import warnings
 from collections.abc import Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -73,6 +73,15 @@ class Exposure:
     def pixel_scale(self) -> float:
         """Square root of the pixel area at the image centre, arcsec."""
         return pixel_scale(self.wcs, self.shape)
+
+    def less(self, sky: float) -> "Exposure":
+        """The exposure with a constant sky level (units of the image) subtracted."""
+        return replace(self, data=np.where(self.ierr > 0, self.data - np.float32(sky), 0).astype(np.float32))
+
+    def capped(self, max_snr: float) -> "Exposure":
+        """The exposure with errors raised so that no pixel's signal-to-noise ratio exceeds `max_snr`."""
+        limit = max_snr / np.maximum(np.abs(self.data), np.finfo(np.float32).tiny)
+        return replace(self, ierr=np.minimum(self.ierr, limit).astype(np.float32))
 
     @classmethod
     def from_arrays(

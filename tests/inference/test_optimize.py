@@ -96,3 +96,14 @@ def test_informative_prior_pulls(make_patcher):
     model, truth = patcher.prepare_model(active=catalog, priors={"flux": Normal(mean, 1e-3)})
     found = optimize(with_sources(model, truth), truth)
     np.testing.assert_allclose(found.values["flux"], mean, atol=1e-2)
+
+
+def test_position_angle_is_not_caught_at_the_edge_of_its_box(make_patcher):
+    """The box is wider than half a turn; from a start near its edge the way to the truth may lead outside."""
+    patcher, catalog = make_patcher(n_source=1, dtype=np.float64)
+    inclined = catalog.replace(pa=np.array([-0.9]), q=np.array([0.45]))
+    bounds = default_bounds(catalog)  # -30 to 210 degrees
+    model, truth = patcher.prepare_model(active=inclined, bounds=bounds)
+    found = optimize(with_sources(model, truth), {**truth, "pa": np.array([-0.3])})
+    assert not found.at_bound["pa"].any()
+    np.testing.assert_allclose(found.values["pa"], np.pi - 0.9, atol=1e-3)
