@@ -43,7 +43,7 @@ class PSFFit:
         pixels (adds I/12 to the covariances).
     background : float
         Constant of the fit per native pixel, not part of the mixture.
-    oversample : int
+    oversample : float
         Pixels of the image per native pixel and axis.
     shift : tuple of float
         Position (x, y) of the source minus the geometric centre of the image [native pixels].
@@ -57,7 +57,7 @@ class PSFFit:
     covariances: np.ndarray
     includes_pixel: bool
     background: float
-    oversample: int
+    oversample: float
     shift: tuple[float, float]
     verdict: PSFVerdict
     seconds: float
@@ -122,8 +122,8 @@ def fit_psf(
         Number of Gaussians in all; None takes the smallest number that reaches ``target_l2``.
     n_negative : int
         How many of them have negative amplitudes.
-    oversample : int
-        Pixels of the image per native pixel and axis.
+    oversample : float
+        Pixels of the image per native pixel and axis; a whole number if the pixel is not included.
     includes_pixel : bool
         Whether the mixture includes the response of the native pixel (and an oversampled image does).
     mask : array of bool (ny, nx), optional
@@ -202,7 +202,8 @@ def fit_psfs(images, *, workers=1, names=None, **options):
     ----------
     images : sequence of arrays
     workers : int
-        Number of processes; 1 stays in this one.
+        Number of processes; 1 stays in this one. New processes import the script that called, which must
+        keep its work under ``if __name__ == "__main__"``.
     names : sequence of str, optional
         What messages call the images.
     **options

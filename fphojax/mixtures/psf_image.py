@@ -30,7 +30,7 @@ class EffectivePSF:
         Offsets of the columns and rows from the source, in native pixels.
     good : ndarray of bool (ny, nx)
         Pixels to be used.
-    oversample : int
+    oversample : float
         Grid points per native pixel and axis.
     shift : tuple of float
         Position (x, y) of the source minus the geometric centre of the image, in native pixels; zero where
@@ -45,7 +45,7 @@ class EffectivePSF:
     x: np.ndarray
     y: np.ndarray
     good: np.ndarray
-    oversample: int
+    oversample: float
     shift: tuple[float, float]
     scale: float
     half_light_radius: float
@@ -123,8 +123,8 @@ def effective_psf(image, *, oversample=1, includes_pixel=True, mask=None, total=
     ----------
     image : array (ny, nx)
         Flux in each pixel of the image.
-    oversample : int
-        Pixels of the image per native pixel and axis.
+    oversample : float
+        Pixels of the image per native pixel and axis; a whole number if the pixel is not included.
     includes_pixel : bool
         Whether the image is integrated over native pixels already; at ``oversample=1`` it always is.
     mask : array of bool (ny, nx), optional
@@ -145,9 +145,10 @@ def effective_psf(image, *, oversample=1, includes_pixel=True, mask=None, total=
         peak, or a peak that is wider than the image.
     """
     image, good = _checked(image, mask, name)
-    if oversample != int(oversample) or oversample < 1:
-        raise InputError(f"{name}: oversample is {oversample!r}, expected a whole number >= 1")
-    s = int(oversample)
+    s = oversample
+    if not s > 0 or (s != int(s) and not includes_pixel):
+        wanted = "a positive number" if includes_pixel else "a whole number >= 1, to sum over native pixels"
+        raise InputError(f"{name}: oversample is {s!r}, expected {wanted}")
     image = np.where(good, image, 0.0)
     flux = image.sum()
     if not flux > 0:
@@ -155,8 +156,9 @@ def effective_psf(image, *, oversample=1, includes_pixel=True, mask=None, total=
     scale = 1.0 if total is None else total / flux
     ny, nx = image.shape
     if s > 1 and not includes_pixel:
-        values = sliding_window_view(image, (s, s)).sum(axis=(2, 3))
-        good = sliding_window_view(good, (s, s)).all(axis=(2, 3))
+        box = (int(s), int(s))
+        values = sliding_window_view(image, box).sum(axis=(2, 3))
+        good = sliding_window_view(good, box).all(axis=(2, 3))
     else:
         values = image * s**2
     values = values * scale

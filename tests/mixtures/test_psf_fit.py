@@ -247,7 +247,7 @@ def test_bad_images_give_one_line(case):
         {"n_negative": 4},
         {"centre": "peak"},
         {"normalise": 2.0},
-        {"oversample": 1.5},
+        {"oversample": 1.5, "includes_pixel": False},
         {"mask": np.zeros((3, 3))},
     ],
 )
