@@ -103,13 +103,29 @@ class SourceCatalog:
     def __len__(self) -> int:
         return len(self.ra)
 
-    def __getitem__(self, rows) -> "SourceCatalog":
-        """Some of the sources (an index, indices, a slice or a mask); always a catalogue."""
+    def __getitem__(self, rows) -> "SourceCatalog | np.ndarray":
+        """Some of the sources (an index, indices, a slice or a mask), always a catalogue; or a column by name.
+
+        Names are those of the attributes, of the bands (their fluxes) and of the columns in `extra`; values are
+        in the conventions of the code.
+        """
+        if isinstance(rows, str):
+            return self._column(rows)
         rows = np.atleast_1d(np.arange(len(self))[rows])
         changes = {name: getattr(self, name)[rows] for name in ("id", "flux", "roi", *_SHAPES)}
         if self.flux_err is not None:
             changes["flux_err"] = self.flux_err[rows]
         return self.replace(**changes, extra=self.extra[rows] if self.extra.colnames else Table())
+
+    def _column(self, name: str) -> np.ndarray:
+        if name in self.bands:
+            return self.flux[:, self.bands.index(name)]
+        if name in ("id", "roi", *_SHAPES):
+            return getattr(self, name)
+        if name in self.extra.colnames:
+            return np.asarray(self.extra[name])
+        known = ("id", "roi", *_SHAPES, *self.bands, *self.extra.colnames)
+        raise KeyError(f"no column {name}, expected one of {', '.join(known)}")
 
     def replace(self, **changes) -> "SourceCatalog":
         """Copy with some attributes changed."""

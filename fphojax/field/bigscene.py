@@ -1,0 +1,50 @@
+"""Bright, extended sources of a second catalogue, which are never fitted."""
+
+import numpy as np
+from astropy.table import Table
+
+from ..inputs.catalog import SourceCatalog
+from .sphere import CircleIndex, unit_vectors
+
+__all__ = ["BigScene"]
+
+
+class BigScene:
+    """Sources that are subtracted from every patch that they reach into.
+
+    Parameters
+    ----------
+    catalog : SourceCatalog
+    """
+
+    def __init__(self, catalog: SourceCatalog):
+        self._catalog = catalog
+        self._index = CircleIndex(unit_vectors(catalog.ra, catalog.dec), catalog.roi)
+
+    def joined(self, fixed: SourceCatalog, centre, radius: float) -> SourceCatalog:
+        """Fixed sources of a patch, and after them the big ones, whose ``source_index`` is -1.
+
+        Parameters
+        ----------
+        fixed : SourceCatalog
+            In the same bands.
+        centre : ndarray, shape (3,)
+            Unit vector of the centre of the patch.
+        radius : float
+            Of the patch, arcsec.
+        """
+        rows, _ = self._index.overlapping(centre, radius)
+        if not len(rows):
+            return fixed
+        big = self._catalog[rows]
+        names = ("ra", "dec", "flux", "q", "pa", "sersic", "rhalf", "roi")
+        # identifiers of the two catalogues may be numbers in one and text in the other
+        ids = [*fixed.id.tolist(), *big.id.tolist()]
+        ids = ids if len(set(map(type, ids))) == 1 else list(map(str, ids))
+        return SourceCatalog(
+            id=np.array(ids),
+            flux_err=None,
+            bands=fixed.bands,
+            extra=Table({"source_index": np.concatenate([fixed["source_index"], np.full(len(rows), -1)])}),
+            **{name: np.concatenate([getattr(fixed, name), getattr(big, name)]) for name in names},
+        )

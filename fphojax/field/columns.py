@@ -1,0 +1,246 @@
+"""The numbers of all sources of a field, row by row, so that a patch touches its own rows and no others."""
+
+import numpy as np
+from astropy.table import Table
+
+from ..inputs.astrometry import sky_offsets
+from ..inputs.bounds import PARAMETERS, Bounds
+from ..inputs.catalog import SourceCatalog
+from ..inputs.errors import InputError
+
+__all__ = ["STATE", "SceneColumns"]
+
+STATE = ("source_index", "is_active", "is_valid", "n_iter", "n_patch", "fit_flag")
+_FLAG_LENGTH = 80
+_SHAPES = ("q", "pa", "sersic", "rhalf")
+
+
+class SceneColumns:
+    """Parameters, bounds, covariances and counters of N sources.
+
+    Parameters
+    ----------
+    catalog : SourceCatalog
+        Parameters now.
+    ra, dec : ndarray, shape (N,)
+        Positions that the bounds are around, degrees.
+    bounds : Bounds
+
+    Attributes
+    ----------
+    values : ndarray, shape (N, n_band + 6)
+        Fluxes, ra, dec, q, pa, sersic, rhalf, in the units of `SourceCatalog`.
+    roi : ndarray, shape (N,)
+        Radii of influence, arcsec.
+    n_iter, n_patch : ndarray of int, shape (N,)
+        Iterations, and patches, that each source has been active in.
+    flags : dict of int to str
+        Why sources were given up, by row.
+    flagged : ndarray of bool, shape (N,)
+        Whether they were.
+    has_covariance : ndarray of bool, shape (N,)
+    """
+
+    def __init__(self, catalog: SourceCatalog, ra, dec, bounds: Bounds):
+        size = len(catalog)
+        self.id, self.bands, self.roi = catalog.id, catalog.bands, catalog.roi
+        self.values = np.column_stack(
+            [catalog.flux, catalog.ra, catalog.dec, *(getattr(catalog, name) for name in _SHAPES)]
+        )
+        self.start_ra, self.start_dec = ra, dec
+        self._lower, self._upper = (
+            np.column_stack([side[name] for name in PARAMETERS]) for side in (bounds.lower, bounds.upper)
+        )
+        self.n_iter, self.n_patch = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
+        self.flags: dict[int, str] = {}
+        self.flagged = np.zeros(size, dtype=bool)
+        self.has_covariance = np.zeros(size, dtype=bool)
+        self._upper_triangle = np.triu_indices(self.n_parameter)
+        # memory is taken row by row, as covariances come in
+        self._triangles = np.zeros((size, len(self._upper_triangle[0])))
+        self._flux_err, self._meta = catalog.flux_err, catalog.meta
+        kept = [name for name in catalog.extra.colnames if name not in STATE]
+        self._extra = catalog.extra[kept] if kept else Table()
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def n_parameter(self) -> int:
+        """Parameters of a source: its fluxes and six more."""
+        return self.values.shape[1]
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Their names, in the order of covariances."""
+        return (*self.bands, *PARAMETERS[1:])
+
+    def take(self, rows) -> SourceCatalog:
+        """Catalogue of some sources, without uncertainties; ``source_index`` is the row here."""
+        catalog = object.__new__(SourceCatalog)
+        # All numbers were checked when they came in; to check them again would take longer than all the rest.
+        catalog.__dict__.update(
+            id=self.id[rows],
+            flux_err=None,
+            roi=self.roi[rows],
+            bands=self.bands,
+            meta={},
+            extra=Table([rows], names=["source_index"]),
+            **self._attributes(self.values[rows]),
+        )
+        return catalog
+
+    def values_of(self, catalog: SourceCatalog) -> np.ndarray:
+        """Rows of `values` that a catalogue stands for."""
+        if catalog.bands != self.bands:
+            raise InputError(f"catalogue in {', '.join(catalog.bands)}, expected {', '.join(self.bands)}")
+        shapes = (getattr(catalog, name) for name in _SHAPES)
+        return np.column_stack([catalog.flux, catalog.ra, catalog.dec, *shapes])
+
+    def bounds(self, rows) -> Bounds:
+        """Bounds of some sources; those of x and y are offsets from where the sources are now.
+
+        Where a source is now always lies within them.
+        """
+        lower, upper = self._lower[rows], self._upper[rows]
+        position = slice(len(self.bands), len(self.bands) + 2)
+        ra, dec = self.values[rows, position].T
+        moved = sky_offsets(ra, dec, self.start_ra[rows], self.start_dec[rows])
+        # a source on the edge of its box may be 1e-10 arcsec outside, by rounding
+        lower[:, position] = np.minimum(lower[:, position] - moved, 0)
+        upper[:, position] = np.maximum(upper[:, position] - moved, 0)
+        return self._bounds(lower, upper)
+
+    def all_bounds(self) -> Bounds:
+        """Bounds of all sources; those of x and y are offsets from where the sources were at first."""
+        return self._bounds(self._lower, self._upper)
+
+    def covariances(self, rows) -> np.ndarray:
+        """Covariance matrices of some sources, shape (n, n_band + 6, n_band + 6).
+
+        That of a source which never had one is the covariance of a uniform distribution within its bounds.
+        """
+        blocks = np.empty((len(rows), self.n_parameter, self.n_parameter))
+        first, second = self._upper_triangle
+        blocks[:, first, second] = blocks[:, second, first] = self._triangles[rows]
+        new = np.flatnonzero(~self.has_covariance[rows])
+        variance = (self._upper[rows[new]] - self._lower[rows[new]]) ** 2 / 12
+        blocks[new] = variance[:, :, None] * np.eye(self.n_parameter)
+        return blocks
+
+    def triangles_of(self, blocks, size: int) -> np.ndarray:
+        """Upper triangles of covariance matrices of `size` sources, shape (size, k).
+
+        Raises
+        ------
+        InputError
+            Wrong shape, or a matrix that is not finite or whose diagonal is not positive.
+        """
+        blocks = np.asarray(blocks, dtype=np.float64)
+        shape = (size, self.n_parameter, self.n_parameter)
+        if blocks.shape != shape:
+            raise InputError(f"block_covs has shape {blocks.shape}, expected {shape}")
+        good = np.isfinite(blocks).all(axis=(1, 2)) & (np.einsum("nii->ni", blocks) > 0).all(axis=1)
+        if not good.all():
+            row = int(np.flatnonzero(~good)[0])
+            raise InputError(
+                f"block_covs of row {row}: expected finite numbers, on the diagonal positive ones"
+            )
+        return blocks[:, *self._upper_triangle]
+
+    def put(self, rows, counts, values, triangles=None) -> None:
+        """Set some sources.
+
+        Parameters
+        ----------
+        rows : ndarray of int, shape (n,)
+        counts : ndarray, shape (n, 2)
+            ``n_iter``, ``n_patch``.
+        values : ndarray, shape (n, n_band + 6)
+        triangles : ndarray, shape (n, k), optional
+            Upper triangles of covariances; without them, the present ones stay.
+        """
+        self.n_iter[rows], self.n_patch[rows] = counts.T
+        self.values[rows] = values
+        if triangles is not None:
+            self._triangles[rows] = triangles
+            self.has_covariance[rows] = True
+
+    def set_flag(self, rows, reason: str | None) -> None:
+        """Flag sources, or, without a reason, take their flags away."""
+        self.flagged[rows] = reason is not None
+        if reason is not None:
+            self.flags.update(dict.fromkeys(rows.tolist(), reason))
+        elif self.flags:
+            for row in rows.tolist():
+                self.flags.pop(row, None)
+
+    def known_covariances(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that have covariances, and their upper triangles."""
+        rows = np.flatnonzero(self.has_covariance)
+        return rows, self._triangles[rows]
+
+    def put_covariances(self, rows, triangles) -> None:
+        """Inverse of `known_covariances`."""
+        if triangles.shape[1] != self._triangles.shape[1]:
+            raise InputError(
+                f"covariances of {triangles.shape[1]} numbers each, expected {self._triangles.shape[1]}"
+            )
+        self._triangles[rows] = triangles
+        self.has_covariance[rows] = True
+
+    def catalog(self, is_active, is_valid) -> SourceCatalog:
+        """Catalogue of all sources, with the columns it came with and the state of each source."""
+        size = len(self)
+        extra = Table({"source_index": np.arange(size, dtype=np.int32)})
+        extra["is_active"], extra["is_valid"] = is_active.copy(), is_valid.copy()
+        extra["n_iter"], extra["n_patch"] = self.n_iter.copy(), self.n_patch.copy()
+        # FITS knows ASCII only
+        flags = {row: reason.encode("ascii", "replace")[:_FLAG_LENGTH] for row, reason in self.flags.items()}
+        width = max(map(len, flags.values()), default=1)
+        column = np.zeros(size, dtype=f"S{width}")
+        for row, reason in flags.items():
+            column[row] = reason
+        extra["fit_flag"] = column
+        for name in self._extra.colnames:
+            extra[name] = self._extra[name]
+        return SourceCatalog(
+            id=self.id,
+            flux_err=self._flux_err,
+            roi=self.roi,
+            bands=self.bands,
+            meta=self._meta,
+            extra=extra,
+            **self._attributes(self.values.copy()),
+        )
+
+    def restore(self, state: Table) -> None:
+        """Take counters and flags from the columns that `catalog` added.
+
+        Also undoes the rounding of q and pa on their way through the file where that led out of the bounds.
+        """
+        self.n_iter[:], self.n_patch[:] = state["n_iter"], state["n_patch"]
+        reasons = np.asarray(state["fit_flag"]).astype(str)
+        self.flagged = reasons != ""
+        self.flags.update((row, str(reasons[row])) for row in np.flatnonzero(self.flagged).tolist())
+        for name in ("q", "pa"):
+            column = self.parameters.index(name)
+            values = self.values[:, column]
+            inside = np.clip(values, self._lower[:, column], self._upper[:, column])
+            rounded = np.abs(inside - values) < 1e-12
+            values[rounded] = inside[rounded]
+
+    def _attributes(self, values):
+        """Columns of `values` by the names of the catalogue."""
+        n_band = len(self.bands)
+        names = ("ra", "dec", *_SHAPES)
+        return {"flux": values[:, :n_band]} | dict(zip(names, values[:, n_band:].T, strict=True))
+
+    def _bounds(self, lower, upper):
+        n_band = len(self.bands)
+        return Bounds(
+            *(
+                {"flux": side[:, :n_band]} | dict(zip(PARAMETERS[1:], side[:, n_band:].T, strict=True))
+                for side in (lower, upper)
+            )
+        )

@@ -1,0 +1,133 @@
+"""Circles on the sphere: positions as unit vectors, and which circles overlap.
+
+Unit vectors know neither a pole nor an edge at ra = 0, and the chord 2 sin(d/2) between two of them resolves
+separations d down to 1e-10 arcsec.
+"""
+
+import math
+
+import numpy as np
+from scipy.sparse import coo_matrix, csr_matrix
+from scipy.spatial import cKDTree
+
+__all__ = ["CircleIndex", "enclosing_circle", "separation", "unit_vectors"]
+
+ARCSEC = np.pi / 180 / 3600  # radians
+
+
+def unit_vectors(ra, dec) -> np.ndarray:
+    """Unit vectors of positions in degrees, shape (..., 3)."""
+    ra, dec = np.deg2rad(ra), np.deg2rad(dec)
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
+
+
+def separation(a, b) -> np.ndarray:
+    """Angles between unit vectors, arcsec; right for small ones too."""
+    difference = a - b
+    chord = np.sqrt(np.einsum("...i,...i->...", difference, difference))
+    return 2 * np.arcsin(np.minimum(chord / 2, 1)) / ARCSEC
+
+
+def enclosing_circle(vectors, radius) -> tuple[np.ndarray, float]:
+    """A circle around circles, centred on their bounding box along the meridian of the first.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (N, 3)
+        Centres, within a few degrees of each other.
+    radius : ndarray, shape (N,)
+        Arcsec.
+
+    Returns
+    -------
+    centre : ndarray, shape (3,)
+    radius : float
+        Arcsec. Not the smallest circle there is, but at most sqrt(2) as large.
+    """
+    first = vectors[0]
+    if len(vectors) == 1:
+        return first, float(radius[0])
+    sine = np.hypot(first[0], first[1])
+    east = np.array([-first[1], first[0], 0.0]) / sine if sine > 0 else np.array([0.0, 1.0, 0.0])
+    axes = np.stack([east, np.cross(first, east)])
+    offset = vectors @ axes.T / (vectors @ first)[:, None]
+    half = (radius * ARCSEC)[:, None]
+    middle = ((offset - half).min(axis=0) + (offset + half).max(axis=0)) / 2
+    centre = first + middle @ axes
+    centre /= np.sqrt(centre @ centre)
+    return centre, float((separation(vectors, centre) + radius).max())
+
+
+class CircleIndex:
+    """Circles that can be asked which of them overlap.
+
+    They are kept in one KD-tree per class of radius (factors of four), so that one large circle does not make
+    the search around every small one large.
+
+    Parameters
+    ----------
+    vectors : ndarray, shape (N, 3)
+        Unit vectors of the centres.
+    radius : ndarray, shape (N,)
+        Arcsec, positive.
+    """
+
+    def __init__(self, vectors, radius):
+        self.vectors = vectors
+        self.radius = np.asarray(radius, dtype=np.float64)
+        self._classes = []
+        if not len(vectors):
+            return
+        size = np.floor(np.log2(self.radius) / 2).astype(int)
+        for value in np.unique(size):
+            rows = np.flatnonzero(size == value)
+            self._classes.append((cKDTree(vectors[rows]), rows, float(self.radius[rows].max())))
+
+    def overlapping(self, centre, radius: float) -> tuple[np.ndarray, np.ndarray]:
+        """Circles that overlap one circle.
+
+        Parameters
+        ----------
+        centre : ndarray, shape (3,)
+        radius : float
+            Arcsec.
+
+        Returns
+        -------
+        rows : ndarray of int, shape (n,)
+            In an order that depends on nothing but the circles.
+        distance : ndarray, shape (n,)
+            Of their centres, arcsec.
+        """
+        parts = [np.empty(0, dtype=int)]
+        for tree, rows, largest in self._classes:
+            if near := tree.query_ball_point(centre, _chord(radius + largest)):
+                parts.append(rows[near])
+        rows = np.concatenate(parts)
+        distance = separation(self.vectors[rows], centre)
+        near = distance <= radius + self.radius[rows]
+        return rows[near], distance[near]
+
+    def links(self) -> csr_matrix:
+        """Adjacency matrix of overlapping circles, (N, N), symmetric, without the diagonal."""
+        size = len(self.radius)
+        pairs = [np.empty((0, 2), dtype=np.int32)]
+        for a, (tree, rows, largest) in enumerate(self._classes):
+            found = tree.query_pairs(_chord(2 * largest), output_type="ndarray")
+            pairs.append(self._overlapping_pairs(rows[found[:, 0]], rows[found[:, 1]]))
+            for other, other_rows, other_largest in self._classes[:a]:
+                reach = _chord(largest + other_largest)
+                found = tree.sparse_distance_matrix(other, reach, output_type="ndarray")
+                pairs.append(self._overlapping_pairs(rows[found["i"]], other_rows[found["j"]]))
+        i, j = np.concatenate(pairs).T
+        both = np.concatenate([i, j]), np.concatenate([j, i])
+        return coo_matrix((np.ones(len(both[0]), dtype=np.int8), both), shape=(size, size)).tocsr()
+
+    def _overlapping_pairs(self, i, j):
+        distance = separation(self.vectors[i], self.vectors[j])
+        return np.stack([i, j], axis=1)[distance <= self.radius[i] + self.radius[j]].astype(np.int32)
+
+
+def _chord(angle):
+    """Chord of an angle in arcsec, a little longer so that rounding loses nothing."""
+    return 2 * math.sin(min(angle * ARCSEC, math.pi) / 2) * (1 + 1e-9) + 1e-15

@@ -1,0 +1,553 @@
+"""All sources of a field: who is fitted with whom, who is being fitted, and what has come of it.
+
+The loop over a field is
+
+    with LinkedSuperScene(catalog, bands, statefile="scene.fits") as scene:
+        while scene.undone:
+            region, active, fixed = scene.checkout_region()
+            bounds, covs = scene.bounds_and_covs(active["source_index"])
+            ...                                   # build the patch, subtract `fixed`, fit `active`
+            scene.checkin_region(final, fixed, n_iter, block_covs=covs)
+
+Several patches may be out at a time. No source is active in two of them, and no active source of one is a fixed
+source of another. Groups, and which circles overlap, follow from the positions in the first catalogue, which
+bounds let sources leave by little; so no search ever has to be made anew, and a check-out or check-in takes as
+long in a field of 10^6 sources as in one of 10^3.
+"""
+
+import json
+
+import numpy as np
+
+from ..inputs.astrometry import CircularRegion
+from ..inputs.bounds import Bounds, default_bounds, wrap_pa
+from ..inputs.catalog import SourceCatalog
+from ..inputs.errors import InputError
+from .bigscene import BigScene
+from .columns import STATE, SceneColumns
+from .grouping import LinkedGroups, NearGroups
+from .reservations import Reservations
+from .seeds import SeedPool
+from .sphere import CircleIndex, enclosing_circle, separation, unit_vectors
+from .state import StateFiles
+
+__all__ = ["LinkedSuperScene", "SuperScene"]
+
+_MOST_PROBLEMS = 10  # named in one message
+
+
+class SuperScene:
+    """All sources of a field, grouped by distance in half-light radii.
+
+    A group is a seed and the sources within ``nscale (rhalf + rhalf_seed)`` of it, nearest first.
+
+    Parameters
+    ----------
+    sourcecat : SourceCatalog
+        Where sources start; kept as it is.
+    bands : sequence of str
+        Bands to fit.
+    statefile : path-like, optional
+        ``<scene>.fits``; files beside it start with ``<scene>`` (see `fphojax.field.state`). Nothing is written
+        before the first check-in. Without it, nothing ever is.
+    roi : array_like, shape (N,), or float, optional
+        Radii of influence instead of the catalogue's, arcsec.
+    bounds_kwargs : dict, optional
+        Keywords of `default_bounds`.
+    target_niter : int
+        Iterations after which a source is done.
+    maxactive_per_patch : int
+        Most active sources of a patch.
+    maxradius : float
+        Largest radius of a patch, arcsec.
+    strict : bool
+        Whether to wait until all members of a group are free; else a group does without those that are not.
+    buffer : float
+        Added to the radius of a patch, arcsec.
+    max_fixed : int, optional
+        Most fixed sources of a patch, those that reach into it most; all by default.
+    nscale : float
+        Size of a group, in half-light radii.
+    bigscene : SourceCatalog, optional
+        Sources never fitted but subtracted from each patch that they reach into, whatever `max_fixed` says. In the
+        catalogue of fixed sources their ``source_index`` is -1.
+    seed : int
+        Of the order of check-outs.
+    overwrite : bool
+        Whether files of another run of that name are removed (at the first check-in).
+
+    Attributes
+    ----------
+    bands : tuple of str
+    n_iter, n_patch : ndarray of int, shape (N,)
+        Iterations and patches of each source.
+    flags : dict of int to str
+        Why sources were given up, by row.
+    patchlog : list of str
+        An entry per check-in, JSON text: ``taskID``, ``n_iter``, ``sources`` and ``flag``.
+
+    Raises
+    ------
+    InputError
+        Parameters outside their bounds; options out of range; a state of that name, if not to be overwritten.
+    """
+
+    _strict = False
+
+    def __init__(
+        self,
+        sourcecat: SourceCatalog,
+        bands,
+        *,
+        statefile=None,
+        roi=None,
+        bounds_kwargs: dict | None = None,
+        target_niter: int = 500,
+        maxactive_per_patch: int = 15,
+        maxradius: float = 15.0,
+        strict: bool | None = None,
+        buffer: float = 0.0,
+        max_fixed: int | None = None,
+        nscale: float = 3.0,
+        bigscene: SourceCatalog | None = None,
+        seed: int = 0,
+        overwrite: bool = False,
+    ):
+        catalog = sourcecat.select_bands(bands)
+        if roi is not None:
+            roi = np.broadcast_to(np.asarray(roi, dtype=np.float64), len(catalog)).copy()
+            catalog = catalog.replace(roi=roi)
+        bounds = default_bounds(catalog, **(bounds_kwargs or {}))
+        catalog = catalog.replace(pa=wrap_pa(catalog.pa, bounds.lower["pa"], bounds.upper["pa"]))
+        if problems := bounds.violations(catalog):
+            more = [f"and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
+            raise InputError("\n".join(problems[:_MOST_PROBLEMS] + more))
+        files = None if statefile is None else StateFiles(statefile)
+        if files is not None and files.catalog.exists() and not overwrite:
+            raise InputError(
+                f"{files.catalog}: exists already; {type(self).__name__}.resume goes on from it, overwrite=True "
+                "starts anew"
+            )
+        options = {
+            "target_niter": target_niter,
+            "maxactive_per_patch": maxactive_per_patch,
+            "maxradius": maxradius,
+            "strict": self._strict if strict is None else strict,
+            "buffer": buffer,
+            "max_fixed": max_fixed,
+            "nscale": nscale,
+            "seed": seed,
+        }
+        self._prepare(SceneColumns(catalog, catalog.ra, catalog.dec, bounds), files, bigscene, options)
+        self._fill_pool()
+
+    @classmethod
+    def resume(cls, statefile, *, bigscene: SourceCatalog | None = None, **options) -> "SuperScene":
+        """Go on from the state on disk; patches that were out are free again.
+
+        Parameters
+        ----------
+        statefile : path-like
+        bigscene : SourceCatalog, optional
+            As for the class; it is not part of the state.
+        **options
+            New values of ``target_niter``, ``maxactive_per_patch``, ``maxradius``, ``strict``, ``buffer``,
+            ``max_fixed``, ``nscale`` or ``seed``.
+
+        Returns
+        -------
+        SuperScene or LinkedSuperScene
+            Whichever wrote the state.
+
+        Raises
+        ------
+        InputError
+            Files that are missing, damaged, or do not fit together.
+        """
+        files = StateFiles(statefile)
+        files.remove_leftovers()
+        catalog = SourceCatalog.read(statefile)
+        absent = [name for name in STATE if name not in catalog.extra.colnames]
+        if absent:
+            raise InputError(
+                f"{statefile}: no column {', '.join(absent)}, expected the state of a superscene"
+            )
+        ra, dec, bounds = files.read_bounds()
+        saved, entries = files.read_log()
+        if len(ra) != len(catalog):
+            raise InputError(f"{files.bounds}: {len(ra)} sources, expected {len(catalog)} as in {statefile}")
+        kinds = {kind.__name__: kind for kind in (SuperScene, LinkedSuperScene)}
+        kind = kinds[saved.pop("kind")]
+        if unknown := set(options) - set(saved):
+            raise InputError(f"options {', '.join(sorted(unknown))}, expected among {', '.join(saved)}")
+
+        scene = kind.__new__(kind)
+        scene._prepare(SceneColumns(catalog, ra, dec, bounds), files, bigscene, saved | options)
+        scene._on_disk = True
+        scene._columns.restore(catalog.extra)
+        scene._columns.put_covariances(*files.read_covariances())
+        scene.patchlog = entries
+        scene._replay()
+        scene._rng = np.random.default_rng([scene.options["seed"], len(scene.patchlog)])
+        scene._fill_pool()
+        return scene
+
+    def __enter__(self) -> "SuperScene":
+        return self
+
+    def __exit__(self, *_):
+        if self._files is not None:
+            self.writeout()
+            self._files.journal.close()
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+    # ----------------------------------------------------------------------------------------------
+    # How far it is; the counts take no longer in a larger field
+
+    @property
+    def undone(self) -> bool:
+        """Whether any source has yet to reach its target (sources given up have not)."""
+        return self.n_undone > 0
+
+    @property
+    def n_undone(self) -> int:
+        """Sources below their target, without those given up."""
+        return self._n_undone
+
+    @property
+    def n_active(self) -> int:
+        """Sources that are being fitted."""
+        return self._out.n_active
+
+    @property
+    def n_out(self) -> int:
+        """Patches that are checked out."""
+        return len(self._out)
+
+    @property
+    def n_flagged(self) -> int:
+        """Sources given up."""
+        return len(self.flags)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Order of the rows and columns of covariances: bands (for fluxes), x, y, q, pa, sersic, rhalf."""
+        return self._columns.parameters
+
+    @property
+    def has_covariance(self) -> np.ndarray:
+        """Whether each source has been checked in with a covariance matrix; bool, shape (N,)."""
+        return self._columns.has_covariance
+
+    @property
+    def is_active(self) -> np.ndarray:
+        """Whether each source is being fitted; bool, shape (N,)."""
+        return self._out.is_active
+
+    @property
+    def is_valid(self) -> np.ndarray:
+        """Whether each source could be fitted: neither active nor fixed in a patch, nor given up."""
+        return ~(self._out.is_active | self._out.is_fixed | self._columns.flagged)
+
+    @property
+    def catalog(self) -> SourceCatalog:
+        """All sources as they are now, with their state in ``extra``; a copy."""
+        return self._columns.catalog(self.is_active, self.is_valid)
+
+    # ----------------------------------------------------------------------------------------------
+
+    def checkout_region(
+        self, seed_index: int = -1
+    ) -> tuple[CircularRegion, SourceCatalog, SourceCatalog] | tuple[None, None, None]:
+        """Take a group of sources out to be fitted.
+
+        Parameters
+        ----------
+        seed_index : int
+            Source (row) around which to take it; -1 draws one, those with few iterations more often. A source
+            given as seed is taken even if it is done or flagged.
+
+        Returns
+        -------
+        region : CircularRegion
+            Around the active sources' circles of influence, no larger than `maxradius`.
+        active : SourceCatalog
+            The seed first.
+        fixed : SourceCatalog
+            Other sources whose circles of influence reach into the region.
+            All three are None if there is none to take until a patch comes back.
+        """
+        if seed_index >= 0:
+            if seed_index >= len(self):
+                raise InputError(f"seed_index is {seed_index}, expected at most {len(self) - 1}")
+            found = self._group(int(seed_index))
+            return (None, None, None) if isinstance(found, int) else self._take_out(*found)
+        while len(self._pool):
+            seed = self._pool.draw(self._rng)
+            found = self._group(seed)
+            if not isinstance(found, int):
+                return self._take_out(*found)
+            # the seed is back in the pool when the patch that is in its way is
+            self._pool.discard(seed)
+            self._out.wait(seed, found)
+        return None, None, None
+
+    def bounds_and_covs(self, source_index) -> tuple[Bounds, np.ndarray]:
+        """Bounds and covariances of some sources.
+
+        Parameters
+        ----------
+        source_index : array_like of int, shape (n,)
+
+        Returns
+        -------
+        bounds : Bounds
+            Those of x and y are offsets from the present position, and stay where they are on the sky.
+        covs : ndarray, shape (n, n_band + 6, n_band + 6)
+            In the order of `parameters`, in the units of `SourceCatalog` (x and y: arcsec). Where a source has
+            none yet, that of a uniform distribution within its bounds.
+        """
+        rows = np.atleast_1d(source_index)
+        return self._columns.bounds(rows), self._columns.covariances(rows)
+
+    def checkin_region(
+        self,
+        final: SourceCatalog,
+        fixed: SourceCatalog | None,
+        n_iter: int,
+        *,
+        block_covs=None,
+        taskID=None,
+        flag: str | None = None,
+    ) -> None:
+        """Bring a group back, with new parameters.
+
+        When this returns, the result is on disk, if there is a state file.
+
+        Parameters
+        ----------
+        final : SourceCatalog
+            The active sources, with the parameters they have now.
+        fixed : SourceCatalog, optional
+            As it was checked out.
+        n_iter : int
+            Iterations made.
+        block_covs : array_like, shape (n, n_band + 6, n_band + 6), optional
+            Covariance matrix of each source, as in `bounds_and_covs`; the present ones stay without it.
+        taskID : int or str, optional
+            For the log.
+        flag : str, optional
+            Why the fit failed. The sources keep their parameters and are not tried again.
+
+        Raises
+        ------
+        InputError
+            Sources that are not out together, wrong shapes, covariances that are none; the patch stays out.
+        """
+        if n_iter < 0:
+            raise InputError(f"n_iter is {n_iter}, expected 0 or more")
+        columns = self._columns
+        rows = np.asarray(final["source_index"])
+        number = self._out.number_of(rows, _indices(fixed))
+        values = columns.values[rows] if flag is not None else columns.values_of(final)
+        triangles = None if block_covs is None else columns.triangles_of(block_covs, len(rows))
+        counts = np.stack([columns.n_iter[rows] + int(n_iter), columns.n_patch[rows] + 1], axis=1)
+        sources = rows.tolist()
+        entry = {"taskID": taskID, "n_iter": int(n_iter), "sources": sources}
+        if flag is not None:
+            entry["flag"] = flag
+        if self._files is not None:
+            if not self._on_disk:
+                self._write_first()
+            record = {"number": len(self.patchlog), **entry}
+            self._files.journal.append(record, counts, values, triangles)
+        before = self._count_undone(rows)
+        columns.put(rows, counts, values, triangles)
+        columns.set_flag(rows, flag)
+        self.patchlog.append(json.dumps(entry))
+        self._n_undone += self._count_undone(rows) - before
+        self._bring_back(number)
+
+    def release_region(self, active: SourceCatalog, fixed: SourceCatalog | None) -> None:
+        """Bring a group back as if it had never been out."""
+        self._bring_back(self._out.number_of(np.asarray(active["source_index"]), _indices(fixed)))
+
+    def writeout(self) -> None:
+        """Write the whole state; takes time in proportion to the number of sources.
+
+        Check-ins are on disk before that. This keeps the journal short, and the catalogue on disk up to date.
+
+        Raises
+        ------
+        InputError
+            If there is no state file.
+        """
+        if self._files is None:
+            raise InputError("no statefile was given to the superscene, expected a path to write to")
+        if not self._on_disk:
+            self._write_first()
+        else:
+            self._write_state()
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _prepare(self, columns, files, bigscene, options):
+        """Everything but the state of the sources."""
+        for name in ("target_niter", "maxactive_per_patch", "maxradius", "nscale"):
+            if not options[name] > 0:
+                raise InputError(f"{name} is {options[name]}, expected a positive number")
+        for name in ("buffer", "max_fixed", "seed"):
+            if options[name] is not None and not options[name] >= 0:
+                raise InputError(f"{name} is {options[name]}, expected 0 or more")
+        self.options = options
+        self.bands, self.flags = columns.bands, columns.flags
+        self.n_iter, self.n_patch = columns.n_iter, columns.n_patch
+        self.patchlog: list[str] = []
+        self._columns, self._files, self._on_disk = columns, files, False
+        self._rng = np.random.default_rng([options["seed"], 0])
+        self._vectors = unit_vectors(columns.start_ra, columns.start_dec)
+        self._index = CircleIndex(self._vectors, columns.roi)
+        self._groups = self._make_groups()
+        self._big = BigScene(bigscene.select_bands(self.bands)) if bigscene is not None else None
+        self._out = Reservations(len(columns))
+        self._marked = np.zeros(len(columns), dtype=bool)  # only within a search
+
+    def _make_groups(self):
+        options = self.options
+        return NearGroups(
+            self._vectors,
+            self._columns.roi,
+            self._columns.values[:, self.parameters.index("rhalf")].copy(),
+            nscale=options["nscale"],
+            maxactive=options["maxactive_per_patch"],
+            maxradius=options["maxradius"],
+        )
+
+    def _fill_pool(self):
+        """Count, and draw from, the sources as they are now."""
+        target, flagged = self.options["target_niter"], self._columns.flagged
+        self._n_undone = self._count_undone(np.arange(len(self)))
+        self._pool = SeedPool(np.where(flagged, target, self.n_iter), target)
+
+    def _count_undone(self, rows):
+        undone = (self.n_iter[rows] < self.options["target_niter"]) & ~self._columns.flagged[rows]
+        return int(np.count_nonzero(undone))
+
+    def _excluded(self, rows):
+        """Which sources a group does without."""
+        flagged = self._columns.flagged[rows]
+        return flagged if self.options["strict"] else flagged | self._out.is_taken(rows)
+
+    def _group(self, seed):
+        """Region, its centre, active and fixed rows around a seed; or the number of a patch in the way."""
+        active = self._groups.members(seed, self._excluded)
+        region, centre = self._region(active)
+        fixed, distance = self._index.overlapping(centre, region.radius)
+        self._marked[active] = True
+        others = ~self._marked[fixed]
+        self._marked[active] = False
+        fixed, distance = fixed[others], distance[others]
+        if (most := self.options["max_fixed"]) is not None and len(fixed) > most:
+            reach = self._columns.roi[fixed] - distance
+            fixed = fixed[np.argsort(-reach, kind="stable")[:most]]
+        number = self._out.in_the_way(active, fixed)
+        return (region, centre, active, fixed) if number is None else number
+
+    def _region(self, active):
+        """Circle around active sources, and the unit vector of its centre."""
+        vectors, roi = self._vectors[active], self._columns.roi[active]
+        most = self.options["maxradius"]
+        centre, radius = enclosing_circle(vectors, roi)
+        if radius > most:  # members are no farther than this from the seed
+            centre, radius = vectors[0], float((separation(vectors, vectors[0]) + roi).max())
+        ra = float(np.rad2deg(np.arctan2(centre[1], centre[0])) % 360)
+        dec = float(np.rad2deg(np.arctan2(centre[2], np.hypot(centre[0], centre[1]))))
+        return CircularRegion(ra, dec, min(radius + self.options["buffer"], most)), centre
+
+    def _take_out(self, region, centre, active, fixed):
+        self._out.take(active, fixed)
+        for row in (*active.tolist(), *fixed.tolist()):
+            self._pool.discard(row)
+        around = self._columns.take(fixed)
+        if self._big is not None:
+            around = self._big.joined(around, centre, region.radius)
+        return region, self._columns.take(active), around
+
+    def _bring_back(self, number):
+        """Make the sources of a patch, and the seeds that wait for it, free."""
+        rows = self._out.bring_back(number)
+        rows = rows[~(self._out.is_taken(rows) | self._columns.flagged[rows])]
+        for row, n_iter in zip(rows.tolist(), self.n_iter[rows].tolist(), strict=True):
+            self._pool.add(row, n_iter)
+
+    # ----------------------------------------------------------------------------------------------
+    # The state on disk
+
+    def _write_first(self):
+        """Write everything for the first time; the catalogue comes last, and makes it a state."""
+        files, columns = self._files, self._columns
+        files.remove()
+        files.write_bounds(columns.start_ra, columns.start_dec, columns.all_bounds())
+        self._write_state()
+        self._on_disk = True
+
+    def _write_state(self):
+        files, columns = self._files, self._columns
+        files.write_covariances(self.parameters, *columns.known_covariances(), len(columns))
+        files.write_log({"kind": type(self).__name__} | self.options, self.patchlog)
+        self.catalog.write_forcepho(files.catalog)
+        # all that it holds is in the other files now; until it is gone, it may be replayed over them
+        files.journal.clear()
+
+    def _replay(self):
+        """Take in what was checked in since the files were written."""
+        columns = self._columns
+        for entry, counts, values, triangles in self._files.journal.records():
+            rows = np.array(entry["sources"], dtype=int)
+            if len(rows) != len(values) or rows.max() >= len(self) or values.shape[1] != columns.n_parameter:
+                raise InputError(
+                    f"{self._files.journal.path}: record of another run, expected {len(self)} sources"
+                )
+            columns.put(rows, counts, values, triangles)
+            columns.set_flag(rows, entry.get("flag"))
+            number = entry.pop("number")
+            if number == len(self.patchlog):
+                self.patchlog.append(json.dumps(entry))
+
+
+class LinkedSuperScene(SuperScene):
+    """All sources of a field, grouped by links: sources whose circles of influence overlap are friends.
+
+    A group is a seed, its friends, and their friends, as far as `maxactive_per_patch` and `maxradius` allow;
+    see `fphojax.field.grouping.LinkedGroups`.
+
+    Parameters
+    ----------
+    sourcecat, bands, **options
+        As for `SuperScene`, but there is no ``nscale``, and ``strict`` is True by default.
+    """
+
+    _strict = True
+
+    def __init__(self, sourcecat: SourceCatalog, bands, **options):
+        if "nscale" in options:
+            raise TypeError("LinkedSuperScene has no nscale: groups follow from the radii of influence")
+        super().__init__(sourcecat, bands, **options)
+
+    def _make_groups(self):
+        return LinkedGroups(
+            self._vectors,
+            self._columns.roi,
+            maxactive=self.options["maxactive_per_patch"],
+            maxradius=self.options["maxradius"],
+        )
+
+
+def _indices(fixed):
+    """Rows of fixed sources, without the big ones, which have none."""
+    if fixed is None:
+        return None
+    index = np.asarray(fixed["source_index"])
+    return index[index >= 0]

@@ -1,0 +1,109 @@
+"""Scheduling of a whole field without any fitting: check-outs per second, and memory.
+
+    python tests/benchmarks/bench_schedule.py --sources 1000000 --json
+
+Every source of a clustered mock catalogue is checked out and in until it is done, with several patches out at a
+time, covariances, and the state on disk as in a real run. The density on the sky is the same for all sizes.
+"""
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections import deque
+from pathlib import Path
+
+import numpy as np
+
+from fphojax.field.superscene import LinkedSuperScene
+from fphojax.inputs.catalog import SourceCatalog
+
+BANDS = ("g", "r", "z")
+DENSITY = 0.04  # sources per square arcsec, that of deep space-based images
+PER_CLUSTER = 20
+CLUSTER_SIGMA = 8.0  # arcsec
+
+
+def clustered_catalog(size: int, seed: int) -> SourceCatalog:
+    """Half of the sources in clusters, half anywhere, in a square that lies across ra = 0."""
+    rng = np.random.default_rng(seed)
+    side = np.sqrt(size / DENSITY)
+    clusters = rng.uniform(-side / 2, side / 2, (max(size // 2 // PER_CLUSTER, 1), 2))
+    member = clusters[rng.integers(len(clusters), size=size // 2)]
+    position = np.concatenate(
+        [
+            member + rng.normal(0, CLUSTER_SIGMA, member.shape),
+            rng.uniform(-side / 2, side / 2, (size - len(member), 2)),
+        ]
+    )
+    x, y = position.T / 3600
+    return SourceCatalog.from_columns(
+        ra=x % 360,
+        dec=y,
+        flux=rng.lognormal(3, 1, (size, len(BANDS))),
+        q=rng.uniform(0.3, 1, size),
+        pa=rng.uniform(0, np.pi, size),
+        sersic=rng.uniform(1, 4, size),
+        rhalf=np.clip(rng.lognormal(np.log(0.15), 0.5, size), 0.04, 0.9),
+        bands=BANDS,
+    )
+
+
+def schedule(catalog: SourceCatalog, *, in_flight: int, folder, seed: int) -> dict:
+    """Run the loop with a fit that does nothing."""
+    start = time.perf_counter()
+    scene = LinkedSuperScene(
+        catalog,
+        BANDS,
+        statefile=Path(folder, "scene.fits"),
+        target_niter=100,
+        maxactive_per_patch=15,
+        seed=seed,
+    )
+    built = time.perf_counter()
+    scene.writeout()
+    written = time.perf_counter()
+    out, n_checkout, n_active = deque(), 0, 0
+    while scene.undone:
+        region, active, fixed = scene.checkout_region() if len(out) < in_flight else (None, None, None)
+        if region is not None:
+            _, covs = scene.bounds_and_covs(active["source_index"])
+            out.append((active, fixed, covs))
+            n_checkout += 1
+            n_active += len(active)
+        else:
+            active, fixed, covs = out.popleft()
+            scene.checkin_region(active, fixed, 100, block_covs=covs, taskID=n_checkout)
+    end = time.perf_counter()
+    scene.writeout()
+    return {
+        "sources": len(scene),
+        "checkouts_per_s": n_checkout / (end - written),
+        "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "checkouts": n_checkout,
+        "active_per_checkout": n_active / n_checkout,
+        "setup_s": built - start,
+        "writeout_s": time.perf_counter() - end,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sources", type=int, default=10_000)
+    parser.add_argument("--in-flight", type=int, default=16, help="patches out at a time")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="print the figures that are tracked, as JSON")
+    arguments = parser.parse_args()
+    catalog = clustered_catalog(arguments.sources, arguments.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        figures = schedule(catalog, in_flight=arguments.in_flight, folder=folder, seed=arguments.seed)
+    if arguments.json:
+        print(json.dumps({name: figures[name] for name in ("sources", "checkouts_per_s", "peak_memory_gb")}))
+    else:
+        sys.stdout.writelines(f"{name:20s} {value:.4g}\n" for name, value in figures.items())
+
+
+if __name__ == "__main__":
+    main()
