@@ -11,12 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from astropy.coordinates import angular_separation
 
+from .cutouts import disc_mask
 from .errors import InputError
 
 __all__ = [
     "CircularRegion",
     "LocalAffine",
     "check_celestial",
+    "footprint",
     "local_affine",
     "pixel_scale",
     "sky_offsets",
@@ -194,6 +196,29 @@ def pixel_scale(wcs, shape: tuple[int, int]) -> float:
     return float(np.sqrt(np.abs(np.linalg.det(derivative[0]))))
 
 
+def footprint(wcs, shape: tuple[int, int]) -> tuple[float, float, float]:
+    """A circle on the sky that holds an image, with a margin for distortion.
+
+    Parameters
+    ----------
+    wcs : APE-14 WCS
+    shape : tuple of int
+        (ny, nx).
+
+    Returns
+    -------
+    ra, dec, radius : float
+        Centre of the image in degrees, and radius in arcsec: that of the whole sky where a corner has no
+        position.
+    """
+    x, y = (axis.ravel() for axis in np.meshgrid(*([0, (n - 1) / 2, n - 1] for n in shape[::-1])))
+    ra, dec = (np.asarray(axis, dtype=np.float64) for axis in _pixel_to_world(wcs, x, y))
+    angles = np.deg2rad(ra), np.deg2rad(dec)
+    reach = np.rad2deg(angular_separation(angles[0][4], angles[1][4], *angles).max()) * ARCSEC
+    radius = 1.1 * reach + pixel_scale(wcs, shape)
+    return float(ra[4]), float(dec[4]), float(radius) if np.isfinite(radius) else 180 * ARCSEC
+
+
 def check_celestial(wcs, shape: tuple[int, int]) -> None:
     """Refuse a WCS that does not lead from pixels (x, y) to (ra, dec) in degrees.
 
@@ -258,9 +283,12 @@ class CircularRegion:
         search = self._search_box(wcs, shape)
         if search is None:
             return None
-        x0, x1, y0, y1 = search
-        y, x = np.mgrid[y0:y1, x0:x1].astype(np.float64)
-        inside = self.contains(*_pixel_to_world(wcs, x, y))
+        x0, _, y0, _ = search
+
+        def sky(x, y):
+            return _pixel_to_world(wcs, x, y)
+
+        inside = disc_mask(sky, self.contains, search, (self.ra, self.dec), self.radius)
         columns, rows = np.flatnonzero(inside.any(axis=0)), np.flatnonzero(inside.any(axis=1))
         if not rows.size:
             return None
@@ -285,11 +313,8 @@ class CircularRegion:
     def _search_box(self, wcs, shape):
         """Pixel ranges that hold the circle for certain, with a margin for distortion; None if far away."""
         ny, nx = shape
-        rim_x, rim_y = (axis.ravel() for axis in np.meshgrid(*([0, (n - 1) / 2, n - 1] for n in (nx, ny))))
-        ra, dec = (np.deg2rad(axis) for axis in _pixel_to_world(wcs, rim_x, rim_y))
-        half_diagonal = np.rad2deg(angular_separation(ra[4], dec[4], ra, dec).max()) * ARCSEC
-        distance = self._separation(*np.rad2deg([ra[4], dec[4]]))
-        if distance > self.radius + 1.1 * half_diagonal + pixel_scale(wcs, shape):
+        ra, dec, reach = footprint(wcs, shape)
+        if self._separation(ra, dec) > self.radius + reach:
             return None
         affine = local_affine(wcs, self.ra, self.dec, dec0=self.dec)
         if not np.isfinite(affine.pixel).all():

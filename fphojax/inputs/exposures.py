@@ -1,22 +1,19 @@
 """Exposures: pixels, inverse errors, WCS, band and PSF image, from FITS files or from arrays."""
 
-import re
-import warnings
 from collections.abc import Iterable
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
-from astropy.wcs import WCS, FITSFixedWarning
 from tqdm.auto import tqdm
 
-from .astrometry import check_celestial, pixel_scale
+from .astrometry import check_celestial, footprint, pixel_scale
 from .errors import InputError
+from .fits_images import blame, image, image_hdu, keyword, opened, pixel_response, present, read_wcs
 
-__all__ = ["Exposure", "collect", "read_exposures"]
+__all__ = ["Exposure", "capped_ierr", "collect", "less_sky", "read_exposures"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,14 +71,22 @@ class Exposure:
         """Square root of the pixel area at the image centre, arcsec."""
         return pixel_scale(self.wcs, self.shape)
 
+    @cached_property
+    def footprint(self) -> tuple[float, float, float]:
+        """A circle on the sky that holds the image: ra, dec (degrees) and radius (arcsec)."""
+        return footprint(self.wcs, self.shape)
+
+    def window(self, x0: int, x1: int, y0: int, y1: int) -> tuple[np.ndarray, np.ndarray]:
+        """Image and inverse error of the pixels in half-open ranges, shape (y1 - y0, x1 - x0)."""
+        return self.data[y0:y1, x0:x1], self.ierr[y0:y1, x0:x1]
+
     def less(self, sky: float) -> "Exposure":
         """The exposure with a constant sky level (units of the image) subtracted."""
-        return replace(self, data=np.where(self.ierr > 0, self.data - np.float32(sky), 0).astype(np.float32))
+        return replace(self, data=less_sky(self.data, self.ierr, sky))
 
     def capped(self, max_snr: float) -> "Exposure":
         """The exposure with errors raised so that no pixel's signal-to-noise ratio exceeds `max_snr`."""
-        limit = max_snr / np.maximum(np.abs(self.data), np.finfo(np.float32).tiny)
-        return replace(self, ierr=np.minimum(self.ierr, limit).astype(np.float32))
+        return replace(self, ierr=capped_ierr(self.data, self.ierr, max_snr))
 
     @classmethod
     def from_arrays(
@@ -119,7 +124,7 @@ class Exposure:
             Images that are not 2-D or differ in shape, no valid pixel, an unusable WCS or PSF.
         """
         label = f"exposure {name!r}" if path is None else f"{path}"
-        with _blame(label):
+        with blame(label):
             data, ierr = _weighted(data, err, mask)
             check_celestial(wcs, data.shape)
             if psf_image is not None:
@@ -172,23 +177,23 @@ class Exposure:
             With the file, the extension or key, what was found and what was expected.
         """
         path = Path(path)
-        with _blame(str(path)), _opened(path) as hdus:
-            header = _image_hdu(hdus, sci).header
-            mask = _present(hdus, "MASK") if mask is None else mask
-            psf = _present(hdus, "PSF") if psf is None else psf
-            band = _keyword("FILTER", header, hdus[0].header) if band is None else band
+        with blame(str(path)), opened(path) as hdus:
+            header = image_hdu(hdus, sci).header
+            mask = present(hdus, "MASK") if mask is None else mask
+            psf = present(hdus, "PSF") if psf is None else psf
+            band = keyword("FILTER", header, hdus[0].header) if band is None else band
             if band is None:
                 raise InputError(
                     f"no keyword FILTER in extension {sci} or in the primary header, expected the band"
                 )
-            name = _keyword("EXPID", header, hdus[0].header)
+            name = keyword("EXPID", header, hdus[0].header)
             images = {
-                "data": _image(hdus, sci),
-                "err": _image(hdus, err),
-                "mask": None if mask is None else _image(hdus, mask),
-                "psf_image": None if psf is None else _image(hdus, psf),
-                "psf_includes_pixel": psf is None or _pixel_response(_image_hdu(hdus, psf)),
-                "wcs": _read_wcs(header, hdus, sci),
+                "data": image(hdus, sci),
+                "err": image(hdus, err),
+                "mask": None if mask is None else image(hdus, mask),
+                "psf_image": None if psf is None else image(hdus, psf),
+                "psf_includes_pixel": psf is None or pixel_response(image_hdu(hdus, psf)),
+                "wcs": read_wcs(header, hdus, sci),
             }
         name = path.name.split(".fits")[0] if name is None else name
         return cls.from_arrays(**images, band=band, name=name, path=path, header=header.copy())
@@ -244,92 +249,15 @@ def read_exposures(paths: Iterable, *, progress: bool = False, **kwargs) -> list
     return exposures
 
 
-@contextmanager
-def _blame(label: str):
-    """Put the name of the file in front of what is wrong with it."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{label}: {error}") from error.__cause__
+def less_sky(data, ierr, sky: float) -> np.ndarray:
+    """Pixels less a sky level, 0 where they have no weight; float32."""
+    return np.where(ierr > 0, data - np.float32(sky), 0).astype(np.float32)
 
 
-@contextmanager
-def _opened(path: Path):
-    """The HDUs of a file; whatever astropy says about a broken one becomes an InputError."""
-    if not path.is_file():
-        raise InputError("no such file, expected a FITS image")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("error", message=".*may have been truncated")
-        try:
-            with fits.open(path, memmap=False) as hdus:
-                yield hdus
-        except InputError:
-            raise
-        except (OSError, TypeError, ValueError, fits.VerifyError, UserWarning) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"cannot be read as FITS ({reason}), expected a whole FITS file") from error
-
-
-def _present(hdus, name):
-    """`name` if there is an extension of that name, else None."""
-    return name if name in hdus else None
-
-
-def _image_hdu(hdus, key):
-    """The HDU of an image extension."""
-    names = [hdu.name or str(i) for i, hdu in enumerate(hdus)]
-    if (key not in hdus) if isinstance(key, str) else not 0 <= key < len(hdus):
-        raise InputError(f"no extension {key}, found {', '.join(names)}")
-    hdu = hdus[key]
-    if not hdu.is_image:
-        raise InputError(f"extension {key} is a table, expected an image")
-    return hdu
-
-
-def _image(hdus, key):
-    """Pixels of an image extension, shape (ny, nx)."""
-    data = _image_hdu(hdus, key).data
-    if data is None or data.ndim != 2:
-        raise InputError(
-            f"extension {key} has shape {() if data is None else data.shape}, expected a 2-D image"
-        )
-    return data
-
-
-def _keyword(key: str, *headers):
-    """Value of a keyword as a string, from the first header that has it; None if none does or it is blank."""
-    values = (str(header[key]).strip() for header in headers if key in header)
-    return next((value for value in values if value), None)
-
-
-def _pixel_response(hdu) -> bool:
-    """Whether a PSF image includes the pixel response; refuses one on another pixel grid."""
-    oversampling = hdu.header.get("OVERSAMP", 1)
-    if oversampling != 1:
-        raise InputError(
-            f"extension {hdu.name} has OVERSAMP = {oversampling}, expected 1: the image's pixel scale"
-        )
-    value = hdu.header.get("PIXRESP", True)
-    if not isinstance(value, bool):
-        raise InputError(f"extension {hdu.name} has PIXRESP = {value!r}, expected T or F")
-    return value
-
-
-def _read_wcs(header, hdus, key) -> WCS:
-    """The celestial WCS of a header."""
-    with warnings.catch_warnings():
-        # These report repairs to dates and to spellings; the celestial axes are as meant.
-        warnings.simplefilter("ignore", FITSFixedWarning)
-        try:
-            wcs = WCS(header, fobj=hdus)
-            wcs = wcs if wcs.naxis == 2 else wcs.celestial
-            wcs.wcs.set()
-        except Exception as error:  # wcslib's errors and astropy's own share no base class
-            reason = " ".join(re.sub(r"ERROR \d+ in [^:]*:", "", str(error)).split())
-            raise InputError(
-                f"extension {key} has an invalid WCS ({reason}), expected a celestial one"
-            ) from error
-    return wcs
+def capped_ierr(data, ierr, max_snr: float) -> np.ndarray:
+    """Inverse errors with which no pixel's signal-to-noise ratio exceeds `max_snr`; float32."""
+    limit = max_snr / np.maximum(np.abs(data), np.finfo(np.float32).tiny)
+    return np.minimum(ierr, limit).astype(np.float32)
 
 
 def _weighted(data, err, mask):
@@ -337,10 +265,10 @@ def _weighted(data, err, mask):
     data, err = np.asarray(data), np.asarray(err)
     if data.ndim != 2:
         raise InputError(f"science image has shape {data.shape}, expected a 2-D image")
-    for what, image in (("error", err), ("mask", mask)):
-        if image is not None and np.shape(image) != data.shape:
+    for what, other in (("error", err), ("mask", mask)):
+        if other is not None and np.shape(other) != data.shape:
             raise InputError(
-                f"{what} image has shape {np.shape(image)}, expected {data.shape} as the science image"
+                f"{what} image has shape {np.shape(other)}, expected {data.shape} as the science image"
             )
     with np.errstate(all="ignore"):
         flux = data.astype(np.float32)
