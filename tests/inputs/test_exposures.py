@@ -255,3 +255,36 @@ def test_real_files():
             np.testing.assert_array_equal(exposure.data[~bad], data[~bad])
             if "PIXSCALE" in content[0].header:
                 assert exposure.pixel_scale == pytest.approx(content[0].header["PIXSCALE"], rel=0.03)
+
+
+# ------------------------------------------------------------------------------------------------
+# Sky level and cap on the signal-to-noise ratio
+
+
+@pytest.fixture
+def exposure(write):
+    mask = np.zeros((NY, NX))
+    mask[3, 4] = 1
+    return Exposure.from_fits(write(hdus(mask=mask)))
+
+
+def test_less_subtracts_a_sky_level(exposure):
+    less = exposure.less(2.5)
+    weighted = exposure.ierr > 0
+    np.testing.assert_allclose(less.data[weighted], exposure.data[weighted] - 2.5, atol=1e-6)
+    assert less.data[3, 4] == 0
+    assert less.data.dtype == np.float32
+    np.testing.assert_array_equal(less.ierr, exposure.ierr)
+
+
+def test_capped_raises_errors_of_bright_pixels_only(exposure):
+    capped = exposure.capped(0.7)
+    before, after = (np.abs(e.data * e.ierr) for e in (exposure, capped))
+    bright = before > 0.7
+    print(f"{bright.sum()} of {bright.size} pixels above the cap")
+    assert 0 < bright.sum() < bright.size
+    np.testing.assert_allclose(after[bright], 0.7, rtol=1e-6)
+    np.testing.assert_array_equal(capped.ierr[~bright], exposure.ierr[~bright])
+    np.testing.assert_array_equal(capped.data, exposure.data)
+    assert capped.ierr.dtype == np.float32
+    assert capped.ierr[3, 4] == 0
