@@ -198,7 +198,6 @@ class SuperScene:
     def __exit__(self, *_):
         if self._files is not None:
             self.writeout()
-            self._files.journal.close()
 
     def __len__(self) -> int:
         return len(self._columns)

@@ -358,3 +358,23 @@ def test_real_files(tmp_path):
                 assert column in ("q", "pa") or (difference == 0).all()
     print(f"{len(real_files())} files, largest difference of a value after reading and writing {worst:.1e}")
     assert worst < 1e-15
+
+
+def test_columns_by_name():
+    catalog = SourceCatalog.from_columns(
+        ra=[1.0, 2.0],
+        dec=0.0,
+        flux=[[1.0, 2.0], [3.0, 4.0]],
+        q=0.5,
+        pa=0.1,
+        sersic=1.0,
+        rhalf=0.2,
+        bands=("g", "r"),
+        extra=Table({"source_index": [7, 9]}),
+    )
+    np.testing.assert_array_equal(catalog["source_index"], [7, 9])
+    np.testing.assert_array_equal(catalog["r"], [2.0, 4.0])
+    np.testing.assert_array_equal(catalog["ra"], [1.0, 2.0])
+    np.testing.assert_array_equal(catalog["roi"], [1.0, 1.0])
+    with pytest.raises(KeyError, match="no column flux_g, expected one of id, roi, ra"):
+        catalog["flux_g"]
