@@ -3,6 +3,7 @@
 import re
 import warnings
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 from astropy.io import fits
@@ -10,7 +11,19 @@ from astropy.wcs import WCS, FITSFixedWarning
 
 from .errors import InputError
 
-__all__ = ["blame", "image", "image_hdu", "keyword", "opened", "pixel_response", "present", "read_wcs"]
+__all__ = [
+    "asdf_bytes",
+    "blame",
+    "gwcs_of",
+    "image",
+    "image_hdu",
+    "keyword",
+    "lookup_tables",
+    "opened",
+    "pixel_response",
+    "present",
+    "read_wcs",
+]
 
 
 @contextmanager
@@ -99,3 +112,43 @@ def read_wcs(header, hdus, key) -> WCS:
                 f"extension {key} has an invalid WCS ({reason}), expected a celestial one"
             ) from error
     return wcs
+
+
+def gwcs_of(content: bytes):
+    """The WCS (``meta.wcs``) of an ASDF file, as JWST's products carry it in their extension ASDF.
+
+    Raises
+    ------
+    InputError
+        Without the packages asdf and gwcs, or for a file without a WCS.
+    """
+    try:
+        import asdf
+        import gwcs
+    except ImportError as error:
+        raise InputError(
+            f"package {error.name} is not installed, expected it for a gwcs (or use wcs: header)"
+        ) from error
+    with asdf.open(BytesIO(content), lazy_load=False, memmap=False) as tree:
+        wcs = tree.get("meta", {}).get("wcs")
+    if not isinstance(wcs, gwcs.WCS):
+        raise InputError(f"ASDF holds {type(wcs).__name__} as meta.wcs, expected a gwcs")
+    return wcs
+
+
+def asdf_bytes(hdus) -> bytes:
+    """Content of the extension ASDF of a JWST product."""
+    if "ASDF" not in hdus:
+        raise InputError("no extension ASDF, expected one with a gwcs (or use wcs: header)")
+    return hdus["ASDF"].data.tobytes()
+
+
+def lookup_tables(hdus, wcs) -> bytes | None:
+    """The extensions with the look-up tables of a FITS WCS's distortion, as a FITS file; None if it has none."""
+    tables = ("cpdis1", "cpdis2", "det2im1", "det2im2")
+    if all(getattr(wcs, name, None) is None for name in tables):
+        return None
+    kept = [hdu.copy() for hdu in hdus if hdu.name in ("WCSDVARR", "D2IMARR")]
+    content = BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), *kept]).writeto(content)
+    return content.getvalue()

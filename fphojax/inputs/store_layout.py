@@ -1,0 +1,64 @@
+"""How pixel stores lay images out: super-pixels, and where forcepho and we put them in the file.
+
+A pixel store is an HDF5 file with the attributes ``super_pixel_size`` (s) and ``nside_full`` (pixels on a side of
+an image, or (nx, ny)), and a dataset ``BAND/EXPOSURE/data`` for each exposure, float32, of the shape
+(nx / s, ny / s, 2 s^2). The first index runs along x (FITS axis 1), the second along y. A super-pixel holds its s^2
+fluxes and then its s^2 inverse errors; within each half the pixel (x, y), counted from the super-pixel's first,
+stands at ``s x + y``: y runs fastest. Attributes of the dataset: ``counts_to_flux``, ``flux_units``,
+``bitmask_applied``. The names of exposures may contain "/".
+
+Ours are the following additions, which forcepho does not look at. Attributes of the file: ``several_sizes``,
+true where not all images have the size ``nside_full``. Attributes of the dataset: ``image_shape`` (ny, nx), the size
+of the image without padding; ``footprint`` (ra, dec in degrees, radius in arcsec), a circle that holds it;
+``n_weighted``, the number of pixels with weight; ``data_crc32`` and ``header_crc32``, checksums of the array and of
+the header in the meta file; ``max_snr_applied``, ``source``. Beside ``data``: ``psf``, the PSF image, with the
+attribute ``includes_pixel``; ``wcs_tables``, the bytes of a FITS file with the look-up tables of the header's
+distortion; ``gwcs``, the bytes of an ASDF file with the WCS.
+"""
+
+import numpy as np
+
+__all__ = ["ALL_BITS", "CHUNK", "packed", "super_shape", "unpacked"]
+
+CHUNK = 64  # pixels on a side of an HDF5 chunk: small against a patch, large against the cost of a chunk
+ALL_BITS = 0  # bitmask_applied where any non-zero mask value is bad
+
+
+def super_shape(shape: tuple[int, int], size: int) -> tuple[int, int]:
+    """Number of super-pixels along x and y that hold an image of `shape` (ny, nx)."""
+    return -(-shape[1] // size), -(-shape[0] // size)
+
+
+def packed(data, ierr, size: int, count: tuple[int, int] | None = None) -> np.ndarray:
+    """Images in super-pixel order, padded with zeros.
+
+    Parameters
+    ----------
+    data, ierr : array (ny, nx)
+    size : int
+        Pixels on a side of a super-pixel, s.
+    count : tuple of int, optional
+        Number of super-pixels along x and y; by default as many as the image needs.
+
+    Returns
+    -------
+    ndarray of float32, shape (count_x, count_y, 2 s^2)
+    """
+    ny, nx = data.shape
+    count = super_shape(data.shape, size) if count is None else count
+    blocks = np.empty((*count, 2, size, size), dtype=np.float32)
+    for half, image in enumerate((data, ierr)):
+        if (ny, nx) != (count[1] * size, count[0] * size):
+            image = np.pad(image, ((0, count[1] * size - ny), (0, count[0] * size - nx)))
+        blocks[:, :, half] = image.T.reshape(count[0], size, count[1], size).swapaxes(1, 2)
+    return blocks.reshape(*count, 2 * size**2)
+
+
+def unpacked(blocks, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Inverse of `packed`: the two images (ny, nx) of an array (nx / s, ny / s, 2 s^2)."""
+    count = blocks.shape[:2]
+    halves = np.asarray(blocks).reshape(*count, 2, size, size)
+    images = (
+        halves[:, :, half].swapaxes(1, 2).reshape(count[0] * size, count[1] * size).T for half in (0, 1)
+    )
+    return tuple(images)

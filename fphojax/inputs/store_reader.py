@@ -1,0 +1,183 @@
+"""Reading pixel and meta stores: what they hold, and the pixels of a window."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from .errors import InputError
+from .fits_images import blame
+from .store_layout import unpacked
+
+__all__ = ["PixelStore", "StoreEntry", "read_meta"]
+
+
+@dataclass(frozen=True)
+class StoreEntry:
+    """What a pixel store says about one exposure, without its pixels.
+
+    Attributes
+    ----------
+    band, name : str
+    shape : tuple of int
+        (ny, nx) of the image, without padding.
+    dtype, n_byte : str, int
+        Of the pixels; bytes on disk.
+    attributes : dict
+        Attributes of the dataset (see `fphojax.inputs.store_layout`).
+    """
+
+    band: str
+    name: str
+    shape: tuple[int, int]
+    dtype: str
+    n_byte: int
+    attributes: dict = field(repr=False)
+
+
+class PixelStore:
+    """A pixel store, ours or forcepho's, open for reading.
+
+    It can be sent to other processes; each opens the file for itself.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Attributes
+    ----------
+    path : Path
+    super_pixel_size : int
+    entries : dict of (band, name) to StoreEntry
+
+    Raises
+    ------
+    InputError
+        For a file that is missing, truncated, or not a pixel store.
+    """
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self._file, self._process = None, None
+        if not self.path.is_file():
+            raise InputError(f"{self.path}: no such file, expected a pixel store (fphojax preprocess)")
+        with blame(str(self.path)), _one_line():
+            self.super_pixel_size = self._super_pixel_size()
+            self.entries = {(entry.band, entry.name): entry for entry in self._entries()}
+        if not self.entries:
+            raise InputError(f"{self.path}: found no exposure, expected datasets BAND/EXPOSURE/data")
+
+    def __getstate__(self):
+        return self.__dict__ | {"_file": None, "_process": None}
+
+    def file(self) -> h5py.File:
+        """The HDF5 file, opened by this process."""
+        if self._process != os.getpid():  # handles do not survive a fork
+            self._file, self._process = h5py.File(self.path, "r"), os.getpid()
+        return self._file
+
+    def dataset(self, band: str, name: str, what: str = "data"):
+        """A dataset of an exposure; None if it does not have it."""
+        return self.file().get(f"{band}/{name}/{what}")
+
+    def window(self, band: str, name: str, x0: int, x1: int, y0: int, y1: int):
+        """Image and inverse error in half-open pixel ranges, float32, shape (y1 - y0, x1 - x0).
+
+        Only the super-pixels (HDF5 chunks, where the file has them) in these ranges are read.
+
+        Raises
+        ------
+        InputError
+            Chunks that cannot be read, values that are not finite.
+        """
+        s = self.super_pixel_size
+        with blame(f"{self.path}: exposure {name!r} of band {band}"), _one_line():
+            blocks = self.dataset(band, name)[x0 // s : -(-x1 // s), y0 // s : -(-y1 // s)]
+        if not np.isfinite(blocks).all():
+            raise InputError(
+                f"{self.path}: exposure {name!r} of band {band}: found {np.sum(~np.isfinite(blocks))} non-finite "
+                "values, expected none in a pixel store"
+            )
+        left, bottom = x0 // s * s, y0 // s * s
+        cut = np.s_[y0 - bottom : y1 - bottom, x0 - left : x1 - left]
+        data, ierr = (image[cut].astype(np.float32, copy=False) for image in unpacked(blocks, s))
+        return np.where(ierr > 0, data, np.float32(0)), ierr
+
+    def _super_pixel_size(self):
+        if "super_pixel_size" not in self.file().attrs:
+            raise InputError("no attribute super_pixel_size, expected a pixel store")
+        return int(self.file().attrs["super_pixel_size"])
+
+    def _entries(self) -> Iterator[StoreEntry]:
+        full = tuple(int(n) for n in np.broadcast_to(self.file().attrs.get("nside_full", 0), 2))
+        for band, group in self.file().items():
+            found = []
+            if not isinstance(group, h5py.Group):
+                continue
+            group.visititems(
+                lambda name, item, found=found: (
+                    found.append((name[: -len("/data")], item)) if _is_pixels(name, item) else None
+                )
+            )
+            for name, dataset in found:
+                with blame(f"exposure {name!r} of band {band}"):
+                    yield self._entry(band, name, dataset, full)
+
+    def _entry(self, band, name, dataset, full):
+        s = self.super_pixel_size
+        if dataset.ndim != 3 or dataset.shape[2] != 2 * s**2:
+            raise InputError(
+                f"data has shape {dataset.shape}, expected (nx / {s}, ny / {s}, {2 * s**2}) for super_pixel_size {s}"
+            )
+        attributes = dict(dataset.attrs)
+        padded = dataset.shape[0] * s, dataset.shape[1] * s
+        if "image_shape" in attributes:
+            ny, nx = (int(n) for n in attributes["image_shape"])
+        elif padded == full:
+            nx, ny = padded
+        else:
+            raise InputError(f"image has {padded} pixels, expected nside_full = {full}")
+        if not (0 < nx <= padded[0] and 0 < ny <= padded[1]):
+            raise InputError(f"image_shape is {(ny, nx)}, expected at most {padded[::-1]}, the size of data")
+        return StoreEntry(band, name, (ny, nx), str(dataset.dtype), dataset.id.get_storage_size(), attributes)
+
+
+def read_meta(path) -> dict[tuple[str, str], str]:
+    """Headers of a meta file, as strings, by (band, exposure).
+
+    Raises
+    ------
+    InputError
+        For a file that is missing or not a meta store.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror.lower()}, expected a meta store (JSON)") from error
+    except ValueError as error:
+        raise InputError(f"{path}: cannot be read as JSON ({error}), expected a meta store") from error
+    ok = isinstance(content, dict) and all(isinstance(group, dict) for group in content.values())
+    if not ok or not all(isinstance(text, str) for group in content.values() for text in group.values()):
+        raise InputError(f"{path}: not a meta store, expected headers as strings by band and exposure")
+    return {(band, name): text for band, group in content.items() for name, text in group.items()}
+
+
+def _is_pixels(name, item):
+    return isinstance(item, h5py.Dataset) and name.endswith("/data")
+
+
+class _one_line:
+    """Whatever HDF5 says about a broken file becomes an InputError."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        if isinstance(error, (OSError, RuntimeError, KeyError)):
+            reason = " ".join(str(error).split())
+            raise InputError(f"cannot be read as HDF5 ({reason}), expected a whole pixel store") from error

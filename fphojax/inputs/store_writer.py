@@ -1,0 +1,274 @@
+"""Building a pixel store and its meta file, exposure by exposure, so that a build that was stopped goes on."""
+
+import json
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from .errors import InputError
+from .exposures import Exposure
+from .store_journal import append_line, read_lines, to_disk, write_lines
+from .store_layout import CHUNK, packed, super_shape
+
+__all__ = ["StoreWriter"]
+
+_COMPRESSIONS = {
+    None: {},
+    "lzf": {"compression": "lzf"},
+    "gzip": {"compression": "gzip", "compression_opts": 4},
+}
+
+
+class StoreWriter:
+    """A pixel store and its meta file in the making.
+
+    Until `finish`, the pixels are in ``PIXELFILE.building`` and the headers, a line for each exposure that is whole,
+    in ``PIXELFILE.building.jsonl``. A writer for the same files goes on from there.
+
+    Parameters
+    ----------
+    pixelfile, metafile : path-like
+    super_pixel_size : int
+        Pixels on a side of a super-pixel.
+    nside_full : tuple of int, optional
+        (nx, ny) to which all images are padded; by default each is padded to a whole number of super-pixels.
+    compression : {None, "lzf", "gzip"}
+        Lossless.
+    recipe : mapping
+        Settings that make the pixels what they are. A build is not gone on with under another recipe.
+    overwrite : bool
+        Whether existing files may be replaced, and an unfinished build dropped.
+
+    Attributes
+    ----------
+    done : dict of str to (band, name)
+        Exposures that are whole, by the stamp they were added with.
+    restarted : bool
+        Whether an unfinished build was damaged and was dropped.
+
+    Raises
+    ------
+    InputError
+        Files that exist; a build that was begun with another recipe; a folder that does not exist.
+    """
+
+    def __init__(
+        self,
+        pixelfile,
+        metafile,
+        *,
+        super_pixel_size: int = 8,
+        nside_full: tuple[int, int] | None = None,
+        compression: str | None = None,
+        recipe: Mapping | None = None,
+        overwrite: bool = False,
+    ):
+        self.pixelfile, self.metafile = Path(pixelfile), Path(metafile)
+        self.super_pixel_size, self.nside_full = super_pixel_size, nside_full
+        self.compression = compression
+        self.building = self.pixelfile.with_name(self.pixelfile.name + ".building")
+        self.journal = self.building.with_name(self.building.name + ".jsonl")
+        self._recipe = dict(recipe or {}) | {
+            "super_pixel_size": super_pixel_size,
+            "nside_full": None if nside_full is None else list(nside_full),
+            "compression": compression,
+        }
+        self._headers: dict[tuple[str, str], str] = {}
+        self.done: dict[str, tuple[str, str]] = {}
+        self.restarted = False
+        self._check_paths(overwrite)
+        self._go_on()
+
+    def add(
+        self, exposure: Exposure, *, attributes: Mapping, stamp: str, extras: Mapping | None = None
+    ) -> int:
+        """Add an exposure, whole or not at all.
+
+        Parameters
+        ----------
+        exposure : Exposure
+            Calibrated, in nJy.
+        attributes : mapping
+            Attributes of its dataset: ``counts_to_flux``, ``flux_units``, ``bitmask_applied`` and others.
+        stamp : str
+            What tells this source file, as it is now, from others.
+        extras : mapping of str to bytes, optional
+            ``wcs_tables`` and ``gwcs``.
+
+        Returns
+        -------
+        int
+            Bytes of its pixels, before compression.
+
+        Raises
+        ------
+        InputError
+            A second exposure of the same name and band, an image larger than `nside_full`, a full disk.
+        """
+        key = exposure.band, exposure.name
+        if key in self._headers:
+            raise InputError(
+                f"{exposure.path}: exposure {exposure.name!r} of band {exposure.band} is in {self.building} already, "
+                "expected names (EXPID, or else of files) to be unique within a band"
+            )
+        count = self._count(exposure)
+        blocks = packed(exposure.data, exposure.ierr, self.super_pixel_size, count)
+        header = exposure.header if len(exposure.header) else exposure.wcs.to_header(relax=True)
+        text = header.tostring()
+        own = {
+            "image_shape": exposure.shape,
+            "footprint": exposure.footprint,
+            "n_weighted": int(np.count_nonzero(exposure.ierr)),
+            "data_crc32": zlib.crc32(blocks),
+            "header_crc32": zlib.crc32(text.encode()),
+        }
+        line = {"band": key[0], "name": key[1], "stamp": stamp, "header": text}
+        try:
+            with h5py.File(self.building, "r+") as file:
+                group = file.create_group(f"{key[0]}/{key[1]}")
+                self._write_blocks(group, blocks).attrs.update({**attributes, **own})
+                if exposure.psf_image is not None:
+                    psf = group.create_dataset("psf", data=exposure.psf_image)
+                    psf.attrs["includes_pixel"] = exposure.psf_includes_pixel
+                for name, content in (extras or {}).items():
+                    group.create_dataset(name, data=np.frombuffer(content, dtype=np.uint8))
+            to_disk(self.building)
+            append_line(self.journal, line)
+        except (OSError, RuntimeError) as error:
+            raise InputError(_no_room(self.building, error)) from error
+        self._headers[key], self.done[stamp] = text, key
+        return blocks.nbytes
+
+    def finish(self) -> None:
+        """Write the meta file, and give both files their names.
+
+        Raises
+        ------
+        InputError
+            No exposure was added, or the disk is full.
+        """
+        if not self._headers:
+            self.building.unlink(missing_ok=True)
+            self.journal.unlink(missing_ok=True)
+            raise InputError(f"{self.pixelfile}: found no exposure to store, expected at least one")
+        meta: dict[str, dict[str, str]] = {}
+        for (band, name), text in sorted(self._headers.items()):
+            meta.setdefault(band, {})[name] = text
+        temporary = self.metafile.with_name(self.metafile.name + ".building")
+        try:
+            with h5py.File(self.building, "r+") as file:
+                sizes = {self._padded(file[f"{band}/{name}/data"]) for band, name in self._headers}
+                largest = np.max(list(sizes), axis=0)
+                file.attrs["nside_full"] = largest[0] if largest[0] == largest[1] else largest
+                file.attrs["several_sizes"] = len(sizes) > 1
+            to_disk(self.building)
+            temporary.write_text(json.dumps(meta), encoding="utf-8")
+            to_disk(temporary)
+        except (OSError, RuntimeError) as error:
+            temporary.unlink(missing_ok=True)
+            raise InputError(_no_room(temporary, error)) from error
+        # A death between these leaves a meta file without pixels, and the journal: the next build ends at once.
+        os.replace(temporary, self.metafile)
+        os.replace(self.building, self.pixelfile)
+        self.journal.unlink()
+
+    # ----------------------------------------------------------------------------------------------
+
+    def _check_paths(self, overwrite):
+        for path in (self.pixelfile, self.metafile):
+            if not path.parent.is_dir():
+                raise InputError(f"{path.parent}: no such folder, expected one to write {path.name} to")
+        if overwrite:
+            self.building.unlink(missing_ok=True)
+            self.journal.unlink(missing_ok=True)
+            return
+        unfinished = self.journal.exists() and self.building.exists()
+        for path in (self.pixelfile,) if unfinished else (self.pixelfile, self.metafile):
+            if path.exists():
+                raise InputError(f"{path}: exists already, expected a new file (or --overwrite)")
+
+    def _go_on(self):
+        """Take up an unfinished build: what the journal names is whole, the rest goes."""
+        lines = read_lines(self.journal) if self.building.exists() else []
+        if lines and lines[0].get("recipe") != self._recipe:
+            changed = _difference(lines[0].get("recipe"), self._recipe)
+            raise InputError(
+                f"{self.building}: was begun with other settings ({changed}), expected the same (or --overwrite)"
+            )
+        if lines:
+            try:
+                self._drop_unfinished({(line["band"], line["name"]) for line in lines[1:]})
+            except (OSError, RuntimeError, KeyError):
+                self.restarted, lines = True, []
+        if lines:
+            self._headers = {(line["band"], line["name"]): line["header"] for line in lines[1:]}
+            self.done = {line["stamp"]: (line["band"], line["name"]) for line in lines[1:]}
+        try:
+            if not lines:
+                with h5py.File(self.building, "w") as file:
+                    file.attrs["super_pixel_size"] = self.super_pixel_size
+            write_lines(self.journal, lines or [{"recipe": self._recipe}])
+        except OSError as error:
+            raise InputError(_no_room(self.building, error)) from error
+
+    def _drop_unfinished(self, whole):
+        """Remove from the file what the journal does not name; a KeyError if it lacks what is named."""
+        with h5py.File(self.building, "r+") as file:
+            stray = []
+            file.visititems(lambda path, item: stray.append(path) if path.endswith("/data") else None)
+            for path in stray:
+                band, name = path.removesuffix("/data").split("/", 1)
+                if (band, name) not in whole:
+                    del file[f"{band}/{name}"]
+            for band, name in whole:
+                _ = file[f"{band}/{name}/data"].attrs["data_crc32"]
+            for band, group in file.items():  # groups whose dataset was never made
+                names = [name for name in group if not any(w == (band, name) for w in whole)]
+                for name in names:
+                    if not any(b == band and n.startswith(f"{name}/") for b, n in whole):
+                        del group[name]
+
+    def _count(self, exposure):
+        if self.nside_full is None:
+            return super_shape(exposure.shape, self.super_pixel_size)
+        nx, ny = self.nside_full
+        if exposure.shape[0] > ny or exposure.shape[1] > nx:
+            raise InputError(
+                f"{exposure.path}: image has {exposure.shape[1]} x {exposure.shape[0]} pixels, expected at most "
+                f"nside_full = {nx} x {ny}"
+            )
+        return super_shape((ny, nx), self.super_pixel_size)
+
+    def _write_blocks(self, group, blocks):
+        """Write the chunks that are not empty; those that are take no room on disk."""
+        step = max(1, CHUNK // self.super_pixel_size)
+        chunk = min(step, blocks.shape[0]), min(step, blocks.shape[1]), blocks.shape[2]
+        more = _COMPRESSIONS[self.compression]
+        if more:
+            more = more | {"shuffle": True}
+        dataset = group.create_dataset("data", blocks.shape, np.float32, chunks=chunk, **more)
+        used = blocks.any(axis=2)
+        for x in range(0, blocks.shape[0], chunk[0]):
+            columns = np.flatnonzero(used[x : x + chunk[0]].any(axis=0))
+            if columns.size:
+                y0 = columns[0] // chunk[1] * chunk[1]
+                y1 = min((columns[-1] // chunk[1] + 1) * chunk[1], blocks.shape[1])
+                dataset[x : x + chunk[0], y0:y1] = blocks[x : x + chunk[0], y0:y1]
+        return dataset
+
+    def _padded(self, dataset):
+        return dataset.shape[0] * self.super_pixel_size, dataset.shape[1] * self.super_pixel_size
+
+
+def _no_room(path, error):
+    reason = " ".join(str(error).split())
+    return f"{path}: cannot be written ({reason}), expected room on the disk; a new start goes on from here"
+
+
+def _difference(old, new):
+    keys = sorted(key for key in {*(old or {}), *new} if (old or {}).get(key) != new.get(key))
+    return ", ".join(f"{key}: {(old or {}).get(key)!r}, now {new.get(key)!r}" for key in keys)
