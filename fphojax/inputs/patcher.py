@@ -19,7 +19,9 @@ from .bounds import Bounds, default_bounds, wrap_pa
 from .catalog import SourceCatalog
 from .errors import InputError
 from .exposures import Exposure
+from .footprints import Footprints
 from .psf import PSFStore
+from .stores import StoredExposure
 
 __all__ = ["PatchFrame", "Patcher"]
 
@@ -36,7 +38,7 @@ class PatchFrame:
         The patch on the sky; its centre is the reference of all offsets.
     bands : tuple of str
         Columns of the fluxes.
-    exposures : tuple of Exposure
+    exposures : tuple of Exposure or StoredExposure
         Those that have pixels in the region, in the order of the patch.
     patch : Patch
         The pixels as observed, before fixed sources are subtracted.
@@ -44,7 +46,7 @@ class PatchFrame:
 
     region: CircularRegion
     bands: tuple[str, ...]
-    exposures: tuple[Exposure, ...]
+    exposures: tuple[Exposure | StoredExposure, ...]
     patch: Patch
 
     def image(self, exposure: int, tiles) -> np.ndarray:
@@ -92,7 +94,7 @@ class Patcher:
 
     Parameters
     ----------
-    exposures : sequence of Exposure
+    exposures : sequence of Exposure or StoredExposure
         All exposures of the field.
     psfs : PSFStore
         A PSF mixture for each band, or for single exposures.
@@ -111,7 +113,7 @@ class Patcher:
 
     def __init__(
         self,
-        exposures: Sequence[Exposure],
+        exposures: Sequence[Exposure | StoredExposure],
         psfs: PSFStore,
         *,
         table=None,
@@ -120,6 +122,7 @@ class Patcher:
     ):
         table = load_sersic_table() if table is None else table
         self.exposures = tuple(exposures)
+        self._footprints = Footprints([exposure.footprint for exposure in self.exposures])
         self.psfs = psfs
         self.table = table
         self.pixel_response = pixel_response
@@ -148,7 +151,8 @@ class Patcher:
         """
         bands = tuple(allbands or dict.fromkeys(e.band for e in self.exposures))
         used, tiles = [], []
-        for exposure in self.exposures:
+        for i in self._footprints.touching(region.ra, region.dec, region.radius):
+            exposure = self.exposures[i]
             if exposure.band not in bands:
                 continue
             cut = _tiles_of(exposure, region)
@@ -325,7 +329,7 @@ _project = eqx.filter_jit(project)
 _render = eqx.filter_jit(render)
 
 
-def _tiles_of(exposure: Exposure, region: CircularRegion):
+def _tiles_of(exposure: Exposure | StoredExposure, region: CircularRegion):
     """Origins (T, 2), data and ierr (T, TILE * TILE) of the tiles with weight in a region; None if none."""
     cut = region.cutout(exposure.wcs, exposure.shape)
     if cut is None:
@@ -337,8 +341,9 @@ def _tiles_of(exposure: Exposure, region: CircularRegion):
     ierr = np.zeros((rows * TILE, columns * TILE), dtype=np.float32)
     data = np.zeros_like(ierr)
     window = np.s_[y0 - bottom : y1 - bottom, x0 - left : x1 - left]
-    ierr[window] = np.where(inside, exposure.ierr[y0:y1, x0:x1], 0)
-    data[window] = np.where(ierr[window] > 0, exposure.data[y0:y1, x0:x1], 0)
+    pixels, weights = exposure.window(x0, x1, y0, y1)
+    ierr[window] = np.where(inside, weights, 0)
+    data[window] = np.where(ierr[window] > 0, pixels, 0)
 
     def tiled(image):
         blocks = image.reshape(rows, TILE, columns, TILE).swapaxes(1, 2)
