@@ -98,7 +98,7 @@ def run(
     from .pipeline import run as run_field
 
     overrides = {"outbase": out.resolve()} if out is not None else None
-    _show(run_field(Settings.from_yaml(config, overrides), overwrite=overwrite, progress=not quiet))
+    _show(run_field(Settings.from_yaml(config, overrides), overwrite=overwrite, progress=_bars(quiet)))
 
 
 @app.command()
@@ -109,7 +109,7 @@ def demo(
     """Simulate a blend of three galaxies in two bands, fit it, and compare with the truth."""
     from .demo import run_demo
 
-    _show(*run_demo(out, progress=not quiet))
+    _show(*run_demo(out, progress=_bars(quiet)))
 
 
 mixtures = typer.Typer(no_args_is_help=True, help="Make mixtures of Gaussians.")
@@ -128,6 +128,11 @@ def sersic(
     typer.echo(f"wrote {out}")
 
 
+def _bars(quiet: bool) -> bool:
+    """Whether to show progress bars: they belong on a terminal, not in a log."""
+    return sys.stderr.isatty() and not quiet
+
+
 def _show(finished, truth=None) -> None:
     """Print the tables of a finished run, and where its files are."""
     from rich.console import Console
@@ -137,12 +142,14 @@ def _show(finished, truth=None) -> None:
     console = Console()
     if not console.is_terminal:  # a log file has no width to keep to
         console.width = 120
-    console.print(exposures_shown(finished.result))
-    console.print(parameters_shown(finished.result, truth))
     result = finished.result
+    console.print(exposures_shown(result))
+    console.print()
+    console.print(parameters_shown(result, truth))
     divergent = int(result.posterior["sample_stats"]["diverging"].sum())
     console.print(
-        f"{result.n_calls} likelihood calls in {result.wall_time:.0f} s, {divergent} divergent draws",
+        f"\n{result.draws.sizes['chain']} chains of {result.draws.sizes['draw']} draws, {divergent} divergent; "
+        f"{result.n_calls} likelihood calls in {result.wall_time:.0f} s",
         highlight=False,
     )
     if not finished.optimum.converged:

@@ -67,18 +67,15 @@ def run(settings: Settings, *, overwrite: bool = False, progress: bool = True) -
         One line for every problem with the inputs; nothing is written then.
     """
     _refuse_unsupported(settings)
+    if not overwrite:
+        _refuse_earlier_run(settings.outbase)
     report = check_inputs(settings, progress=progress)
     if report.problems:
         raise InputError("\n".join(report.problems))
     region = _single_patch(report.catalog, settings)
-    directory = RunDirectory.create(
-        settings.outbase, scene_catalog=settings.scene_catalog, overwrite=overwrite
-    )
-    directory.write_config(settings.to_json(), settings.source)
 
     exposures = [_prepared(exposure, settings) for exposure in report.exposures]
     psfs = report.psfs or _fitted_psfs(exposures, settings.n_gauss_psf, progress)
-    psfs.write(directory.path / "psfs.h5", overwrite=overwrite)
     patcher = Patcher(
         exposures,
         psfs,
@@ -89,7 +86,16 @@ def run(settings: Settings, *, overwrite: bool = False, progress: bool = True) -
     priors = {name: prior.build() for name, prior in settings.priors.items()}
     active, fixed = report.catalog, report.big_catalog
     model, start = patcher.prepare_model(active=active, fixed=fixed, bounds=report.bounds, priors=priors)
-    optimum = optimize(model, start, tolerance=settings.gtol)
+
+    # all that can be wrong with the inputs is known by now
+    directory = RunDirectory.create(
+        settings.outbase, scene_catalog=settings.scene_catalog, overwrite=overwrite
+    )
+    directory.write_config(settings.to_json(), settings.source)
+    psfs.write(directory.path / "psfs.h5", overwrite=overwrite)
+    with tqdm(total=1, desc="optimum", unit="patch", disable=not progress) as bar:
+        optimum = optimize(model, start, tolerance=settings.gtol)
+        bar.update()
     chains = sample(
         model,
         optimum.values,
@@ -111,7 +117,7 @@ def run(settings: Settings, *, overwrite: bool = False, progress: bool = True) -
     log = {"patches": 1, "n_calls": result.n_calls, "wall_time": result.wall_time, "seed": settings.seed}
     directory.write_scene(result.final_catalog("median"), log)
     figure = directory.figure_path("patch0_residuals")
-    save_figure(plot_residuals(patcher.frame, model, optimum.values), figure)
+    save_figure(plot_residuals(patcher.frame, model, optimum.values, ids=active.id), figure)
     return FinishedRun(directory, result, optimum, [figure])
 
 
@@ -122,6 +128,14 @@ def _refuse_unsupported(settings: Settings) -> None:
             raise InputError(
                 f"{settings.file}: {key} is true, expected false: the optimisation stage is not there yet"
             )
+
+
+def _refuse_earlier_run(folder: Path) -> None:
+    """Before the work rather than after: what is in the folder is not to be replaced."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise InputError(
+            f"{folder}: folder is not empty, expected a new or empty one (--overwrite replaces an earlier run)"
+        )
 
 
 def _single_patch(catalog: SourceCatalog, settings: Settings) -> CircularRegion:

@@ -1,6 +1,7 @@
 """Tables of a finished run, for the terminal."""
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from fphojax.inputs.catalog import SourceCatalog
@@ -19,34 +20,41 @@ def parameters_shown(result: PatchResult, truth: SourceCatalog | None = None) ->
     The interval is given by its distances from the median; those of ra and dec are coordinate differences.
     """
     found = summary_table(result, truth)
-    table = Table(title="Parameters", title_justify="left")
-    left = ("source", "parameter", "unit", "flags")
-    names = ("source", "parameter", "unit", "truth", "value", "68 % interval", "r_hat", "ESS", "flags")
+    # without frames, and sources as headings: fits into 80 columns
+    table = Table(title="Parameters", title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    names = ["parameter", "unit", "value", "68 % interval", "r_hat", "ESS", "flags"]
+    if truth is not None:
+        names.insert(2, "truth")
     for name in names:
-        if name != "truth" or truth is not None:
-            table.add_column(name, justify="left" if name in left else "right", no_wrap=True)
+        left = name in ("parameter", "unit", "flags")
+        table.add_column(name, justify="left" if left else "right", no_wrap=name != "flags")
     previous = None
     for row in found:
+        if row["id"] != previous:
+            previous = row["id"]
+            table.add_row()
+            table.add_row(f"[bold]source {escape(str(previous))}[/bold]")
         digits = _digits(row["lower"], row["upper"])
         numbers = [f"{row['value']:.{digits}f}", _interval(row, digits)]
         if truth is not None:
             numbers.insert(0, f"{row['truth']:.{digits}f}")
-        flags = []
-        if row["at_bound"] > AT_BOUND:
-            flags.append("at bound")
-        if not row["r_hat"] <= POOR_RHAT:  # NaN, too
-            flags.append("not converged")
         table.add_row(
-            str(row["id"]) if row["id"] != previous else "",
-            f"{row['parameter']} {row['band']}".strip(),
+            escape(f"{row['parameter']} {row['band']}".strip()),
             str(row["unit"]),
             *numbers,
             f"{row['r_hat']:.3f}",
             f"{row['ess_bulk']:.0f}",
-            ", ".join(flags),
+            ", ".join(_flags(row)),
         )
-        previous = row["id"]
     return table
+
+
+def _flags(row):
+    """What is to be looked at."""
+    if row["at_bound"] > AT_BOUND:
+        yield "at bound"
+    if not row["r_hat"] <= POOR_RHAT:  # NaN, too
+        yield "r_hat"
 
 
 def _interval(row, digits):
@@ -60,7 +68,9 @@ def _interval(row, digits):
 
 def exposures_shown(result: PatchResult) -> Table:
     """Used pixels and chi-squared per degree of freedom of every exposure."""
-    table = Table(title="Exposures at the optimum", title_justify="left")
+    table = Table(
+        title="Exposures at the optimum", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False
+    )
     for name in ("band", "exposure", "pixels", "chi2", "chi2/dof"):
         table.add_column(name, justify="left" if name in ("band", "exposure") else "right")
     for row in exposure_table(result):

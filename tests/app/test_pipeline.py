@@ -1,0 +1,307 @@
+"""`fphojax run`: what a small field leaves behind, and when nothing is left behind."""
+
+import json
+import math
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from astropy.io import fits
+from matplotlib.image import imread
+from typer.testing import CliRunner
+
+from fphojax.app.cli import app
+from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.exposures import Exposure
+from fphojax.inputs.psf import PSFMixture, PSFStore
+from fphojax.outputs.results import PatchResult
+from fphojax.outputs.run_directory import RunDirectory
+from fphojax.simulate import ExposureSpec, simulate_exposures, write_exposure
+
+RA, DEC, SIZE = 150.0, 2.0, 24
+SKY = 0.5  # added to the images in g
+SNR = 15.0  # cap
+RHALF, TIGHT = 0.22, 0.004  # prior of the half-light radius: median [arcsec], relative width
+
+SETTINGS = {
+    "bandlist": ["g", "r"],
+    "raw_catalog": "peaks.ecsv",
+    "fitsfiles": "*.fits",
+    "n_gauss_psf": 1,
+    # the true index, 1, is out of reach
+    "bounds_kwargs": {"sersic_range": [1.6, 4.0], "n_pix": 3, "pixscale": 0.1},
+    "priors": {"rhalf": {"distribution": "LogNormal", "loc": math.log(RHALF), "scale": TIGHT}},
+    "tweak_background": "tweakbg",
+    "tweakbg": {"g": SKY},
+    "max_snr": SNR,
+    "chains": 2,
+    "warmup": 60,
+    "sampling_draws": 40,
+    "seed": 3,
+}
+
+
+def truth(n_source=1):
+    return SourceCatalog.from_columns(
+        ra=np.full(n_source, RA),
+        dec=DEC + 3e-5 * np.arange(n_source),
+        flux=np.full((n_source, 2), [80.0, 120.0]),
+        q=0.6,
+        pa=0.5,
+        sersic=1.0,
+        rhalf=RHALF,
+        bands=("g", "r"),
+        id=7 + np.arange(n_source),
+    )
+
+
+def write_peaks(folder, n_source=1):
+    """The truth, but for a rounder and more concentrated shape."""
+    truth(n_source).replace(q=np.full(n_source, 0.8), sersic=np.full(n_source, 2.0)).write(
+        folder / "peaks.ecsv"
+    )
+
+
+def write_field(folder, **changes):
+    """Exposures with PSF images, peak list and settings of one source in two bands; the settings file."""
+    folder.mkdir(exist_ok=True)
+    psf = PSFMixture([1.0], [[0.0, 0.0]], [[1.4, 1.4, 0.0]], includes_pixel=True)
+    specs = [
+        ExposureSpec(band, f"{band}1", (SIZE, SIZE), 0.1, angle, RA, DEC, psf, noise=0.1)
+        for band, angle in (("g", 10.0), ("r", 70.0))
+    ]
+    for exposure in simulate_exposures(truth(), specs, seed=1):
+        sky = SKY if exposure.band == "g" else 0.0
+        write_exposure(exposure.less(-sky), folder / f"{exposure.name}.fits")
+    write_peaks(folder)
+    return write_settings(folder, **changes)
+
+
+def write_settings(folder, **changes):
+    config = folder / "field.yml"
+    config.write_text(yaml.safe_dump(SETTINGS | changes))
+    return config
+
+
+def fphojax(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Settings file, folder and printed text of one run, which the tests leave as it is."""
+    config = write_field(tmp_path_factory.mktemp("field"))
+    result = fphojax("run", config)
+    print(result.output)
+    assert result.exit_code == 0, result.output
+    return config, config.parent / "output", result
+
+
+@pytest.fixture(scope="module")
+def samples(finished):
+    return PatchResult.read(finished[1] / "patches" / "patch0_samples.nc")
+
+
+def test_every_file_is_there(finished):
+    config, folder, _ = finished
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == {
+        "config.json",
+        "field.yml",
+        "psfs.h5",
+        "scene.fits",
+        "scene_log.json",
+        "patches/patch0_samples.nc",
+        "patches/patch0_residuals.h5",
+        "figures/patch0_residuals.png",
+    }
+    assert (folder / "field.yml").read_bytes() == config.read_bytes()
+
+
+def test_settings_and_log_read_back(finished, samples):
+    run = RunDirectory(finished[1])
+    settings = run.read_config()
+    assert settings["seed"] == 3
+    assert settings["raw_catalog"] == str(finished[0].parent / "peaks.ecsv")
+    log = json.loads((finished[1] / "scene_log.json").read_text())
+    assert log["patches"] == 1
+    assert log["n_calls"] == samples.n_calls
+    assert run.patches() == [0]
+
+
+def test_samples_read_back(samples):
+    assert dict(samples.draws["flux"].sizes) == {"chain": 2, "draw": 40, "source": 1, "band": 2}
+    assert samples.draws["source"].to_numpy().tolist() == [7]
+    assert samples.bands == ("g", "r")
+    assert len(samples.fixed) == 0
+    assert samples.seed == 3
+    for statistic in ("diverging", "n_steps", "acceptance_rate", "energy", "tree_depth", "lp"):
+        assert dict(samples.posterior["sample_stats"][statistic].sizes) == {"chain": 2, "draw": 40}
+
+
+def test_scene_holds_the_medians(finished, samples):
+    scene = SourceCatalog.read(finished[1] / "scene.fits")
+    assert scene.id.tolist() == [7]
+    assert scene.bands == ("g", "r")
+    median = samples.draws.median(("chain", "draw"))
+    np.testing.assert_allclose(scene.flux, median["flux"], rtol=1e-12)
+    np.testing.assert_allclose(scene.q, median["q"], rtol=1e-12)
+    np.testing.assert_allclose(scene.flux_err, samples.draws["flux"].std(("chain", "draw")), rtol=1e-12)
+
+
+def test_residuals_with_sky_level_and_cap(finished):
+    """Tests tweakbg and max_snr, too."""
+    config, folder, _ = finished
+    with h5py.File(folder / "patches" / "patch0_residuals.h5") as file:
+        for band, sky in (("g", SKY), ("r", 0.0)):
+            group = file[band][f"{band}1"]
+            assert set(group) == {"xpix", "ypix", "data", "ierr", "residual"}
+            pixels = {name: group[name][:] for name in group}
+            exposure = Exposure.from_fits(config.parent / f"{band}1.fits")
+            at = pixels["ypix"], pixels["xpix"]
+            assert len(np.unique(np.ravel_multi_index(at, exposure.shape))) == len(at[0]) > 300
+            np.testing.assert_allclose(pixels["data"], exposure.data[at] - sky, atol=1e-6)
+            raised = pixels["ierr"] < 0.999 * exposure.ierr[at]
+            snr = np.abs(pixels["data"]) * pixels["ierr"]
+            print(f"{band}: errors of {raised.sum()} of {raised.size} pixels raised")
+            assert raised.any()
+            np.testing.assert_allclose(snr[raised], SNR, rtol=1e-5)
+            assert snr.max() < 1.00001 * SNR
+            faint = np.hypot(at[0] - 11.5, at[1] - 11.5) > 9
+            assert abs(np.mean(pixels["residual"][faint])) < 0.1 * SKY
+
+
+def test_prior_of_the_settings_reaches_the_model(samples):
+    rhalf = samples.draws["rhalf"]
+    print(
+        f"rhalf {float(rhalf.mean()):.4f} +- {float(rhalf.std()):.4f}, prior {RHALF} +- {TIGHT * RHALF:.5f}"
+    )
+    assert abs(rhalf.mean() - RHALF) < 5 * TIGHT * RHALF
+    assert rhalf.std() < 1.3 * TIGHT * RHALF
+
+
+def test_tables_are_printed(finished, samples):
+    text = finished[2].stdout
+    assert "chi2/dof" in text
+    assert "g1" in text
+    lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
+    at_bound = float(samples.at_bound["sersic"][0])
+    print(f"sersic: {at_bound:.0%} of the draws at the bound")
+    assert at_bound > 0.05
+    assert "at bound" in lines["sersic"]
+    assert "at bound" not in lines["dec"]
+    assert "2 chains of 40 draws" in text
+    assert f"run directory: {finished[1]}" in text
+    assert all(
+        len(line.rstrip()) <= 80 or line.startswith(("figure", "run directory")) for line in text.splitlines()
+    )
+    assert finished[2].stderr == ""  # no progress bars off a terminal
+
+
+def test_figure_is_an_image(finished):
+    image = imread(finished[1] / "figures" / "patch0_residuals.png")
+    assert min(image.shape[:2]) > 300
+    assert np.ptp(image[..., :3]) > 0.5
+
+
+def test_finished_run_is_not_replaced_unasked(finished):
+    config, folder, _ = finished
+    before = contents(folder)
+    result = fphojax("run", config)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.splitlines() == [
+        f"error: {folder}: folder is not empty, expected a new or empty one (--overwrite replaces an earlier run)"
+    ]
+    assert contents(folder) == before
+
+
+def test_same_seed_same_draws_in_place_of_an_earlier_run(finished, samples, tmp_path):
+    folder = tmp_path / "again"
+    (folder / "patches").mkdir(parents=True)
+    shutil.copy(finished[1] / "config.json", folder)
+    shutil.copy(finished[1] / "patches" / "patch0_samples.nc", folder / "patches" / "patch5_samples.nc")
+    result = fphojax("run", finished[0], "--out", folder, "--overwrite", "--quiet")
+    assert result.exit_code == 0, result.output
+    run = RunDirectory(folder)
+    assert run.patches() == [0]
+    assert run.read_patch(0).draws.equals(samples.draws)
+
+
+# ------------------------------------------------------------------------------------------------
+# Refusals: one line each, and nothing is written
+
+
+@pytest.fixture(scope="module")
+def field(tmp_path_factory):
+    return write_field(tmp_path_factory.mktemp("field")).parent
+
+
+@pytest.fixture
+def refused(field, tmp_path):
+    """Function that runs the field with changed files and settings, and returns the lines of the refusal."""
+
+    def refused(*, spoil=None, **changes):
+        shutil.copytree(field, tmp_path, dirs_exist_ok=True)
+        if spoil is not None:
+            spoil(tmp_path)
+        config = write_settings(tmp_path, **changes)
+        before = contents(tmp_path)
+        result = fphojax("run", config, "--quiet")
+        lines = result.stderr.replace(f"{tmp_path}/", "").splitlines()
+        print(*lines, sep="\n")
+        assert result.exit_code == 2
+        assert result.stdout == ""
+        assert contents(tmp_path) == before
+        assert not (tmp_path / "output").exists()
+        return [line.removeprefix("error: ") for line in lines]
+
+    return refused
+
+
+def test_inputs_are_checked_first(refused):
+    assert refused(raw_catalog="sources.fits", fitsfiles=["g1.fits", "r1.fits", "z1.fits"]) == [
+        "z1.fits: no such file, expected a FITS image",
+        "sources.fits: no such file, expected a catalogue (FITS or ECSV)",
+    ]
+
+
+def test_missing_psf(refused):
+    store = PSFStore()
+    store.add(PSFMixture([1.0], [[0, 0]], [[2, 2, 0]]), "r")
+    lines = refused(psfstorefile="psf.h5", spoil=lambda folder: store.write(folder / "psf.h5"))
+    assert lines == ["psf.h5: no PSF for band g, exposure g1; psf.h5 has r"]
+
+
+def test_too_many_sources(refused):
+    (line,) = refused(maxactive_per_patch=1, spoil=lambda folder: write_peaks(folder, 2))
+    assert line.startswith("peaks.ecsv: 2 sources that reach 1.2 arcsec, expected at most")
+
+
+def test_too_wide(refused):
+    (line,) = refused(patch_maxradius=1.0)
+    assert line.startswith("peaks.ecsv: 1 sources that reach 1.1 arcsec, expected at most")
+
+
+def test_no_valid_pixel_around_the_sources(refused):
+    def mask(folder):
+        for band in ("g", "r"):
+            with fits.open(folder / f"{band}1.fits", mode="update") as hdus:
+                hdus["ERR"].data[1:, 1:] = np.inf
+
+    lines = refused(spoil=mask, max_snr=0.0)
+    assert lines == [
+        "region ra=150.000000 dec=2.000000 radius=1.10 arcsec: no exposure in g, r has a valid pixel there, "
+        "expected at least one"
+    ]
+
+
+def test_settings_that_nothing_acts_on(refused):
+    assert refused(linear_optimize=True) == [
+        "field.yml: linear_optimize is true, expected false: the optimisation stage is not there yet"
+    ]
