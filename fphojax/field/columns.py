@@ -91,11 +91,23 @@ class SceneColumns:
         return catalog
 
     def values_of(self, catalog: SourceCatalog) -> np.ndarray:
-        """Rows of `values` that a catalogue stands for."""
+        """Rows of `values` that a catalogue stands for.
+
+        Raises
+        ------
+        InputError
+            Other bands, or a parameter that is not finite.
+        """
         if catalog.bands != self.bands:
             raise InputError(f"catalogue in {', '.join(catalog.bands)}, expected {', '.join(self.bands)}")
         shapes = (getattr(catalog, name) for name in _SHAPES)
-        return np.column_stack([catalog.flux, catalog.ra, catalog.dec, *shapes])
+        values = np.column_stack([catalog.flux, catalog.ra, catalog.dec, *shapes])
+        if not np.isfinite(values).all():
+            row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+            raise InputError(
+                f"row {row} (id {catalog.id[row]}): parameters {values[row].tolist()}, expected finite numbers"
+            )
+        return values
 
     def bounds(self, rows) -> Bounds:
         """Bounds of some sources; those of x and y are offsets from where the sources are now.
@@ -105,10 +117,12 @@ class SceneColumns:
         lower, upper = self._lower[rows], self._upper[rows]
         position = slice(len(self.bands), len(self.bands) + 2)
         ra, dec = self.values[rows, position].T
-        moved = sky_offsets(ra, dec, self.start_ra[rows], self.start_dec[rows])
-        # a source on the edge of its box may be 1e-10 arcsec outside, by rounding
-        lower[:, position] = np.minimum(lower[:, position] - moved, 0)
-        upper[:, position] = np.maximum(upper[:, position] - moved, 0)
+        start_ra, start_dec = self.start_ra[rows], self.start_dec[rows]
+        if (ra != start_ra).any() or (dec != start_dec).any():
+            moved = sky_offsets(ra, dec, start_ra, start_dec)
+            # a source on the edge of its box may be 1e-10 arcsec outside, by rounding
+            lower[:, position] = np.minimum(lower[:, position] - moved, 0)
+            upper[:, position] = np.maximum(upper[:, position] - moved, 0)
         return self._bounds(lower, upper)
 
     def all_bounds(self) -> Bounds:

@@ -21,6 +21,7 @@ import os
 import re
 import shutil
 import struct
+import weakref
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -49,6 +50,7 @@ class Journal:
 
     def __init__(self, path):
         self.path = Path(path)
+        self._file = None
 
     def append(self, entry: dict, counts, values, covariances=None) -> None:
         """Add a record; when this returns, the record survives the process.
@@ -67,14 +69,16 @@ class Journal:
         arrays = [np.asarray(counts, dtype=_INTEGERS), *(np.asarray(part, dtype=_FLOATS) for part in floats)]
         body = b"".join([head, *(part.tobytes() for part in arrays)])
         record = memoryview(_FRAME.pack(len(body), zlib.crc32(body)) + body)
-        with open(self.path, "ab", buffering=0) as file:
-            end = file.tell()
-            try:
-                while record:
-                    record = record[file.write(record) :]
-            except OSError:
-                file.truncate(end)  # a half-written record in the middle would make the rest unreadable
-                raise
+        if self._file is None:
+            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+            weakref.finalize(self, self._file.close)
+        end = self._file.tell()
+        try:
+            while record:
+                record = record[self._file.write(record) :]
+        except OSError:
+            self._file.truncate(end)  # a half-written record in the middle would make the rest unreadable
+            raise
 
     def records(self) -> Iterator[tuple[dict, np.ndarray, np.ndarray, np.ndarray | None]]:
         """What `append` was given, record by record; the file is cut off before a half-written last one.
@@ -108,6 +112,9 @@ class Journal:
 
     def clear(self) -> None:
         """Remove all records."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
         self.path.unlink(missing_ok=True)
 
 

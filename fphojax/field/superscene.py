@@ -16,6 +16,7 @@ long in a field of 10^6 sources as in one of 10^3.
 """
 
 import json
+import math
 
 import numpy as np
 
@@ -410,6 +411,7 @@ class SuperScene:
         self._index = CircleIndex(self._vectors, columns.roi)
         self._groups = self._make_groups()
         self._big = BigScene(bigscene.select_bands(self.bands)) if bigscene is not None else None
+        self._nobody = columns.take(np.empty(0, dtype=int))
         self._out = Reservations(len(columns))
         self._marked = np.zeros(len(columns), dtype=bool)  # only within a search
 
@@ -461,15 +463,16 @@ class SuperScene:
         centre, radius = enclosing_circle(vectors, roi)
         if radius > most:  # members are no farther than this from the seed
             centre, radius = vectors[0], float((separation(vectors, vectors[0]) + roi).max())
-        ra = float(np.rad2deg(np.arctan2(centre[1], centre[0])) % 360)
-        dec = float(np.rad2deg(np.arctan2(centre[2], np.hypot(centre[0], centre[1]))))
+        x, y, z = centre.tolist()
+        ra = math.degrees(math.atan2(y, x)) % 360
+        dec = math.degrees(math.atan2(z, math.hypot(x, y)))
         return CircularRegion(ra, dec, min(radius + self.options["buffer"], most)), centre
 
     def _take_out(self, region, centre, active, fixed):
         self._out.take(active, fixed)
         for row in (*active.tolist(), *fixed.tolist()):
             self._pool.discard(row)
-        around = self._columns.take(fixed)
+        around = self._columns.take(fixed) if len(fixed) else self._nobody
         if self._big is not None:
             around = self._big.joined(around, centre, region.radius)
         return region, self._columns.take(active), around

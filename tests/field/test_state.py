@@ -202,6 +202,7 @@ def test_disk_full_leaves_the_journal_readable(tmp_path, monkeypatch):
     journal = Journal(tmp_path / "x.journal")
     counts, values = np.ones((2, 2), dtype=int), np.arange(6.0).reshape(2, 3)
     journal.append({"a": 1}, counts, values)
+    journal = Journal(journal.path)
 
     class Full(io.FileIO):
         """A file that takes ten bytes and no more."""
@@ -218,6 +219,7 @@ def test_disk_full_leaves_the_journal_readable(tmp_path, monkeypatch):
         patched.setattr("builtins.open", lambda path, mode, buffering: Full(path, mode))
         with pytest.raises(OSError, match="No space"):
             journal.append({"a": 2}, counts, values)
+    journal = Journal(journal.path)
     journal.append({"a": 3}, counts, values, 2 * values)
     records = list(journal.records())
     assert [entry for entry, *_ in records] == [{"a": 1}, {"a": 3}]

@@ -266,6 +266,10 @@ def test_what_cannot_be_checked_in(mock_field):
         scene.checkin_region(active.select_bands(["r"]), fixed, 10)
     with pytest.raises(InputError, match="fixed sources"):
         scene.checkin_region(active, active, 10)
+    final = active.replace(flux=active.flux.copy())
+    final.flux[0, 1] = np.nan
+    with pytest.raises(InputError, match=r"row 0 \(id \d+\): parameters .*nan.*, expected finite"):
+        scene.checkin_region(final, fixed, 10)
     assert scene.n_out == 1
     assert not scene.patchlog
     scene.checkin_region(active, fixed, 10)
