@@ -7,7 +7,10 @@ from importlib import import_module
 
 import jax
 
+from .core.backend import keep_compiled_programs
+
 jax.config.update("jax_enable_x64", True)
+keep_compiled_programs()
 
 __version__ = "0.1.0"
 
@@ -20,7 +23,7 @@ _HOME = {
     "PSFStore": "inputs.psf",
     "PatchResult": "outputs.results",
     "Patcher": "inputs.patcher",
-    "RunDirectory": "outputs.results",
+    "RunDirectory": "outputs.run_directory",
     "SceneModel": "core.model",
     "SourceCatalog": "inputs.catalog",
     "default_bounds": "inputs.bounds",
@@ -31,7 +34,7 @@ _HOME = {
     "plot_residuals": "outputs.plots",
     "read_exposures": "inputs.exposures",
     "sample": "inference.sample",
-    "summary_table": "outputs.results",
+    "summary_table": "outputs.summary",
 }
 
 __all__ = ["__version__", *_HOME]

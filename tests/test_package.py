@@ -150,3 +150,10 @@ def test_module_says_what_it_offers(module):
     assert ast.get_docstring(tree)
     lines = [ast.unparse(node) for node in tree.body]
     assert any(line.startswith("__all__ = ") for line in lines) or len(lines) == 1
+
+
+def test_every_public_name_is_there():
+    for name in fphojax.__all__:
+        assert getattr(fphojax, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = fphojax.nothing

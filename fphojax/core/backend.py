@@ -1,8 +1,11 @@
-"""What depends on the device: how many tiles are worked on at once."""
+"""What depends on the machine: how many tiles are worked on at once, and where compiled programs are kept."""
+
+import os
 
 import jax
+from platformdirs import user_cache_path
 
-__all__ = ["tiles_per_block"]
+__all__ = ["keep_compiled_programs", "tiles_per_block"]
 
 
 def tiles_per_block() -> int:
@@ -12,3 +15,22 @@ def tiles_per_block() -> int:
     spill them; an accelerator wants enough tiles to occupy all its cores.
     """
     return 1 if jax.default_backend() == "cpu" else 256
+
+
+def keep_compiled_programs() -> None:
+    """Let JAX keep compiled programs in the user's cache folder, unless told otherwise.
+
+    A folder that is set already (``JAX_COMPILATION_CACHE_DIR``) is left as it is; where the cache folder cannot
+    be written, programs are compiled anew in every process.
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        folder = user_cache_path("fphojax") / "compiled"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            return
+        if not os.access(folder, os.W_OK):
+            return
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)

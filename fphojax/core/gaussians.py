@@ -66,6 +66,10 @@ class Optics(eqx.Module):
     pixel_variance : array (E, S)
         Variance added per axis for the pixel's own integral: 1/12, or 0 where the PSF has it already
         or where another pixel response is asked for (DESIGN 5.3).
+    pixel_free : bool array (E, S)
+        Where the PSF does not include the pixel response.
+    inner : int array (E, S), or None
+        If given, `project` appends one component to the profile: the narrowest so many merged into one.
     """
 
     band: jax.Array
@@ -77,6 +81,8 @@ class Optics(eqx.Module):
     psf_mean: jax.Array
     psf_covariance: jax.Array
     pixel_variance: jax.Array
+    pixel_free: jax.Array
+    inner: jax.Array | None = None
 
     @property
     def n_exposure(self):
@@ -93,8 +99,8 @@ class Gaussians(NamedTuple):
     """Gaussians on the image: amplitude * exp(-(fxx dx^2 + 2 fxy dx dy + fyy dy^2) / 2).
 
     All arrays have the shape (E, S, K, M): exposure, source, component of the profile, component of
-    the PSF.  ``x, y`` are centres in pixels, ``fxx, fxy, fyy`` the precision matrix in 1/pixel^2,
-    ``amplitude`` the value at the centre.
+    the PSF; K is larger by one than the table's order where `Optics.inner` is given.  ``x, y`` are centres in
+    pixels, ``fxx, fxy, fyy`` the precision matrix in 1/pixel^2, ``amplitude`` the value at the centre.
     """
 
     amplitude: jax.Array
@@ -122,7 +128,9 @@ def project(sources, optics, table):
     Gaussians
         Arrays of shape (E, S, K, M).
     """
-    amplitudes, variances = table(sources.sersic, sources.rhalf)  # (S, K)
+    amplitudes, variances = (a[None] for a in table(sources.sersic, sources.rhalf))  # (1, S, K)
+    if optics.inner is not None:
+        amplitudes, variances = _with_inner(amplitudes, variances, optics.inner)
 
     # R diag(1/q, q) R^T in (east, north): the major axis points along (sin pa, cos pa)
     sin, cos = jnp.sin(sources.pa), jnp.cos(sources.pa)
@@ -138,7 +146,7 @@ def project(sources, optics, table):
     shape_xy = axx * ayx * east + (axx * ayy + axy * ayx) * cross + axy * ayy * north
 
     def convolve(shape, psf):
-        return shape[:, :, None, None] * variances[None, :, :, None] + psf[:, :, None, :]
+        return shape[:, :, None, None] * variances[..., None] + psf[:, :, None, :]
 
     pixel = optics.pixel_variance[:, :, None]
     cxx = convolve(shape_xx, optics.psf_covariance[..., 0] + pixel)  # (E, S, K, M)
@@ -151,6 +159,20 @@ def project(sources, optics, table):
     mean = jnp.broadcast_to((centre[:, :, None, :] + optics.psf_mean)[:, :, None], (*det.shape, 2))
 
     flux = optics.flux_scale[:, None] * sources.flux[:, optics.band].T  # (E, S)
-    weight = amplitudes[None, :, :, None] * optics.psf_amplitude[:, :, None, :]
+    weight = amplitudes[..., None] * optics.psf_amplitude[:, :, None, :]
     peak = flux[:, :, None, None] * weight / (2 * jnp.pi * jnp.sqrt(det))
     return Gaussians(peak, mean[..., 0], mean[..., 1], cyy / det, -cxy / det, cxx / det)
+
+
+def _with_inner(amplitudes, variances, inner):
+    """Profiles (E, S, K + 1): the last component has the flux and variance of the narrowest ones together."""
+    chosen = jnp.arange(amplitudes.shape[-1]) < inner[..., None]
+    flux = jnp.where(chosen, amplitudes, 0.0)
+    total = flux.sum(axis=-1)
+    variance = (flux * variances).sum(axis=-1) / jnp.where(total != 0, total, 1.0)
+
+    def appended(array, last):
+        array = jnp.broadcast_to(array, chosen.shape)
+        return jnp.concatenate([array, last[..., None]], axis=-1)
+
+    return appended(amplitudes, total), appended(variances, variance)

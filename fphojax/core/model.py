@@ -2,13 +2,16 @@
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 import numpyro
 from numpyro.distributions import Distribution, biject_to
 from numpyro.infer.util import potential_energy
 
+from .culling import TOLERANCE, culled_pairs
+from .fisher import fisher_matrix
 from .gaussians import Optics, Sources, project
-from .normal import normal_equations
-from .patch import PairList, Patch
+from .pairs import PairList
+from .patch import Patch
 from .pixels import PixelResponse, chi2, render
 
 __all__ = ["PARAMETERS", "SceneModel"]
@@ -29,7 +32,9 @@ class SceneModel(eqx.Module):
         Pixels, the fixed sources already subtracted.
     optics : Optics
         How the exposures see the active sources.
-    pairs : tuple of PairList
+    drawn : Optics
+        The same with merged PSFs and profiles, where `pairs` lists their Gaussians.
+    pairs : PairList
         Which Gaussians touch which tiles.
     table : callable
         Profile table.
@@ -41,7 +46,8 @@ class SceneModel(eqx.Module):
 
     patch: Patch
     optics: Optics
-    pairs: tuple[PairList, ...]
+    drawn: Optics
+    pairs: PairList
     table: eqx.Module
     priors: dict[str, Distribution]
     response: PixelResponse = eqx.field(static=True)
@@ -53,7 +59,7 @@ class SceneModel(eqx.Module):
 
     def gaussians(self, values):
         """Gaussians of the active sources on all exposures."""
-        return project(Sources(**values), self.optics, self.table)
+        return project(Sources(**values), self.drawn, self.table)
 
     def chi2(self, values):
         """Chi-squared of every exposure, array (E,)."""
@@ -71,10 +77,30 @@ class SceneModel(eqx.Module):
         """Model image on every tile, array (T, TILE * TILE)."""
         return render(self.gaussians(values), self.patch, self.pairs, self.response)
 
-    def normal_equations(self, values):
-        """Normal equations of the likelihood, exposure by exposure; see `normal_equations`."""
-        response = None if self.response == "variance" else self.response
-        return normal_equations(Sources(**values), self.optics, self.table, self.patch, response)
+    def fisher(self, values):
+        """J^T W J of the pixels by the parameters, array (N, N) in the order of `ravel_pytree`.
+
+        The quartic term of the pixel response, which changes derivatives by less than one per cent, is left out.
+        """
+        response = "second_order" if self.response == "second_order" else None
+        blocks = fisher_matrix(Sources(**values), self.optics, self.table, self.patch, response)
+        index = self._parameter_index()
+        size = sum(jnp.size(value) for value in values.values())
+        return jnp.zeros((size, size)).at[index[:, :, None], index[:, None, :]].add(blocks)
+
+    def culled(self, lower, upper, tolerance=TOLERANCE):
+        """The model with new pair lists, good for parameters in a box; see `culled_pairs`."""
+        drawn, pairs = culled_pairs(
+            self.patch,
+            self.optics,
+            self.table,
+            lower,
+            upper,
+            corrected=np.asarray(self.optics.pixel_free) & (self.response != "variance"),
+            only_narrow=self.response == "quartic",
+            tolerance=tolerance,
+        )
+        return eqx.tree_at(lambda m: (m.drawn, m.pairs), self, (drawn, pairs))
 
     # ----------------------------------------------------------------------------------------------
     # Unconstrained space
@@ -96,14 +122,14 @@ class SceneModel(eqx.Module):
         """Minus the log posterior density in unconstrained space, up to a constant."""
         return potential_energy(self, (), {}, unconstrained)
 
-    def parameter_index(self):
+    def _parameter_index(self):
         """Where the sources' parameters stand in a flat vector, for every exposure.
 
         Returns
         -------
         int array (E, S * 7)
             For each exposure the positions, in the flat vector of `jax.flatten_util.ravel_pytree`, of the
-            parameters in the order of `NormalEquations`.
+            parameters in the order of `fisher_matrix`.
         """
         n_source = self.optics.n_source
         shapes = {name: self.priors[name].batch_shape for name in PARAMETERS}

@@ -204,20 +204,21 @@ def _centre(patch, tile):
     return patch.origin[tile] + (TILE - 1) / 2
 
 
-def _accumulate(step, carry, pairs):
-    """Run ``step(carry, tiles, plain, corrected)`` over blocks of the tiles of all pair lists."""
-    for group in pairs:
-        block = min(tiles_per_block(), group.tile.size)
-        spare = -group.tile.size % block
-        tile = jnp.pad(group.tile, (0, spare), constant_values=-1)
-        plain = jnp.pad(group.plain, ((0, spare), (0, 0)), mode="edge")
-        corrected = jnp.pad(group.corrected, ((0, spare), (0, 0)), mode="edge")
+def _accumulate(step, carry, pairs, n_gauss):
+    """Run ``step(carry, tiles, plain, corrected)`` over blocks of the tiles of a pair list, level by level."""
+    block = tiles_per_block()
+    for i, lengths in enumerate(pairs.lengths):
+        begin, end = pairs.level[i], pairs.level[i + 1]
 
-        def body(i, carry, block=block, lists=(tile, plain, corrected)):
-            rows = (jax.lax.dynamic_slice_in_dim(a, i * block, block) for a in lists)
-            return step(carry, *rows)
+        def body(number, carry, begin=begin, end=end, lengths=lengths):
+            rows = begin + number * block + jnp.arange(block)
+            tile, plain, corrected = jax.vmap(lambda row: pairs.row(row, lengths, n_gauss))(
+                jnp.minimum(rows, pairs.tile.size - 1)
+            )
+            tile = jnp.where(rows < end, tile, -1)  # what fills up the last block is an empty tile
+            return step(carry, tile, plain, corrected)
 
-        carry = jax.lax.fori_loop(0, (group.count + block - 1) // block, body, carry)
+        carry = jax.lax.fori_loop(0, (end - begin + block - 1) // block, body, carry)
     return carry
 
 
@@ -230,10 +231,8 @@ def _chi2_terms(image, patch, tile):
 
 def _unpaired_chi2(patch, pairs, n_exposure):
     """Chi-squared per exposure of the tiles in no list, where the model is zero."""
-    listed = jnp.zeros(patch.n_tile, bool)
-    for group in pairs:
-        real = jnp.arange(group.tile.size) < group.count
-        listed = listed.at[group.tile].max(real)
+    real = jnp.arange(pairs.tile.size) < pairs.level[-1]
+    listed = jnp.zeros(patch.n_tile, bool).at[pairs.tile].max(real)
     empty = jnp.sum((patch.data * patch.ierr).astype(jnp.float64) ** 2, axis=1)
     return jax.ops.segment_sum(jnp.where(listed, 0.0, empty), patch.exposure, n_exposure)
 
@@ -251,7 +250,7 @@ def chi2(gaussians, patch, pairs, response="variance"):
         The model, arrays of shape (E, S, K, M).
     patch : Patch
         Pixels of E exposures.
-    pairs : tuple of PairList
+    pairs : PairList
         Which Gaussians touch which tiles.
     response : {"variance", "quartic", "second_order"}
         The polynomial applied to the Gaussians that `pairs` lists as corrected.
@@ -275,7 +274,7 @@ def chi2(gaussians, patch, pairs, response="variance"):
         return total.at[patch.exposure[tile]].add(jax.vmap(one)(tile, plain, corrected))
 
     n_exposure = gaussians.x.shape[0]
-    return _accumulate(step, _unpaired_chi2(patch, pairs, n_exposure), pairs)
+    return _accumulate(step, _unpaired_chi2(patch, pairs, n_exposure), pairs, table.shape[0] - 1)
 
 
 def _chi2_forward(gaussians, patch, pairs, response):
@@ -303,7 +302,7 @@ def _chi2_forward(gaussians, patch, pairs, response):
 
     n_exposure = gaussians.x.shape[0]
     start = _unpaired_chi2(patch, pairs, n_exposure), jnp.zeros(table.shape)
-    total, gradient = _accumulate(step, start, pairs)
+    total, gradient = _accumulate(step, start, pairs, table.shape[0] - 1)
     columns = gradient[:-1].reshape(*gaussians.x.shape, 6)
     return total, Gaussians(*(columns[..., i].astype(g.dtype) for i, g in enumerate(gaussians)))
 
@@ -333,17 +332,14 @@ def render(gaussians, patch, pairs, response="variance"):
     dtype = patch.data.dtype
 
     def one(row):
-        tile, plain, corrected = row
+        tile, plain, corrected = pairs.row(row, pairs.longest, table.shape[0] - 1)
         centre = _centre(patch, tile)
         image = tile_image(table[plain], centre, dtype, None)
         if corrected.size:
             image = image + tile_image(table[corrected], centre, dtype, response)
         return image
 
-    images = jnp.zeros_like(patch.data)
-    for group in pairs:
-        block = min(tiles_per_block(), group.tile.size)
-        found = jax.lax.map(one, (group.tile, group.plain, group.corrected), batch_size=block)
-        real = jnp.arange(group.tile.size) < group.count
-        images = images.at[group.tile].add(jnp.where(real[:, None], found, 0))
-    return images
+    rows = jnp.arange(pairs.tile.size)
+    found = jax.lax.map(one, rows, batch_size=min(tiles_per_block(), rows.size))
+    real = rows < pairs.level[-1]
+    return jnp.zeros_like(patch.data).at[pairs.tile].add(jnp.where(real[:, None], found, 0))

@@ -1,8 +1,8 @@
-"""The most probable parameters of a scene, by Levenberg-Marquardt on its normal equations.
+"""The most probable parameters of a scene, by the method of Levenberg and Marquardt.
 
 The step of Levenberg-Marquardt solves (H + lambda diag H) step = -gradient, with H the Gauss-Newton matrix of
-the pixels plus the curvature of the priors (Marquardt 1963).  The pixels enter through `normal_equations`,
-one pass over the tiles per step, so that no Jacobian of all pixels is ever stored.  Steps are taken in the
+the pixels plus the curvature of the priors (Marquardt 1963).  The gradient is that of the likelihood itself; the
+matrix is the Fisher matrix, summed over tiles, so that no Jacobian of all pixels is ever stored.  Steps are taken in the
 unconstrained space of the priors' supports: a box never needs to be enforced.
 """
 
@@ -41,7 +41,7 @@ class Optimum:
     hessian : ndarray (N, N)
         Gauss-Newton matrix of minus the log posterior in unconstrained space, priors included.
     n_step : int
-        Evaluations of the normal equations.
+        Evaluations of likelihood, gradient and Fisher matrix.
     converged : bool
         Whether the last step promised and brought less than the tolerance.
     at_bound : dict of ndarray of bool
@@ -92,7 +92,7 @@ def optimize(
         Maximise the density of the parameters themselves, or that of the unconstrained values, in which samplers
         move; the latter never lies at a bound.
     max_steps : int
-        Largest number of evaluations of the normal equations.
+        Largest number of evaluations of the Fisher matrix.
     tolerance : float
         The search ends when a step changes the log density by less than this.
 
@@ -236,20 +236,20 @@ def _evaluate(model, unconstrained, with_jacobian):
     slope = _slope(values_of, flat)
     curvature = _slope(lambda u: _slope(values_of, u), flat)
 
-    equations = model.normal_equations(model.constrain(unconstrained))
-    index = model.parameter_index()
-    downhill = jnp.zeros(flat.size).at[index].add(equations.vector)
-    fisher = jnp.zeros((flat.size, flat.size)).at[index[:, :, None], index[:, None, :]].add(equations.matrix)
+    values = model.constrain(unconstrained)
+    chi2, pull = jax.vjp(model.chi2, values)
+    downhill = -0.5 * ravel_pytree(pull(jnp.ones_like(chi2))[0])[0]
+    fisher = model.fisher(values)
 
     prior_gradient = jax.grad(prior_cost)(flat)
     prior_curvature = _slope(jax.grad(prior_cost), flat)
     # of the second-order terms only those that keep the matrix positive
     diagonal = jnp.maximum(prior_curvature, 0) + jnp.maximum(-downhill * curvature, 0)
     return _System(
-        cost=0.5 * jnp.sum(equations.chi2) + prior_cost(flat),
+        cost=0.5 * jnp.sum(chi2) + prior_cost(flat),
         gradient=-downhill * slope + prior_gradient,
         hessian=fisher * slope[:, None] * slope[None, :] + jnp.diag(diagonal),
-        chi2=equations.chi2,
+        chi2=chi2,
         fisher=fisher,
     )
 

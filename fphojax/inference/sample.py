@@ -24,6 +24,7 @@ from .optimize import Optimum, optimize
 
 __all__ = ["Chains", "sample"]
 
+REACH = 8.0  # standard deviations around the optimum in which the pair lists hold
 CHUNK = 20  # draws between two looks at the progress bar and at Ctrl-C
 
 
@@ -177,6 +178,7 @@ def sample(
     optimum = optimize(model, start, density="unconstrained")
     origin, unravel = ravel_pytree(optimum.unconstrained)
     covariance, factor = _covariance(optimum.hessian)
+    model = _culled_around(model, unravel, origin, np.sqrt(np.diag(covariance)))
     if not full_cov:
         factor = np.diag(np.sqrt(np.diag(covariance)))
     whitening = _Whitening(jnp.asarray(origin), jnp.asarray(factor))
@@ -214,6 +216,17 @@ def sample(
         wall_time=time.monotonic() - began,
         seed=seed,
         max_treedepth=max_treedepth,
+    )
+
+
+def _culled_around(model, unravel, origin, sd):
+    """The model with pair lists that are good wherever the chains can be expected to go.
+
+    Chains leave 8 standard deviations too rarely to matter; beyond, the likelihood lacks faint tails.
+    """
+    ends = [model.constrain(unravel(origin + sign * REACH * sd)) for sign in (-1, 1)]
+    return model.culled(
+        *({name: pick(ends[0][name], ends[1][name]) for name in ends[0]} for pick in (np.minimum, np.maximum))
     )
 
 

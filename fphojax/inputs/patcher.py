@@ -9,9 +9,11 @@ import numpy as np
 from numpyro.distributions import Distribution, TransformedDistribution, Uniform
 from numpyro.distributions.transforms import AffineTransform
 
+from ..core.culling import TOLERANCE
 from ..core.gaussians import Optics, Sources, project
 from ..core.model import PARAMETERS, SceneModel
-from ..core.patch import TILE, Patch, all_pairs, padded_length
+from ..core.pairs import all_pairs
+from ..core.patch import TILE, Patch, padded_length
 from ..core.pixels import PixelResponse, render
 from ..mixtures.sersic import load_sersic_table
 from .astrometry import CircularRegion, local_affine, sky_offsets
@@ -188,6 +190,7 @@ class Patcher:
         fixed: SourceCatalog | None = None,
         bounds: Bounds | None = None,
         priors: Mapping[str, Distribution] | None = None,
+        tolerance: float = TOLERANCE,
     ) -> tuple[SceneModel, dict[str, np.ndarray]]:
         """Make the model of the patch built last.
 
@@ -202,6 +205,9 @@ class Patcher:
         priors : mapping of str to numpyro Distribution, optional
             Priors that replace the box for some parameters; for ``x`` and ``y`` they are densities of the offset
             (arcsec) from the source's position in the catalogue.
+        tolerance : float
+            Gaussians are left out and merged where that changes no pixel by more than this fraction of its noise,
+            anywhere in the box (see `culled_pairs`); 0, or a prior that replaces the box, keeps them all.
 
         Returns
         -------
@@ -226,18 +232,22 @@ class Patcher:
         patch = frame.patch
         if fixed is not None and len(fixed):
             patch = self._subtract(patch, fixed.select_bands(frame.bands))
-        optics, corrected = self._optics(active)
+        optics = self._optics(active)
         start = self._sources(active)._asdict()
         psf = np.asarray(optics.psf_amplitude)[:, :, None, :]
-        pairs = all_pairs(patch, np.repeat(psf, self._n_component(), axis=2), corrected)
+        pairs = all_pairs(patch, np.repeat(psf, self._n_component(), axis=2), self._corrected(optics))
         model = SceneModel(
             patch=patch,
             optics=optics,
+            drawn=optics,
             pairs=pairs,
             table=self.table,
             priors=_priors(bounds, start, priors or {}),
             response=self.pixel_response,
         )
+        if tolerance > 0 and not set(priors or {}) & {"flux", "x", "y", "q", "sersic", "rhalf"}:
+            box = {name: (prior.low, prior.high) for name, prior in model.priors.items() if name != "pa"}
+            model = model.culled(*({name: pair[i] for name, pair in box.items()} for i in (0, 1)), tolerance)
         return model, _moved_inside(start, model.priors)
 
     # ----------------------------------------------------------------------------------------------
@@ -264,11 +274,12 @@ class Patcher:
             rhalf=catalog.rhalf,
         )
 
-    def _optics(self, catalog: SourceCatalog) -> tuple[Optics, np.ndarray]:
-        """Linearise every exposure's WCS, and look its PSF up, at every source.
+    def _corrected(self, optics: Optics) -> np.ndarray:
+        """Where (E, S) the polynomial of a pixel response is to be applied."""
+        return np.asarray(optics.pixel_free) & (self.pixel_response != "variance")
 
-        Also returned: where (E, S) the polynomial of a pixel response is to be applied.
-        """
+    def _optics(self, catalog: SourceCatalog) -> Optics:
+        """Linearise every exposure's WCS, and look its PSF up, at every source."""
         frame = self._frame()
         region = frame.region
         n_exposure, n_source = len(frame.exposures), len(catalog)
@@ -294,13 +305,16 @@ class Patcher:
         covariance = np.tile([1.0, 1.0, 0.0], (n_exposure, n_source, n_gauss, 1))
         pixel_free = np.zeros((n_exposure, n_source), dtype=bool)
         for (e, s), mixture in mixtures.items():
-            k = len(mixture.amplitudes)
-            amplitude[e, s, :k] = mixture.amplitudes
-            mean[e, s, :k] = mixture.means
-            covariance[e, s, :k] = mixture.covariances
+            cxx, cyy, cxy = np.asarray(mixture.covariances).T
+            order = np.argsort(cxx * cyy - cxy**2)  # narrow ones first, as merging expects them
+            k = len(order)
+            amplitude[e, s, :k] = mixture.amplitudes[order]
+            mean[e, s, :k] = mixture.means[order]
+            covariance[e, s, :k] = mixture.covariances[order]
             pixel_free[e, s] = not mixture.includes_pixel
         pixel[~seen], jacobian[~seen] = 0.0, np.eye(2)  # such a source has no amplitude in this exposure
-        optics = Optics(
+        by_variance = pixel_free & (self.pixel_response != "second_order")
+        return Optics(
             band=jnp.asarray([frame.bands.index(e.band) for e in frame.exposures], dtype=np.int32),
             flux_scale=jnp.asarray([e.flux_scale for e in frame.exposures]),
             offset=jnp.asarray(sky_offsets(catalog.ra, catalog.dec, region.ra, region.dec)),
@@ -309,17 +323,15 @@ class Patcher:
             psf_amplitude=jnp.asarray(amplitude),
             psf_mean=jnp.asarray(mean),
             psf_covariance=jnp.asarray(covariance),
-            pixel_variance=jnp.asarray(
-                np.where(pixel_free & (self.pixel_response != "second_order"), 1 / 12, 0)
-            ),
+            pixel_variance=jnp.asarray(np.where(by_variance, 1 / 12, 0.0)),
+            pixel_free=jnp.asarray(pixel_free),
         )
-        return optics, pixel_free & (self.pixel_response != "variance")
 
     def _subtract(self, patch: Patch, fixed: SourceCatalog) -> Patch:
         """The patch less the images of fixed sources."""
-        optics, corrected = self._optics(fixed)
+        optics = self._optics(fixed)
         gaussians = _project(self._sources(fixed), optics, self.table)
-        pairs = all_pairs(patch, gaussians.amplitude, corrected)
+        pairs = all_pairs(patch, gaussians.amplitude, self._corrected(optics))
         model = _render(gaussians, patch, pairs, self.pixel_response)
         data = jnp.where(patch.ierr > 0, patch.data - model, 0)
         return eqx.tree_at(lambda p: p.data, patch, data)

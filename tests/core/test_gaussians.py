@@ -20,6 +20,7 @@ def optics(jacobian, *, psf=(1.0, 0.0, 0.0, 1.5, 1.5, 0.0), pixel_variance=0.0, 
         psf_mean=jnp.asarray(psf[1:3])[None, None, None],
         psf_covariance=jnp.asarray(psf[3:])[None, None, None],
         pixel_variance=jnp.full((1, 1), pixel_variance),
+        pixel_free=jnp.full((1, 1), pixel_variance > 0),
     )
 
 

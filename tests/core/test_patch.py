@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fphojax.core.patch import all_pairs, padded_length
+from fphojax.core.pairs import all_pairs, listed_pairs
+from fphojax.core.patch import padded_length
 
 
 @given(n=st.integers(0, 10**7), smallest=st.sampled_from([2, 16, 64]))
@@ -21,8 +22,8 @@ def test_all_pairs(make_patcher):
     patch = patcher.frame.patch
     amplitudes = np.ones((2, 2, 3, 2))
     amplitudes[1, :, :, 1] = 0  # the second exposure's PSF has one Gaussian only
-    (pairs,) = all_pairs(patch, amplitudes, corrected=np.array([[True, False], [False, False]]))
-    n = int(pairs.count)
+    pairs = all_pairs(patch, amplitudes, corrected=np.array([[True, False], [False, False]]))
+    n = int(pairs.level[-1])
     assert sorted(np.asarray(pairs.tile)[:n]) == list(range(int(patch.count)))
     assert set(np.asarray(pairs.tile)[n:]) <= {patch.n_tile - 1}
     first, second = (
@@ -30,8 +31,33 @@ def test_all_pairs(make_patcher):
     )
     end = amplitudes.size
     # first exposure: six Gaussians of each source, those of source 0 with the polynomial
-    assert set(np.asarray(pairs.corrected)[first]) == set(range(6))
-    assert set(np.asarray(pairs.plain)[first]) == set(range(6, 12))
+    _, plain, corrected = pairs.row(first, pairs.longest, end)
+    assert set(np.asarray(corrected)) - {end} == set(range(6))
+    assert set(np.asarray(plain)) - {end} == set(range(6, 12))
     # second exposure: the first PSF component of three profile components of two sources
-    assert set(np.asarray(pairs.plain)[second]) - {end} == set(range(12, 24, 2))
-    assert set(np.asarray(pairs.corrected)[second]) == {end}
+    _, plain, corrected = pairs.row(second, pairs.longest, end)
+    assert set(np.asarray(plain)) - {end} == set(range(12, 24, 2))
+    assert set(np.asarray(corrected)) == {end}
+
+
+def test_lists_hold_every_pair_once(make_patcher):
+    patcher, _ = make_patcher(side=40)
+    patch = patcher.frame.patch
+    rng = np.random.default_rng(0)
+    tiles = np.flatnonzero(np.asarray(patch.ierr).any(axis=1))
+    given = [
+        [np.sort(rng.choice(400, rng.integers(0, most), replace=False)) for _ in tiles] for most in (200, 9)
+    ]
+    pairs = listed_pairs(patch, tiles, *given)
+    found = {}
+    for begin, end, lengths in zip(pairs.level, pairs.level[1:], pairs.lengths, strict=False):
+        for row in range(int(begin), int(end)):
+            tile, *lists = pairs.row(row, lengths, 400)
+            found[int(tile)] = [np.asarray(part)[np.asarray(part) < 400] for part in lists]
+    assert pairs.n_pair == sum(len(part) for lists in given for part in lists)
+    for tile, *expected in zip(tiles, *given, strict=True):
+        if any(len(part) for part in expected):
+            for ours, theirs in zip(found.pop(int(tile)), expected, strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+        assert tile not in found
+    assert (np.asarray(pairs.tile)[int(pairs.level[-1]) :] == patch.n_tile - 1).all()

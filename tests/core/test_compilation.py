@@ -1,0 +1,76 @@
+"""Patches of similar size share compiled programs, within a process and from one process to the next."""
+
+import os
+import subprocess
+import sys
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from fphojax import CircularRegion, default_bounds
+
+SECOND_START = """
+import jax
+misses = []
+jax.monitoring.register_event_listener(lambda event, **_: misses.append(event))
+import jax.numpy as jnp, numpy as np
+from fphojax.core.gaussians import Gaussians
+from fphojax.core.pairs import all_pairs
+from fphojax.core.patch import Patch
+from fphojax.core.pixels import chi2
+ones = jnp.ones((1, 1, 1, 1))
+gaussians = Gaussians(ones, 3.0 * ones, 4.0 * ones, ones, 0.0 * ones, ones)
+patch = Patch(jnp.ones((16, 64)), jnp.ones((16, 64)), jnp.zeros((16, 2), int), jnp.zeros(16, int), jnp.asarray(15))
+pairs = all_pairs(patch, np.ones((1, 1, 1, 1)))
+jax.block_until_ready(jax.jit(jax.grad(lambda g: chi2(g, patch, pairs).sum()))(gaussians))
+print(sum(event.endswith("cache_misses") for event in misses))
+"""
+
+
+def test_few_traces_over_many_patches(make_patcher, capsys):
+    """50 regions, boxes and noises of one field: the likelihood is traced for a handful of shapes."""
+    patcher, catalog = make_patcher(n_source=2, side=96)
+    rng = np.random.default_rng(0)
+    traced = []
+
+    @eqx.filter_jit
+    def log_likelihood(model, values):
+        traced.append(1)
+        return model.log_likelihood(values)
+
+    for _ in range(50):
+        dra, ddec = rng.uniform(-0.5, 0.5, 2) / 3600
+        patcher.build_patch(CircularRegion(catalog.ra[0] + dra, catalog.dec[0] + ddec, rng.uniform(1.2, 2.0)))
+        sources = catalog.replace(flux=catalog.flux * rng.uniform(0.5, 2))
+        bounds = default_bounds(sources, rhalf_range=(0.05, rng.uniform(0.3, 0.8)))
+        model, start = patcher.prepare_model(active=sources, bounds=bounds)
+        assert np.isfinite(log_likelihood(model, jax.tree.map(jax.numpy.asarray, start)))
+    with capsys.disabled():
+        print(f"\n50 random patches: the likelihood was traced {len(traced)} times")
+    assert len(traced) <= 12
+
+
+def test_second_start_compiles_nothing(tmp_path):
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }
+    command = [sys.executable, "-c", SECOND_START]
+    first, second = (
+        int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+        for _ in range(2)
+    )
+    assert first > 0
+    assert second == 0
+
+
+def test_cache_folder_is_the_users(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")} | {
+        "XDG_CACHE_HOME": str(tmp_path),
+        "JAX_PLATFORMS": "cpu",
+    }
+    command = [sys.executable, "-c", "import fphojax, jax; print(jax.config.jax_compilation_cache_dir)"]
+    found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert found.strip() == str(tmp_path / "fphojax" / "compiled")
