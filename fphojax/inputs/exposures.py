@@ -256,8 +256,10 @@ def less_sky(data, ierr, sky: float) -> np.ndarray:
 
 def capped_ierr(data, ierr, max_snr: float) -> np.ndarray:
     """Inverse errors with which no pixel's signal-to-noise ratio exceeds `max_snr`; float32."""
-    limit = max_snr / np.maximum(np.abs(data), np.finfo(np.float32).tiny)
-    return np.minimum(ierr, limit).astype(np.float32)
+    capped = np.array(ierr, dtype=np.float32)
+    over = np.abs(data) * capped > max_snr
+    capped[over] = max_snr / np.abs(data[over])
+    return capped
 
 
 def _weighted(data, err, mask):

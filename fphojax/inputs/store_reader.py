@@ -65,11 +65,15 @@ class PixelStore:
         self._file, self._process = None, None
         if not self.path.is_file():
             raise InputError(f"{self.path}: no such file, expected a pixel store (fphojax preprocess)")
-        with blame(str(self.path)), _one_line():
-            self.super_pixel_size = self._super_pixel_size()
-            self.entries = {(entry.band, entry.name): entry for entry in self._entries()}
-        if not self.entries:
-            raise InputError(f"{self.path}: found no exposure, expected datasets BAND/EXPOSURE/data")
+        try:
+            with blame(str(self.path)), _one_line():
+                self.super_pixel_size = self._super_pixel_size()
+                self.entries = {(entry.band, entry.name): entry for entry in self._entries()}
+                if not self.entries:
+                    raise InputError("found no exposure, expected datasets BAND/EXPOSURE/data")
+        except InputError:
+            self.close()
+            raise
 
     def __getstate__(self):
         return self.__dict__ | {"_file": None, "_process": None}
@@ -79,6 +83,12 @@ class PixelStore:
         if self._process != os.getpid():  # handles do not survive a fork
             self._file, self._process = h5py.File(self.path, "r"), os.getpid()
         return self._file
+
+    def close(self) -> None:
+        """Close the file; it is opened again when it is needed."""
+        if self._file is not None and self._process == os.getpid():
+            self._file.close()
+        self._file = self._process = None
 
     def dataset(self, band: str, name: str, what: str = "data"):
         """A dataset of an exposure; None if it does not have it."""
