@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from rich.table import Table
+from tqdm.auto import tqdm
 
 from fphojax.inputs.astrometry import local_affine
 from fphojax.inputs.bounds import Bounds, default_bounds, wrap_pa
@@ -11,6 +12,8 @@ from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.exposures import Exposure, collect
 from fphojax.inputs.psf import PSFStore
+from fphojax.inputs.store_check import store_problem
+from fphojax.inputs.stores import StoredExposure, open_stores
 from fphojax.mixtures.psf_image import effective_psf
 from fphojax.mixtures.sersic import load_sersic_table
 
@@ -26,9 +29,9 @@ class CheckReport:
     Attributes
     ----------
     settings : Settings
-    exposures : list of Exposure
+    exposures : list of Exposure or StoredExposure
         Those of the bands that are fitted.
-    left_out : list of Exposure
+    left_out : list of Exposure or StoredExposure
         Those of other bands.
     catalog, big_catalog : SourceCatalog or None
         Sources, and those that are only subtracted; None if not given or not readable.
@@ -41,8 +44,8 @@ class CheckReport:
     """
 
     settings: Settings
-    exposures: list[Exposure] = field(default_factory=list)
-    left_out: list[Exposure] = field(default_factory=list)
+    exposures: list[Exposure | StoredExposure] = field(default_factory=list)
+    left_out: list[Exposure | StoredExposure] = field(default_factory=list)
     catalog: SourceCatalog | None = None
     big_catalog: SourceCatalog | None = None
     bounds: Bounds | None = None
@@ -77,7 +80,7 @@ class CheckReport:
         return table
 
 
-def check_inputs(settings: Settings, *, progress: bool = False) -> CheckReport:
+def check_inputs(settings: Settings, *, progress: bool = False, verify: bool = False) -> CheckReport:
     """Read exposures, catalogues and PSFs, and collect every problem with them; nothing is written.
 
     Parameters
@@ -85,13 +88,15 @@ def check_inputs(settings: Settings, *, progress: bool = False) -> CheckReport:
     settings : Settings
     progress : bool
         Show a progress bar.
+    verify : bool
+        Look at every pixel of a store (counts, finite values, checksums).
 
     Returns
     -------
     CheckReport
     """
     report = CheckReport(settings)
-    _read_exposures(report, progress)
+    _read_exposures(report, progress, verify)
     _read_catalogs(report)
     _check_psfs(report)
     _check_positions(report)
@@ -100,10 +105,18 @@ def check_inputs(settings: Settings, *, progress: bool = False) -> CheckReport:
     return report
 
 
-def _read_exposures(report: CheckReport, progress: bool) -> None:
+def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
     settings = report.settings
-    extensions = settings.extensions.model_dump()
-    exposures, report.problems[:] = collect(settings.fitsfiles, progress=progress, **extensions)
+    if settings.pixelstorefile is None:
+        extensions = settings.extensions.model_dump()
+        exposures, report.problems[:] = collect(settings.fitsfiles, progress=progress, **extensions)
+    else:
+        try:
+            exposures = open_stores(settings.pixelstorefile, settings.metastorefile)
+        except InputError as error:
+            report.problems.append(str(error))
+            return
+        report.problems += _store_problems(exposures, progress, verify)
     for exposure in exposures:
         (report.exposures if exposure.band in settings.bandlist else report.left_out).append(exposure)
     present = {exposure.band for exposure in exposures}
@@ -114,6 +127,13 @@ def _read_exposures(report: CheckReport, progress: bool) -> None:
                 f"{settings.file}: bandlist: found no usable exposure in band {band}, expected one or more; "
                 f"bands of exposures: {found}"
             )
+
+
+def _store_problems(exposures: list[StoredExposure], progress: bool, verify: bool) -> list[str]:
+    if not verify:
+        return []
+    bar = tqdm(exposures, desc="exposures", unit="image", disable=not progress)
+    return [problem for problem in map(store_problem, bar) if problem is not None]
 
 
 def _read_catalogs(report: CheckReport) -> None:

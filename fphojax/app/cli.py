@@ -72,9 +72,13 @@ def check(
 
     from .check import check_inputs
     from .config import Settings
+    from .store_table import store_table
 
-    report = check_inputs(Settings.from_yaml(config), progress=sys.stderr.isatty())
+    settings = Settings.from_yaml(config)
+    report = check_inputs(settings, progress=sys.stderr.isatty(), verify=True)
     console = Console()
+    if settings.pixelstorefile is not None and (report.exposures or report.left_out):
+        console.print(store_table([*report.exposures, *report.left_out]))
     if report.exposures or report.left_out:
         console.print(report.exposure_table())
     if report.catalog is not None:
@@ -82,6 +86,24 @@ def check(
     if report.problems:
         raise InputError("\n".join(report.problems))
     console.print("No problems found.")
+
+
+@app.command()
+def preprocess(
+    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace existing stores, and drop an unfinished build.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Put all images into one pixel store and their headers into one meta file; a stopped build goes on."""
+    from .config import Settings
+    from .preprocess import preprocess as make_stores
+
+    settings = Settings.from_yaml(config)
+    report = make_stores(settings, overwrite=overwrite, progress=not quiet and sys.stderr.isatty())
+    typer.echo(str(report))
+    typer.echo(f"wrote {settings.pixelstorefile} and {settings.metastorefile}")
 
 
 @app.command()

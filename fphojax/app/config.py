@@ -26,7 +26,7 @@ from fphojax.inputs.errors import InputError
 
 from .settings_file import describe, expand_variables, read_mapping
 
-__all__ = ["BoundsSettings", "Extensions", "PriorSettings", "Settings"]
+__all__ = ["BoundsSettings", "Extensions", "PreprocessSettings", "PriorSettings", "Settings"]
 
 
 def _below_folder(path: Path, info: ValidationInfo) -> Path:
@@ -51,6 +51,17 @@ def _expand_globs(patterns: Any, info: ValidationInfo) -> Any:
     return paths
 
 
+def _absolute_patterns(patterns: Any, info: ValidationInfo) -> Any:
+    """Globs as absolute paths; their wildcards stay."""
+    if isinstance(patterns, str):
+        return str(_below_folder(Path(patterns), info))
+    return [_absolute_patterns(p, info) for p in patterns] if isinstance(patterns, list) else patterns
+
+
+def _pair(value: Any) -> Any:
+    return (value, value) if type(value) is int else value
+
+
 def _each_once(values: list) -> list:
     repeated = [str(value) for value, count in Counter(values).items() if count > 1]
     if repeated:
@@ -70,6 +81,7 @@ def _total_steps(steps: Any) -> Any:
 
 
 FilePath = Annotated[Path, AfterValidator(_below_folder)]
+Pattern = Annotated[str, AfterValidator(_absolute_patterns)]
 ParameterName = Literal["flux", "x", "y", "q", "pa", "sersic", "rhalf"]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
@@ -134,6 +146,35 @@ class PriorSettings(BaseModel):
             ) from error
 
 
+class PreprocessSettings(Section):
+    """How images become a pixel store."""
+
+    calibration: str = Field(
+        "none",
+        min_length=1,
+        description="to nJy: none (they are), BUNIT, PHOTMJSR (JWST), PHOTFLAM (HST), or the keyword of the zero "
+        "point, such as ABMAG",
+    )
+    error_pattern: Pattern | None = Field(
+        None, description="files of errors; what * stands for is that of frame_search_pattern"
+    )
+    mask_pattern: Pattern | None = Field(None, description="files of masks, likewise")
+    background_pattern: Pattern | None = Field(None, description="files of backgrounds, likewise")
+    background: str | None = Field(None, description="extension of a background to subtract")
+    error_kind: Literal["sigma", "variance", "inverse_variance"] = Field(
+        "sigma", description="what the error image holds"
+    )
+    split_by: Literal["DETECTOR", "MODULE"] | None = Field(
+        None, description="keyword whose value makes bands of their own"
+    )
+    wcs: Literal["header", "gwcs"] = Field("header", description="FITS header, or the gwcs of extension ASDF")
+    edge: Literal["pad", "cut"] = Field(
+        "pad",
+        description="what is done to images that are no whole number of super-pixels, or not nside_full",
+    )
+    compression: Literal["lzf", "gzip"] | None = Field(None, description="lossless compression of the pixels")
+
+
 class Settings(Section):
     """Everything a run can be told; the keys are forcepho's where it has them.
 
@@ -156,10 +197,29 @@ class Settings(Section):
     psfstorefile: FilePath | None = Field(
         None, description="PSF mixtures (HDF5); without it, the exposures' PSF images are fitted"
     )
+    pixelstorefile: FilePath | None = Field(
+        None, description="pixels of all exposures (HDF5); a run reads them from here, if it is given"
+    )
+    metastorefile: FilePath | None = Field(
+        None, validate_default=True, description="headers of the exposures in pixelstorefile (JSON)"
+    )
     fitsfiles: Annotated[list[FilePath], BeforeValidator(_expand_globs), AfterValidator(_each_once)] = Field(
-        min_length=1, description="exposures: paths or globs"
+        [], validate_default=True, description="exposures: paths or globs"
     )
     extensions: Extensions = Field(Extensions(), description="names of the FITS extensions of an exposure")
+
+    # how stores are made
+    frame_search_pattern: Annotated[list[str] | str, AfterValidator(_absolute_patterns)] = Field(
+        [], description="science images to store, globs; without it, fitsfiles"
+    )
+    bitmask: int | None = Field(
+        None, ge=0, description="bits of the mask that spoil a pixel; by default all, or JWST's DO_NOT_USE"
+    )
+    super_pixel_size: PositiveInt = Field(8, description="side of a super-pixel [pixel]")
+    nside_full: Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)] | None = Field(
+        None, description="size of all images in the store, or [nx, ny]; by default each has its own [pixel]"
+    )
+    preprocess: PreprocessSettings = Field(PreprocessSettings(), description="more on how stores are made")
 
     # what is written
     outbase: FilePath = Field(Path("output"), validate_default=True, description="folder of the run")
@@ -217,6 +277,28 @@ class Settings(Section):
     target_niter: PositiveInt = Field(500, description="draws of each chain after which a source is done")
     full_cov: bool = Field(True, description="dense mass matrix instead of a diagonal one")
     max_treedepth: int = Field(9, ge=1, le=20, description="a trajectory takes at most 2^max_treedepth steps")
+
+    @field_validator("metastorefile")
+    @classmethod
+    def _stores_come_in_pairs(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if "pixelstorefile" in info.data and (value is None) != (info.data["pixelstorefile"] is None):
+            raise ValueError("expected pixelstorefile and metastorefile together, found one of them")
+        return value
+
+    @field_validator("fitsfiles")
+    @classmethod
+    def _exposures_are_given(cls, value: list[Path], info: ValidationInfo) -> list[Path]:
+        if not value and info.data.get("pixelstorefile") is None:
+            raise ValueError("found nothing, expected exposures: paths or globs")
+        return value
+
+    @field_validator("nside_full")
+    @classmethod
+    def _whole_super_pixels(cls, value, info: ValidationInfo):
+        size = info.data.get("super_pixel_size", 1)
+        if value is not None and any(n % size for n in value):
+            raise ValueError(f"found {list(value)}, expected multiples of super_pixel_size = {size}")
+        return value
 
     @field_validator("use_gradients")
     @classmethod

@@ -26,7 +26,7 @@ from .fits_images import (
 )
 from .store_layout import ALL_BITS
 
-__all__ = ["Frame", "FrameRecipe", "read_frame"]
+__all__ = ["Frame", "FrameRecipe", "is_mosaic", "read_frame"]
 
 # JWST's data quality: do-not-use and non-science. The other bits say what happened to a pixel, not that it is bad.
 JWST_BITS = 1 | 512
@@ -127,9 +127,19 @@ def read_frame(path, recipe: FrameRecipe, *, files: Mapping[str, Path] | None = 
             "psf_includes_pixel": psf is None or pixel_response(image_hdu(hdus, psf)),
             "header": header.copy(),
         }
-        resampled = keyword("S_RESAMP", primary) == "COMPLETE" or ("WHT" in hdus and "DQ" not in hdus)
+        resampled = _resampled(hdus)
     exposure = Exposure.from_arrays(data, err, wcs, mask=bad, path=path, **exposure)
     return Frame(exposure, factor, bitmask, resampled, extras)
+
+
+def is_mosaic(path) -> bool:
+    """Whether a file holds a resampled image: JWST's S_RESAMP, or weights (WHT) without data quality (DQ)."""
+    with blame(str(path)), opened(Path(path)) as hdus:
+        return _resampled(hdus)
+
+
+def _resampled(hdus):
+    return keyword("S_RESAMP", hdus[0].header) == "COMPLETE" or ("WHT" in hdus and "DQ" not in hdus)
 
 
 def _science(hdus, sci, alone):

@@ -14,13 +14,17 @@ from .exposures import Exposure
 from .store_journal import append_line, read_lines, to_disk, write_lines
 from .store_layout import CHUNK, packed, super_shape
 
-__all__ = ["StoreWriter"]
+__all__ = ["StoreWriteError", "StoreWriter"]
 
 _COMPRESSIONS = {
     None: {},
     "lzf": {"compression": "lzf"},
     "gzip": {"compression": "gzip", "compression_opts": 4},
 }
+
+
+class StoreWriteError(InputError):
+    """The disk is full or fails: there is no use in going on."""
 
 
 class StoreWriter:
@@ -139,7 +143,7 @@ class StoreWriter:
             to_disk(self.building)
             append_line(self.journal, line)
         except (OSError, RuntimeError) as error:
-            raise InputError(_no_room(self.building, error)) from error
+            raise StoreWriteError(_no_room(self.building, error)) from error
         self._headers[key], self.done[stamp] = text, key
         return blocks.nbytes
 
@@ -170,7 +174,7 @@ class StoreWriter:
             to_disk(temporary)
         except (OSError, RuntimeError) as error:
             temporary.unlink(missing_ok=True)
-            raise InputError(_no_room(temporary, error)) from error
+            raise StoreWriteError(_no_room(temporary, error)) from error
         # A death between these leaves a meta file without pixels, and the journal: the next build ends at once.
         os.replace(temporary, self.metafile)
         os.replace(self.building, self.pixelfile)
@@ -213,7 +217,7 @@ class StoreWriter:
                     file.attrs["super_pixel_size"] = self.super_pixel_size
             write_lines(self.journal, lines or [{"recipe": self._recipe}])
         except OSError as error:
-            raise InputError(_no_room(self.building, error)) from error
+            raise StoreWriteError(_no_room(self.building, error)) from error
 
     def _drop_unfinished(self, whole):
         """Remove from the file what the journal does not name; a KeyError if it lacks what is named."""

@@ -1,0 +1,283 @@
+"""`fphojax preprocess`: all images of a field into one pixel store and one meta file."""
+
+import glob
+import re
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from fphojax.inputs.errors import InputError
+from fphojax.inputs.exposures import Exposure
+from fphojax.inputs.frames import Frame, FrameRecipe, is_mosaic, read_frame
+from fphojax.inputs.store_writer import StoreWriteError, StoreWriter
+
+from .config import Settings
+
+__all__ = ["PreprocessReport", "preprocess"]
+
+_KINDS = ("a single exposure", "a mosaic")
+
+
+@dataclass
+class PreprocessReport:
+    """What `preprocess` did.
+
+    Attributes
+    ----------
+    n_stored, n_kept : int
+        Exposures stored now, and those that an earlier start had stored.
+    n_byte : int
+        Bytes of the pixels stored now, before compression.
+    seconds : float
+    lines : list of str
+        One per exposure stored now: band, name, size, masked fraction, calibration.
+    """
+
+    n_stored: int = 0
+    n_kept: int = 0
+    n_byte: int = 0
+    seconds: float = 0.0
+    lines: list[str] = field(default_factory=list)
+
+    def __str__(self):
+        rate = self.n_byte / 1e6 / self.seconds if self.seconds > 0 else 0.0
+        kept = f", {self.n_kept} were stored before" if self.n_kept else ""
+        size = f"{self.n_byte / 1e6:.1f} MB in {self.seconds:.1f} s"
+        return f"{self.n_stored} exposures, {size} ({rate:.0f} MB/s){kept}"
+
+
+def preprocess(
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    progress: bool = True,
+    echo: Callable[[str], None] = tqdm.write,
+) -> PreprocessReport:
+    """Read, calibrate and store all images that the settings name.
+
+    A build that was stopped goes on where it was. Images with problems are left out, and the build stays unfinished
+    until they are mended.
+
+    Parameters
+    ----------
+    settings : Settings
+    overwrite : bool
+        Whether existing stores may be replaced, and an unfinished build dropped.
+    progress : bool
+        Show a progress bar.
+    echo : callable
+        Takes a line for each exposure, with its calibration.
+
+    Returns
+    -------
+    PreprocessReport
+
+    Raises
+    ------
+    InputError
+        One line for each image that cannot be stored.
+    """
+    if settings.pixelstorefile is None:
+        raise InputError(
+            f"{settings.file}: found no pixelstorefile, expected the files of the stores to make"
+        )
+    recipe = _recipe(settings)
+    frames = _frames(settings)
+    mosaics = _of_mosaics(frames)
+    writer = StoreWriter(
+        settings.pixelstorefile,
+        settings.metastorefile,
+        super_pixel_size=settings.super_pixel_size,
+        nside_full=settings.nside_full,
+        compression=settings.preprocess.compression,
+        recipe=asdict(recipe)
+        | {
+            "edge": settings.preprocess.edge,
+            "max_snr": settings.max_snr,
+            "sky": _skies(settings),
+            "mosaics": mosaics,
+        },
+        overwrite=overwrite,
+    )
+    if writer.restarted:
+        echo(f"{writer.building}: was damaged, and is built anew")
+    report, problems, start = PreprocessReport(), [], time.perf_counter()
+    todo = [frame for frame in frames if _stamp(*frame) not in writer.done]
+    report.n_kept = len(frames) - len(todo)
+    bar = tqdm(total=len(todo), desc="exposures", unit="image", disable=not progress)
+    for path, files, reading in _read_ahead(todo, recipe):
+        try:
+            frame = reading.result()
+            if frame.is_mosaic != mosaics:
+                raise InputError(
+                    f"{path}: found {_KINDS[frame.is_mosaic]}, expected {_KINDS[mosaics]} as the first image is: "
+                    "they go into separate stores"
+                )
+            exposure = _brought_to_size(_capped(frame.exposure, settings), settings)
+            attributes = _attributes(frame, settings)
+            n_byte = writer.add(
+                exposure, attributes=attributes, stamp=_stamp(path, files), extras=frame.extras
+            )
+        except StoreWriteError:
+            raise
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        finally:
+            bar.update()
+        report.n_stored += 1
+        report.n_byte += n_byte
+        line = _line(exposure, frame)
+        report.lines.append(line)
+        echo(line)
+    bar.close()
+    if problems:
+        raise InputError("\n".join(problems))
+    writer.finish()
+    report.seconds = time.perf_counter() - start
+    return report
+
+
+def _recipe(settings: Settings) -> FrameRecipe:
+    own, extensions = settings.preprocess, settings.extensions
+    return FrameRecipe(
+        sci=extensions.sci,
+        err=extensions.err,
+        mask=extensions.mask,
+        psf=extensions.psf,
+        background=own.background,
+        error_kind=own.error_kind,
+        bitmask=settings.bitmask,
+        calibration=own.calibration,
+        split_by=own.split_by,
+        wcs=own.wcs,
+    )
+
+
+def _of_mosaics(frames) -> bool:
+    """Whether the first image that can be read is a mosaic."""
+    for path, _ in frames:
+        try:
+            return is_mosaic(path)
+        except InputError:  # it is reported when its turn comes
+            continue
+    return False
+
+
+def _frames(settings: Settings) -> list[tuple[Path, dict[str, Path]]]:
+    """Science images, each with the files that belong to it."""
+    patterns = settings.frame_search_pattern
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    own = settings.preprocess
+    companions = {
+        kind: pattern
+        for kind, pattern in (
+            ("err", own.error_pattern),
+            ("mask", own.mask_pattern),
+            ("background", own.background_pattern),
+        )
+        if pattern is not None
+    }
+    if companions and len(patterns) != 1:
+        raise InputError(
+            f"{settings.file}: frame_search_pattern: found {len(patterns)} patterns, expected one where there are "
+            f"patterns for other images ({', '.join(companions)})"
+        )
+    frames = []
+    for pattern in patterns:
+        paths = sorted(glob.glob(pattern))
+        if not paths:
+            raise InputError(
+                f"{settings.file}: frame_search_pattern: found no file that matches {pattern!r}, "
+                "expected at least one"
+            )
+        frames += [
+            (Path(path), {kind: _counterpart(path, pattern, other) for kind, other in companions.items()})
+            for path in paths
+        ]
+    return frames or [(path, {}) for path in settings.fitsfiles]
+
+
+def _counterpart(path: str, pattern: str, other: str) -> Path:
+    """The file of another pattern for which the wildcards stand for the same text."""
+    stars = re.fullmatch("([^/]*)".join(re.escape(part) for part in pattern.split("*")), path)
+    if stars is None or other.count("*") != pattern.count("*"):
+        raise InputError(
+            f"{other}: expected as many * as in frame_search_pattern ({pattern}), and no other wildcard"
+        )
+    for text in stars.groups():
+        other = other.replace("*", text, 1)
+    return Path(other)
+
+
+def _stamp(path: Path, files: dict[str, Path]) -> str:
+    """Tells the files of a frame, as they are now, from others."""
+    parts = []
+    for file in (path, *files.values()):
+        status = file.stat() if file.exists() else None
+        parts.append(f"{file} {status and (status.st_size, status.st_mtime_ns)}")
+    return "; ".join(parts)
+
+
+def _read_ahead(frames, recipe: FrameRecipe) -> Iterator[tuple[Path, dict[str, Path], Future[Frame]]]:
+    """Frames, the next one being read while one is written."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead = None
+        for path, files in frames:
+            reading = path, files, pool.submit(read_frame, path, recipe, files=files)
+            if ahead is not None:
+                yield ahead
+            ahead = reading
+        if ahead is not None:
+            yield ahead
+
+
+def _skies(settings: Settings) -> dict[str, float]:
+    return dict(settings.tweakbg) if settings.tweak_background == "tweakbg" else {}
+
+
+def _capped(exposure: Exposure, settings: Settings) -> Exposure:
+    """Errors raised to the cap on the S/N of what a run will see: the pixels less the sky of the settings."""
+    if not settings.max_snr > 0:
+        return exposure
+    sky = _skies(settings).get(exposure.band, 0.0)
+    return replace(exposure, ierr=exposure.less(sky).capped(settings.max_snr).ierr)
+
+
+def _brought_to_size(exposure: Exposure, settings: Settings) -> Exposure:
+    """Cut to whole super-pixels, and to nside_full; the store pads."""
+    if settings.preprocess.edge == "pad":
+        return exposure
+    size = settings.super_pixel_size
+    most = settings.nside_full or exposure.shape[::-1]
+    nx, ny = (min(n // size * size, m) for n, m in zip(exposure.shape[::-1], most, strict=True))
+    data, ierr = exposure.window(0, nx, 0, ny)
+    if not np.any(ierr > 0):
+        raise InputError(
+            f"{exposure.path}: no valid pixel is left of {exposure.shape} after the cut, expected one"
+        )
+    return replace(exposure, data=np.ascontiguousarray(data), ierr=np.ascontiguousarray(ierr))
+
+
+def _attributes(frame: Frame, settings: Settings) -> dict:
+    attributes = {
+        "counts_to_flux": frame.calibration.factor,
+        "flux_units": frame.calibration.units,
+        "bitmask_applied": frame.bitmask,
+        "source": str(frame.exposure.path),
+        "calibration": frame.calibration.how,
+    }
+    return attributes | ({"max_snr_applied": settings.max_snr} if settings.max_snr > 0 else {})
+
+
+def _line(exposure: Exposure, frame: Frame) -> str:
+    ny, nx = exposure.shape
+    return (
+        f"{exposure.band} {exposure.name}: {nx} x {ny}, {100 * exposure.masked_fraction:.1f} % masked, "
+        f"{frame.calibration}"
+    )

@@ -1,0 +1,46 @@
+"""Verifying what a pixel store holds: every value is looked at."""
+
+import zlib
+
+import numpy as np
+
+from .errors import InputError
+from .stores import StoredExposure
+
+__all__ = ["store_problem"]
+
+
+def store_problem(exposure: StoredExposure) -> str | None:
+    """What is wrong with an exposure of a store, as one line; None if nothing is.
+
+    Its WCS must be usable, its values finite, inverse errors not negative and not all zero; the number of
+    weighted pixels and the checksum must be those the store states, if it states them.
+    """
+    attributes = exposure.entry.attributes
+    crc, n_weighted, s = 0, 0, exposure.store.super_pixel_size
+    try:
+        _ = exposure.wcs
+        dataset = exposure.store.dataset(exposure.band, exposure.name)
+        step = dataset.chunks[0] if dataset.chunks else 8
+        for x in range(0, dataset.shape[0], step):
+            blocks = dataset[x : x + step]
+            ierr = blocks[..., s * s :]
+            if not np.isfinite(blocks).all() or (ierr < 0).any():
+                return _line(exposure, "values that are not finite or inverse errors below zero", "none")
+            crc = zlib.crc32(np.ascontiguousarray(blocks), crc)
+            n_weighted += int(np.count_nonzero(ierr))
+    except InputError as error:
+        return str(error)
+    except (OSError, RuntimeError) as error:
+        return _line(
+            exposure, f"pixels that cannot be read ({' '.join(str(error).split())})", "a whole dataset"
+        )
+    if int(attributes.get("data_crc32", crc)) != crc:
+        return _line(exposure, f"checksum {crc}", f"{attributes['data_crc32']}: pixels have changed")
+    if int(attributes.get("n_weighted", n_weighted)) != n_weighted:
+        return _line(exposure, f"{n_weighted} pixels with weight", str(attributes["n_weighted"]))
+    return None if n_weighted else _line(exposure, "no pixel with weight", "at least one")
+
+
+def _line(exposure, found, expected):
+    return f"{exposure.path}: exposure {exposure.name!r} of band {exposure.band}: found {found}, expected {expected}"
