@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 # Smallest standard deviation [native pixels] of a component as it is sampled on the native grid.
 _MIN_SIGMA = 0.4
+# Largest offset of a Gaussian from the source, in half-light radii.
+_MEAN_LIMIT = 3.0
 # Radii at which the encircled energy is compared, and what an error of it costs in units of the relative L2.
 _N_RINGS, _RING_WEIGHT = 12, 2.0
 # Variance per axis of a square pixel of unit side.
@@ -49,7 +51,7 @@ class PSFFit:
         Position (x, y) of the source minus the geometric centre of the image [native pixels].
     verdict : PSFVerdict
     seconds : float
-        Time that the fit took.
+        Processor time that the fit took.
     """
 
     amplitudes: np.ndarray
@@ -158,7 +160,7 @@ def fit_psf(
     -----
     A poor verdict is logged as a warning.
     """
-    start = time.perf_counter()
+    start = time.process_time()
     total = _checked_options(n_gauss, n_negative, centre, normalise, name)
     constrained = total is not None and mask is None and not background
     effective = effective_psf(
@@ -252,6 +254,7 @@ def _problem(effective, response, total, background, fixed_centre):
     x, y, data = x[good], y[good], effective.values[good]
     order = np.argsort(np.hypot(x, y), kind="stable")
     x, y, data = x[order], y[order], data[order]
+    half_size = 0.5 * min(np.ptp(effective.x), np.ptp(effective.y))
     radii = np.geomspace(0.7 * effective.half_light_radius, np.hypot(x[-1], y[-1]) / np.sqrt(2), _N_RINGS)
     return Problem(
         x=x,
@@ -265,7 +268,9 @@ def _problem(effective, response, total, background, fixed_centre):
         total=total,
         background=background,
         fixed_centre=fixed_centre,
-        half_size=0.5 * min(np.ptp(effective.x), np.ptp(effective.y)),
+        # a Gaussian far from the core would draw a single feature of the wings
+        mean_limit=min(_MEAN_LIMIT * effective.half_light_radius, half_size / 2),
+        width_limit=half_size,
     )
 
 
@@ -302,5 +307,5 @@ def _finish(components, problem, effective, total, constrained, includes_pixel, 
         oversample=effective.oversample,
         shift=effective.shift,
         verdict=judge(effective, model, amplitudes.sum(), background=background),
-        seconds=time.perf_counter() - start,
+        seconds=time.process_time() - start,
     )

@@ -94,6 +94,8 @@ def windowed_moments(values, x, y, good, *, radius, max_iter=100):
     peak = np.argmax(flux)
     centre = np.array([xx[peak], yy[peak]])
     variance = radius**2 / (2 * np.log(2))
+    near = np.hypot(xx - centre[0], yy - centre[1]) < 8 * radius
+    xx, yy, flux = xx[near], yy[near], flux[near]
     for _ in range(max_iter):
         dx, dy = xx - centre[0], yy - centre[1]
         w = flux * np.exp(-0.5 * (dx * dx + dy * dy) / variance)
@@ -106,7 +108,7 @@ def windowed_moments(values, x, y, good, *, radius, max_iter=100):
         centre = centre + 2 * mean
         if not (x[0] <= centre[0] <= x[-1] and y[0] <= centre[1] <= y[-1]):
             return None, None
-        if np.abs(mean).max() < 1e-10 * radius:
+        if np.abs(mean).max() < 1e-9 * radius:
             break
     if not np.all(np.linalg.eigvalsh(moments) > 0):
         return None, None

@@ -182,7 +182,8 @@ def _optimum(fit, x, y, data, response, reach):
         total=None,
         background=False,
         fixed_centre=False,
-        half_size=2 * reach,
+        mean_limit=reach,
+        width_limit=2 * reach,
     )
     theta = np.concatenate([fit.means, factor_of(fit.covariances, floor)], axis=1)
     best = solve(problem, theta, np.sign(fit.amplitudes), max_iter=200, rtol=1e-12)

@@ -1,21 +1,35 @@
-"""The way to a good minimum: mixtures grown one Gaussian at a time, from several starts."""
+"""The way to a good minimum: mixtures that grow where a Gaussian lowers the residual most."""
 
 import dataclasses
 
 import numpy as np
 
-from .psf_solver import covariance_of, factor_of, gaussians, solve
+from .psf_solver import covariance_of, factor_of, gaussians, solve, unexplained
 
 __all__ = ["search"]
 
 # Entries that wings are binned down to while Gaussians are added, and for the last polish.
-_SEARCH_PIXELS, _POLISH_PIXELS = 3_000, 20_000
-# Steps while candidates compete, for the winner of a round, and for the last polish.
-_SHORT, _LONG, _POLISH = 8, 40, 60
+_SEARCH_PIXELS, _POLISH_PIXELS = 2_500, 12_000
+# Steps in the two heats of the candidates of a round, for its winner, and for the last polish.
+_HEAT, _SHORT, _LONG, _POLISH = 4, 8, 40, 50
+# Candidates of a round that are taken from the library, and those that reach the second heat.
+_FOUND, _FINALISTS = 4, 4
+# Smallest relative gain that is worth a Gaussian.
+_USEFUL = 1e-6
+# Sizes that new Gaussians start with, in units of the core's.
+_SIZES = np.geomspace(0.3, 12, 10)
+# Factors of the parameters of copies of the existing Gaussians.
+_STRETCHES = np.array(
+    [
+        [1, 1, 0.5, 0.5, 0.5],
+        [1, 1, 1.5, 1.5, 1.5],
+        [1, 1, 2.5, 2.5, 2.5],
+        [1, 1, 2, 0, 0.7],
+        [1, 1, 0.7, 0, 2],
+    ]
+)
 # Gaussians that are taken out and put in again elsewhere, one after the other, to leave local minima.
-_EXCHANGES = 3
-# Factors of L_11, L_21, L_22 of a new Gaussian relative to the existing one that it is put beside.
-_STRETCHES = ((0.5, 0.5, 0.5), (1.5, 1.5, 1.5), (2.5, 2.5, 2.5), (2.0, 0.0, 0.7), (0.7, 0.0, 2.0))
+_EXCHANGES = 2
 
 
 def search(problem, core, *, n_gauss, n_negative, target_l2, max_gauss, seed):
@@ -33,10 +47,12 @@ def search(problem, core, *, n_gauss, n_negative, target_l2, max_gauss, seed):
     target_l2, max_gauss : float, int
         Aim and limit of a free number.
     seed : int
+        Of the order in which Gaussians are exchanged.
 
     Returns
     -------
     Components
+        With fewer Gaussians than wanted where no further one lowers the residual.
     """
     rough = _binned(problem, _SEARCH_PIXELS)
     rng = np.random.default_rng(seed)
@@ -46,17 +62,22 @@ def search(problem, core, *, n_gauss, n_negative, target_l2, max_gauss, seed):
         # what binning has averaged away is residual, too
         norm, binned_norm = (np.sum((p.weight * p.data) ** 2) for p in (problem, rough))
         aim = target_l2**2 * norm - (norm - binned_norm)
+    library = _library(problem, core)
     theta = np.concatenate([np.zeros(2), factor_of(core[None], problem.floor)[0]])[None]
     grown = solve(rough, theta, np.ones(1), max_iter=_LONG)
-    n_positive = wanted - n_negative
-    # a round that finds no use for another Gaussian may be repeated: the next one starts elsewhere
-    for _ in range(wanted + 2):
-        if len(grown.signs) == wanted or grown.cost <= aim:
-            break
-        sign = 1.0 if np.count_nonzero(grown.signs > 0) < n_positive else -1.0
-        grown = _without_idle(_grow(rough, grown, sign, rng))
+    budget = {1.0: wanted - n_negative, -1.0: n_negative}
+    spare = {1.0: wanted - n_negative - 1, -1.0: n_negative}
+    idle = set()
+    while grown.cost > aim and (open_ := [sign for sign in spare if spare[sign] > 0 and sign not in idle]):
+        # positive ones first; where no further one helps, a negative one may make room for it
+        more = _grow(rough, grown, open_[0], library, rng)
+        if more.cost < (1 - _USEFUL) * grown.cost:
+            grown, idle = more, set()
+            spare = {sign: n - np.count_nonzero(grown.signs == sign) for sign, n in budget.items()}
+        else:
+            idle.add(open_[0])
     if n_gauss is not None:
-        grown = _exchanged(rough, grown, rng)
+        grown = _exchanged(rough, grown, library, rng)
     fine = _binned(problem, _POLISH_PIXELS)
     return solve(fine, grown.theta, grown.signs, max_iter=_POLISH, rtol=1e-10)
 
@@ -88,31 +109,66 @@ def _binned(problem, n_pixel):
     )
 
 
-def _grow(problem, components, sign, rng):
-    """The best of several ways to add one Gaussian."""
-    k = len(components.signs)
-    signs = np.append(components.signs, sign)
+def _library(problem, core):
+    """Parameters (n, 5) of Gaussians of many sizes, shapes and positions."""
+    size = np.sqrt(np.sqrt(core[0] * core[1] - core[2] ** 2)) * _SIZES
+    size = size[size < problem.width_limit]
+    # round, and with axis ratio 2 in four directions
+    shapes = np.array([[1, 1, 0], [2, 0.5, 0], [0.5, 2, 0], [1.25, 1.25, 0.75], [1.25, 1.25, -0.75]])
+    factors = factor_of(
+        np.kron(size[:, None] ** 2, shapes) + problem.floor * np.array([1, 1, 0]), problem.floor
+    )
+    turns = np.arange(6) * np.pi / 3
+    places = np.zeros((1, 2))
+    if not problem.fixed_centre:
+        places = np.concatenate([places, np.stack([np.cos(turns), np.sin(turns)], axis=1)])
+    means = np.repeat(size, len(shapes))[:, None, None] * places
+    means = np.clip(means, -problem.mean_limit, problem.mean_limit)
+    theta = np.concatenate([means, np.broadcast_to(factors[:, None], (*means.shape[:2], 3))], axis=2)
+    return theta.reshape(-1, 5)
+
+
+def _grow(problem, components, sign, library, rng):
+    """The components and one more: beside one that is there, or where it correlates with the residual."""
     cov = covariance_of(components.theta, problem.floor)
-    size = np.sqrt(np.sqrt(cov[:, 0] * cov[:, 1] - cov[:, 2] ** 2))
-    ends = {int(np.argmin(size)), int(np.argmax(size)), int(rng.integers(k))}
-    starts = [components.theta[i] * np.r_[1, 1, f] for i in ends for f in _STRETCHES]
-    starts.append(_at_residual(problem, components, sign, np.median(size)))
-    candidates = [
-        solve(problem, np.concatenate([components.theta, start[None]]), signs, max_iter=_SHORT)
-        for start in starts
+    size = cov[:, 0] * cov[:, 1] - cov[:, 2] ** 2
+    ends = {int(np.argmin(size)), int(np.argmax(size)), int(rng.integers(size.size))}
+    copies = (components.theta[sorted(ends), None] * _STRETCHES).reshape(-1, 5)
+    gains = _gains(problem, library, sign, *unexplained(problem, components))
+    # the best of each size and shape, not the best and its neighbours
+    order = np.argsort(-gains, kind="stable")
+    _, first = np.unique(library[order, 2:].round(9), axis=0, return_index=True)
+    found = library[order[np.sort(first)[:_FOUND]]]
+    signs = np.append(components.signs, sign)
+    heat = [
+        solve(problem, np.concatenate([components.theta, start[None]]), signs, max_iter=_HEAT)
+        for start in np.concatenate([copies, found])
     ]
-    best = min(candidates, key=lambda c: c.cost)
-    return solve(problem, best.theta, best.signs, max_iter=_LONG)
+    finalists = sorted(heat, key=lambda c: c.cost)[:_FINALISTS]
+    finalists = [solve(problem, c.theta, signs, max_iter=_SHORT) for c in finalists]
+    best = min(finalists, key=lambda c: c.cost)
+    return _without_idle(solve(problem, best.theta, best.signs, max_iter=_LONG))
 
 
-def _exchanged(problem, components, rng):
+def _gains(problem, library, sign, residual, basis):
+    """How much each Gaussian of the library would lower the cost, all others fixed in shape."""
+    cov = covariance_of(library, problem.floor) + problem.response * np.array([1, 1, 0])
+    columns = problem.weighted(gaussians(problem.x, problem.y, library[:, :2], cov)[0])
+    n = len(columns)
+    along = sign * (residual[:n] @ columns)
+    norm = np.sum(columns**2, axis=0)
+    rest = norm - np.sum((basis[:n].T @ columns) ** 2, axis=0)
+    return np.maximum(along, 0) ** 2 / np.maximum(rest, 1e-9 * norm)
+
+
+def _exchanged(problem, components, library, rng):
     """The components after attempts to replace each of some of them by a better one."""
     for i in rng.permutation(len(components.signs))[:_EXCHANGES]:
         if not 1 < len(components.signs) > i:
             continue
         others, signs = np.delete(components.theta, i, axis=0), np.delete(components.signs, i)
         rest = solve(problem, others, signs, max_iter=_SHORT)
-        trial = _without_idle(_grow(problem, rest, components.signs[i], rng))
+        trial = _grow(problem, rest, components.signs[i], library, rng)
         components = min(components, trial, key=lambda c: c.cost)
     return components
 
@@ -126,14 +182,3 @@ def _without_idle(components):
         signs=components.signs[used],
         amplitudes=components.amplitudes[used],
     )
-
-
-def _at_residual(problem, components, sign, size):
-    """A round Gaussian at the pixel with the largest residual of the sign."""
-    cov = covariance_of(components.theta, problem.floor) + np.array([problem.response, problem.response, 0.0])
-    density = gaussians(problem.x, problem.y, components.theta[:, :2], cov)[0]
-    residual = problem.data - components.amplitudes @ density - components.background
-    worst = np.argmax(sign * residual)
-    spread = np.sqrt(max(0.25 * size**2, 0.5 * problem.floor))
-    x, y = (0.0, 0.0) if problem.fixed_centre else (problem.x[worst], problem.y[worst])
-    return np.array([x, y, spread, 0.0, spread])

@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 from scipy.optimize import nnls
 
-__all__ = ["Components", "Problem", "covariance_of", "factor_of", "gaussians", "solve"]
+__all__ = ["Components", "Problem", "covariance_of", "factor_of", "gaussians", "solve", "unexplained"]
 
 # Weight of "the amplitudes sum to the total" against the norm of the image: exact for all purposes.
 _SUM_WEIGHT = 1e4
@@ -41,8 +41,10 @@ class Problem:
         Whether a constant is fitted as well.
     fixed_centre : bool
         Whether all means are zero.
-    half_size : float
-        Half of the image's size; bounds means (to half of it) and widths.
+    mean_limit : float
+        Largest absolute value of a mean's coordinate.
+    width_limit : float
+        Largest absolute value of an entry of L.
     """
 
     x: np.ndarray
@@ -56,7 +58,14 @@ class Problem:
     total: float | None
     background: bool
     fixed_centre: bool
-    half_size: float
+    mean_limit: float
+    width_limit: float
+
+    def weighted(self, values):
+        """Functions (p, n_pixel) as columns of the least-squares problem: (n_pixel + n_ring, p)."""
+        pixels = values * self.weight
+        rings = np.add.reduceat(pixels * self.weight, self.rings, axis=1)
+        return np.concatenate([pixels, self.ring_scale * np.cumsum(rings, axis=1)], axis=1).T
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,22 +140,15 @@ def _columns(problem, theta):
     return gaussians(problem.x, problem.y, theta[:, :2], cov)
 
 
-def _weighted(problem, values):
-    """Functions (p, n_pixel) as columns of the least-squares problem: (n_pixel + n_ring, p)."""
-    pixels = values * problem.weight
-    rings = np.add.reduceat(pixels * problem.weight, problem.rings, axis=1)
-    return np.concatenate([pixels, problem.ring_scale * np.cumsum(rings, axis=1)], axis=1).T
-
-
 def _linear(problem, density, signs):
     """Amplitudes and background under their bounds; also the orthonormal basis of the columns in use."""
     k = len(signs)
-    matrix = _weighted(problem, density) * signs
+    matrix = problem.weighted(density) * signs
     if problem.background:
         # a constant of either sign: two columns for the non-negative solver
-        one = _weighted(problem, np.ones((1, problem.x.size)))
+        one = problem.weighted(np.ones((1, problem.x.size)))
         matrix = np.concatenate([matrix, one, -one], axis=1)
-    target = _weighted(problem, problem.data[None])[:, 0]
+    target = problem.weighted(problem.data[None])[:, 0]
     if problem.total is not None:
         heavy = _SUM_WEIGHT * np.linalg.norm(target)
         row = np.zeros((1, matrix.shape[1]))
@@ -175,15 +177,14 @@ def _jacobian(problem, theta, amplitudes, evaluated):
     jac[:, 2] = 2 * l11 * dxx + l21 * dxy
     jac[:, 3] = 2 * l21 * dyy + l11 * dxy
     jac[:, 4] = 2 * l22 * dyy
-    return _weighted(problem, jac.reshape(5 * len(theta), -1))
+    return problem.weighted(jac.reshape(5 * len(theta), -1))
 
 
 def _bounded(problem, theta):
     """The parameters moved back into their bounds."""
-    h = problem.half_size
     theta = theta.copy()
-    theta[:, :2] = np.clip(theta[:, :2], -h / 2, h / 2)
-    theta[:, 2:] = np.clip(theta[:, 2:], -h, h)
+    theta[:, :2] = np.clip(theta[:, :2], -problem.mean_limit, problem.mean_limit)
+    theta[:, 2:] = np.clip(theta[:, 2:], -problem.width_limit, problem.width_limit)
     return theta
 
 
@@ -239,3 +240,10 @@ def solve(problem, theta, signs, *, max_iter=50, rtol=1e-8):
         if small == 2 or cost == 0:
             break
     return Components(theta, signs, amplitudes, background, float(cost))
+
+
+def unexplained(problem, components):
+    """Weighted residual of a mixture, and an orthonormal basis of what its amplitudes can change."""
+    density = _columns(problem, components.theta)[0]
+    _, _, residual, basis = _linear(problem, density, components.signs)
+    return residual, basis

@@ -167,14 +167,14 @@ def test_derivatives_against_finite_differences():
     problem = psf_solver.Problem(
         x=x[order], y=y[order], data=effective.values.ravel()[order], weight=np.ones(x.size),
         rings=np.array([0, 20, 100]), ring_scale=0.1, floor=0.1, response=1 / 12, total=1.0,
-        background=False, fixed_centre=False, half_size=10.0,
+        background=False, fixed_centre=False, mean_limit=5.0, width_limit=10.0,
     )  # fmt: skip
     rng = np.random.default_rng(3)
     theta = np.array([[0.1, 0.2, 1.0, 0.3, 1.2], [-0.3, 0.0, 2.0, -0.5, 1.7]])
     amplitudes = np.array([0.7, -0.2])
 
     def model(theta):
-        return psf_solver._weighted(problem, amplitudes @ psf_solver._columns(problem, theta)[0][None])[:, 0]
+        return problem.weighted(amplitudes @ psf_solver._columns(problem, theta)[0][None])[:, 0]
 
     jac = psf_solver._jacobian(problem, theta, amplitudes, psf_solver._columns(problem, theta))
     direction = rng.standard_normal(theta.shape)
