@@ -44,16 +44,20 @@ def disc_mask(sky, contains, box: tuple[int, int, int, int], centre, radius: flo
         y, x = np.mgrid[y0:y1, x0:x1].astype(np.float64)
         return contains(*sky(x, y))
 
-    between = y_weights @ np.moveaxis(knots, -1, 0) @ x_weights.T
-    chord = np.sqrt((between**2).sum(axis=0))
+    square = np.zeros(shape)  # of the chord to the centre
+    for component in np.ascontiguousarray(np.moveaxis(knots, -1, 0)):
+        between = (y_weights @ component) @ x_weights.T
+        between *= between
+        square += between
     limit = 2 * np.sin(np.deg2rad(min(radius / 3600, 180.0)) / 2)
     margin = 0.5 * (_largest_difference(knots, 2, 0) + _largest_difference(knots, 2, 1))  # bound: 1/8
     margin += _RIM * max(
         _largest_difference(knots, 1, 1) / (x_knots[1] - x_knots[0]),
         _largest_difference(knots, 1, 0) / (y_knots[1] - y_knots[0]),
     )
-    inside = chord <= limit
-    rows, columns = np.nonzero(np.abs(chord - limit) <= margin)
+    inside = square <= limit**2
+    near = (square >= max(limit - margin, 0.0) ** 2) & (square <= (limit + margin) ** 2)
+    rows, columns = np.nonzero(near)
     if rows.size:
         inside[rows, columns] = contains(*sky(columns + float(x0), rows + float(y0)))
     return inside

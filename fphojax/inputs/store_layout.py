@@ -20,7 +20,7 @@ import numpy as np
 
 __all__ = ["ALL_BITS", "CHUNK", "packed", "super_shape", "unpacked"]
 
-CHUNK = 64  # pixels on a side of an HDF5 chunk: small against a patch, large against the cost of a chunk
+CHUNK = 128  # pixels on a side of an HDF5 chunk: about a patch, and large against the cost of a chunk
 ALL_BITS = 0  # bitmask_applied where any non-zero mask value is bad
 
 

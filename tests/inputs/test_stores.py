@@ -194,7 +194,7 @@ def test_only_chunks_of_the_region_are_read(tmp_path):
     paths = build(tmp_path, [exposure], compression="gzip")
     with h5py.File(paths[0], "r+") as file:
         data = file["F1/e1/data"]
-        assert data.chunks == (8, 8, 128)
+        assert data.chunks == (16, 16, 128)
         data.id.write_direct_chunk((32, 32, 0), b"spoilt")
     (stored,) = open_stores(*paths)
     direct = exposure.window(10, 200, 20, 250)
