@@ -67,10 +67,7 @@ def calibration(method: str, *headers) -> Calibration:
     """
     lookup = _Keywords(headers)
     rule = {"none": _none, "BUNIT": _unit, "PHOTMJSR": _surface_brightness, "PHOTFLAM": _photflam}.get(method)
-    found = rule(lookup) if rule is not None else _zero_point(lookup, method)
-    if not (np.isfinite(found.factor) and found.factor > 0):
-        raise InputError(f"calibration {found.how} gives the factor {found.factor}, expected a positive one")
-    return found
+    return rule(lookup) if rule is not None else _zero_point(lookup, method)
 
 
 class _Keywords:
@@ -163,4 +160,6 @@ def _zero_point(lookup, key):
             f"BUNIT = {lookup.bunit!r} is a flux already, expected counts for the calibration {key}"
         )
     value = lookup.number(key, positive=False)
+    if not -100 < value < 100:  # as for a keyword that means something else
+        raise InputError(f"{key} = {value:g}, expected an AB magnitude")
     return Calibration(10 ** (0.4 * (ZERO_POINT - value)), f"{key} = {value:g}")

@@ -130,7 +130,7 @@ def gwcs_of(content: bytes):
             f"package {error.name} is not installed, expected it for a gwcs (or use wcs: header)"
         ) from error
     with asdf.open(BytesIO(content), lazy_load=False, memmap=False) as tree:
-        wcs = tree.get("meta", {}).get("wcs")
+        wcs = tree.tree.get("meta", {}).get("wcs")
     if not isinstance(wcs, gwcs.WCS):
         raise InputError(f"ASDF holds {type(wcs).__name__} as meta.wcs, expected a gwcs")
     return wcs
