@@ -27,7 +27,7 @@ from .patch import TILE, Patch
 
 __all__ = ["TOLERANCE", "culled_pairs"]
 
-TOLERANCE = 1e-3  # of the noise of a pixel
+TOLERANCE = 1e-4  # of the noise of a pixel
 CULLED, WIDE, INNER = 0.4, 0.4, 0.2  # shares of the tolerance
 NARROW = 1.2  # pixels; wider Gaussians need no polynomial of the quartic pixel response (DESIGN 5.3)
 CONVERGENT = 0.7  # the expansion in moments is trusted for |p_m - p| / (V + p) below this
