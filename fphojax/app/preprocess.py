@@ -102,6 +102,7 @@ def preprocess(
             "sky": _skies(settings),
             "mosaics": mosaics,
         },
+        wanted={_stamp(*frame) for frame in frames},
         overwrite=overwrite,
     )
     if writer.restarted:

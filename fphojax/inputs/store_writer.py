@@ -3,7 +3,7 @@
 import json
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import h5py
@@ -44,6 +44,8 @@ class StoreWriter:
         Lossless.
     recipe : mapping
         Settings that make the pixels what they are. A build is not gone on with under another recipe.
+    wanted : collection of str, optional
+        Stamps of the exposures that the store is to hold; what an unfinished build has of others is dropped.
     overwrite : bool
         Whether existing files may be replaced, and an unfinished build dropped.
 
@@ -69,6 +71,7 @@ class StoreWriter:
         nside_full: tuple[int, int] | None = None,
         compression: str | None = None,
         recipe: Mapping | None = None,
+        wanted: Collection[str] | None = None,
         overwrite: bool = False,
     ):
         self.pixelfile, self.metafile = Path(pixelfile), Path(metafile)
@@ -85,7 +88,7 @@ class StoreWriter:
         self.done: dict[str, tuple[str, str]] = {}
         self.restarted = False
         self._check_paths(overwrite)
-        self._go_on()
+        self._go_on(wanted)
 
     def add(
         self, exposure: Exposure, *, attributes: Mapping, stamp: str, extras: Mapping | None = None
@@ -195,7 +198,7 @@ class StoreWriter:
             if path.exists():
                 raise InputError(f"{path}: exists already, expected a new file (or --overwrite)")
 
-    def _go_on(self):
+    def _go_on(self, wanted):
         """Take up an unfinished build: what the journal names is whole, the rest goes."""
         lines = read_lines(self.journal) if self.building.exists() else []
         if lines and lines[0].get("recipe") != self._recipe:
@@ -203,6 +206,8 @@ class StoreWriter:
             raise InputError(
                 f"{self.building}: was begun with other settings ({changed}), expected the same (or --overwrite)"
             )
+        if wanted is not None:
+            lines = lines[:1] + [line for line in lines[1:] if line["stamp"] in wanted]
         if lines:
             try:
                 self._drop_unfinished({(line["band"], line["name"]) for line in lines[1:]})

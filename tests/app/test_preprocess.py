@@ -1,0 +1,296 @@
+"""`fphojax preprocess` and `fphojax check` on stores: from files to the same patches, and one line per problem."""
+
+import os
+
+import h5py
+import numpy as np
+import pytest
+import yaml
+from astropy.io import fits
+from astropy.wcs import WCS
+from typer.testing import CliRunner
+
+from fphojax import CircularRegion, Patcher, read_exposures
+from fphojax.app.check import check_inputs
+from fphojax.app.cli import app
+from fphojax.app.config import Settings
+from fphojax.app.preprocess import preprocess
+from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.errors import InputError
+from fphojax.inputs.psf import PSFStore
+from fphojax.inputs.stores import open_stores
+
+RA, DEC = 150.0, 2.0
+
+
+class Field:
+    """Two exposures in each of two bands, with PSFs, and settings for tests to spoil."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        (folder / "images").mkdir()
+        y, x = np.mgrid[-7:8, -7:8]
+        psf = np.exp(-(x**2 + y**2) / 4.0) / (4 * np.pi)
+        rng = np.random.default_rng(0)
+        for i, (band, shape) in enumerate(
+            (("g", (24, 20)), ("g", (30, 33)), ("r", (24, 20)), ("r", (24, 20)))
+        ):
+            wcs = WCS(naxis=2)
+            wcs.wcs.ctype, wcs.wcs.crval = ("RA---TAN", "DEC--TAN"), (RA, DEC)
+            wcs.wcs.crpix, wcs.wcs.cdelt = (10 + i, 12), (-0.2 / 3600, 0.2 / 3600)
+            header = wcs.to_header()
+            header.update(FILTER=band, EXPID=f"{band}{i}", ABMAG=28.9)
+            hdus = fits.HDUList([fits.PrimaryHDU()])
+            hdus.append(fits.ImageHDU(rng.normal(size=shape).astype("f4"), header, name="SCI"))
+            hdus.append(fits.ImageHDU(np.ones(shape, "f4"), name="ERR"))
+            hdus.append(fits.ImageHDU((rng.uniform(size=shape) < 0.1).astype("i2") * 4, name="MASK"))
+            hdus.append(fits.ImageHDU(psf, name="PSF"))
+            hdus.writeto(folder / f"images/{band}{i}.fits")
+        SourceCatalog.from_columns(
+            ra=[RA], dec=[DEC], flux=[[9.0, 8.0]], q=0.7, pa=0.3, sersic=2.0, rhalf=0.3, bands=("g", "r")
+        ).write(folder / "peaks.ecsv")
+        self.images = sorted((folder / "images").glob("*.fits"))
+        self.settings = {
+            "bandlist": ["g", "r"],
+            "raw_catalog": "peaks.ecsv",
+            "frame_search_pattern": "images/*.fits",
+            "pixelstorefile": "pixels.h5",
+            "metastorefile": "meta.json",
+        }
+
+    def config(self, **preprocess_keys):
+        path = self.folder / "run.yml"
+        content = self.settings | ({"preprocess": preprocess_keys} if preprocess_keys else {})
+        path.write_text(yaml.safe_dump(content))
+        return path
+
+    def load(self, **preprocess_keys):
+        return Settings.from_yaml(self.config(**preprocess_keys))
+
+    def make(self, **preprocess_keys):
+        lines = []
+        preprocess(self.load(**preprocess_keys), progress=False, echo=lines.append)
+        print(*lines, sep="\n")
+        return self.stores(), lines
+
+    def stores(self):
+        return open_stores(self.folder / "pixels.h5", self.folder / "meta.json")
+
+    def refused(self, **preprocess_keys):
+        """Problems without the folder's name."""
+        with pytest.raises(InputError) as caught:
+            preprocess(self.load(**preprocess_keys), progress=False, echo=print)
+        assert not (self.folder / "pixels.h5").exists()
+        assert not (self.folder / "meta.json").exists()
+        lines = str(caught.value).replace(f"{self.folder}/", "").splitlines()
+        print(*lines, sep="\n")
+        return lines
+
+    def edit(self, change, name="g0"):
+        with fits.open(self.folder / f"images/{name}.fits", mode="update") as hdus:
+            change(hdus)
+
+    def command(self, *arguments):
+        result = CliRunner().invoke(app, [*arguments, str(self.config())])
+        print(result.stdout, result.stderr)
+        return result
+
+
+@pytest.fixture
+def run(tmp_path):
+    return Field(tmp_path)
+
+
+def test_stores_give_the_patch_of_the_files(run):
+    stored, lines = run.make()
+    exposures = read_exposures(run.images)
+    region = CircularRegion(RA, DEC, 1.5)
+    patches = [Patcher(e, PSFStore()).build_patch(region) for e in (exposures, stored)]
+    for name in ("data", "ierr", "origin", "exposure", "count"):
+        a, b = (np.asarray(getattr(patch, name)) for patch in patches)
+        assert a.tobytes() == b.tobytes()
+    assert len(lines) == 4
+    assert all("1 image unit = 1 nJy (no BUNIT, taken as nJy)" in line for line in lines)
+    with h5py.File(run.folder / "pixels.h5") as file:
+        assert file["g/g1/data"].shape == (5, 4, 128)
+        attributes = dict(file["g/g1/data"].attrs)
+    assert attributes["counts_to_flux"] == 1
+    assert attributes["flux_units"] == "nJy"
+    assert tuple(attributes["image_shape"]) == (30, 33)
+
+
+def test_command_line(run):
+    result = run.command("preprocess")
+    assert result.exit_code == 0
+    assert "4 exposures" in result.stdout
+    assert "MB/s" in result.stdout
+    result = run.command("preprocess")
+    assert result.exit_code == 2
+    assert "pixels.h5: exists already, expected a new file (or --overwrite)" in result.stderr
+    assert run.command("preprocess", "--overwrite").exit_code == 0
+    result = run.command("check")
+    assert result.exit_code == 0
+    for text in ("Pixel store pixels.h5", "nJy per", "bitmask", "image 15 x 15", "No problems found."):
+        assert text in result.stdout
+    run.settings["bandlist"] = ["r"]
+    run.settings["raw_catalog"] = "peaks.ecsv"
+    assert "not in bandlist" in run.command("check").stdout
+
+
+def test_check_of_files_and_of_stores_agree(run):
+    run.make()
+    stored = check_inputs(run.load(), verify=True)
+    del run.settings["pixelstorefile"], run.settings["metastorefile"]
+    run.settings["fitsfiles"] = "images/*.fits"
+    files = check_inputs(run.load())
+    assert stored.problems == files.problems == []
+    for a, b in zip(stored.exposures, files.exposures, strict=True):
+        assert (a.name, a.band, a.shape, a.pixel_scale) == (b.name, b.band, b.shape, b.pixel_scale)
+        assert a.masked_fraction == pytest.approx(b.masked_fraction)
+
+
+def test_check_verifies_pixels(run):
+    stored, _ = run.make()
+    stored[0].store.close()
+    with h5py.File(run.folder / "pixels.h5", "r+") as file:
+        file["g/g0/data"][0, 0, 3] += 1
+        file["g/g1/data"][0, 0, 3] = np.nan
+        file["r/r2/data"].attrs["n_weighted"] = 5
+        file["r/r3/data"][:] = 0
+        del file["r/r3/data"].attrs["n_weighted"], file["r/r3/data"].attrs["data_crc32"]
+    result = run.command("check")
+    assert result.exit_code == 2
+    found = [line for line in result.stderr.splitlines() if "pixels.h5" in line]
+    for line, text in zip(
+        found,
+        ("found checksum", "not finite", "pixels with weight, expected 5", "no pixel with weight"),
+        strict=True,
+    ):
+        assert text in line
+
+
+def test_stores_that_are_not_there_yet(run):
+    result = run.command("check")
+    assert result.exit_code == 2
+    assert "pixels.h5: no such file, expected a pixel store (fphojax preprocess)" in result.stderr
+
+
+def test_calibration_bitmask_cap_and_background(run):
+    for path in run.images:
+        with fits.open(path, mode="update") as hdus:
+            hdus.append(fits.ImageHDU(np.full(hdus["SCI"].shape, 0.5, "f4"), name="BKG"))
+    run.settings |= {"bitmask": 3, "max_snr": 2.0}
+    stored, lines = run.make(calibration="ABMAG", background="BKG")
+    assert "1 image unit = 10 nJy (ABMAG = 28.9)" in lines[0]
+    with fits.open(run.images[0]) as hdus:
+        expected = 10 * (hdus["SCI"].data.astype("f8") - 0.5)
+    data, ierr = stored[0].window(0, 20, 0, 24)
+    assert (ierr > 0).all()  # bit 4 is not among 1 and 2
+    np.testing.assert_allclose(data, expected, rtol=1e-6)
+    np.testing.assert_allclose(ierr, np.minimum(0.1, 2 / np.abs(expected)), rtol=1e-5)
+    assert stored[0].entry.attributes["bitmask_applied"] == 3
+    assert stored[0].entry.attributes["max_snr_applied"] == 2
+    assert stored[0].entry.attributes["counts_to_flux"] == pytest.approx(10)
+
+
+def test_cutting_and_full_size(run):
+    stored, _ = run.make(edge="cut")
+    assert {e.name: e.shape for e in stored} == {
+        "g0": (24, 16),
+        "g1": (24, 32),
+        "r2": (24, 16),
+        "r3": (24, 16),
+    }
+    full = read_exposures([run.images[1]])[0]
+    np.testing.assert_array_equal(stored[1].window(3, 32, 5, 24)[0], full.data[5:24, 3:32])
+    with h5py.File(run.folder / "pixels.h5") as file:
+        assert tuple(file.attrs["nside_full"]) == (32, 24)
+
+
+def test_images_in_files_of_their_own(run):
+    for path in run.images:
+        with fits.open(path) as hdus:
+            for kind in ("SCI", "ERR"):
+                name = f"{path.stem}_{kind.lower()}.fits"
+                fits.PrimaryHDU(hdus[kind].data, hdus["SCI"].header).writeto(run.folder / name)
+    run.settings["frame_search_pattern"] = "*_sci.fits"
+    stored, _ = run.make(error_pattern="*_err.fits")
+    assert [e.name for e in stored] == ["g0", "g1", "r2", "r3"]
+    assert stored[0].psf_image is None
+    for name in ("pixels.h5", "meta.json", "r2_err.fits"):
+        (run.folder / name).unlink()
+    assert run.refused(error_pattern="*_err.fits") == [
+        "r2_sci.fits: r2_err.fits: no such file, expected a FITS image"
+    ]
+    assert "expected as many *" in run.refused(error_pattern="err.fits")[0]
+    run.settings["frame_search_pattern"] = "*_nothing.fits"
+    assert "found no file that matches" in run.refused(error_pattern="*_err.fits")[0]
+
+
+def test_problems_leave_an_unfinished_build_that_goes_on(run):
+    def change(hdus):
+        hdus["SCI"].header["BUNIT"] = "furlong"
+
+    run.edit(change, "g1")
+    run.edit(lambda hdus: hdus["SCI"].header.set("EXPID", "r2"), "r3")
+    lines = run.refused()
+    assert len(lines) == 2
+    assert lines[0] == (
+        "images/g1.fits: BUNIT = 'furlong', expected nJy, or a flux calibration (setting preprocess.calibration)"
+    )
+    assert lines[1].startswith("images/r3.fits: exposure 'r2' of band r is in pixels.h5.building already")
+    assert (run.folder / "pixels.h5.building").exists()
+    assert (
+        "was begun with other settings (calibration: 'none', now 'ABMAG')"
+        in run.refused(calibration="ABMAG")[0]
+    )
+
+    run.edit(lambda hdus: hdus["SCI"].header.remove("BUNIT"), "g1")
+    run.edit(lambda hdus: hdus["SCI"].header.set("EXPID", "r3"), "r3")
+    report = preprocess(run.load(), progress=False, echo=print)
+    print(report)
+    assert (report.n_stored, report.n_kept) == (2, 2)
+    assert len(run.stores()) == 4
+    assert sorted(p.name for p in run.folder.glob("*building*")) == []
+
+
+def test_a_changed_file_is_read_again(run):
+    os.truncate(run.images[3], 3000)
+    assert "cannot be read as FITS" in run.refused()[0]
+    run.images[3].unlink()
+    run.edit(lambda hdus: hdus["SCI"].data.__iadd__(1), "g0")
+    stored, lines = run.make()
+    assert len(lines) == 1  # the others were kept, and the image that is no longer there was never stored
+    assert [e.name for e in stored] == ["g0", "g1", "r2"]
+    (exposure,) = read_exposures(run.images[:1])
+    np.testing.assert_array_equal(stored[0].window(0, 20, 0, 24)[0], exposure.data)
+
+
+def test_mosaics_and_exposures_go_apart(run):
+    run.edit(lambda hdus: hdus[0].header.set("S_RESAMP", "COMPLETE"), "r3")
+    (line,) = run.refused()
+    assert line.startswith("images/r3.fits: found a mosaic, expected a single exposure as the first image is")
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        ({"metastorefile": None}, "metastorefile: expected pixelstorefile and metastorefile together"),
+        ({"pixelstorefile": None, "metastorefile": None}, "fitsfiles: found nothing, expected exposures"),
+        ({"nside_full": 30}, r"nside_full: found \[30, 30\], expected multiples of super_pixel_size = 8"),
+        (
+            {"preprocess": {"compression": "zip"}},
+            "preprocess.compression: found 'zip', expected 'lzf' or 'gzip'",
+        ),
+    ],
+)
+def test_settings_that_are_refused(run, settings, match):
+    run.settings |= settings
+    with pytest.raises(InputError, match=match):
+        run.load()
+
+
+def test_without_stores_in_the_settings(run):
+    del run.settings["pixelstorefile"], run.settings["metastorefile"]
+    run.settings["fitsfiles"] = "images/*.fits"
+    assert "found no pixelstorefile" in run.refused()[0]
