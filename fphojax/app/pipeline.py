@@ -113,11 +113,11 @@ def run(settings: Settings, *, overwrite: bool = False, progress: bool = True) -
 
     directory.write_patch(0, result)
     if settings.write_residuals:
-        write_residuals(directory.residuals_path(0), patcher.frame, model, optimum.values)
+        write_residuals(directory.residuals_path(0), patcher.frame, model, chains.optimum.values)
     log = {"patches": 1, "n_calls": result.n_calls, "wall_time": result.wall_time, "seed": settings.seed}
     directory.write_scene(result.final_catalog("median"), log)
     figure = directory.figure_path("patch0_residuals")
-    save_figure(plot_residuals(patcher.frame, model, optimum.values, ids=active.id), figure)
+    save_figure(plot_residuals(patcher.frame, model, chains.optimum.values, ids=active.id), figure)
     return FinishedRun(directory, result, optimum, [figure])
 
 

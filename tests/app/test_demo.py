@@ -1,0 +1,61 @@
+"""The demonstration's files, and the example of the README, which uses the same field."""
+
+import re
+
+import matplotlib.image
+import numpy as np
+
+import fphojax
+from fphojax.app.check import check_inputs
+from fphojax.app.config import Settings
+from fphojax.app.demo import write_demo
+from fphojax.inputs.bounds import wrap_pa
+
+
+def test_files_of_the_demonstration_have_no_problems(tmp_path):
+    config, truth = write_demo(tmp_path)
+    report = check_inputs(Settings.from_yaml(config))
+    assert report.problems == []
+    assert [exposure.name for exposure in report.exposures] == ["F150W_1", "F150W_2", "F356W_1", "F356W_2"]
+    assert sorted(report.psfs.bands) == ["F150W", "F356W"]
+    assert report.catalog.id.tolist() == truth.id.tolist()
+    limits = report.bounds.lower["pa"], report.bounds.upper["pa"]
+    assert report.bounds.violations(truth.replace(pa=wrap_pa(truth.pa, *limits))) == []
+
+
+def block_of_the_readme(request, language):
+    text = (request.config.rootpath / "README.md").read_text()
+    (block,) = re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
+    return block
+
+
+def test_settings_of_the_readme(request, tmp_path):
+    config = tmp_path / "field.yml"
+    config.write_text(block_of_the_readme(request, "yaml"))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "a.fits").touch()
+    settings = Settings.from_yaml(config)
+    assert settings.fitsfiles == [tmp_path / "images" / "a.fits"]
+    assert settings.outbase == tmp_path / "runs" / "first"
+    for prior in settings.priors.values():
+        prior.build()
+
+
+def test_example_of_the_readme(request, tmp_path, monkeypatch, capsys):
+    """It runs as it is printed, but for fewer draws."""
+    example = block_of_the_readme(request, "python")
+    sample = fphojax.sample
+    few = {"draws": 60, "warmup": 40, "chains": 2, "progress": False}
+    monkeypatch.setattr(fphojax, "sample", lambda *args, **kwargs: sample(*args, **kwargs | few))
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(compile(example, "README.md", "exec"), names)
+    shown = capsys.readouterr().out
+    print(shown)
+    assert "rhalf" in shown
+    (figure,) = tmp_path.glob("*.png")
+    assert np.ptp(matplotlib.image.imread(figure)[..., :3]) > 0.5
+    table = fphojax.summary_table(names["result"], fphojax.demo_field().truth)
+    pull = (table["value"] - table["truth"]) / (table["upper"] - table["lower"]) * 2
+    print(f"rms pull {np.sqrt(np.mean(pull**2)):.2f}")
+    assert np.sqrt(np.mean(pull**2)) < 2
