@@ -16,6 +16,8 @@ __all__ = ["Components", "Problem", "covariance_of", "factor_of", "gaussians", "
 
 # Weight of "the amplitudes sum to the total" against the norm of the image: exact for all purposes.
 _SUM_WEIGHT = 1e4
+# Damping beyond which a step is too short to be worth a try.
+_MAX_DAMPING = 1e8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,7 +222,7 @@ def solve(problem, theta, signs, *, max_iter=50, rtol=1e-8):
         diagonal = np.diag(normal)
         diagonal = np.maximum(diagonal, 1e-12 * max(diagonal.max(), np.finfo(float).tiny))
         accepted = False
-        while damping < 1e12:
+        while damping < _MAX_DAMPING:
             step = np.linalg.solve(normal + damping * np.diag(diagonal), gradient)
             trial = _bounded(problem, theta + step.reshape(theta.shape))
             tried = _columns(problem, trial)
@@ -229,7 +231,7 @@ def solve(problem, theta, signs, *, max_iter=50, rtol=1e-8):
             if new_cost < cost:
                 accepted = True
                 break
-            damping = max(damping, 1e-12) * 4
+            damping = max(damping, 1e-12) * 6
         if not accepted:
             break
         gain = 1 - new_cost / cost
