@@ -19,7 +19,7 @@ __all__ = ["app", "main"]
 class OneLineErrors(TyperGroup):
     """Commands whose errors are one line each, unless --debug asks for the trace.
 
-    The exit status is 2 where the input is at fault, and 1 for anything else.
+    The exit status is 2 where the input is at fault, 130 after Ctrl-C, and 1 for anything else.
     """
 
     def invoke(self, ctx):
@@ -30,6 +30,11 @@ class OneLineErrors(TyperGroup):
                 raise
             report_problems(str(error).splitlines())
             raise typer.Exit(2) from None
+        except KeyboardInterrupt as error:
+            if ctx.params["debug"]:
+                raise
+            report_problems([str(error) or "interrupted"])
+            raise typer.Exit(130) from None
 
 
 app = typer.Typer(

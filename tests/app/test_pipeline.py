@@ -233,6 +233,17 @@ def test_same_seed_same_draws_in_place_of_an_earlier_run(finished, samples, tmp_
     assert run.read_patch(0).draws.equals(samples.draws)
 
 
+@pytest.mark.parametrize("said", ["", "interrupted during warm-up: no draws to keep"])
+def test_interruption_is_one_line(finished, monkeypatch, said):
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt(said)
+
+    monkeypatch.setattr("fphojax.app.pipeline.run", interrupted)
+    result = fphojax("run", finished[0])
+    assert result.exit_code == 130
+    assert result.stderr.splitlines() == [f"error: {said or 'interrupted'}"]
+
+
 # ------------------------------------------------------------------------------------------------
 # Refusals: one line each, and nothing is written
 
