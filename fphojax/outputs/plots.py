@@ -133,7 +133,8 @@ def _plot_exposure(figure, axes, exposure, images, region):
     rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
     cut = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     extent = (columns[0] - 0.5, columns[-1] + 0.5, rows[0] - 0.5, rows[-1] + 0.5)
-    noise = np.median(1 / exposure.ierr[used])
+    _, ierr = exposure.window(columns[0], columns[-1] + 1, rows[0], rows[-1] + 1)
+    noise = np.median(1 / ierr[used[cut]])
     linear = _LINEAR_NOISE * noise
     top = max(np.nanmax(images["data"]), np.nanmax(images["model"]), 2 * linear)
     stretch = AsinhNorm(linear_width=linear, vmin=-linear, vmax=top)
