@@ -210,7 +210,7 @@ def test_empty_chunks_take_no_room(tmp_path):
     sparse = Exposure.from_arrays(np.ones(shape), err, WCS(header(shape=shape)), band="F1", name="a")
     pixels, _ = build(tmp_path, [sparse])
     print(f"{pixels.stat().st_size} bytes for an image of {8 * 1024**2}")
-    assert pixels.stat().st_size < 0.02 * 8 * 1024**2
+    assert pixels.stat().st_size < 0.04 * 8 * 1024**2
     (stored,) = open_stores(tmp_path / "pixels.h5", tmp_path / "meta.json")
     for a, b in zip(stored.window(90, 130, 490, 600), sparse.window(90, 130, 490, 600), strict=True):
         np.testing.assert_array_equal(a, b)
