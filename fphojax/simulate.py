@@ -20,8 +20,8 @@ from .inputs.astrometry import local_affine, sky_position
 from .inputs.catalog import SourceCatalog
 from .inputs.errors import InputError
 from .inputs.exposures import Exposure
+from .inputs.files import replacing
 from .inputs.psf import PSFMixture, PSFStore
-from .outputs.files import replacing
 
 __all__ = [
     "DemoField",

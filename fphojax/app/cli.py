@@ -129,6 +129,55 @@ def run(
 
 
 @app.command()
+def psf(
+    images: Annotated[
+        list[Path], typer.Argument(help="PSF images (FITS), or one PSFEx file.", show_default=False)
+    ],
+    band: Annotated[str, typer.Option(help="Band of the PSF.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Store (HDF5) to make or to add to.", show_default=False)],
+    ngauss: Annotated[
+        int | None, typer.Option(help="Number of Gaussians; by default as few as reach a residual of 1 %.")
+    ] = None,
+    negative: Annotated[int, typer.Option(help="How many of them may be negative.", min=0)] = 0,
+    oversample: Annotated[int, typer.Option(help="Pixels of the image per native pixel.", min=1)] = 1,
+    includes_pixel: Annotated[
+        bool | None,
+        typer.Option(help="Whether the image includes the response of the native pixel.", show_default=False),
+    ] = None,
+    location: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            help="Detector position X Y of the image; joins those that the store has.", show_default=False
+        ),
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="Folder for a figure of each fit.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace PSFs that the store has.")] = False,
+) -> None:
+    """Fit mixtures of Gaussians to PSF images, and say how good they are."""
+    from rich.console import Console
+
+    from .psf_files import fit_files, verdicts_shown
+
+    found = fit_files(
+        images,
+        band,
+        out,
+        location=location,
+        figures=figures,
+        overwrite=overwrite,
+        workers=workers,
+        n_gauss=ngauss,
+        n_negative=negative,
+        oversample=oversample,
+        includes_pixel=includes_pixel,
+    )
+    if found:
+        Console().print(verdicts_shown(found))
+    typer.echo(f"wrote {out}")
+
+
+@app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the mock data and of the run.")] = Path("demo"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,

@@ -20,6 +20,7 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from fphojax.inputs.errors import InputError
@@ -134,10 +135,14 @@ class PriorSettings(BaseModel):
         import numpyro.distributions as distributions
 
         kind = getattr(distributions, self.distribution, None)
-        if not (isinstance(kind, type) and issubclass(kind, distributions.Distribution)):
+        # TruncatedNormal and its like are functions that return a distribution
+        if self.distribution not in distributions.__all__ or not callable(kind):
             raise InputError(f"found {self.distribution!r}, expected a name in numpyro.distributions")
         try:
-            return kind(**self.__pydantic_extra__, validate_args=True)
+            made = kind(**self.__pydantic_extra__, validate_args=True)
+            if not isinstance(made, distributions.Distribution):
+                raise TypeError(f"{self.distribution} is not a distribution")
+            return made
         except (TypeError, ValueError) as error:
             found = ", ".join(f"{key}={value:g}" for key, value in self.__pydantic_extra__.items())
             reason = " ".join(str(error).split())
@@ -299,6 +304,17 @@ class Settings(Section):
         if value is not None and any(n % size for n in value):
             raise ValueError(f"found {list(value)}, expected multiples of super_pixel_size = {size}")
         return value
+
+    @model_validator(mode="after")
+    def _sky_levels_are_used(self) -> "Settings":
+        if self.tweakbg and self.tweak_background is None:
+            raise ValueError(
+                "tweakbg: found sky levels, expected tweak_background: tweakbg beside them, or none"
+            )
+        missing = [band for band in self.bandlist if band not in self.tweakbg]
+        if self.tweak_background is not None and missing:
+            raise ValueError(f"tweakbg: found no sky level of band {missing[0]}, expected one for each band")
+        return self
 
     @field_validator("use_gradients")
     @classmethod

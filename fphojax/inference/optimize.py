@@ -2,8 +2,8 @@
 
 The step of Levenberg-Marquardt solves (H + lambda diag H) step = -gradient, with H the Gauss-Newton matrix of
 the pixels plus the curvature of the priors (Marquardt 1963).  The gradient is that of the likelihood itself; the
-matrix is the Fisher matrix, summed over tiles, so that no Jacobian of all pixels is ever stored.  Steps are taken in the
-unconstrained space of the priors' supports: a box never needs to be enforced.
+matrix is the Fisher matrix, summed over tiles, so that no Jacobian of all pixels is ever stored.  Steps are taken
+in the unconstrained space of the priors' supports: a box never needs to be enforced.
 """
 
 from dataclasses import dataclass

@@ -172,7 +172,12 @@ def sample(
     Returns
     -------
     Chains
-        All chains equally long.  If Ctrl-C came after warm-up, what every chain has by then.
+        All chains equally long.  After Ctrl-C, what the chains past their warm-up have by then.
+
+    Raises
+    ------
+    KeyboardInterrupt
+        If no chain is past its warm-up.
     """
     began = time.monotonic()
     optimum = optimize(model, start, density="unconstrained")
@@ -200,11 +205,13 @@ def sample(
 
         chunks = _side_by_side(advance, states, n_chunk)
 
-    joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *chain) for chain in chunks]
-    shortest = min(len(statistics["lp"]) for _, statistics in joined)
-    if shortest <= warmup:
+    joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *chain) for chain in chunks if chain]
+    calls = int(sum(statistics["n_steps"].sum() for _, statistics in joined))
+    # after Ctrl-C only chains past their warm-up count; those side by side are about equally long
+    joined = [chain for chain in joined if len(chain[1]["lp"]) > warmup]
+    if not joined:
         raise KeyboardInterrupt("interrupted during warm-up: no draws to keep")
-    kept = slice(warmup, min(shortest, warmup + draws))
+    kept = slice(warmup, min(warmup + draws, *(len(statistics["lp"]) for _, statistics in joined)))
     values, statistics = jax.tree.map(lambda *parts: np.stack([part[kept] for part in parts]), *joined)
     return Chains(
         values=values,
@@ -212,7 +219,7 @@ def sample(
         optimum=optimum,
         covariance=covariance,
         n_warmup=warmup,
-        n_calls=int(sum(statistics["n_steps"].sum() for _, statistics in joined)),
+        n_calls=calls,
         wall_time=time.monotonic() - began,
         seed=seed,
         max_treedepth=max_treedepth,

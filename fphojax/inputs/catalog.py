@@ -21,10 +21,7 @@ from +RA towards +Dec, and flux uncertainties are in columns of the bands' names
 """
 
 import dataclasses
-import os
-import tempfile
 from collections.abc import Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,6 +31,7 @@ from astropy.io import fits
 from astropy.table import Column, Table
 
 from .errors import InputError
+from .files import replacing
 
 __all__ = ["ROI_PER_RHALF", "SourceCatalog"]
 
@@ -252,7 +250,7 @@ class SourceCatalog:
                     table[band + suffix] = Column(column, unit=_FLUX_UNIT)
         for name in self.extra.colnames:
             table[name] = self.extra[name]
-        with _replacing(path) as temporary:
+        with replacing(path) as temporary:
             table.write(temporary, format=kind, overwrite=True)
 
     def write_forcepho(self, path) -> None:
@@ -273,7 +271,7 @@ class SourceCatalog:
             errors = Table({"id": self.id} | dict(zip(self.bands, self.flux_err.T, strict=True)))
             hdus.append(fits.table_to_hdu(errors))
             hdus[-1].name = "FLUX_ERR"
-        with _replacing(Path(path)) as temporary:
+        with replacing(path) as temporary:
             fits.HDUList(hdus).writeto(temporary, overwrite=True)
 
 
@@ -416,15 +414,3 @@ def _require(ids, column: str, values, good, expected: str) -> None:
         more = f" (and {bad.size - 1} rows more)" if bad.size > 1 else ""
         row = bad[0]
         raise InputError(f"row {row} (id {ids[row]}): {column} is {values[row]:g}, expected {expected}{more}")
-
-
-@contextmanager
-def _replacing(path: Path):
-    """A temporary name in the same folder, which takes the place of `path` when all went well."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
-    os.close(handle)
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)

@@ -1,13 +1,12 @@
 """The HDF5 layout of PSF stores, ours and forcepho's, and files that appear whole or not at all."""
 
 import contextlib
-import os
 import pathlib
-import tempfile
 
 import h5py
 import numpy as np
 
+from . import files
 from .errors import InputError
 
 __all__ = ["FIELDS", "collapsed", "repeated", "replacing", "table"]
@@ -113,10 +112,5 @@ def replacing(path, overwrite):
     path = pathlib.Path(path)
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already, expected a new file (or overwrite=True)")
-    if not path.parent.is_dir():
-        raise InputError(f"{path.parent}: no such folder, expected one to write {path.name} to")
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        temporary = pathlib.Path(folder, path.name)
-        with h5py.File(temporary, "w") as file:
-            yield file
-        os.replace(temporary, path)
+    with files.replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        yield file

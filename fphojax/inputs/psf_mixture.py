@@ -136,7 +136,10 @@ def _interpolation_weights(positions, location):
     square = np.sum((positions - location) ** 2, axis=1)
     nearest = np.argsort(square)[:4]
     weights = np.zeros(len(positions))
-    weights[nearest] = 1 / np.maximum(square[nearest], 1e-12 * max(square.max(), 1.0))
+    if square.min() == 0:
+        weights[square.argmin()] = 1.0
+        return weights
+    weights[nearest] = 1 / square[nearest]
     return weights / weights.sum()
 
 

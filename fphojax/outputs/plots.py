@@ -5,8 +5,8 @@ import numpy as np
 from ..core.model import SceneModel
 from ..inputs.astrometry import local_affine, sky_position
 from ..inputs.catalog import SourceCatalog
+from ..inputs.files import replacing
 from ..inputs.patcher import PatchFrame
-from .files import replacing
 from .residuals import residual_tiles
 from .results import POSTERIOR_UNITS, PatchResult
 from .summary import degrees_of_freedom, true_values

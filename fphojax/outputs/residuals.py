@@ -6,8 +6,8 @@ import numpy as np
 
 from ..core.model import SceneModel
 from ..inputs.errors import InputError
+from ..inputs.files import replacing
 from ..inputs.patcher import PatchFrame
-from .files import replacing
 
 __all__ = ["residual_tiles", "write_residuals"]
 

@@ -16,8 +16,8 @@ from ..inputs.astrometry import CircularRegion, sky_position
 from ..inputs.bounds import Bounds
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
+from ..inputs.files import replacing
 from ..inputs.patcher import PatchFrame
-from .files import replacing
 from .storage import bounds_from_dataset, bounds_to_dataset, catalog_from_dataset, catalog_to_dataset
 
 __all__ = ["POSTERIOR_UNITS", "PatchResult", "centred_pa"]

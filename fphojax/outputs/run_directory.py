@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
-from .files import replacing
+from ..inputs.files import replacing
 from .results import PatchResult
 
 __all__ = ["RunDirectory"]

@@ -51,7 +51,12 @@ def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QT
                 at = (s, b) if name == "flux" else (s,)
                 numbers = {key: float(np.asarray(table[name])[at]) for key, table in columns.items()}
                 rows.append({"id": source, "parameter": name, "band": band, "unit": unit} | numbers)
-    return QTable(rows)
+    table = QTable(rows)
+    for name in ("value", "lower", "upper", *(["truth"] if truth is not None else [])):
+        table[name].info.format = ".10g"  # positions need as many digits
+    for name, digits in (("r_hat", ".3f"), ("ess_bulk", ".0f"), ("at_bound", ".3f")):
+        table[name].info.format = digits
+    return table
 
 
 def exposure_table(result: PatchResult) -> QTable:

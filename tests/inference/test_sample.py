@@ -76,6 +76,10 @@ def test_interruption_keeps_what_is_done(scene, monkeypatch):
     monkeypatch.setattr(module, "_advance", interrupted)
     found = sample(*scene, draws=2000, warmup=60, chains=1, seed=3, progress=False)
     assert found.n_draw == 11 * module.CHUNK - 60
+    # of more chains than processors those that had not begun are left out
+    calls[:] = []
+    several = sample(*scene, draws=2000, warmup=60, chains=9, seed=3, progress=False)
+    assert 1 <= several.n_chain < 9
     calls[:] = [1] * 10
     with pytest.raises(KeyboardInterrupt, match="no draws to keep"):
         sample(*scene, draws=2000, warmup=60, chains=1, seed=3, progress=False)

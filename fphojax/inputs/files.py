@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..inputs.errors import InputError
+from .errors import InputError
 
 __all__ = ["replacing"]
 

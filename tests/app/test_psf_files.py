@@ -1,0 +1,73 @@
+"""`fphojax psf`: images to a store, with a verdict."""
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from typer.testing import CliRunner
+
+from fphojax import PSFMixture, PSFStore
+from fphojax.app.cli import app
+
+MIXTURE = PSFMixture([0.7, 0.3], np.zeros((2, 2)), [[1.5, 1.3, 0.1], [6.0, 6.5, -0.4]], includes_pixel=True)
+
+
+@pytest.fixture
+def write_image(tmp_path):
+    def write(name, *, extension=None, **header):
+        image = MIXTURE.render((31, 31), (15, 15))
+        hdu = fits.PrimaryHDU(image) if extension is None else fits.ImageHDU(image, name=extension)
+        hdu.header.update(header)
+        path = tmp_path / name
+        fits.HDUList([hdu] if extension is None else [fits.PrimaryHDU(), hdu]).writeto(path)
+        return str(path)
+
+    return write
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(app, ["psf", *map(str, arguments)])
+
+
+def test_one_image_is_the_band_psf(write_image, tmp_path):
+    store = tmp_path / "psfs.h5"
+    done = invoke(
+        write_image("a.fits"), "--band", "F1", "--ngauss", 2, "--out", store, "--figures", tmp_path / "f"
+    )
+    assert done.exit_code == 0, done.output
+    assert "good" in done.output
+    assert f"wrote {store}" in done.output.replace("\n", "")
+    found = PSFStore.open(store).lookup("F1")
+    assert found.includes_pixel
+    np.testing.assert_allclose(found.covariances, MIXTURE.covariances, atol=1e-4)
+    assert (tmp_path / "f" / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_images_of_exposures_and_of_detector_positions(write_image, tmp_path):
+    store = tmp_path / "psfs.h5"
+    images = [
+        write_image("a.fits", extension="PSF", EXPID="e1", PIXRESP=False),
+        write_image("b.fits", PIXRESP=False),
+    ]
+    assert invoke(*images, "--band", "F1", "--ngauss", 2, "--out", store).exit_code == 0
+    for image, x in zip(images, (10, 500), strict=True):
+        place = ["--location", x, 20]
+        assert invoke(image, "--band", "F2", "--ngauss", 2, "--out", store, *place).exit_code == 0
+    made = PSFStore.open(store)
+    assert set(made.exposures("F1")) == {"e1", "b"}
+    assert not made.lookup("F1", exposure="e1").includes_pixel
+    assert made.lookup("F2", location=(490, 0)).detector_location == (500, 20)
+
+
+def test_refusals(write_image, tmp_path):
+    store = tmp_path / "psfs.h5"
+    image = write_image("a.fits")
+    assert invoke(image, "--band", "F1", "--ngauss", 2, "--out", store).exit_code == 0
+    before = store.read_bytes()
+    again = invoke(image, "--band", "F1", "--ngauss", 2, "--out", store)
+    assert again.exit_code == 2
+    assert "has a PSF for band F1 already" in again.output
+    assert invoke(image, image, "--band", "F2", "--out", store, "--location", 1, 2).exit_code == 2
+    missing = invoke(tmp_path / "none.fits", "--band", "F2", "--out", store)
+    assert missing.exit_code == 2
+    assert "none.fits" in missing.output
+    assert store.read_bytes() == before
