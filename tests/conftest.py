@@ -35,7 +35,7 @@ def make_patcher():
 
     from fphojax import CircularRegion, Exposure, Patcher, PSFMixture, PSFStore, SourceCatalog
 
-    def mock(*, n_source=2, side=24, sigma=1.3, seed=0, **patcher):
+    def mock(*, n_source=2, side=24, sigma=1.3, seed=0, pixel_response="variance", **patcher):
         rng = np.random.default_rng(seed)
         ra, dec = 53.1, -27.8
         exposures, psfs = [], PSFStore()
@@ -61,7 +61,7 @@ def make_patcher():
             rhalf=rng.uniform(0.1, 0.25, n_source),
             bands=("F1", "F2"),
         )
-        made = Patcher(exposures, psfs, **patcher)
+        made = Patcher(exposures, psfs, pixel_response=pixel_response, **patcher)
         made.build_patch(CircularRegion(ra, dec, 60.0), allbands=catalog.bands)
         return made, catalog
 

@@ -256,7 +256,7 @@ class Settings(Section):
 
     # the model
     pixel_response: Literal["variance", "quartic", "second_order"] = Field(
-        "variance", description="integral over the pixel, for PSFs that do not include it"
+        "quartic", description="integral over the pixel, for PSFs that do not include it"
     )
     n_gauss_psf: PositiveInt = Field(4, description="Gaussians of a PSF mixture fitted to a PSF image")
     max_snr: float = Field(0.0, ge=0, description="cap on the signal-to-noise ratio of a pixel; 0 for none")

@@ -61,8 +61,8 @@ def culled_pairs(
     only_narrow : bool
         Leave the polynomial out for Gaussians wider than 1.2 pixels.
     tolerance : float
-        No pixel of the model may change by more than this fraction of its noise; 0 switches everything off but
-        the lists themselves.
+        Culling and merging may change no pixel of the model by more than this fraction of its noise; 0 switches
+        them off. What `only_narrow` leaves out comes on top: up to 1e-4 of a source's peak.
 
     Returns
     -------

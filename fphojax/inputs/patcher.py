@@ -119,7 +119,7 @@ class Patcher:
         psfs: PSFStore,
         *,
         table=None,
-        pixel_response: PixelResponse = "variance",
+        pixel_response: PixelResponse = "quartic",
         dtype=np.float32,
     ):
         table = load_sersic_table() if table is None else table

@@ -87,12 +87,12 @@ def mock_psfs(bands):
     return store
 
 
-def mock_model(*, bands=BANDS, n_exposure=2, n_source=8, seed=42):
+def mock_model(*, bands=BANDS, n_exposure=2, n_source=8, seed=42, pixel_response="variance"):
     """A model with lists for a box around its start, the start, and the numbers of pairs un-culled and listed."""
     rng = np.random.default_rng(seed)
     exposures = mock_exposures(bands, n_exposure, rng)
     catalog = mock_catalog(bands, n_source, rng)
-    patcher = Patcher(exposures, mock_psfs(bands))
+    patcher = Patcher(exposures, mock_psfs(bands), pixel_response=pixel_response)
     patcher.build_patch(CircularRegion(RA, DEC, 60.0), allbands=tuple(bands))
     bounds = default_bounds(catalog, n_pix=4, rhalf_range=(0.03, 1.0), sersic_range=(0.7, 5.5))
     full, start = patcher.prepare_model(active=catalog, bounds=bounds, tolerance=0)
@@ -173,6 +173,8 @@ def main():
     full, model, values, n_pair = mock_model()
     seconds, compile_s = cost(model, values, 30)
     unculled, _ = cost(full, values, 10)
+    _, quartic, _, _ = mock_model(pixel_response="quartic")
+    with_quartic, _ = cost(quartic, values, 10)
     exp = numpy_exp_time()
     pixels, gradient = differences(full, model, values)
     figures = {
@@ -182,6 +184,7 @@ def main():
         "value_and_grad_ms": seconds * 1e3,
         "compile_s": compile_s,
         "ratio_unculled": unculled / n_pair / exp,
+        "ratio_quartic": with_quartic / n_pair / exp,
         "listed": model.pairs.n_pair / full.pairs.n_pair,
         "pixel_change_over_noise": pixels,
         "gradient_change": gradient,

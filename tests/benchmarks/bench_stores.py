@@ -10,6 +10,7 @@ exposure of 2048 x 2048 pixels. Every figure of reading is that of a new process
 
 import argparse
 import json
+import math
 import os
 import resource
 import subprocess
@@ -130,7 +131,7 @@ def read_patch(folder: Path, source: str, overlapping: int, moved: float) -> dic
         "peak_MB": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "exposures_in_patch": len(patcher.frame.exposures),
         "pixels": int((np.asarray(patch.ierr) > 0).sum()),
-        "checksum": float(np.sum(np.asarray(patch.data, dtype=np.float64) * np.asarray(patch.ierr))),
+        "checksum": math.fsum((np.asarray(patch.data, dtype=np.float64) * np.asarray(patch.ierr)).ravel()),
     }
 
 
