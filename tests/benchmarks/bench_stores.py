@@ -5,7 +5,7 @@
 A field of single exposures with SIP distortion; so many of them overlap the patch, which has a radius of 3 arcsec at
 0.03 arcsec per pixel, and the others lie elsewhere and are empty but for some pixels, so that they take little room.
 The files are made in a temporary folder (--folder says where) and removed at the end: about 70 MB per overlapping
-exposure of 2048 x 2048 pixels. Memory is read from /proc, as Linux has it. Every figure of reading is that of a new process.
+exposure of 2048 x 2048 pixels. Every figure of reading is that of a new process (memory from /proc, so on Linux).
 """
 
 import argparse
