@@ -20,7 +20,6 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_validator,
 )
 
 from fphojax.inputs.errors import InputError
@@ -241,6 +240,9 @@ class Settings(Section):
     priors: dict[ParameterName, PriorSettings] = Field(
         {}, description="prior by parameter; elsewhere uniform in the bounds"
     )
+    ties: dict[ParameterName, dict[str, str]] = Field(
+        {}, description="by parameter: ids of sources, and of those whose value they take"
+    )
 
     # patches
     maxactive_per_patch: PositiveInt = Field(15, description="most sources fitted together in a patch")
@@ -304,17 +306,6 @@ class Settings(Section):
         if value is not None and any(n % size for n in value):
             raise ValueError(f"found {list(value)}, expected multiples of super_pixel_size = {size}")
         return value
-
-    @model_validator(mode="after")
-    def _sky_levels_are_used(self) -> "Settings":
-        if self.tweakbg and self.tweak_background is None:
-            raise ValueError(
-                "tweakbg: found sky levels, expected tweak_background: tweakbg beside them, or none"
-            )
-        missing = [band for band in self.bandlist if band not in self.tweakbg]
-        if self.tweak_background is not None and missing:
-            raise ValueError(f"tweakbg: found no sky level of band {missing[0]}, expected one for each band")
-        return self
 
     @field_validator("use_gradients")
     @classmethod

@@ -85,7 +85,14 @@ def run(settings: Settings, *, overwrite: bool = False, progress: bool = True) -
     patcher.build_patch(region, allbands=settings.bandlist)
     priors = {name: prior.build() for name, prior in settings.priors.items()}
     active, fixed = report.catalog, report.big_catalog
-    model, start = patcher.prepare_model(active=active, fixed=fixed, bounds=report.bounds, priors=priors)
+    model, start = patcher.prepare_model(
+        active=active,
+        fixed=fixed,
+        bounds=report.bounds,
+        priors=priors,
+        profiles=active.extra["profile"] if "profile" in active.extra.colnames else None,
+        ties=_ties_by_row(active, settings),
+    )
 
     # all that can be wrong with the inputs is known by now
     directory = RunDirectory.create(
@@ -152,6 +159,18 @@ def _single_patch(catalog: SourceCatalog, settings: Settings) -> CircularRegion:
         )
     ra = ra0 + centre[0] / 3600 / np.cos(np.deg2rad(dec0))
     return CircularRegion(ra, dec0 + centre[1] / 3600, reach)
+
+
+def _ties_by_row(catalog: SourceCatalog, settings: Settings) -> dict[str, dict[int, int]]:
+    """The settings' ties, with rows of the catalogue in the place of ids."""
+    row = {str(identifier): i for i, identifier in enumerate(catalog.id)}
+    for name, pairs in settings.ties.items():
+        for identifier in (*pairs, *pairs.values()):
+            if identifier not in row:
+                raise InputError(
+                    f"{settings.file}: ties: {name}: found id {identifier}, expected one in {settings.raw_catalog}"
+                )
+    return {name: {row[a]: row[b] for a, b in pairs.items()} for name, pairs in settings.ties.items()}
 
 
 def _prepared(exposure: Exposure, settings: Settings) -> Exposure:

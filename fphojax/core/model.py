@@ -1,6 +1,7 @@
 """The model of a scene: parameters, priors and likelihood, as one numpyro model."""
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -42,6 +43,10 @@ class SceneModel(eqx.Module):
         One per parameter, independent for every source (and band); batch shape as in `Sources`.
     response : {"variance", "quartic", "second_order"}
         Pixel response.
+    tied : dict of int array (S,)
+        For some parameters: from which source each source takes its value.
+    held : dict of array (S,)
+        For some parameters: the value at which a source's is held, NaN where it is free.
     """
 
     patch: Patch
@@ -51,15 +56,29 @@ class SceneModel(eqx.Module):
     table: eqx.Module
     priors: dict[str, Distribution]
     response: PixelResponse = eqx.field(static=True)
+    tied: dict[str, jax.Array] = eqx.field(default_factory=dict)
+    held: dict[str, jax.Array] = eqx.field(default_factory=dict)
 
     def __call__(self):
         """Declare the model to numpyro."""
         values = {name: numpyro.sample(name, self.priors[name]) for name in PARAMETERS}
         numpyro.factor("log_likelihood", self.log_likelihood(values))
 
+    def effective(self, values):
+        """Parameters with which the sources are drawn: those given, but for tied and held ones.
+
+        A value that is tied or held away has no part in the likelihood; its posterior is its prior.
+        """
+        drawn = dict(values)
+        for name, source in self.tied.items():
+            drawn[name] = drawn[name][..., source, :] if name == "flux" else drawn[name][..., source]
+        for name, fixed in self.held.items():
+            drawn[name] = jnp.where(jnp.isnan(fixed), drawn[name], fixed)
+        return drawn
+
     def gaussians(self, values):
         """Gaussians of the active sources on all exposures."""
-        return project(Sources(**values), self.drawn, self.table)
+        return project(Sources(**self.effective(values)), self.drawn, self.table)
 
     def chi2(self, values):
         """Chi-squared of every exposure, array (E,)."""
@@ -83,13 +102,18 @@ class SceneModel(eqx.Module):
         The quartic term of the pixel response, which changes derivatives by less than one per cent, is left out.
         """
         response = "second_order" if self.response == "second_order" else None
-        blocks = fisher_matrix(Sources(**values), self.optics, self.table, self.patch, response)
+        sources = Sources(**self.effective(values))
+        blocks = fisher_matrix(sources, self.optics, self.table, self.patch, response)
         index = self._parameter_index()
         size = sum(jnp.size(value) for value in values.values())
-        return jnp.zeros((size, size)).at[index[:, :, None], index[:, None, :]].add(blocks)
+        place = index[:, :, None], index[:, None, :]
+        return jnp.zeros((size, size)).at[place].add(blocks, mode="drop")
 
     def culled(self, lower, upper, tolerance=TOLERANCE):
         """The model with new pair lists, good for parameters in a box; see `culled_pairs`."""
+        lower, upper = (
+            {name: np.asarray(v) for name, v in self.effective(s).items()} for s in (lower, upper)
+        )
         drawn, pairs = culled_pairs(
             self.patch,
             self.optics,
@@ -129,7 +153,7 @@ class SceneModel(eqx.Module):
         -------
         int array (E, S * 7)
             For each exposure the positions, in the flat vector of `jax.flatten_util.ravel_pytree`, of the
-            parameters in the order of `fisher_matrix`.
+            parameters in the order of `fisher_matrix`: those that a tied one follows; past the end for held ones.
         """
         n_source = self.optics.n_source
         shapes = {name: self.priors[name].batch_shape for name in PARAMETERS}
@@ -138,6 +162,11 @@ class SceneModel(eqx.Module):
             size = shapes[name][0] * (shapes[name][1] if len(shapes[name]) > 1 else 1)
             position[name] = jnp.arange(start, start + size).reshape(shapes[name])
             start += size
+        for name, source in self.tied.items():
+            position[name] = position[name][source]
+        position |= {
+            name: jnp.where(jnp.isnan(fixed), position[name], start) for name, fixed in self.held.items()
+        }
         rows = []
         for name in PARAMETERS:
             if name == "flux":

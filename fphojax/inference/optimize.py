@@ -112,7 +112,7 @@ def optimize(
             break
         values = {**values, "pa": pa}
     return Optimum(
-        values=jax.tree.map(np.asarray, values),
+        values=jax.tree.map(np.asarray, model.effective(values)),
         unconstrained=jax.tree.map(np.asarray, point),
         chi2=np.asarray(result.system.chi2),
         fisher=np.asarray(result.system.fisher),
@@ -154,7 +154,8 @@ def at_bound(model: SceneModel, values) -> dict[str, np.ndarray]:
         near = np.minimum(np.asarray(value) - low, high - np.asarray(value))
         with np.errstate(invalid="ignore"):
             width = np.where(np.isfinite(high - low), high - low, 0.0)
-        found[name] = near < AT_BOUND * width
+        free = np.isnan(np.asarray(model.held.get(name, np.nan)))
+        found[name] = (near < AT_BOUND * width) & free
     return found
 
 

@@ -130,7 +130,7 @@ def _advance(kernel, model, whitening, state):
             "diverging": state.diverging,
             "step_size": state.adapt_state.step_size,
         }
-        return state, (values, statistics)
+        return state, (model.effective(values), statistics)
 
     return jax.lax.scan(one, state, length=CHUNK)
 

@@ -25,8 +25,15 @@ from .footprints import Footprints
 from .psf import PSFStore
 from .stores import StoredExposure
 
-__all__ = ["PatchFrame", "Patcher"]
+__all__ = ["PROFILES", "PatchFrame", "Patcher"]
 
+# What special profiles hold; a point source is as round as its PSF.
+PROFILES = {
+    "sersic": {},
+    "exponential": {"sersic": 1.0},
+    "devaucouleurs": {"sersic": 4.0},
+    "point": {"sersic": 1.0, "q": 1.0, "pa": 0.0, "rhalf": 0.0},
+}
 EDGE = 1e-3  # a start on the edge of its box is moved inside by this fraction of the box
 
 
@@ -191,6 +198,8 @@ class Patcher:
         bounds: Bounds | None = None,
         priors: Mapping[str, Distribution] | None = None,
         tolerance: float = TOLERANCE,
+        profiles: Sequence[str] | None = None,
+        ties: Mapping[str, Mapping[int, int]] | None = None,
     ) -> tuple[SceneModel, dict[str, np.ndarray]]:
         """Make the model of the patch built last.
 
@@ -208,6 +217,12 @@ class Patcher:
         tolerance : float
             Gaussians are left out and merged where that changes no pixel by more than this fraction of its noise,
             anywhere in the box (see `culled_pairs`); 0, or a prior that replaces the box, keeps them all.
+        profiles : sequence of str, optional
+            For each source one of `PROFILES`: a special profile holds some parameters (a point source all of its
+            shape, "exponential" and "devaucouleurs" the Sersic index).
+        ties : mapping of str to mapping of int to int, optional
+            For some parameters, rows that take the value of another row: ``{"x": {1: 0}, "y": {1: 0}}`` puts a disk
+            at the centre of its bulge.
 
         Returns
         -------
@@ -218,7 +233,8 @@ class Patcher:
         Raises
         ------
         InputError
-            Start values outside the bounds; a source without a position in any exposure; no PSF for a band.
+            Start values outside the bounds; a source without a position in any exposure; no PSF for a band; an
+            unknown profile, or a tie to a row that is tied itself or is not there.
         """
         frame = self._frame()
         active = active.select_bands(frame.bands)
@@ -244,9 +260,14 @@ class Patcher:
             table=self.table,
             priors=_priors(bounds, start, priors or {}),
             response=self.pixel_response,
+            tied=_tied(ties or {}, len(active)),
+            held=_held(profiles, len(active)),
         )
         if tolerance > 0 and not set(priors or {}) & {"flux", "x", "y", "q", "sersic", "rhalf"}:
-            box = {name: (prior.low, prior.high) for name, prior in model.priors.items() if name != "pa"}
+            box = {
+                name: (prior.support.lower_bound, prior.support.upper_bound)
+                for name, prior in model.priors.items()
+            }
             model = model.culled(*({name: pair[i] for name, pair in box.items()} for i in (0, 1)), tolerance)
         return model, _moved_inside(start, model.priors)
 
@@ -381,6 +402,36 @@ def _priors(bounds: Bounds, start: Mapping[str, np.ndarray], replaced: Mapping[s
             low, high = bounds.lower[name] + shift, bounds.upper[name] + shift
             priors[name] = Uniform(jnp.asarray(low), jnp.asarray(high))
     return priors
+
+
+def _tied(ties, n_source):
+    """For each tied parameter, the row from which every source takes its value."""
+    found = {}
+    for name, rows in ties.items():
+        if name not in PARAMETERS:
+            raise InputError(f"ties: found parameter {name!r}, expected one of {', '.join(PARAMETERS)}")
+        for row, other in rows.items():
+            if other in rows or not (0 <= row < n_source and 0 <= other < n_source):
+                raise InputError(
+                    f"ties: found {name} of row {row} tied to row {other}, expected free rows below {n_source}"
+                )
+        source = np.arange(n_source)
+        source[list(rows)] = list(rows.values())
+        found[name] = jnp.asarray(source)
+    return found
+
+
+def _held(profiles, n_source):
+    """For each parameter that a special profile holds, its value by source; NaN where it is free."""
+    profiles = ["sersic"] * n_source if profiles is None else [str(profile) for profile in profiles]
+    for row, profile in enumerate(profiles):
+        if profile not in PROFILES:
+            raise InputError(f"row {row}: profile is {profile!r}, expected one of {', '.join(PROFILES)}")
+    names = {name for profile in profiles for name in PROFILES[profile]}
+    return {
+        name: jnp.asarray([PROFILES[profile].get(name, np.nan) for profile in profiles])
+        for name in sorted(names)
+    }
 
 
 def _shifted(prior, shift):

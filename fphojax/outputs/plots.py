@@ -11,7 +11,7 @@ from .residuals import residual_tiles
 from .results import POSTERIOR_UNITS, PatchResult
 from .summary import degrees_of_freedom, true_values
 
-__all__ = ["plot_posterior", "plot_residuals", "save_figure"]
+__all__ = ["plot_posterior", "plot_residuals", "plot_sersic_errors", "save_figure"]
 
 _PANEL = 2.6  # inches
 _CHI_RANGE = 5.0
@@ -108,6 +108,33 @@ def plot_posterior(result: PatchResult, truth: SourceCatalog | None = None):
             if s == 0:
                 axis.set_title(_title(name, band), fontsize="medium")
         axes[s, 0].set_ylabel(f"source {identifier}")
+    return figure
+
+
+def plot_sersic_errors(table):
+    """Errors of a profile table's images, over Sersic index and width of the PSF.
+
+    Parameters
+    ----------
+    table : ScaleFreeSersic or FixedRadiiSersic
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Relative L2 error of the image of a round galaxy.
+    """
+    from matplotlib.figure import Figure
+
+    from ..mixtures.sersic_fit import sersic_error_map
+
+    sersic = np.linspace(*table.sersic_range, 76)
+    widths = np.geomspace(0.02, 4.0, 60)
+    figure = Figure(figsize=(5.6, 3.8), layout="constrained")
+    axis = figure.add_subplot()
+    error = 100 * sersic_error_map(table, sersic, widths)
+    image = axis.pcolormesh(1 / widths, sersic, error, cmap="viridis", shading="gouraud")
+    axis.set(xscale="log", xlabel="half-light radius / PSF width (sigma)", ylabel="Sersic index")
+    figure.colorbar(image, label="relative L2 error of the image [%]")
     return figure
 
 

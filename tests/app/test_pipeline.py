@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -13,7 +14,9 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
+from fphojax.app.pipeline import _ties_by_row
 from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.errors import InputError
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.psf import PSFMixture, PSFStore
 from fphojax.outputs.results import PatchResult
@@ -316,3 +319,12 @@ def test_settings_that_nothing_acts_on(refused):
     assert refused(linear_optimize=True) == [
         "field.yml: linear_optimize is true, expected false: the optimisation stage is not there yet"
     ]
+
+
+def test_ties_name_sources_by_their_ids():
+    def settings(ties):
+        return SimpleNamespace(file="field.yml", raw_catalog="peaks.ecsv", ties=ties)
+
+    assert _ties_by_row(truth(2), settings({"x": {"8": "7"}})) == {"x": {1: 0}}
+    with pytest.raises(InputError, match="field.yml: ties: x: found id 13, expected one in peaks.ecsv"):
+        _ties_by_row(truth(2), settings({"x": {"13": "7"}}))

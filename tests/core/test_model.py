@@ -8,6 +8,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import LogNormal, Normal, TruncatedNormal
 
+from fphojax import InputError
+
 PRIORS = {
     "box": {},
     "unbounded": {
@@ -105,3 +107,64 @@ def test_fisher_matrix_against_the_jacobian_of_the_image(scene):
     scale = np.sqrt(np.diag(expected))
     found = np.asarray(eqx.filter_jit(lambda m, v: m.fisher(v))(model, values))
     np.testing.assert_allclose(found / np.outer(scale, scale), expected / np.outer(scale, scale), atol=1e-4)
+
+
+def test_point_source_is_its_psf(make_patcher):
+    patcher, catalog = make_patcher(n_source=1, dtype=np.float64)
+    model, start = patcher.prepare_model(active=catalog, profiles=["point"])
+    gaussians = model.gaussians({name: jnp.asarray(value) for name, value in start.items()})
+    covariance = np.linalg.inv(
+        np.stack([gaussians.fxx, gaussians.fxy, gaussians.fxy, gaussians.fyy], axis=-1).reshape(-1, 2, 2)
+    ).reshape(*gaussians.x.shape, 2, 2)
+    psf = np.asarray(model.drawn.psf_covariance)[:, :, None]
+    np.testing.assert_allclose(
+        covariance[..., 0, 0], np.broadcast_to(psf[..., 0] + 1 / 12, gaussians.x.shape)
+    )
+    assert model.fisher({name: jnp.asarray(value) for name, value in start.items()})[-3:, -3:].any()
+
+
+@pytest.mark.parametrize(("profile", "index"), [("exponential", 1.0), ("devaucouleurs", 4.0)])
+def test_special_profiles_hold_the_index(make_patcher, profile, index):
+    patcher, catalog = make_patcher(n_source=2, dtype=np.float64)
+    model, start = patcher.prepare_model(active=catalog, profiles=[profile, "sersic"], tolerance=0)
+    values = {name: jnp.asarray(value) for name, value in start.items()}
+    free, _ = patcher.prepare_model(active=catalog, tolerance=0)
+    expected = free.chi2({**values, "sersic": values["sersic"].at[0].set(index)})
+    np.testing.assert_allclose(model.chi2(values), expected, rtol=1e-12)
+    gradient = jax.grad(model.log_likelihood)(values)
+    assert gradient["sersic"][0] == 0
+    assert gradient["sersic"][1] != 0
+
+
+def test_tied_components_share_a_centre(make_patcher):
+    """A disk at the centre of its bulge: gradients and Fisher matrix are those of the common position."""
+    patcher, catalog = make_patcher(n_source=2, dtype=np.float64)
+    model, start = patcher.prepare_model(active=catalog, ties={"x": {1: 0}, "y": {1: 0}}, tolerance=0)
+    values = {name: jnp.asarray(value) for name, value in start.items()}
+    together = {
+        **values,
+        "x": values["x"].at[1].set(values["x"][0]),
+        "y": values["y"].at[1].set(values["y"][0]),
+    }
+    free, _ = patcher.prepare_model(active=catalog, tolerance=0)
+    np.testing.assert_allclose(model.chi2(values), free.chi2(together), rtol=1e-12)
+    gradient, apart = jax.grad(model.log_likelihood)(values), jax.grad(free.log_likelihood)(together)
+    np.testing.assert_allclose(gradient["x"], [apart["x"].sum(), 0], rtol=1e-9)
+    fisher, unravel = model.fisher(values), ravel_pytree(values)[1]
+    flags = unravel(jnp.diag(fisher))
+    assert flags["x"][1] == 0
+    assert flags["x"][0] > 0
+    full = free.fisher(together)
+    x = ravel_pytree({name: jnp.full(jnp.shape(v), name == "x", float) for name, v in values.items()})[0] > 0
+    np.testing.assert_allclose(flags["x"][0], full[np.ix_(x, x)].sum(), rtol=1e-9)
+
+
+def test_refused_profiles_and_ties(make_patcher):
+    patcher, catalog = make_patcher(n_source=2)
+    for options, message in (
+        ({"profiles": ["sersic", "bulge"]}, "row 1: profile is 'bulge', expected one of sersic, exponential"),
+        ({"ties": {"z": {1: 0}}}, "found parameter 'z', expected one of flux, x, y"),
+        ({"ties": {"x": {1: 2}}}, "found x of row 1 tied to row 2, expected free rows below 2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            patcher.prepare_model(active=catalog, **options)

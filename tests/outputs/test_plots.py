@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from fphojax import load_sersic_table
 from fphojax.inputs import InputError
-from fphojax.outputs.plots import plot_posterior, plot_residuals, save_figure
+from fphojax.outputs.plots import plot_posterior, plot_residuals, plot_sersic_errors, save_figure
 
 
 def test_residual_panels(fit, tmp_path):
@@ -37,3 +38,11 @@ def test_posterior_panels(fit, tmp_path):
 def test_a_figure_needs_its_folder(tmp_path, fit):
     with pytest.raises(InputError, match=r"none: no such folder, expected one to write f\.png to"):
         save_figure(plot_posterior(fit.result), tmp_path / "none" / "f.png")
+
+
+def test_errors_of_the_profile_table(tmp_path):
+    figure = plot_sersic_errors(load_sersic_table())
+    (mesh,) = figure.axes[0].collections
+    assert 0 < mesh.get_array().max() < 0.3  # per cent
+    save_figure(figure, tmp_path / "errors.png")
+    assert (tmp_path / "errors.png").stat().st_size > 1000
