@@ -326,5 +326,5 @@ def test_ties_name_sources_by_their_ids():
         return SimpleNamespace(file="field.yml", raw_catalog="peaks.ecsv", ties=ties)
 
     assert _ties_by_row(truth(2), settings({"x": {"8": "7"}})) == {"x": {1: 0}}
-    with pytest.raises(InputError, match="field.yml: ties: x: found id 13, expected one in peaks.ecsv"):
+    with pytest.raises(InputError, match=r"field\.yml: ties: x: found id 13, expected one in peaks\.ecsv"):
         _ties_by_row(truth(2), settings({"x": {"13": "7"}}))
