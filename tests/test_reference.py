@@ -4,6 +4,7 @@ The folder that ``FPHOJAX_REFERENCE`` names holds one folder per case: images, a
 what forcepho's C++ kernel and sampler gave for them.
 """
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from astropy.io import fits
 from numpyro.distributions import DoublyTruncatedPowerLaw
 
+from fphojax.core.culling import TOLERANCE
 from fphojax.inference.sample import sample
 from fphojax.inputs.astrometry import CircularRegion, sky_offsets
 from fphojax.inputs.bounds import Bounds, default_bounds
@@ -66,6 +68,7 @@ class Case:
         if culled:
             # a box like a posterior's: a fifth of each parameter, a few milliarcseconds
             half = {k: 0.005 if k in ("x", "y") else 0.2 * np.abs(v) for k, v in start.items()}
+            model = dataclasses.replace(model, tolerance=TOLERANCE)
             model = model.culled(*({k: v + sign * half[k] for k, v in start.items()} for sign in (-1, 1)))
         return model, start
 

@@ -260,6 +260,9 @@ class Settings(Section):
     pixel_response: Literal["variance", "quartic", "second_order"] = Field(
         "quartic", description="integral over the pixel, for PSFs that do not include it"
     )
+    tolerance: float = Field(
+        1e-4, ge=0, description="what leaving out and merging Gaussians may change in a pixel, over its noise"
+    )
     n_gauss_psf: PositiveInt = Field(4, description="Gaussians of a PSF mixture fitted to a PSF image")
     max_snr: float = Field(0.0, ge=0, description="cap on the signal-to-noise ratio of a pixel; 0 for none")
     tweak_background: Literal["tweakbg"] | None = Field(

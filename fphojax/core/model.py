@@ -8,7 +8,7 @@ import numpyro
 from numpyro.distributions import Distribution, biject_to
 from numpyro.infer.util import potential_energy
 
-from .culling import TOLERANCE, culled_pairs
+from .culling import culled_pairs
 from .fisher import fisher_matrix
 from .gaussians import Optics, Sources, project
 from .pairs import PairList
@@ -43,6 +43,8 @@ class SceneModel(eqx.Module):
         One per parameter, independent for every source (and band); batch shape as in `Sources`.
     response : {"variance", "quartic", "second_order"}
         Pixel response.
+    tolerance : float
+        What culling and merging may change in a pixel, as a fraction of its noise; 0 for nothing.
     tied : dict of int array (S,)
         For some parameters: from which source each source takes its value.
     held : dict of array (S,)
@@ -56,6 +58,7 @@ class SceneModel(eqx.Module):
     table: eqx.Module
     priors: dict[str, Distribution]
     response: PixelResponse = eqx.field(static=True)
+    tolerance: float = eqx.field(static=True)
     tied: dict[str, jax.Array] = eqx.field(default_factory=dict)
     held: dict[str, jax.Array] = eqx.field(default_factory=dict)
 
@@ -109,7 +112,7 @@ class SceneModel(eqx.Module):
         place = index[:, :, None], index[:, None, :]
         return jnp.zeros((size, size)).at[place].add(blocks, mode="drop")
 
-    def culled(self, lower, upper, tolerance=TOLERANCE):
+    def culled(self, lower, upper):
         """The model with new pair lists, good for parameters in a box; see `culled_pairs`."""
         lower, upper = (
             {name: np.asarray(v) for name, v in self.effective(s).items()} for s in (lower, upper)
@@ -122,7 +125,7 @@ class SceneModel(eqx.Module):
             upper,
             corrected=np.asarray(self.optics.pixel_free) & (self.response != "variance"),
             only_narrow=self.response == "quartic",
-            tolerance=tolerance,
+            tolerance=self.tolerance,
         )
         return eqx.tree_at(lambda m: (m.drawn, m.pairs), self, (drawn, pairs))
 

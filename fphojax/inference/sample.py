@@ -231,6 +231,8 @@ def _culled_around(model, unravel, origin, sd):
 
     Chains leave 8 standard deviations too rarely to matter; beyond, the likelihood lacks faint tails.
     """
+    if model.tolerance == 0:
+        return model
     ends = [model.constrain(unravel(origin + sign * REACH * sd)) for sign in (-1, 1)]
     return model.culled(
         *({name: pick(ends[0][name], ends[1][name]) for name in ends[0]} for pick in (np.minimum, np.maximum))

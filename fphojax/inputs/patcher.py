@@ -260,6 +260,7 @@ class Patcher:
             table=self.table,
             priors=_priors(bounds, start, priors or {}),
             response=self.pixel_response,
+            tolerance=tolerance,
             tied=_tied(ties or {}, len(active)),
             held=_held(profiles, len(active)),
         )
@@ -268,7 +269,7 @@ class Patcher:
                 name: (prior.support.lower_bound, prior.support.upper_bound)
                 for name, prior in model.priors.items()
             }
-            model = model.culled(*({name: pair[i] for name, pair in box.items()} for i in (0, 1)), tolerance)
+            model = model.culled(*({name: pair[i] for name, pair in box.items()} for i in (0, 1)))
         return model, _moved_inside(start, model.priors)
 
     # ----------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ PSFs of 4 Gaussians.  Pairs are counted un-culled: every pixel with every Gaussi
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import time
@@ -27,6 +28,7 @@ from fphojax import (
     SourceCatalog,
     default_bounds,
 )
+from fphojax.core.culling import TOLERANCE
 
 BANDS = {"F115W": (128, 0.031), "F200W": (128, 0.031), "F277W": (63, 0.063), "F444W": (63, 0.063)}
 NOISE = 0.055  # nJy per pixel, as in forcepho's reference cases
@@ -99,7 +101,7 @@ def mock_model(*, bands=BANDS, n_exposure=2, n_source=8, seed=42, pixel_response
     half = {k: BOX[k] * (1 if k in "xy" else np.abs(v)) for k, v in start.items()}
     lower = {k: np.maximum(v - half[k], 0.6) if k == "sersic" else v - half[k] for k, v in start.items()}
     upper = {k: np.minimum(v + half[k], 1.0) if k == "q" else v + half[k] for k, v in start.items()}
-    model = full.culled(lower, upper)
+    model = dataclasses.replace(full, tolerance=TOLERANCE).culled(lower, upper)
     n_pair = sum(e.data.size for e in exposures) * len(catalog) * patcher.table.order * 4
     values = {name: jnp.asarray(value) for name, value in start.items()}
     return full, model, values, n_pair

@@ -1,5 +1,7 @@
 """Culling and merging change no pixel by more than they may; everything is compared with nothing left out."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -28,6 +30,11 @@ def plain_image(model, values):
             axis=0
         )
     return images
+
+
+def with_lists(model, lower, upper, tolerance):
+    """The model with lists for a box and a tolerance."""
+    return dataclasses.replace(model, tolerance=tolerance).culled(lower, upper)
 
 
 def random_scene(make_patcher, seed, **kwargs):
@@ -64,7 +71,7 @@ def random_scene(make_patcher, seed, **kwargs):
 @pytest.mark.parametrize("seed", range(6))
 def test_no_pixel_changes_by_more_than_the_tolerance(make_patcher, seed, capsys):
     model, lower, upper, points = random_scene(make_patcher, seed)
-    culled = model.culled(lower, upper, TOLERANCE)
+    culled = with_lists(model, lower, upper, TOLERANCE)
     ierr = np.asarray(model.patch.ierr)
     change = max(np.abs((plain_image(culled, p) - plain_image(model, p)) * ierr).max() for p in points)
     share = culled.pairs.n_pair / model.pairs.n_pair
@@ -76,7 +83,7 @@ def test_no_pixel_changes_by_more_than_the_tolerance(make_patcher, seed, capsys)
 
 def test_value_and_gradient(make_patcher):
     model, lower, upper, points = random_scene(make_patcher, 1)
-    culled = model.culled(lower, upper, TOLERANCE)
+    culled = with_lists(model, lower, upper, TOLERANCE)
     evaluate = eqx.filter_jit(lambda m, v: jax.value_and_grad(m.log_likelihood)(v))
     for point in points:
         (value, gradient), (expected, expected_gradient) = evaluate(culled, point), evaluate(model, point)
@@ -88,13 +95,13 @@ def test_value_and_gradient(make_patcher):
 
 def test_tolerance_of_zero_keeps_everything(make_patcher):
     model, lower, upper, points = random_scene(make_patcher, 2)
-    exact = model.culled(lower, upper, 0.0)
+    exact = with_lists(model, lower, upper, 0.0)
     np.testing.assert_allclose(plain_image(exact, points[0]), plain_image(model, points[0]), rtol=1e-10)
 
 
 def test_only_narrow_gaussians_carry_the_quartic_term(make_patcher, capsys):
     model, lower, upper, points = random_scene(make_patcher, 3, sigma=0.7, pixel_response="quartic")
-    culled = model.culled(lower, upper, TOLERANCE)
+    culled = with_lists(model, lower, upper, TOLERANCE)
     image = eqx.filter_jit(lambda m, v: m.images(v))
     expected = image(model, points[0])
     change = float(jnp.abs(image(culled, points[0]) - expected).max() / expected.max())
