@@ -202,7 +202,7 @@ def test_posterior(name, capsys):
     # their prior is uniform in sqrt(b/a): in b/a a power law with exponent -1/2
     prior = DoublyTruncatedPowerLaw(-0.5, bounds.lower["q"], bounds.upper["q"])
     model, start = case.model(bounds, {"q": prior})
-    chains = sample(model, start, draws=300, warmup=100, chains=4, seed=1, progress=False)
+    chains = sample(model, start, draws=500, warmup=100, chains=4, seed=1, progress=False)
 
     cos_dec = np.cos(np.deg2rad(region.dec))
     draws = dict(chains.values)
