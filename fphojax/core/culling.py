@@ -85,7 +85,7 @@ def culled_pairs(
         if not tiles.size:
             continue
         view = _View.of(optics, box, e, n_psf)
-        near = view.distances(np.asarray(patch.origin)[tiles] + (TILE - 1) / 2)
+        near = view.distances(np.asarray(patch.centre(tiles)))
         budget = tolerance / ierr[tiles]
         inner[e] = view.inner_merges(INNER * budget.min())
         listed = view.representation(near, WIDE * budget, inner[e])
@@ -105,7 +105,8 @@ def _with_merged_psfs(optics):
     amplitude = np.asarray(optics.psf_amplitude)
     mean, covariance = np.asarray(optics.psf_mean), np.asarray(optics.psf_covariance)
     merged = [
-        _merged(amplitude[..., :j], mean[..., :j, :], covariance[..., :j, :]) for j in _levels(amplitude)
+        _merged(amplitude[..., :j], mean[..., :j, :], covariance[..., :j, :])
+        for j in range(2, amplitude.shape[-1] + 1)
     ]
 
     def appended(array, parts):
@@ -117,11 +118,6 @@ def _with_merged_psfs(optics):
         optics,
         tuple(map(appended, (amplitude, mean, covariance), parts)),
     )
-
-
-def _levels(amplitude):
-    """How many of the first Gaussians of a PSF are merged, in the order in which the results are appended."""
-    return range(2, amplitude.shape[-1] + 1)
 
 
 def _merged(amplitude, mean, covariance):
@@ -241,7 +237,7 @@ class _View:
         error = self._merging_errors(near)  # (T, S, K, levels)
         # spend the budget on the cheapest merges first, one level per component
         level = np.zeros((n_tile, n_source, n_profile), dtype=int)
-        left = np.repeat(budget[:, None], 1, axis=1)[:, 0].copy()
+        left = budget.copy()
         for depth in range(error.shape[-1] - 1, -1, -1):
             cost = np.where(level == 0, error[..., depth], np.inf).reshape(n_tile, -1)
             order = np.argsort(cost, axis=1)
@@ -288,8 +284,7 @@ class _View:
 
     def not_negligible(self, near, listed, budget, inner):
         """Which of the listed Gaussians are kept so that those left out add up to less than the budget."""
-        with np.errstate(divide="ignore"):
-            offset = np.linalg.norm(self.mean, axis=-1)  # (S, 2 M - 1)
+        offset = np.linalg.norm(self.mean, axis=-1)  # (S, 2 M - 1)
         distance = np.maximum(near[:, :, None] - offset, 0)  # (T, S, 2 M - 1)
         most = np.linalg.eigvalsh(self.tensor)[..., 1]
         size = np.sqrt(np.linalg.det(self.tensor))

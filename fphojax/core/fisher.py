@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from .gaussians import Sources, project
-from .patch import TILE
 from .pixels import tile_image
 
 __all__ = ["fisher_matrix"]
@@ -41,7 +40,7 @@ def fisher_matrix(sources, optics, table, patch, response=None):
 
     def step(tile, matrix):
         e = patch.exposure[tile]
-        centre = patch.origin[tile] + (TILE - 1) / 2
+        centre = patch.centre(tile)
 
         def derivatives(theta, tangent):
             _, push = jax.linearize(lambda t: tile_image(t, centre, dtype, response), theta)

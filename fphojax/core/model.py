@@ -1,5 +1,7 @@
 """The model of a scene: parameters, priors and likelihood, as one numpyro model."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -15,9 +17,15 @@ from .pairs import PairList
 from .patch import Patch
 from .pixels import PixelResponse, chi2, render
 
-__all__ = ["PARAMETERS", "SceneModel"]
+__all__ = ["PARAMETERS", "SceneModel", "support_edges"]
 
 PARAMETERS = Sources._fields
+
+
+def support_edges(prior):
+    """Lower and upper edge of the support of a prior; infinite where it has none."""
+    support = prior.support
+    return getattr(support, "lower_bound", -np.inf), getattr(support, "upper_bound", np.inf)
 
 
 class SceneModel(eqx.Module):
@@ -127,7 +135,7 @@ class SceneModel(eqx.Module):
             only_narrow=self.response == "quartic",
             tolerance=self.tolerance,
         )
-        return eqx.tree_at(lambda m: (m.drawn, m.pairs), self, (drawn, pairs))
+        return dataclasses.replace(self, drawn=drawn, pairs=pairs)
 
     # ----------------------------------------------------------------------------------------------
     # Unconstrained space

@@ -41,6 +41,10 @@ class Patch(eqx.Module):
         """Number of tiles, padding included."""
         return self.data.shape[0]
 
+    def centre(self, tile):
+        """Pixel (x, y) of the centre of a tile, or of many."""
+        return self.origin[tile] + (TILE - 1) / 2
+
     def astype(self, dtype):
         """The same patch with pixel work done in another floating-point type."""
         return eqx.tree_at(

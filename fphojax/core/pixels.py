@@ -200,10 +200,6 @@ def _flat(gaussians):
     return jnp.concatenate([table, jnp.zeros((1, 6), table.dtype)])
 
 
-def _centre(patch, tile):
-    return patch.origin[tile] + (TILE - 1) / 2
-
-
 def _accumulate(step, carry, pairs, n_gauss):
     """Run ``step(carry, tiles, plain, corrected)`` over blocks of the tiles of a pair list, level by level."""
     block = tiles_per_block()
@@ -264,7 +260,7 @@ def chi2(gaussians, patch, pairs, response="variance"):
     dtype = patch.data.dtype
 
     def one(tile, plain, corrected):
-        centre = _centre(patch, tile)
+        centre = patch.centre(tile)
         image = tile_image(table[plain], centre, dtype, None)
         if corrected.size:
             image = image + tile_image(table[corrected], centre, dtype, response)
@@ -282,7 +278,7 @@ def _chi2_forward(gaussians, patch, pairs, response):
     dtype = patch.data.dtype
 
     def one(tile, plain, corrected):
-        centre = _centre(patch, tile)
+        centre = patch.centre(tile)
         image, pull_plain = _image_and_pullback(table[plain], centre, dtype, None)
         if not corrected.size:
             value, weighted = _chi2_terms(image, patch, tile)
@@ -333,7 +329,7 @@ def render(gaussians, patch, pairs, response="variance"):
 
     def one(row):
         tile, plain, corrected = pairs.row(row, pairs.longest, table.shape[0] - 1)
-        centre = _centre(patch, tile)
+        centre = patch.centre(tile)
         image = tile_image(table[plain], centre, dtype, None)
         if corrected.size:
             image = image + tile_image(table[corrected], centre, dtype, response)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..core.model import SceneModel
+from ..core.model import SceneModel, support_edges
 
 __all__ = ["Optimum", "at_bound", "optimize"]
 
@@ -107,7 +107,7 @@ def optimize(
         point = ravel_pytree(begun)[1](result.point)
         values = model.constrain(point)
         n_step += int(result.n_step)
-        pa = _half_turned(values["pa"], model.priors["pa"].support)
+        pa = _half_turned(values["pa"], model.priors["pa"])
         if np.allclose(pa, values["pa"]):
             break
         values = {**values, "pa": pa}
@@ -123,12 +123,12 @@ def optimize(
     )
 
 
-def _half_turned(pa, support):
+def _half_turned(pa, prior):
     """Position angles turned by pi where that brings them nearer to the middle of a box of pi or wider.
 
     A galaxy turned by pi looks the same; a search that ran into the edge of the box goes on from there.
     """
-    low, high = (np.asarray(edge) for edge in _edges(support))
+    low, high = (np.asarray(edge) for edge in support_edges(prior))
     if not (np.isfinite(high - low) & (high - low >= np.pi)).all():
         return np.asarray(pa)
     middle = (low + high) / 2
@@ -150,18 +150,13 @@ def at_bound(model: SceneModel, values) -> dict[str, np.ndarray]:
     """
     found = {}
     for name, value in values.items():
-        low, high = _edges(model.priors[name].support)
+        low, high = support_edges(model.priors[name])
         near = np.minimum(np.asarray(value) - low, high - np.asarray(value))
         with np.errstate(invalid="ignore"):
             width = np.where(np.isfinite(high - low), high - low, 0.0)
         free = np.isnan(np.asarray(model.held.get(name, np.nan)))
         found[name] = (near < AT_BOUND * width) & free
     return found
-
-
-def _edges(support):
-    """Lower and upper edge of the support of a prior; infinite where it has none."""
-    return getattr(support, "lower_bound", -np.inf), getattr(support, "upper_bound", np.inf)
 
 
 @eqx.filter_jit

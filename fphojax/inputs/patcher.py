@@ -11,7 +11,7 @@ from numpyro.distributions.transforms import AffineTransform
 
 from ..core.culling import TOLERANCE
 from ..core.gaussians import Optics, Sources, project
-from ..core.model import PARAMETERS, SceneModel
+from ..core.model import PARAMETERS, SceneModel, support_edges
 from ..core.pairs import all_pairs
 from ..core.patch import TILE, Patch, padded_length
 from ..core.pixels import PixelResponse, render
@@ -250,13 +250,14 @@ class Patcher:
             patch = self._subtract(patch, fixed.select_bands(frame.bands))
         optics = self._optics(active)
         start = self._sources(active)._asdict()
+        culls = tolerance > 0 and not set(priors or {}) & {"flux", "x", "y", "q", "sersic", "rhalf"}
         psf = np.asarray(optics.psf_amplitude)[:, :, None, :]
-        pairs = all_pairs(patch, np.repeat(psf, self._n_component(), axis=2), self._corrected(optics))
+        amplitudes = np.repeat(psf, self.table.order, axis=2)
         model = SceneModel(
             patch=patch,
             optics=optics,
             drawn=optics,
-            pairs=pairs,
+            pairs=None if culls else all_pairs(patch, amplitudes, self._corrected(optics)),
             table=self.table,
             priors=_priors(bounds, start, priors or {}),
             response=self.pixel_response,
@@ -264,11 +265,8 @@ class Patcher:
             tied=_tied(ties or {}, len(active)),
             held=_held(profiles, len(active)),
         )
-        if tolerance > 0 and not set(priors or {}) & {"flux", "x", "y", "q", "sersic", "rhalf"}:
-            box = {
-                name: (prior.support.lower_bound, prior.support.upper_bound)
-                for name, prior in model.priors.items()
-            }
+        if culls:
+            box = {name: support_edges(prior) for name, prior in model.priors.items()}
             model = model.culled(*({name: pair[i] for name, pair in box.items()} for i in (0, 1)))
         return model, _moved_inside(start, model.priors)
 
@@ -278,9 +276,6 @@ class Patcher:
         if self.frame is None:
             raise InputError("no patch: prepare_model was called before build_patch")
         return self.frame
-
-    def _n_component(self):
-        return self.table(jnp.ones(1), jnp.ones(1))[0].shape[-1]
 
     def _sources(self, catalog: SourceCatalog) -> Sources:
         """Parameters of a catalogue as numbers of the patch."""
@@ -443,9 +438,7 @@ def _moved_inside(start, priors):
     """Start values a little inside the supports, where numpyro's transforms are finite."""
     moved = {}
     for name, value in start.items():
-        support = priors[name].support
-        low = np.broadcast_to(getattr(support, "lower_bound", -np.inf), value.shape)
-        high = np.broadcast_to(getattr(support, "upper_bound", np.inf), value.shape)
+        low, high = (np.broadcast_to(edge, value.shape) for edge in support_edges(priors[name]))
         with np.errstate(invalid="ignore"):
             margin = np.where(np.isfinite(high - low), EDGE * (high - low), 0.0)
         moved[name] = np.clip(value, low + margin, high - margin)

@@ -76,6 +76,12 @@ def test_priors_are_the_box_unless_replaced(make_patcher):
     )
 
 
+def test_any_prior_on_the_position_angle(make_patcher):
+    patcher, catalog = make_patcher()
+    model, start = patcher.prepare_model(active=catalog, priors={"pa": Normal(0.0, 5.0)})
+    assert np.isfinite(model.chi2({name: jnp.asarray(value) for name, value in start.items()})).all()
+
+
 def test_start_outside_the_bounds(make_patcher):
     patcher, catalog = make_patcher()
     bounds = default_bounds(catalog, rhalf_range=(0.5, 1.0))
