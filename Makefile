@@ -1,7 +1,8 @@
 # fphojax: every target builds or refreshes .venv by itself
 #
 #   make demo       simulate a blend of galaxies, fit it, show truth beside estimate
-#   make test       the tests
+#   make test       the unit tests
+#   make test-slow  tests that take longer: whole runs, kills, clusters
 #   make lint       style and formatting
 #   make bench      benchmarks (tests/benchmarks)
 #   make validate   longer studies (tests/validation)
@@ -10,7 +11,7 @@
 BIN := .venv/bin
 STAMP := .venv/stamp
 
-.PHONY: help demo test lint bench validate clean
+.PHONY: help demo test test-slow lint bench validate clean
 
 help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
@@ -33,7 +34,10 @@ demo: $(STAMP)
 	$(BIN)/fphojax demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow'
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
