@@ -15,22 +15,21 @@ def store_table(exposures: Sequence[StoredExposure]) -> Table:
     for name in ("band", "exposures", "sizes", "units", "nJy per count", "bitmask", "MB", "of raw"):
         table.add_column(name, justify="right" if name in ("exposures", "MB", "of raw") else "left")
     for band in dict.fromkeys(exposure.band for exposure in exposures):
-        entries = [exposure.entry for exposure in exposures if exposure.band == band]
-        sizes = sorted({entry.shape for entry in entries})
-        n_byte = sum(entry.n_byte for entry in entries)
-        raw = sum(8 * entry.shape[0] * entry.shape[1] for entry in entries)
-        factors = [float(entry.attributes.get("counts_to_flux", 1.0)) for entry in entries]
+        those = [exposure for exposure in exposures if exposure.band == band]
+        said = [exposure.attributes for exposure in those]
+        sizes = sorted({exposure.shape for exposure in those})
+        n_byte = sum(exposure.store.n_byte(band, exposure.name) for exposure in those)
+        raw = sum(8 * ny * nx for ny, nx in (exposure.shape for exposure in those))
+        factors = [float(attributes.get("counts_to_flux", 1.0)) for attributes in said]
         table.add_row(
             band,
-            str(len(entries)),
+            str(len(those)),
             _listed([f"{nx} x {ny}" for ny, nx in sizes]),
-            _listed(sorted({str(entry.attributes.get("flux_units", "not stated")) for entry in entries})),
+            _listed(sorted({str(attributes.get("flux_units", "not stated")) for attributes in said})),
             f"{min(factors):.6g}"
             if min(factors) == max(factors)
             else f"{min(factors):.6g} to {max(factors):.6g}",
-            _listed(
-                sorted({str(entry.attributes.get("bitmask_applied", "not stated")) for entry in entries})
-            ),
+            _listed(sorted({str(attributes.get("bitmask_applied", "not stated")) for attributes in said})),
             f"{n_byte / 1e6:.1f}",
             f"{100 * n_byte / raw:.0f} %",
         )

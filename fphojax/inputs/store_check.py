@@ -16,7 +16,7 @@ def store_problem(exposure: StoredExposure) -> str | None:
     Its WCS must be usable, its values finite, inverse errors not negative and not all zero; the number of
     weighted pixels and the checksum must be those the store states, if it states them.
     """
-    attributes = exposure.entry.attributes
+    attributes = exposure.attributes
     crc, n_weighted, s = 0, 0, exposure.store.super_pixel_size
     try:
         _ = exposure.wcs

@@ -15,28 +15,26 @@ from .store_layout import unpacked
 
 __all__ = ["PixelStore", "StoreEntry", "read_meta"]
 
+STATED = ("image_shape", "footprint", "header_crc32")  # read from all exposures when a store is opened
+
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """What a pixel store says about one exposure, without its pixels.
+    """What must be known of an exposure to find it and to trust it; the rest stays in the file.
 
     Attributes
     ----------
     band, name : str
     shape : tuple of int
         (ny, nx) of the image, without padding.
-    dtype, n_byte : str, int
-        Of the pixels; bytes on disk.
-    attributes : dict
-        Attributes of the dataset (see `fphojax.inputs.store_layout`).
+    stated : dict
+        Those of the attributes `STATED` (see `fphojax.inputs.store_layout`) that its dataset has.
     """
 
     band: str
     name: str
     shape: tuple[int, int]
-    dtype: str
-    n_byte: int
-    attributes: dict = field(repr=False)
+    stated: dict = field(repr=False)
 
 
 class PixelStore:
@@ -94,6 +92,15 @@ class PixelStore:
         """A dataset of an exposure; None if it does not have it."""
         return self.file().get(f"{band}/{name}/{what}")
 
+    def attributes(self, band: str, name: str) -> dict:
+        """All attributes of an exposure's pixels."""
+        with blame(f"{self.path}: exposure {name!r} of band {band}"), _one_line():
+            return dict(self.dataset(band, name).attrs)
+
+    def n_byte(self, band: str, name: str) -> int:
+        """Bytes of an exposure's pixels on disk."""
+        return self.dataset(band, name).id.get_storage_size()
+
     def window(self, band: str, name: str, x0: int, x1: int, y0: int, y1: int):
         """Image and inverse error in half-open pixel ranges, float32, shape (y1 - y0, x1 - x0).
 
@@ -124,16 +131,12 @@ class PixelStore:
 
     def _entries(self) -> Iterator[StoreEntry]:
         full = tuple(int(n) for n in np.broadcast_to(self.file().attrs.get("nside_full", 0), 2))
-        for band, group in self.file().items():
-            found = []
-            if not isinstance(group, h5py.Group):
-                continue
-            group.visititems(
-                lambda name, item, found=found: (
-                    found.append((name[: -len("/data")], item)) if _is_pixels(name, item) else None
-                )
-            )
-            for name, dataset in found:
+        paths = []
+        self.file().visit(lambda path: paths.append(path) if path.endswith("/data") else None)
+        for path in paths:
+            band, _, name = path.removesuffix("/data").partition("/")
+            dataset = self.file()[path] if name else None
+            if isinstance(dataset, h5py.Dataset):
                 with blame(f"exposure {name!r} of band {band}"):
                     yield self._entry(band, name, dataset, full)
 
@@ -143,17 +146,17 @@ class PixelStore:
             raise InputError(
                 f"data has shape {dataset.shape}, expected (nx / {s}, ny / {s}, {2 * s**2}) for super_pixel_size {s}"
             )
-        attributes = dict(dataset.attrs)
+        stated = {key: dataset.attrs[key] for key in STATED if key in dataset.attrs}
         padded = dataset.shape[0] * s, dataset.shape[1] * s
-        if "image_shape" in attributes:
-            ny, nx = (int(n) for n in attributes["image_shape"])
+        if "image_shape" in stated:
+            ny, nx = (int(n) for n in stated["image_shape"])
         elif padded == full:
             nx, ny = padded
         else:
             raise InputError(f"image has {padded} pixels, expected nside_full = {full}")
         if not (0 < nx <= padded[0] and 0 < ny <= padded[1]):
             raise InputError(f"image_shape is {(ny, nx)}, expected at most {padded[::-1]}, the size of data")
-        return StoreEntry(band, name, (ny, nx), str(dataset.dtype), dataset.id.get_storage_size(), attributes)
+        return StoreEntry(band, name, (ny, nx), stated)
 
 
 def read_meta(path) -> dict[tuple[str, str], str]:
@@ -175,10 +178,6 @@ def read_meta(path) -> dict[tuple[str, str], str]:
     if not ok or not all(isinstance(text, str) for group in content.values() for text in group.values()):
         raise InputError(f"{path}: not a meta store, expected headers as strings by band and exposure")
     return {(band, name): text for band, group in content.items() for name, text in group.items()}
-
-
-def _is_pixels(name, item):
-    return isinstance(item, h5py.Dataset) and name.endswith("/data")
 
 
 class _one_line:

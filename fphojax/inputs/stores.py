@@ -53,8 +53,13 @@ class StoredExposure:
 
     @property
     def entry(self) -> StoreEntry:
-        """What the store says about it."""
+        """What is known of it without a look into the file."""
         return self.store.entries[self.band, self.name]
+
+    @property
+    def attributes(self) -> dict:
+        """Attributes of its pixels in the store (see `fphojax.inputs.store_layout`)."""
+        return self.store.attributes(self.band, self.name)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -71,7 +76,7 @@ class StoredExposure:
         """Header of the science extension."""
         header = fits.Header.fromstring(self.header_text)
         size = tuple(header.get(f"NAXIS{axis}") for axis in (2, 1))
-        if "image_shape" not in self.entry.attributes and None not in size and size != self.shape:
+        if "image_shape" not in self.entry.stated and None not in size and size != self.shape:
             raise InputError(
                 f"{self.metafile}: header of exposure {self.name!r} of band {self.band} is that of an image of "
                 f"{size[1]} x {size[0]} pixels, expected {self.shape[1]} x {self.shape[0]} as in {self.path}"
@@ -92,7 +97,7 @@ class StoredExposure:
     @cached_property
     def footprint(self) -> tuple[float, float, float]:
         """A circle on the sky that holds the image: ra, dec (degrees) and radius (arcsec)."""
-        known = self.entry.attributes.get("footprint")
+        known = self.entry.stated.get("footprint")
         return footprint(self.wcs, self.shape) if known is None else tuple(float(value) for value in known)
 
     @cached_property
@@ -104,7 +109,7 @@ class StoredExposure:
     def masked_fraction(self) -> float:
         """Fraction of the pixels that have no weight."""
         n_pixel = self.shape[0] * self.shape[1]
-        known = self.entry.attributes.get("n_weighted")
+        known = self.attributes.get("n_weighted")
         if known is not None:
             return 1 - int(known) / n_pixel
         return 1 - sum(int(np.sum(ierr > 0)) for _, ierr in self.stripes()) / n_pixel
@@ -186,7 +191,7 @@ def _both(pixelfile, metafile, stamps):
                 f"{lack}: no exposure {name!r} of band {band} (of {len(keys)} such), expected those of {have}"
             )
     for (band, name), entry in store.entries.items():
-        checksum = entry.attributes.get("header_crc32")
+        checksum = entry.stated.get("header_crc32")
         if checksum is not None and int(checksum) != zlib.crc32(headers[band, name].encode()):
             raise InputError(
                 f"{metafile}: header of exposure {name!r} of band {band} differs from the one that {pixelfile} was "

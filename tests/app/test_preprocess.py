@@ -188,9 +188,9 @@ def test_calibration_bitmask_cap_and_background(run):
     assert (ierr > 0).all()  # bit 4 is not among 1 and 2
     np.testing.assert_allclose(data, expected, rtol=1e-6)
     np.testing.assert_allclose(ierr, np.minimum(0.1, 2 / np.abs(expected)), rtol=1e-5)
-    assert stored[0].entry.attributes["bitmask_applied"] == 3
-    assert stored[0].entry.attributes["max_snr_applied"] == 2
-    assert stored[0].entry.attributes["counts_to_flux"] == pytest.approx(10)
+    assert stored[0].attributes["bitmask_applied"] == 3
+    assert stored[0].attributes["max_snr_applied"] == 2
+    assert stored[0].attributes["counts_to_flux"] == pytest.approx(10)
 
 
 def test_cutting_and_full_size(run):
