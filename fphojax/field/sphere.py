@@ -47,9 +47,11 @@ def enclosing_circle(vectors, radius) -> tuple[np.ndarray, float]:
     first = vectors[0]
     if len(vectors) == 1:
         return first, float(radius[0])
-    sine = np.hypot(first[0], first[1])
-    east = np.array([-first[1], first[0], 0.0]) / sine if sine > 0 else np.array([0.0, 1.0, 0.0])
-    axes = np.stack([east, np.cross(first, east)])
+    x, y, z = first.tolist()
+    cosine = math.hypot(x, y)  # of the declination
+    east_x, east_y = (-y / cosine, x / cosine) if cosine > 0 else (0.0, 1.0)
+    north = (-z * east_y, z * east_x, x * east_y - y * east_x)
+    axes = np.array([(east_x, east_y, 0.0), north])
     offset = vectors @ axes.T / (vectors @ first)[:, None]
     half = (radius * ARCSEC)[:, None]
     middle = ((offset - half).min(axis=0) + (offset + half).max(axis=0)) / 2

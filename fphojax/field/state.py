@@ -31,7 +31,7 @@ import numpy as np
 
 from ..inputs.bounds import PARAMETERS, Bounds
 from ..inputs.errors import InputError
-from ..inputs.psf_layout import replacing
+from ..inputs.files import replacing
 
 __all__ = ["Journal", "StateFiles"]
 
@@ -149,20 +149,16 @@ class StateFiles:
             path.unlink(missing_ok=True)
 
     def remove_leftovers(self) -> None:
-        """Remove temporary files of a process that was killed while it wrote."""
-        names = "|".join(re.escape(path.name) for path in (self.bounds, self.covariances))
-        stem, log = re.escape(self.catalog.stem), re.escape(self.log.name)
-        pattern = rf"\.(({names})\.[a-z0-9_]{{8}}|{stem}-[a-z0-9_]{{8}}\.fits|{log}\.part)"
+        """Remove temporary folders of a process that was killed while it wrote."""
+        written = (self.catalog, self.bounds, self.covariances, self.log)
+        names = "|".join(re.escape(path.name) for path in written)
         for path in self.catalog.parent.glob(".*"):
-            if re.fullmatch(pattern, path.name):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink()
+            if path.is_dir() and re.fullmatch(rf"\.({names})\.[a-z0-9_]{{8}}", path.name):
+                shutil.rmtree(path)
 
     def write_bounds(self, ra, dec, bounds: Bounds) -> None:
         """Write positions (degrees) and bounds around them."""
-        with replacing(self.bounds, True) as file:
+        with replacing(self.bounds) as temporary, h5py.File(temporary, "w") as file:
             file["ra"], file["dec"] = ra, dec
             for side in ("lower", "upper"):
                 for name in PARAMETERS:
@@ -188,7 +184,7 @@ class StateFiles:
         size : int
             Number of all sources.
         """
-        with replacing(self.covariances, True) as file:
+        with replacing(self.covariances) as temporary, h5py.File(temporary, "w") as file:
             file["source_index"], file["upper_triangle"] = rows, triangles
             file.attrs["parameters"] = list(order)
             file.attrs["n_sources"] = size
@@ -200,12 +196,10 @@ class StateFiles:
 
     def write_log(self, options: dict, entries: Sequence[str]) -> None:
         """Write settings, and the entries of check-ins, each JSON text already."""
-        temporary = self.log.with_name(f".{self.log.name}.part")
-        with open(temporary, "w") as file:
+        with replacing(self.log) as temporary, open(temporary, "w") as file:
             file.write(f'{{"options": {json.dumps(options)},\n"patchlog": [')
             file.write(",".join(f"\n{entry}" for entry in entries))
             file.write("]}\n")
-        os.replace(temporary, self.log)
 
     def read_log(self) -> tuple[dict, list[str]]:
         """What `write_log` was given."""

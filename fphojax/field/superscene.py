@@ -306,8 +306,8 @@ class SuperScene:
         bounds : Bounds
             Those of x and y are offsets from the present position, and stay where they are on the sky.
         covs : ndarray, shape (n, n_band + 6, n_band + 6)
-            In the order of `parameters`, in the units of `SourceCatalog` (x and y: arcsec). Where a source has
-            none yet, that of a uniform distribution within its bounds.
+            In the order of `parameters`, in the units of `SourceCatalog` (x and y: arcsec). NaN for a source
+            that was never checked in with one.
         """
         rows = np.atleast_1d(source_index)
         return self._columns.bounds(rows), self._columns.covariances(rows)

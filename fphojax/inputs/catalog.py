@@ -409,8 +409,9 @@ def _check(cat: SourceCatalog) -> None:
 
 def _require(ids, column: str, values, good, expected: str) -> None:
     """Name the first row of a column whose value will not do."""
+    if np.all(good):
+        return
     bad = np.flatnonzero(~np.broadcast_to(good, np.shape(values)))
-    if bad.size:
-        more = f" (and {bad.size - 1} rows more)" if bad.size > 1 else ""
-        row = bad[0]
-        raise InputError(f"row {row} (id {ids[row]}): {column} is {values[row]:g}, expected {expected}{more}")
+    more = f" (and {bad.size - 1} rows more)" if bad.size > 1 else ""
+    row = bad[0]
+    raise InputError(f"row {row} (id {ids[row]}): {column} is {values[row]:g}, expected {expected}{more}")

@@ -66,16 +66,17 @@ def schedule(catalog: SourceCatalog, *, in_flight: int, folder, seed: int) -> di
     scene.writeout()
     written, written_cpu = time.perf_counter(), time.process_time()
     out, n_checkout, n_active = deque(), 0, 0
+    fitted = np.eye(len(scene.parameters))[None].repeat(scene.options["maxactive_per_patch"], axis=0)
     while scene.undone:
         region, active, fixed = scene.checkout_region() if len(out) < in_flight else (None, None, None)
         if region is not None:
-            _, covs = scene.bounds_and_covs(active["source_index"])
-            out.append((active, fixed, covs))
+            scene.bounds_and_covs(active["source_index"])
+            out.append((active, fixed))
             n_checkout += 1
             n_active += len(active)
         else:
-            active, fixed, covs = out.popleft()
-            scene.checkin_region(active, fixed, 100, block_covs=covs, taskID=n_checkout)
+            active, fixed = out.popleft()
+            scene.checkin_region(active, fixed, 100, block_covs=fitted[: len(active)], taskID=n_checkout)
     end, end_cpu = time.perf_counter(), time.process_time()
     scene.writeout()
     return {

@@ -229,9 +229,10 @@ def test_disk_full_leaves_the_journal_readable(tmp_path, monkeypatch):
 
 def test_leftovers_are_removed_and_nothing_else(tmp_path):
     (tmp_path / ".scene.covs.h5.ab_12cde").mkdir()
-    (tmp_path / ".scene-ab_12cde.fits").touch()
-    (tmp_path / ".scene.log.json.part").touch()
-    kept = [".scene-mine.fits", ".scene", "scene.fits", ".other-ab_12cde.fits"]
+    (tmp_path / ".scene.fits.ab_12cdf").mkdir()
+    (tmp_path / ".scene.fits.ab_12cdf" / "scene.fits").touch()
+    (tmp_path / ".scene.log.json.ab_12cdg").mkdir()
+    kept = [".scene.fits.mine", ".scene", "scene.fits", ".scene.log.json.ab_12cde"]
     for name in kept:
         (tmp_path / name).touch()
     StateFiles(tmp_path / "scene.fits").remove_leftovers()
