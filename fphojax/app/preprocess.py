@@ -3,9 +3,11 @@
 import glob
 import re
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +35,8 @@ class PreprocessReport:
         Exposures stored now, and those that an earlier start had stored.
     n_byte : int
         Bytes of the pixels stored now, before compression.
-    seconds : float
+    seconds, seconds_writing : float
+        All in all; of these, writing and waiting for the disk.
     lines : list of str
         One per exposure stored now: band, name, size, masked fraction, calibration.
     """
@@ -42,13 +45,16 @@ class PreprocessReport:
     n_kept: int = 0
     n_byte: int = 0
     seconds: float = 0.0
+    seconds_writing: float = 0.0
     lines: list[str] = field(default_factory=list)
 
     def __str__(self):
         rate = self.n_byte / 1e6 / self.seconds if self.seconds > 0 else 0.0
         kept = f", {self.n_kept} were stored before" if self.n_kept else ""
         size = f"{self.n_byte / 1e6:.1f} MB in {self.seconds:.1f} s"
-        return f"{self.n_stored} exposures, {size} ({rate:.0f} MB/s){kept}"
+        return (
+            f"{self.n_stored} exposures, {size} ({rate:.0f} MB/s; {self.seconds_writing:.1f} s writing){kept}"
+        )
 
 
 def preprocess(
@@ -111,35 +117,30 @@ def preprocess(
     todo = [frame for frame in frames if _stamp(*frame) not in writer.done]
     report.n_kept = len(frames) - len(todo)
     bar = tqdm(total=len(todo), desc="exposures", unit="image", disable=not progress)
-    for path, files, reading in _read_ahead(todo, recipe):
-        try:
-            frame = reading.result()
-            if frame.is_mosaic != mosaics:
-                raise InputError(
-                    f"{path}: found {_KINDS[frame.is_mosaic]}, expected {_KINDS[mosaics]} as the first image is: "
-                    "they go into separate stores"
-                )
-            exposure = _brought_to_size(_capped(frame.exposure, settings), settings)
-            attributes = _attributes(frame, settings)
-            n_byte = writer.add(
-                exposure, attributes=attributes, stamp=_stamp(path, files), extras=frame.extras
-            )
-        except StoreWriteError:
-            raise
-        except InputError as error:
-            problems.append(str(error))
-            continue
-        finally:
-            bar.update()
-        report.n_stored += 1
-        report.n_byte += n_byte
-        line = _line(exposure, frame)
-        report.lines.append(line)
-        echo(line)
-    bar.close()
-    if problems:
-        raise InputError("\n".join(problems))
-    writer.finish()
+    with writer, bar:
+        made = partial(_made, settings=settings, mosaics=mosaics, writer=writer)
+        for path, files, making in _made_ahead(todo, partial(read_frame, recipe=recipe), made):
+            try:
+                packed, line = making.result()
+                began = time.perf_counter()
+                writer.add(packed, stamp=_stamp(path, files))
+            except StoreWriteError:
+                raise
+            except InputError as error:
+                problems.append(str(error))
+                continue
+            finally:
+                bar.update()
+            report.seconds_writing += time.perf_counter() - began
+            report.n_stored += 1
+            report.n_byte += packed.blocks.nbytes
+            report.lines.append(line)
+            echo(line)
+        if problems:
+            raise InputError("\n".join(problems))
+        began = time.perf_counter()
+        writer.finish()
+    report.seconds_writing += time.perf_counter() - began
     report.seconds = time.perf_counter() - start
     return report
 
@@ -225,17 +226,29 @@ def _stamp(path: Path, files: dict[str, Path]) -> str:
     return "; ".join(parts)
 
 
-def _read_ahead(frames, recipe: FrameRecipe) -> Iterator[tuple[Path, dict[str, Path], Future[Frame]]]:
-    """Frames, the next one being read while one is written."""
-    with ThreadPoolExecutor(1) as pool:
-        ahead = None
+def _made_ahead(frames, read, make) -> Iterator[tuple[Path, dict[str, Path], Future]]:
+    """Frames, made ready by two threads while a third writes: one reads, one packs; two frames are ahead."""
+    with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as packer:
+        ahead = deque()
         for path, files in frames:
-            reading = path, files, pool.submit(read_frame, path, recipe, files=files)
-            if ahead is not None:
-                yield ahead
-            ahead = reading
-        if ahead is not None:
-            yield ahead
+            reading = reader.submit(read, path, files=files)
+            ahead.append((path, files, packer.submit(make, path, reading)))
+            if len(ahead) > 2:
+                yield ahead.popleft()
+        yield from ahead
+
+
+def _made(path: Path, reading: Future[Frame], *, settings: Settings, mosaics: bool, writer: StoreWriter):
+    """A frame that was read, as the store takes it, and the line about it."""
+    frame = reading.result()
+    if frame.is_mosaic != mosaics:
+        raise InputError(
+            f"{path}: found {_KINDS[frame.is_mosaic]}, expected {_KINDS[mosaics]} as the first image is: "
+            "they go into separate stores"
+        )
+    exposure = _brought_to_size(_capped(frame.exposure, settings), settings)
+    packed = writer.pack(exposure, attributes=_attributes(frame, settings), extras=frame.extras)
+    return packed, _line(exposure, frame)
 
 
 def _skies(settings: Settings) -> dict[str, float]:

@@ -2,8 +2,8 @@
 
 import json
 import os
-import zlib
 from collections.abc import Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
@@ -12,7 +12,8 @@ import numpy as np
 from .errors import InputError
 from .exposures import Exposure
 from .store_journal import append_line, read_lines, to_disk, write_lines
-from .store_layout import CHUNK, packed, super_shape
+from .store_layout import CHUNK, super_shape
+from .store_packing import PackedExposure, pack
 
 __all__ = ["StoreWriteError", "StoreWriter"]
 
@@ -31,7 +32,8 @@ class StoreWriter:
     """A pixel store and its meta file in the making.
 
     Until `finish`, the pixels are in ``PIXELFILE.building`` and the headers, a line for each exposure that is whole,
-    in ``PIXELFILE.building.jsonl``. A writer for the same files goes on from there.
+    in ``PIXELFILE.building.jsonl``. A writer for the same files goes on from there. The disk takes an exposure in
+    while the next one is added; a writer is a context manager, and has waited for the disk when it is left.
 
     Parameters
     ----------
@@ -89,32 +91,50 @@ class StoreWriter:
         self.restarted = False
         self._check_paths(overwrite)
         self._go_on(wanted)
+        self._disk = ThreadPoolExecutor(1)
+        self._pending: Future | None = None
 
-    def add(
-        self, exposure: Exposure, *, attributes: Mapping, stamp: str, extras: Mapping | None = None
-    ) -> int:
-        """Add an exposure, whole or not at all.
+    def __enter__(self):
+        return self
 
-        Parameters
-        ----------
-        exposure : Exposure
-            Calibrated, in nJy.
-        attributes : mapping
-            Attributes of its dataset: ``counts_to_flux``, ``flux_units``, ``bitmask_applied`` and others.
-        stamp : str
-            What tells this source file, as it is now, from others.
-        extras : mapping of str to bytes, optional
-            ``wcs_tables`` and ``gwcs``.
+    def __exit__(self, kind, error, trace):
+        try:
+            self._wait()
+        except StoreWriteError:
+            if kind is None:  # else the body has failed already, mostly for the same reason
+                raise
+        finally:
+            self._disk.shutdown()
 
-        Returns
-        -------
-        int
-            Bytes of its pixels, before compression.
+    def pack(
+        self, exposure: Exposure, *, attributes: Mapping, extras: Mapping[str, bytes] | None = None
+    ) -> PackedExposure:
+        """Bring an exposure into the form of this store (see `fphojax.inputs.store_packing.pack`).
+
+        It touches no file: another thread may do it, while this one writes.
 
         Raises
         ------
         InputError
-            A second exposure of the same name and band, an image larger than `nside_full`, a full disk.
+            An image larger than `nside_full`.
+        """
+        count = self._count(exposure)
+        return pack(exposure, size=self.super_pixel_size, count=count, attributes=attributes, extras=extras)
+
+    def add(self, exposure: PackedExposure, *, stamp: str) -> None:
+        """Add an exposure, whole or not at all.
+
+        Parameters
+        ----------
+        exposure : PackedExposure
+            What `pack` gave.
+        stamp : str
+            What tells this source file, as it is now, from others.
+
+        Raises
+        ------
+        InputError
+            A second exposure of the same name and band; a full disk, here or when the next one is added.
         """
         key = exposure.band, exposure.name
         if key in self._headers:
@@ -122,33 +142,20 @@ class StoreWriter:
                 f"{exposure.path}: exposure {exposure.name!r} of band {exposure.band} is in {self.building} already, "
                 "expected names (EXPID, or else of files) to be unique within a band"
             )
-        count = self._count(exposure)
-        blocks = packed(exposure.data, exposure.ierr, self.super_pixel_size, count)
-        header = exposure.header if len(exposure.header) else exposure.wcs.to_header(relax=True)
-        text = header.tostring()
-        own = {
-            "image_shape": exposure.shape,
-            "footprint": exposure.footprint,
-            "n_weighted": int(np.count_nonzero(exposure.ierr)),
-            "data_crc32": zlib.crc32(blocks),
-            "header_crc32": zlib.crc32(text.encode()),
-        }
-        line = {"band": key[0], "name": key[1], "stamp": stamp, "header": text}
         try:
             with h5py.File(self.building, "r+") as file:
                 group = file.create_group(f"{key[0]}/{key[1]}")
-                self._write_blocks(group, blocks).attrs.update({**attributes, **own})
-                if exposure.psf_image is not None:
-                    psf = group.create_dataset("psf", data=exposure.psf_image)
-                    psf.attrs["includes_pixel"] = exposure.psf_includes_pixel
-                for name, content in (extras or {}).items():
-                    group.create_dataset(name, data=np.frombuffer(content, dtype=np.uint8))
-            to_disk(self.building)
-            append_line(self.journal, line)
+                self._write_blocks(group, exposure).attrs.update(exposure.attributes)
+                for name, content in exposure.datasets.items():
+                    group.create_dataset(name, data=content)
+                if "psf" in group:
+                    group["psf"].attrs["includes_pixel"] = exposure.psf_includes_pixel
         except (OSError, RuntimeError) as error:
             raise StoreWriteError(_no_room(self.building, error)) from error
-        self._headers[key], self.done[stamp] = text, key
-        return blocks.nbytes
+        self._wait()
+        line = {"band": key[0], "name": key[1], "stamp": stamp, "header": exposure.header}
+        self._pending = self._disk.submit(self._settle, line)
+        self._headers[key], self.done[stamp] = exposure.header, key
 
     def finish(self) -> None:
         """Write the meta file, and give both files their names.
@@ -162,6 +169,7 @@ class StoreWriter:
             self.building.unlink(missing_ok=True)
             self.journal.unlink(missing_ok=True)
             raise InputError(f"{self.pixelfile}: found no exposure to store, expected at least one")
+        self._wait()
         meta: dict[str, dict[str, str]] = {}
         for (band, name), text in sorted(self._headers.items()):
             meta.setdefault(band, {})[name] = text
@@ -184,6 +192,20 @@ class StoreWriter:
         self.journal.unlink()
 
     # ----------------------------------------------------------------------------------------------
+
+    def _settle(self, line):
+        """An exposure counts once it is on the disk."""
+        try:
+            to_disk(self.building)
+            append_line(self.journal, line)
+        except OSError as error:
+            raise StoreWriteError(_no_room(self.building, error)) from error
+
+    def _wait(self):
+        """Until the exposure added last is on the disk."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
 
     def _check_paths(self, overwrite):
         for path in (self.pixelfile, self.metafile):
@@ -252,17 +274,17 @@ class StoreWriter:
             )
         return super_shape((ny, nx), self.super_pixel_size)
 
-    def _write_blocks(self, group, blocks):
+    def _write_blocks(self, group, exposure):
         """Write the chunks that are not empty; those that are take no room on disk."""
+        blocks = exposure.blocks
         step = max(1, CHUNK // self.super_pixel_size)
         chunk = min(step, blocks.shape[0]), min(step, blocks.shape[1]), blocks.shape[2]
         more = _COMPRESSIONS[self.compression]
         if more:
             more = more | {"shuffle": True}
         dataset = group.create_dataset("data", blocks.shape, np.float32, chunks=chunk, **more)
-        used = blocks.any(axis=2)
         for x in range(0, blocks.shape[0], chunk[0]):
-            columns = np.flatnonzero(used[x : x + chunk[0]].any(axis=0))
+            columns = np.flatnonzero(exposure.used[x : x + chunk[0]].any(axis=0))
             if columns.size:
                 y0 = columns[0] // chunk[1] * chunk[1]
                 y1 = min((columns[-1] // chunk[1] + 1) * chunk[1], blocks.shape[1])

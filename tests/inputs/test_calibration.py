@@ -251,9 +251,9 @@ def test_gwcs_of_the_asdf_extension(tmp_path):
         )
         hdus.append(fits.BinTableHDU.from_columns([column], name="ASDF"))
     frame = read_frame(path, FrameRecipe(wcs="gwcs"))
-    writer = StoreWriter(tmp_path / "p.h5", tmp_path / "m.json")
-    writer.add(frame.exposure, attributes={}, stamp="1", extras=frame.extras)
-    writer.finish()
+    with StoreWriter(tmp_path / "p.h5", tmp_path / "m.json") as writer:
+        writer.add(writer.pack(frame.exposure, attributes={}, extras=frame.extras), stamp="1")
+        writer.finish()
     (stored,) = open_stores(tmp_path / "p.h5", tmp_path / "m.json")
     for found in (frame.exposure.wcs, stored.wcs):
         np.testing.assert_allclose(found(3.0, 7.0), wcs(3.0, 7.0), rtol=0, atol=1e-13)

@@ -65,12 +65,17 @@ def mock(name="e1", band="F1", *, shape=(48, 40), seed=0, **wcs):
 def build(folder, exposures, **options):
     """Stores of exposures; (pixel file, meta file)."""
     paths = folder / "pixels.h5", folder / "meta.json"
-    writer = StoreWriter(*paths, **options)
-    for exposure in exposures:
-        if (exposure.band, exposure.name) not in writer.done.values():
-            writer.add(exposure, attributes=ATTRIBUTES, stamp=f"{exposure.band} {exposure.name}")
-    writer.finish()
+    with StoreWriter(*paths, **options) as writer:
+        for exposure in exposures:
+            if (exposure.band, exposure.name) not in writer.done.values():
+                put(writer, exposure)
+        writer.finish()
     return paths
+
+
+def put(writer, exposure, **more):
+    packed = writer.pack(exposure, attributes=ATTRIBUTES, **more)
+    writer.add(packed, stamp=f"{exposure.band} {exposure.name}")
 
 
 def refused(match, call, *arguments, **options):
@@ -250,9 +255,9 @@ def test_look_up_tables_of_a_distortion_are_kept(tmp_path):
         hdus.append(fits.ImageHDU(rng.normal(size=(3, 3)).astype("f4"), table, name="WCSDVARR", ver=axis))
     hdus.writeto(tmp_path / "hst.fits")
     frame = read_frame(tmp_path / "hst.fits", FrameRecipe())
-    writer = StoreWriter(tmp_path / "p.h5", tmp_path / "m.json")
-    writer.add(frame.exposure, attributes=ATTRIBUTES, stamp="1", extras=frame.extras)
-    writer.finish()
+    with StoreWriter(tmp_path / "p.h5", tmp_path / "m.json") as writer:
+        put(writer, frame.exposure, extras=frame.extras)
+        writer.finish()
     (stored,) = open_stores(tmp_path / "p.h5", tmp_path / "m.json")
     x, y = rng.uniform(0, 40, (2, 20))
     np.testing.assert_array_equal(
@@ -290,9 +295,9 @@ def test_index_finds_the_circles_that_overlap(dec, ra, radius, seed):
 def test_stopped_build_goes_on(tmp_path):
     exposures = [mock(f"e{i}") for i in range(4)]
     paths = tmp_path / "pixels.h5", tmp_path / "meta.json"
-    writer = StoreWriter(*paths, recipe={"calibration": "none"})
-    for exposure in exposures[:2]:
-        writer.add(exposure, attributes=ATTRIBUTES, stamp=f"F1 {exposure.name}")
+    with StoreWriter(*paths, recipe={"calibration": "none"}) as writer:
+        for exposure in exposures[:2]:
+            put(writer, exposure)
     assert not any(path.exists() for path in paths)
     with h5py.File(writer.building, "r+") as file:  # the third had only been begun
         file.create_dataset("F1/e2/data", data=np.zeros((5, 6, 128), "f4"))
@@ -305,11 +310,11 @@ def test_stopped_build_goes_on(tmp_path):
         *paths,
         recipe={"calibration": "ABMAG"},
     )
-    again = StoreWriter(*paths, recipe={"calibration": "none"})
-    assert sorted(name for _, name in again.done.values()) == ["e0", "e1"]
-    for exposure in exposures[2:]:
-        again.add(exposure, attributes=ATTRIBUTES, stamp=exposure.name)
-    again.finish()
+    with StoreWriter(*paths, recipe={"calibration": "none"}) as again:
+        assert sorted(name for _, name in again.done.values()) == ["e0", "e1"]
+        for exposure in exposures[2:]:
+            put(again, exposure)
+        again.finish()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["meta.json", "pixels.h5"]
     for stored, exposure in zip(open_stores(*paths), exposures, strict=True):
         np.testing.assert_array_equal(stored.window(0, 40, 0, 48)[0], exposure.data)
@@ -321,7 +326,7 @@ sys.path.insert(0, {tests!r})
 from test_stores import *
 writer = StoreWriter({folder!r} + "/pixels.h5", {folder!r} + "/meta.json")
 for i in range(1000):
-    writer.add(mock(f"e{{i}}", shape=(512, 512)), attributes=ATTRIBUTES, stamp=f"F1 e{{i}}")
+    put(writer, mock(f"e{{i}}", shape=(512, 512)))
     print(i, flush=True)
 """
 
@@ -344,25 +349,25 @@ def test_killed_build_goes_on(tmp_path):
 
 
 def test_damaged_build_starts_anew(tmp_path):
-    writer = StoreWriter(tmp_path / "pixels.h5", tmp_path / "meta.json")
-    writer.add(mock(), attributes=ATTRIBUTES, stamp="1")
+    with StoreWriter(tmp_path / "pixels.h5", tmp_path / "meta.json") as writer:
+        put(writer, mock())
     os.truncate(writer.building, 3000)
-    again = StoreWriter(tmp_path / "pixels.h5", tmp_path / "meta.json")
-    assert again.restarted
-    assert not again.done
-    again.add(mock(), attributes=ATTRIBUTES, stamp="1")
-    again.finish()
+    with StoreWriter(tmp_path / "pixels.h5", tmp_path / "meta.json") as again:
+        assert again.restarted
+        assert not again.done
+        put(again, mock())
+        again.finish()
 
 
 FULL = """
 import resource, sys
 sys.path.insert(0, {tests!r})
 from test_stores import *
-writer = StoreWriter({folder!r} + "/pixels.h5", {folder!r} + "/meta.json")
 resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
 try:
-    for i in range(4):
-        writer.add(mock(f"e{{i}}", shape=(400, 400)), attributes=ATTRIBUTES, stamp=f"F1 e{{i}}")
+    with StoreWriter({folder!r} + "/pixels.h5", {folder!r} + "/meta.json") as writer:
+        for i in range(4):
+            put(writer, mock(f"e{{i}}", shape=(400, 400)))
 except InputError as error:
     print(i, error)
 """
@@ -396,14 +401,12 @@ def test_stores_that_exist_are_not_replaced_unless_asked(tmp_path):
 
 
 def test_exposures_that_do_not_fit(tmp_path):
-    writer = StoreWriter(tmp_path / "p.h5", tmp_path / "m.json", nside_full=(48, 48))
-    writer.add(mock(), attributes=ATTRIBUTES, stamp="1")
-    refused("exposure 'e1' of band F1 is in .* already", writer.add, mock(), attributes={}, stamp="2")
-    large = mock("e2", shape=(48, 49))
-    refused(
-        "49 x 48 pixels, expected at most nside_full = 48 x 48", writer.add, large, attributes={}, stamp="3"
-    )
-    writer.finish()
+    with StoreWriter(tmp_path / "p.h5", tmp_path / "m.json", nside_full=(48, 48)) as writer:
+        put(writer, mock())
+        refused("exposure 'e1' of band F1 is in .* already", put, writer, mock())
+        large = mock("e2", shape=(48, 49))
+        refused("49 x 48 pixels, expected at most nside_full = 48 x 48", put, writer, large)
+        writer.finish()
     with h5py.File(tmp_path / "p.h5") as file:
         assert file["F1/e1/data"].shape == (6, 6, 128)
         assert file.attrs["nside_full"] == 48
