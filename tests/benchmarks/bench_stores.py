@@ -1,11 +1,19 @@
-"""Stores against FITS files: MB/s of building, seconds for a patch over many exposures, cost of compression.
+"""Stores against FITS files: MB/s of building beside the disk's own, seconds for a patch, cost of compression.
 
-    python tests/benchmarks/bench_stores.py --json
+    python tests/benchmarks/bench_stores.py --exposures 500 --side 2048 --json
 
-A field of single exposures with SIP distortion; so many of them overlap the patch, which has a radius of 3 arcsec at
-0.03 arcsec per pixel, and the others lie elsewhere and are empty but for some pixels, so that they take little room.
-The files are made in a temporary folder (--folder says where) and removed at the end: about 70 MB per overlapping
-exposure of 2048 x 2048 pixels. Every figure of reading is that of a new process (memory from /proc, so on Linux).
+A field of single exposures with SIP distortion; so many of them overlap the patch, which has a radius of 3 arcsec
+at 0.03 arcsec per pixel. The others lie elsewhere and are holes in their files but for some pixels. The files are
+made in a temporary folder (--folder says where) and removed at the end: about 100 MB per overlapping exposure of
+2048 x 2048 pixels.
+
+Building: the overlapping exposures alone, by `preprocess`, from files that are on the disk; just before and after,
+the disk's own rate: as many bytes, written and waited for (fsync) exposure by exposure, without anything else.
+
+Reading: each in a new process, JAX being awake. From stores: open the stores of all exposures, find those that
+overlap, build the patch. From FITS: open the files that overlap, and only these, and build the patch. "cold": the
+files were taken out of the system's cache before (posix_fadvise; memory is that of /proc: on Linux). Both give the
+same pixels.
 """
 
 import argparse
@@ -17,7 +25,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -51,24 +58,33 @@ def header(index: int, side: int, overlapping: int) -> fits.Header:
 
 
 def write_images(folder: Path, total: int, overlapping: int, side: int) -> None:
-    """FITS files of the field; those elsewhere are compressed."""
+    """FITS files of the field."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     for index in range(total):
-        near = index < overlapping
-        image = rng.normal(size=(side, side)).astype("f4") if near else np.zeros((side, side), "f4")
-        error = np.full((side, side), float(near), "f4")  # 0: no weight
-        if not near:
-            error[:8, :8] = 1
-        kind = (
-            fits.ImageHDU if near else partial(fits.CompImageHDU, compression_type="GZIP_2", quantize_level=0)
-        )
-        hdus = [
-            fits.PrimaryHDU(),
-            kind(image, header(index, side, overlapping), name="SCI"),
-            kind(error, name="ERR"),
-        ]
-        fits.HDUList(hdus).writeto(folder / f"e{index:04d}.fits")
+        path, text = folder / f"e{index:04d}.fits", header(index, side, overlapping)
+        if index >= overlapping:
+            write_holes(path, text, side)
+            continue
+        image = rng.normal(size=(side, side)).astype("f4")
+        hdus = [fits.ImageHDU(image, text, name="SCI"), fits.ImageHDU(np.ones_like(image), name="ERR")]
+        fits.HDUList([fits.PrimaryHDU(), *hdus]).writeto(path)
+    os.sync()
+
+
+def write_holes(path: Path, text: fits.Header, side: int) -> None:
+    """An image of zeros that takes no room; eight pixels have weight."""
+    with path.open("wb") as file:
+        file.write(fits.PrimaryHDU().header.tostring().encode())
+        for name, extra in (("SCI", text), ("ERR", None)):
+            hdu = fits.ImageHDU(np.zeros((1, 1), "f4"), extra, name=name)
+            hdu.header["NAXIS1"] = hdu.header["NAXIS2"] = side
+            file.write(hdu.header.tostring().encode())
+            start = file.tell()
+            if name == "ERR":
+                file.write(np.ones(8, ">f4").tobytes())
+            file.truncate(start + -(-4 * side**2 // 2880) * 2880)
+            file.seek(0, os.SEEK_END)
 
 
 def build(folder: Path, name: str, pattern: str, compression: str | None) -> dict:
@@ -84,34 +100,48 @@ def build(folder: Path, name: str, pattern: str, compression: str | None) -> dic
         },
         context={"folder": folder},
     )
+    os.sync()
     report = preprocess(settings, progress=False, echo=lambda line: None)
-    size = (folder / f"{name}.h5").stat().st_size
     return {
         "MB": report.n_byte / 1e6,
-        "MB_on_disk": size / 1e6,
+        "MB_on_disk": (folder / f"{name}.h5").stat().st_size / 1e6,
         "MB_per_s": report.n_byte / 1e6 / report.seconds,
+        "writing_s": report.seconds_writing,
+        "all_s": report.seconds,
     }
 
 
-def disk_speed(folder: Path, megabytes: int = 256) -> float:
-    """MB/s of writing a file and having it on the disk."""
-    block = np.random.default_rng(0).bytes(2**20)
+def disk_speed(folder: Path, count: int, size: int) -> float:
+    """MB/s of writing `count` times `size` bytes, and having them on the disk each time."""
+    block = np.random.default_rng(0).bytes(size)
+    os.sync()
     start = time.perf_counter()
     with (folder / "probe").open("wb") as file:
-        for _ in range(megabytes):
+        for _ in range(count):
             file.write(block)
-        file.flush()
-        os.fsync(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
     seconds = time.perf_counter() - start
     (folder / "probe").unlink()
-    return megabytes * 2**20 / 1e6 / seconds
+    return count * size / 1e6 / seconds
+
+
+def forget(paths) -> None:
+    """Take files out of the system's cache."""
+    for path in paths:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def read_patch(folder: Path, source: str, overlapping: int, moved: float) -> dict:
     """Seconds to open the exposures and to build two patches; in this process."""
+    import jax.numpy as jnp
+
     from fphojax import Patcher, PSFStore, read_exposures
     from fphojax.inputs.stores import open_stores
 
+    jnp.zeros(1).block_until_ready()
     region = CircularRegion(RA, DEC, RADIUS)
     start = time.perf_counter()
     if source == "fits":
@@ -125,6 +155,7 @@ def read_patch(folder: Path, source: str, overlapping: int, moved: float) -> dic
     patcher.build_patch(CircularRegion(RA + moved, DEC, RADIUS))
     again = time.perf_counter()
     return {
+        "all_s": read - start,
         "open_s": opened - start,
         "patch_s": read - opened,
         "next_patch_s": again - read,
@@ -147,6 +178,42 @@ def in_new_process(*arguments) -> dict:
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def measured(folder: Path, total: int, overlapping: int, side: int) -> dict:
+    """All figures."""
+    write_images(folder / "images", total, overlapping, side)
+    near = [folder / "images" / f"e{i:04d}.fits" for i in range(overlapping)]
+    figures = {}
+    (folder / "near").mkdir()
+    for path in near:
+        (folder / "near" / path.name).symlink_to(path)
+    for cache in ("warm", "cold"):
+        if cache == "cold":
+            forget(near)
+        before = disk_speed(folder, overlapping, 8 * side**2)
+        figures[f"build_{cache}"] = build(folder, f"near_{cache}", "near/*.fits", None)
+        after = disk_speed(folder, overlapping, 8 * side**2)
+        figures[f"build_{cache}"] |= {"disk_before_MB_per_s": before, "disk_after_MB_per_s": after}
+        (folder / f"near_{cache}.h5").unlink()
+    figures["build_all"] = build(folder, "stores", "images/*.fits", None)
+    for compression in (None, "lzf", "gzip"):
+        name = compression or "some"
+        figures[f"build_{name}"] = build(folder, name, "images/e000*.fits", compression)
+
+    moved = 0.2 * side * SCALE / 3600
+    for cache in ("warm", "cold"):
+        for source in ("fits", "stores"):
+            if cache == "cold":
+                forget([*near, folder / "stores.h5", folder / "stores.json"])
+            figures[f"{source}_{cache}"] = in_new_process(folder, source, overlapping, moved)
+        figures[f"times_faster_{cache}"] = (
+            figures[f"fits_{cache}"]["all_s"] / figures[f"stores_{cache}"]["all_s"]
+        )
+        assert figures[f"fits_{cache}"]["checksum"] == figures[f"stores_{cache}"]["checksum"]
+    for source in ("some", "lzf", "gzip"):
+        figures[source] = in_new_process(folder, source, overlapping, moved)
+    return figures
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--exposures", type=int, default=100, help="all of them")
@@ -162,18 +229,7 @@ def main():
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
-        write_images(folder / "images", options.exposures, options.overlapping, options.side)
-        figures = {"disk_MB_per_s": disk_speed(folder)}
-        figures["build"] = build(folder, "stores", "images/*.fits", None)
-        figures["build_some"] = build(folder, "some", "images/e000*.fits", None)
-        for compression in ("lzf", "gzip"):
-            figures[f"build_{compression}"] = build(folder, compression, "images/e000*.fits", compression)
-        moved = 0.2 * options.side * SCALE / 3600
-        for source in ("fits", "stores", "some", "lzf", "gzip"):
-            figures[source] = in_new_process(folder, source, options.overlapping, moved)
-    fits_s = figures["fits"]["open_s"] + figures["fits"]["patch_s"]
-    figures["times_faster"] = fits_s / (figures["stores"]["open_s"] + figures["stores"]["patch_s"])
-    assert figures["fits"]["checksum"] == figures["stores"]["checksum"]
+        figures = measured(folder, options.exposures, options.overlapping, options.side)
     if options.json:
         print(json.dumps(figures))
         return
