@@ -210,7 +210,8 @@ def _counterpart(path: str, pattern: str, other: str) -> Path:
     stars = re.fullmatch("([^/]*)".join(re.escape(part) for part in pattern.split("*")), path)
     if stars is None or other.count("*") != pattern.count("*"):
         raise InputError(
-            f"{other}: expected as many * as in frame_search_pattern ({pattern}), and no other wildcard"
+            f"{other}: found {other.count('*')} * in the pattern, expected {pattern.count('*')} as in "
+            f"frame_search_pattern ({pattern}), and no other wildcard"
         )
     for text in stars.groups():
         other = other.replace("*", text, 1)

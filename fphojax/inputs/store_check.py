@@ -16,10 +16,14 @@ def store_problem(exposure: StoredExposure) -> str | None:
     Its WCS must be usable, its values finite, inverse errors not negative and not all zero; the number of
     weighted pixels and the checksum must be those the store states, if it states them.
     """
-    attributes = exposure.attributes
     crc, n_weighted, s = 0, 0, exposure.store.super_pixel_size
     try:
         _ = exposure.wcs
+        found = exposure.store.entry_in_file(exposure.band, exposure.name)
+        if found != exposure.entry:
+            return _line(
+                exposure, f"{found.stated} beside the pixels", f"{exposure.entry.stated} as in the index"
+            )
         dataset = exposure.store.dataset(exposure.band, exposure.name)
         step = dataset.chunks[0] if dataset.chunks else 8
         for x in range(0, dataset.shape[0], step):
@@ -35,6 +39,7 @@ def store_problem(exposure: StoredExposure) -> str | None:
         return _line(
             exposure, f"pixels that cannot be read ({' '.join(str(error).split())})", "a whole dataset"
         )
+    attributes = exposure.attributes
     if int(attributes.get("data_crc32", crc)) != crc:
         return _line(exposure, f"checksum {crc}", f"{attributes['data_crc32']}: pixels have changed")
     if int(attributes.get("n_weighted", n_weighted)) != n_weighted:

@@ -13,14 +13,18 @@ of the image without padding; ``footprint`` (ra, dec in degrees, radius in arcse
 ``n_weighted``, the number of pixels with weight; ``data_crc32`` and ``header_crc32``, checksums of the array and of
 the header in the meta file; ``max_snr_applied``, ``source``. Beside ``data``: ``psf``, the PSF image, with the
 attribute ``includes_pixel``; ``wcs_tables``, the bytes of a FITS file with the look-up tables of the header's
-distortion; ``gwcs``, the bytes of an ASDF file with the WCS.
+distortion; ``gwcs``, the bytes of an ASDF file with the WCS. At the top of the file: ``index``, the bytes of a JSON
+text that repeats ``image_shape``, ``footprint`` and ``header_crc32`` of all exposures, by band and name; with it a
+store of any size is opened at once.
 """
 
 import numpy as np
 
-__all__ = ["ALL_BITS", "CHUNK", "packed", "super_shape", "unpacked"]
+__all__ = ["ALL_BITS", "CHUNK", "INDEX", "STATED", "packed", "super_shape", "unpacked"]
 
 CHUNK = 128  # pixels on a side of an HDF5 chunk: about a patch, and large against the cost of a chunk
+INDEX = "index"
+STATED = ("image_shape", "footprint", "header_crc32")  # attributes of a dataset that the index repeats
 ALL_BITS = 0  # bitmask_applied where any non-zero mask value is bad
 
 

@@ -11,11 +11,9 @@ import numpy as np
 
 from .errors import InputError
 from .fits_images import blame
-from .store_layout import unpacked
+from .store_layout import INDEX, STATED, unpacked
 
 __all__ = ["PixelStore", "StoreEntry", "read_meta"]
-
-STATED = ("image_shape", "footprint", "header_crc32")  # read from all exposures when a store is opened
 
 
 @dataclass(frozen=True)
@@ -28,7 +26,7 @@ class StoreEntry:
     shape : tuple of int
         (ny, nx) of the image, without padding.
     stated : dict
-        Those of the attributes `STATED` (see `fphojax.inputs.store_layout`) that its dataset has.
+        Those of the attributes `STATED` (see `fphojax.inputs.store_layout`) that it has.
     """
 
     band: str
@@ -89,8 +87,22 @@ class PixelStore:
         self._file = self._process = None
 
     def dataset(self, band: str, name: str, what: str = "data"):
-        """A dataset of an exposure; None if it does not have it."""
-        return self.file().get(f"{band}/{name}/{what}")
+        """A dataset of an exposure; None if it does not have it.
+
+        Raises
+        ------
+        InputError
+            If these are its pixels.
+        """
+        found = self.file().get(f"{band}/{name}/{what}")
+        if found is None and what == "data":
+            raise InputError(f"no dataset {band}/{name}/data in the file, expected it as the index says")
+        return found
+
+    def entry_in_file(self, band: str, name: str) -> StoreEntry:
+        """What the pixels themselves say of an exposure: the entry, unless the index is wrong."""
+        with blame(f"{self.path}: exposure {name!r} of band {band}"), _one_line():
+            return self._entry(band, name, self.dataset(band, name), self._full())
 
     def attributes(self, band: str, name: str) -> dict:
         """All attributes of an exposure's pixels."""
@@ -99,7 +111,8 @@ class PixelStore:
 
     def n_byte(self, band: str, name: str) -> int:
         """Bytes of an exposure's pixels on disk."""
-        return self.dataset(band, name).id.get_storage_size()
+        with blame(f"{self.path}: exposure {name!r} of band {band}"), _one_line():
+            return self.dataset(band, name).id.get_storage_size()
 
     def window(self, band: str, name: str, x0: int, x1: int, y0: int, y1: int):
         """Image and inverse error in half-open pixel ranges, float32, shape (y1 - y0, x1 - x0).
@@ -130,7 +143,10 @@ class PixelStore:
         return int(self.file().attrs["super_pixel_size"])
 
     def _entries(self) -> Iterator[StoreEntry]:
-        full = tuple(int(n) for n in np.broadcast_to(self.file().attrs.get("nside_full", 0), 2))
+        if INDEX in self.file():
+            yield from self._indexed(self.file()[INDEX][:].tobytes())
+            return
+        full = self._full()
         paths = []
         self.file().visit(lambda path: paths.append(path) if path.endswith("/data") else None)
         for path in paths:
@@ -140,13 +156,28 @@ class PixelStore:
                 with blame(f"exposure {name!r} of band {band}"):
                     yield self._entry(band, name, dataset, full)
 
+    def _indexed(self, text):
+        try:
+            index = json.loads(text)
+            for band, exposures in index.items():
+                for name, stated in exposures.items():
+                    ny, nx = stated["image_shape"]
+                    yield StoreEntry(band, name, (ny, nx), stated)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            raise InputError(
+                f"dataset {INDEX} cannot be understood ({error}), expected image_shape by band and exposure"
+            ) from error
+
+    def _full(self):
+        return tuple(int(n) for n in np.broadcast_to(self.file().attrs.get("nside_full", 0), 2))
+
     def _entry(self, band, name, dataset, full):
         s = self.super_pixel_size
         if dataset.ndim != 3 or dataset.shape[2] != 2 * s**2:
             raise InputError(
                 f"data has shape {dataset.shape}, expected (nx / {s}, ny / {s}, {2 * s**2}) for super_pixel_size {s}"
             )
-        stated = {key: dataset.attrs[key] for key in STATED if key in dataset.attrs}
+        stated = {key: dataset.attrs[key].tolist() for key in STATED if key in dataset.attrs}
         padded = dataset.shape[0] * s, dataset.shape[1] * s
         if "image_shape" in stated:
             ny, nx = (int(n) for n in stated["image_shape"])

@@ -12,7 +12,7 @@ import numpy as np
 from .errors import InputError
 from .exposures import Exposure
 from .store_journal import append_line, read_lines, to_disk, write_lines
-from .store_layout import CHUNK, super_shape
+from .store_layout import CHUNK, INDEX, STATED, super_shape
 from .store_packing import PackedExposure, pack
 
 __all__ = ["StoreWriteError", "StoreWriter"]
@@ -176,7 +176,13 @@ class StoreWriter:
         temporary = self.metafile.with_name(self.metafile.name + ".building")
         try:
             with h5py.File(self.building, "r+") as file:
-                sizes = {self._padded(file[f"{band}/{name}/data"]) for band, name in self._headers}
+                sizes, index = set(), {}
+                for band, name in sorted(self._headers):
+                    dataset = file[f"{band}/{name}/data"]
+                    sizes.add(self._padded(dataset))
+                    stated = {key: dataset.attrs[key].tolist() for key in STATED}
+                    index.setdefault(band, {})[name] = stated
+                file[INDEX] = np.frombuffer(json.dumps(index).encode(), dtype=np.uint8)
                 largest = np.max(list(sizes), axis=0)
                 file.attrs["nside_full"] = largest[0] if largest[0] == largest[1] else largest
                 file.attrs["several_sizes"] = len(sizes) > 1
@@ -249,6 +255,8 @@ class StoreWriter:
     def _drop_unfinished(self, whole):
         """Remove from the file what the journal does not name; a KeyError if it lacks what is named."""
         with h5py.File(self.building, "r+") as file:
+            if INDEX in file:
+                del file[INDEX]
             stray = []
             file.visititems(lambda path, item: stray.append(path) if path.endswith("/data") else None)
             for path in stray:

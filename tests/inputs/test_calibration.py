@@ -1,5 +1,8 @@
 """Calibration to nJy against independent arithmetic, and frames of JWST and HST as they come."""
 
+import sys
+import types
+
 import astropy.units as u
 import numpy as np
 import pytest
@@ -219,6 +222,25 @@ def test_frames_that_are_refused(tmp_path):
     refused("no keyword ABMAG", read_frame, path, plain)
     refused(
         "no extension ASDF", read_frame, path, FrameRecipe(mask="ERR", calibration="PHOTMJSR", wcs="gwcs")
+    )
+
+
+@pytest.mark.parametrize("package", ["asdf", "gwcs"])
+def test_gwcs_without_its_packages(tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, "asdf", types.ModuleType("asdf"))
+    monkeypatch.setitem(sys.modules, "gwcs", types.ModuleType("gwcs"))
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    path = tmp_path / "jw_cal.fits"
+    jwst(path, sci={"BUNIT": "nJy"})
+    refused("jw_cal.fits: no extension ASDF, expected one", read_frame, path, FrameRecipe(wcs="gwcs"))
+    with fits.open(path, mode="update") as hdus:
+        column = fits.Column("ASDF_METADATA", "4B", array=[np.zeros(4, np.uint8)])
+        hdus.append(fits.BinTableHDU.from_columns([column], name="ASDF"))
+    refused(
+        f"jw_cal.fits: package {package} is not installed, expected it for a gwcs \\(or use wcs: header\\)",
+        read_frame,
+        path,
+        FrameRecipe(wcs="gwcs"),
     )
 
 

@@ -1,5 +1,6 @@
 """Pixel and meta stores: layout, patches to the last bit, builds that are stopped, and what is refused."""
 
+import errno
 import json
 import os
 import pickle
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 
 from fphojax import CircularRegion, Exposure, InputError, read_exposures
 from fphojax.inputs.footprints import Footprints
+from fphojax.inputs.store_check import store_problem
 from fphojax.inputs.store_layout import packed, super_shape, unpacked
 from fphojax.inputs.store_writer import StoreWriter
 from fphojax.inputs.stores import open_stores
@@ -148,8 +150,15 @@ def test_store_in_forcephos_layout_is_read(tmp_path):
         assert exposure.masked_fraction == pytest.approx(np.mean(ierr == 0))
         centre = exposure.wcs.pixel_to_world_values((nx - 1) / 2, (ny - 1) / 2)
         np.testing.assert_allclose(exposure.footprint[:2], centre, rtol=1e-12)
+        assert store_problem(exposure) is None
+    direct = []
+    for (band, name), (flux, ierr) in sorted(images.items()):
+        with np.errstate(divide="ignore"):
+            err = 1 / ierr.astype(np.float64)
+        made = Exposure.from_arrays(flux, err, WCS(header(shape=(ny, nx))), band=band, name=name)
+        direct.append(made)
     region = CircularRegion(150.0, 2.0, 0.4)
-    patch_of(exposures, region)
+    same_patch(patch_of(exposures, region), patch_of(direct, region))
 
 
 # --------------------------------------------------------------------------------------------------
@@ -390,6 +399,49 @@ def test_full_disk(tmp_path):
     assert len(open_stores(*build(tmp_path, exposures))) == 4
 
 
+@pytest.mark.parametrize("when", ["the pixels", "their way to the disk", "the journal", "the meta file"])
+def test_no_space_left_on_device(tmp_path, monkeypatch, when):
+    """Wherever it strikes: one line, no file under its final name, and what was whole before is kept."""
+    from fphojax.inputs import store_writer
+
+    full = OSError(errno.ENOSPC, "No space left on device")
+    paths = tmp_path / "pixels.h5", tmp_path / "meta.json"
+    with StoreWriter(*paths) as writer:
+        put(writer, mock("e0"))
+
+    def fail(*arguments, **options):
+        raise full
+
+    def interrupted():
+        with StoreWriter(*paths) as writer:
+            target = {
+                "the pixels": (StoreWriter, "_write_blocks"),
+                "their way to the disk": (store_writer, "to_disk"),
+                "the journal": (store_writer, "append_line"),
+                "the meta file": (Path, "write_text"),
+            }[when]
+            with monkeypatch.context() as patched:
+                if when != "the meta file":
+                    patched.setattr(*target, fail)
+                put(writer, mock("e1"))
+                patched.setattr(*target, fail)
+                writer.finish()
+
+    refused(
+        r"cannot be written \(.*No space left on device\), expected room on the disk; a new start goes on",
+        interrupted,
+    )
+    assert not any(path.exists() for path in paths)
+    with StoreWriter(*paths) as writer:
+        assert ("F1", "e0") in writer.done.values()
+        assert (("F1", "e1") in writer.done.values()) == (when == "the meta file")
+    exposures = [mock("e0"), mock("e1")]
+    for stored, exposure in zip(open_stores(*build(tmp_path, exposures)), exposures, strict=True):
+        np.testing.assert_array_equal(stored.window(0, 40, 0, 48)[0], exposure.data)
+        assert store_problem(stored) is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["meta.json", "pixels.h5"]
+
+
 def test_stores_that_exist_are_not_replaced_unless_asked(tmp_path):
     paths = build(tmp_path, [mock()])
     refused("pixels.h5: exists already, expected a new file", StoreWriter, *paths)
@@ -452,6 +504,39 @@ def test_files_that_are_not_stores(tmp_path):
     content["F1"]["e1"], content["F1"]["e2"] = content["F1"]["e2"], content["F1"]["e1"]
     meta.write_text(json.dumps(content))
     refused("meta.json: header of exposure 'e1' of band F1 differs", open_stores, pixels, meta)
+
+
+def test_index_that_does_not_fit(tmp_path):
+    pixels, meta = build(tmp_path, [mock(), mock("e2")])
+    good = pixels.read_bytes()
+    with h5py.File(pixels, "r+") as file:
+        del file["F1/e1/data"]
+        file["F1/e2/data"].attrs["footprint"] = 1.0, 2.0, 3.0
+    first, second = open_stores(pixels, meta)
+    refused("exposure 'e1' of band F1: no dataset F1/e1/data in the file", lambda: first.window(0, 8, 0, 8))
+    assert "no dataset F1/e1/data in the file, expected it as the index says" in store_problem(first)
+    assert "beside the pixels, expected" in store_problem(second)
+    first.store.close()
+    for bad in (
+        b"{",
+        b"[]",
+        b'{"F1": {"e1": {}}}',
+        b'{"F1": {"e1": 3}}',
+        b'{"F1": {"e1": {"image_shape": 3}}}',
+    ):
+        pixels.write_bytes(good)
+        with h5py.File(pixels, "r+") as file:
+            del file["index"]
+            file["index"] = np.frombuffer(bad, dtype=np.uint8)
+        refused("pixels.h5: dataset index cannot be understood", open_stores, pixels, meta)
+    pixels.write_bytes(good)
+    with h5py.File(pixels, "r+") as file:
+        index = json.loads(file["index"][:].tobytes())
+        del file["index"]
+    by_attributes = open_stores(pixels, meta)
+    for exposure in by_attributes:
+        assert exposure.entry.stated == index["F1"][exposure.name]
+        assert store_problem(exposure) is None
 
 
 def test_header_of_another_image_in_a_foreign_store(tmp_path):
