@@ -1,0 +1,256 @@
+"""Sources that a catalogue lacks, found in the residuals of a run; or, without a catalogue, in the images.
+
+From the maps N, W, M of `fphojax.field.matched_filter`, statistics are formed for a spectrum t (flat, or given)
+over all bands, and for each band alone,
+
+    S = sum_b t_b N_b / sqrt(sum_b t_b^2 W_b + (f sum_b t_b M_b)^2),
+
+of which each place takes the largest. Without a model they have unit variance. With one, its light within the PSF
+is taken to be wrong by the fraction f, in all exposures alike: rings and dipoles that an imperfect model leaves of
+a bright source are no sources unless they have more than f times the threshold of its light at their place.
+
+Peaks of S above the threshold are detections if they stand out from the saddle to a higher peak: in
+asinh(f S) / f, where 1 is the noise of faint sources and a fraction f of bright ones, by ``prominence``.
+
+The number of false detections that noise makes is at most the sum over the statistics of the number of maxima of a
+Gaussian field above u (Adler & Taylor, Random Fields and Geometry, 2007, theorem 11.7.2),
+
+    n = A (2 pi)^(-3/2) sqrt(det L) u exp(-u^2 / 2),
+
+A the area and L the covariance of the gradient, measured from the map: neighbours differ in the mean square by
+2 (1 - exp(-L / 2)).
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.stats import SigmaClip, mad_std
+from astropy.table import Table
+from astropy.wcs import WCS
+from photutils.background import Background2D, SExtractorBackground
+from scipy.ndimage import binary_erosion
+
+from ..inputs.catalog import SourceCatalog
+from ..inputs.errors import InputError
+from .matched_filter import BandMaps, ResidualImage, common_grid, filtered
+from .peaks import prominent_peaks
+from .source_guesses import guesses
+
+__all__ = ["Detections", "detect", "detect_on_images", "with_detected"]
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found.
+
+    Attributes
+    ----------
+    catalog : SourceCatalog
+        First guesses, the most significant source first. In ``extra``: ``origin`` ("detected"), ``significance``,
+        and ``found_in`` (the band, or "all" for the sum over bands).
+    significance : ndarray, shape (ny, nx)
+        The largest of the statistics; 0 where there are no data.
+    wcs : WCS
+        Of this map.
+    threshold : float
+    n_false : float
+        Expected number of false detections, at most.
+    noise : dict of str to dict of str to float
+        By band and exposure: scatter of the exposure's own significance map, by which its errors were multiplied.
+    """
+
+    catalog: SourceCatalog
+    significance: np.ndarray
+    wcs: WCS
+    threshold: float
+    n_false: float
+    noise: dict[str, dict[str, float]]
+
+
+def detect(
+    images: Sequence[ResidualImage],
+    *,
+    threshold: float = 5.0,
+    sed: Mapping[str, float] | None = None,
+    model_error: float = 0.02,
+    prominence: float = 3.0,
+    rhalf_range: tuple[float, float] = (0.03, 1.0),
+) -> Detections:
+    """Find sources in residual images.
+
+    Parameters
+    ----------
+    images : sequence of ResidualImage
+        Of all bands; on whatever pixels.
+    threshold : float
+        Least significance, in standard deviations.
+    sed : mapping of str to float, optional
+        Relative fluxes in the bands, for the statistic that combines them; equal ones by default.
+    model_error : float
+        Fraction f by which models of bright sources may be wrong.
+    prominence : float
+        Least rise of a peak above its saddle, in standard deviations.
+    rhalf_range : tuple of float
+        Guesses of half-light radii are brought into this range, arcsec.
+
+    Returns
+    -------
+    Detections
+
+    Raises
+    ------
+    InputError
+        No images, options out of range, or an SED without one of the bands.
+    """
+    bands = tuple(dict.fromkeys(image.band for image in images))
+    if not bands:
+        raise InputError("no residual images, expected at least one")
+    for name, value in (("threshold", threshold), ("model_error", model_error), ("prominence", prominence)):
+        if not value > 0:
+            raise InputError(f"{name} is {value}, expected a positive number")
+    spectrum = dict.fromkeys(bands, 1.0) if sed is None else dict(sed)
+    if missing := [band for band in bands if band not in spectrum]:
+        raise InputError(f"no flux in {', '.join(missing)} in the SED, found {', '.join(spectrum)}")
+
+    grid, shape = common_grid(images)
+    maps = {band: filtered([image for image in images if image.band == band], grid, shape) for band in bands}
+    statistics = {band: _significance([part], [1.0], model_error) for band, part in maps.items()}
+    if len(bands) > 1:
+        weights = [spectrum[band] for band in bands]
+        statistics["all"] = _significance(list(maps.values()), weights, model_error)
+    stack = np.stack(list(statistics.values()))
+    largest = stack.max(axis=0)
+
+    contrast = np.arcsinh(model_error * largest) / model_error
+    x, y = prominent_peaks(contrast, float(np.arcsinh(model_error * threshold) / model_error), prominence)
+    inside = binary_erosion(np.any([part.weight > 0 for part in maps.values()], axis=0), np.ones((3, 3)))
+    x, y = x[inside[y, x]], y[inside[y, x]]
+    found_in = np.array(list(statistics))[stack[:, y, x].argmax(axis=0)]
+    extra = Table(
+        {"origin": np.full(len(x), "detected"), "significance": largest[y, x], "found_in": found_in}
+    )
+    return Detections(
+        catalog=guesses(maps, *_refined(largest, x, y), grid, spectrum, rhalf_range, extra),
+        significance=largest,
+        wcs=grid,
+        threshold=threshold,
+        n_false=sum(_expected_maxima(values, threshold) for values in stack),
+        noise={band: part.noise for band, part in maps.items()},
+    )
+
+
+def detect_on_images(
+    images: Sequence[ResidualImage], *, background_box: int | None = None, **options
+) -> Detections:
+    """Find sources without any catalogue, in the images themselves.
+
+    Parameters
+    ----------
+    images : sequence of ResidualImage
+        The images as ``residual``.
+    background_box : int, optional
+        Side, in pixels, of the boxes in which a sky level is estimated (sigma-clipped mode), interpolated between
+        them and subtracted; far larger than sources. By default the images have no sky left.
+    **options
+        As for `detect`.
+    """
+    if background_box is not None:
+        images = [_without_sky(image, background_box) for image in images]
+    return detect(images, **options)
+
+
+def with_detected(catalog: SourceCatalog, found: SourceCatalog) -> SourceCatalog:
+    """A catalogue, and after it what was found.
+
+    Parameters
+    ----------
+    catalog : SourceCatalog
+        Its column ``origin`` is made, with "catalog", if there is none. Where it has flux uncertainties, those of
+        new sources are their fluxes: they are guesses.
+    found : SourceCatalog
+        From `Detections`.
+
+    Returns
+    -------
+    SourceCatalog
+        In the bands of `catalog`. New identifiers go on from the largest one; where identifiers are text, they are
+        "new" and a number. Of further columns those remain that both have.
+    """
+    found = found.select_bands(catalog.bands)
+    size, new = len(catalog), len(found)
+    if catalog.id.dtype.kind in "iu":
+        ids = np.arange(new) + (catalog.id.max(initial=-1) + 1)
+    else:
+        taken = set(catalog.id.tolist())
+        free = (name for k in range(size + new) if (name := f"new{k}") not in taken)
+        ids = np.array([next(free) for _ in range(new)], dtype=str)
+    extra = Table({name: catalog[name] for name in catalog.extra.colnames})
+    if "origin" not in extra.colnames:
+        extra["origin"] = np.full(size, "catalog")
+    shared = [name for name in extra.colnames if name in found.extra.colnames]
+    names = ("ra", "dec", "flux", "q", "pa", "sersic", "rhalf", "roi")
+    return SourceCatalog(
+        id=np.concatenate([catalog.id, ids]),
+        bands=catalog.bands,
+        flux_err=None if catalog.flux_err is None else np.concatenate([catalog.flux_err, found.flux]),
+        meta=catalog.meta,
+        extra=Table({name: np.concatenate([extra[name], found[name]]) for name in shared}),
+        **{name: np.concatenate([getattr(catalog, name), getattr(found, name)]) for name in names},
+    )
+
+
+def _significance(maps: list[BandMaps], spectrum, model_error):
+    """The statistic S for a spectrum; 0 where there are no data."""
+    signal = sum(t * part.signal for t, part in zip(spectrum, maps, strict=True))
+    variance = sum(t**2 * part.weight for t, part in zip(spectrum, maps, strict=True))
+    model = sum(t * part.model for t, part in zip(spectrum, maps, strict=True))
+    noise = np.sqrt(variance + (model_error * model) ** 2)
+    return np.divide(signal, noise, out=np.zeros_like(signal), where=variance > 0)
+
+
+def _expected_maxima(values, threshold):
+    """Expected number of maxima of a noise map above a threshold."""
+    good = values != 0
+    variance = mad_std(values[good]) ** 2 if good.any() else 0.0
+    if not variance > 0:
+        return 0.0
+    gradients = []
+    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        difference = (values[one] - values[other])[good[one] & good[other]]
+        # noise that is not smooth at all would make this 2
+        gradients.append(-2 * np.log(1 - min(mad_std(difference) ** 2 / variance, 1.9) / 2))
+    density = np.sqrt(gradients[0] * gradients[1]) * threshold * np.exp(-(threshold**2) / 2)
+    return float(np.count_nonzero(good) * density / (2 * np.pi) ** 1.5)
+
+
+def _refined(values, x, y):
+    """Maxima of the quadratics through 3 x 3 pixels around peaks, at most half a pixel away."""
+    step = np.arange(-1, 2)
+    cube = values[y[:, None, None] + step[:, None], x[:, None, None] + step]
+    slope_x, slope_y = (cube[:, :, 2] - cube[:, :, 0]).mean(1) / 2, (cube[:, 2] - cube[:, 0]).mean(1) / 2
+    bend_x = (cube[:, :, 2] - 2 * cube[:, :, 1] + cube[:, :, 0]).mean(1)
+    bend_y = (cube[:, 2] - 2 * cube[:, 1] + cube[:, 0]).mean(1)
+    twist = (cube[:, 2, 2] - cube[:, 2, 0] - cube[:, 0, 2] + cube[:, 0, 0]) / 4
+    determinant = bend_x * bend_y - twist**2
+    peaked = (determinant > 0) & (bend_x < 0)
+    scale = np.where(peaked, determinant, np.inf)
+    shift_x = (twist * slope_y - bend_y * slope_x) / scale
+    shift_y = (twist * slope_x - bend_x * slope_y) / scale
+    return x + np.clip(shift_x, -0.5, 0.5), y + np.clip(shift_y, -0.5, 0.5)
+
+
+def _without_sky(image, box):
+    """An image less its sky."""
+    bad = ~((image.ierr > 0) & np.isfinite(image.residual))
+    sides = tuple(min(box, side) for side in image.residual.shape)
+    sky = Background2D(
+        np.where(bad, 0, image.residual),
+        sides,
+        mask=bad,
+        sigma_clip=SigmaClip(3.0),
+        bkg_estimator=SExtractorBackground(),
+        exclude_percentile=50.0,
+    )
+    return dataclasses.replace(image, residual=image.residual - sky.background)

@@ -1,0 +1,204 @@
+"""Significance maps: residual images filtered with their PSFs, and brought together on one grid on the sky.
+
+Around each pixel of an exposure, with PSF P, weights w = ierr^2, residual r and model m,
+
+    N = sum P w r,   W = sum P^2 w,   M = sum P w m,
+
+N / W is the flux of a point source there, and W the inverse variance of it, if the noise of pixels is independent
+(Zackay & Ofek 2017, ApJ 836, 187). It seldom is: pixels of co-adds may scatter by a quarter of their errors, and
+their sums over a PSF by one and a half. So the scatter s of N / sqrt(W) over the exposure is measured, and where it
+is larger than 1, N, W and M are divided by s^2: the map then has unit scatter, a threshold means what it says, and
+exposures have the weight that they deserve. Where it is smaller, the errors are believed: a small image full of a
+source has no sky to tell otherwise. Sources are positive, so s comes from negative deviations only: below the
+median, or below zero, whichever gives less.
+
+Exposures are sampled on a common grid, a tangent plane with the smallest pixels among them, and N, W and M of a
+band are sums over its exposures.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.wcs import WCS
+from scipy.ndimage import map_coordinates
+from scipy.signal import oaconvolve
+
+from ..inputs.astrometry import local_affine, pixel_scale
+from ..inputs.errors import InputError
+
+__all__ = ["BandMaps", "ResidualImage", "common_grid", "filtered"]
+
+_COVERED = 0.5  # least fraction of the PSF that falls on good pixels
+_LATTICE = 16  # grid cells between positions that go through the WCS
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualImage:
+    """What a model leaves of an exposure, or the exposure itself.
+
+    Attributes
+    ----------
+    residual : ndarray, shape (ny, nx)
+        Data - model, nJy per pixel; NaN where there is none.
+    ierr : ndarray, shape (ny, nx)
+        Inverse standard deviation; 0 where the pixel has no weight.
+    model : ndarray, shape (ny, nx), or None
+        What was subtracted.
+    wcs : APE-14 WCS
+    band, name : str
+    psf_image : ndarray, shape (my, mx), odd
+        Effective PSF, at the image's pixel scale, centred, sum 1.
+
+    Raises
+    ------
+    InputError
+        Images of different shapes, or an even PSF.
+    """
+
+    residual: np.ndarray
+    ierr: np.ndarray
+    model: np.ndarray | None
+    wcs: object
+    band: str
+    name: str
+    psf_image: np.ndarray
+
+    def __post_init__(self):
+        shape = np.shape(self.residual)
+        for name in ("ierr", "model"):
+            image = getattr(self, name)
+            if image is not None and np.shape(image) != shape:
+                raise InputError(
+                    f"exposure {self.name}: {name} has shape {np.shape(image)}, expected {shape}"
+                )
+        if any(side % 2 == 0 for side in np.shape(self.psf_image)):
+            raise InputError(
+                f"exposure {self.name}: PSF image of shape {np.shape(self.psf_image)}, expected odd numbers"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class BandMaps:
+    """Sums over the exposures of a band, on the common grid.
+
+    Attributes
+    ----------
+    signal, weight, model : ndarray, shape (ny, nx)
+        N, W and M, after division by s^2; 0 where no exposure is.
+    psf_image : ndarray
+        Of the exposure with the largest share in the weight.
+    psf_scale : float
+        Its pixels, arcsec.
+    noise : dict of str to float
+        The scatter s of each exposure.
+    """
+
+    signal: np.ndarray
+    weight: np.ndarray
+    model: np.ndarray
+    psf_image: np.ndarray
+    psf_scale: float
+    noise: dict[str, float]
+
+
+def common_grid(images: Sequence[ResidualImage]) -> tuple[WCS, tuple[int, int]]:
+    """A tangent plane, north up, that holds all images, with the smallest pixels among them.
+
+    Returns
+    -------
+    wcs : WCS
+    shape : tuple of int
+        (ny, nx).
+    """
+    scale = min(pixel_scale(image.wcs, image.residual.shape) for image in images)
+    rims = [np.stack(image.wcs.pixel_to_world_values(*_rim(image.residual.shape))) for image in images]
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.cunit = ["RA---TAN", "DEC--TAN"], ["deg", "deg"]
+    wcs.wcs.cdelt = [-scale / 3600, scale / 3600]
+    wcs.wcs.crval, wcs.wcs.crpix = rims[0].mean(axis=1) if np.ptp(rims[0][0]) < 180 else rims[0][:, 0], [1, 1]
+    corners = np.concatenate([np.stack(wcs.world_to_pixel_values(*rim)) for rim in rims], axis=1)
+    low, high = np.floor(corners.min(axis=1)), np.ceil(corners.max(axis=1))
+    wcs.wcs.crpix = 1 - low
+    nx, ny = (high - low).astype(int) + 1
+    return wcs, (int(ny), int(nx))
+
+
+def filtered(images: Sequence[ResidualImage], grid: WCS, shape: tuple[int, int]) -> BandMaps:
+    """Maps of a band.
+
+    Parameters
+    ----------
+    images : sequence of ResidualImage
+        Of one band.
+    grid : WCS
+    shape : tuple of int
+        (ny, nx) of the grid.
+    """
+    total = np.zeros((3, *shape))
+    noise, shares = {}, []
+    for image in images:
+        signal, weight, model, covered = _sums(image)
+        noise[image.name] = scatter = _scatter(signal[covered] / np.sqrt(weight[covered]))
+        maps = np.stack([signal, weight, model]) / scatter**2
+        window, pixel = _pixels_of_grid(image, grid, shape)
+        good = map_coordinates(covered.astype(np.float32), pixel, order=1) > 0.99
+        # cubic for N and M, which may be narrow; linear for W, which must not become negative
+        for out, values, order in zip(total, maps, (3, 1, 3), strict=True):
+            out[window] += np.where(good, map_coordinates(values, pixel, order=order), 0)
+        shares.append(float(maps[1][covered].sum()))
+    main = images[int(np.argmax(shares))]
+    return BandMaps(*total, main.psf_image, pixel_scale(main.wcs, main.residual.shape), noise)
+
+
+def _sums(image):
+    """N, W, M, and where enough of the PSF falls on good pixels."""
+    good = (image.ierr > 0) & np.isfinite(image.residual)
+    weight = np.where(good, image.ierr, 0).astype(np.float64) ** 2
+    psf = np.asarray(image.psf_image, dtype=np.float64)
+    flipped = psf[::-1, ::-1]
+
+    def summed(values, kernel):
+        return oaconvolve(values, kernel, mode="same")
+
+    signal = summed(np.where(good, image.residual, 0) * weight, flipped)
+    model = 0 * signal if image.model is None else summed(np.where(good, image.model, 0) * weight, flipped)
+    variance = summed(weight, flipped**2)
+    covered = (summed(good.astype(np.float64), flipped) > _COVERED * psf.sum()) & (variance > 0)
+    return signal, variance, model, covered
+
+
+def _scatter(values):
+    """Robust standard deviation of a map, from negative deviations; at least 1."""
+    if not values.size:
+        return 1.0
+    middle = np.median(values)
+    deviations = (middle - values[values <= middle], -values[values < 0])
+    return max(1.0, 1.4826 * float(min(np.median(part) if part.size else 0.0 for part in deviations)))
+
+
+def _rim(shape):
+    """Pixels along the edges of an image: x, y."""
+    (ny, nx), edge = shape, []
+    x, y = np.linspace(-0.5, nx - 0.5, 17), np.linspace(-0.5, ny - 0.5, 17)
+    for corner in (-0.5, nx - 0.5):
+        edge.append(np.stack([np.full_like(y, corner), y]))
+    for corner in (-0.5, ny - 0.5):
+        edge.append(np.stack([x, np.full_like(x, corner)]))
+    return np.concatenate(edge, axis=1)
+
+
+def _pixels_of_grid(image, grid, shape):
+    """The part of the grid that an image may cover, as slices; and where in the image its cells are (y, x)."""
+    rim = np.stack(grid.world_to_pixel_values(*image.wcs.pixel_to_world_values(*_rim(image.residual.shape))))
+    low = np.maximum(np.floor(rim.min(axis=1)), 0).astype(int)
+    high = np.minimum(np.ceil(rim.max(axis=1)) + 1, shape[::-1]).astype(int)
+    x, y = (np.arange(a, b) for a, b in zip(low, high, strict=True))
+    nodes = [np.arange(axis[0], axis[-1] + _LATTICE + 1, _LATTICE) for axis in (y, x)]
+    node_y, node_x = np.meshgrid(*nodes, indexing="ij")
+    ra, dec = grid.pixel_to_world_values(node_x.ravel(), node_y.ravel())
+    pixel = local_affine(image.wcs, ra, dec, dec0=float(dec.mean())).pixel
+    pixel[~np.isfinite(pixel)] = -1e6  # outside, where the WCS knows no pixel
+    cells = np.meshgrid((y - y[0]) / _LATTICE, (x - x[0]) / _LATTICE, indexing="ij")
+    places = [map_coordinates(axis.reshape(node_x.shape), cells, order=1) for axis in pixel.T[::-1]]
+    return np.s_[y[0] : y[-1] + 1, x[0] : x[-1] + 1], np.stack(places)

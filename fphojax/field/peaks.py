@@ -1,0 +1,91 @@
+"""Peaks of a map that stand out from what is around them.
+
+A bright extended source is a plateau on which noise makes many local maxima above any threshold. A peak counts here
+if it rises by some amount above the saddle that joins it to a higher one (its prominence, or persistence;
+Edelsbrunner & Harer, Computational Topology, 2010, chapter VII).
+"""
+
+import numpy as np
+
+__all__ = ["prominent_peaks"]
+
+
+def prominent_peaks(values, threshold: float, prominence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Local maxima above a threshold, each more prominent than a minimum.
+
+    Parameters
+    ----------
+    values : ndarray, shape (ny, nx)
+        Finite numbers.
+    threshold : float
+    prominence : float
+        Least rise above the highest saddle that leads to a higher peak. A peak none of whose saddles lies above the
+        threshold is taken.
+
+    Returns
+    -------
+    x, y : ndarray of int, shape (n,)
+        The highest first.
+    """
+    rows = np.flatnonzero(values > threshold)
+    if not rows.size:
+        return rows, rows
+    place = np.full(np.add(values.shape, 2), -1)  # with a rim that belongs to no pixel
+    place[1:-1, 1:-1].flat[rows] = np.arange(rows.size)
+    height = values.ravel()[rows]
+    y, x = np.divmod(rows, values.shape[1])
+    steps = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
+    near = np.stack([place[y + 1 + dy, x + 1 + dx] for dy, dx in steps])
+
+    basin = _ascended(near, height)
+    absorbed = _absorbed(*_saddles(near, height, basin), height, prominence)
+    peaks = np.array([row for row in np.unique(basin).tolist() if row not in absorbed])
+    peaks = peaks[np.argsort(-height[peaks], kind="stable")]
+    return x[peaks], y[peaks]
+
+
+def _ascended(near, height):
+    """Where the steepest way up from each pixel ends."""
+    size = height.size
+    rank = np.empty(size + 1, dtype=np.intp)  # heights, without ties
+    rank[np.argsort(height, kind="stable")] = np.arange(size)
+    rank[-1] = -1  # of no pixel
+    candidates = np.vstack([np.arange(size), near])
+    highest = candidates[np.argmax(rank[candidates], axis=0), np.arange(size)]
+    while not np.array_equal(further := highest[highest], highest):
+        highest = further
+    return highest
+
+
+def _saddles(near, height, basin):
+    """Pairs of basins that touch, and the height at which they do, the highest first."""
+    here = np.tile(np.arange(height.size), (len(near), 1))
+    touching = (near >= 0) & (basin[near] != basin[here])
+    a, b = here[touching], near[touching]
+    saddle = np.minimum(height[a], height[b])
+    order = np.argsort(-saddle, kind="stable")
+    return basin[a][order], basin[b][order], saddle[order]
+
+
+def _absorbed(first, second, saddle, height, prominence):
+    """Peaks that are not prominent, found by joining basins from the highest saddle down."""
+    into: dict[int, int] = {}
+
+    def top(row):
+        while row in into:
+            row = into[row]
+        return row
+
+    absorbed = set()
+    _, index = np.unique(
+        np.stack([np.minimum(first, second), np.maximum(first, second)]), axis=1, return_index=True
+    )
+    for k in np.sort(index).tolist():  # each pair of basins at its highest saddle, in the order of those
+        a, b = top(int(first[k])), top(int(second[k]))
+        if a == b:
+            continue
+        low, high = (a, b) if height[a] < height[b] else (b, a)
+        into[low] = high
+        if height[low] - saddle[k] < prominence:
+            absorbed.add(low)
+    return absorbed

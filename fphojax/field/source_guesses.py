@@ -1,0 +1,117 @@
+"""First guesses of fluxes and sizes of sources that were found in matched-filter maps.
+
+The flux map N / W of a source with a Gaussian profile of variance s^2 under a Gaussian PSF of variance p^2 is a
+Gaussian of variance s^2 + 2 p^2 around it, with the height F 2 p^2 / (s^2 + 2 p^2). So its fall from the peak to a
+circle around it tells s, and with that the total flux F. For the PSF at hand, 2 p^2 is taken from the fall of its
+autocorrelation to the same circle, the one where that is about a half.
+"""
+
+import numpy as np
+from astropy.table import Table
+from astropy.wcs import WCS
+from scipy.ndimage import map_coordinates
+from scipy.signal import fftconvolve
+
+from ..inputs.astrometry import pixel_scale
+from ..inputs.catalog import ROI_PER_RHALF, SourceCatalog
+from .matched_filter import BandMaps
+
+__all__ = ["guesses"]
+
+_RHALF_PER_SIGMA = np.sqrt(2 * np.log(2))
+_Q, _PA, _SERSIC = 0.8, 0.0, 1.5  # inside usual bounds
+
+
+def guesses(
+    maps: dict[str, BandMaps], x, y, grid: WCS, spectrum: dict[str, float], rhalf_range, extra: Table
+) -> SourceCatalog:
+    """Catalogue of sources at given places.
+
+    Parameters
+    ----------
+    maps : dict of str to BandMaps
+        By band.
+    x, y : ndarray, shape (n,)
+        Places on the grid of the maps.
+    grid : WCS
+    spectrum : dict of str to float
+        Relative fluxes in the bands; those of bands without data follow from it.
+    rhalf_range : tuple of float
+        Arcsec.
+    extra : Table
+        Further columns.
+
+    Returns
+    -------
+    SourceCatalog
+        Fluxes are positive: at least the standard deviation of that of a point source.
+    """
+    scale = pixel_scale(grid, next(iter(maps.values())).signal.shape)
+    radius, psf_width = np.array([_psf_size(part) for part in maps.values()]).T
+    radius, psf_width = radius / scale, psf_width / scale**2  # grid cells
+    flux, error = np.stack([_point_flux(part, x, y) for part in maps.values()], axis=-1)
+    width = np.zeros(len(x))  # variance of the profile, cells^2
+    significance = np.where(error > 0, flux / np.where(error > 0, error, 1), -np.inf)
+    best = significance.argmax(axis=1)
+    for k, part in enumerate(maps.values()):
+        rows = np.flatnonzero(best == k)
+        width[rows] = np.maximum(
+            _map_variance(part, x[rows], y[rows], flux[rows, k], radius[k]) - psf_width[k], 0
+        )
+    rhalf = np.clip(_RHALF_PER_SIGMA * scale * np.sqrt(width), *rhalf_range)
+    width = (rhalf / scale / _RHALF_PER_SIGMA) ** 2
+    total = np.maximum(flux, error) * (1 + width[:, None] / psf_width)
+
+    relative = np.array([spectrum[band] for band in maps])
+    absent = ~(error > 0)
+    level = np.ma.median(np.ma.array(total / relative, mask=absent), axis=1).filled(0)
+    ra, dec = grid.pixel_to_world_values(x, y)
+    return SourceCatalog.from_columns(
+        ra=ra,
+        dec=dec,
+        flux=np.where(absent, level[:, None] * relative, total),
+        q=_Q,
+        pa=_PA,
+        sersic=_SERSIC,
+        rhalf=rhalf,
+        roi=ROI_PER_RHALF * np.hypot(rhalf, scale * radius.max() / np.sqrt(2)),
+        bands=tuple(maps),
+        extra=extra,
+    )
+
+
+def _psf_size(part):
+    """Radius at which the autocorrelation of the PSF is about a half, arcsec, and its variance (2 p^2), arcsec^2."""
+    psf = part.psf_image
+    correlation = fftconvolve(psf, psf[::-1, ::-1])
+    radius = np.sqrt(np.count_nonzero(correlation > correlation.max() / 2) / np.pi)
+    around = _sampled(correlation, *_circle(psf.shape[1] - 1, psf.shape[0] - 1, radius), order=3)
+    variance = radius**2 / 2 / np.log(correlation.max() / np.median(around))
+    return radius * part.psf_scale, variance * part.psf_scale**2
+
+
+def _circle(x, y, radius):
+    """Eight points around places."""
+    angle = np.arange(8) * np.pi / 4
+    return np.add.outer(x, radius * np.cos(angle)), np.add.outer(y, radius * np.sin(angle))
+
+
+def _sampled(values, x, y, order):
+    return map_coordinates(values, [y, x], order=order, mode="nearest")
+
+
+def _point_flux(part, x, y):
+    """Flux of a point source, and its standard deviation; both 0 where there are no data."""
+    weight = _sampled(part.weight, x, y, 1)
+    good = weight > 0
+    signal = _sampled(part.signal, x, y, 3)
+    weight = np.where(good, weight, 1)
+    return np.where(good, signal / weight, 0), np.where(good, 1 / np.sqrt(weight), 0)
+
+
+def _map_variance(part, x, y, peak, radius):
+    """Variance of the peaks of the flux map, from their fall to a circle."""
+    around, _ = _point_flux(part, *_circle(x, y, radius))
+    # the median: neighbours lie on some side
+    fall = np.clip(np.median(around, axis=1) / np.where(peak > 0, peak, np.inf), 0.01, 0.999)
+    return radius**2 / 2 / np.log(1 / fall)
