@@ -227,6 +227,30 @@ def test_images_in_files_of_their_own(run):
     assert "found no file that matches" in run.refused(error_pattern="*_err.fits")[0]
 
 
+def test_masks_and_backgrounds_in_files_of_their_own(run):
+    for path in run.images:
+        with fits.open(path) as hdus:
+            mask = np.zeros(hdus["SCI"].shape, np.uint8)
+            mask[2, 3], mask[4, 5] = 2, 1
+            fits.PrimaryHDU(mask).writeto(run.folder / f"{path.stem}_mask.fits")
+            fits.PrimaryHDU(np.full(mask.shape, 0.25)).writeto(run.folder / f"{path.stem}_bkg.fits")
+    run.settings |= {"bitmask": 2, "frame_search_pattern": "images/*.fits"}
+    stored, _ = run.make(mask_pattern="*_mask.fits", background_pattern="*_bkg.fits")
+    assert [e.name for e in stored] == ["g0", "g1", "r2", "r3"]
+    for exposure, path in zip(stored, run.images, strict=True):
+        ny, nx = exposure.shape
+        data, ierr = exposure.window(0, nx, 0, ny)
+        assert ierr[2, 3] == 0
+        assert (ierr > 0).sum() == ierr.size - 1
+        expected = fits.getdata(path, "SCI").astype(np.float64) - 0.25
+        np.testing.assert_array_equal(data[ierr > 0], expected.astype(np.float32)[ierr > 0])
+    for name in ("pixels.h5", "meta.json"):
+        (run.folder / name).unlink()
+    fits.PrimaryHDU(np.zeros((3, 3))).writeto(run.folder / "g1_bkg.fits", overwrite=True)
+    (line,) = run.refused(mask_pattern="*_mask.fits", background_pattern="*_bkg.fits")
+    assert line.startswith("images/g1.fits: background image has shape (3, 3), expected (30, 33)")
+
+
 def test_problems_leave_an_unfinished_build_that_goes_on(run):
     def change(hdus):
         hdus["SCI"].header["BUNIT"] = "furlong"
