@@ -74,7 +74,7 @@ def detect(
     *,
     threshold: float = 5.0,
     sed: Mapping[str, float] | None = None,
-    model_error: float = 0.02,
+    model_error: float = 0.05,
     prominence: float = 3.0,
     rhalf_range: tuple[float, float] = (0.03, 1.0),
 ) -> Detections:
@@ -115,7 +115,12 @@ def detect(
         raise InputError(f"no flux in {', '.join(missing)} in the SED, found {', '.join(spectrum)}")
 
     grid, shape = common_grid(images)
-    maps = {band: filtered([image for image in images if image.band == band], grid, shape) for band in bands}
+    maps = {
+        band: filtered(
+            [image for image in images if image.band == band], grid, shape, model_error=model_error
+        )
+        for band in bands
+    }
     statistics = {band: _significance([part], [1.0], model_error) for band, part in maps.items()}
     if len(bands) > 1:
         weights = [spectrum[band] for band in bands]

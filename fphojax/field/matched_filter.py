@@ -10,7 +10,8 @@ their sums over a PSF by one and a half. So the scatter s of N / sqrt(W) over th
 is larger than 1, N, W and M are divided by s^2: the map then has unit scatter, a threshold means what it says, and
 exposures have the weight that they deserve. Where it is smaller, the errors are believed: a small image full of a
 source has no sky to tell otherwise. Sources are positive, so s comes from negative deviations only: below the
-median, or below zero, whichever gives less.
+median, or below zero, whichever gives less; and only from places where a fraction f of the model, by which it may be
+wrong, is less than the noise, f M < sqrt(W).
 
 Exposures are sampled on a common grid, a tangent plane with the smallest pixels among them, and N, W and M of a
 band are sums over its exposures.
@@ -124,7 +125,9 @@ def common_grid(images: Sequence[ResidualImage]) -> tuple[WCS, tuple[int, int]]:
     return wcs, (int(ny), int(nx))
 
 
-def filtered(images: Sequence[ResidualImage], grid: WCS, shape: tuple[int, int]) -> BandMaps:
+def filtered(
+    images: Sequence[ResidualImage], grid: WCS, shape: tuple[int, int], *, model_error: float
+) -> BandMaps:
     """Maps of a band.
 
     Parameters
@@ -134,12 +137,15 @@ def filtered(images: Sequence[ResidualImage], grid: WCS, shape: tuple[int, int])
     grid : WCS
     shape : tuple of int
         (ny, nx) of the grid.
+    model_error : float
+        Fraction f by which models may be wrong.
     """
     total = np.zeros((3, *shape))
     noise, shares = {}, []
     for image in images:
         signal, weight, model, covered = _sums(image)
-        noise[image.name] = scatter = _scatter(signal[covered] / np.sqrt(weight[covered]))
+        empty = covered & (model_error * np.abs(model) < np.sqrt(np.maximum(weight, 0)))
+        noise[image.name] = scatter = _scatter(signal[empty] / np.sqrt(weight[empty]))
         maps = np.stack([signal, weight, model]) / scatter**2
         window, pixel = _pixels_of_grid(image, grid, shape)
         good = map_coordinates(covered.astype(np.float32), pixel, order=1) > 0.99

@@ -161,7 +161,7 @@ def test_an_imperfect_model_is_no_source_but_a_neighbour_is():
     error = 0.01 * model + model - shift(model, (0.05, 0.02), order=5)
     chi = np.abs(error * exposure.ierr).max()
     residual = residual_image(exposure, exposure.data + error, model)
-    found = detect([residual], model_error=0.02)
+    found = detect([residual])
     ringed = detect([residual], model_error=1e-6)
     print(
         f"\nlargest |chi| of the model's error {chi:.0f}: {len(found.catalog)} found, else {len(ringed.catalog)}"
