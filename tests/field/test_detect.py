@@ -186,7 +186,7 @@ def test_sky_is_taken_off():
     image = residual_image(exposure, exposure.data + sky)
     found = detect_on_images([image], background_box=50)
     assert len(found.catalog) == 2
-    assert len(detect([image]).catalog) != 2
+    assert detect([image]).catalog.flux[:, 0].min() > 350
     np.testing.assert_allclose(found.catalog.flux[:, 0], [300, 200], rtol=0.15)
 
 
