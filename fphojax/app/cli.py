@@ -69,6 +69,21 @@ def options(
 
 
 @app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to start in.", show_default=False)],
+    instrument: Annotated[
+        str, typer.Option(help="nircam, hst, hsc, decam or generic: whose values the settings have.")
+    ] = "generic",
+) -> None:
+    """Write a commented file of settings for an instrument, and copies of the notebooks of all stages."""
+    from .starter import write_starter
+
+    config, *notebooks = write_starter(folder, instrument)
+    typer.echo(f"wrote {config} and {len(notebooks)} notebooks in {folder / 'templates'}")
+    typer.echo(f"next: edit {config}, then fphojax check {config}")
+
+
+@app.command()
 def check(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
 ) -> None:

@@ -26,7 +26,14 @@ from fphojax.inputs.errors import InputError
 
 from .settings_file import describe, expand_variables, read_mapping
 
-__all__ = ["BoundsSettings", "Extensions", "PreprocessSettings", "PriorSettings", "Settings"]
+__all__ = [
+    "BoundsSettings",
+    "Extensions",
+    "PreprocessSettings",
+    "PriorSettings",
+    "Section",
+    "Settings",
+]
 
 
 def _below_folder(path: Path, info: ValidationInfo) -> Path:

@@ -1,0 +1,229 @@
+"""`fphojax init`: a commented file of settings for an instrument, and copies of the templates, to start from."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import fphojax
+from fphojax.inputs.errors import InputError
+from fphojax.inputs.files import replacing
+
+from .config import Section, Settings
+
+__all__ = ["INSTRUMENTS", "Instrument", "settings_text", "template_folder", "write_starter"]
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """What a first run with an instrument's images wants to know.
+
+    Attributes
+    ----------
+    title : str
+    bands : tuple of str
+        Values of FILTER.
+    pixel_scale : float
+        Arcsec.
+    rhalf_range : tuple of float
+        Half-light radii worth trying, arcsec.
+    calibration : str
+        How `fphojax preprocess` brings the pipeline's images to nJy.
+    images : str
+        What the pipeline's images need before they are fitted, in a sentence.
+    """
+
+    title: str
+    bands: tuple[str, ...]
+    pixel_scale: float
+    rhalf_range: tuple[float, float]
+    calibration: str
+    images: str
+
+
+INSTRUMENTS = {
+    "nircam": Instrument(
+        "JWST/NIRCam",
+        ("F115W", "F150W", "F200W", "F277W", "F356W", "F444W"),
+        0.031,
+        (0.02, 1.5),
+        "PHOTMJSR",
+        "Products cal.fits and i2d.fits (MJy/sr) go into a store first: fphojax preprocess.",
+    ),
+    "hst": Instrument(
+        "HST (ACS, WFC3)",
+        ("F435W", "F606W", "F814W"),
+        0.05,
+        (0.03, 3.0),
+        "PHOTFLAM",
+        "Products flc.fits and drc.fits (electrons) go into a store first: fphojax preprocess.",
+    ),
+    "hsc": Instrument(
+        "Subaru/HSC",
+        ("g", "r", "i", "z", "y"),
+        0.168,
+        (0.1, 6.0),
+        "BUNIT",
+        "They are in nJy, or go into a store first (fphojax preprocess); the stage background measures their sky.",
+    ),
+    "decam": Instrument(
+        "DECam",
+        ("g", "r", "z"),
+        0.262,
+        (0.1, 10.0),
+        "MAGZERO",
+        "They are in nJy, or go into a store first (fphojax preprocess); the stage background measures their sky.",
+    ),
+    "generic": Instrument(
+        "any camera",
+        ("BAND1", "BAND2"),
+        0.1,
+        (0.05, 5.0),
+        "BUNIT",
+        "They are in nJy per pixel (AB zero point 31.4), or go into a store first: fphojax preprocess.",
+    ),
+}
+
+_HEAD = """\
+# Settings of a run of fphojax on images of {title}.
+#
+# Paths are relative to this file; $NAME is replaced by the shell variable NAME.
+# `fphojax check {file}` shows what it names, and every problem with it; `fphojax run {file}` does the work.
+
+# ---- Look at these lines first ----
+
+# bands to fit: values of FILTER in the images' headers
+bandlist: {bands}
+# exposures: a path or glob, or a list of them, with extensions SCI and ERR, and MASK and PSF if there are any.
+# {images}
+fitsfiles: images/*.fits
+# sources to start from: forcepho's columns or fphojax's own; rough values do
+raw_catalog: peaks.fits
+# folder for the results
+outbase: run
+
+# ranges of the uniform priors
+bounds_kwargs:
+  # half-light radius, circularised [arcsec]
+  rhalf_range: {rhalf_range}
+  # Sersic index
+  sersic_range: [0.6, 6.0]
+  # square root of the axis ratio b/a
+  sqrtq_range: [0.4, 1.0]
+  # positions lie within so many pixels of the catalogue's,
+  n_pix: 2
+  # so many arcsec each
+  pixscale: {pixel_scale}
+
+# seed of all random numbers: the same seed gives the same result
+seed: 1
+
+# ---- Everything else, with its default; remove the # to change a value ----
+"""
+
+# The head of each group, by the group's first setting.
+_GROUPS = {
+    "big_catalog": "What is fitted",
+    "frame_search_pattern": "How images become a pixel store",
+    "scene_catalog": "What is written",
+    "add_barriers": "Priors",
+    "maxactive_per_patch": "Patches",
+    "pixel_response": "The model",
+    "use_gradients": "Optimisation",
+    "chains": "Sampling",
+}
+
+
+def settings_text(instrument: str, file: str = "run.yml") -> str:
+    """A commented file of settings.
+
+    Parameters
+    ----------
+    instrument : str
+        One of `INSTRUMENTS`.
+    file : str
+        Its name, for the comments.
+
+    Returns
+    -------
+    str
+        YAML: what a first run needs, and all other settings as comments. Prose starts with "# ", a setting with
+        "#" and its key.
+    """
+    known = INSTRUMENTS[instrument]
+    head = _HEAD.format(
+        title=known.title,
+        file=file,
+        bands=f"[{', '.join(known.bands)}]",
+        images=known.images,
+        rhalf_range=list(known.rhalf_range),
+        pixel_scale=known.pixel_scale,
+    )
+    given = {line.partition(":")[0] for line in head.splitlines()}
+    lines = []
+    for name, entry in Settings.model_fields.items():
+        if name in _GROUPS:
+            lines += ["", f"# -- {_GROUPS[name]} --"]
+        if name in given:
+            continue
+        lines += [f"# {entry.description}"]
+        if isinstance(entry.default, Section):
+            lines += [f"#{name}:", *_nested(entry.default, {"calibration": known.calibration})]
+        else:
+            lines.append(f"#{name}:{_value(entry.default)}")
+    return head + "\n".join(lines) + "\n"
+
+
+def _nested(section: Section, suggested: dict) -> list[str]:
+    """Settings of a section, each with what it means behind it."""
+    return [
+        f"#  {name}:{_value(suggested.get(name, entry.default))}  # {entry.description}"
+        for name, entry in type(section).model_fields.items()
+    ]
+
+
+def _value(default) -> str:
+    """A default as YAML (of which JSON is a part) with the space before it; nothing for None."""
+    return "" if default is None else f" {json.dumps(default)}"
+
+
+def template_folder() -> Path:
+    """Where the notebooks of the stages are: inside an installed package, beside it in a checkout."""
+    package = Path(fphojax.__file__).parent
+    installed = package / "templates"
+    return installed if installed.is_dir() else package.parent / "templates"
+
+
+def write_starter(folder: Path, instrument: str) -> list[Path]:
+    """Write ``run.yml`` and the folder ``templates``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it does not exist.
+    instrument : str
+        One of `INSTRUMENTS`.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    InputError
+        An unknown instrument, or one of the files is there already; nothing is written then.
+    """
+    if instrument not in INSTRUMENTS:
+        raise InputError(f"--instrument: found {instrument!r}, expected one of {', '.join(INSTRUMENTS)}")
+    config, templates = folder / "run.yml", folder / "templates"
+    for path in (config, templates):
+        if path.exists():
+            raise InputError(f"{path}: exists already, expected a folder without it")
+    templates.mkdir(parents=True)
+    copies = [
+        Path(shutil.copy(notebook, templates)) for notebook in sorted(template_folder().glob("*.ipynb"))
+    ]
+    with replacing(config) as temporary:
+        temporary.write_text(settings_text(instrument, config.name), encoding="utf-8")
+    return [config, *copies]
