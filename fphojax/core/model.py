@@ -13,6 +13,7 @@ from numpyro.infer.util import potential_energy
 from .culling import culled_pairs
 from .fisher import fisher_matrix
 from .gaussians import Optics, Sources, project
+from .linear import normal_equations
 from .pairs import PairList
 from .patch import Patch
 from .pixels import PixelResponse, chi2, render
@@ -98,6 +99,15 @@ class SceneModel(eqx.Module):
     def log_likelihood(self, values):
         """-chi2 / 2, up to a constant of the data."""
         return -0.5 * jnp.sum(self.chi2(values))
+
+    def normal_equations(self, values, columns=None):
+        """Normal equations of the fluxes, given the other parameters; see `core.linear`.
+
+        A template is a source's image at unit flux, the exposure's photometric factor included. The fluxes in
+        ``values`` are of no account, and where fluxes are tied every source still has a template of its own.
+        """
+        unit = {**values, "flux": jnp.ones(self.priors["flux"].batch_shape)}
+        return normal_equations(self.gaussians(unit), self.patch, self.pairs, self.response, columns)
 
     def log_prior(self, values):
         """Sum of the log densities of the priors."""

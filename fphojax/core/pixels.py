@@ -17,7 +17,16 @@ from .backend import tiles_per_block
 from .gaussians import Gaussians
 from .patch import TILE
 
-__all__ = ["PixelResponse", "chi2", "render", "tile_image"]
+__all__ = [
+    "PixelResponse",
+    "chi2",
+    "flat_table",
+    "over_tiles",
+    "render",
+    "tile_image",
+    "unpaired_tiles",
+    "values_and_pullback",
+]
 
 PixelResponse = Literal["variance", "quartic", "second_order"]
 
@@ -170,37 +179,49 @@ def tile_image(theta, centre, dtype, response):
 
 
 def _image_and_pullback(theta, centre, dtype, response):
-    """Pixel values (P,), and the function that takes weights (P,) to the gradient (L, 6) of their sum.
+    """Pixel values (P,), and the function that takes weights (P,) to the gradient (L, 6) of their sum."""
+    amplitude, values, pullback = values_and_pullback(theta, centre, dtype, response)
+    return values @ amplitude, pullback
 
-    The gradient reuses the exponentials: with v the weighted pixels, the derivative by a coefficient of the
-    exponent is the moment sum(v * monomial * exponential).
+
+def values_and_pullback(theta, centre, dtype, response):
+    """Amplitudes (L,), values (P, L) of the Gaussians over their amplitudes, and the way back to their numbers.
+
+    The last is a function that takes weights of the pixels, one set (P,) or one for each Gaussian (P, L), to the
+    gradient (L, 6) of the weighted sum of the pixels.  It reuses the exponentials: with v the weighted pixels, the
+    derivative by a coefficient of the exponent is the moment sum(v * monomial * exponential).
     """
     (amplitude, exponent, polynomial), pull = jax.vjp(
         lambda t: _coefficients(t, centre, dtype, response), theta
     )
     plain, values = _exponentials(exponent, polynomial)
 
+    def moments_of(weights, basis, exponentials):
+        if weights.ndim == 1:
+            return (weights * basis) @ exponentials
+        return basis @ (weights * exponentials)
+
     def pullback(weights):
-        moments = (weights * jnp.asarray(BASIS[2], dtype)) @ values
+        moments = moments_of(weights, jnp.asarray(BASIS[2], dtype), values)
         by_polynomial = None
         if polynomial is not None:
-            by_polynomial = amplitude * ((weights * _basis_of(polynomial)) @ plain)
+            by_polynomial = amplitude * moments_of(weights, _basis_of(polynomial), plain)
         return pull((moments[0], LN2 * amplitude * moments, by_polynomial))[0]
 
-    return values @ amplitude, pullback
+    return amplitude, values, pullback
 
 
 # --------------------------------------------------------------------------------------------------------
 # Loops over tiles
 
 
-def _flat(gaussians):
+def flat_table(gaussians):
     """All Gaussians as one table (n + 1, 6); the last row is empty, for padded lists."""
     table = jnp.stack([g.ravel() for g in gaussians], axis=1)
     return jnp.concatenate([table, jnp.zeros((1, 6), table.dtype)])
 
 
-def _accumulate(step, carry, pairs, n_gauss):
+def over_tiles(step, carry, pairs, n_gauss):
     """Run ``step(carry, tiles, plain, corrected)`` over blocks of the tiles of a pair list, level by level."""
     block = tiles_per_block()
     for i, lengths in enumerate(pairs.lengths):
@@ -225,12 +246,18 @@ def _chi2_terms(image, patch, tile):
     return jnp.sum(chi.astype(jnp.float64) ** 2), chi * ierr
 
 
-def _unpaired_chi2(patch, pairs, n_exposure):
-    """Chi-squared per exposure of the tiles in no list, where the model is zero."""
+def unpaired_tiles(patch, pairs):
+    """Flags (T,) of the tiles in no list, where the model is zero."""
     real = jnp.arange(pairs.tile.size) < pairs.level[-1]
-    listed = jnp.zeros(patch.n_tile, bool).at[pairs.tile].max(real)
+    return ~jnp.zeros(patch.n_tile, bool).at[pairs.tile].max(real)
+
+
+def _unpaired_chi2(patch, pairs, n_exposure):
+    """Chi-squared per exposure of the tiles in no list."""
     empty = jnp.sum((patch.data * patch.ierr).astype(jnp.float64) ** 2, axis=1)
-    return jax.ops.segment_sum(jnp.where(listed, 0.0, empty), patch.exposure, n_exposure)
+    return jax.ops.segment_sum(
+        jnp.where(unpaired_tiles(patch, pairs), empty, 0.0), patch.exposure, n_exposure
+    )
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
@@ -256,7 +283,7 @@ def chi2(gaussians, patch, pairs, response="variance"):
     array (E,)
         In float64.
     """
-    table = _flat(gaussians)
+    table = flat_table(gaussians)
     dtype = patch.data.dtype
 
     def one(tile, plain, corrected):
@@ -270,11 +297,11 @@ def chi2(gaussians, patch, pairs, response="variance"):
         return total.at[patch.exposure[tile]].add(jax.vmap(one)(tile, plain, corrected))
 
     n_exposure = gaussians.x.shape[0]
-    return _accumulate(step, _unpaired_chi2(patch, pairs, n_exposure), pairs, table.shape[0] - 1)
+    return over_tiles(step, _unpaired_chi2(patch, pairs, n_exposure), pairs, table.shape[0] - 1)
 
 
 def _chi2_forward(gaussians, patch, pairs, response):
-    table = _flat(gaussians)
+    table = flat_table(gaussians)
     dtype = patch.data.dtype
 
     def one(tile, plain, corrected):
@@ -298,7 +325,7 @@ def _chi2_forward(gaussians, patch, pairs, response):
 
     n_exposure = gaussians.x.shape[0]
     start = _unpaired_chi2(patch, pairs, n_exposure), jnp.zeros(table.shape)
-    total, gradient = _accumulate(step, start, pairs, table.shape[0] - 1)
+    total, gradient = over_tiles(step, start, pairs, table.shape[0] - 1)
     columns = gradient[:-1].reshape(*gaussians.x.shape, 6)
     return total, Gaussians(*(columns[..., i].astype(g.dtype) for i, g in enumerate(gaussians)))
 
@@ -324,7 +351,7 @@ def render(gaussians, patch, pairs, response="variance"):
     array (T, TILE * TILE)
         Pixel values in the order of ``patch.data``; 0 on tiles that are in no list.
     """
-    table = _flat(gaussians)
+    table = flat_table(gaussians)
     dtype = patch.data.dtype
 
     def one(row):

@@ -1,0 +1,156 @@
+"""Normal equations against dense matrices."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from fphojax.core.gaussians import Gaussians
+from fphojax.core.linear import normal_equations, sky_columns
+from fphojax.core.pairs import all_pairs, listed_pairs
+from fphojax.core.patch import TILE, Patch
+from fphojax.core.pixels import chi2, render
+
+N_SOURCE = 3
+compiled = eqx.filter_jit(render)
+
+
+def mock_patch(dtype=np.float64):
+    """Two exposures of 3 x 3 and 2 x 2 tiles with noise, and an empty tile at the end."""
+    rng = np.random.default_rng(0)
+    origin = np.array([(TILE * i, TILE * j) for n in (3, 2) for j in range(n) for i in range(n)])
+    exposure = np.repeat([0, 1], [9, 4])
+    data = rng.normal(size=(13, TILE * TILE))
+    ierr = rng.uniform(0.5, 2.0, data.shape) * (rng.random(data.shape) > 0.1)
+    pad = ((0, 1), (0, 0))
+    return Patch(
+        data=jnp.asarray(np.pad(np.where(ierr > 0, data, 0), pad), dtype),
+        ierr=jnp.asarray(np.pad(ierr, pad), dtype),
+        origin=jnp.asarray(np.pad(origin, pad), np.int32),
+        exposure=jnp.asarray(np.pad(exposure, (0, 1), constant_values=1), np.int32),
+        count=jnp.asarray(13, np.int32),
+    )
+
+
+def mock_gaussians():
+    rng = np.random.default_rng(3)
+    shape = (2, N_SOURCE, 2, 2)
+    cxx, cyy = rng.uniform(0.5, 4, (2, *shape))
+    cxy = rng.uniform(-0.5, 0.5, shape) * np.sqrt(cxx * cyy)
+    det = cxx * cyy - cxy**2
+    x, y = rng.uniform(2, 14, (2, *shape))
+    numbers = (rng.uniform(0.5, 2, shape), x, y, cyy / det, -cxy / det, cxx / det)
+    return Gaussians(*(jnp.asarray(number) for number in numbers))
+
+
+def pairs_of(patch, gaussians, response):
+    """Every Gaussian on every tile but the first of each exposure, which has none."""
+    corrected = np.zeros((2, N_SOURCE), bool)
+    corrected[:, 0] = response != "variance"
+    index = np.arange(gaussians.x.size).reshape(2, -1)
+    flat = np.repeat(corrected.ravel(), gaussians.x[0, 0].size).reshape(2, -1)
+    tiles = np.array([t for t in range(13) if t not in (0, 9)])
+    of = np.asarray(patch.exposure)[tiles]
+    return listed_pairs(patch, tiles, [index[e][~flat[e]] for e in of], [index[e][flat[e]] for e in of])
+
+
+def only(gaussians, source):
+    """The Gaussians of one source, those of the others with amplitude zero."""
+    keep = (jnp.arange(N_SOURCE) == source)[None, :, None, None]
+    return gaussians._replace(amplitude=jnp.where(keep, gaussians.amplitude, 0.0))
+
+
+def dense(gaussians, patch, pairs, response, columns):
+    """Templates (E, T * P, L) and the normal equations as plain numpy has them."""
+    images = [np.asarray(compiled(only(gaussians, s), patch, pairs, response)) for s in range(N_SOURCE)]
+    design = np.concatenate([np.stack(images, axis=-1), np.asarray(columns)], axis=-1)
+    ierr, data = np.asarray(patch.ierr), np.asarray(patch.data)
+    matrix, vector, data2 = [], [], []
+    for e in (0, 1):
+        mine = np.asarray(patch.exposure) == e
+        weighted = (design[mine] * ierr[mine, :, None]).reshape(-1, design.shape[-1])
+        chi = (data[mine] * ierr[mine]).ravel()
+        matrix.append(weighted.T @ weighted)
+        vector.append(weighted.T @ chi)
+        data2.append(chi @ chi)
+    return np.array(matrix), np.array(vector), np.array(data2)
+
+
+@pytest.mark.parametrize(("response", "n_term"), [("variance", 0), ("quartic", 3), ("second_order", 1)])
+def test_against_dense_matrices(response, n_term):
+    patch, gaussians = mock_patch(), mock_gaussians()
+    pairs = pairs_of(patch, gaussians, response)
+    columns = sky_columns(patch, 3)[..., :n_term]
+    found = eqx.filter_jit(normal_equations)(gaussians, patch, pairs, response, columns)
+    for ours, theirs in zip(found, dense(gaussians, patch, pairs, response, columns), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10 * np.abs(theirs).max())
+
+
+def test_chi2_of_any_fluxes():
+    patch, gaussians = mock_patch(), mock_gaussians()
+    pairs = all_pairs(patch, gaussians.amplitude)
+    matrix, vector, data2 = eqx.filter_jit(normal_equations)(gaussians, patch, pairs)
+    flux = np.array([0.3, -2.0, 1.7])
+    scaled = gaussians._replace(amplitude=gaussians.amplitude * flux[:, None, None])
+    ours = data2 - 2 * vector @ flux + np.einsum("i,eij,j->e", flux, matrix, flux)
+    np.testing.assert_allclose(ours, chi2(scaled, patch, pairs), rtol=1e-10)
+
+
+def test_gradient_equals_plain_autodiff():
+    patch, gaussians, response = mock_patch(), mock_gaussians(), "quartic"
+    pairs = pairs_of(patch, gaussians, response)
+    columns = sky_columns(patch, 3)
+    rng = np.random.default_rng(5)
+    size = N_SOURCE + 3
+    by_matrix, by_vector = rng.normal(size=(2, size, size)), rng.normal(size=(2, size))
+
+    def contracted(matrix, vector):
+        return jnp.sum(by_matrix * matrix) + jnp.sum(by_vector * vector)
+
+    def ours(gaussians):
+        return contracted(*normal_equations(gaussians, patch, pairs, response, columns)[:2])
+
+    def plain(gaussians):
+        images = [render(only(gaussians, s), patch, pairs, response) for s in range(N_SOURCE)]
+        design = jnp.concatenate([jnp.stack(images, axis=-1), columns], axis=-1) * patch.ierr[..., None]
+        chi = patch.data * patch.ierr
+        squares = jnp.einsum("tpi,tpj->tij", design, design), jnp.einsum("tpi,tp->ti", design, chi)
+        return contracted(*(jax.ops.segment_sum(s, patch.exposure, 2) for s in squares))
+
+    value, gradient = eqx.filter_jit(jax.value_and_grad(ours))(gaussians)
+    expected, expected_gradient = jax.jit(jax.value_and_grad(plain))(gaussians)
+    np.testing.assert_allclose(value, expected, rtol=1e-10)
+    for mine, theirs in zip(gradient, expected_gradient, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-8, atol=1e-8 * np.abs(theirs).max())
+
+
+def test_float32_keeps_the_small_differences(capsys):
+    """Chi-squared at the solution, for sources of a signal-to-noise of thousands."""
+    patch, gaussians = mock_patch(), mock_gaussians()
+    pairs = all_pairs(patch, gaussians.amplitude)
+    bright = compiled(gaussians, patch, pairs) * 3000
+    patch = eqx.tree_at(lambda p: p.data, patch, jnp.where(patch.ierr > 0, patch.data + bright, 0))
+
+    def least(patch):
+        matrix, vector, data2 = eqx.filter_jit(normal_equations)(gaussians, patch, pairs)
+        return data2 - jnp.sum(vector * jnp.linalg.solve(matrix, vector[..., None])[..., 0], axis=-1)
+
+    exact, single = np.asarray(least(patch)), np.asarray(least(patch.astype(np.float32)))
+    data2 = np.asarray(jnp.sum((patch.data * patch.ierr) ** 2))
+    with capsys.disabled():
+        print(
+            f"\nleast chi-squared {exact.round(2)} of data2 {data2:.1e}: "
+            f"float32 errs by {abs(single - exact).max():.1e}"
+        )
+    np.testing.assert_allclose(single, exact, atol=0.1)
+
+
+def test_plane_is_centred_and_rises_by_one_in_a_hundred_pixels():
+    patch = mock_patch()
+    columns = np.asarray(sky_columns(patch, 3)).reshape(14, TILE, TILE, 3)
+    np.testing.assert_allclose(np.diff(columns[..., 1], axis=2), 0.01, rtol=1e-9)
+    np.testing.assert_allclose(np.diff(columns[..., 2], axis=1), 0.01, rtol=1e-9)
+    for tiles in (slice(0, 9), slice(9, 13)):
+        np.testing.assert_allclose(columns[tiles, ..., 1:].mean(axis=(0, 1, 2)), 0, atol=1e-12)
+    np.testing.assert_array_equal(np.asarray(sky_columns(patch, 1))[..., 0], 1)
