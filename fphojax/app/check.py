@@ -80,7 +80,9 @@ class CheckReport:
         return table
 
 
-def check_inputs(settings: Settings, *, progress: bool = False, verify: bool = False) -> CheckReport:
+def check_inputs(
+    settings: Settings, *, progress: bool = False, verify: bool = False, needs_catalog: bool = True
+) -> CheckReport:
     """Read exposures, catalogues and PSFs, and collect every problem with them; nothing is written.
 
     Parameters
@@ -90,6 +92,8 @@ def check_inputs(settings: Settings, *, progress: bool = False, verify: bool = F
         Show a progress bar.
     verify : bool
         Look at every pixel of a store (counts, finite values, checksums).
+    needs_catalog : bool
+        Whether it is a problem if there are no sources to start from.
 
     Returns
     -------
@@ -97,7 +101,7 @@ def check_inputs(settings: Settings, *, progress: bool = False, verify: bool = F
     """
     report = CheckReport(settings)
     _read_exposures(report, progress, verify)
-    _read_catalogs(report)
+    _read_catalogs(report, needs_catalog)
     _check_psfs(report)
     _check_positions(report)
     _check_start(report)
@@ -136,8 +140,13 @@ def _store_problems(exposures: list[StoredExposure], progress: bool, verify: boo
     return [problem for problem in map(store_problem, bar) if problem is not None]
 
 
-def _read_catalogs(report: CheckReport) -> None:
+def _read_catalogs(report: CheckReport, needed: bool) -> None:
     settings = report.settings
+    if needed and settings.raw_catalog is None:
+        report.problems.append(
+            f"{settings.file}: raw_catalog: found nothing, expected a catalogue of sources to start from: "
+            "`fphojax detect` makes one from the images"
+        )
     for key in ("raw_catalog", "big_catalog"):
         path = getattr(settings, key)
         if path is None:
@@ -148,6 +157,8 @@ def _read_catalogs(report: CheckReport) -> None:
             report.problems.append(str(error))
             continue
         if len(catalog) == 0:
+            if key == "raw_catalog" and not needed:
+                continue
             report.problems.append(f"{path}: found no source, expected at least one")
             continue
         setattr(report, "catalog" if key == "raw_catalog" else key, catalog)

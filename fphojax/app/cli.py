@@ -143,6 +143,58 @@ def run(
     _show(run_field(Settings.from_yaml(config, overrides), overwrite=overwrite, progress=_bars(quiet)))
 
 
+RunFolder = Annotated[
+    Path | None, typer.Option("--run", help="Folder of the fit; the latest one by default.")
+]
+
+
+@app.command()
+def background(
+    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    fit: RunFolder = None,
+    write: Annotated[
+        bool,
+        typer.Option("--write", help="Put the levels into CONFIG itself, not into a new file in outbase."),
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Measure the sky that is left in the residuals of a fit, for the next fit to subtract."""
+    from .config import Settings
+    from .stages.background import background as measure
+
+    _report(measure(Settings.from_yaml(config), run=fit, write=write, progress=_bars(quiet)))
+
+
+@app.command()
+def detect(
+    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    fit: RunFolder = None,
+    images: Annotated[
+        bool, typer.Option("--images", help="Search the images themselves, without any catalogue or fit.")
+    ] = False,
+    threshold: Annotated[float, typer.Option(help="Least significance, standard deviations.", min=0)] = 5.0,
+    background_box: Annotated[
+        int | None,
+        typer.Option(help="With images: side of the boxes in which a sky level is estimated, pixels.", min=8),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Find sources that the catalogue lacks, in the residuals of a fit; or, without a catalogue, in the images."""
+    from .config import Settings
+    from .stages.detect import detect as find
+
+    _report(
+        find(
+            Settings.from_yaml(config),
+            run=fit,
+            images=images,
+            threshold=threshold,
+            background_box=background_box,
+            progress=_bars(quiet),
+        )
+    )
+
+
 @app.command()
 def psf(
     images: Annotated[
@@ -224,15 +276,33 @@ def _bars(quiet: bool) -> bool:
     return sys.stderr.isatty() and not quiet
 
 
-def _show(finished, truth=None) -> None:
-    """Print the tables of a finished run, and where its files are."""
-    from rich.console import Console
+def _report(report) -> None:
+    """Print what a stage found, and where its files are."""
+    from .tables import table_shown
 
-    from .tables import exposures_shown, parameters_shown
+    console = _console()
+    for title, table in report.tables.items():
+        console.print(table_shown(title, table))
+        console.print()
+    console.print(report.verdict, highlight=False)
+    for what, path in report.files.items():
+        console.print(f"{what}: {path}", highlight=False, soft_wrap=True)
+
+
+def _console():
+    from rich.console import Console
 
     console = Console()
     if not console.is_terminal:  # a log file has no width to keep to
         console.width = 120
+    return console
+
+
+def _show(finished, truth=None) -> None:
+    """Print the tables of a finished run, and where its files are."""
+    from .tables import exposures_shown, parameters_shown
+
+    console = _console()
     result = finished.result
     console.print(exposures_shown(result))
     console.print()

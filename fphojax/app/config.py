@@ -198,7 +198,9 @@ class Settings(Section):
     bandlist: Annotated[list[str], AfterValidator(_each_once)] = Field(
         min_length=1, description="bands to fit, as in the FILTER keyword of the images"
     )
-    raw_catalog: FilePath = Field(description="catalogue of sources to start from")
+    raw_catalog: FilePath | None = Field(
+        None, description="catalogue of sources to start from; `fphojax detect` makes one from the images"
+    )
     big_catalog: FilePath | None = Field(
         None, description="catalogue of sources never fitted, but subtracted"
     )

@@ -8,7 +8,7 @@ from fphojax.inputs.catalog import SourceCatalog
 from fphojax.outputs.results import PatchResult
 from fphojax.outputs.summary import exposure_table, summary_table
 
-__all__ = ["exposures_shown", "parameters_shown"]
+__all__ = ["exposures_shown", "parameters_shown", "table_shown"]
 
 POOR_RHAT = 1.02
 AT_BOUND = 0.05  # of the draws
@@ -84,3 +84,26 @@ def _digits(lower, upper):
     """Decimals that show an interval's width to two digits."""
     width = float(upper - lower)
     return int(np.clip(1 - np.floor(np.log10(width)), 0, 9)) if width > 0 else 3
+
+
+def table_shown(title: str, found) -> Table:
+    """A table of astropy for the terminal; units are in the headings, formats those of its columns."""
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in found.colnames:
+        column = found[name]
+        unit = f" [{column.unit}]" if getattr(column, "unit", None) else ""
+        text = np.asarray(column).dtype.kind in "US"
+        table.add_column(escape(name + unit), justify="left" if text else "right")
+    for row in found:
+        table.add_row(*(_cell(found, row, name) for name in found.colnames))
+    return table
+
+
+def _cell(found, row, name):
+    """A value as text: by the format of its column, else numbers to four digits."""
+    value = getattr(row[name], "value", row[name])
+    if isinstance(value, np.floating | float):
+        if np.isnan(value):
+            return ""
+        return format(value, found[name].info.format or ".4g")
+    return escape(str(value))

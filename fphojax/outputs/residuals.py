@@ -1,4 +1,7 @@
-"""Residuals of a patch, pixel by pixel."""
+"""Residuals, pixel by pixel: of a patch as they are written, of whole exposures as they are read back."""
+
+from collections import defaultdict
+from dataclasses import dataclass
 
 import equinox as eqx
 import h5py
@@ -8,8 +11,80 @@ from ..core.model import SceneModel
 from ..inputs.errors import InputError
 from ..inputs.files import replacing
 from ..inputs.patcher import PatchFrame
+from .run_directory import RunDirectory
 
-__all__ = ["residual_tiles", "write_residuals"]
+__all__ = ["ExposureResiduals", "RunResiduals", "residual_tiles", "write_residuals"]
+
+_COLUMNS = ("xpix", "ypix", "data", "ierr", "residual")
+
+
+@dataclass(frozen=True, eq=False)
+class ExposureResiduals:
+    """Pixels of an exposure that the patches of a run used, each once.
+
+    Attributes
+    ----------
+    band, name : str
+    x, y : ndarray of int, shape (n,)
+        Zero-indexed.
+    data, ierr, residual : ndarray, shape (n,)
+        The image that was fitted, its inverse standard deviation, and data minus model.
+    """
+
+    band: str
+    name: str
+    x: np.ndarray
+    y: np.ndarray
+    data: np.ndarray
+    ierr: np.ndarray
+    residual: np.ndarray
+
+
+class RunResiduals:
+    """The residual files of a run, exposure by exposure.
+
+    Patches are numbered in the order in which they were fitted. Where they overlap, the pixels of the last one
+    are taken: it knew the sources of those before it as they were in the end.
+
+    Parameters
+    ----------
+    run : RunDirectory
+
+    Attributes
+    ----------
+    exposures : list of tuple of str
+        Band and name of each exposure that any patch used.
+
+    Raises
+    ------
+    InputError
+        There is no residual file.
+    """
+
+    def __init__(self, run: RunDirectory):
+        self._files = defaultdict(list)
+        for patch in run.patches():
+            path = run.residuals_path(patch)
+            if path.is_file():
+                with h5py.File(path, "r") as file:
+                    for band, exposures in file.items():
+                        for name in exposures:
+                            self._files[band, name].append(path)
+        if not self._files:
+            raise InputError(
+                f"{run.path}: no patch has residuals, expected a run with write_residuals: true in its settings"
+            )
+        self.exposures = list(self._files)
+
+    def read(self, band: str, name: str) -> ExposureResiduals | None:
+        """Pixels of one exposure; None if no patch has any."""
+        if (band, name) not in self._files:
+            return None
+        parts = [_group(path, band, name) for path in self._files[band, name]]
+        columns = {key: np.concatenate([part[key] for part in parts])[::-1] for key in _COLUMNS}
+        places = columns["ypix"].astype(np.int64) * (int(columns["xpix"].max()) + 1) + columns["xpix"]
+        _, last = np.unique(places, return_index=True)
+        return ExposureResiduals(band, name, *(columns[key][last] for key in _COLUMNS))
 
 
 def residual_tiles(model: SceneModel, values) -> np.ndarray:
@@ -48,6 +123,12 @@ def write_residuals(path, frame: PatchFrame, model: SceneModel, values) -> None:
             columns = {"xpix": x, "ypix": y, "data": data[flat], "ierr": ierr[flat]}
             for name, column in (columns | {"residual": residual[flat]}).items():
                 group[name] = column
+
+
+def _group(path, band, name):
+    """All columns of one exposure in one file."""
+    with h5py.File(path, "r") as file:
+        return {key: file[band][name][key][()] for key in _COLUMNS}
 
 
 _images = eqx.filter_jit(SceneModel.images)

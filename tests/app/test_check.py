@@ -117,6 +117,14 @@ def test_exposure_of_another_band_is_left_out(run):
     assert "not in bandlist" in result.stdout
 
 
+def test_no_catalogue(run):
+    del run.settings["raw_catalog"]
+    assert run.problems() == [
+        "run.yml: raw_catalog: found nothing, expected a catalogue of sources to start from: "
+        "`fphojax detect` makes one from the images"
+    ]
+
+
 def test_missing_file(run):
     run.settings["fitsfiles"].append("z.fits")
     assert run.problems() == ["z.fits: no such file, expected a FITS image"]

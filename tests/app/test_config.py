@@ -112,7 +112,10 @@ def test_impossible_prior(write, prior, expected):
         ({"bounds_kwargs": "{npix: 3}"}, "bounds_kwargs.npix: unknown key, did you mean n_pix?"),
         ({"extensions": "{science: X}"}, "extensions.science: unknown key, did you mean sci?"),
         ({"extensions": "{zzz: X}"}, "extensions.zzz: unknown key, expected one of sci, err, mask, psf"),
-        ({"raw_catalog": None}, "raw_catalog: found nothing, expected catalogue of sources to start from"),
+        (
+            {"bandlist": None},
+            "bandlist: found nothing, expected bands to fit, as in the FILTER keyword of the images",
+        ),
         (
             {"raw_catalog": "$NO_SUCH/x"},
             "raw_catalog: found $NO_SUCH, expected a shell variable that is defined",

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fphojax.inputs import InputError
-from fphojax.outputs.residuals import write_residuals
+from fphojax.outputs.residuals import RunResiduals, write_residuals
+from fphojax.outputs.run_directory import RunDirectory
 from fphojax.simulate import ExposureSpec, noiseless_image
 
 SPECS = {"first": ((30, 27), 0.05, 10.0), "second": ((22, 20), 0.07, 130.0)}
@@ -35,6 +36,26 @@ def test_data_minus_model_is_residual(fit, tmp_path):
             error = np.abs(group["data"] - group["residual"] - model).max() / model.max()
             print(f"{exposure.name}: model against exact profiles {error:.1e} of the peak")
             assert error < 2e-3
+
+
+def test_pixels_of_a_run_are_those_of_the_last_patch(fit, tmp_path):
+    run = RunDirectory.create(tmp_path / "run")
+    with pytest.raises(InputError, match="no patch has residuals"):
+        RunResiduals(run)
+    brighter = fit.chains.optimum.values | {"flux": 2 * fit.chains.optimum.values["flux"]}
+    exposure = fit.frame.exposures[0]
+    for patch, values in ((2, brighter), (10, fit.chains.optimum.values)):
+        run.write_patch(patch, fit.result)
+        write_residuals(run.residuals_path(patch), fit.frame, fit.model, values)
+    residuals = RunResiduals(run)
+    assert residuals.exposures == [("B", "first"), ("R", "second")]
+    assert residuals.read("B", "third") is None
+    found = residuals.read(exposure.band, exposure.name)
+    with h5py.File(run.residuals_path(10)) as file:
+        last = {name: item[()] for name, item in file["B"]["first"].items()}
+    order = np.lexsort((last["xpix"], last["ypix"]))
+    for name, column in (("xpix", found.x), ("ypix", found.y), ("residual", found.residual)):
+        assert np.array_equal(column, last[name][order])
 
 
 def test_names_that_cannot_be_groups(fit, tmp_path):

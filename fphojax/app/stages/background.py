@@ -1,0 +1,96 @@
+"""The background stage: the sky that is left in the residuals of a fit, for the next one to subtract."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from fphojax.field.background import ResidualPixels, residual_levels, tweaked_background
+from fphojax.inputs.files import replacing
+from fphojax.outputs.residuals import RunResiduals
+
+from ..config import Settings
+from ..settings_edit import write_sky
+from .folders import next_path, run_at
+from .report import StageReport
+
+__all__ = ["background"]
+
+
+def background(
+    settings: Settings, *, run: Path | None = None, write: bool = False, progress: bool = False
+) -> StageReport:
+    """Measure the residual sky levels of a fit, and write the settings of the next one.
+
+    Parameters
+    ----------
+    settings : Settings
+    run : Path, optional
+        Folder of the fit; the latest one by default.
+    write : bool
+        Put the levels into the file of the settings itself, the rest of which stays as it is, instead of into a
+        new file ``background_N.yml`` in ``outbase``.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    StageReport
+        Tables: ``levels`` (see `residual_levels`) and ``tweakbg`` (by band: level that the fit had subtracted,
+        and the one for the next fit). ``files["settings"]``: the file with the new levels.
+
+    Raises
+    ------
+    InputError
+        There is no fit, or it has no residual files.
+    """
+    start = time.perf_counter()
+    fit = run_at(run, settings)
+    residuals = RunResiduals(fit)
+    levels = residual_levels(_pixels(residuals, progress))
+    used = fit.read_config()
+    present = used["tweakbg"] if used["tweak_background"] == "tweakbg" else {}
+    sky = tweaked_background(levels, present)
+    path = settings.source if write else next_path(settings.outbase, "background", ".yml")
+    if write:
+        write_sky(path, sky)
+    else:
+        changed = settings.model_copy(update={"tweak_background": "tweakbg", "tweakbg": sky})
+        with replacing(path) as temporary:
+            temporary.write_text(changed.dump_yaml())
+    return StageReport(
+        "background",
+        _verdict(levels),
+        {"levels": levels, "tweakbg": _by_band(present, sky)},
+        {"settings": path},
+        time.perf_counter() - start,
+    )
+
+
+def _pixels(residuals, progress):
+    for band, name in tqdm(residuals.exposures, desc="background", unit="image", disable=not progress):
+        found = residuals.read(band, name)
+        yield ResidualPixels(name, band, found.x, found.y, found.residual, found.ierr)
+
+
+def _by_band(present, sky):
+    from astropy import units as u
+    from astropy.table import QTable
+
+    before = [present.get(band, 0.0) for band in sky]
+    return QTable({"band": list(sky), "before": before * u.nJy, "now": list(sky.values()) * u.nJy})
+
+
+def _verdict(levels):
+    """How many levels differ from zero, and the largest of them in its errors."""
+    ratio = np.abs(levels["level"].value) / levels["error"].value
+    known = np.isfinite(ratio)
+    if not known.any():
+        return "No exposure has pixels enough for a level."
+    worst = int(np.nanargmax(np.where(known, ratio, -1)))
+    return (
+        f"{np.count_nonzero(ratio[known] > 3)} of {np.count_nonzero(known)} exposures have a residual level "
+        f"beyond 3 of its standard deviations; the largest, {ratio[worst]:.1f}, in {levels['exposure'][worst]} "
+        f"({levels['level'][worst].value:+.3g} nJy per pixel)."
+    )

@@ -1,0 +1,46 @@
+"""Where the stages of a field keep their results, below ``outbase``."""
+
+import re
+from pathlib import Path
+
+from fphojax.inputs.errors import InputError
+from fphojax.outputs.run_directory import RunDirectory
+
+from ..config import Settings
+
+__all__ = ["latest_fit", "next_path", "run_at"]
+
+
+def next_path(outbase: Path, stage: str, suffix: str = "") -> Path:
+    """``STAGE_N`` below a folder, N one larger than the largest there is."""
+    return outbase / f"{stage}_{max(_numbers(outbase, stage), default=0) + 1}{suffix}"
+
+
+def latest_fit(settings: Settings) -> RunDirectory | None:
+    """The fit of the field that was started last: optimisation or sampling; None if there is none."""
+    outbase = settings.outbase
+    folders = [outbase, *(outbase / f"optimize_{number}" for number in _numbers(outbase, "optimize"))]
+    fits = [run_at(folder, settings) for folder in folders if (folder / "config.json").is_file()]
+    fits = [run for run in fits if run.patches()]
+    return max(fits, key=lambda run: run.config_path.stat().st_mtime_ns, default=None)
+
+
+def run_at(folder: Path | None, settings: Settings) -> RunDirectory:
+    """The fit in a folder; by default the latest one.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    if folder is not None:
+        return RunDirectory(folder, scene_catalog=settings.scene_catalog)
+    run = latest_fit(settings)
+    if run is None:
+        raise InputError(f"{settings.outbase}: holds no fit, expected one: `fphojax optimize` makes it")
+    return run
+
+
+def _numbers(outbase, stage):
+    names = (re.fullmatch(rf"{stage}_(\d+)(\..*)?", path.name) for path in outbase.glob(f"{stage}_*"))
+    return sorted(int(name[1]) for name in names if name)

@@ -1,0 +1,33 @@
+"""What a stage hands back to whoever called it: a notebook, the command line, or the next stage."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from astropy.table import Table
+
+__all__ = ["StageReport"]
+
+
+@dataclass(frozen=True, eq=False)
+class StageReport:
+    """What a stage found, and where it is.
+
+    Attributes
+    ----------
+    stage : str
+        Its name.
+    verdict : str
+        What a person needs to know, in a sentence or a few.
+    tables : dict of str to astropy Table
+        By title.
+    files : dict of str to Path
+        What was written, by what it is.
+    seconds : float
+        Wall time.
+    """
+
+    stage: str
+    verdict: str
+    tables: dict[str, Table] = field(default_factory=dict)
+    files: dict[str, Path] = field(default_factory=dict)
+    seconds: float = 0.0

@@ -1,0 +1,72 @@
+"""The detection stage without a fit: the images give the first catalogue."""
+
+import numpy as np
+import pytest
+import yaml
+from matplotlib.image import imread
+
+from fphojax.app.config import Settings
+from fphojax.app.stages.detect import detect
+from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.errors import InputError
+from fphojax.inputs.psf import PSFMixture
+from fphojax.simulate import ExposureSpec, simulate_exposures, write_exposure
+
+RA, DEC = 150.0, 2.0
+
+
+def write_field(folder, **changes):
+    """Two point-like sources in two bands, and settings without a catalogue."""
+    truth = SourceCatalog.from_columns(
+        ra=[RA, RA + 4e-4],
+        dec=[DEC, DEC - 3e-4],
+        flux=[[40.0, 60.0], [20.0, 30.0]],
+        q=0.8,
+        pa=0.5,
+        sersic=1.0,
+        rhalf=0.05,
+        bands=("g", "r"),
+    )
+    psf = PSFMixture([1.0], [[0.0, 0.0]], [[1.8, 1.8, 0.0]], includes_pixel=True)
+    specs = [ExposureSpec(band, f"{band}1", (48, 44), 0.1, 20.0, RA, DEC, psf, noise=0.1) for band in "gr"]
+    for exposure in simulate_exposures(truth, specs, seed=1):
+        write_exposure(exposure, folder / f"{exposure.name}.fits")
+    settings = {
+        "bandlist": ["r", "g"],
+        "fitsfiles": "*1.fits",
+        "n_gauss_psf": 1,
+        "bounds_kwargs": {"sersic_range": [2.0, 4.0]},
+    }
+    (folder / "field.yml").write_text(yaml.safe_dump(settings | changes))
+    return truth, Settings.from_yaml(folder / "field.yml")
+
+
+def test_images_give_the_first_catalogue(tmp_path):
+    truth, settings = write_field(tmp_path)
+    report = detect(settings)
+    assert (
+        "2 sources found in the images, above 5 standard deviations; noise alone makes at most"
+        in report.verdict
+    )
+    assert report.files["catalog"] == tmp_path / "output" / "detect_1" / "sources.fits"
+    found = SourceCatalog.read(report.files["catalog"])
+    assert found.bands == ("r", "g")
+    assert found["origin"].tolist() == ["detected", "detected"]
+    np.testing.assert_allclose(3600 * (found.dec - truth.dec), 0, atol=0.05)
+    np.testing.assert_allclose(found.flux, truth.flux[:, ::-1], rtol=0.25)
+    np.testing.assert_allclose(found.sersic, 2.0)  # the guess, brought within the bounds
+    assert report.tables["sources"]["id"].tolist() == found.id.tolist()
+    assert report.files["regions"].read_text().count("ellipse") == 2
+    assert imread(report.files["figure"]).std() > 0.05
+    assert detect(settings).files["figure"].parent.name == "detect_2"
+
+
+def test_a_catalogue_wants_a_fit(tmp_path):
+    truth, _ = write_field(tmp_path)
+    truth.replace(sersic=np.full(2, 2.0)).write(tmp_path / "peaks.ecsv")
+    text = (tmp_path / "field.yml").read_text() + "raw_catalog: peaks.ecsv\n"
+    (tmp_path / "field.yml").write_text(text)
+    settings = Settings.from_yaml(tmp_path / "field.yml")
+    with pytest.raises(InputError, match=r"output: holds no fit, expected one: `fphojax optimize` makes it"):
+        detect(settings)
+    assert not (tmp_path / "output").exists()
