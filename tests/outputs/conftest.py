@@ -1,6 +1,7 @@
 """A small patch with made-up chains: two active sources, one fixed, two bands."""
 
 import dataclasses
+import json
 from typing import NamedTuple
 
 import numpy as np
@@ -16,8 +17,10 @@ from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.patcher import Patcher, PatchFrame
 from fphojax.inputs.psf import PSFMixture, PSFStore
+from fphojax.outputs.residuals import write_residuals
 from fphojax.outputs.results import PatchResult
-from fphojax.simulate import ExposureSpec, simulate_exposures
+from fphojax.outputs.run_directory import RunDirectory
+from fphojax.simulate import ExposureSpec, simulate_exposures, write_exposure
 
 RA, DEC = 359.9999999, -41.3
 N_CHAIN, N_DRAW = 3, 50
@@ -102,3 +105,34 @@ def fit() -> Fit:
     chains = _chains(start, seed=3)
     result = PatchResult.from_chains(chains, patcher.frame, model, active=active, fixed=fixed, bounds=bounds)
     return Fit(truth, active, fixed, bounds, patcher.frame, model, chains, result, psfs)
+
+
+@pytest.fixture(scope="session")
+def run(fit, tmp_path_factory) -> RunDirectory:
+    """The folder of a run with two patches, which hold the same result."""
+    folder = tmp_path_factory.mktemp("mock")
+    for exposure in fit.frame.exposures:
+        write_exposure(exposure, folder / f"{exposure.name}.fits")
+    config = {
+        "bandlist": list(fit.frame.bands),
+        "fitsfiles": [str(folder / f"{exposure.name}.fits") for exposure in fit.frame.exposures],
+        "extensions": {"sci": "SCI", "err": "ERR", "mask": None, "psf": None},
+        "pixelstorefile": None,
+        "metastorefile": None,
+        "splinedatafile": None,
+        "pixel_response": "quartic",
+        "tolerance": 1e-4,
+        "max_snr": 0.0,
+        "tweak_background": None,
+        "tweakbg": {},
+        "priors": {},
+        "ties": {},
+    }
+    made = RunDirectory.create(folder / "run")
+    made.write_config(json.dumps(config))
+    fit.psfs.write(made.path / "psfs.h5")
+    for patch in (0, 3):
+        made.write_patch(patch, fit.result)
+        write_residuals(made.residuals_path(patch), fit.frame, fit.model, fit.chains.optimum.values)
+    made.write_scene(fit.result.final_catalog(), {"patches": 2})
+    return made
