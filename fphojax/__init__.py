@@ -19,6 +19,7 @@ _HOME = {
     "CircularRegion": "inputs.astrometry",
     "Exposure": "inputs.exposures",
     "InputError": "inputs.errors",
+    "Nuisance": "inputs.nuisance",
     "PSFMixture": "inputs.psf",
     "PSFStore": "inputs.psf",
     "PatchResult": "outputs.results",

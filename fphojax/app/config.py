@@ -157,6 +157,27 @@ class PriorSettings(BaseModel):
             ) from error
 
 
+class NuisanceSettings(Section):
+    """Parameters of every exposure that are fitted with the sources, each with a normal prior."""
+
+    sky: Literal["none", "constant", "plane"] = Field("none", description="sky level left in an exposure")
+    sky_sigma: PositiveFloat = Field(
+        1.0, description="standard deviation of its coefficients, in units of the exposure's pixel noise"
+    )
+    scale_sigma: float = Field(
+        0.0, ge=0, description="standard deviation of the flux scale around 1; 0 for none"
+    )
+    shift_sigma: float = Field(
+        0.0, ge=0, description="standard deviation of the astrometric shift [arcsec]; 0 for none"
+    )
+
+    def build(self):
+        """The same for `Patcher.prepare_model`."""
+        from fphojax.inputs.nuisance import Nuisance
+
+        return Nuisance(**self.model_dump())
+
+
 class PreprocessSettings(Section):
     """How images become a pixel store."""
 
@@ -251,6 +272,10 @@ class Settings(Section):
     )
     ties: dict[ParameterName, dict[str, str]] = Field(
         {}, description="by parameter: ids of sources, and of those whose value they take"
+    )
+
+    nuisance: NuisanceSettings = Field(
+        NuisanceSettings(), description="sky, flux scale and shift of every exposure, fitted with the sources"
     )
 
     # patches

@@ -93,6 +93,7 @@ def run(settings: Settings, *, overwrite: bool = False, progress: bool = True) -
         profiles=active.extra["profile"] if "profile" in active.extra.colnames else None,
         ties=_ties_by_row(active, settings),
         tolerance=settings.tolerance,
+        nuisance=settings.nuisance.build(),
     )
 
     # all that can be wrong with the inputs is known by now

@@ -12,7 +12,7 @@ from .pixels import tile_image
 __all__ = ["fisher_matrix"]
 
 
-def fisher_matrix(sources, optics, table, patch, response=None):
+def fisher_matrix(sources, optics, table, patch, response=None, basis=None):
     """Fisher matrix of the sources' parameters, exposure by exposure.
 
     Parameters
@@ -27,11 +27,14 @@ def fisher_matrix(sources, optics, table, patch, response=None):
         Pixels.
     response : str, optional
         Polynomial pixel response applied to all Gaussians (see `chi2`).
+    basis : SkyBasis, optional
+        K terms of the sky.
 
     Returns
     -------
-    array (E, S * 7, S * 7)
-        In float64; source by source the parameters flux (in the exposure's band), x, y, q, pa, sersic, rhalf.
+    array (E, S * 7 + K, S * 7 + K)
+        In float64; source by source the parameters flux (in the exposure's band), x, y, q, pa, sersic, rhalf, and
+        then the coefficients of the sky.
     """
     theta, tangent = _tangents(sources, optics, table)
     n_exposure, n_source = theta.shape[:2]
@@ -46,10 +49,14 @@ def fisher_matrix(sources, optics, table, patch, response=None):
             _, push = jax.linearize(lambda t: tile_image(t, centre, dtype, response), theta)
             return jax.vmap(push)(tangent)
 
-        design = jax.vmap(derivatives)(theta[e], tangent[e]).reshape(size, -1) * patch.ierr[tile]
+        design = jax.vmap(derivatives)(theta[e], tangent[e]).reshape(size, -1)
+        if basis is not None:
+            design = jnp.concatenate([design, basis.on_tile(patch, tile)])
+        design = design * patch.ierr[tile]
         return matrix.at[e].add((design @ design.T).astype(jnp.float64))
 
-    return jax.lax.fori_loop(0, patch.count, step, jnp.zeros((n_exposure, size, size)))
+    total = size + (0 if basis is None else basis.n_term)
+    return jax.lax.fori_loop(0, patch.count, step, jnp.zeros((n_exposure, total, total)))
 
 
 def _tangents(sources, optics, table):

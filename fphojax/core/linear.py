@@ -13,10 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from .gaussians import Gaussians
-from .patch import TILE
 from .pixels import flat_table, over_tiles, unpaired_tiles, values_and_pullback
 
-__all__ = ["NormalEquations", "normal_equations", "sky_columns"]
+__all__ = ["NormalEquations", "normal_equations"]
 
 
 class NormalEquations(NamedTuple):
@@ -53,7 +52,7 @@ def normal_equations(gaussians, patch, pairs, response="variance", columns=None)
     response : {"variance", "quartic", "second_order"}
         As for `chi2`.
     columns : array (T, TILE * TILE, C), optional
-        Further templates, on all tiles, each linear parameter of its own in every exposure; see `sky_columns`.
+        Further templates, on all tiles, each linear parameter of its own in every exposure; see `SkyBasis`.
 
     Returns
     -------
@@ -64,35 +63,6 @@ def normal_equations(gaussians, patch, pairs, response="variance", columns=None)
         columns = jnp.zeros((*patch.data.shape, 0), patch.data.dtype)
     gram = _gram(gaussians, patch, pairs, columns, response)
     return NormalEquations(gram[:, :-1, :-1], gram[:, :-1, -1], gram[:, -1, -1])
-
-
-def sky_columns(patch, n_term=1):
-    """Templates of the sky: a constant, or a plane.
-
-    Parameters
-    ----------
-    patch : Patch
-    n_term : {1, 3}
-        A constant alone; or a constant and the pixel coordinates x and y from the centre of the exposure's tiles,
-        in units of 100 pixels.
-
-    Returns
-    -------
-    array (T, TILE * TILE, n_term)
-    """
-    constant = jnp.ones(patch.data.shape)
-    if n_term == 1:
-        return constant[..., None].astype(patch.data.dtype)
-    n_exposure = patch.n_tile  # an upper limit that is known when the program is compiled
-    real = (jnp.arange(patch.n_tile) < patch.count).astype(float)
-    count = jax.ops.segment_sum(real, patch.exposure, n_exposure)
-    total = jax.ops.segment_sum(patch.origin * real[:, None], patch.exposure, n_exposure)
-    middle = (total / jnp.maximum(count, 1)[:, None])[patch.exposure]
-    row, column = jnp.divmod(jnp.arange(TILE * TILE), TILE)
-    corner = patch.origin - middle - (TILE - 1) / 2
-    x = (corner[:, 0, None] + column) / 100
-    y = (corner[:, 1, None] + row) / 100
-    return jnp.stack([constant, x, y], axis=-1).astype(patch.data.dtype)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))

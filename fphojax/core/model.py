@@ -1,6 +1,7 @@
 """The model of a scene: parameters, priors and likelihood, as one numpyro model."""
 
 import dataclasses
+import math
 
 import equinox as eqx
 import jax
@@ -14,9 +15,11 @@ from .culling import culled_pairs
 from .fisher import fisher_matrix
 from .gaussians import Optics, Sources, project
 from .linear import normal_equations
+from .nuisance import NUISANCE, box_of_sources, derivative_rows, displaced
 from .pairs import PairList
 from .patch import Patch
 from .pixels import PixelResponse, chi2, render
+from .sky import SkyBasis
 
 __all__ = ["PARAMETERS", "SceneModel", "support_edges"]
 
@@ -33,7 +36,13 @@ class SceneModel(eqx.Module):
     """The active sources of a patch, its pixels, and the priors: a numpyro model.
 
     Calling the model runs it under numpyro; its sample sites are the `PARAMETERS`, with the shapes of
-    `Sources`.  The other methods evaluate it directly, for values (the parameters themselves, a dict of
+    `Sources`, and those of the exposures' nuisance parameters that are asked for:
+
+    * ``sky`` (E, K): coefficients of a constant or a plane, in the units of the images;
+    * ``scale`` (E,): a factor of all fluxes in the exposure;
+    * ``shift`` (E, 2): by how much (arcsec east, north) sources appear displaced in the exposure.
+
+    The other methods evaluate the model directly, for values (the parameters themselves, a dict of
     arrays) or for unconstrained values (what numpyro's transforms map the priors' supports to).
 
     Attributes
@@ -49,7 +58,8 @@ class SceneModel(eqx.Module):
     table : callable
         Profile table.
     priors : dict of numpyro Distribution
-        One per parameter, independent for every source (and band); batch shape as in `Sources`.
+        One per parameter, independent for every source (and band) or exposure; its batch shape is the parameter's
+        shape. Their names are those of the parameters that the model has.
     response : {"variance", "quartic", "second_order"}
         Pixel response.
     tolerance : float
@@ -58,6 +68,8 @@ class SceneModel(eqx.Module):
         For some parameters: from which source each source takes its value.
     held : dict of array (S,)
         For some parameters: the value at which a source's is held, NaN where it is free.
+    basis : SkyBasis or None
+        What ``sky`` holds the coefficients of.
     """
 
     patch: Patch
@@ -70,10 +82,11 @@ class SceneModel(eqx.Module):
     tolerance: float = eqx.field(static=True)
     tied: dict[str, jax.Array] = eqx.field(default_factory=dict)
     held: dict[str, jax.Array] = eqx.field(default_factory=dict)
+    basis: SkyBasis | None = None
 
     def __call__(self):
         """Declare the model to numpyro."""
-        values = {name: numpyro.sample(name, self.priors[name]) for name in PARAMETERS}
+        values = {name: numpyro.sample(name, prior) for name, prior in self.priors.items()}
         numpyro.factor("log_likelihood", self.log_likelihood(values))
 
     def effective(self, values):
@@ -90,32 +103,40 @@ class SceneModel(eqx.Module):
 
     def gaussians(self, values):
         """Gaussians of the active sources on all exposures."""
-        return project(Sources(**self.effective(values)), self.drawn, self.table)
+        return project(self.sources(values), displaced(self.drawn, values), self.table)
+
+    def sources(self, values):
+        """Parameters with which the sources are drawn, as `Sources`."""
+        drawn = self.effective(values)
+        return Sources(*(drawn[name] for name in PARAMETERS))
 
     def chi2(self, values):
         """Chi-squared of every exposure, array (E,)."""
-        return chi2(self.gaussians(values), self.patch, self.pairs, self.response)
+        gaussians = self.gaussians(values)
+        return chi2(gaussians, self.patch, self.pairs, self.response, values.get("sky"), self.basis)
 
     def log_likelihood(self, values):
         """-chi2 / 2, up to a constant of the data."""
         return -0.5 * jnp.sum(self.chi2(values))
 
-    def normal_equations(self, values, columns=None):
-        """Normal equations of the fluxes, given the other parameters; see `core.linear`.
+    def normal_equations(self, values):
+        """Normal equations of the fluxes, and of the sky if it has one, given the other parameters; see `core.linear`.
 
-        A template is a source's image at unit flux, the exposure's photometric factor included. The fluxes in
-        ``values`` are of no account, and where fluxes are tied every source still has a template of its own.
+        A template is a source's image at unit flux, the exposure's photometric factor included. The fluxes and the
+        sky in ``values`` are of no account, and where fluxes are tied every source still has a template of its own.
         """
+        columns = None if self.basis is None else self.basis.columns(self.patch)
         unit = {**values, "flux": jnp.ones(self.priors["flux"].batch_shape)}
         return normal_equations(self.gaussians(unit), self.patch, self.pairs, self.response, columns)
 
     def log_prior(self, values):
         """Sum of the log densities of the priors."""
-        return sum(jnp.sum(self.priors[name].log_prob(values[name])) for name in PARAMETERS)
+        return sum(jnp.sum(prior.log_prob(values[name])) for name, prior in self.priors.items())
 
     def images(self, values):
-        """Model image on every tile, array (T, TILE * TILE)."""
-        return render(self.gaussians(values), self.patch, self.pairs, self.response)
+        """Model image on every tile, sky included, array (T, TILE * TILE)."""
+        sources = render(self.gaussians(values), self.patch, self.pairs, self.response)
+        return sources if self.basis is None else sources + self.basis.image(values["sky"], self.patch)
 
     def fisher(self, values):
         """J^T W J of the pixels by the parameters, array (N, N) in the order of `ravel_pytree`.
@@ -123,8 +144,12 @@ class SceneModel(eqx.Module):
         The quartic term of the pixel response, which changes derivatives by less than one per cent, is left out.
         """
         response = "second_order" if self.response == "second_order" else None
-        sources = Sources(**self.effective(values))
-        blocks = fisher_matrix(sources, self.optics, self.table, self.patch, response)
+        sources, optics = self.sources(values), displaced(self.optics, values)
+        blocks = fisher_matrix(sources, optics, self.table, self.patch, response, self.basis)
+        if "scale" in values or "shift" in values:
+            n_term = 0 if self.basis is None else self.basis.n_term
+            rows = derivative_rows(sources, self.optics.band, values, n_term)
+            blocks = rows @ blocks @ jnp.swapaxes(rows, 1, 2)
         index = self._parameter_index()
         size = sum(jnp.size(value) for value in values.values())
         place = index[:, :, None], index[:, None, :]
@@ -132,9 +157,7 @@ class SceneModel(eqx.Module):
 
     def culled(self, lower, upper):
         """The model with new pair lists, good for parameters in a box; see `culled_pairs`."""
-        lower, upper = (
-            {name: np.asarray(v) for name, v in self.effective(s).items()} for s in (lower, upper)
-        )
+        lower, upper = box_of_sources(self.effective(lower), self.effective(upper))
         drawn, pairs = culled_pairs(
             self.patch,
             self.optics,
@@ -153,7 +176,7 @@ class SceneModel(eqx.Module):
     @property
     def transforms(self):
         """numpyro transforms from the whole real line to the support of each prior."""
-        return {name: biject_to(self.priors[name].support) for name in PARAMETERS}
+        return {name: biject_to(prior.support) for name, prior in self.priors.items()}
 
     def constrain(self, unconstrained):
         """Parameters of unconstrained values."""
@@ -168,21 +191,21 @@ class SceneModel(eqx.Module):
         return potential_energy(self, (), {}, unconstrained)
 
     def _parameter_index(self):
-        """Where the sources' parameters stand in a flat vector, for every exposure.
+        """Where the parameters of every exposure stand in a flat vector.
 
         Returns
         -------
-        int array (E, S * 7)
+        int array (E, S * 7 + ...)
             For each exposure the positions, in the flat vector of `jax.flatten_util.ravel_pytree`, of the
-            parameters in the order of `fisher_matrix`: those that a tied one follows; past the end for held ones.
+            sources' parameters in the order of `fisher_matrix`, and then of its nuisance parameters: those that a
+            tied one follows; past the end for held ones.
         """
-        n_source = self.optics.n_source
-        shapes = {name: self.priors[name].batch_shape for name in PARAMETERS}
+        n_exposure, n_source = self.optics.n_exposure, self.optics.n_source
         start, position = 0, {}
-        for name in sorted(PARAMETERS):  # the order in which JAX flattens a dict
-            size = shapes[name][0] * (shapes[name][1] if len(shapes[name]) > 1 else 1)
-            position[name] = jnp.arange(start, start + size).reshape(shapes[name])
-            start += size
+        for name in sorted(self.priors):  # the order in which JAX flattens a dict
+            shape = self.priors[name].batch_shape
+            position[name] = start + jnp.arange(math.prod(shape)).reshape(shape)
+            start += math.prod(shape)
         for name, source in self.tied.items():
             position[name] = position[name][source]
         position |= {
@@ -193,5 +216,7 @@ class SceneModel(eqx.Module):
             if name == "flux":
                 rows.append(position[name].T[self.optics.band])
             else:
-                rows.append(jnp.broadcast_to(position[name], (self.optics.n_exposure, n_source)))
-        return jnp.stack(rows, axis=-1).reshape(self.optics.n_exposure, -1)
+                rows.append(jnp.broadcast_to(position[name], (n_exposure, n_source)))
+        sources = jnp.stack(rows, axis=-1).reshape(n_exposure, -1)
+        nuisance = [position[name].reshape(n_exposure, -1) for name in NUISANCE if name in position]
+        return jnp.concatenate([sources, *nuisance], axis=1)

@@ -247,21 +247,21 @@ def _chi2_terms(image, patch, tile):
 
 
 def unpaired_tiles(patch, pairs):
-    """Flags (T,) of the tiles in no list, where the model is zero."""
+    """Flags (T,) of the tiles in no list, where the sources' image is zero."""
     real = jnp.arange(pairs.tile.size) < pairs.level[-1]
     return ~jnp.zeros(patch.n_tile, bool).at[pairs.tile].max(real)
 
 
-def _unpaired_chi2(patch, pairs, n_exposure):
+def _unpaired_chi2(patch, pairs, n_exposure, level, basis):
     """Chi-squared per exposure of the tiles in no list."""
-    empty = jnp.sum((patch.data * patch.ierr).astype(jnp.float64) ** 2, axis=1)
+    residual = patch.data if basis is None else patch.data - basis.image(level, patch)
+    empty = jnp.sum((residual * patch.ierr).astype(jnp.float64) ** 2, axis=1)
     return jax.ops.segment_sum(
         jnp.where(unpaired_tiles(patch, pairs), empty, 0.0), patch.exposure, n_exposure
     )
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def chi2(gaussians, patch, pairs, response="variance"):
+def chi2(gaussians, patch, pairs, response="variance", level=None, basis=None):
     """Chi-squared of every exposure: the sum over pixels of (ierr (data - model))^2.
 
     Value and gradient take one exponential per pixel and Gaussian between them: when this function is
@@ -277,12 +277,21 @@ def chi2(gaussians, patch, pairs, response="variance"):
         Which Gaussians touch which tiles.
     response : {"variance", "quartic", "second_order"}
         The polynomial applied to the Gaussians that `pairs` lists as corrected.
+    level : array (E, K), optional
+        Coefficients of the sky of each exposure.
+    basis : SkyBasis, optional
+        What they are coefficients of.
 
     Returns
     -------
     array (E,)
-        In float64.
+        In float64; differentiable by the Gaussians and by `level`.
     """
+    return _chi2(gaussians, level, patch, pairs, basis, response)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
+def _chi2(gaussians, level, patch, pairs, basis, response):
     table = flat_table(gaussians)
     dtype = patch.data.dtype
 
@@ -291,51 +300,68 @@ def chi2(gaussians, patch, pairs, response="variance"):
         image = tile_image(table[plain], centre, dtype, None)
         if corrected.size:
             image = image + tile_image(table[corrected], centre, dtype, response)
+        if basis is not None:
+            image = image + level[patch.exposure[tile]].astype(dtype) @ basis.on_tile(patch, tile)
         return _chi2_terms(image, patch, tile)[0]
 
     def step(total, tile, plain, corrected):
         return total.at[patch.exposure[tile]].add(jax.vmap(one)(tile, plain, corrected))
 
     n_exposure = gaussians.x.shape[0]
-    return over_tiles(step, _unpaired_chi2(patch, pairs, n_exposure), pairs, table.shape[0] - 1)
+    start = _unpaired_chi2(patch, pairs, n_exposure, level, basis)
+    return over_tiles(step, start, pairs, table.shape[0] - 1)
 
 
-def _chi2_forward(gaussians, patch, pairs, response):
+def _chi2_forward(gaussians, level, patch, pairs, basis, response):
     table = flat_table(gaussians)
     dtype = patch.data.dtype
 
     def one(tile, plain, corrected):
         centre = patch.centre(tile)
         image, pull_plain = _image_and_pullback(table[plain], centre, dtype, None)
-        if not corrected.size:
-            value, weighted = _chi2_terms(image, patch, tile)
-            return value, pull_plain(-2 * weighted), jnp.zeros((0, 6))
-        more, pull_corrected = _image_and_pullback(table[corrected], centre, dtype, response)
-        value, weighted = _chi2_terms(image + more, patch, tile)
-        return value, pull_plain(-2 * weighted), pull_corrected(-2 * weighted)
+        pull_corrected = None
+        if corrected.size:
+            more, pull_corrected = _image_and_pullback(table[corrected], centre, dtype, response)
+            image = image + more
+        if basis is not None:
+            terms = basis.on_tile(patch, tile)
+            image = image + level[patch.exposure[tile]].astype(dtype) @ terms
+        value, weighted = _chi2_terms(image, patch, tile)
+        by_corrected = None if pull_corrected is None else pull_corrected(-2 * weighted)
+        by_level = None if basis is None else terms @ (-2 * weighted)
+        return value, pull_plain(-2 * weighted), by_corrected, by_level
 
     def step(carry, tile, plain, corrected):
-        total, gradient = carry
-        value, by_plain, by_corrected = jax.vmap(one)(tile, plain, corrected)
+        total, gradient, by_level = carry
+        value, by_plain, by_corrected, by_terms = jax.vmap(one)(tile, plain, corrected)
         total = total.at[patch.exposure[tile]].add(value)
         gradient = gradient.at[plain].add(by_plain)
-        if corrected.size:
+        if by_corrected is not None:
             gradient = gradient.at[corrected].add(by_corrected)
-        return total, gradient
+        if by_terms is not None:
+            by_level = by_level.at[patch.exposure[tile]].add(by_terms)
+        return total, gradient, by_level
 
     n_exposure = gaussians.x.shape[0]
-    start = _unpaired_chi2(patch, pairs, n_exposure), jnp.zeros(table.shape)
-    total, gradient = over_tiles(step, start, pairs, table.shape[0] - 1)
+    outside, by_level = _unpaired_chi2(patch, pairs, n_exposure, level, basis), None
+    if basis is not None:
+        # exposures do not mix, so the derivative of the sum holds that of every one
+        by_level = jax.grad(lambda c: jnp.sum(_unpaired_chi2(patch, pairs, n_exposure, c, basis)))(level)
+    start = outside, jnp.zeros(table.shape), by_level
+    total, gradient, by_level = over_tiles(step, start, pairs, table.shape[0] - 1)
     columns = gradient[:-1].reshape(*gaussians.x.shape, 6)
-    return total, Gaussians(*(columns[..., i].astype(g.dtype) for i, g in enumerate(gaussians)))
+    by_gaussians = Gaussians(*(columns[..., i].astype(g.dtype) for i, g in enumerate(gaussians)))
+    return total, (by_gaussians, by_level)
 
 
 def _chi2_backward(response, gradient, cotangent):
-    scaled = jax.tree.map(lambda g: g * cotangent[:, None, None, None].astype(g.dtype), gradient)
-    return scaled, None, None
+    by_gaussians, by_level = gradient
+    scaled = jax.tree.map(lambda g: g * cotangent[:, None, None, None].astype(g.dtype), by_gaussians)
+    by_level = None if by_level is None else by_level * cotangent[:, None]
+    return scaled, by_level, None, None, None
 
 
-chi2.defvjp(_chi2_forward, _chi2_backward)
+_chi2.defvjp(_chi2_forward, _chi2_backward)
 
 
 def render(gaussians, patch, pairs, response="variance"):

@@ -51,6 +51,8 @@ class Chains:
         Seconds, compilation included.
     seed : int
     max_treedepth : int
+    method : {"nuts", "laplace"}
+        How the draws were made.
     """
 
     values: dict[str, np.ndarray]
@@ -62,6 +64,7 @@ class Chains:
     wall_time: float
     seed: int
     max_treedepth: int
+    method: str = "nuts"
 
     @property
     def n_chain(self):

@@ -22,6 +22,7 @@ from .catalog import SourceCatalog
 from .errors import InputError
 from .exposures import Exposure
 from .footprints import Footprints
+from .nuisance import Nuisance
 from .psf import PSFStore
 from .stores import StoredExposure
 
@@ -35,6 +36,7 @@ PROFILES = {
     "point": {"sersic": 1.0, "q": 1.0, "pa": 0.0, "rhalf": 0.0},
 }
 EDGE = 1e-3  # a start on the edge of its box is moved inside by this fraction of the box
+FARTHEST = 5.0  # standard deviations of a nuisance parameter's prior in which the pair lists hold
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,6 +202,7 @@ class Patcher:
         tolerance: float = TOLERANCE,
         profiles: Sequence[str] | None = None,
         ties: Mapping[str, Mapping[int, int]] | None = None,
+        nuisance: Nuisance | None = None,
     ) -> tuple[SceneModel, dict[str, np.ndarray]]:
         """Make the model of the patch built last.
 
@@ -223,12 +226,15 @@ class Patcher:
         ties : mapping of str to mapping of int to int, optional
             For some parameters, rows that take the value of another row: ``{"x": {1: 0}, "y": {1: 0}}`` puts a disk
             at the centre of its bulge.
+        nuisance : Nuisance
+            Sky, flux scale and shift of every exposure; none by default.
 
         Returns
         -------
         model : SceneModel
         start : dict of ndarray
-            The catalogue's parameters, in the names and shapes of the model, inside the priors' supports.
+            The catalogue's parameters, in the names and shapes of the model, inside the priors' supports; nuisance
+            parameters at the means of their priors.
 
         Raises
         ------
@@ -250,6 +256,7 @@ class Patcher:
             patch = self._subtract(patch, fixed.select_bands(frame.bands))
         optics = self._optics(active)
         start = self._sources(active)._asdict()
+        more_priors, more_start, basis = (nuisance or Nuisance()).build(patch, len(frame.exposures))
         culls = tolerance > 0 and not set(priors or {}) & {"flux", "x", "y", "q", "sersic", "rhalf"}
         psf = np.asarray(optics.psf_amplitude)[:, :, None, :]
         amplitudes = np.repeat(psf, self.table.order, axis=2)
@@ -259,16 +266,18 @@ class Patcher:
             drawn=optics,
             pairs=None if culls else all_pairs(patch, amplitudes, self._corrected(optics)),
             table=self.table,
-            priors=_priors(bounds, start, priors or {}),
+            priors=_priors(bounds, start, priors or {}) | more_priors,
             response=self.pixel_response,
             tolerance=tolerance,
             tied=_tied(ties or {}, len(active)),
             held=_held(profiles, len(active)),
+            basis=basis,
         )
         if culls:
-            box = {name: support_edges(prior) for name, prior in model.priors.items()}
+            box = {name: support_edges(model.priors[name]) for name in PARAMETERS}
+            box |= {name: _within(prior) for name, prior in more_priors.items()}
             model = model.culled(*({name: pair[i] for name, pair in box.items()} for i in (0, 1)))
-        return model, _moved_inside(start, model.priors)
+        return model, _moved_inside(start | more_start, model.priors)
 
     # ----------------------------------------------------------------------------------------------
 
@@ -398,6 +407,11 @@ def _priors(bounds: Bounds, start: Mapping[str, np.ndarray], replaced: Mapping[s
             low, high = bounds.lower[name] + shift, bounds.upper[name] + shift
             priors[name] = Uniform(jnp.asarray(low), jnp.asarray(high))
     return priors
+
+
+def _within(prior):
+    """Range of a normal nuisance parameter in which the pair lists hold."""
+    return prior.loc - FARTHEST * prior.scale, prior.loc + FARTHEST * prior.scale
 
 
 def _tied(ties, n_source):

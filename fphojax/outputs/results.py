@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from ..core.model import PARAMETERS, SceneModel
+from ..core.model import SceneModel
 from ..inference.optimize import at_bound
 from ..inference.sample import Chains
 from ..inputs.astrometry import CircularRegion, sky_position
@@ -20,7 +20,7 @@ from ..inputs.files import replacing
 from ..inputs.patcher import PatchFrame
 from .storage import bounds_from_dataset, bounds_to_dataset, catalog_from_dataset, catalog_to_dataset
 
-__all__ = ["POSTERIOR_UNITS", "PatchResult", "centred_pa"]
+__all__ = ["NUISANCE_DIMS", "POSTERIOR_UNITS", "PatchResult", "centred_pa"]
 
 POSTERIOR_UNITS = {
     "flux": "nJy",
@@ -32,12 +32,16 @@ POSTERIOR_UNITS = {
     "rhalf": "arcsec",
 }
 
+NUISANCE_DIMS = {"sky": ("exposure", "term"), "scale": ("exposure",), "shift": ("exposure", "axis")}
+_NUISANCE_UNITS = {"sky": "nJy", "scale": "", "shift": "arcsec"}
+_TERMS = ("level", "columns", "rows")  # of the sky: in the middle, and what it rises by to the edges
+_AXES = ("east", "north")
+
 _LAYOUT = 1
 _LIBRARIES = ("fphojax", "jax", "numpyro", "arviz")
-_RUN = {"seed": int, "n_warmup": int, "max_treedepth": int, "n_calls": int, "wall_time": float}
-_GROUPS = (
+_RUN = {"method": str, "seed": int, "n_warmup": int, "max_treedepth": int, "n_calls": int, "wall_time": float}
+_GROUPS = (  # besides fixed and nuisance, which a result need not have
     "active",
-    "fixed",
     "bounds",
     "posterior",
     "sample_stats",
@@ -72,8 +76,14 @@ class PatchResult:
         The same variables: fraction of draws within a thousandth of an edge of the prior.
     exposures : xarray.Dataset
         Dimension exposure (its name): band, n_pixel (used), chi2 (at the optimum).
+    nuisance : xarray.Dataset
+        Draws of the exposures' nuisance parameters, those that the model had: sky (chain, draw, exposure, term),
+        scale (chain, draw, exposure), shift (chain, draw, exposure, axis), and their values at the optimum, named
+        ``sky_optimum`` and so on.
     mass_matrix : xarray.DataArray, dimensions parameter, parameter_
         First inverse mass matrix: covariance of the unconstrained parameters at the optimum.
+    method : {"nuts", "laplace", "optimum", "forced"}
+        Where the draws come from.
     seed, n_warmup, max_treedepth : int
     n_calls : int
         Evaluations of likelihood and gradient.
@@ -92,7 +102,9 @@ class PatchResult:
     optimum: xr.Dataset
     at_bound: xr.Dataset
     exposures: xr.Dataset
+    nuisance: xr.Dataset
     mass_matrix: xr.DataArray
+    method: str
     seed: int
     n_warmup: int
     max_treedepth: int
@@ -134,12 +146,13 @@ class PatchResult:
         posterior = _catalogue_units(chains.values, frame.region, sampled)
         optimum = _catalogue_units(chains.optimum.values, frame.region, coords)
         optimum.attrs.update(n_step=chains.optimum.n_step, converged=int(chains.optimum.converged))
-        names = _parameter_names(chains.optimum.values, active.id, frame.bands)
+        names = _parameter_names(chains.optimum.values, active.id, frame)
         exposures = {
             "band": ("exposure", np.array([e.band for e in frame.exposures])),
             "n_pixel": ("exposure", [len(frame.pixels(i)[2]) for i in range(len(frame.exposures))]),
             "chi2": ("exposure", chains.optimum.chi2),
         }
+        exposure_names = np.array([e.name for e in frame.exposures])
         return cls(
             active=active,
             fixed=active[:0] if fixed is None else fixed,
@@ -154,7 +167,8 @@ class PatchResult:
             ),
             optimum=optimum,
             at_bound=xr.Dataset({name: (_dims(name), near[name]) for name in POSTERIOR_UNITS}, coords),
-            exposures=xr.Dataset(exposures, {"exposure": np.array([e.name for e in frame.exposures])}),
+            exposures=xr.Dataset(exposures, {"exposure": exposure_names}),
+            nuisance=_nuisance(chains, exposure_names),
             mass_matrix=xr.DataArray(
                 chains.covariance,
                 coords={"parameter": names, "parameter_": names},
@@ -193,6 +207,7 @@ class PatchResult:
             "optimum": self.optimum,
             "at_bound": self.at_bound,
             "exposures": self.exposures,
+            "nuisance": self.nuisance,
             "mass": self.mass_matrix.to_dataset(),
         }
         if len(self.fixed):
@@ -228,8 +243,8 @@ class PatchResult:
                 f"{path}: cannot be read ({reason}), expected the result of a patch (netCDF)"
             ) from error
         groups = {name.strip("/"): _loaded(dataset) for name, dataset in groups.items()}
-        attrs = groups.pop("").attrs
-        missing = sorted(set(_GROUPS) - set(groups) - {"fixed"})
+        attrs = {"method": "nuts"} | groups.pop("").attrs  # older files do not tell
+        missing = sorted(set(_GROUPS) - set(groups))
         if attrs.get("fphojax_layout") != _LAYOUT or missing:
             raise InputError(
                 f"{path}: layout {attrs.get('fphojax_layout')}, groups {', '.join(sorted(groups)) or 'none'}, "
@@ -243,6 +258,7 @@ class PatchResult:
             region=CircularRegion(*(float(attrs[f"region_{name}"]) for name in ("ra", "dec", "radius"))),
             bands=tuple(map(str, groups["posterior"]["band"].to_numpy())),
             posterior=xr.DataTree.from_dict({name: groups[name] for name in ("posterior", "sample_stats")}),
+            nuisance=groups.get("nuisance", xr.Dataset()),
             mass_matrix=groups["mass"]["inverse_mass_matrix"],
             versions={name: attrs[f"version_{name}"] for name in _LIBRARIES},
             **{name: groups[name] for name in ("optimum", "at_bound", "exposures")},
@@ -321,12 +337,35 @@ def _catalogue_units(values, region, coords):
     return xr.Dataset(data, coords)
 
 
-def _parameter_names(values, ids, bands):
-    """Names of the rows of the mass matrix: ``parameter[source]`` or ``flux[source,band]``, as JAX flattens."""
+def _nuisance(chains, exposures):
+    """Draws and optimum of the exposures' nuisance parameters."""
+    data = {}
+    for name, dims in NUISANCE_DIMS.items():
+        if name in chains.values:
+            units = {"units": _NUISANCE_UNITS[name]}
+            data[name] = (("chain", "draw", *dims), chains.values[name], units)
+            data[f"{name}_optimum"] = (dims, chains.optimum.values[name], units)
+    if not data:
+        return xr.Dataset()
+    coords = {"chain": np.arange(chains.n_chain), "draw": np.arange(chains.n_draw), "exposure": exposures}
+    if "sky" in data:
+        coords["term"] = np.array(_TERMS[: chains.values["sky"].shape[-1]])
+    if "shift" in data:
+        coords["axis"] = np.array(_AXES)
+    return xr.Dataset(data, coords)
+
+
+def _parameter_names(values, ids, frame):
+    """Names of the rows of the mass matrix, as JAX flattens: ``parameter[source]``, ``flux[source,band]``,
+    ``scale[exposure]``, ``sky[exposure,term]``, ``shift[exposure,axis]``."""
+    exposures = [exposure.name for exposure in frame.exposures]
+    labels = {"flux": (ids, frame.bands), "sky": (exposures, _TERMS), "shift": (exposures, _AXES)}
+    labels |= {"scale": (exposures,)}
     names = []
-    for name in sorted(PARAMETERS):
+    for name in sorted(values):
+        axes = labels.get(name, (ids,))
         for index in np.ndindex(np.shape(values[name])):
-            place = [str(ids[index[0]]), *(str(bands[i]) for i in index[1:])]
+            place = (str(axis[i]) for axis, i in zip(axes, index, strict=True))
             names.append(f"{name}[{','.join(place)}]")
     return np.array(names)
 

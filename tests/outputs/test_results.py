@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import equinox as eqx
 import h5py
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import xarray as xr
 from fphojax.inputs import InputError
 from fphojax.inputs.astrometry import sky_offsets
 from fphojax.inputs.bounds import PARAMETERS
+from fphojax.inputs.nuisance import Nuisance
 from fphojax.outputs.results import POSTERIOR_UNITS, PatchResult, centred_pa
 
 
@@ -30,9 +32,19 @@ def _same(a, b):
     for name in PARAMETERS:
         assert np.array_equal(a.bounds.lower[name], b.bounds.lower[name])
         assert np.array_equal(a.bounds.upper[name], b.bounds.upper[name])
-    for name in ("region", "bands", "seed", "n_warmup", "max_treedepth", "n_calls", "wall_time", "versions"):
+    for name in (
+        "region",
+        "bands",
+        "method",
+        "seed",
+        "n_warmup",
+        "max_treedepth",
+        "n_calls",
+        "wall_time",
+        "versions",
+    ):
         assert getattr(a, name) == getattr(b, name), name
-    for name in ("optimum", "at_bound", "exposures", "mass_matrix"):
+    for name in ("optimum", "at_bound", "exposures", "nuisance", "mass_matrix"):
         assert getattr(a, name).identical(getattr(b, name)), name
     for name in ("posterior", "sample_stats"):
         assert a.posterior[name].dataset.identical(b.posterior[name].dataset), name
@@ -57,6 +69,35 @@ def test_a_result_without_fixed_sources_or_extra_columns(fit, tmp_path):
     _same(result, back)
     assert len(back.fixed) == 0
     assert np.array_equal(back.active.flux_err, active.flux_err)
+
+
+def test_nuisance_parameters_are_kept_by_exposure(fit, tmp_path):
+    rng = np.random.default_rng(2)
+    shapes = {"sky": (2, 3), "scale": (2,), "shift": (2, 2)}
+    draws = fit.chains.values | {name: rng.normal(size=(3, 50, *shape)) for name, shape in shapes.items()}
+    best = fit.chains.optimum.values | {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    n = sum(np.size(value) for value in best.values())
+    chains = dataclasses.replace(
+        fit.chains,
+        values=draws,
+        optimum=dataclasses.replace(fit.chains.optimum, values=best),
+        covariance=np.eye(n),
+    )
+    nuisance = Nuisance(sky="plane", scale_sigma=0.1, shift_sigma=0.1)
+    priors, _, _ = nuisance.build(fit.model.patch, 2)
+    model = eqx.tree_at(lambda m: m.priors, fit.model, fit.model.priors | priors)
+    result = PatchResult.from_chains(chains, fit.frame, model, active=fit.active, bounds=fit.bounds)
+    result.write(tmp_path / "r.nc")
+    back = PatchResult.read(tmp_path / "r.nc")
+    _same(result, back)
+    kept = back.nuisance
+    assert np.array_equal(kept["sky"].sel(exposure="second", term="columns"), draws["sky"][:, :, 1, 1])
+    assert np.array_equal(kept["shift"].sel(axis="north"), draws["shift"][..., 1])
+    assert np.array_equal(kept["scale_optimum"], best["scale"])
+    assert kept["shift"].attrs["units"] == "arcsec"
+    assert {"scale[first]", "shift[second,east]", "sky[first,rows]"} <= set(
+        back.mass_matrix["parameter"].values
+    )
 
 
 def test_other_programs_read_the_draws(fit, tmp_path):
