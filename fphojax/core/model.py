@@ -120,7 +120,7 @@ class SceneModel(eqx.Module):
         return -0.5 * jnp.sum(self.chi2(values))
 
     def normal_equations(self, values):
-        """Normal equations of the fluxes, and of the sky if it has one, given the other parameters; see `core.linear`.
+        """Normal equations of the fluxes and the sky, given the other parameters; see `core.linear`.
 
         A template is a source's image at unit flux, the exposure's photometric factor included. The fluxes and the
         sky in ``values`` are of no account, and where fluxes are tied every source still has a template of its own.
