@@ -41,10 +41,18 @@ class BigScene:
         # identifiers of the two catalogues may be numbers in one and text in the other
         ids = [*fixed.id.tolist(), *big.id.tolist()]
         ids = ids if len(set(map(type, ids))) == 1 else list(map(str, ids))
+        extra = Table({"source_index": np.concatenate([fixed["source_index"], np.full(len(rows), -1)])})
+        if any("profile" in catalog.extra.colnames for catalog in (fixed, big)):
+            extra["profile"] = np.concatenate([_profiles(fixed), _profiles(big)])
         return SourceCatalog(
             id=np.array(ids),
             flux_err=None,
             bands=fixed.bands,
-            extra=Table({"source_index": np.concatenate([fixed["source_index"], np.full(len(rows), -1)])}),
+            extra=extra,
             **{name: np.concatenate([getattr(fixed, name), getattr(big, name)]) for name in names},
         )
+
+
+def _profiles(catalog):
+    present = "profile" in catalog.extra.colnames
+    return catalog["profile"].astype(str) if present else np.full(len(catalog), "sersic")

@@ -66,6 +66,8 @@ class SceneColumns:
         self._extra = catalog.extra[kept] if kept else Table()
         # rows of a table are taken in a third of the time that it takes to make one
         self._index = Table({"source_index": np.arange(size)})
+        if "profile" in self._extra.colnames:
+            self._index["profile"] = self._extra["profile"]
 
     def __len__(self) -> int:
         return len(self.values)
@@ -81,7 +83,10 @@ class SceneColumns:
         return (*self.bands, *PARAMETERS[1:])
 
     def take(self, rows) -> SourceCatalog:
-        """Catalogue of some sources, without uncertainties; ``source_index`` is the row here."""
+        """Catalogue of some sources, without uncertainties; ``source_index`` is the row here.
+
+        Of the other columns it has ``profile`` alone.
+        """
         catalog = object.__new__(SourceCatalog)
         # All numbers were checked when they came in; to check them again would take longer than all the rest.
         catalog.__dict__.update(
@@ -149,7 +154,8 @@ class SceneColumns:
         Raises
         ------
         InputError
-            Wrong shape, or an upper triangle that is not finite or whose diagonal is not positive.
+            Wrong shape, or an upper triangle that is not finite or whose diagonal is negative somewhere (that of a
+            parameter which is held is zero).
         """
         blocks = np.asarray(blocks, dtype=np.float64)
         shape = (size, self.n_parameter, self.n_parameter)
@@ -157,11 +163,11 @@ class SceneColumns:
             raise InputError(f"block_covs has shape {blocks.shape}, expected {shape}")
         triangles = blocks.reshape(size, -1)[:, self._triangle_of_matrix]
         diagonal = np.einsum("nii->ni", blocks)
-        if not (np.isfinite(triangles).all() and (diagonal > 0).all()):
-            good = np.isfinite(triangles).all(axis=1) & (diagonal > 0).all(axis=1)
+        if not (np.isfinite(triangles).all() and (diagonal >= 0).all()):
+            good = np.isfinite(triangles).all(axis=1) & (diagonal >= 0).all(axis=1)
             row = int(np.flatnonzero(~good)[0])
             raise InputError(
-                f"block_covs of row {row}: expected finite numbers, on the diagonal positive ones"
+                f"block_covs of row {row}: expected finite numbers, on the diagonal none below zero"
             )
         return triangles
 

@@ -47,7 +47,8 @@ class NearGroups:
         rows, distance = index.overlapping(index.vectors[seed], self._nscale * self._rhalf[seed])
         fits = (distance + self._roi[rows] <= self._maxradius) & ~excluded(rows) & (rows != seed)
         rows, distance = rows[fits], distance[fits]
-        nearest = np.argsort(distance / (self._rhalf[rows] + self._rhalf[seed]), kind="stable")
+        size = np.maximum(self._rhalf[rows] + self._rhalf[seed], np.finfo(float).tiny)  # points have none
+        nearest = np.argsort(distance / size, kind="stable")
         return np.concatenate([[seed], rows[nearest[: self._maxactive - 1]]])
 
 

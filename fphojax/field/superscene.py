@@ -85,7 +85,7 @@ class SuperScene:
     flags : dict of int to str
         Why sources were given up, by row.
     patchlog : list of str
-        An entry per check-in, JSON text: ``taskID``, ``n_iter``, ``sources`` and ``flag``.
+        An entry per check-in, JSON text: ``taskID``, ``n_iter``, ``sources``, ``flag`` and ``summary``.
 
     Raises
     ------
@@ -232,6 +232,12 @@ class SuperScene:
         return len(self.flags)
 
     @property
+    def next_number(self) -> int:
+        """A number for the next patch, larger than all ``taskID`` of the log that are integers."""
+        numbers = (json.loads(entry)["taskID"] for entry in self.patchlog)
+        return 1 + max((number for number in numbers if isinstance(number, int)), default=-1)
+
+    @property
     def parameters(self) -> tuple[str, ...]:
         """Order of the rows and columns of covariances: bands (for fluxes), x, y, q, pa, sersic, rhalf."""
         return self._columns.parameters
@@ -259,7 +265,7 @@ class SuperScene:
     # ----------------------------------------------------------------------------------------------
 
     def checkout_region(
-        self, seed_index: int = -1
+        self, seed_index: int = -1, *, ntry: int | None = None
     ) -> tuple[CircularRegion, SourceCatalog, SourceCatalog] | tuple[None, None, None]:
         """Take a group of sources out to be fitted.
 
@@ -268,6 +274,8 @@ class SuperScene:
         seed_index : int
             Source (row) around which to take it; -1 draws one, those with few iterations more often. A source
             given as seed is taken even if it is done or flagged.
+        ntry : int, optional
+            Most seeds to draw; by default as many as it takes to know that no group is free.
 
         Returns
         -------
@@ -284,7 +292,9 @@ class SuperScene:
                 raise InputError(f"seed_index is {seed_index}, expected at most {len(self) - 1}")
             found = self._group(int(seed_index))
             return (None, None, None) if isinstance(found, int) else self._take_out(*found)
-        while len(self._pool):
+        tried = 0
+        while len(self._pool) and tried != ntry:
+            tried += 1
             seed = self._pool.draw(self._rng)
             found = self._group(seed)
             if not isinstance(found, int):
@@ -321,6 +331,7 @@ class SuperScene:
         block_covs=None,
         taskID=None,
         flag: str | None = None,
+        summary: dict | None = None,
     ) -> None:
         """Bring a group back, with new parameters.
 
@@ -340,6 +351,8 @@ class SuperScene:
             For the log.
         flag : str, optional
             Why the fit failed. The sources keep their parameters and are not tried again.
+        summary : dict, optional
+            More for the log; JSON must be able to hold it.
 
         Raises
         ------
@@ -358,6 +371,8 @@ class SuperScene:
         entry = {"taskID": taskID, "n_iter": int(n_iter), "sources": sources}
         if flag is not None:
             entry["flag"] = flag
+        if summary:
+            entry["summary"] = summary
         if self._files is not None:
             if not self._on_disk:
                 self._write_first()

@@ -1,5 +1,6 @@
 """The box in which each parameter of each source is allowed to lie."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,11 +69,11 @@ class Bounds:
             )
         )
 
-    def violations(self, catalog: SourceCatalog) -> list[str]:
-        """One line for each parameter of each source that lies outside; a value on a bound lies inside."""
+    def violations(self, catalog: SourceCatalog, names: Sequence[str] = PARAMETERS) -> list[str]:
+        """One line for each (of some) parameter of each source that lies outside; a value on a bound lies inside."""
         zero = np.zeros(len(catalog))
         lines = []
-        for name in PARAMETERS:
+        for name in names:
             value = zero if name in ("x", "y") else getattr(catalog, name)
             low, high = self.lower[name], self.upper[name]
             for at in map(tuple, np.argwhere(~((low <= value) & (value <= high)))):

@@ -66,7 +66,7 @@ class SourceCatalog:
         Position angle of the major axis, east of north, radians.
     sersic : ndarray, shape (N,)
     rhalf : ndarray, shape (N,)
-        Circularised half-light radius, arcsec.
+        Circularised half-light radius, arcsec; zero for a point.
     roi : ndarray, shape (N,)
         Radius of influence, arcsec.
     bands : tuple of str
@@ -394,7 +394,8 @@ def _check(cat: SourceCatalog) -> None:
 
     ranges = {"ra": (), "pa": (), "dec": (np.abs(cat.dec) <= 90, "a number in [-90, 90]")}
     ranges["q"] = ((cat.q > 0) & (cat.q <= 1), "b/a in (0, 1]")
-    ranges |= {name: (getattr(cat, name) > 0, "a positive number") for name in ("sersic", "rhalf", "roi")}
+    ranges |= {name: (getattr(cat, name) > 0, "a positive number") for name in ("sersic", "roi")}
+    ranges["rhalf"] = (cat.rhalf >= 0, "a number not below zero")
     for name, (good, expected) in ((name, found or (True, "")) for name, found in ranges.items()):
         values = getattr(cat, name)
         _require(cat.id, name, values, np.isfinite(values), "a finite number")

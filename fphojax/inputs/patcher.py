@@ -239,8 +239,8 @@ class Patcher:
         Raises
         ------
         InputError
-            Start values outside the bounds; a source without a position in any exposure; no PSF for a band; an
-            unknown profile, or a tie to a row that is tied itself or is not there.
+            Start values outside the bounds, where these are the prior; a source without a position in any exposure;
+            no PSF for a band; an unknown profile, or a tie to a row that is tied itself or is not there.
         """
         frame = self._frame()
         active = active.select_bands(frame.bands)
@@ -248,7 +248,17 @@ class Patcher:
             bounds = default_bounds(active)
         pa = wrap_pa(active.pa, bounds.lower["pa"], bounds.upper["pa"])
         active = active.replace(pa=pa)
-        if problems := bounds.violations(active):
+        held = _held(profiles, len(active))
+        # a held value has no part in the likelihood, and may have been left outside by an earlier fit
+        inside = {
+            name: np.where(
+                np.isnan(fixed), active[name], np.clip(active[name], bounds.lower[name], bounds.upper[name])
+            )
+            for name, fixed in held.items()
+        }
+        active = active.replace(**inside)
+        boxed = [name for name in PARAMETERS if name not in (priors or {})]
+        if problems := bounds.violations(active, boxed):
             raise InputError("\n".join(problems))
 
         patch = frame.patch
@@ -270,7 +280,7 @@ class Patcher:
             response=self.pixel_response,
             tolerance=tolerance,
             tied=_tied(ties or {}, len(active)),
-            held=_held(profiles, len(active)),
+            held=held,
             basis=basis,
         )
         if culls:

@@ -298,6 +298,22 @@ class PatchResult:
         flux_err = scatter if (scatter > 0).all() else None
         return self.active.select_bands(self.bands).replace(**values, flux_err=flux_err)
 
+    def block_covs(self) -> np.ndarray:
+        """Covariance matrix of the draws of each source, array (n_source, n_band + 6, n_band + 6).
+
+        In the order fluxes, x, y, q, pa, sersic, rhalf, and in the units of `SourceCatalog` (x and y: arcsec).
+        """
+        draws = self.centred_draws.stack(sample=("chain", "draw")).transpose("source", ..., "sample")
+        per_degree = {"ra": 3600 * np.cos(np.deg2rad(self.region.dec)), "dec": 3600.0, "pa": np.pi / 180}
+        columns = [draws["flux"].sel(band=list(self.bands)).transpose("source", "band", "sample").to_numpy()]
+        columns += [
+            draws[name].to_numpy()[:, None] * per_degree.get(name, 1.0)
+            for name in ("ra", "dec", "q", "pa", "sersic", "rhalf")
+        ]
+        values = np.concatenate(columns, axis=1)
+        values = values - values.mean(axis=-1, keepdims=True)  # degrees of RA would lose digits
+        return np.einsum("spn,sqn->spq", values, values) / (values.shape[-1] - 1)
+
 
 def centred_pa(pa: xr.DataArray) -> xr.DataArray:
     """Position angles moved by multiples of 180 degrees to within 90 degrees of their mean.

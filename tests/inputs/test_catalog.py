@@ -248,7 +248,7 @@ def test_columns_broadcast():
         ({"q": [0.9, 1.1]}, r"row 1 \(id 8\): q is 1.1, expected sqrt\(b/a\) in \(0, 1\]"),
         ({"q": [-0.9, -0.8]}, r"row 0 \(id 7\): q is -0.9, .* \(and 1 rows more\)"),
         ({"q": [0.9, np.nan]}, "q is nan"),
-        ({"rhalf": [0.1, 0.0]}, "rhalf is 0, expected a positive number"),
+        ({"rhalf": [0.1, -0.2]}, "rhalf is -0.2, expected a number not below zero"),
         ({"sersic": [0.0, 1.0]}, "sersic is 0"),
         ({"roi": [1.0, -1.0]}, "roi is -1"),
         ({"dec": [0.0, 90.5]}, "dec is 90.5, expected a number in"),

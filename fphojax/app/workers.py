@@ -1,0 +1,199 @@
+"""What a process needs to fit patches of a run: the inputs, opened once from the settings, and the sampling fit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fphojax.core.model import SceneModel
+from fphojax.field.scheduler import PatchOutcome, PatchTask
+from fphojax.inference.optimize import optimize
+from fphojax.inference.sample import sample
+from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.errors import InputError
+from fphojax.inputs.exposures import Exposure, collect
+from fphojax.inputs.patcher import PROFILES, Patcher
+from fphojax.inputs.psf import PSFStore
+from fphojax.inputs.stores import StoredExposure, open_stores
+from fphojax.mixtures.sersic import load_sersic_table
+from fphojax.outputs.plots import plot_residuals, save_figure
+from fphojax.outputs.residuals import write_residuals
+from fphojax.outputs.results import PatchResult
+from fphojax.outputs.run_directory import RunDirectory
+
+from .config import Settings
+
+__all__ = ["FieldInputs", "SamplingFit", "field_inputs", "keep_inputs", "prepared"]
+
+_open: dict[tuple[str, Path], "FieldInputs"] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class FieldInputs:
+    """The inputs of a run as a process holds them.
+
+    Attributes
+    ----------
+    settings : Settings
+    patcher : Patcher
+        Over the exposures less their sky levels, with capped errors.
+    priors : dict of numpyro Distribution
+    """
+
+    settings: Settings
+    patcher: Patcher
+    priors: Mapping
+
+    @classmethod
+    def make(cls, settings: Settings, exposures, psfs: PSFStore) -> "FieldInputs":
+        """From exposures as read, in the bands that are fitted, and PSFs."""
+        patcher = Patcher(
+            [prepared(exposure, settings) for exposure in exposures],
+            psfs,
+            table=load_sersic_table(settings.splinedatafile),
+            pixel_response=settings.pixel_response,
+        )
+        return cls(settings, patcher, {name: prior.build() for name, prior in settings.priors.items()})
+
+    def model(self, task: PatchTask) -> tuple[SceneModel, dict[str, np.ndarray]]:
+        """Model and start values of a patch, with the settings' priors, ties and the catalogue's profiles."""
+        settings, active = self.settings, task.active
+        self.patcher.build_patch(task.region, allbands=settings.bandlist)
+        return self.patcher.prepare_model(
+            active=active,
+            fixed=_as_profiled(task.fixed),
+            bounds=task.bounds,
+            priors=self.priors,
+            profiles=active["profile"] if "profile" in active.extra.colnames else None,
+            ties=_ties_by_row(active, settings),
+            tolerance=settings.tolerance,
+            nuisance=settings.nuisance.build(),
+        )
+
+
+def field_inputs(settings: Settings, psffile: Path) -> FieldInputs:
+    """The inputs of a run, opened when they are first asked for in a process.
+
+    Parameters
+    ----------
+    settings : Settings
+    psffile : Path
+        Store of the PSF mixtures of the run.
+    """
+    key = settings.to_json(), psffile
+    if key not in _open:
+        keep_inputs(FieldInputs.make(settings, _exposures(settings), PSFStore.open(psffile)), psffile)
+    return _open[key]
+
+
+def keep_inputs(inputs: FieldInputs, psffile: Path) -> None:
+    """Let `field_inputs` give these in this process; those of another run are forgotten."""
+    _open.clear()
+    _open[inputs.settings.to_json(), psffile] = inputs
+
+
+@dataclass(frozen=True)
+class SamplingFit:
+    """Samples patches, and writes samples, residuals and a figure of each to the folder of the run.
+
+    Parameters
+    ----------
+    settings : Settings
+    folder : Path
+        Of the run; it holds the PSFs already, in ``psfs.h5``.
+    progress : bool
+        Show progress bars of every patch.
+    """
+
+    settings: Settings
+    folder: Path
+    progress: bool = False
+
+    def __call__(self, tasks: list[PatchTask]) -> list[PatchOutcome]:
+        """Fit each patch of a list."""
+        return [self._fitted(task) for task in tasks]
+
+    def _fitted(self, task):
+        settings, directory = self.settings, RunDirectory(self.folder)
+        inputs = field_inputs(settings, self.folder / "psfs.h5")
+        model, start = inputs.model(task)
+        optimum = optimize(model, start, tolerance=settings.gtol)
+        chains = sample(
+            model,
+            optimum.values,
+            draws=settings.sampling_draws,
+            warmup=settings.warmup,
+            chains=settings.chains,
+            max_treedepth=settings.max_treedepth,
+            full_cov=settings.full_cov,
+            seed=task.seed,
+            progress=self.progress,
+        )
+        frame = inputs.patcher.frame
+        result = PatchResult.from_chains(
+            chains, frame, model, active=task.active, fixed=task.fixed, bounds=task.bounds
+        )
+        directory.write_patch(task.number, result)
+        if settings.write_residuals:
+            values = chains.optimum.values
+            write_residuals(directory.residuals_path(task.number), frame, model, values)
+            figure = directory.figure_path(f"patch{task.number}_residuals")
+            save_figure(plot_residuals(frame, model, values, ids=task.active.id), figure)
+        return PatchOutcome(
+            final=result.final_catalog("median"),
+            n_iter=chains.n_draw,
+            block_covs=result.block_covs(),
+            summary={
+                "n_calls": result.n_calls,
+                "wall_time": round(result.wall_time, 3),
+                "n_divergent": int(chains.statistics["diverging"].sum()),
+                "converged": bool(optimum.converged),
+                "seed": task.seed,
+            },
+        )
+
+
+def prepared(exposure: Exposure | StoredExposure, settings: Settings) -> Exposure | StoredExposure:
+    """An exposure less its sky level, the errors of very bright pixels raised to the cap on their S/N."""
+    if settings.tweak_background == "tweakbg":
+        exposure = exposure.less(settings.tweakbg.get(exposure.band, 0.0))
+    if settings.max_snr > 0:
+        exposure = exposure.capped(settings.max_snr)
+    return exposure
+
+
+def _exposures(settings):
+    """Exposures in the bands that are fitted, as the settings name them."""
+    if settings.pixelstorefile is not None:
+        return open_stores(settings.pixelstorefile, settings.metastorefile, bands=settings.bandlist)
+    exposures, problems = collect(settings.fitsfiles, **settings.extensions.model_dump())
+    if problems:
+        raise InputError("; ".join(problems))
+    return [exposure for exposure in exposures if exposure.band in settings.bandlist]
+
+
+def _as_profiled(catalog: SourceCatalog) -> SourceCatalog:
+    """A catalogue with what the special profiles of its sources hold in the place of its own values."""
+    if "profile" not in catalog.extra.colnames:
+        return catalog
+    profiles = [PROFILES[str(profile)] for profile in catalog["profile"]]
+    return catalog.replace(
+        **{
+            name: np.array(
+                [held.get(name, value) for held, value in zip(profiles, catalog[name], strict=True)]
+            )
+            for name in ("q", "pa", "sersic", "rhalf")
+        }
+    )
+
+
+def _ties_by_row(active: SourceCatalog, settings: Settings) -> dict[str, dict[int, int]]:
+    """The settings' ties between active sources, with their rows in the place of ids."""
+    if not settings.ties:
+        return {}
+    row = {str(identifier): i for i, identifier in enumerate(active.id)}
+    return {
+        name: {row[a]: row[b] for a, b in pairs.items() if a in row and b in row}
+        for name, pairs in settings.ties.items()
+    }

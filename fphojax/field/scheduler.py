@@ -1,0 +1,393 @@
+"""The loop over a field: patches are checked out, fitted here or by the workers of a cluster, and checked in.
+
+The order of check-outs and check-ins depends on the scene and its seed alone, not on when a fit ends: patches come
+back in the order in which they went out, while those behind the first are being fitted already. So a run gives
+the same results however many workers it has.
+"""
+
+import contextlib
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from ..inputs.astrometry import CircularRegion
+from ..inputs.bounds import Bounds
+from ..inputs.catalog import SourceCatalog
+from .superscene import SuperScene
+
+__all__ = ["Fit", "PatchOutcome", "PatchTask", "ScheduleReport", "schedule"]
+
+FEWEST_OUT = 8  # patches that may be out at a time in any field
+_SHAPES = ("ra", "dec", "q", "pa", "sersic", "rhalf")
+
+
+@dataclass(frozen=True, eq=False)
+class PatchTask:
+    """What is needed to fit a patch; the pixels are read where it is fitted.
+
+    Attributes
+    ----------
+    number : int
+        Of the patch; no two of a run have the same.
+    region : CircularRegion
+    active, fixed : SourceCatalog
+        As `SuperScene.checkout_region` gives them.
+    bounds : Bounds
+    covs : ndarray, shape (n, n_band + 6, n_band + 6)
+        As `SuperScene.bounds_and_covs` gives them.
+    seed : int
+        Follows from the run's seed and the number of the patch; another one if the patch is tried again.
+    """
+
+    number: int
+    region: CircularRegion
+    active: SourceCatalog
+    fixed: SourceCatalog
+    bounds: Bounds
+    covs: np.ndarray
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class PatchOutcome:
+    """What a fit of a patch tells the scene; everything else it has written before.
+
+    Attributes
+    ----------
+    final : SourceCatalog
+        The active sources, with the parameters they have now.
+    n_iter : int
+        Iterations made.
+    block_covs : ndarray, shape (n, n_band + 6, n_band + 6), or None
+        Covariance matrix of each source; without them, the scene keeps those it has.
+    summary : dict
+        Plain values for the scene's log.
+    """
+
+    final: SourceCatalog
+    n_iter: int
+    block_covs: np.ndarray | None = None
+    summary: dict = field(default_factory=dict)
+
+
+Fit = Callable[[list[PatchTask]], list[PatchOutcome]]
+
+
+@dataclass
+class ScheduleReport:
+    """What `schedule` did.
+
+    Attributes
+    ----------
+    patches : list of int
+        Numbers of those that were fitted, in the order in which they were checked in.
+    summaries : list of dict
+        Of these.
+    failures : dict of int to str
+        By number, why the fit of a patch failed, twice; its sources are flagged.
+    n_draw : int
+        Iterations times sources.
+    wall_time : float
+        Seconds.
+    """
+
+    patches: list[int] = field(default_factory=list)
+    summaries: list[dict] = field(default_factory=list)
+    failures: dict[int, str] = field(default_factory=dict)
+    n_draw: int = 0
+    wall_time: float = 0.0
+
+
+def schedule(
+    scene: SuperScene,
+    fit: Fit,
+    *,
+    client=None,
+    batch: int = 1,
+    max_active_fraction: float = 0.1,
+    ntry_checkout: int = 1000,
+    progress: bool = True,
+) -> ScheduleReport:
+    """Fit patches until no source of a scene is undone.
+
+    Parameters
+    ----------
+    scene : SuperScene
+    fit : callable
+        Takes a list of `PatchTask` and returns a `PatchOutcome` for each; it must be picklable if there is a client.
+        If it raises, or an outcome is not finite, each patch concerned is tried once more, alone and with another
+        seed; then its sources are flagged with the reason and left as they are.
+    client : distributed.Client, optional
+        Cluster that fits; without it, this process does.
+    batch : int
+        Most patches of a list.
+    max_active_fraction : float
+        Patches are taken out while fewer than this fraction of the sources, or fewer than eight patches, are out.
+    ntry_checkout : int
+        Seeds that are tried before a patch is waited for.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    ScheduleReport
+
+    Raises
+    ------
+    KeyboardInterrupt
+        After Ctrl-C; the patches that had been fitted by then are checked in, the others are free again.
+    """
+    here = _Here() if client is None else _There(client)
+    return _Loop(scene, fit, here, batch, max_active_fraction, ntry_checkout).run(progress)
+
+
+# ------------------------------------------------------------------------------------------------
+# Where fits are made
+
+
+class _Promise:
+    """A fit that is made when its result is asked for."""
+
+    def __init__(self, fit, tasks):
+        self._fit, self._tasks = fit, tasks
+
+    def result(self):
+        return self._fit(self._tasks)
+
+    def done(self):
+        return False
+
+    def cancel(self):
+        pass
+
+
+class _Here:
+    """This process."""
+
+    def submit(self, fit, tasks):
+        return _Promise(fit, tasks)
+
+
+class _There:
+    """The workers of a cluster; a fit is not repeated by the cluster itself, which knows nothing of seeds."""
+
+    def __init__(self, client):
+        self._client = client
+
+    def submit(self, fit, tasks):
+        return self._client.submit(fit, tasks, pure=False, retries=0)
+
+
+# ------------------------------------------------------------------------------------------------
+
+
+class _Loop:
+    """The state of `schedule`."""
+
+    def __init__(self, scene, fit, executor, batch, max_active_fraction, ntry_checkout):
+        self.scene, self.fit, self.executor, self.batch = scene, fit, executor, batch
+        self.ntry_checkout = ntry_checkout
+        self.most_active = max_active_fraction * len(scene)
+        self.next_number = scene.next_number
+        self.report = ScheduleReport()
+        self.interruptions = _Interruptions()
+        self.queue = deque()  # lists of tasks and their futures, in the order of check-out
+
+    def run(self, progress):
+        began = time.monotonic()
+        with self.interruptions, _Bar(self.scene, progress) as bar:
+            try:
+                while True:
+                    while tasks := self.checked_out():
+                        self.queue.append((tasks, self.executor.submit(self.fit, tasks)))
+                    if not self.queue:
+                        break
+                    self.check_in_first()
+                    bar.show(self.report)
+                    self.interruptions.raise_if_seen()
+            except KeyboardInterrupt:
+                with self.interruptions.held():
+                    self.wind_up()
+                raise
+            finally:
+                self.report.wall_time = time.monotonic() - began
+        return self.report
+
+    def checked_out(self):
+        """As many tasks as a list may have; none if a patch has to come back first."""
+        tasks = []
+        while len(tasks) < self.batch and self.has_room():
+            region, active, fixed = self.scene.checkout_region(ntry=self.ntry_checkout)
+            if region is None:
+                break
+            bounds, covs = self.scene.bounds_and_covs(active["source_index"])
+            seed = self.seed(self.next_number)
+            tasks.append(PatchTask(self.next_number, region, active, fixed, bounds, covs, seed))
+            self.next_number += 1
+        return tasks
+
+    def has_room(self):
+        return self.scene.n_active < self.most_active or self.scene.n_out < max(FEWEST_OUT, self.batch)
+
+    def seed(self, number, attempt=0):
+        """Seed of a patch."""
+        state = np.random.SeedSequence([self.scene.options["seed"], number, attempt]).generate_state(1)
+        return int(state[0])
+
+    def check_in_first(self):
+        """Wait for the patches that are out longest, and check them in."""
+        tasks, future = self.queue[0]
+        outcomes = self.settled(tasks, future)
+        with self.interruptions.held():
+            self.queue.popleft()
+            for task, outcome in zip(tasks, outcomes, strict=True):
+                self.check_in(task, outcome)
+
+    def settled(self, tasks, future):
+        """For each task its outcome, or, where it failed twice, the reason."""
+        outcomes = []
+        for task, outcome in zip(tasks, _outcomes(tasks, future), strict=True):
+            if isinstance(outcome, str):
+                again = replace(task, seed=self.seed(task.number, attempt=1))
+                (outcome,) = _outcomes([again], self.executor.submit(self.fit, [again]))
+            outcomes.append(outcome)
+        return outcomes
+
+    def check_in(self, task, outcome):
+        if isinstance(outcome, str):
+            self.scene.checkin_region(task.active, task.fixed, 0, taskID=task.number, flag=outcome)
+            self.report.failures[task.number] = outcome
+            return
+        self.scene.checkin_region(
+            outcome.final,
+            task.fixed,
+            outcome.n_iter,
+            block_covs=outcome.block_covs,
+            taskID=task.number,
+            summary=outcome.summary,
+        )
+        self.report.patches.append(task.number)
+        self.report.summaries.append(outcome.summary)
+        self.report.n_draw += outcome.n_iter * len(task.active)
+
+    def wind_up(self):
+        """Check in what has been fitted; all other patches are free again."""
+        while self.queue:
+            tasks, future = self.queue.popleft()
+            outcomes = _outcomes(tasks, future) if future.done() else [""] * len(tasks)
+            future.cancel()
+            for task, outcome in zip(tasks, outcomes, strict=True):
+                if isinstance(outcome, str):
+                    self.scene.release_region(task.active, task.fixed)
+                else:
+                    self.check_in(task, outcome)
+
+
+def _outcomes(tasks: Sequence[PatchTask], future) -> list[PatchOutcome | str]:
+    """For each task its outcome, or what is wrong with it."""
+    try:
+        outcomes = future.result()
+        if len(outcomes) != len(tasks):
+            raise ValueError(f"{len(outcomes)} outcomes of {len(tasks)} patches")
+    except Exception as error:
+        # whatever it is, and MemoryError is one of them: the other patches shall not suffer from it
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return [reason] * len(tasks)
+    return [_problem(task, outcome) or outcome for task, outcome in zip(tasks, outcomes, strict=True)]
+
+
+def _problem(task, outcome):
+    """Why an outcome cannot be checked in, if so."""
+    final, covs = outcome.final, outcome.block_covs
+    if not np.array_equal(final["source_index"], task.active["source_index"]):
+        return "the fit returned other sources than it was given"
+    for name in ("flux", *_SHAPES):
+        if not np.isfinite(getattr(final, name)).all():
+            return f"{name} is not finite"
+    if covs is not None and not np.isfinite(covs).all():
+        return "covariances are not finite"
+    return None
+
+
+class _Interruptions:
+    """Remembers Ctrl-C, and keeps it from breaking a check-in in two."""
+
+    def __init__(self):
+        self.seen = False
+        self._held = False
+        self._before = None
+
+    def __enter__(self):
+        before = signal.getsignal(signal.SIGINT)
+        # elsewhere signals do not arrive; and where Ctrl-C is ignored, it stays so
+        if threading.current_thread() is threading.main_thread() and callable(before):
+            self._before = before
+            signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(self, *_):
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, number, frame):
+        self.seen = True
+        if not self._held:
+            self._before(number, frame)
+
+    @contextlib.contextmanager
+    def held(self):
+        """While this lasts, Ctrl-C is remembered and does nothing else."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def raise_if_seen(self):
+        """A fit may have ended early after Ctrl-C, instead of raising."""
+        if self.seen:
+            raise KeyboardInterrupt
+
+
+class _Bar:
+    """Progress: sources done, patches, draws, sources per hour, time left."""
+
+    def __init__(self, scene, shown):
+        self.scene = scene
+        self.first = self._done()
+        self.bar = tqdm(
+            total=len(scene),
+            initial=self.first,
+            desc="field",
+            unit="source",
+            disable=not shown,
+            bar_format="{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} sources{postfix}",
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bar.close()
+
+    def show(self, report):
+        """Bring it up to date."""
+        if self.bar.disable:
+            return
+        done = self._done()
+        self.bar.n = done
+        elapsed = self.bar.format_dict["elapsed"]
+        rate = (done - self.first) / elapsed if elapsed > 0 else 0.0
+        left = tqdm.format_interval((len(self.scene) - done) / rate) if rate > 0 else "?"
+        self.bar.set_postfix_str(
+            f"{len(report.patches)} patches, {report.n_draw} draws, {3600 * rate:.0f} sources/h, {left} left"
+        )
+
+    def _done(self):
+        return len(self.scene) - self.scene.n_undone
