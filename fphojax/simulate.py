@@ -7,7 +7,6 @@ multiplied in Fourier space, where only the PSF is a mixture of Gaussians.
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from astropy.io import fits
@@ -16,17 +15,15 @@ from scipy.fft import fht, fhtoffset, irfft2, next_fast_len
 from scipy.interpolate import CubicSpline
 from scipy.special import gamma, gammaincinv
 
-from .inputs.astrometry import local_affine, sky_position
+from .inputs.astrometry import local_affine
 from .inputs.catalog import SourceCatalog
 from .inputs.errors import InputError
 from .inputs.exposures import Exposure
 from .inputs.files import replacing
-from .inputs.psf import PSFMixture, PSFStore
+from .inputs.psf import PSFMixture
 
 __all__ = [
-    "DemoField",
     "ExposureSpec",
-    "demo_field",
     "noiseless_image",
     "simulate_exposures",
     "write_exposure",
@@ -266,104 +263,3 @@ def _effective_psf(psf: PSFMixture) -> np.ndarray:
     size = 2 * int(np.ceil(_STAMP_SIGMA * widest + np.abs(psf.means).max())) + 1
     centre = (size // 2, size // 2)
     return _convolved((size, size), centre, np.zeros((2, 2)), np.ones_like, psf)
-
-
-# --------------------------------------------------------------------------------------------------------
-# The field of `make demo`
-
-
-class DemoField(NamedTuple):
-    """A simulated field and where to start on it.
-
-    Attributes
-    ----------
-    truth : SourceCatalog
-    exposures : list of Exposure
-    psfs : PSFStore
-        The PSFs with which the exposures were made.
-    peaks : SourceCatalog
-        Rough positions and fluxes, default shapes.
-    """
-
-    truth: SourceCatalog
-    exposures: list[Exposure]
-    psfs: PSFStore
-    peaks: SourceCatalog
-
-
-def demo_field(seed: int = 0) -> DemoField:
-    """A blend of three galaxies in two bands, each seen in two dithered and rotated exposures.
-
-    Pixels and PSFs are like those of JWST/NIRCam in F150W (0.031") and F356W (0.063").
-
-    Parameters
-    ----------
-    seed : int
-        Of the noise, and of the errors of the peak list.
-
-    Returns
-    -------
-    DemoField
-    """
-    ra0, dec0 = 53.16, -27.79
-    bands = ("F150W", "F356W")
-    ra, dec = sky_position(np.array([0.0, 0.43, -0.14]), np.array([0.0, 0.13, -0.46]), ra0, dec0)
-    truth = SourceCatalog.from_columns(
-        ra=ra,
-        dec=dec,
-        flux=[[300.0, 500.0], [120.0, 300.0], [200.0, 150.0]],
-        q=[0.55, 0.8, 0.4],
-        pa=np.deg2rad([35.0, 100.0, -50.0]),
-        sersic=[1.3, 2.5, 2.0],
-        rhalf=[0.20, 0.12, 0.17],
-        bands=bands,
-        id=[1, 2, 3],
-    )
-    psfs = PSFStore()
-    for band, core, stretch in (("F150W", 0.85, 1.04), ("F356W", 0.95, 0.97)):
-        psfs.add(_jwst_like_psf(core, stretch), band)
-
-    specs = []
-    for band, size, scale, noise, rotations in (
-        ("F150W", 72, 0.031, 0.12, (0.0, 37.0)),
-        ("F356W", 36, 0.063, 0.25, (12.0, 80.0)),
-    ):
-        for number, (rotation, dither) in enumerate(zip(rotations, ((2.3, -1.6), (-1.8, 2.7)), strict=True)):
-            centre = sky_position(*(scale * np.array(dither)), ra0, dec0)
-            spec = ExposureSpec(
-                band=band,
-                name=f"{band}_{number + 1}",
-                shape=(size, size),
-                pixel_scale=scale,
-                rotation_deg=rotation,
-                ra=float(centre[0]),
-                dec=float(centre[1]),
-                psf=psfs.lookup(band),
-                noise=noise,
-            )
-            specs.append(spec)
-
-    rng = np.random.default_rng([seed, 1000])
-    angle = rng.uniform(0, 2 * np.pi, len(truth))
-    shift = 0.3 * 0.031 * np.array([np.cos(angle), np.sin(angle)])
-    peak_ra, peak_dec = sky_position(*shift, truth.ra, truth.dec)
-    wrong = 1 + rng.uniform(0.2, 0.3, truth.flux.shape) * rng.choice([-1, 1], truth.flux.shape)
-    peaks = SourceCatalog.from_columns(
-        ra=peak_ra,
-        dec=peak_dec,
-        flux=truth.flux * wrong,
-        q=0.8,
-        pa=np.pi / 2,
-        sersic=2.0,
-        rhalf=0.15,
-        bands=bands,
-        id=truth.id,
-    )
-    return DemoField(truth, simulate_exposures(truth, specs, seed=seed), psfs, peaks)
-
-
-def _jwst_like_psf(core: float, stretch: float) -> PSFMixture:
-    """Four Gaussians: a core, slightly elongated, and wings; an effective PSF."""
-    sigma = core * np.array([1.0, 1.9, 4.0, 9.0])
-    variances = np.stack([(sigma * stretch) ** 2, (sigma / stretch) ** 2, 0.02 * sigma**2], axis=1)
-    return PSFMixture([0.62, 0.22, 0.11, 0.05], np.zeros((4, 2)), variances, includes_pixel=True)

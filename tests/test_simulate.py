@@ -14,7 +14,6 @@ from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.psf import PSFMixture
 from fphojax.simulate import (
     ExposureSpec,
-    demo_field,
     noiseless_image,
     simulate_exposures,
     write_exposure,
@@ -152,28 +151,3 @@ def test_flux_scale_cannot_be_written(tmp_path):
     (exposure,) = simulate_exposures(_source(2.0), [_spec(flux_scale=2.0)], seed=1)
     with pytest.raises(InputError, match=r"one.fits: exposure has the flux scale 2, expected 1"):
         write_exposure(exposure, tmp_path / "one.fits")
-
-
-def test_demo_field():
-    truth, exposures, psfs, peaks = demo_field(seed=5)
-    assert [e.name for e in exposures] == ["F150W_1", "F150W_2", "F356W_1", "F356W_2"]
-    np.testing.assert_allclose([e.pixel_scale for e in exposures], [0.031, 0.031, 0.063, 0.063], rtol=1e-6)
-    shift = np.hypot(*sky_offsets(peaks.ra, peaks.dec, truth.ra, truth.dec).T)
-    np.testing.assert_allclose(shift, 0.3 * 0.031, rtol=1e-4)
-    assert np.all((np.abs(peaks.flux / truth.flux - 1) > 0.19) & (np.abs(peaks.flux / truth.flux - 1) < 0.31))
-    for exposure in exposures:
-        stamp = exposure.psf_image
-        assert stamp.sum() == pytest.approx(1, abs=1e-4)
-        assert np.unravel_index(stamp.argmax(), stamp.shape) == (stamp.shape[0] // 2, stamp.shape[1] // 2)
-        image = noiseless_image(truth, _spec_like(exposure, psfs))
-        print(f"{exposure.name}: signal-to-noise ratio {np.linalg.norm(image * exposure.ierr):.0f}")
-        assert np.std((exposure.data - image) * exposure.ierr) == pytest.approx(1, abs=0.05)
-
-
-def _spec_like(exposure, psfs):
-    h = exposure.header
-    rotation = np.rad2deg(np.arctan2(h["CD1_2"], h["CD2_2"]))
-    scale = 3600 * np.hypot(h["CD1_2"], h["CD2_2"])
-    psf = psfs.lookup(exposure.band)
-    place = (exposure.shape, scale, rotation, h["CRVAL1"], h["CRVAL2"])
-    return ExposureSpec(exposure.band, exposure.name, *place, psf, 1 / exposure.ierr[0, 0])

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from fphojax.field.mocks import demo_field
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.outputs.plots import plot_posterior, save_figure
-from fphojax.simulate import demo_field, write_exposure
+from fphojax.simulate import write_exposure
 
 from .config import Settings
 from .pipeline import FinishedRun, run

@@ -1,0 +1,110 @@
+"""A few sources fitted together in one call: what a notebook needs before there is a field."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.table import QTable
+from numpyro.distributions import Distribution
+
+from ..core.model import SceneModel
+from ..inference.sample import sample
+from ..inputs.astrometry import CircularRegion
+from ..inputs.bounds import Bounds, default_bounds
+from ..inputs.catalog import SourceCatalog
+from ..inputs.exposures import Exposure
+from ..inputs.patcher import Patcher, PatchFrame
+from ..inputs.psf import PSFStore
+from ..outputs.plots import plot_posterior, plot_residuals
+from ..outputs.results import PatchResult
+from ..outputs.summary import summary_table
+from .sphere import enclosing_circle, unit_vectors
+
+__all__ = ["SceneFit", "fit_scene", "scene_region"]
+
+
+@dataclass(frozen=True, eq=False)
+class SceneFit:
+    """What `fit_scene` found.
+
+    Attributes
+    ----------
+    result : PatchResult
+        The posterior, in catalogue units.
+    frame : PatchFrame
+        The pixels and exposures of the fit.
+    model : SceneModel
+    optimum : dict of ndarray
+        Most probable parameters of the model.
+    """
+
+    result: PatchResult
+    frame: PatchFrame
+    model: SceneModel
+    optimum: dict[str, np.ndarray]
+
+    def table(self, truth: SourceCatalog | None = None) -> QTable:
+        """Median, 68 % interval and convergence of every parameter (`summary_table`)."""
+        return summary_table(self.result, truth)
+
+    def plot_residuals(self):
+        """Data, model and residual of every exposure at the optimum (`fphojax.plot_residuals`)."""
+        return plot_residuals(self.frame, self.model, self.optimum, ids=self.result.active.id)
+
+    def plot_posterior(self, truth: SourceCatalog | None = None):
+        """Marginal posterior of every parameter (`fphojax.outputs.plots.plot_posterior`)."""
+        return plot_posterior(self.result, truth)
+
+
+def scene_region(catalog: SourceCatalog) -> CircularRegion:
+    """A circle that holds all sources with their radii of influence."""
+    centre, radius = enclosing_circle(unit_vectors(catalog.ra, catalog.dec), catalog.roi)
+    ra, dec = np.arctan2(centre[1], centre[0]), np.arcsin(centre[2])
+    return CircularRegion(float(np.rad2deg(ra) % 360), float(np.rad2deg(dec)), radius)
+
+
+def fit_scene(
+    exposures: Sequence[Exposure],
+    psfs: PSFStore,
+    catalog: SourceCatalog,
+    *,
+    bands: Sequence[str] | None = None,
+    region: CircularRegion | None = None,
+    bounds: Bounds | None = None,
+    priors: Mapping[str, Distribution] | None = None,
+    draws: int = 300,
+    warmup: int = 200,
+    chains: int = 2,
+    seed: int = 0,
+    progress: bool = False,
+) -> SceneFit:
+    """Fit all sources of a small catalogue at once, and sample their posterior.
+
+    Parameters
+    ----------
+    exposures : sequence of Exposure
+    psfs : PSFStore
+    catalog : SourceCatalog
+        Where to start.
+    bands : sequence of str, optional
+        By default those of the exposures.
+    region : CircularRegion, optional
+        Pixels to use; by default those of `scene_region`.
+    bounds, priors
+        As for `Patcher.prepare_model`; by default `default_bounds`.
+    draws, warmup, chains, seed, progress
+        As for `fphojax.sample`.
+
+    Returns
+    -------
+    SceneFit
+    """
+    bands = tuple(bands or dict.fromkeys(exposure.band for exposure in exposures))
+    catalog = catalog.select_bands(bands)
+    bounds = default_bounds(catalog) if bounds is None else bounds
+    patcher = Patcher([exposure for exposure in exposures if exposure.band in bands], psfs)
+    patcher.build_patch(scene_region(catalog) if region is None else region, allbands=bands)
+    model, start = patcher.prepare_model(active=catalog, bounds=bounds, priors=priors)
+    found = sample(model, start, draws=draws, warmup=warmup, chains=chains, seed=seed, progress=progress)
+    result = PatchResult.from_chains(found, patcher.frame, model, active=catalog, bounds=bounds)
+    return SceneFit(result, patcher.frame, model, found.optimum.values)

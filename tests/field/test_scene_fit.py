@@ -1,0 +1,53 @@
+"""A scene fitted in one call, and the figures of what comes of it."""
+
+import numpy as np
+import pytest
+
+from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
+from fphojax.field.scene_fit import fit_scene, scene_region
+from fphojax.outputs.interval_plots import plot_intervals, plot_joint
+
+TRUTH = mock_galaxies(x=0, y=0, flux={"F1": [80], "F2": [50]}, q=0.6, pa=30, sersic=2.0, rhalf=0.15)
+
+
+@pytest.fixture(scope="module")
+def fit():
+    field = mock_field(
+        TRUTH, [MockCamera("F1", pixel_scale=0.06, width=1.2), MockCamera("F2", pixel_scale=0.06)]
+    )
+    return fit_scene(field.exposures, field.psfs, field.peaks, bands=["F1"], draws=40, warmup=40)
+
+
+def test_region_holds_the_radii_of_influence():
+    pair = mock_galaxies(x=[0, 2.0], y=[0, 0], flux={"F1": [1, 1]}, q=1, pa=0, sersic=1, rhalf=[0.1, 0.2])
+    region = scene_region(pair)
+    assert region.radius == pytest.approx((2.0 + 0.5 + 1.0) / 2, rel=1e-6)
+    assert region.contains(pair.ra, pair.dec).all()
+
+
+def test_truth_is_found(fit):
+    table = fit.table(TRUTH)
+    pull = (table["value"] - table["truth"]) / (table["upper"] - table["lower"]) * 2
+    print(np.round(np.asarray(pull), 2))
+    assert np.sqrt(np.mean(pull**2)) < 2.5
+    assert fit.result.bands == ("F1",)
+
+
+def test_intervals_are_drawn_beside_the_truth(fit):
+    figure = plot_intervals({"one": fit.result, "two": fit.result}, TRUTH)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles[:2] == ["flux F1 [nJy]", r"$\Delta$ ra [mas]"]
+    median = fit.result.draws["flux"].median().item()
+    drawn = [line.get_xdata() for line in figure.axes[0].lines]
+    assert any(np.isclose(np.atleast_1d(x)[0], median) for x in drawn)
+    # the truth is where positions are counted from
+    assert any(np.all(np.asarray(line.get_xdata()) == 0) for line in figure.axes[1].lines)
+
+
+def test_joint_draws_with_their_correlation(fit):
+    figure = plot_joint({"one": fit.result}, [((1, "flux", "F1"), (1, "rhalf"))], TRUTH)
+    (axis,) = figure.axes
+    draws = fit.result.draws
+    expected = np.corrcoef(draws["flux"].to_numpy().ravel(), draws["rhalf"].to_numpy().ravel())[0, 1]
+    assert axis.get_title() == f"correlation {expected:+.2f}"
+    assert axis.get_xlabel() == "source 1: flux F1 [nJy]"
