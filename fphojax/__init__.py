@@ -30,6 +30,7 @@ _HOME = {
     "SourceCatalog": "inputs.catalog",
     "default_bounds": "inputs.bounds",
     "demo_field": "field.mocks",
+    "final_catalog": "outputs.final_catalog",
     "fit_scene": "field.scene_fit",
     "fit_psf": "mixtures.psf_fit",
     "load_sersic_table": "mixtures.sersic",

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import xarray as xr
 from astropy.table import Table
 
 from fphojax.core.model import SceneModel
@@ -135,4 +136,27 @@ def run(fit, tmp_path_factory) -> RunDirectory:
         made.write_patch(patch, fit.result)
         write_residuals(made.residuals_path(patch), fit.frame, fit.model, fit.chains.optimum.values)
     made.write_scene(fit.result.final_catalog(), {"patches": 2})
+    return made
+
+
+@pytest.fixture(scope="session")
+def shifted():
+    """Function: the result of some of the sources only, their draws moved by so many standard deviations."""
+
+    def made(result, sources, by):
+        posterior = result.draws.isel(source=sources)
+        posterior = posterior + by * posterior.std(("chain", "draw"))
+        posterior = posterior.assign(q=posterior["q"].clip(0.01, 1.0))
+        tree = xr.DataTree.from_dict(
+            {"posterior": posterior, "sample_stats": result.posterior["sample_stats"].dataset}
+        )
+        return dataclasses.replace(
+            result,
+            active=result.active[sources],
+            bounds=result.bounds[sources],
+            posterior=tree,
+            optimum=result.optimum.isel(source=sources),
+            at_bound=result.at_bound.isel(source=sources),
+        )
+
     return made

@@ -1,0 +1,169 @@
+"""Columns of the final catalogue: names, units, definitions; docs/catalog_columns.md is made of these."""
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+__all__ = ["COLUMNS", "FLAGS", "PARAMETER_UNIT", "ColumnName", "ColumnText", "columns_document"]
+
+PARAMETER_UNIT = "parameter's"
+
+
+class ColumnName(NamedTuple):
+    """A column of a family: ``ColumnName("cov_BAND_BAND2", ("g", "r"))`` is ``cov_g_r``.
+
+    Attributes
+    ----------
+    pattern : str
+        Name with ``PARAMETER``, or ``BAND``, ``BAND2`` and ``BAND3``.
+    parts : tuple of str
+        What these stand for, in this order.
+    """
+
+    pattern: str
+    parts: tuple[str, ...] = ()
+
+    def __str__(self):
+        place = {"PARAMETER": 0, "BAND": 0, "BAND2": 1, "BAND3": 2}
+        return re.sub("PARAMETER|BAND[23]?", lambda found: self.parts[place[found[0]]], self.pattern)
+
+    @property
+    def text(self) -> "ColumnText":
+        """Unit and definition of its family."""
+        short = self.pattern.removesuffix("_16").removesuffix("_84")
+        return _BY_NAME[self.pattern if self.pattern in _BY_NAME else short]
+
+
+@dataclass(frozen=True)
+class ColumnText:
+    """A column, or a family of columns.
+
+    Attributes
+    ----------
+    name : str
+        ``BAND`` and ``BAND2`` stand for the name of a band, ``PARAMETER`` for a parameter's name: ra, dec, q, pa,
+        sersic, rhalf or a band.
+    unit : str
+        `PARAMETER_UNIT` for that of the parameter.
+    text : str
+    """
+
+    name: str
+    unit: str
+    text: str
+
+
+FLAGS = {
+    1: "r_hat above 1.05 for some parameter",
+    2: "fewer than 100 effective draws, bulk or tail, of some parameter",
+    4: "more than 5 % of the draws of some parameter at an edge of its prior",
+    8: "divergent transitions in a patch of the source",
+    16: "means of its patches more than one standard deviation apart for some parameter: see the multipatch table",
+    32: "not sampled: draws of an approximation, or a single point",
+}
+
+_MAG, _SB = "mag (AB)", "mag (AB) arcsec-2"
+COLUMNS = (
+    ColumnText("id", "", "identifier of the source in the input catalogue"),
+    ColumnText("ra", "deg", "right ascension, ICRS; median of the draws, as all columns without suffix"),
+    ColumnText("dec", "deg", "declination, ICRS"),
+    ColumnText("roi", "arcsec", "radius of influence with which patches were laid out"),
+    ColumnText("q", "", "axis ratio b/a"),
+    ColumnText("pa", "deg", "position angle of the major axis, east of north"),
+    ColumnText("sersic", "", "Sersic index"),
+    ColumnText("rhalf", "arcsec", "circularised half-light radius; semi-major: rhalf_major"),
+    ColumnText("BAND", "nJy", "total flux in the band"),
+    ColumnText("BAND_err", "nJy", "standard deviation of the flux"),
+    ColumnText("PARAMETER_16", PARAMETER_UNIT, "16th percentile of the draws"),
+    ColumnText("PARAMETER_84", PARAMETER_UNIT, "84th percentile of the draws"),
+    ColumnText("PARAMETER_mean", PARAMETER_UNIT, "mean of the draws"),
+    ColumnText(
+        "PARAMETER_std",
+        PARAMETER_UNIT,
+        "standard deviation of the draws (of a flux: BAND_err; of ra: of the coordinate, without cos dec)",
+    ),
+    ColumnText("PARAMETER_ess_bulk", "", "effective number of draws for the centre (Vehtari et al. 2021)"),
+    ColumnText("PARAMETER_ess_tail", "", "the same for the 5 % and 95 % quantiles, the smaller"),
+    ColumnText("PARAMETER_rhat", "", "rank-normalised split R-hat over all chains; NaN for a single chain"),
+    ColumnText("PARAMETER_at_bound", "", "fraction of draws within a thousandth of an edge of the prior"),
+    ColumnText("cov_BAND_BAND2", "nJy2", "covariance of the fluxes in two bands"),
+    ColumnText(
+        "mag_BAND", _MAG, "31.4 - 2.5 log10(flux / nJy) of the median flux; NaN if that is not positive"
+    ),
+    ColumnText(
+        "mag_BAND_16", _MAG, "16th percentile of the magnitude; NaN where the flux there is not positive"
+    ),
+    ColumnText("mag_BAND_84", _MAG, "84th percentile"),
+    ColumnText(
+        "colour_BAND_BAND2",
+        _MAG,
+        "median of mag_BAND - mag_BAND2, bands that follow each other; NaN if any draw of a flux is not positive",
+    ),
+    ColumnText("colour_BAND_BAND2_16", _MAG, "16th percentile of the colour"),
+    ColumnText("colour_BAND_BAND2_84", _MAG, "84th percentile"),
+    ColumnText("colour_BAND_BAND2_std", _MAG, "standard deviation of the colour"),
+    ColumnText(
+        "colour_cov_BAND_BAND2_BAND3", "mag2", "covariance of the colours BAND - BAND2 and BAND2 - BAND3"
+    ),
+    ColumnText("rhalf_major", "arcsec", "semi-major half-light radius, rhalf / sqrt(q); also _16, _84"),
+    ColumnText(
+        "r_kron",
+        "arcsec",
+        "semi-major Kron-like radius: 2.5 times the first moment of the profile's light to infinity; also _16, _84",
+    ),
+    ColumnText(
+        "r_iso_BAND",
+        "arcsec",
+        "semi-major radius at which the profile has the surface brightness ISOPHOTE (in the header; 25 mag / "
+        "arcsec2 by default); 0 if it is fainter throughout; also _16, _84",
+    ),
+    ColumnText(
+        "mu0_BAND",
+        _SB,
+        "central surface brightness of the profile, before the PSF; NaN if any draw of the flux is not positive; "
+        "also _16, _84",
+    ),
+    ColumnText("mue_BAND", _SB, "surface brightness at the half-light radius; NaN as mu0; also _16, _84"),
+    ColumnText("ess_min", "", "smallest of the effective numbers of draws"),
+    ColumnText("rhat_max", "", "largest of the R-hats"),
+    ColumnText("at_bound", "", "largest of the fractions at an edge of the prior"),
+    ColumnText(
+        "chi2",
+        "",
+        "chi-squared of the source's own pixels at the optimum, over all exposures: those within twice the "
+        "half-light ellipse, widened by the core of the PSF, that are nearest to this source; of its last patch",
+    ),
+    ColumnText("n_pixel", "", "number of these pixels; 0 where chi2 is not known"),
+    ColumnText("n_patch", "", "number of patches that fitted the source; their chains are combined"),
+    ColumnText("n_draw", "", "number of draws, all chains"),
+    ColumnText("n_divergent", "", "divergent transitions in its patches"),
+    ColumnText("patch_id", "", "the last of its patches"),
+    ColumnText("method", "", "nuts, laplace, optimum or forced: how its last patch was fitted"),
+    ColumnText("flags", "", "sum of the flags that apply, see below; 0 for none"),
+)
+
+_BY_NAME = {column.name: column for column in COLUMNS}
+
+
+def columns_document() -> str:
+    """The columns and flags as Markdown."""
+    lines = [
+        "# Columns of the final catalogue",
+        "",
+        "`fphojax postprocess RUN` writes it to `catalogs/final.fits`. `BAND`, `BAND2`, `BAND3` stand for names of "
+        "bands, in the order of the settings; `PARAMETER` for ra, dec, q, pa, sersic, rhalf or a band.",
+        "",
+        "| column | unit | meaning |",
+        "| --- | --- | --- |",
+        *(f"| `{column.name}` | {column.unit} | {column.text} |" for column in COLUMNS),
+        "",
+        "| flag | meaning |",
+        "| --- | --- |",
+        *(f"| {bit} | {text} |" for bit, text in FLAGS.items()),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(columns_document(), end="")

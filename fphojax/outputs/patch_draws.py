@@ -1,0 +1,251 @@
+"""The draws of all sources of a run, patch by patch, a source that several patches fitted with all its chains."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import h5py
+import numpy as np
+
+from ..inputs.catalog import SourceCatalog
+from ..inputs.errors import InputError
+from .results import POSTERIOR_UNITS
+from .run_directory import RunDirectory
+
+__all__ = ["PatchDraws", "RunDraws", "SourceDraws", "read_patch_draws"]
+
+_KEPT = 64  # patches in memory, for sources that several have
+
+
+@dataclass(frozen=True, eq=False)
+class PatchDraws:
+    """What catalogues need of the file of a patch, read in milliseconds; a `PatchResult` takes a tenth of a second.
+
+    Attributes
+    ----------
+    patch : int
+    ids : ndarray (S,)
+    bands : tuple of str
+    region : tuple of float
+        (ra, dec, radius): degrees and arcsec.
+    method : str
+        How the draws were made: "nuts", "laplace", "optimum", "forced".
+    roi : ndarray (S,)
+        Radii of influence, arcsec.
+    values : dict of ndarray
+        Parameters as in `PatchResult.posterior`, shape (S, chain, draw) and for flux (S, chain, draw, band); ra on
+        one turn, pa within 90 degrees of its mean.
+    at_bound : ndarray (S, P)
+        Fraction of draws at an edge of the prior: fluxes in the order of the bands, then the other parameters.
+    log_posterior : ndarray (chain, draw)
+    n_divergent : int
+    chi2, n_pixel : ndarray (S,)
+        Of the source's own pixels at the optimum; NaN and 0 in files without.
+    """
+
+    patch: int
+    ids: np.ndarray
+    bands: tuple[str, ...]
+    region: tuple[float, float, float]
+    method: str
+    roi: np.ndarray
+    values: dict[str, np.ndarray]
+    at_bound: np.ndarray
+    log_posterior: np.ndarray
+    n_divergent: int
+    chi2: np.ndarray
+    n_pixel: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class SourceDraws:
+    """All draws of S sources that have equally many chains.
+
+    Attributes
+    ----------
+    rows : ndarray (S,)
+        Rows in the catalogue of the run.
+    parts : list of list of PatchDraws
+        For each source the patches that fitted it, in their order.
+    values : dict of ndarray
+        As in `PatchDraws`; the chains of all patches side by side, each cut to the last draws of the shortest.
+    """
+
+    rows: np.ndarray
+    parts: list[list[PatchDraws]]
+    values: dict[str, np.ndarray]
+
+
+class RunDraws:
+    """The draws of a run, streamed.
+
+    Parameters
+    ----------
+    run : RunDirectory
+
+    Attributes
+    ----------
+    run : RunDirectory
+    scene : SourceCatalog
+        The catalogue of the run.
+    ids : ndarray (N,)
+        Sources that a patch has fitted, in the order of the scene.
+    bands : tuple of str
+    patches_of : dict
+        For each id the numbers of its patches.
+    n_draw : int
+        Most draws (all chains) of a patch.
+
+    Raises
+    ------
+    InputError
+        No patch has a result, patches in different bands, sources that are not in the scene.
+    """
+
+    def __init__(self, run: RunDirectory):
+        self.run, self.scene = run, run.read_scene()
+        self.patches_of, self.n_draw, bands = defaultdict(list), 0, {}
+        for patch in run.patches():
+            path = run.samples_path(patch)
+            with _opened(path) as file:
+                posterior = file["posterior"]
+                for identifier in _strings(posterior["source"][()]).tolist():
+                    self.patches_of[identifier].append(patch)
+                self.n_draw = max(self.n_draw, int(np.prod(posterior["ra"].shape[:2])))
+                bands.setdefault(tuple(_strings(posterior["band"][()]).tolist()), path)
+        if not bands:
+            raise InputError(f"{run.path}: no patch has a result, expected a run that has fitted some")
+        if len(bands) > 1:
+            (first, _), (other, path) = list(bands.items())[:2]
+            raise InputError(
+                f"{path}: bands {', '.join(other)}, expected {', '.join(first)} as in other patches"
+            )
+        self.bands = next(iter(bands))
+        known = self.scene.id.tolist()
+        strange = set(self.patches_of) - set(known)
+        if strange:
+            raise InputError(
+                f"{run.scene_path}: no source {min(map(str, strange))}, expected all that patches fitted"
+            )
+        self.ids = self.scene.id[[i for i, name in enumerate(known) if name in self.patches_of]]
+        self._row = {name: row for row, name in enumerate(self.ids.tolist())}
+        self._read = lru_cache(_KEPT)(lambda patch: read_patch_draws(run.samples_path(patch), patch))
+
+    @property
+    def n_patch(self) -> int:
+        """Number of patches with a result."""
+        return len({patch for patches in self.patches_of.values() for patch in patches})
+
+    @property
+    def unfitted(self) -> SourceCatalog:
+        """Sources of the scene that no patch has fitted."""
+        return self.scene[np.array([name not in self._row for name in self.scene.id.tolist()], dtype=bool)]
+
+    def patches(self) -> Iterator[PatchDraws]:
+        """Every patch."""
+        for patch in sorted({patch for patches in self.patches_of.values() for patch in patches}):
+            yield self._read(patch)
+
+    def sources(self, patch: PatchDraws) -> Iterator[SourceDraws]:
+        """The sources whose last patch this is, so that each comes once in a run."""
+        groups = defaultdict(list)
+        for s, identifier in enumerate(patch.ids.tolist()):
+            patches = self.patches_of[identifier]
+            if patches[-1] == patch.patch:
+                groups[len(patches)].append(s)
+        for n_patch, members in groups.items():
+            ids = patch.ids[members].tolist()
+            rows = np.array([self._row[name] for name in ids])
+            if n_patch == 1:
+                values = {name: array[members] for name, array in patch.values.items()}
+                yield SourceDraws(rows, [[patch]] * len(rows), values)
+                continue
+            for row, name in zip(rows, ids, strict=True):
+                parts = [self._read(number) for number in self.patches_of[name]]
+                yield SourceDraws(np.array([row]), [parts], _joined(parts, name))
+
+
+def read_patch_draws(path, patch: int) -> PatchDraws:
+    """Read the draws of a patch.
+
+    Parameters
+    ----------
+    path : path-like
+    patch : int
+        Its number.
+
+    Raises
+    ------
+    InputError
+        The file is missing or is not a result of a patch.
+    """
+    with _opened(path) as file:
+        try:
+            return _patch_draws(file, patch)
+        except (KeyError, OSError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(f"{path}: cannot be read ({reason}), expected the result of a patch") from error
+
+
+def _patch_draws(file, patch):
+    region = tuple(float(np.ravel(file.attrs[f"region_{name}"])[0]) for name in ("ra", "dec", "radius"))
+    values = {name: np.moveaxis(file["posterior"][name][()], 2, 0) for name in POSTERIOR_UNITS}
+    values["ra"] = values["ra"] - 360 * np.round((values["ra"] - region[0]) / 360)
+    values["pa"] = _on_one_turn(values["pa"])
+    near = {name: file["at_bound"][name][()].reshape(len(values["ra"]), -1) for name in POSTERIOR_UNITS}
+    own = file.get("own_pixels")
+    size = len(values["ra"])
+    divergent = file["sample_stats"].get("diverging")
+    log_posterior = file["sample_stats"].get("lp")
+    return PatchDraws(
+        patch=patch,
+        ids=_strings(file["posterior/source"][()]),
+        bands=tuple(_strings(file["posterior/band"][()]).tolist()),
+        region=region,
+        method=_text(file.attrs.get("method", "nuts")),
+        roi=file["active/roi"][()],
+        values=values,
+        at_bound=np.concatenate([near[name] for name in POSTERIOR_UNITS], axis=1),
+        log_posterior=np.zeros(values["ra"].shape[1:]) if log_posterior is None else log_posterior[()],
+        n_divergent=0 if divergent is None else int(divergent[()].sum()),
+        chi2=np.full(size, np.nan) if own is None else own["chi2"][()].sum(axis=1),
+        n_pixel=np.zeros(size, dtype=int) if own is None else own["n_pixel"][()].sum(axis=1),
+    )
+
+
+def _joined(parts, name):
+    """Chains of one source from several patches, on the same turn as in the first."""
+    found = [
+        {key: array[part.ids.tolist().index(name)] for key, array in part.values.items()} for part in parts
+    ]
+    shortest = min(values["ra"].shape[1] for values in found)
+    joined = {key: np.concatenate([values[key][:, -shortest:] for values in found])[None] for key in found[0]}
+    joined["ra"] = joined["ra"] - 360 * np.round((joined["ra"] - joined["ra"][:, :1, :1]) / 360)
+    return joined | {"pa": _on_one_turn(joined["pa"])}
+
+
+def _on_one_turn(pa):
+    """Position angles (S, chain, draw) within 90 degrees of their mean (see `centred_pa`)."""
+    double = np.deg2rad(2 * pa)
+    sin, cos = np.sin(double).mean(axis=(1, 2)), np.cos(double).mean(axis=(1, 2))
+    mean = np.rad2deg(np.arctan2(sin, cos) / 2)[:, None, None]
+    return mean + (pa - mean + 90) % 180 - 90
+
+
+def _opened(path):
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: cannot be read ({reason}), expected the result of a patch") from error
+
+
+def _strings(array):
+    """Names as numpy strings, numbers as they are."""
+    return np.array([_text(value) for value in array]) if array.dtype.kind in "OS" else array
+
+
+def _text(value):
+    value = np.ravel(value)[0] if isinstance(value, np.ndarray) else value
+    return value.decode() if isinstance(value, bytes) else str(value)

@@ -1,0 +1,140 @@
+"""The final catalogue of a made-up run: three patches, one source in two of them."""
+
+import dataclasses
+from pathlib import Path
+
+import arviz
+import numpy as np
+import pytest
+from astropy import units as u
+
+from fphojax import RunDirectory, SourceCatalog, final_catalog
+from fphojax.inputs.errors import InputError
+from fphojax.outputs.catalog_columns import columns_document
+from fphojax.outputs.multipatch import MultipatchReport
+from fphojax.outputs.patch_draws import RunDraws, read_patch_draws
+
+N_CHAIN, N_DRAW = 3, 50  # of the made-up chains
+
+
+@pytest.fixture
+def run(tmp_path, fit, shifted):
+    """Source "one" is fitted by patches 0 and 2, "two" by 0 and 1, "three" by none."""
+    made = RunDirectory.create(tmp_path / "run")
+    made.write_patch(0, fit.result)
+    made.write_patch(1, shifted(fit.result, [1], 0.0))
+    made.write_patch(2, shifted(fit.result, [0], 2.5))
+    made.write_scene(fit.truth, {"patches": 3})
+    return made
+
+
+def test_catalogue_against_arviz_and_numpy(tmp_path, fit):
+    made = RunDirectory.create(tmp_path / "run")
+    made.write_patch(7, fit.result)
+    made.write_scene(fit.truth, {})
+    table = final_catalog(made)
+    assert table["id"].tolist() == ["one", "two"]
+    assert table.meta["FILTERS"] == "B,R"
+    draws = fit.result.centred_draws
+    r_hat, size = arviz.rhat(draws), arviz.ess(draws, method="bulk")
+    for name in ("ra", "dec", "q", "pa", "sersic", "rhalf", "B", "R"):
+        at = {"band": name} if name in "BR" else {}
+        one = draws["flux" if at else name].sel(at)
+        low, middle, high = one.quantile((0.16, 0.5, 0.84), ("chain", "draw"))
+        turn = 360.0 if name == "ra" else np.inf
+        np.testing.assert_allclose(table[name], middle % turn if name == "ra" else middle, rtol=1e-12)
+        np.testing.assert_allclose(table[f"{name}_16"], low % turn if name == "ra" else low, rtol=1e-12)
+        np.testing.assert_allclose(table[f"{name}_84"], high % turn if name == "ra" else high, rtol=1e-12)
+        np.testing.assert_allclose(
+            table[f"{name}_err" if at else f"{name}_std"], one.std(("chain", "draw")), rtol=1e-6
+        )
+        np.testing.assert_allclose(table[f"{name}_rhat"], r_hat["flux" if at else name].sel(at), rtol=1e-9)
+        np.testing.assert_allclose(table[f"{name}_ess_bulk"], size["flux" if at else name].sel(at), rtol=1e-9)
+        np.testing.assert_allclose(
+            table[f"{name}_at_bound"], fit.result.at_bound["flux" if at else name].sel(at)
+        )
+    flux = draws["flux"].stack(n=("chain", "draw")).to_numpy()
+    for s in range(2):
+        assert table["cov_B_R"][s] == pytest.approx(np.cov(flux[s], ddof=0)[0, 1], rel=1e-9)
+    colour = 2.5 * np.log10(flux[:, 1] / flux[:, 0])
+    np.testing.assert_allclose(table["colour_B_R"], np.median(colour, axis=-1), rtol=1e-9)
+    np.testing.assert_allclose(table["mag_B"], 31.4 - 2.5 * np.log10(table["B"]), rtol=1e-12)
+    assert (table["mag_B_16"] < table["mag_B"]).all()
+    assert (table["n_draw"] == N_CHAIN * N_DRAW).all()
+    assert (table["n_divergent"] == int(fit.result.posterior["sample_stats"]["diverging"].sum())).all()
+    assert (table["patch_id"] == 7).all()
+    assert (table["flags"] & 8).all()
+    assert table["mue_B"].unit == u.mag / u.arcsec**2
+
+
+def test_medians_are_a_catalogue(run, fit):
+    """Column by column what the result of a patch says, written and read back."""
+    table = final_catalog(run)
+    for suffix in ("fits", "ecsv"):
+        path = run.path / f"final.{suffix}"
+        table.write(path)
+        catalog = SourceCatalog.read(path)
+        assert catalog.bands == fit.result.bands
+        assert catalog.id.tolist() == ["one", "two"]
+        np.testing.assert_allclose(catalog.flux[1], fit.result.final_catalog().flux[1], rtol=1e-12)
+        np.testing.assert_allclose(catalog.pa[1], fit.result.final_catalog().pa[1], rtol=1e-12)
+
+
+def test_chains_of_several_patches_are_combined_and_compared(run, fit):
+    table = final_catalog(run)
+    assert table["n_patch"].tolist() == [2, 2]
+    assert table["n_draw"].tolist() == [2 * N_CHAIN * N_DRAW] * 2
+    assert (table["flags"] & 16 > 0).tolist() == [True, False]
+    spread = float(fit.result.draws["sersic"].isel(source=0).std())
+    middle = float(fit.result.draws["sersic"].isel(source=0).mean())
+    assert table["sersic_mean"][0] == pytest.approx(middle + 1.25 * spread, rel=1e-9)
+
+    draws = RunDraws(run)
+    report = MultipatchReport(draws.bands)
+    for patch in draws.patches():
+        for sources in draws.sources(patch):
+            report.add(draws.ids[sources.rows], sources)
+    found = report.table
+    assert len(found) == 2 * 8
+    row = found[(found["id"] == "one") & (found["parameter"] == "sersic")][0]
+    assert row["patches"] == "0 2"
+    assert row["shift"] == pytest.approx(2.5, rel=1e-9)
+    assert row["r_hat"] > 1.3
+    quiet = found[(found["id"] == "two") & (found["parameter"] == "R")][0]
+    assert quiet["shift"] == 0
+    assert quiet["unit"] == "nJy"
+    assert draws.unfitted.id.tolist() == ["three"]
+
+
+def test_empty_report_of_several_patches():
+    assert len(MultipatchReport(("B",)).table) == 0
+
+
+def test_runs_that_do_not_fit_together(run, fit, tmp_path):
+    run.write_scene(fit.truth[1:], {})
+    with pytest.raises(InputError, match=r"scene\.fits: no source one, expected all that patches fitted"):
+        final_catalog(run)
+    run.samples_path(1).write_bytes(b"nothing")
+    with pytest.raises(InputError, match=r"patch1_samples\.nc: cannot be read"):
+        final_catalog(run)
+    empty = RunDirectory.create(tmp_path / "empty")
+    empty.write_scene(fit.truth, {})
+    with pytest.raises(InputError, match="no patch has a result"):
+        final_catalog(empty)
+
+
+def test_draws_that_are_read_quickly_are_the_results(tmp_path, fit):
+    fit.result.write(tmp_path / "patch.nc")
+    found = read_patch_draws(tmp_path / "patch.nc", 4)
+    assert found.patch == 4
+    assert found.ids.tolist() == fit.result.active.id.tolist()
+    assert found.bands == fit.result.bands
+    for name, values in found.values.items():
+        expected = fit.result.centred_draws[name].transpose("source", "chain", "draw", ...).to_numpy()
+        np.testing.assert_allclose(values, expected, rtol=1e-13)
+    assert found.region == dataclasses.astuple(fit.result.region)
+
+
+def test_every_column_is_documented():
+    document = Path(__file__).parents[2] / "docs" / "catalog_columns.md"
+    assert document.read_text() == columns_document(), "python -m fphojax.outputs.catalog_columns prints it"
