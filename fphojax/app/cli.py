@@ -149,6 +149,21 @@ RunFolder = Annotated[
 
 
 @app.command()
+def optimize(
+    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the fit; by default optimize_N in the settings' outbase.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+) -> None:
+    """Bring all sources of a field to their most probable parameters."""
+    from .config import Settings
+    from .stages.optimize import optimize as fit
+
+    _report(fit(Settings.from_yaml(config), out=out, progress=_bars(quiet)))
+
+
+@app.command()
 def background(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
     fit: RunFolder = None,

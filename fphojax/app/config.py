@@ -306,6 +306,13 @@ class Settings(Section):
 
     # optimisation
     use_gradients: bool = Field(True, description="kept for forcepho's files; must be true")
+    optimize_start: Literal["catalog", "prior"] = Field(
+        "catalog",
+        description="where optimisation starts: at the catalogue's values, or at draws from the prior",
+    )
+    optimize_passes: PositiveInt = Field(
+        2, description="how often sources are optimised that have neighbours outside their patch"
+    )
     linear_optimize: bool = Field(False, description="end the optimisation with a linear solution for fluxes")
     gtol: PositiveFloat = Field(
         1e-5, description="change of the log posterior at which the optimisation ends"

@@ -1,0 +1,96 @@
+"""The fit of the optimisation stage: patches are brought to their optimum and written."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from fphojax.core.model import PARAMETERS
+from fphojax.field.scheduler import PatchOutcome, PatchTask
+from fphojax.inference.covariance import optimum_as_chains, parameter_covariance, source_covariances
+from fphojax.inference.optimize import optimize
+from fphojax.outputs.residuals import write_residuals
+from fphojax.outputs.results import PatchResult
+from fphojax.outputs.run_directory import RunDirectory
+
+from .config import Settings
+from .workers import field_inputs
+
+__all__ = ["OptimizeFit"]
+
+
+@dataclass(frozen=True)
+class OptimizeFit:
+    """Optimises patches, and writes the result and the residuals of each to the folder of the run.
+
+    A patch without fixed sources has nothing to wait for: it is done after one fit. The sources of others are fitted
+    ``settings.optimize_passes`` times, as their neighbours may have been optimised in between.
+
+    Parameters
+    ----------
+    settings : Settings
+    folder : Path
+        Of the run; it holds the PSFs already, in ``psfs.h5``.
+    """
+
+    settings: Settings
+    folder: Path
+
+    def __call__(self, tasks: list[PatchTask]) -> list[PatchOutcome]:
+        """Fit each patch of a list."""
+        return [self._fitted(task) for task in tasks]
+
+    def _fitted(self, task):
+        began = time.perf_counter()
+        settings, directory = self.settings, RunDirectory(self.folder)
+        inputs = field_inputs(settings, self.folder / "psfs.h5")
+        model, start = inputs.model(task)
+        if settings.optimize_start == "prior":
+            new = np.isnan(task.covs).all(axis=(1, 2))  # the others have been optimised before
+            start = _drawn(model, start, new, task.seed)
+        optimum = optimize(model, start, tolerance=settings.gtol)
+        chains = optimum_as_chains(optimum, seed=task.seed, wall_time=time.perf_counter() - began)
+        frame = inputs.patcher.frame
+        result = PatchResult.from_chains(
+            chains, frame, model, active=task.active, fixed=task.fixed, bounds=task.bounds
+        )
+        directory.write_patch(task.number, result)
+        if settings.write_residuals:
+            write_residuals(directory.residuals_path(task.number), frame, model, optimum.values)
+        covariance = parameter_covariance(model, optimum)
+        return PatchOutcome(
+            final=result.final_catalog("optimum"),
+            n_iter=1 if len(task.fixed) else settings.optimize_passes,
+            block_covs=source_covariances(covariance, optimum.values),
+            summary={
+                "n_step": int(optimum.n_step),
+                "converged": bool(optimum.converged),
+                "at_bound": _at_bound(optimum, task.active),
+                "chi2": float(optimum.chi2.sum()),
+                "n_pixel": int(np.count_nonzero(frame.patch.ierr)),
+                "wall_time": round(result.wall_time, 3),
+            },
+        )
+
+
+def _drawn(model, start, rows, seed):
+    """Start values, those of some sources (a mask) drawn from the prior."""
+    keys = jax.random.split(jax.random.PRNGKey(seed), len(PARAMETERS))
+    drawn = dict(start)
+    for name, key in zip(PARAMETERS, keys, strict=True):
+        drawn[name] = np.array(start[name])
+        drawn[name][rows] = np.asarray(model.priors[name].sample(key))[rows]
+    return drawn
+
+
+def _at_bound(optimum, active):
+    """By id, the parameters of each source that ended at a bound, if any."""
+    found = {}
+    for name, flags in optimum.at_bound.items():
+        if name not in PARAMETERS:
+            continue
+        for row in np.flatnonzero(np.reshape(flags, (len(active), -1)).any(axis=1)):
+            found.setdefault(str(active.id[row]), []).append(name)
+    return found

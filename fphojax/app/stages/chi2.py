@@ -1,0 +1,73 @@
+"""How well a field is fitted: chi-squared per degree of freedom of every exposure, alone or beside an earlier fit."""
+
+import numpy as np
+from astropy.table import Table
+
+from fphojax.outputs.residuals import RunResiduals
+from fphojax.outputs.run_directory import RunDirectory
+from fphojax.outputs.summary import degrees_of_freedom
+
+__all__ = ["chi2_table"]
+
+
+def chi2_table(run: RunDirectory, before: RunDirectory | None = None) -> Table:
+    """Chi-squared per degree of freedom of every exposure of a run.
+
+    Parameters
+    ----------
+    run : RunDirectory
+        With residual files.
+    before : RunDirectory, optional
+        An earlier fit to compare with, on the same pixels: those of `run`, with its errors. Where no patch of the
+        earlier fit was, its residual is the image less the sky that it subtracted.
+
+    Returns
+    -------
+    Table
+        ``band``, ``exposure``, ``n_pixel``, ``chi2_dof``, and with an earlier fit ``before``.
+    """
+    residuals = RunResiduals(run)
+    earlier = None if before is None else _Earlier(before, _sky(run))
+    rows = []
+    for band, name in residuals.exposures:
+        pixels = residuals.read(band, name)
+        chi2 = [float(np.sum((pixels.residual * pixels.ierr) ** 2, dtype=np.float64))]
+        if earlier is not None:
+            chi2.append(float(np.sum((earlier.residual(pixels) * pixels.ierr) ** 2, dtype=np.float64)))
+        rows.append((band, name, len(pixels.x), *chi2))
+    band, name, n_pixel, *chi2 = map(list, zip(*rows, strict=True))
+    table = Table({"band": band, "exposure": name, "n_pixel": n_pixel})
+    for column, values, fit in zip(("chi2_dof", "before"), chi2, (run, before), strict=False):
+        table[column] = np.array(values) / degrees_of_freedom(n_pixel, _n_parameter(fit))
+        table[column].info.format = ".3f"
+    return table
+
+
+class _Earlier:
+    """Residuals of an earlier fit, at pixels of a later one."""
+
+    def __init__(self, run, sky_now):
+        self._residuals = RunResiduals(run)
+        self._sky, self._sky_now = _sky(run), sky_now
+
+    def residual(self, pixels):
+        """At the pixels of an `ExposureResiduals`."""
+        values = pixels.data + self._sky_now.get(pixels.band, 0.0) - self._sky.get(pixels.band, 0.0)
+        found = self._residuals.read(pixels.band, pixels.name)
+        if found is not None:
+            width = 1 + max(int(pixels.x.max()), int(found.x.max()))
+            here, there = (p.y.astype(np.int64) * width + p.x for p in (pixels, found))
+            _, i, j = np.intersect1d(here, there, assume_unique=True, return_indices=True)
+            values[i] = found.residual[j]
+        return values
+
+
+def _sky(run):
+    """Levels that a run subtracted, by band."""
+    settings = run.read_config()
+    return settings["tweakbg"] if settings["tweak_background"] == "tweakbg" else {}
+
+
+def _n_parameter(run):
+    scene = run.read_scene()
+    return len(scene) * (6 + len(scene.bands))

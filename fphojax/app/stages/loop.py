@@ -1,0 +1,138 @@
+"""The loop before sampling: optimise, subtract the sky that is left, add what the catalogue lacks, optimise again."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable
+
+from fphojax.outputs.run_directory import RunDirectory
+
+from ..config import Settings
+from .background import background
+from .chi2 import chi2_table
+from .detect import detect
+from .optimize import optimize
+from .postop import postop
+from .report import StageReport
+
+__all__ = ["loop", "next_settings"]
+
+_FULL = 3.0  # residual levels beyond this many of their errors ask for another round
+
+
+def next_settings(settings: Settings, *reports: StageReport) -> Settings:
+    """Settings with what stages found: sky levels, a catalogue, PSF mixtures.
+
+    Parameters
+    ----------
+    settings : Settings
+    *reports : StageReport
+        Of `background`, `detect`, `optimize` or `postop`.
+    """
+    changes = {}
+    for report in reports:
+        match report.stage:
+            case "background":
+                table = report.tables["tweakbg"]
+                levels = table["now"].to_value(u.nJy).tolist()
+                changes |= {"tweak_background": "tweakbg"}
+                changes |= {"tweakbg": dict(zip(table["band"].tolist(), levels, strict=True))}
+            case "detect" | "postop":
+                changes["raw_catalog"] = report.files["catalog"]
+            case "optimize":
+                changes["psfstorefile"] = report.files["run"] / "psfs.h5"
+    return settings.model_copy(update=changes)
+
+
+def loop(
+    settings: Settings,
+    *,
+    rounds: int = 1,
+    threshold: float = 5.0,
+    client=None,
+    batch: int = 1,
+    progress: bool = False,
+) -> StageReport:
+    """Optimise, and so many times: background, detect, optimise; then `postop`.
+
+    It ends early after an optimisation in whose residuals nothing is found and no sky is left. Without a catalogue,
+    detection on the images gives the first one.
+
+    Parameters
+    ----------
+    settings : Settings
+    rounds : int
+    threshold : float
+        Of detection, standard deviations.
+    client : distributed.Client, optional
+        Cluster that fits.
+    batch : int
+        Most patches that are handed out together.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    StageReport
+        Tables: ``exposures`` (chi2/dof after the last optimisation, and of the first one on the same pixels),
+        ``stages`` (sources and wall time of each). Files: those of `postop`, and ``run``, the last optimisation.
+    """
+    start, reports = time.perf_counter(), []
+
+    def made(report):
+        reports.append(report)
+        return report
+
+    if settings.raw_catalog is None:
+        found = made(detect(settings, images=True, threshold=threshold, progress=progress))
+        settings = next_settings(settings, found)
+    first = last = made(optimize(settings, client=client, batch=batch, progress=progress))
+    settings = next_settings(settings, first)
+    n_added = 0
+    for _ in range(rounds):
+        run = last.files["run"]
+        sky = made(background(settings, run=run, progress=progress))
+        found = made(detect(settings, run=run, threshold=threshold, progress=progress))
+        n_found = len(found.tables["sources"])
+        if not n_found and not _has_sky(sky):
+            break
+        n_added += n_found
+        settings = next_settings(settings, sky, found)
+        last = made(optimize(settings, client=client, batch=batch, progress=progress))
+    handed = made(postop(settings, run=last.files["run"]))
+    exposures = chi2_table(*(_run(report, settings) for report in (last, first)))
+    files = handed.files | {"run": last.files["run"]}
+    verdict = _verdict(exposures, n_added, last)
+    tables = {"exposures": exposures, "stages": _stages(reports)}
+    return StageReport("loop", verdict, tables, files, time.perf_counter() - start)
+
+
+def _run(report, settings) -> RunDirectory:
+    return RunDirectory(Path(report.files["run"]), scene_catalog=settings.scene_catalog)
+
+
+def _has_sky(report):
+    levels = report.tables["levels"]
+    return bool((np.abs(levels["level"]) > _FULL * levels["error"]).any())
+
+
+def _stages(reports):
+    names = [report.stage for report in reports]
+    return QTable(
+        {
+            "stage": names,
+            "seconds": [report.seconds for report in reports],
+            "result": [report.verdict for report in reports],
+        }
+    )
+
+
+def _verdict(exposures, n_added, last):
+    worse = np.count_nonzero(exposures["chi2_dof"] > exposures["before"])
+    return (
+        f"{n_added} sources added; chi2/dof from {exposures['before'].min():.2f} to {exposures['before'].max():.2f} "
+        f"before, from {exposures['chi2_dof'].min():.2f} to {exposures['chi2_dof'].max():.2f} now (larger than "
+        f"before in {worse} of {len(exposures)} exposures). {last.verdict}"
+    )

@@ -1,0 +1,137 @@
+"""The optimisation stage: every source of a field is brought to its most probable parameters."""
+
+import json
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+
+from fphojax.field.scheduler import schedule
+from fphojax.field.superscene import LinkedSuperScene
+from fphojax.inputs.errors import InputError
+from fphojax.outputs.run_directory import RunDirectory
+
+from ..check import check_inputs
+from ..config import Settings
+from ..optimizing import OptimizeFit
+from ..pipeline import _fitted_psfs
+from ..workers import FieldInputs, keep_inputs
+from .chi2 import chi2_table
+from .folders import next_path
+from .report import StageReport
+
+__all__ = ["optimize"]
+
+
+def optimize(
+    settings: Settings, *, out: Path | None = None, client=None, batch: int = 1, progress: bool = False
+) -> StageReport:
+    """Optimise all sources of a field, patch by patch.
+
+    Parameters
+    ----------
+    settings : Settings
+    out : Path, optional
+        Folder of the run; ``optimize_N`` in ``outbase`` by default, N one more than the last.
+    client : distributed.Client, optional
+        Cluster that fits; this process by default.
+    batch : int
+        Most patches that are handed out together.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    StageReport
+        Tables: ``sources`` (how many ended how), ``flagged`` (those that need a look, and why) and ``exposures``
+        (chi-squared, see `chi2_table`; with ``write_residuals`` alone). Files: ``run`` and ``catalog``.
+
+    Raises
+    ------
+    InputError
+        One line for every problem with the inputs; nothing is written then.
+    """
+    start = time.perf_counter()
+    report = check_inputs(settings, progress=progress)
+    if report.problems:
+        raise InputError("\n".join(report.problems))
+    folder = next_path(settings.outbase, "optimize") if out is None else out
+    psfs = report.psfs or _fitted_psfs(report.exposures, settings.n_gauss_psf, progress)
+    inputs = FieldInputs.make(settings, report.exposures, psfs)
+
+    # all that can be wrong with the inputs is known by now
+    run = RunDirectory.create(folder, scene_catalog=settings.scene_catalog)
+    run.write_config(settings.to_json(), settings.source)
+    psfs.write(run.path / "psfs.h5")
+    scene = LinkedSuperScene(
+        report.catalog,
+        settings.bandlist,
+        statefile=run.scene_path,
+        bounds_kwargs=settings.bounds_kwargs.model_dump(exclude_none=True),
+        target_niter=settings.optimize_passes,
+        maxactive_per_patch=settings.maxactive_per_patch,
+        maxradius=settings.patch_maxradius,
+        strict=settings.strict,
+        buffer=settings.buffer,
+        bigscene=report.big_catalog,
+        seed=settings.seed,
+    )
+    keep_inputs(inputs, run.path / "psfs.h5")
+    schedule(
+        scene,
+        OptimizeFit(settings, run.path),
+        client=client,
+        batch=batch,
+        max_active_fraction=settings.max_active_fraction,
+        ntry_checkout=settings.ntry_checkout,
+        progress=progress,
+    )
+    scene.writeout()
+    tables = _tables(scene)
+    if settings.write_residuals and run.patches():
+        tables["exposures"] = chi2_table(run)
+    files = {"run": run.path, "catalog": run.scene_path}
+    return StageReport("optimize", _verdict(tables), tables, files, time.perf_counter() - start)
+
+
+def _tables(scene) -> dict[str, Table]:
+    """How the last fit of each source ended."""
+    found = dict(_endings(map(json.loads, scene.patchlog), scene))
+    flagged = [(str(scene.catalog.id[row]), *found[row]) for row in sorted(found) if found[row][0] != "good"]
+    kinds = ("good", "at a bound", "not converged", "failed")
+    counts = [sum(kind == ending for ending, _ in found.values()) for kind in kinds]
+    return {
+        "sources": Table({"ended": kinds, "sources": counts}),
+        "flagged": Table(rows=flagged or None, names=("id", "ended", "why"), dtype=(str, str, str)),
+    }
+
+
+def _endings(entries: Iterable[dict], scene):
+    """Row of each source, and how it ended; what comes later is what counts."""
+    ids = scene.catalog.id
+    for entry in entries:
+        summary = entry.get("summary", {})
+        for row in entry["sources"]:
+            at_bound = summary.get("at_bound", {}).get(str(ids[row]))
+            if "flag" in entry:
+                yield row, ("failed", entry["flag"])
+            elif not summary["converged"]:
+                yield row, ("not converged", f"after {summary['n_step']} steps")
+            elif at_bound:
+                yield row, ("at a bound", ", ".join(at_bound))
+            else:
+                yield row, ("good", "")
+
+
+def _verdict(tables):
+    counts = dict(zip(tables["sources"]["ended"], tables["sources"]["sources"], strict=True))
+    total = int(sum(counts.values()))
+    text = f"{total} sources optimised: {counts.pop('good')} good"
+    text += "".join(f", {count} {kind}" for kind, count in counts.items() if count) + "."
+    if "exposures" in tables:
+        worst = int(np.nanargmax(tables["exposures"]["chi2_dof"]))
+        row = tables["exposures"][worst]
+        text += f" The largest chi2/dof is {row['chi2_dof']:.2f}, in {row['exposure']} ({row['band']})."
+    return text

@@ -1,0 +1,104 @@
+"""Covariance of the parameters at an optimum, and the optimum in the form of chains."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from ..core.model import SceneModel
+from .optimize import Optimum
+from .sample import Chains
+
+__all__ = ["optimum_as_chains", "parameter_covariance", "source_covariances"]
+
+
+def parameter_covariance(model: SceneModel, optimum: Optimum) -> np.ndarray:
+    """Inverse of the Gauss-Newton matrix at the optimum, by the parameters themselves.
+
+    It is inverted in unconstrained space, priors included, and brought back with the slopes of the transforms: a
+    parameter at a bound has next to no variance, and adds none to the others.
+
+    Parameters
+    ----------
+    model : SceneModel
+    optimum : Optimum
+
+    Returns
+    -------
+    ndarray (N, N)
+        In the order of `ravel_pytree`.
+    """
+    slope = np.asarray(_slopes(model, optimum.unconstrained))
+    return _inverse(optimum.hessian) * np.outer(slope, slope)
+
+
+def optimum_as_chains(optimum: Optimum, *, seed: int = 0, wall_time: float = 0.0) -> Chains:
+    """An optimum as a single draw, in the form in which results are kept.
+
+    Parameters
+    ----------
+    optimum : Optimum
+    seed : int
+        Of its start.
+    wall_time : float
+        Seconds.
+
+    Returns
+    -------
+    Chains
+        Its `covariance` is that of the unconstrained parameters, as for a mass matrix.
+    """
+    return Chains(
+        values={name: np.asarray(value)[None, None] for name, value in optimum.values.items()},
+        statistics={"diverging": np.zeros((1, 1), dtype=bool)},
+        optimum=optimum,
+        covariance=_inverse(optimum.hessian),
+        n_warmup=0,
+        n_calls=optimum.n_step,
+        wall_time=wall_time,
+        seed=seed,
+        max_treedepth=0,
+    )
+
+
+def source_covariances(covariance, values) -> np.ndarray:
+    """The blocks of single sources.
+
+    Parameters
+    ----------
+    covariance : array (N, N)
+        Of all parameters, in the order of `ravel_pytree`.
+    values : dict of array
+        The parameters.
+
+    Returns
+    -------
+    ndarray (n_source, n_band + 6, n_band + 6)
+        In the order fluxes, x, y, q, pa, sersic, rhalf.
+    """
+    covariance = np.asarray(covariance)
+    places, at = {}, 0
+    for name in sorted(values):
+        size = np.size(values[name])
+        places[name] = at + np.arange(size).reshape(np.shape(values[name]))
+        at += size
+    rows = np.column_stack([places[name] for name in ("flux", "x", "y", "q", "pa", "sersic", "rhalf")])
+    return covariance[rows[:, :, None], rows[:, None, :]]
+
+
+def _inverse(hessian):
+    """Inverse of a positive matrix, in units of its diagonal; directions without information have no variance."""
+    scale = 1 / np.sqrt(np.maximum(np.diag(hessian), 1e-300))
+    scaled = hessian * scale[:, None] * scale
+    return np.linalg.pinv(scaled, rcond=1e-12, hermitian=True) * np.outer(scale, scale)
+
+
+@eqx.filter_jit
+def _slopes(model, unconstrained):
+    flat, unravel = ravel_pytree(unconstrained)
+
+    def values_of(u):
+        return ravel_pytree(model.constrain(unravel(u)))[0]
+
+    return jax.jvp(values_of, (flat,), (jnp.ones_like(flat),))[1]
