@@ -45,6 +45,11 @@ app = typer.Typer(
 )
 
 
+RunFolder = Annotated[
+    Path | None, typer.Option("--run", help="Folder of the fit; the latest one by default.")
+]
+
+
 def report_problems(problems: list[str]) -> None:
     """Print problems, one line each, to the standard error."""
     for problem in problems:
@@ -208,6 +213,35 @@ def detect(
             progress=_bars(quiet),
         )
     )
+
+
+@app.command()
+def postop(
+    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    fit: RunFolder = None,
+) -> None:
+    """Write the optimised catalogue with flux uncertainties, and settings with which sampling starts from it."""
+    from .config import Settings
+    from .stages.postop import postop as hand_over
+
+    _report(hand_over(Settings.from_yaml(config), run=fit))
+
+
+@app.command()
+def loop(
+    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    rounds: Annotated[int, typer.Option(help="How often to go on after the first optimisation.", min=0)] = 1,
+    threshold: Annotated[
+        float, typer.Option(help="Least significance of a detection, standard deviations.", min=0)
+    ] = 5.0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+) -> None:
+    """Optimise; then subtract the sky that is left, add missing sources, and optimise again; then postop."""
+    from .config import Settings
+    from .stages.loop import loop as go_round
+
+    settings = Settings.from_yaml(config)
+    _report(go_round(settings, rounds=rounds, threshold=threshold, progress=_bars(quiet)))
 
 
 @app.command()

@@ -59,6 +59,7 @@ def optimum_as_chains(optimum: Optimum, *, seed: int = 0, wall_time: float = 0.0
         wall_time=wall_time,
         seed=seed,
         max_treedepth=0,
+        method="optimum",
     )
 
 

@@ -51,7 +51,7 @@ class Chains:
         Seconds, compilation included.
     seed : int
     max_treedepth : int
-    method : {"nuts", "laplace"}
+    method : {"nuts", "laplace", "optimum"}
         How the draws were made.
     """
 

@@ -22,7 +22,8 @@ from fphojax.outputs.residuals import RunResiduals
 
 from ..check import check_inputs
 from ..config import Settings
-from ..pipeline import _fitted_psfs, _prepared
+from ..pipeline import _fitted_psfs
+from ..workers import prepared
 from .folders import latest_fit, next_path, run_at
 from .report import StageReport
 
@@ -106,7 +107,7 @@ def _residual_images(settings, checked, fit, progress):
     psfs = _psfs(settings, checked, fit, progress)
     for exposure in tqdm(checked.exposures, desc="detect", unit="image", disable=not progress):
         ny, nx = exposure.shape
-        data, ierr = _prepared(exposure, settings).window(0, nx, 0, ny)
+        data, ierr = prepared(exposure, settings).window(0, nx, 0, ny)
         left, model = np.where(ierr > 0, data, np.nan).astype(np.float64), None
         if residuals is not None and (pixels := residuals.read(exposure.band, exposure.name)) is not None:
             model = np.zeros((ny, nx))

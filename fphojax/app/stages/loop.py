@@ -7,6 +7,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
+from fphojax.inputs.errors import InputError
 from fphojax.outputs.run_directory import RunDirectory
 
 from ..config import Settings
@@ -79,6 +80,10 @@ def loop(
         Tables: ``exposures`` (chi2/dof after the last optimisation, and of the first one on the same pixels),
         ``stages`` (sources and wall time of each). Files: those of `postop`, and ``run``, the last optimisation.
     """
+    if not settings.write_residuals:
+        raise InputError(
+            f"{settings.file}: write_residuals is false, expected true: the stages look at residuals"
+        )
     start, reports = time.perf_counter(), []
 
     def made(report):
