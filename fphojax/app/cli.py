@@ -15,6 +15,8 @@ from fphojax.inputs.errors import InputError
 
 __all__ = ["app", "main"]
 
+_MOST_FIGURES, _MOST_FLAGGED = 3, 10  # named at the end of a run
+
 
 class OneLineErrors(TyperGroup):
     """Commands whose errors are one line each, unless --debug asks for the trace.
@@ -131,21 +133,47 @@ def preprocess(
     typer.echo(f"wrote {settings.pixelstorefile} and {settings.metastorefile}")
 
 
-@app.command()
-def run(
+@app.command("sample")
+@app.command("run")
+def sample(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run, instead of the settings' outbase.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this machine that fit patches side by side.", min=1)
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask scheduler whose workers fit the patches.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
-    """Fit a field: check, build the patch, optimise, sample, and write the results."""
+    """Fit a field patch by patch, until every source has its draws; 1 is the exit status if any was given up."""
     from .config import Settings
     from .pipeline import run as run_field
 
+    if resume and overwrite:
+        raise InputError("found --resume and --overwrite, expected one of them")
     overrides = {"outbase": out.resolve()} if out is not None else None
-    _show(run_field(Settings.from_yaml(config, overrides), overwrite=overwrite, progress=_bars(quiet)))
+    finished = run_field(
+        Settings.from_yaml(config, overrides),
+        overwrite=overwrite,
+        resume=resume,
+        workers=workers,
+        scheduler=scheduler,
+        progress=_bars(quiet),
+    )
+    _show(finished)
+    if flagged := finished.flagged:
+        lines = [f"source {identifier} was given up: {reason}" for identifier, reason in flagged.items()]
+        more = len(lines) - _MOST_FLAGGED
+        rest = [f"and {more} more: column fit_flag of {finished.directory.scene_path}"] if more > 0 else []
+        report_problems(lines[:_MOST_FLAGGED] + rest)
+        raise typer.Exit(1)
 
 
 RunFolder = Annotated[
@@ -349,23 +377,21 @@ def _console():
 
 def _show(finished, truth=None) -> None:
     """Print the tables of a finished run, and where its files are."""
-    from .tables import exposures_shown, parameters_shown
+    from .tables import exposures_shown, field_summary, parameters_shown, patches_shown
 
     console = _console()
     result = finished.result
-    console.print(exposures_shown(result))
-    console.print()
-    console.print(parameters_shown(result, truth))
-    divergent = int(result.posterior["sample_stats"]["diverging"].sum())
-    console.print(
-        f"\n{result.draws.sizes['chain']} chains of {result.draws.sizes['draw']} draws, {divergent} divergent; "
-        f"{result.n_calls} likelihood calls in {result.wall_time:.0f} s",
-        highlight=False,
-    )
-    if not finished.optimum.converged:
-        console.print("warning: the optimisation did not converge", style="bold")
-    for figure in finished.figures:
+    if result is not None:
+        console.print(exposures_shown(result))
+        console.print()
+        console.print(parameters_shown(result, truth))
+    else:
+        console.print(patches_shown(finished.scene))
+    console.print(f"\n{field_summary(finished)}", highlight=False)
+    for figure in finished.figures[:_MOST_FIGURES]:
         console.print(f"figure: {figure}", highlight=False, soft_wrap=True)
+    if len(finished.figures) > _MOST_FIGURES:
+        console.print(f"{len(finished.figures) - _MOST_FIGURES} more figures beside it", highlight=False)
     console.print(f"run directory: {finished.directory.path}", highlight=False, soft_wrap=True)
 
 

@@ -286,7 +286,7 @@ class Settings(Section):
         0.0, ge=0, description="width added around the sources' radii of influence in a patch [arcsec]"
     )
     max_active_fraction: float = Field(
-        0.1, gt=0, le=1, description="largest fraction of sources out at a time"
+        0.1, gt=0, le=1, description="patches are taken out while fewer sources (or 8 patches) are out"
     )
     ntry_checkout: PositiveInt = Field(1000, description="tries to find a free patch before waiting")
 
@@ -325,7 +325,9 @@ class Settings(Section):
         500, description="steps of each chain before its draws; a list is summed"
     )
     sampling_draws: PositiveInt = Field(500, description="draws of each chain")
-    target_niter: PositiveInt = Field(500, description="draws of each chain after which a source is done")
+    target_niter: PositiveInt | None = Field(
+        None, description="draws of each chain after which a source is done; by default sampling_draws"
+    )
     full_cov: bool = Field(True, description="dense mass matrix instead of a diagonal one")
     max_treedepth: int = Field(9, ge=1, le=20, description="a trajectory takes at most 2^max_treedepth steps")
 

@@ -46,13 +46,12 @@ class OptimizeFit:
         began = time.perf_counter()
         settings, directory = self.settings, RunDirectory(self.folder)
         inputs = field_inputs(settings, self.folder / "psfs.h5")
-        model, start = inputs.model(task)
+        frame, model, start = inputs.model(task)
         if settings.optimize_start == "prior":
             new = np.isnan(task.covs).all(axis=(1, 2))  # the others have been optimised before
             start = _drawn(model, start, new, task.seed)
         optimum = optimize(model, start, tolerance=settings.gtol)
         chains = optimum_as_chains(optimum, seed=task.seed, wall_time=time.perf_counter() - began)
-        frame = inputs.patcher.frame
         result = PatchResult.from_chains(
             chains, frame, model, active=task.active, fixed=task.fixed, bounds=task.bounds
         )

@@ -1,30 +1,31 @@
-"""The stages of a run: check, PSFs, patch, optimum, samples, results."""
+"""The sampling run over a field: check, PSFs, then patch by patch until every source has its draws."""
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 from tqdm.auto import tqdm
 
-from fphojax.inference.optimize import Optimum, optimize
-from fphojax.inference.sample import sample
-from fphojax.inputs.astrometry import CircularRegion, sky_offsets
+from fphojax.field.scheduler import ScheduleReport, schedule
+from fphojax.field.superscene import LinkedSuperScene, SuperScene
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
-from fphojax.inputs.exposures import Exposure
-from fphojax.inputs.patcher import Patcher
 from fphojax.inputs.psf import PSFMixture, PSFStore
 from fphojax.mixtures.psf_fit import fit_psf
-from fphojax.mixtures.sersic import load_sersic_table
-from fphojax.outputs.plots import plot_residuals, save_figure
-from fphojax.outputs.residuals import write_residuals
 from fphojax.outputs.results import PatchResult
 from fphojax.outputs.run_directory import RunDirectory
 
-from .check import check_inputs
+from .check import CheckReport, check_inputs
+from .cluster import cluster_client
 from .config import Settings
+from .workers import FieldInputs, SamplingFit, keep_inputs
 
-__all__ = ["FinishedRun", "run"]
+__all__ = ["FinishedRun", "fitted_psfs", "open_scene", "psfs_of_run", "run", "start_directory", "tied_rows"]
+
+# What may change from one part of a run to the next.
+_MAY_CHANGE = {"outbase", "target_niter", "max_active_fraction", "ntry_checkout"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,26 +35,51 @@ class FinishedRun:
     Attributes
     ----------
     directory : RunDirectory
-    result : PatchResult
-    optimum : Optimum
-        Most probable parameters of the patch.
+    scene : SuperScene
+        All sources as they are at the end.
+    report : ScheduleReport
+        Of this part of the run.
     figures : list of Path
     """
 
     directory: RunDirectory
-    result: PatchResult
-    optimum: Optimum
+    scene: SuperScene
+    report: ScheduleReport
     figures: list[Path]
 
+    @property
+    def result(self) -> PatchResult | None:
+        """The result of a run that has one patch."""
+        patches = self.directory.patches()
+        return self.directory.read_patch(patches[0]) if len(patches) == 1 else None
 
-def run(settings: Settings, *, overwrite: bool = False, progress: bool = True) -> FinishedRun:
-    """Fit a field that fits into one patch, and write the results to ``settings.outbase``.
+    @property
+    def flagged(self) -> dict[str, str]:
+        """Reason by id of each source that was given up."""
+        ids = self.scene.catalog.id
+        return {str(ids[row]): reason for row, reason in sorted(self.scene.flags.items())}
+
+
+def run(
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: bool = True,
+) -> FinishedRun:
+    """Fit a field, and write the results to ``settings.outbase``.
 
     Parameters
     ----------
     settings : Settings
     overwrite : bool
         Whether the folder of an earlier run may be replaced.
+    resume : bool
+        Go on with the run in the folder, if there is one.
+    workers, scheduler
+        See `cluster_client`; without either, patches are fitted in this process.
     progress : bool
         Show progress bars.
 
@@ -65,73 +91,153 @@ def run(settings: Settings, *, overwrite: bool = False, progress: bool = True) -
     ------
     InputError
         One line for every problem with the inputs; nothing is written then.
+    KeyboardInterrupt
+        After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
+    resume = resume and (settings.outbase / "config.json").is_file()
     _refuse_unsupported(settings)
-    if not overwrite:
+    if resume:
+        _refuse_other_settings(settings)
+    elif not overwrite:
         _refuse_earlier_run(settings.outbase)
     report = check_inputs(settings, progress=progress)
     if report.problems:
         raise InputError("\n".join(report.problems))
-    region = _single_patch(report.catalog, settings)
+    together = tied_rows(report.catalog, settings)
+    options = {
+        "target_niter": settings.target_niter or settings.sampling_draws,
+        "maxactive_per_patch": settings.maxactive_per_patch,
+        "maxradius": settings.patch_maxradius,
+        "strict": settings.strict,
+        "buffer": settings.buffer,
+        "seed": settings.seed,
+    }
+    if together:  # the last that can be wrong with the inputs; only then anything is written
+        LinkedSuperScene(
+            report.catalog, settings.bandlist, together=together, **_scene_inputs(report), **options
+        )
 
-    exposures = [_prepared(exposure, settings) for exposure in report.exposures]
-    psfs = report.psfs or _fitted_psfs(exposures, settings.n_gauss_psf, progress)
-    patcher = Patcher(
-        exposures,
-        psfs,
-        table=load_sersic_table(settings.splinedatafile),
-        pixel_response=settings.pixel_response,
-    )
-    patcher.build_patch(region, allbands=settings.bandlist)
-    priors = {name: prior.build() for name, prior in settings.priors.items()}
-    active, fixed = report.catalog, report.big_catalog
-    model, start = patcher.prepare_model(
-        active=active,
-        fixed=fixed,
-        bounds=report.bounds,
-        priors=priors,
-        profiles=active.extra["profile"] if "profile" in active.extra.colnames else None,
-        ties=_ties_by_row(active, settings),
-        tolerance=settings.tolerance,
-        nuisance=settings.nuisance.build(),
-    )
+    directory = start_directory(settings, settings.outbase, resume=resume, overwrite=overwrite)
+    psfs = psfs_of_run(report, directory, resume=resume, progress=progress)
+    scene = open_scene(report, directory, together, options)
+    local = workers is None and scheduler is None
+    if local:
+        keep_inputs(FieldInputs.make(settings, report.exposures, psfs), directory.path / "psfs.h5")
+    fit = SamplingFit(settings, directory.path, progress=progress and local)
+    with cluster_client(workers=workers, scheduler=scheduler) as client, scene:
+        try:
+            done = schedule(
+                scene,
+                fit,
+                client=client,
+                max_active_fraction=settings.max_active_fraction,
+                ntry_checkout=settings.ntry_checkout,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted: {len(scene) - scene.n_undone} of {len(scene)} sources are done and kept in "
+                f"{directory.path}; the same command with --resume goes on"
+            ) from None
+    figures = [directory.figure_path(f"patch{number}_residuals") for number in done.patches]
+    return FinishedRun(directory, scene, done, [path for path in figures if path.is_file()])
 
-    # all that can be wrong with the inputs is known by now
-    directory = RunDirectory.create(
-        settings.outbase, scene_catalog=settings.scene_catalog, overwrite=overwrite
-    )
+
+def start_directory(
+    settings: Settings, path: Path, *, resume: bool = False, overwrite: bool = False
+) -> RunDirectory:
+    """The folder of a run with its settings in it, new or that of an earlier part of the run."""
+    if resume:
+        directory = RunDirectory(path, scene_catalog=settings.scene_catalog)
+    else:
+        directory = RunDirectory.create(path, scene_catalog=settings.scene_catalog, overwrite=overwrite)
     directory.write_config(settings.to_json(), settings.source)
-    psfs.write(directory.path / "psfs.h5", overwrite=overwrite)
-    with tqdm(total=1, desc="optimum", unit="patch", disable=not progress) as bar:
-        optimum = optimize(model, start, tolerance=settings.gtol)
-        bar.update()
-    chains = sample(
-        model,
-        optimum.values,
-        draws=settings.sampling_draws,
-        warmup=settings.warmup,
-        chains=settings.chains,
-        max_treedepth=settings.max_treedepth,
-        full_cov=settings.full_cov,
-        seed=settings.seed,
-        progress=progress,
-    )
-    result = PatchResult.from_chains(
-        chains, patcher.frame, model, active=active, fixed=fixed, bounds=report.bounds
-    )
+    return directory
 
-    directory.write_patch(0, result)
-    if settings.write_residuals:
-        write_residuals(directory.residuals_path(0), patcher.frame, model, chains.optimum.values)
-    log = {"patches": 1, "n_calls": result.n_calls, "wall_time": result.wall_time, "seed": settings.seed}
-    directory.write_scene(result.final_catalog("median"), log)
-    figure = directory.figure_path("patch0_residuals")
-    save_figure(plot_residuals(patcher.frame, model, chains.optimum.values, ids=active.id), figure)
-    return FinishedRun(directory, result, optimum, [figure])
+
+def psfs_of_run(
+    report: CheckReport, directory: RunDirectory, *, resume: bool = False, progress: bool = False
+) -> PSFStore:
+    """PSF mixtures of all exposures, from the settings' store or fitted; also in ``psfs.h5`` of the folder."""
+    path = directory.path / "psfs.h5"
+    if resume and path.is_file():
+        return PSFStore.open(path)
+    psfs = report.psfs or fitted_psfs(report.exposures, report.settings.n_gauss_psf, progress)
+    psfs.write(path, overwrite=True)
+    return psfs
+
+
+def open_scene(
+    report: CheckReport, directory: RunDirectory, together: Sequence[Sequence[int]], options: dict
+) -> SuperScene:
+    """All sources of a run, as they were at the end of its earlier part if it has one.
+
+    Parameters
+    ----------
+    report : CheckReport
+        What was read.
+    directory : RunDirectory
+        Patches in it that the scene does not know are deleted.
+    together : list of list of int
+        See `tied_rows`.
+    options : dict
+        Keywords of `LinkedSuperScene`.
+    """
+    inputs = _scene_inputs(report)
+    if directory.scene_path.is_file():
+        scene = SuperScene.resume(directory.scene_path, bigscene=inputs["bigscene"], **options)
+        if list(map(str, scene.catalog.id)) != list(map(str, report.catalog.id)):
+            raise InputError(
+                f"{directory.scene_path}: other sources than {report.settings.raw_catalog}, expected the same"
+            )
+    else:
+        scene = LinkedSuperScene(
+            report.catalog,
+            report.settings.bandlist,
+            statefile=directory.scene_path,
+            together=together,
+            **inputs,
+            **options,
+        )
+        scene.writeout()
+    entries = map(json.loads, scene.patchlog)
+    directory.keep_patches(entry["taskID"] for entry in entries if "flag" not in entry)
+    return scene
+
+
+def tied_rows(catalog: SourceCatalog, settings: Settings) -> list[list[int]]:
+    """Rows of sources that share parameters with each other, through the settings' ties.
+
+    Raises
+    ------
+    InputError
+        For an id that the catalogue does not have.
+    """
+    row = {str(identifier): i for i, identifier in enumerate(catalog.id)}
+    linked = DisjointSet()
+    for name, pairs in settings.ties.items():
+        for pair in pairs.items():
+            for identifier in pair:
+                if identifier not in row:
+                    raise InputError(
+                        f"{settings.file}: ties: {name}: found id {identifier}, expected one in "
+                        f"{settings.raw_catalog}"
+                    )
+                linked.add(row[identifier])
+            linked.merge(*(row[identifier] for identifier in pair))
+    return [sorted(rows) for rows in linked.subsets()]
+
+
+def _scene_inputs(report):
+    """What a superscene takes from the inputs, besides the catalogue."""
+    return {
+        "bounds_kwargs": report.settings.bounds_kwargs.model_dump(exclude_none=True),
+        "bigscene": report.big_catalog,
+    }
 
 
 def _refuse_unsupported(settings: Settings) -> None:
-    """Settings of forcepho's files that a run of one patch does not act on must not be silently ignored."""
+    """Settings of forcepho's files that sampling does not act on must not be silently ignored."""
     for key in ("add_barriers", "linear_optimize"):
         if getattr(settings, key):
             raise InputError(
@@ -141,50 +247,26 @@ def _refuse_unsupported(settings: Settings) -> None:
 
 def _refuse_earlier_run(folder: Path) -> None:
     """Before the work rather than after: what is in the folder is not to be replaced."""
-    if folder.is_dir() and any(folder.iterdir()):
+    if (folder / "config.json").is_file():
         raise InputError(
-            f"{folder}: folder is not empty, expected a new or empty one (--overwrite replaces an earlier run)"
+            f"{folder}: holds a run, expected a new or empty folder (--resume goes on with it, --overwrite "
+            "replaces it)"
         )
 
 
-def _single_patch(catalog: SourceCatalog, settings: Settings) -> CircularRegion:
-    """The circle that holds all sources with their radii of influence."""
-    ra0, dec0 = catalog.ra[0], catalog.dec[0]
-    x, y = sky_offsets(catalog.ra, catalog.dec, ra0, dec0).T
-    centre = (x.min() + x.max()) / 2, (y.min() + y.max()) / 2
-    reach = float(np.max(np.hypot(x - centre[0], y - centre[1]) + catalog.roi)) + settings.buffer
-    if reach > settings.patch_maxradius or len(catalog) > settings.maxactive_per_patch:
-        raise InputError(
-            f"{settings.raw_catalog}: {len(catalog)} sources that reach {reach:.1f} arcsec, expected at most "
-            f"maxactive_per_patch = {settings.maxactive_per_patch} sources within patch_maxradius = "
-            f"{settings.patch_maxradius:g} arcsec: raise these, or fit fewer sources"
-        )
-    ra = ra0 + centre[0] / 3600 / np.cos(np.deg2rad(dec0))
-    return CircularRegion(ra, dec0 + centre[1] / 3600, reach)
+def _refuse_other_settings(settings: Settings) -> None:
+    """Patches of one run are fitted alike."""
+    now = json.loads(settings.to_json())
+    before = RunDirectory(settings.outbase, scene_catalog=settings.scene_catalog).read_config()
+    for key in sorted((now.keys() | before.keys()) - _MAY_CHANGE):
+        if now.get(key) != before.get(key):
+            raise InputError(
+                f"{settings.file}: {key}: found {now.get(key)}, expected {before.get(key)} as in "
+                f"{settings.outbase / 'config.json'}, the run to go on with"
+            )
 
 
-def _ties_by_row(catalog: SourceCatalog, settings: Settings) -> dict[str, dict[int, int]]:
-    """The settings' ties, with rows of the catalogue in the place of ids."""
-    row = {str(identifier): i for i, identifier in enumerate(catalog.id)}
-    for name, pairs in settings.ties.items():
-        for identifier in (*pairs, *pairs.values()):
-            if identifier not in row:
-                raise InputError(
-                    f"{settings.file}: ties: {name}: found id {identifier}, expected one in {settings.raw_catalog}"
-                )
-    return {name: {row[a]: row[b] for a, b in pairs.items()} for name, pairs in settings.ties.items()}
-
-
-def _prepared(exposure: Exposure, settings: Settings) -> Exposure:
-    """An exposure less its sky level, the errors of very bright pixels raised to the cap on their S/N."""
-    if settings.tweak_background == "tweakbg":
-        exposure = exposure.less(settings.tweakbg.get(exposure.band, 0.0))
-    if settings.max_snr > 0:
-        exposure = exposure.capped(settings.max_snr)
-    return exposure
-
-
-def _fitted_psfs(exposures, n_gauss: int, progress: bool) -> PSFStore:
+def fitted_psfs(exposures, n_gauss: int, progress: bool) -> PSFStore:
     """Mixtures of the PSF images that the exposures carry."""
     store = PSFStore()
     for exposure in tqdm(exposures, desc="PSFs", unit="image", disable=not progress):

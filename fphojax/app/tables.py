@@ -1,17 +1,23 @@
 """Tables of a finished run, for the terminal."""
 
+import json
+
 import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
+from fphojax.field.superscene import SuperScene
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.outputs.results import PatchResult
 from fphojax.outputs.summary import exposure_table, summary_table
 
-__all__ = ["exposures_shown", "parameters_shown", "table_shown"]
+from .pipeline import FinishedRun
+
+__all__ = ["exposures_shown", "field_summary", "parameters_shown", "patches_shown", "table_shown"]
 
 POOR_RHAT = 1.02
 AT_BOUND = 0.05  # of the draws
+_MOST_PATCHES = 40  # shown
 
 
 def parameters_shown(result: PatchResult, truth: SourceCatalog | None = None) -> Table:
@@ -107,3 +113,49 @@ def _cell(found, row, name):
             return ""
         return format(value, found[name].info.format or ".4g")
     return escape(str(value))
+
+
+def patches_shown(scene: SuperScene) -> Table:
+    """The patches of a field: sources, likelihood calls, divergent draws, time; the last ones if they are many."""
+    entries = [json.loads(entry) for entry in scene.patchlog]
+    more = f", the last {_MOST_PATCHES} of {len(entries)}" if len(entries) > _MOST_PATCHES else ""
+    table = Table(
+        title=f"Patches{more}", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False
+    )
+    for name in ("patch", "sources", "draws", "calls", "divergent", "seconds", "notes"):
+        table.add_column(name, justify="left" if name == "notes" else "right")
+    for entry in entries[-_MOST_PATCHES:]:
+        summary = entry.get("summary", {})
+        notes = entry.get("flag", "" if summary.get("converged", True) else "the optimum did not converge")
+        numbers = (summary.get(key, 0) for key in ("n_calls", "n_divergent", "wall_time"))
+        table.add_row(
+            str(entry["taskID"]),
+            str(len(entry["sources"])),
+            str(entry["n_iter"]),
+            *(f"{number:.0f}" for number in numbers),
+            escape(notes),
+        )
+    return table
+
+
+def field_summary(finished: FinishedRun) -> str:
+    """What came of a field, in a few lines."""
+    scene, report, result = finished.scene, finished.report, finished.result
+    total = {key: sum(s[key] for s in report.summaries) for key in ("n_calls", "n_divergent")}
+    if result is not None:
+        sizes = result.draws.sizes
+        lines = [
+            f"{sizes['chain']} chains of {sizes['draw']} draws, {total['n_divergent']} divergent; "
+            f"{total['n_calls']} likelihood calls in {report.wall_time:.0f} s"
+        ]
+    else:
+        lines = [
+            f"{len(scene) - scene.n_undone - scene.n_flagged} of {len(scene)} sources done in "
+            f"{len(scene.patchlog)} patches; now {len(report.patches)} patches, {total['n_calls']} likelihood calls, "
+            f"{total['n_divergent']} divergent draws in {report.wall_time:.0f} s"
+        ]
+    if not all(summary["converged"] for summary in report.summaries):
+        lines.append("warning: an optimisation did not converge")
+    if scene.n_flagged:
+        lines.append(f"warning: {scene.n_flagged} sources were given up")
+    return "\n".join(lines)

@@ -1,5 +1,6 @@
 """What a process needs to fit patches of a run: the inputs, opened once from the settings, and the sampling fit."""
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from fphojax.inference.sample import sample
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.exposures import Exposure, collect
-from fphojax.inputs.patcher import PROFILES, Patcher
+from fphojax.inputs.patcher import PROFILES, Patcher, PatchFrame
 from fphojax.inputs.psf import PSFStore
 from fphojax.inputs.stores import StoredExposure, open_stores
 from fphojax.mixtures.sersic import load_sersic_table
@@ -27,6 +28,7 @@ from .config import Settings
 __all__ = ["FieldInputs", "SamplingFit", "field_inputs", "keep_inputs", "prepared"]
 
 _open: dict[tuple[str, Path], "FieldInputs"] = {}
+_building = threading.RLock()  # a worker of a foreign cluster may have several threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,20 +58,22 @@ class FieldInputs:
         )
         return cls(settings, patcher, {name: prior.build() for name, prior in settings.priors.items()})
 
-    def model(self, task: PatchTask) -> tuple[SceneModel, dict[str, np.ndarray]]:
-        """Model and start values of a patch, with the settings' priors, ties and the catalogue's profiles."""
+    def model(self, task: PatchTask) -> tuple[PatchFrame, SceneModel, dict[str, np.ndarray]]:
+        """Frame, model and start of a patch, with the settings' priors, ties and the catalogue's profiles."""
         settings, active = self.settings, task.active
-        self.patcher.build_patch(task.region, allbands=settings.bandlist)
-        return self.patcher.prepare_model(
-            active=active,
-            fixed=_as_profiled(task.fixed),
-            bounds=task.bounds,
-            priors=self.priors,
-            profiles=active["profile"] if "profile" in active.extra.colnames else None,
-            ties=_ties_by_row(active, settings),
-            tolerance=settings.tolerance,
-            nuisance=settings.nuisance.build(),
-        )
+        with _building:
+            self.patcher.build_patch(task.region, allbands=settings.bandlist)
+            model, start = self.patcher.prepare_model(
+                active=active,
+                fixed=_as_profiled(task.fixed),
+                bounds=task.bounds,
+                priors=self.priors,
+                profiles=active["profile"] if "profile" in active.extra.colnames else None,
+                ties=_ties_by_row(active, settings),
+                tolerance=settings.tolerance,
+                nuisance=settings.nuisance.build(),
+            )
+            return self.patcher.frame, model, start
 
 
 def field_inputs(settings: Settings, psffile: Path) -> FieldInputs:
@@ -82,9 +86,10 @@ def field_inputs(settings: Settings, psffile: Path) -> FieldInputs:
         Store of the PSF mixtures of the run.
     """
     key = settings.to_json(), psffile
-    if key not in _open:
-        keep_inputs(FieldInputs.make(settings, _exposures(settings), PSFStore.open(psffile)), psffile)
-    return _open[key]
+    with _building:
+        if key not in _open:
+            keep_inputs(FieldInputs.make(settings, _exposures(settings), PSFStore.open(psffile)), psffile)
+        return _open[key]
 
 
 def keep_inputs(inputs: FieldInputs, psffile: Path) -> None:
@@ -117,7 +122,7 @@ class SamplingFit:
     def _fitted(self, task):
         settings, directory = self.settings, RunDirectory(self.folder)
         inputs = field_inputs(settings, self.folder / "psfs.h5")
-        model, start = inputs.model(task)
+        frame, model, start = inputs.model(task)
         optimum = optimize(model, start, tolerance=settings.gtol)
         chains = sample(
             model,
@@ -130,7 +135,6 @@ class SamplingFit:
             seed=task.seed,
             progress=self.progress,
         )
-        frame = inputs.patcher.frame
         result = PatchResult.from_chains(
             chains, frame, model, active=task.active, fixed=task.fixed, bounds=task.bounds
         )

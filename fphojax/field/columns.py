@@ -229,7 +229,7 @@ class SceneColumns:
             extra[name] = self._extra[name]
         return SourceCatalog(
             id=self.id,
-            flux_err=self._flux_err,
+            flux_err=self._flux_errors(),
             roi=self.roi,
             bands=self.bands,
             meta=self._meta,
@@ -252,6 +252,17 @@ class SceneColumns:
             inside = np.clip(values, self._lower[:, column], self._upper[:, column])
             rounded = np.abs(inside - values) < 1e-12
             values[rounded] = inside[rounded]
+
+    def _flux_errors(self):
+        """Standard deviations from the covariances, else those the catalogue came with; None if some lack both."""
+        known = np.flatnonzero(self.has_covariance)
+        diagonal = np.diag(self._matrix_of_triangle)[: len(self.bands)]
+        fitted = np.sqrt(self._triangles[np.ix_(known, diagonal)])
+        if (self._flux_err is None and len(known) < len(self)) or not (fitted > 0).all():
+            return self._flux_err
+        errors = np.empty((len(self), len(self.bands))) if self._flux_err is None else self._flux_err.copy()
+        errors[known] = fitted
+        return errors
 
     def _attributes(self, values):
         """Columns of `values` by the names of the catalogue."""

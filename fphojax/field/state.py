@@ -5,7 +5,7 @@ Beside ``scene.fits`` (forcepho's layout, with the state of each source) there a
 =====================  =============================================================================
 ``scene.bounds.h5``    where the sources were at first, and their bounds; written once
 ``scene.covs.h5``      a covariance matrix per source
-``scene.log.json``     settings, and one entry per check-in
+``scene_log.json``     settings, and one entry per check-in
 ``scene.journal``      check-ins since the others were written
 =====================  =============================================================================
 
@@ -140,7 +140,7 @@ class StateFiles:
             raise InputError(f"{self.catalog.parent}: no such folder, expected one to write the state to")
         self.bounds = self.catalog.with_suffix(".bounds.h5")
         self.covariances = self.catalog.with_suffix(".covs.h5")
-        self.log = self.catalog.with_suffix(".log.json")
+        self.log = self.catalog.with_name(f"{self.catalog.stem}_log.json")
         self.journal = Journal(self.catalog.with_suffix(".journal"))
 
     def remove(self) -> None:

@@ -17,6 +17,7 @@ long in a field of 10^6 sources as in one of 10^3.
 
 import json
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -72,6 +73,8 @@ class SuperScene:
     bigscene : SourceCatalog, optional
         Sources never fitted but subtracted from each patch that they reach into, whatever `max_fixed` says. In the
         catalogue of fixed sources their ``source_index`` is -1.
+    together : sequence of sequences of int
+        Sources (rows) that are fitted in the same patch or not at all, such as those that share parameters.
     seed : int
         Of the order of check-outs.
     overwrite : bool
@@ -90,7 +93,8 @@ class SuperScene:
     Raises
     ------
     InputError
-        Parameters outside their bounds; options out of range; a state of that name, if not to be overwritten.
+        Parameters outside their bounds; options out of range; sources that are to be fitted together and do not
+        fit into a patch; a state of that name, if not to be overwritten.
     """
 
     _strict = False
@@ -111,6 +115,7 @@ class SuperScene:
         max_fixed: int | None = None,
         nscale: float = 3.0,
         bigscene: SourceCatalog | None = None,
+        together: Sequence[Sequence[int]] = (),
         seed: int = 0,
         overwrite: bool = False,
     ):
@@ -137,6 +142,7 @@ class SuperScene:
             "buffer": buffer,
             "max_fixed": max_fixed,
             "nscale": nscale,
+            "together": [sorted(map(int, rows)) for rows in together],
             "seed": seed,
         }
         self._prepare(SceneColumns(catalog, catalog.ra, catalog.dec, bounds), files, bigscene, options)
@@ -427,6 +433,7 @@ class SuperScene:
         self._groups = self._make_groups()
         self._big = BigScene(bigscene.select_bands(self.bands)) if bigscene is not None else None
         self._nobody = columns.take(np.empty(0, dtype=int))
+        self._partners = self._find_partners()
         self._out = Reservations(len(columns))
         self._marked = np.zeros(len(columns), dtype=bool)  # only within a search
 
@@ -440,6 +447,32 @@ class SuperScene:
             maxactive=options["maxactive_per_patch"],
             maxradius=options["maxradius"],
         )
+
+    def _find_partners(self):
+        """For each source that is fitted with certain others: all of these, itself included."""
+        options, partners = self.options, {}
+        for rows in map(np.array, options["together"]):
+            names = ", ".join(map(str, self._columns.id[rows].tolist()))
+            radius = enclosing_circle(self._vectors[rows], self._columns.roi[rows])[1]
+            if len(rows) > options["maxactive_per_patch"] or radius > options["maxradius"]:
+                raise InputError(
+                    f"sources {names}: {len(rows)} that reach {radius:.1f} arcsec are to be fitted together, "
+                    f"expected at most {options['maxactive_per_patch']} within {options['maxradius']:g} arcsec"
+                )
+            if shared := partners.keys() & set(rows.tolist()):
+                raise InputError(f"sources {names}: row {min(shared)} is in another list of together as well")
+            partners |= dict.fromkeys(rows.tolist(), rows)
+        return partners
+
+    def _with_partners(self, active):
+        """A group with all partners of its seed, and without sources whose partners it lacks."""
+        if not any(row in self._partners for row in active.tolist()):
+            return active
+        first = self._partners.get(int(active[0]), active[:1])
+        active = np.concatenate([active[:1], first[first != active[0]], active[~np.isin(active, first)]])
+        present = set(active[: self.options["maxactive_per_patch"]].tolist())
+        whole = [row for row in active.tolist() if present.issuperset(self._partners.get(row, (row,)))]
+        return np.array(whole)
 
     def _fill_pool(self):
         """Count, and draw from, the sources as they are now."""
@@ -459,6 +492,8 @@ class SuperScene:
     def _group(self, seed):
         """Region, its centre, active and fixed rows around a seed; or the number of a patch in the way."""
         active = self._groups.members(seed, self._excluded)
+        if self._partners:
+            active = self._with_partners(active)
         region, centre = self._region(active)
         fixed, distance = self._index.overlapping(centre, region.radius)
         self._marked[active] = True

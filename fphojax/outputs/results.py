@@ -312,7 +312,7 @@ class PatchResult:
         ]
         values = np.concatenate(columns, axis=1)
         values = values - values.mean(axis=-1, keepdims=True)  # degrees of RA would lose digits
-        return np.einsum("spn,sqn->spq", values, values) / (values.shape[-1] - 1)
+        return np.einsum("spn,sqn->spq", values, values) / values.shape[-1]
 
 
 def centred_pa(pa: xr.DataArray) -> xr.DataArray:

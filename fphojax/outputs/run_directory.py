@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ..inputs.catalog import SourceCatalog
@@ -12,6 +12,13 @@ from ..inputs.files import replacing
 from .results import PatchResult
 
 __all__ = ["RunDirectory"]
+
+# What stages before and after sampling leave in its folder, and what a run that was killed at its start may have.
+_OF_RUN = re.compile(
+    r"\..*|(optimize|background|detect|postop)_\d+.*|(patches|figures|catalogs|images|notebooks)|psfs\.h5|report\.html"
+    r"|.*\.ya?ml"
+)
+_OF_PATCH = re.compile(r"\.?patch(\d+)_\w+\..*")  # one that begins with a dot is half-written
 
 
 class RunDirectory:
@@ -25,7 +32,7 @@ class RunDirectory:
         SCENE_log.json                  what happened so far
         patches/patch3_samples.nc       `PatchResult` of patch 3
         patches/patch3_residuals.h5     its residuals (`write_residuals`)
-        figures/
+        figures/patch3_residuals.png    data, model and residual
 
     Every file appears whole or not at all.
 
@@ -66,16 +73,20 @@ class RunDirectory:
         Raises
         ------
         InputError
-            If `path` is a file, or a folder that is not empty and may not be overwritten, or that holds no run.
+            If `path` is a file, or a folder that holds a run which may not be overwritten, or anything that is not
+            of a run.
         """
         path = Path(path)
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: is a file, expected a folder for the run")
-        if path.is_dir() and any(path.iterdir()):
+        held = path / "config.json"
+        if held.is_file():
             if not overwrite:
-                raise InputError(f"{path}: folder is not empty, expected a new or empty one for the run")
-            if not (path / "config.json").is_file():
-                raise InputError(f"{path}: holds no config.json, expected an earlier run to overwrite")
+                raise InputError(f"{path}: holds a run, expected a new or empty folder for another one")
+        elif path.is_dir() and (strange := [p.name for p in path.iterdir() if not _OF_RUN.fullmatch(p.name)]):
+            raise InputError(
+                f"{path}: holds {min(strange)}, which is not of a run, expected a new or empty folder for the run"
+            )
         (path / "figures").mkdir(parents=True, exist_ok=True)
         (path / "patches").mkdir(exist_ok=True)
         run = cls(path, scene_catalog=scene_catalog)
@@ -161,13 +172,28 @@ class RunDirectory:
         """Read the result of a patch."""
         return PatchResult.read(self.samples_path(patch))
 
+    def keep_patches(self, numbers: Iterable[int]) -> None:
+        """Delete all that there is of other patches than these, and what was only half written.
+
+        Parameters
+        ----------
+        numbers : iterable of int
+        """
+        kept = set(numbers)
+        for folder in ("patches", "figures"):
+            for path in (self.path / folder).glob("*"):
+                name = _OF_PATCH.fullmatch(path.name)
+                if name and path.is_dir():
+                    shutil.rmtree(path)
+                elif name and int(name[1]) not in kept:
+                    path.unlink()
+
     def _clear(self):
-        """Delete the patches and figures of an earlier run, which this one might not replace."""
-        for patch in self.patches():
-            self.samples_path(patch).unlink()
-        for pattern in ("patches/patch*_residuals.h5", "figures/*.png"):
-            for file in self.path.glob(pattern):
-                file.unlink()
+        """Delete what an earlier run left and this one might not replace."""
+        self.scene_path.unlink(missing_ok=True)  # first: without it there is nothing to go on from
+        self.keep_patches(())
+        for figure in (self.path / "figures").glob("*.png"):
+            figure.unlink()
 
 
 def _write_text(path, text):

@@ -1,6 +1,5 @@
 """`fphojax run`: what a small field leaves behind, and when nothing is left behind."""
 
-import json
 import math
 import shutil
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
-from fphojax.app.pipeline import _ties_by_row
+from fphojax.app.pipeline import tied_rows
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.exposures import Exposure
@@ -117,6 +116,8 @@ def test_every_file_is_there(finished):
         "config.json",
         "field.yml",
         "psfs.h5",
+        "scene.bounds.h5",
+        "scene.covs.h5",
         "scene.fits",
         "scene_log.json",
         "patches/patch0_samples.nc",
@@ -131,9 +132,12 @@ def test_settings_and_log_read_back(finished, samples):
     settings = run.read_config()
     assert settings["seed"] == 3
     assert settings["raw_catalog"] == str(finished[0].parent / "peaks.ecsv")
-    log = json.loads((finished[1] / "scene_log.json").read_text())
-    assert log["patches"] == 1
-    assert log["n_calls"] == samples.n_calls
+    (entry,) = run.read_log()["patchlog"]
+    assert entry["taskID"] == 0
+    assert entry["n_iter"] == 40
+    assert entry["sources"] == [0]
+    assert entry["summary"]["n_calls"] == samples.n_calls
+    assert entry["summary"]["seed"] == samples.seed
     assert run.patches() == [0]
 
 
@@ -142,7 +146,6 @@ def test_samples_read_back(samples):
     assert samples.draws["source"].to_numpy().tolist() == [7]
     assert samples.bands == ("g", "r")
     assert len(samples.fixed) == 0
-    assert samples.seed == 3
     for statistic in ("diverging", "n_steps", "acceptance_rate", "energy", "tree_depth", "lp"):
         assert dict(samples.posterior["sample_stats"][statistic].sizes) == {"chain": 2, "draw": 40}
 
@@ -219,7 +222,8 @@ def test_finished_run_is_not_replaced_unasked(finished):
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
-        f"error: {folder}: folder is not empty, expected a new or empty one (--overwrite replaces an earlier run)"
+        f"error: {folder}: holds a run, expected a new or empty folder (--resume goes on with it, --overwrite "
+        "replaces it)"
     ]
     assert contents(folder) == before
 
@@ -245,6 +249,25 @@ def test_interruption_is_one_line(finished, monkeypatch, said):
     result = fphojax("run", finished[0])
     assert result.exit_code == 130
     assert result.stderr.splitlines() == [f"error: {said or 'interrupted'}"]
+
+
+def test_source_that_cannot_be_fitted_is_given_up_with_its_reason(tmp_path):
+    config = write_field(tmp_path / "field", max_snr=0.0)
+    for band in ("g", "r"):
+        with fits.open(config.parent / f"{band}1.fits", mode="update") as hdus:
+            hdus["ERR"].data[1:, 1:] = np.inf
+    result = fphojax("sample", config)
+    print(result.output)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        "error: source 7 was given up: InputError: region ra=150.000000 dec=2.000000 radius=1.10 arcsec: no exposure "
+        "in g, r has a valid pixel there, expected at least one"
+    ]
+    assert "1 sources were given up" in result.stdout
+    scene = RunDirectory(config.parent / "output").read_scene()
+    assert scene["fit_flag"][0].startswith("InputError: region")
+    assert scene.rhalf == pytest.approx(RHALF)
+    assert RunDirectory(config.parent / "output").patches() == []
 
 
 # ------------------------------------------------------------------------------------------------
@@ -292,27 +315,13 @@ def test_missing_psf(refused):
     assert lines == ["psf.h5: no PSF for band g, exposure g1; psf.h5 has r"]
 
 
-def test_too_many_sources(refused):
-    (line,) = refused(maxactive_per_patch=1, spoil=lambda folder: write_peaks(folder, 2))
-    assert line.startswith("peaks.ecsv: 2 sources that reach 1.2 arcsec, expected at most")
-
-
-def test_too_wide(refused):
-    (line,) = refused(patch_maxradius=1.0)
-    assert line.startswith("peaks.ecsv: 1 sources that reach 1.1 arcsec, expected at most")
-
-
-def test_no_valid_pixel_around_the_sources(refused):
-    def mask(folder):
-        for band in ("g", "r"):
-            with fits.open(folder / f"{band}1.fits", mode="update") as hdus:
-                hdus["ERR"].data[1:, 1:] = np.inf
-
-    lines = refused(spoil=mask, max_snr=0.0)
-    assert lines == [
-        "region ra=150.000000 dec=2.000000 radius=1.10 arcsec: no exposure in g, r has a valid pixel there, "
-        "expected at least one"
-    ]
+def test_tied_sources_fit_into_a_patch(refused):
+    (line,) = refused(
+        maxactive_per_patch=1, ties={"x": {"8": "7"}}, spoil=lambda folder: write_peaks(folder, 2)
+    )
+    assert line == (
+        "sources 7, 8: 2 that reach 1.2 arcsec are to be fitted together, expected at most 1 within 15 arcsec"
+    )
 
 
 def test_settings_that_nothing_acts_on(refused):
@@ -325,6 +334,7 @@ def test_ties_name_sources_by_their_ids():
     def settings(ties):
         return SimpleNamespace(file="field.yml", raw_catalog="peaks.ecsv", ties=ties)
 
-    assert _ties_by_row(truth(2), settings({"x": {"8": "7"}})) == {"x": {1: 0}}
+    ties = {"x": {"8": "7", "10": "9"}, "y": {"11": "10"}}
+    assert sorted(tied_rows(truth(6), settings(ties))) == [[0, 1], [2, 3, 4]]
     with pytest.raises(InputError, match=r"field\.yml: ties: x: found id 13, expected one in peaks\.ecsv"):
-        _ties_by_row(truth(2), settings({"x": {"13": "7"}}))
+        tied_rows(truth(2), settings({"x": {"13": "7"}}))

@@ -82,7 +82,7 @@ def test_written_state(scene, tmp_path):
         "scene.bounds.h5",
         "scene.covs.h5",
         "scene.fits",
-        "scene.log.json",
+        "scene_log.json",
     ]
     catalog = SourceCatalog.read(tmp_path / "scene.fits")
     assert catalog.bands == BANDS
@@ -90,7 +90,7 @@ def test_written_state(scene, tmp_path):
     np.testing.assert_array_equal(np.flatnonzero(catalog["is_active"]), np.sort(out))
     assert not catalog["is_valid"][out].any()
     assert set(catalog["fit_flag"]) == {"", "failed"}
-    log = json.loads((tmp_path / "scene.log.json").read_text())
+    log = json.loads((tmp_path / "scene_log.json").read_text())
     assert log["options"]["target_niter"] == 100
     assert [entry["taskID"] for entry in log["patchlog"]] == [0, 1]
     assert log["patchlog"][1]["flag"] == "failed"
@@ -106,7 +106,11 @@ def test_columns_and_uncertainties_of_the_user_are_kept(mock_field, tmp_path):
         step(scene, 0.01)
     again = SuperScene.resume(tmp_path / "s.fits")
     np.testing.assert_array_equal(again.catalog["redshift"], np.arange(10.0))
-    np.testing.assert_array_equal(again.catalog.flux_err, catalog.flux_err)
+    untouched = ~again.has_covariance
+    np.testing.assert_array_equal(again.catalog.flux_err[untouched], catalog.flux_err[untouched])
+    variance = again.bounds_and_covs(np.arange(10))[1][~untouched, :2, :2]
+    errors = again.catalog.flux_err[~untouched]
+    np.testing.assert_allclose(errors**2, np.einsum("nii->ni", variance), rtol=1e-12)
     np.testing.assert_array_equal(again.n_iter, scene.n_iter)
     assert again.n_iter.max() == 50
 
@@ -181,8 +185,8 @@ def test_damage_is_named(scene, tmp_path):
     journal.write_bytes(content)
     with pytest.raises(InputError, match=r"scene.journal: record at byte 0 has CRC-32 \w+, expected \w+"):
         SuperScene.resume(tmp_path / "scene.fits")
-    (tmp_path / "scene.log.json").write_text("{")
-    with pytest.raises(InputError, match=r"scene.log.json: cannot be read"):
+    (tmp_path / "scene_log.json").write_text("{")
+    with pytest.raises(InputError, match=r"scene_log.json: cannot be read"):
         SuperScene.resume(tmp_path / "scene.fits")
     (tmp_path / "scene.bounds.h5").write_bytes(b"")
     with pytest.raises(InputError, match=r"scene.bounds.h5: cannot be read"):
@@ -231,8 +235,8 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path):
     (tmp_path / ".scene.covs.h5.ab_12cde").mkdir()
     (tmp_path / ".scene.fits.ab_12cdf").mkdir()
     (tmp_path / ".scene.fits.ab_12cdf" / "scene.fits").touch()
-    (tmp_path / ".scene.log.json.ab_12cdg").mkdir()
-    kept = [".scene.fits.mine", ".scene", "scene.fits", ".scene.log.json.ab_12cde"]
+    (tmp_path / ".scene_log.json.ab_12cdg").mkdir()
+    kept = [".scene.fits.mine", ".scene", "scene.fits", ".scene_log.json.ab_12cde"]
     for name in kept:
         (tmp_path / name).touch()
     StateFiles(tmp_path / "scene.fits").remove_leftovers()

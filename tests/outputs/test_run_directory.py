@@ -46,7 +46,7 @@ def test_folders_in_use_are_refused(fit, tmp_path):
     run = RunDirectory.create(path)
     run.write_config("{}", None)
     run.write_patch(4, fit.result)
-    with pytest.raises(InputError, match=r"run: folder is not empty, expected a new or empty one"):
+    with pytest.raises(InputError, match=r"run: holds a run, expected a new or empty folder"):
         RunDirectory.create(path)
     (path / "field.yml").touch()
     assert RunDirectory.create(path, overwrite=True).patches() == []
@@ -54,7 +54,7 @@ def test_folders_in_use_are_refused(fit, tmp_path):
 
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "thesis.tex").touch()
-    with pytest.raises(InputError, match=r"other: holds no config\.json, expected an earlier run"):
+    with pytest.raises(InputError, match=r"other: holds thesis\.tex, which is not of a run"):
         RunDirectory.create(tmp_path / "other", overwrite=True)
     with pytest.raises(InputError, match=r"thesis\.tex: is a file, expected a folder"):
         RunDirectory.create(tmp_path / "other" / "thesis.tex")
@@ -78,3 +78,24 @@ def test_a_file_that_fails_leaves_the_old_one(fit, tmp_path):
         run.write_scene(fit.truth, {"n": object()})
     assert run.read_log() == {"n": 1}
     assert not list(run.path.glob(".*"))
+
+
+def test_patches_that_are_not_kept_leave_nothing(fit, tmp_path):
+    run = RunDirectory.create(tmp_path / "run")
+    for patch in (0, 12):
+        run.write_patch(patch, fit.result)
+        run.figure_path(f"patch{patch}_residuals").touch()
+    (run.path / "patches" / ".patch0_samples.nc.ab12").mkdir()  # of a process that was killed
+    run.figure_path("other").touch()
+    run.keep_patches([12])
+    assert run.patches() == [12]
+    assert sorted(path.name for path in (run.path / "patches").iterdir()) == ["patch12_samples.nc"]
+    names = sorted(path.name for path in (run.path / "figures").iterdir())
+    assert names == ["other.png", "patch12_residuals.png"]
+
+
+def test_folders_of_other_stages_do_not_count_as_a_run(tmp_path):
+    (tmp_path / "optimize_1").mkdir()
+    (tmp_path / "background_1.yml").touch()
+    assert RunDirectory.create(tmp_path).patches() == []
+    assert (tmp_path / "optimize_1").is_dir()

@@ -22,7 +22,8 @@ from fphojax.outputs.residuals import RunResiduals
 
 from ..check import check_inputs
 from ..config import Settings
-from ..pipeline import _fitted_psfs
+from ..pipeline import fitted_psfs
+from ..workers import prepared
 from ..workers import prepared
 from .folders import latest_fit, next_path, run_at
 from .report import StageReport
@@ -123,7 +124,7 @@ def _psfs(settings, checked, fit, progress):
     """The mixtures of the fit, those of the settings, or new ones."""
     if fit is not None and (fit.path / "psfs.h5").is_file():
         return PSFStore.open(fit.path / "psfs.h5")
-    return checked.psfs or _fitted_psfs(checked.exposures, settings.n_gauss_psf, progress)
+    return checked.psfs or fitted_psfs(checked.exposures, settings.n_gauss_psf, progress)
 
 
 def _psf_image(mixture):

@@ -16,7 +16,7 @@ from fphojax.outputs.run_directory import RunDirectory
 from ..check import check_inputs
 from ..config import Settings
 from ..optimizing import OptimizeFit
-from ..pipeline import _fitted_psfs
+from ..pipeline import fitted_psfs
 from ..workers import FieldInputs, keep_inputs
 from .chi2 import chi2_table
 from .folders import next_path
@@ -58,7 +58,7 @@ def optimize(
     if report.problems:
         raise InputError("\n".join(report.problems))
     folder = next_path(settings.outbase, "optimize") if out is None else out
-    psfs = report.psfs or _fitted_psfs(report.exposures, settings.n_gauss_psf, progress)
+    psfs = report.psfs or fitted_psfs(report.exposures, settings.n_gauss_psf, progress)
     inputs = FieldInputs.make(settings, report.exposures, psfs)
 
     # all that can be wrong with the inputs is known by now

@@ -1,0 +1,101 @@
+"""The processes that fit patches: on this machine, or those of a cluster that is there already."""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from fphojax.inputs.errors import InputError
+
+__all__ = ["cluster_client", "thread_limits"]
+
+
+def thread_limits(n: int) -> dict[str, str]:
+    """Environment of a process whose numerical libraries shall use n threads.
+
+    It has to be there before JAX and numpy are imported.
+    """
+    names = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTHON_CPU_COUNT")
+    return dict.fromkeys(names, str(n))  # NPROC is XLA's; the last one is what os.cpu_count() tells
+
+
+@contextmanager
+def cluster_client(*, workers: int | None = None, scheduler: str | None = None) -> Iterator:
+    """A client of `dask.distributed`; None if no cluster is asked for.
+
+    Parameters
+    ----------
+    workers : int, optional
+        Processes to start on this machine. Each fits a patch at a time, and they divide the processor's threads and
+        the memory among them. They do not hear of Ctrl-C.
+    scheduler : str, optional
+        Address of the scheduler of an existing cluster, such as ``tcp://10.0.0.5:8786``.
+
+    Yields
+    ------
+    distributed.Client or None
+
+    Raises
+    ------
+    InputError
+        Both are given; dask.distributed is not installed; there is no scheduler at the address.
+    """
+    if workers is None and scheduler is None:
+        yield None
+        return
+    if workers is not None and scheduler is not None:
+        raise InputError("found both workers and a scheduler, expected one of them")
+    try:
+        import dask
+        from distributed import Client, LocalCluster
+        from distributed.system import MEMORY_LIMIT
+    except ImportError as error:
+        raise InputError(
+            "dask.distributed is not installed, expected it: pip install 'fphojax[cluster]'"
+        ) from error
+    if scheduler is not None:
+        try:
+            client = Client(scheduler, timeout=20)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{scheduler}: no scheduler answers ({error}), expected a dask scheduler"
+            ) from error
+        with client:
+            yield client
+        return
+    environment = thread_limits(max((os.cpu_count() or 1) // workers, 1))
+    settings = {
+        "distributed.nanny.pre-spawn-environ": environment,
+        # who tries again, and with which seed, is not for the cluster to decide; and what waits, waits with the
+        # scheduler, so that a worker that dies takes one patch with it and not two
+        "distributed.scheduler.allowed-failures": 0,
+        "distributed.scheduler.worker-saturation": 1.0,
+    }
+    before = dict(os.environ)
+    with dask.config.set(settings), _ignored_interrupts():
+        cluster = LocalCluster(
+            n_workers=workers,
+            threads_per_worker=1,
+            memory_limit=MEMORY_LIMIT // workers,
+            dashboard_address=None,
+            silence_logs=logging.ERROR,
+        )
+    for name in environment:  # nannies put it into this process, too
+        os.environ.pop(name) if name not in before else os.environ.update({name: before[name]})
+    with cluster, Client(cluster) as client:
+        yield client
+
+
+@contextmanager
+def _ignored_interrupts():
+    """What is started meanwhile ignores Ctrl-C, which a terminal sends to all processes of a command."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
