@@ -24,7 +24,6 @@ from ..check import check_inputs
 from ..config import Settings
 from ..pipeline import fitted_psfs
 from ..workers import prepared
-from ..workers import prepared
 from .folders import latest_fit, next_path, run_at
 from .report import StageReport
 
