@@ -1,27 +1,46 @@
-"""Figures of a fit (matplotlib, without its global state)."""
+"""Figures of a fit (matplotlib, without its global state): data, model and residual; the profile table."""
+
+from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 
 from ..core.model import SceneModel
 from ..inputs.astrometry import local_affine, sky_position
-from ..inputs.catalog import SourceCatalog
+from ..inputs.exposures import Exposure
 from ..inputs.files import replacing
 from ..inputs.patcher import PatchFrame
+from ..inputs.stores import StoredExposure
 from .residuals import residual_tiles
-from .results import POSTERIOR_UNITS, PatchResult
-from .summary import degrees_of_freedom, true_values
+from .summary import degrees_of_freedom
 
-__all__ = ["plot_posterior", "plot_residuals", "plot_sersic_errors", "save_figure"]
+__all__ = [
+    "LINEAR_NOISE",
+    "Stretch",
+    "exposure_title",
+    "plot_residuals",
+    "plot_sersic_errors",
+    "save_figure",
+]
 
 _PANEL = 2.6  # inches
 _CHI_RANGE = 5.0
-_LINEAR_NOISE = 3.0  # the stretch is linear up to so many standard deviations of a pixel
+LINEAR_NOISE = 3.0  # standard deviations of a pixel
+Stretch = Literal["asinh", "log", "linear"]
 _GREY = "0.75"
-_MILLIARCSEC = 3.6e6  # per degree
 
 
-def plot_residuals(frame: PatchFrame, model: SceneModel, values, *, ids=None):
-    """Data, model and residual of every exposure of a patch.
+def plot_residuals(
+    frame: PatchFrame,
+    model: SceneModel,
+    values,
+    *,
+    ids=None,
+    exposures: Sequence[int] | None = None,
+    stretch: Stretch = "asinh",
+    linear_noise: float = LINEAR_NOISE,
+):
+    """Data, model and residual of exposures of a patch.
 
     Parameters
     ----------
@@ -31,11 +50,17 @@ def plot_residuals(frame: PatchFrame, model: SceneModel, values, *, ids=None):
         Parameters of the model.
     ids : sequence, optional
         Names of the active sources; by default their row numbers.
+    exposures : sequence of int, optional
+        Which of the patch's exposures; by default all.
+    stretch : {"asinh", "log", "linear"}
+        Of the brightness, from a little below zero to the brightest pixel of data and model.
+    linear_noise : float
+        The asinh stretch is linear up to, the logarithmic one starts at, so many standard deviations of a pixel.
 
     Returns
     -------
     matplotlib.figure.Figure
-        One row per exposure: data and model (fixed sources included) in a common asinh stretch, and
+        One row per exposure: data and model (fixed sources included) in a common stretch, and
         chi = residual / error with chi2/dof. Unused pixels are grey, active sources are marked; arrows show
         north and east, an eighth of the region's diameter long.
     """
@@ -47,68 +72,30 @@ def plot_residuals(frame: PatchFrame, model: SceneModel, values, *, ids=None):
         "model": np.asarray(frame.patch.data) - residual,
         "chi": residual * np.asarray(frame.patch.ierr),
     }
-    images = [{key: frame.image(e, t) for key, t in tiles.items()} for e in range(len(frame.exposures))]
-    n_pixel = np.array([np.isfinite(image["chi"]).sum() for image in images])
+    n_pixel = [len(frame.pixels(e)[2]) for e in range(len(frame.exposures))]
     dof = degrees_of_freedom(n_pixel, sum(np.size(v) for v in values.values()))
     positions = sky_position(values["x"], values["y"], frame.region.ra, frame.region.dec)
     ids = range(len(positions[0])) if ids is None else ids
+    exposures = range(len(frame.exposures)) if exposures is None else exposures
 
-    rows = len(images)
-    figure = Figure(figsize=(3 * _PANEL + 1.6, (_PANEL + 0.25) * rows), layout="compressed")
-    axes = figure.subplots(rows, 3, squeeze=False)
-    for e, exposure in enumerate(frame.exposures):
-        _plot_exposure(figure, axes[e], exposure, images[e], frame.region)
-        axes[e, 0].set_title(
-            exposure.name if exposure.band in exposure.name else f"{exposure.band} {exposure.name}"
-        )
-        axes[e, 1].set_title("model")
-        axes[e, 2].set_title(f"$\\chi^2$/dof = {np.nansum(images[e]['chi'] ** 2) / dof[e]:.3f}")
+    figure = Figure(figsize=(3 * _PANEL + 1.6, (_PANEL + 0.25) * len(exposures)), layout="compressed")
+    axes = figure.subplots(len(exposures), 3, squeeze=False)
+    for row, e in zip(axes, exposures, strict=True):
+        exposure = frame.exposures[e]
+        images = {key: frame.image(e, t) for key, t in tiles.items()}
+        _plot_exposure(figure, row, exposure, images, stretch, linear_noise)
+        _compass(row[0], exposure, frame.region)
+        row[0].set_title(exposure_title(exposure))
+        row[1].set_title("model")
+        row[2].set_title(f"$\\chi^2$/dof = {np.nansum(images['chi'] ** 2) / dof[e]:.3f}")
         pixel = local_affine(exposure.wcs, *positions, dec0=frame.region.dec).pixel
-        _mark(axes[e], pixel, ids)
+        _mark(row, pixel, ids)
     return figure
 
 
-def plot_posterior(result: PatchResult, truth: SourceCatalog | None = None):
-    """Marginal posterior of every parameter of every active source.
-
-    Parameters
-    ----------
-    result : PatchResult
-    truth : SourceCatalog, optional
-        True parameters of sources with the same ``id``.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-        One row per source. Median as a line, central 68 % shaded, truth dashed. Positions are relative to the
-        median.
-    """
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
-
-    draws = result.centred_draws
-    true = None if truth is None else true_values(result, truth)
-    cells = [("flux", band) for band in result.bands]
-    cells += [(name, None) for name in POSTERIOR_UNITS if name != "flux"]
-    rows = len(result.active)
-    figure = Figure(figsize=(1.75 * len(cells), 1.6 * rows + 0.5), layout="constrained")
-    axes = figure.subplots(rows, len(cells), squeeze=False)
-    for s, identifier in enumerate(result.active.id):
-        for axis, (name, band) in zip(axes[s], cells, strict=True):
-            at = {"source": s} if band is None else {"source": s, "band": result.bands.index(band)}
-            sample = draws[name].isel(at).to_numpy().ravel()
-            value = None if true is None else float(true[name][tuple(at.values())])
-            if name in ("ra", "dec"):
-                east = np.cos(np.deg2rad(result.region.dec)) if name == "ra" else 1.0
-                centre = np.median(sample)
-                sample = (sample - centre) * east * _MILLIARCSEC
-                value = None if value is None else (value - centre) * east * _MILLIARCSEC
-            _marginal(axis, sample, value)
-            axis.xaxis.set_major_locator(MaxNLocator(3))
-            if s == 0:
-                axis.set_title(_title(name, band), fontsize="medium")
-        axes[s, 0].set_ylabel(f"source {identifier}")
-    return figure
+def exposure_title(exposure: Exposure | StoredExposure) -> str:
+    """Name of an exposure, with the band unless the name holds it."""
+    return exposure.name if exposure.band in exposure.name else f"{exposure.band} {exposure.name}"
 
 
 def plot_sersic_errors(table):
@@ -151,22 +138,21 @@ def save_figure(figure, path, *, dpi: int = 150) -> None:
         figure.savefig(temporary, dpi=dpi)
 
 
-def _plot_exposure(figure, axes, exposure, images, region):
+def _plot_exposure(figure, axes, exposure, images, stretch, linear_noise):
     """Three panels of one exposure, cut to the pixels of the patch."""
     from matplotlib import colormaps
-    from matplotlib.colors import AsinhNorm, Normalize
+    from matplotlib.colors import Normalize
 
     used = np.isfinite(images["data"])
     rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
     cut = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     extent = (columns[0] - 0.5, columns[-1] + 0.5, rows[0] - 0.5, rows[-1] + 0.5)
     _, ierr = exposure.window(columns[0], columns[-1] + 1, rows[0], rows[-1] + 1)
-    noise = np.median(1 / ierr[used[cut]])
-    linear = _LINEAR_NOISE * noise
+    linear = linear_noise * np.median(1 / ierr[used[cut]])
     top = max(np.nanmax(images["data"]), np.nanmax(images["model"]), 2 * linear)
-    stretch = AsinhNorm(linear_width=linear, vmin=-linear, vmax=top)
+    brightness, ticks = _stretched(stretch, linear, top)
     chi = Normalize(-_CHI_RANGE, _CHI_RANGE)
-    styles = {"data": ("viridis", stretch), "model": ("viridis", stretch), "chi": ("RdBu_r", chi)}
+    styles = {"data": ("viridis", brightness), "model": ("viridis", brightness), "chi": ("RdBu_r", chi)}
     drawn = {}
     for axis, (key, (colours, norm)) in zip(axes, styles.items(), strict=True):
         colours = colormaps[colours].with_extremes(bad=_GREY)
@@ -174,16 +160,28 @@ def _plot_exposure(figure, axes, exposure, images, region):
             images[key][cut], norm=norm, cmap=colours, extent=extent, origin="lower", interpolation="nearest"
         )
         axis.tick_params(labelsize="x-small")
-    brightness = figure.colorbar(
-        drawn["model"], ax=axes[:2], pad=0.01, ticks=_ticks(linear, top), format="%g"
-    )
-    brightness.minorticks_off()
-    brightness.set_label("nJy / pixel", fontsize="small")
+    bar = figure.colorbar(drawn["model"], ax=axes[:2], pad=0.01, ticks=ticks, format="%g")
+    bar.minorticks_off()
+    bar.set_label("nJy / pixel", fontsize="small")
     residual = figure.colorbar(drawn["chi"], ax=axes[2], pad=0.02)
     residual.set_label(r"$\chi$", fontsize="small")
-    for bar in (brightness, residual):
-        bar.ax.tick_params(labelsize="x-small")
-    _compass(axes[0], exposure, region)
+    for each in (bar, residual):
+        each.ax.tick_params(labelsize="x-small")
+
+
+def _stretched(stretch, linear, top):
+    """Norm and ticks of the brightness."""
+    from matplotlib.colors import AsinhNorm, LogNorm, Normalize
+
+    match stretch:
+        case "asinh":
+            return AsinhNorm(linear_width=linear, vmin=-linear, vmax=top), _ticks(linear, top)
+        case "log":
+            return LogNorm(vmin=linear, vmax=top, clip=True), None
+        case "linear":
+            return Normalize(-linear, top), None
+        case _:
+            raise ValueError(f"stretch is {stretch!r}, expected 'asinh', 'log' or 'linear'")
 
 
 def _ticks(linear, top):
@@ -210,38 +208,24 @@ def _compass(axis, exposure, region):
 
 
 def _mark(axes, pixel, ids):
-    """Crosses at the sources, with their names in the first panel."""
-    for axis, colour in zip(axes, ("red", "red", "black"), strict=True):
+    """Crosses at the sources, with their names in the first panel; readable on bright and on dark."""
+    from matplotlib.patheffects import withStroke
+
+    outline = [withStroke(linewidth=1.6, foreground="black", alpha=0.6)]
+    for axis, colour in zip(axes, ("white", "white", "black"), strict=True):
         limits = axis.get_xlim(), axis.get_ylim()
-        axis.plot(*pixel.T, "+", color=colour, ms=6, mew=0.8)
+        effects = outline if colour == "white" else []
+        axis.plot(*pixel.T, "+", color=colour, ms=6, mew=0.9, path_effects=effects)
         axis.set(xlim=limits[0], ylim=limits[1])
-    for (x, y), name in zip(pixel, ids, strict=True):
+    for place, name in zip(pixel, ids, strict=True):
         axes[0].annotate(
             str(name),
-            (x, y),
+            place,
             xytext=(4, 4),
             textcoords="offset points",
-            color="red",
+            color="white",
             fontsize="small",
+            path_effects=outline,
             annotation_clip=True,
             clip_on=True,
         )
-
-
-def _marginal(axis, sample, truth):
-    """Histogram of draws with median, central 68 % and truth."""
-    low, median, high = np.quantile(sample, (0.16, 0.5, 0.84))
-    axis.hist(sample, bins=30, histtype="stepfilled", color="C0", alpha=0.35)
-    axis.axvspan(low, high, color="C0", alpha=0.15, lw=0)
-    axis.axvline(median, color="C0", lw=1)
-    if truth is not None:
-        axis.axvline(truth, color="black", lw=1, ls="--")
-    axis.set_yticks([])
-    axis.tick_params(labelsize="x-small")
-
-
-def _title(name, band):
-    if name in ("ra", "dec"):
-        return rf"$\Delta$ {name} [mas]"
-    unit = f" [{POSTERIOR_UNITS[name]}]" if POSTERIOR_UNITS[name] else ""
-    return (band or name) + unit

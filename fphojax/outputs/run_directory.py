@@ -192,7 +192,7 @@ class RunDirectory:
         """Delete what an earlier run left and this one might not replace."""
         self.scene_path.unlink(missing_ok=True)  # first: without it there is nothing to go on from
         self.keep_patches(())
-        for figure in (self.path / "figures").glob("*.png"):
+        for figure in (*self.path.glob("figures/*.png"), *self.path.glob("figures/*.pdf")):
             figure.unlink()
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from fphojax import load_sersic_table
 from fphojax.inputs import InputError
-from fphojax.outputs.plots import plot_posterior, plot_residuals, plot_sersic_errors, save_figure
+from fphojax.outputs.plots import plot_residuals, plot_sersic_errors, save_figure
 
 
 def test_residual_panels(fit, tmp_path):
@@ -25,19 +25,24 @@ def test_residual_panels(fit, tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_posterior_panels(fit, tmp_path):
-    figure = plot_posterior(fit.result, fit.truth)
-    assert len(figure.axes) == 2 * 8
-    assert [axis.get_title() for axis in figure.axes[:3]] == ["B [nJy]", "R [nJy]", r"$\Delta$ ra [mas]"]
-    median, truth = (line.get_xdata()[0] for line in figure.axes[0].lines)
-    assert median == pytest.approx(np.median(fit.chains.values["flux"][..., 0, 0]))
-    assert truth == 100.0
-    save_figure(figure, tmp_path / "posterior.png", dpi=50)
+def test_chosen_exposures_and_stretches(fit):
+    from matplotlib.colors import AsinhNorm, LogNorm, Normalize
+
+    for stretch, kind in (("asinh", AsinhNorm), ("log", LogNorm), ("linear", Normalize)):
+        figure = plot_residuals(
+            fit.frame, fit.model, fit.chains.optimum.values, exposures=[1], stretch=stretch, linear_noise=2.0
+        )
+        data, model, _ = panels = [axis for axis in figure.axes if axis.images]
+        assert [axis.get_title() for axis in panels[:2]] == ["R second", "model"]
+        assert type(data.images[0].norm) is kind
+        assert data.images[0].norm is model.images[0].norm
+    with pytest.raises(ValueError, match="stretch is 'cubic', expected"):
+        plot_residuals(fit.frame, fit.model, fit.chains.optimum.values, stretch="cubic")
 
 
-def test_a_figure_needs_its_folder(tmp_path, fit):
+def test_a_figure_needs_its_folder(tmp_path):
     with pytest.raises(InputError, match=r"none: no such folder, expected one to write f\.png to"):
-        save_figure(plot_posterior(fit.result), tmp_path / "none" / "f.png")
+        save_figure(plot_sersic_errors(load_sersic_table()), tmp_path / "none" / "f.png")
 
 
 def test_errors_of_the_profile_table(tmp_path):
