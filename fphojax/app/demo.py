@@ -5,7 +5,7 @@ from pathlib import Path
 from fphojax.field.mocks import demo_field
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.outputs.plots import save_figure
-from fphojax.outputs.plots_posterior import plot_posterior
+from fphojax.outputs.posterior_plots import plot_posterior
 from fphojax.simulate import write_exposure
 
 from .config import Settings

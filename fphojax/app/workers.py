@@ -14,7 +14,7 @@ from fphojax.inference.sample import sample
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.exposures import Exposure, collect
-from fphojax.inputs.patcher import PROFILES, Patcher, PatchFrame
+from fphojax.inputs.patcher import Patcher, PatchFrame, as_profiled
 from fphojax.inputs.psf import PSFStore
 from fphojax.inputs.stores import StoredExposure, open_stores
 from fphojax.mixtures.sersic import load_sersic_table
@@ -65,7 +65,7 @@ class FieldInputs:
             self.patcher.build_patch(task.region, allbands=settings.bandlist)
             model, start = self.patcher.prepare_model(
                 active=active,
-                fixed=_as_profiled(task.fixed),
+                fixed=as_profiled(task.fixed),
                 bounds=task.bounds,
                 priors=self.priors,
                 profiles=active["profile"] if "profile" in active.extra.colnames else None,
@@ -175,21 +175,6 @@ def _exposures(settings):
     if problems:
         raise InputError("; ".join(problems))
     return [exposure for exposure in exposures if exposure.band in settings.bandlist]
-
-
-def _as_profiled(catalog: SourceCatalog) -> SourceCatalog:
-    """A catalogue with what the special profiles of its sources hold in the place of its own values."""
-    if "profile" not in catalog.extra.colnames:
-        return catalog
-    profiles = [PROFILES[str(profile)] for profile in catalog["profile"]]
-    return catalog.replace(
-        **{
-            name: np.array(
-                [held.get(name, value) for held, value in zip(profiles, catalog[name], strict=True)]
-            )
-            for name in ("q", "pa", "sersic", "rhalf")
-        }
-    )
 
 
 def _ties_by_row(active: SourceCatalog, settings: Settings) -> dict[str, dict[int, int]]:

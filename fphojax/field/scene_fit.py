@@ -15,7 +15,8 @@ from ..inputs.catalog import SourceCatalog
 from ..inputs.exposures import Exposure
 from ..inputs.patcher import Patcher, PatchFrame
 from ..inputs.psf import PSFStore
-from ..outputs.plots import plot_posterior, plot_residuals
+from ..outputs.plots import plot_residuals
+from ..outputs.posterior_plots import plot_posterior
 from ..outputs.results import PatchResult
 from ..outputs.summary import summary_table
 from .sphere import enclosing_circle, unit_vectors
@@ -52,7 +53,7 @@ class SceneFit:
         return plot_residuals(self.frame, self.model, self.optimum, ids=self.result.active.id)
 
     def plot_posterior(self, truth: SourceCatalog | None = None):
-        """Marginal posterior of every parameter (`fphojax.outputs.plots.plot_posterior`)."""
+        """Marginal posterior of every parameter (`fphojax.outputs.posterior_plots.plot_posterior`)."""
         return plot_posterior(self.result, truth)
 
 

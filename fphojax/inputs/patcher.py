@@ -26,7 +26,7 @@ from .nuisance import Nuisance
 from .psf import PSFStore
 from .stores import StoredExposure
 
-__all__ = ["PROFILES", "PatchFrame", "Patcher"]
+__all__ = ["PROFILES", "PatchFrame", "Patcher", "as_profiled"]
 
 # What special profiles hold; a point source is as round as its PSF.
 PROFILES = {
@@ -37,6 +37,21 @@ PROFILES = {
 }
 EDGE = 1e-3  # a start on the edge of its box is moved inside by this fraction of the box
 FARTHEST = 5.0  # standard deviations of a nuisance parameter's prior in which the pair lists hold
+
+
+def as_profiled(catalog: SourceCatalog) -> SourceCatalog:
+    """A catalogue with what the special profiles of its sources hold in the place of its own values."""
+    if "profile" not in catalog.extra.colnames:
+        return catalog
+    profiles = [PROFILES[str(profile)] for profile in catalog["profile"]]
+    return catalog.replace(
+        **{
+            name: np.array(
+                [held.get(name, value) for held, value in zip(profiles, catalog[name], strict=True)]
+            )
+            for name in ("q", "pa", "sersic", "rhalf")
+        }
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,12 +7,13 @@ import numpy as np
 import xarray as xr
 
 from ..core.culling import TOLERANCE
-from ..core.model import SceneModel
+from ..core.model import PARAMETERS, SceneModel
 from ..inputs.astrometry import CircularRegion, sky_offsets
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
 from ..inputs.exposures import read_exposures
-from ..inputs.patcher import Patcher, PatchFrame
+from ..inputs.nuisance import Nuisance
+from ..inputs.patcher import Patcher, PatchFrame, as_profiled
 from ..inputs.psf import PSFStore
 from ..inputs.stores import open_stores
 from ..mixtures.sersic import load_sersic_table
@@ -44,15 +45,28 @@ class FittedPatch:
 
     def draw(self, chain: int, draw: int) -> dict[str, np.ndarray]:
         """Parameters of the model at one draw; negative numbers count from the end."""
-        return model_values(self.result.draws.isel(chain=chain, draw=draw), self.result.region)
+        at = {"chain": chain, "draw": draw}
+        return self._values(self.result.draws.isel(at), self.result.nuisance.isel(at, missing_dims="ignore"))
 
     def median(self) -> dict[str, np.ndarray]:
         """Parameters of the model at the medians of the draws."""
-        return model_values(self.result.centred_draws.median(("chain", "draw")), self.result.region)
+        draws, nuisance = self.result.centred_draws, self.result.nuisance
+        return self._values(
+            *(d.median([n for n in ("chain", "draw") if n in d.dims]) for d in (draws, nuisance))
+        )
 
     def optimum(self) -> dict[str, np.ndarray]:
         """Parameters of the model where the chains were started."""
-        return model_values(self.result.optimum, self.result.region)
+        found = {name: self.result.nuisance[f"{name}_optimum"] for name in self._nuisance()}
+        return self._values(self.result.optimum, found)
+
+    def _nuisance(self):
+        """Parameters of the model besides those of the sources."""
+        return [name for name in self.model.priors if name not in PARAMETERS]
+
+    def _values(self, point, nuisance):
+        values = model_values(point, self.result.region)
+        return values | {name: nuisance[name].to_numpy() for name in self._nuisance()}
 
 
 def model_values(point: xr.Dataset, region: CircularRegion) -> dict[str, np.ndarray]:
@@ -137,11 +151,12 @@ def fitted_patch(run: RunDirectory, number: int, patcher: Patcher | None = None)
     boxed = set(config["priors"]) <= _NOT_CULLED_BY
     model, _ = patcher.prepare_model(
         active=active,
-        fixed=result.fixed,
+        fixed=as_profiled(result.fixed),
         bounds=result.bounds,
         tolerance=config.get("tolerance", TOLERANCE) if boxed else 0.0,
         profiles=active.extra["profile"] if "profile" in active.extra.colnames else None,
         ties=_ties(config["ties"], active, run),
+        nuisance=Nuisance(**config.get("nuisance", {})),
     )
     return FittedPatch(number=number, result=result, frame=patcher.frame, model=model)
 

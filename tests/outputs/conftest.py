@@ -128,6 +128,7 @@ def run(fit, tmp_path_factory) -> RunDirectory:
         "tweakbg": {},
         "priors": {},
         "ties": {},
+        "nuisance": {},
     }
     made = RunDirectory.create(folder / "run")
     made.write_config(json.dumps(config))

@@ -7,7 +7,7 @@ from numpyro.distributions import LogNormal
 from fphojax.inputs import InputError
 from fphojax.inputs.astrometry import sky_offsets
 from fphojax.outputs.plots import save_figure
-from fphojax.outputs.plots_posterior import (
+from fphojax.outputs.posterior_plots import (
     parameter_draws,
     plot_corner,
     plot_posterior,

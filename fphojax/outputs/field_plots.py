@@ -12,7 +12,7 @@ from ..inputs.errors import InputError
 from ..inputs.files import replacing
 from .fitted_patch import fitted_patch, open_patcher
 from .plots import plot_residuals
-from .plots_posterior import plot_ranks, plot_traces
+from .posterior_plots import plot_ranks, plot_traces
 from .run_directory import RunDirectory
 
 __all__ = ["catalog_column", "chain_pdf", "plot_sky", "residual_pdf", "sky_columns"]

@@ -5,8 +5,8 @@ import pytest
 
 from fphojax.inputs import InputError
 from fphojax.inputs.astrometry import CircularRegion
+from fphojax.outputs.field_plots import catalog_column, chain_pdf, plot_sky, residual_pdf, sky_columns
 from fphojax.outputs.plots import save_figure
-from fphojax.outputs.plots_field import catalog_column, chain_pdf, plot_sky, residual_pdf, sky_columns
 
 
 def test_map_of_sources(fit, tmp_path):

@@ -6,8 +6,8 @@ import pytest
 from fphojax.inputs import InputError
 from fphojax.inputs.astrometry import local_affine
 from fphojax.outputs.fitted_patch import FittedPatch
+from fphojax.outputs.image_plots import composites, plot_composites, plot_posterior_on_image
 from fphojax.outputs.plots import save_figure
-from fphojax.outputs.plots_images import composites, plot_composites, plot_posterior_on_image
 
 
 @pytest.fixture(scope="module")

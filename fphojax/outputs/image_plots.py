@@ -9,6 +9,7 @@ from ..inputs.errors import InputError
 from .fitted_patch import FittedPatch
 from .plots import LINEAR_NOISE, exposure_title
 from .residuals import residual_tiles
+from .sky_plots import half_light_ellipse
 
 __all__ = ["composites", "plot_composites", "plot_posterior_on_image"]
 
@@ -164,14 +165,8 @@ def _first_of_each_band(frame):
 
 def _ellipses(draws, exposure, region):
     """Outlines (draw, point, 2) and centres (draw, 2) in pixels of half-light ellipses of one source."""
-    angle = np.linspace(0, 2 * np.pi, 61)
-    q, pa = draws["q"].to_numpy()[:, None], np.deg2rad(draws["pa"].to_numpy())[:, None]
-    size = draws["rhalf"].to_numpy()[:, None]
-    along, across = size / np.sqrt(q) * np.cos(angle), size * np.sqrt(q) * np.sin(angle)
-    # pa runs from north (y) to east (x)
-    sky = np.stack(
-        [along * np.sin(pa) + across * np.cos(pa), along * np.cos(pa) - across * np.sin(pa)], axis=-1
-    )
+    shapes = (draws["q"].to_numpy(), np.deg2rad(draws["pa"].to_numpy()), draws["rhalf"].to_numpy())
+    sky = np.stack([half_light_ellipse(*shape) for shape in zip(*shapes, strict=True)])
     affine = local_affine(exposure.wcs, draws["ra"].to_numpy(), draws["dec"].to_numpy(), dec0=region.dec)
     return affine.pixel[:, None] + np.einsum("nij,npj->npi", affine.jacobian, sky), affine.pixel
 
