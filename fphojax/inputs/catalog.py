@@ -33,7 +33,7 @@ from astropy.table import Column, Table
 from .errors import InputError
 from .files import replacing
 
-__all__ = ["ROI_PER_RHALF", "SourceCatalog"]
+__all__ = ["ROI_PER_RHALF", "SourceCatalog", "from_forcepho", "to_forcepho"]
 
 ROI_PER_RHALF = 5.0
 
@@ -260,7 +260,8 @@ class SourceCatalog:
             fill = np.arange(len(self)) if default is None else np.full(len(self), default)
             state.setdefault(name, fill.astype(np.int32))
         columns = {"id": self.id, **{name: state[name] for name in _FORCEPHO_STATE}, "roi": self.roi}
-        columns |= {"ra": self.ra, "dec": self.dec, "q": np.sqrt(self.q), "pa": np.pi / 2 - self.pa}
+        q, pa = to_forcepho(self.q, self.pa)
+        columns |= {"ra": self.ra, "dec": self.dec, "q": q, "pa": pa}
         columns |= {"sersic": self.sersic, "rhalf": self.rhalf}
         columns |= dict(zip(self.bands, self.flux.T, strict=True))
         columns |= {name: self.extra[name] for name in self.extra.colnames if name not in columns}
@@ -273,6 +274,22 @@ class SourceCatalog:
             hdus[-1].name = "FLUX_ERR"
         with replacing(path) as temporary:
             fits.HDUList(hdus).writeto(temporary, overwrite=True)
+
+
+def to_forcepho(q, pa):
+    """Axis ratio b/a and position angle east of north as forcepho has them: sqrt(b/a), from +RA towards +Dec.
+
+    Parameters
+    ----------
+    q, pa : array
+        Angles in radians, here and there.
+    """
+    return np.sqrt(q), np.pi / 2 - pa
+
+
+def from_forcepho(q, pa):
+    """Inverse of `to_forcepho`."""
+    return q**2, np.pi / 2 - pa
 
 
 def _read_tables(path: Path) -> tuple[Table, list[Table]]:
@@ -323,8 +340,7 @@ def _interpret(table: Table, others: list[Table], bands: tuple[str, ...], own: b
     values = {name: _numbers(table[name], _UNITS.get(name)) for name in _SHAPES}
     if not own:
         _require(ids, "q", values["q"], (values["q"] > 0) & (values["q"] <= 1), "sqrt(b/a) in (0, 1]")
-        values["q"] = values["q"] ** 2
-        values["pa"] = np.pi / 2 - values["pa"]
+        values["q"], values["pa"] = from_forcepho(values["q"], values["pa"])
     has_roi = "roi" in table.colnames
     values["roi"] = _numbers(table["roi"], u.arcsec) if has_roi else ROI_PER_RHALF * values["rhalf"]
 

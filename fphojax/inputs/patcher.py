@@ -304,6 +304,23 @@ class Patcher:
             model = model.culled(*({name: pair[i] for name, pair in box.items()} for i in (0, 1)))
         return model, _moved_inside(start | more_start, model.priors)
 
+    def render(self, catalog: SourceCatalog):
+        """Image of sources, with nothing left out, on the tiles of `frame` that have weight.
+
+        Parameters
+        ----------
+        catalog : SourceCatalog
+            With fluxes in the bands of the frame.
+
+        Returns
+        -------
+        array (T, TILE * TILE)
+        """
+        optics = self._optics(catalog)
+        gaussians = _project(self._sources(catalog), optics, self.table)
+        pairs = all_pairs(self._frame().patch, gaussians.amplitude, self._corrected(optics))
+        return _render(gaussians, self._frame().patch, pairs, self.pixel_response)
+
     # ----------------------------------------------------------------------------------------------
 
     def _frame(self) -> PatchFrame:
@@ -380,11 +397,7 @@ class Patcher:
 
     def _subtract(self, patch: Patch, fixed: SourceCatalog) -> Patch:
         """The patch less the images of fixed sources."""
-        optics = self._optics(fixed)
-        gaussians = _project(self._sources(fixed), optics, self.table)
-        pairs = all_pairs(patch, gaussians.amplitude, self._corrected(optics))
-        model = _render(gaussians, patch, pairs, self.pixel_response)
-        data = jnp.where(patch.ierr > 0, patch.data - model, 0)
+        data = jnp.where(patch.ierr > 0, patch.data - self.render(fixed), 0)
         return eqx.tree_at(lambda p: p.data, patch, data)
 
 
