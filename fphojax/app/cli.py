@@ -50,6 +50,12 @@ app = typer.Typer(
 RunFolder = Annotated[
     Path | None, typer.Option("--run", help="Folder of the fit; the latest one by default.")
 ]
+Workers = Annotated[
+    int | None, typer.Option(help="Processes on this machine that fit patches side by side.", min=1)
+]
+Scheduler = Annotated[
+    str | None, typer.Option(help="Address of a dask scheduler whose workers fit the patches.")
+]
 
 
 def report_problems(problems: list[str]) -> None:
@@ -140,12 +146,8 @@ def sample(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run, instead of the settings' outbase.")
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes on this machine that fit patches side by side.", min=1)
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a dask scheduler whose workers fit the patches.")
-    ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
     ] = False,
@@ -176,24 +178,34 @@ def sample(
         raise typer.Exit(1)
 
 
-RunFolder = Annotated[
-    Path | None, typer.Option("--run", help="Folder of the fit; the latest one by default.")
-]
-
-
 @app.command()
 def optimize(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
     out: Annotated[
         Path | None, typer.Option(help="Folder of the fit; by default optimize_N in the settings' outbase.")
     ] = None,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the last optimize_N, or with the folder, if there is one."),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
     """Bring all sources of a field to their most probable parameters."""
     from .config import Settings
     from .stages.optimize import optimize as fit
 
-    _report(fit(Settings.from_yaml(config), out=out, progress=_bars(quiet)))
+    _report(
+        fit(
+            Settings.from_yaml(config),
+            out=None if out is None else out.resolve(),
+            resume=resume,
+            workers=workers,
+            scheduler=scheduler,
+            progress=_bars(quiet),
+        )
+    )
 
 
 @app.command()
@@ -262,6 +274,8 @@ def loop(
     threshold: Annotated[
         float, typer.Option(help="Least significance of a detection, standard deviations.", min=0)
     ] = 5.0,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
     """Optimise; then subtract the sky that is left, add missing sources, and optimise again; then postop."""
@@ -269,7 +283,16 @@ def loop(
     from .stages.loop import loop as go_round
 
     settings = Settings.from_yaml(config)
-    _report(go_round(settings, rounds=rounds, threshold=threshold, progress=_bars(quiet)))
+    _report(
+        go_round(
+            settings,
+            rounds=rounds,
+            threshold=threshold,
+            workers=workers,
+            scheduler=scheduler,
+            progress=_bars(quiet),
+        )
+    )
 
 
 @app.command()

@@ -248,7 +248,7 @@ def test_source_outside_all_exposures(run):
     run.write_catalog(run.catalog(dec=[DEC, DEC + 0.01]))
     assert run.problems() == [
         "peaks.ecsv: row 1 (id 1): found ra=150.000000 dec=2.010000 outside all exposures, "
-        "expected it inside at least one"
+        "expected it within its roi of at least one"
     ]
 
 

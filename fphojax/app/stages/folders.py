@@ -8,12 +8,17 @@ from fphojax.outputs.run_directory import RunDirectory
 
 from ..config import Settings
 
-__all__ = ["latest_fit", "next_path", "run_at"]
+__all__ = ["last_path", "latest_fit", "next_path", "run_at"]
 
 
 def next_path(outbase: Path, stage: str, suffix: str = "") -> Path:
     """``STAGE_N`` below a folder, N one larger than the largest there is."""
     return outbase / f"{stage}_{max(_numbers(outbase, stage), default=0) + 1}{suffix}"
+
+
+def last_path(outbase: Path, stage: str) -> Path:
+    """``STAGE_N`` below a folder, N the largest there is, or 1."""
+    return outbase / f"{stage}_{max(_numbers(outbase, stage), default=1)}"
 
 
 def latest_fit(settings: Settings) -> RunDirectory | None:

@@ -52,8 +52,8 @@ def loop(
     *,
     rounds: int = 1,
     threshold: float = 5.0,
-    client=None,
-    batch: int = 1,
+    workers: int | None = None,
+    scheduler: str | None = None,
     progress: bool = False,
 ) -> StageReport:
     """Optimise, and so many times: background, detect, optimise; then `postop`.
@@ -67,10 +67,8 @@ def loop(
     rounds : int
     threshold : float
         Of detection, standard deviations.
-    client : distributed.Client, optional
-        Cluster that fits.
-    batch : int
-        Most patches that are handed out together.
+    workers, scheduler
+        See `optimize`.
     progress : bool
         Show progress bars.
 
@@ -93,7 +91,7 @@ def loop(
     if settings.raw_catalog is None:
         found = made(detect(settings, images=True, threshold=threshold, progress=progress))
         settings = next_settings(settings, found)
-    first = last = made(optimize(settings, client=client, batch=batch, progress=progress))
+    first = last = made(optimize(settings, workers=workers, scheduler=scheduler, progress=progress))
     settings = next_settings(settings, first)
     n_added = 0
     for _ in range(rounds):
@@ -105,7 +103,7 @@ def loop(
             break
         n_added += n_found
         settings = next_settings(settings, sky, found)
-        last = made(optimize(settings, client=client, batch=batch, progress=progress))
+        last = made(optimize(settings, workers=workers, scheduler=scheduler, progress=progress))
     handed = made(postop(settings, run=last.files["run"]))
     exposures = chi2_table(*(_run(report, settings) for report in (last, first)))
     files = handed.files | {"run": last.files["run"]}

@@ -9,24 +9,31 @@ import numpy as np
 from astropy.table import Table
 
 from fphojax.field.scheduler import schedule
-from fphojax.field.superscene import LinkedSuperScene
 from fphojax.inputs.errors import InputError
-from fphojax.outputs.run_directory import RunDirectory
 
 from ..check import check_inputs
+from ..cluster import cluster_client
 from ..config import Settings
 from ..optimizing import OptimizeFit
-from ..pipeline import fitted_psfs
+from ..pipeline import open_scene, psfs_of_run, start_directory, tied_rows
 from ..workers import FieldInputs, keep_inputs
 from .chi2 import chi2_table
-from .folders import next_path
+from .folders import last_path, next_path
 from .report import StageReport
 
 __all__ = ["optimize"]
 
+_BATCH = 1  # patches that a worker gets at a time
+
 
 def optimize(
-    settings: Settings, *, out: Path | None = None, client=None, batch: int = 1, progress: bool = False
+    settings: Settings,
+    *,
+    out: Path | None = None,
+    resume: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: bool = False,
 ) -> StageReport:
     """Optimise all sources of a field, patch by patch.
 
@@ -35,10 +42,10 @@ def optimize(
     settings : Settings
     out : Path, optional
         Folder of the run; ``optimize_N`` in ``outbase`` by default, N one more than the last.
-    client : distributed.Client, optional
-        Cluster that fits; this process by default.
-    batch : int
-        Most patches that are handed out together.
+    resume : bool
+        Go on with the last ``optimize_N`` (or with `out`), if there is one.
+    workers, scheduler
+        See `fphojax.app.cluster.cluster_client`; without either, patches are fitted in this process.
     progress : bool
         Show progress bars.
 
@@ -52,43 +59,45 @@ def optimize(
     ------
     InputError
         One line for every problem with the inputs; nothing is written then.
+    KeyboardInterrupt
+        After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
     start = time.perf_counter()
     report = check_inputs(settings, progress=progress)
     if report.problems:
         raise InputError("\n".join(report.problems))
-    folder = next_path(settings.outbase, "optimize") if out is None else out
-    psfs = report.psfs or fitted_psfs(report.exposures, settings.n_gauss_psf, progress)
-    inputs = FieldInputs.make(settings, report.exposures, psfs)
-
-    # all that can be wrong with the inputs is known by now
-    run = RunDirectory.create(folder, scene_catalog=settings.scene_catalog)
-    run.write_config(settings.to_json(), settings.source)
-    psfs.write(run.path / "psfs.h5")
-    scene = LinkedSuperScene(
-        report.catalog,
-        settings.bandlist,
-        statefile=run.scene_path,
-        bounds_kwargs=settings.bounds_kwargs.model_dump(exclude_none=True),
-        target_niter=settings.optimize_passes,
-        maxactive_per_patch=settings.maxactive_per_patch,
-        maxradius=settings.patch_maxradius,
-        strict=settings.strict,
-        buffer=settings.buffer,
-        bigscene=report.big_catalog,
-        seed=settings.seed,
-    )
-    keep_inputs(inputs, run.path / "psfs.h5")
-    schedule(
-        scene,
-        OptimizeFit(settings, run.path),
-        client=client,
-        batch=batch,
-        max_active_fraction=settings.max_active_fraction,
-        ntry_checkout=settings.ntry_checkout,
-        progress=progress,
-    )
-    scene.writeout()
+    together = tied_rows(report.catalog, settings)
+    folder = out or (last_path if resume else next_path)(settings.outbase, "optimize")
+    resume = resume and (folder / "config.json").is_file()
+    run = start_directory(settings, folder, resume=resume)
+    psfs = psfs_of_run(report, run, resume=resume, progress=progress)
+    options = {
+        "target_niter": settings.optimize_passes,
+        "maxactive_per_patch": settings.maxactive_per_patch,
+        "maxradius": settings.patch_maxradius,
+        "strict": settings.strict,
+        "buffer": settings.buffer,
+        "seed": settings.seed,
+    }
+    scene = open_scene(report, run, together, options)
+    if workers is None and scheduler is None:
+        keep_inputs(FieldInputs.make(settings, report.exposures, psfs), run.path / "psfs.h5")
+    with cluster_client(workers=workers, scheduler=scheduler) as client, scene:
+        try:
+            schedule(
+                scene,
+                OptimizeFit(settings, run.path),
+                client=client,
+                batch=_BATCH,
+                max_active_fraction=settings.max_active_fraction,
+                ntry_checkout=settings.ntry_checkout,
+                progress=progress,
+            )
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"interrupted: {len(scene) - scene.n_undone} of {len(scene)} sources are optimised and kept in "
+                f"{run.path}; the same command with --resume goes on"
+            ) from None
     tables = _tables(scene)
     if settings.write_residuals and run.patches():
         tables["exposures"] = chi2_table(run)
