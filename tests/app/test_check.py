@@ -252,9 +252,10 @@ def test_source_outside_all_exposures(run):
     ]
 
 
-def test_edge_of_exposure_is_half_a_pixel_beyond_the_last_centre(run):
+def test_a_source_must_reach_an_exposure(run):
+    """The edge is half a pixel beyond the last centre; the radius of influence, 1.5 arcsec, is 7.5 pixels."""
     wcs = tan_wcs()
-    for offset, inside in ((0.49, True), (0.51, False)):
+    for offset, inside in ((7.99, True), (8.01, False)):
         ra, dec = wcs.pixel_to_world_values(SHAPE[1] - 1 + offset, 5)
         run.write_catalog(run.catalog(ra=[RA, ra], dec=[DEC, dec]))
         assert (run.check()[0].exit_code == 0) is inside
