@@ -296,6 +296,39 @@ def loop(
 
 
 @app.command()
+def postprocess(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", show_default=False)],
+    formats: Annotated[
+        list[str] | None, typer.Option("--format", help="fits, ecsv or parquet; may be repeated.")
+    ] = None,
+    chains: Annotated[bool, typer.Option(help="Write the chain catalogue, as large as the chains.")] = True,
+    images: Annotated[
+        bool, typer.Option(help="Write data, model, residual and chi of all exposures.")
+    ] = True,
+    draw: Annotated[str, typer.Option(help="What images show: median, last, best or mean.")] = "median",
+    cutout: Annotated[
+        list[str] | None, typer.Option(help="Id of a source to write alone; may be repeated.")
+    ] = None,
+    isophote: Annotated[float, typer.Option(help="Of isophotal radii, AB mag / arcsec^2.")] = 25.0,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+) -> None:
+    """Write the catalogues, region files and images of a run into its folder."""
+    from .postprocess import postprocess as write_products
+
+    lines = write_products(
+        run,
+        formats=formats or ["fits"],
+        chains=chains,
+        images=images,
+        kind=draw,
+        cutouts=cutout or [],
+        isophote=isophote,
+        progress=_bars(quiet),
+    )
+    typer.echo("\n".join(lines))
+
+
+@app.command()
 def psf(
     images: Annotated[
         list[Path], typer.Argument(help="PSF images (FITS), or one PSFEx file.", show_default=False)

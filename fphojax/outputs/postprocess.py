@@ -1,4 +1,4 @@
-"""The catalogues of a finished run, written in one pass over its patches."""
+"""What a finished run gives: catalogues, written in one pass over its patches, region files and images."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -15,12 +15,16 @@ from ..inputs.errors import InputError
 from ..inputs.files import replacing
 from .chain_catalog import ChainCatalog
 from .final_catalog import ISOPHOTE, CatalogBuilder
+from .fitted_patch import open_patcher
+from .frame_images import write_cutouts, write_images
 from .multipatch import MultipatchReport
 from .neighbours import NeighbourReport
 from .patch_draws import RunDraws
+from .region_files import write_isophotes, write_patch_regions, write_regions
 from .run_directory import RunDirectory
+from .scene_points import DrawKind
 
-__all__ = ["FORMATS", "Catalogs", "write_catalogs", "write_table"]
+__all__ = ["FORMATS", "Catalogs", "postprocess", "write_catalogs", "write_table"]
 
 FORMATS = {"fits": "fits", "ecsv": "ascii.ecsv", "parquet": "parquet"}
 
@@ -47,6 +51,59 @@ class Catalogs:
     neighbours: Table
     unfitted: SourceCatalog
     files: list[Path]
+
+
+def postprocess(
+    run: RunDirectory,
+    *,
+    formats: Sequence[str] = ("fits",),
+    chains: bool = True,
+    isophote: float = ISOPHOTE,
+    images: bool = True,
+    kind: DrawKind = "median",
+    cutouts: Sequence = (),
+    progress: bool = False,
+) -> Catalogs:
+    """Write all products of a run into its folder.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    formats, chains, isophote
+        See `write_catalogs`.
+    images : bool
+        Whether to write ``images`` (see `write_images`).
+    kind : {"median", "last", "best", "mean"}
+        Point of the posterior that images and cutouts show; see `scenes_at`.
+    cutouts : sequence
+        Ids of sources to be written alone (see `write_cutouts`).
+    progress : bool
+
+    Returns
+    -------
+    Catalogs
+        With all files that were written, region files (``regions``: sources, patches, and the isophotes of
+        each band) and images included.
+    """
+    made = write_catalogs(run, formats=formats, chains=chains, isophote=isophote, progress=progress)
+    draws = RunDraws(run)
+    folder = run.path / "regions"
+    folder.mkdir(exist_ok=True)
+    regions = [
+        folder / f"{name}.reg" for name in ("sources", "patches", *map("isophotes_{}".format, draws.bands))
+    ]
+    write_regions(regions[0], _source_catalog(made.final, draws))
+    write_patch_regions(regions[1], draws.patches())
+    for path, band in zip(regions[2:], draws.bands, strict=True):
+        write_isophotes(path, made.final, band)
+    made.files.extend(regions)
+    if images or cutouts:
+        patcher = open_patcher(run)
+        if images:
+            made.files.extend(write_images(run, kind=kind, patcher=patcher, progress=progress))
+        if cutouts:
+            made.files.extend(write_cutouts(run, cutouts, kind=kind, patcher=patcher))
+    return made
 
 
 def write_catalogs(

@@ -1,16 +1,20 @@
-"""Sources as a region file, for DS9 and its like."""
+"""Region files, for DS9 and its like: sources, isophotes, patches."""
+
+from collections.abc import Iterable
 
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
+from astropy.table import Table
 
 from ..inputs.catalog import SourceCatalog
 from ..inputs.files import replacing
+from .patch_draws import PatchDraws
 
-__all__ = ["write_regions"]
+__all__ = ["write_isophotes", "write_patch_regions", "write_regions"]
 
 _COLOURS = {"detected": "red"}
-_OTHERS = "green"
+_OTHERS, _PATCHES = "green", "blue"
 
 
 def write_regions(path, catalog: SourceCatalog) -> None:
@@ -21,20 +25,65 @@ def write_regions(path, catalog: SourceCatalog) -> None:
     path : path-like
     catalog : SourceCatalog
     """
-    from regions import EllipseSkyRegion, Regions, RegionVisual
+    origin = catalog["origin"] if "origin" in catalog.extra.colnames else np.full(len(catalog), "catalog")
+    colours = [_COLOURS.get(str(name), _OTHERS) for name in origin]
+    major = catalog.rhalf / np.sqrt(catalog.q)
+    shape = catalog.ra, catalog.dec, major, catalog.q, np.rad2deg(catalog.pa)
+    _write(path, _ellipses(*shape, catalog.id, colours))
 
-    has_origin = "origin" in catalog.extra.colnames
-    origin = catalog["origin"] if has_origin else np.full(len(catalog), "catalog")
-    shapes = [
-        EllipseSkyRegion(
-            SkyCoord(catalog.ra[i], catalog.dec[i], unit="deg"),
-            width=2 * catalog.rhalf[i] / np.sqrt(catalog.q[i]) * u.arcsec,
-            height=2 * catalog.rhalf[i] * np.sqrt(catalog.q[i]) * u.arcsec,
-            angle=np.rad2deg(catalog.pa[i]) * u.deg + 90 * u.deg,  # of the major axis, from west
-            meta={"text": str(catalog.id[i])},
-            visual=RegionVisual(color=_COLOURS.get(str(origin[i]), _OTHERS)),
+
+def write_isophotes(path, table: Table, band: str) -> None:
+    """Write the isophote of every source in a band, named by its id; none for sources fainter than it throughout.
+
+    Parameters
+    ----------
+    path : path-like
+    table : Table
+        A `final_catalog`.
+    band : str
+    """
+    table = table[table[f"r_iso_{band}"] > 0]
+    columns = (np.asarray(table[name]) for name in ("ra", "dec", f"r_iso_{band}", "q", "pa", "id"))
+    _write(path, _ellipses(*columns, [_OTHERS] * len(table)))
+
+
+def write_patch_regions(path, patches: Iterable[PatchDraws]) -> None:
+    """Write the circle of every patch, named by its number."""
+    from regions import CircleSkyRegion, RegionVisual
+
+    shapes = []
+    for patch in patches:
+        ra, dec, radius = patch.region
+        shapes.append(
+            CircleSkyRegion(
+                SkyCoord(ra, dec, unit="deg"),
+                radius * u.arcsec,
+                meta={"text": str(patch.patch)},
+                visual=RegionVisual(color=_PATCHES),
+            )
         )
-        for i in range(len(catalog))
+    _write(path, shapes)
+
+
+def _ellipses(ra, dec, major, q, pa, ids, colours):
+    """Ellipses of semi-major axes in arcsec; position angles in degrees east of north."""
+    from regions import EllipseSkyRegion, RegionVisual
+
+    return [
+        EllipseSkyRegion(
+            SkyCoord(ra[i], dec[i], unit="deg"),
+            width=2 * major[i] * u.arcsec,
+            height=2 * major[i] * q[i] * u.arcsec,
+            angle=pa[i] * u.deg + 90 * u.deg,  # of the major axis, from west
+            meta={"text": str(ids[i])},
+            visual=RegionVisual(color=colours[i]),
+        )
+        for i in range(len(ids))
     ]
+
+
+def _write(path, shapes):
+    from regions import Regions
+
     with replacing(path) as temporary:
         Regions(shapes).write(temporary, format="ds9", overwrite=True)

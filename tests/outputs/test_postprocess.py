@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from regions import Regions
 
 from fphojax import RunDirectory, SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.outputs.chain_catalog import read_chain_catalog
-from fphojax.outputs.postprocess import write_catalogs
+from fphojax.outputs.postprocess import postprocess, write_catalogs
 
 
 @pytest.fixture
@@ -39,6 +40,15 @@ def test_catalogues_of_a_run(run, fit):
     header = fits.getheader(run.path / "catalogs" / "final.fits", 1)
     place = made.final.colnames.index("r_kron") + 1
     assert "Kron" in header[f"TCOMM{place}"]
+
+
+def test_region_files_of_a_run(run):
+    made = postprocess(run, chains=False, images=False)
+    names = [path.name for path in made.files if path.suffix == ".reg"]
+    assert names == ["sources.reg", "patches.reg", "isophotes_B.reg", "isophotes_R.reg"]
+    patches = Regions.read(run.path / "regions" / "patches.reg", format="ds9")
+    assert [str(patch.meta["text"]) for patch in patches] == ["0", "1"]
+    assert [patch.radius.to_value("arcsec") for patch in patches] == pytest.approx([0.8, 0.8], rel=1e-4)
 
 
 def test_forcepho_catalogue_reads_back(run):

@@ -1,0 +1,70 @@
+"""`fphojax postprocess`: the products of a run, and a few lines about them."""
+
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+
+from fphojax.inputs.errors import InputError
+from fphojax.outputs.catalog_columns import FLAGS
+from fphojax.outputs.postprocess import Catalogs
+from fphojax.outputs.postprocess import postprocess as write_products
+from fphojax.outputs.run_directory import RunDirectory
+from fphojax.outputs.scene_points import DrawKind
+
+__all__ = ["postprocess"]
+
+_MOST_NAMED = 10
+
+
+def postprocess(folder: Path, *, kind: str, **options) -> list[str]:
+    """Write the products of a run, and say what they are.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the run.
+    kind : str
+        See `scenes_at`.
+    **options
+        Of `fphojax.outputs.postprocess.postprocess`.
+
+    Returns
+    -------
+    list of str
+        Lines for people: number of sources, flags, sources without a fit, files.
+    """
+    if kind not in get_args(DrawKind):
+        raise InputError(f"--draw {kind}: expected one of {', '.join(get_args(DrawKind))}")
+    run = RunDirectory(folder)
+    run = RunDirectory(folder, scene_catalog=run.read_config()["scene_catalog"])
+    made = write_products(run, kind=kind, **options)
+    return [*_about_sources(made), *_about_files(made)]
+
+
+def _about_sources(made: Catalogs) -> list[str]:
+    flags = np.asarray(made.final["flags"])
+    lines = [f"{len(made.final)} sources, {int((flags == 0).sum())} without any flag"]
+    lines += [
+        f"  flag {bit}: {int((flags & bit > 0).sum())} sources: {text}"
+        for bit, text in FLAGS.items()
+        if (flags & bit).any()
+    ]
+    several = len(set(made.multipatch["id"]))
+    if several:
+        lines.append(f"{several} sources were fitted by several patches: catalogs/multipatch")
+    if len(made.unfitted):
+        names = ", ".join(map(str, made.unfitted.id[:_MOST_NAMED]))
+        more = ", ..." if len(made.unfitted) > _MOST_NAMED else ""
+        lines.append(f"warning: {len(made.unfitted)} sources of the scene have no fit: {names}{more}")
+    return lines
+
+
+def _about_files(made: Catalogs) -> list[str]:
+    by_folder: dict[Path, list[str]] = {}
+    for path in made.files:
+        by_folder.setdefault(path.parent, []).append(path.name)
+    return [
+        f"wrote {path}: {', '.join(names) if len(names) <= _MOST_NAMED else f'{len(names)} files'}"
+        for path, names in by_folder.items()
+    ]
