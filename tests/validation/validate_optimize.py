@@ -1,0 +1,175 @@
+"""Optimisation of a whole mock field: speed, flux pulls, and whether all that failed is flagged.
+
+    python tests/validation/validate_optimize.py --sources 2000
+
+One band, one exposure, galaxies from the package's own profile mixtures (so that the profile table plays no part),
+Gaussian noise. The peak list has wrong positions, fluxes and shapes. The stage is run as a user runs it, from files,
+on one core; its processor time counts, compilation and writing of results included.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NPROC", "1")
+
+import numpy as np
+import yaml
+from astropy.wcs import WCS
+
+from fphojax.app.config import Settings
+from fphojax.app.stages.optimize import optimize
+from fphojax.app.stages.postop import postop
+from fphojax.inputs.astrometry import local_affine, sky_position
+from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.exposures import Exposure
+from fphojax.inputs.psf import PSFMixture
+from fphojax.mixtures.sersic import load_sersic_table
+from fphojax.simulate import ExposureSpec, write_exposure
+
+BAND, RA, DEC, SCALE, NOISE = "F1", 150.0, 2.0, 0.1, 0.1
+DENSITY = 0.04  # sources per square arcsec
+PSF = PSFMixture([1.0], [[0.0, 0.0]], [[1.7, 1.7, 0.0]], includes_pixel=True)
+REACH = 8.0  # half-size of a stamp, in standard deviations of a source's widest Gaussians
+
+
+def mock_field(size: int, seed: int) -> tuple[SourceCatalog, Exposure]:
+    """Truth and image."""
+    rng = np.random.default_rng(seed)
+    side = np.sqrt(size / DENSITY)
+    x, y = rng.uniform(-side / 2, side / 2, (2, size))
+    ra, dec = sky_position(x, y, RA, DEC)
+    rhalf = np.clip(rng.lognormal(np.log(0.18), 0.35, size), 0.08, 0.5)
+    truth = SourceCatalog.from_columns(
+        ra=ra,
+        dec=dec,
+        flux=10 ** rng.uniform(0.7, 2.3, size),
+        q=rng.uniform(0.3, 0.95, size),
+        pa=rng.uniform(0, np.pi, size),
+        sersic=rng.uniform(0.8, 4.0, size),
+        rhalf=rhalf,
+        bands=(BAND,),
+    )
+    n_pixel = int(side / SCALE) + 40
+    spec = ExposureSpec(BAND, "mock", (n_pixel, n_pixel), SCALE, 0.0, RA, DEC, PSF, NOISE)
+    wcs = WCS(spec.header())
+    image = rng.normal(scale=NOISE, size=spec.shape) + _rendered(truth, wcs, spec.shape)
+    half = 8
+    psf_image = PSF.render((2 * half + 1, 2 * half + 1), (half, half))
+    made = Exposure.from_arrays(
+        image,
+        np.full(spec.shape, NOISE),
+        wcs,
+        band=BAND,
+        name="mock",
+        psf_image=psf_image,
+        header=spec.header(),
+    )
+    return truth, made
+
+
+def _rendered(truth, wcs, shape):
+    """Model image from the mixtures, source by source on stamps."""
+    table, image = load_sersic_table(), np.zeros(shape)
+    affine = local_affine(wcs, truth.ra, truth.dec, dec0=DEC)
+    xx, yy, xy = PSF.covariances[0]
+    for s in range(len(truth)):
+        amplitudes, variances = (np.asarray(v) for v in table(truth.sersic[s], truth.rhalf[s]))
+        sin, cos = np.sin(truth.pa[s]), np.cos(truth.pa[s])
+        axes = affine.jacobian[s] @ np.array([[sin, cos], [cos, -sin]]).T  # columns: major axis, minor axis
+        form = axes @ np.diag([1 / truth.q[s], truth.q[s]]) @ axes.T
+        # all but the widest Gaussians, which hold little light, end within the stamp
+        half = int(REACH * np.sqrt(np.sort(variances)[-2] * form.max() + xx)) + 2
+        cx, cy = affine.pixel[s]
+        x = np.arange(max(int(cx) - half, 0), min(int(cx) + half, shape[1]))
+        y = np.arange(max(int(cy) - half, 0), min(int(cy) + half, shape[0]))
+        dx, dy = x[None] - cx, y[:, None] - cy
+        for amplitude, variance in zip(amplitudes, variances, strict=True):
+            (a, c), (_, b) = variance * form + [[xx, xy], [xy, yy]]
+            det = a * b - c**2
+            exponent = (b * dx**2 - 2 * c * dx * dy + a * dy**2) / det
+            image[y[0] : y[-1] + 1, x[0] : x[-1] + 1] += (
+                truth.flux[s, 0] * amplitude / (2 * np.pi * np.sqrt(det)) * np.exp(-exponent / 2)
+            )
+    return image
+
+
+def peak_list(truth: SourceCatalog, seed: int) -> SourceCatalog:
+    """What a detection would give: positions to 0.3 pixels, fluxes to 20 %, shapes unknown."""
+    rng = np.random.default_rng([seed, 1])
+    size = len(truth)
+    dx, dy = rng.normal(scale=0.3 * SCALE, size=(2, size)).clip(-0.9 * SCALE, 0.9 * SCALE)
+    ra, dec = sky_position(dx, dy, truth.ra, truth.dec)
+    return truth.replace(
+        ra=ra,
+        dec=dec,
+        flux=truth.flux * rng.lognormal(0, 0.2, truth.flux.shape),
+        q=np.full(size, 0.8),
+        pa=np.zeros(size),
+        sersic=np.full(size, 1.5),
+        rhalf=np.full(size, 0.18),
+        roi=5 * np.maximum(truth.rhalf, 0.12),
+    )
+
+
+def validate(size: int, folder: Path, seed: int) -> dict:
+    """Run the stage, and judge it."""
+    truth, exposure = mock_field(size, seed)
+    write_exposure(exposure, folder / "mock.fits")
+    peak_list(truth, seed).write(folder / "peaks.ecsv")
+    settings = {
+        "bandlist": [BAND],
+        "fitsfiles": "mock.fits",
+        "raw_catalog": "peaks.ecsv",
+        "n_gauss_psf": 1,
+        "bounds_kwargs": {
+            "sersic_range": [0.5, 6.0],
+            "sqrtq_range": [0.4, 1.0],
+            "rhalf_range": [0.02, 2.0],
+            "n_pix": 2,
+            "pixscale": SCALE,
+        },
+    }
+    (folder / "field.yml").write_text(yaml.safe_dump(settings))
+    settings = Settings.from_yaml(folder / "field.yml")
+    began, cpu = time.perf_counter(), time.process_time()
+    report = optimize(settings, progress=True)
+    seconds, cpu = time.perf_counter() - began, time.process_time() - cpu
+    print(report.verdict)
+    found = SourceCatalog.read(postop(settings).files["catalog"])
+    flagged = set(report.tables["flagged"]["id"].tolist())
+    good = np.array([str(i) not in flagged for i in found.id])
+    pull = (found.flux - truth.flux)[:, 0] / found.flux_err[:, 0]
+    bright = truth.flux[:, 0] / found.flux_err[:, 0] > 10
+    unflagged = good & bright & (np.abs(pull) > 6)
+    used = pull[bright & good]
+    return {
+        "sources": size,
+        "wall_s": round(seconds, 1),
+        "cpu_s": round(cpu, 1),
+        "sources_per_cpu_s": round(size / cpu, 2),
+        "flagged": len(flagged),
+        "n_snr_10": int(bright.sum()),
+        "pull_mean": round(float(used.mean()), 4),
+        "pull_sd": round(float(used.std()), 4),
+        "pull_mean_all": round(float(pull[bright].mean()), 4),
+        "pull_sd_all": round(float(pull[bright].std()), 4),
+        "beyond_6_sd_unflagged": int(unflagged.sum()),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sources", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(validate(arguments.sources, Path(folder), arguments.seed), indent=2))
+
+
+if __name__ == "__main__":
+    main()
