@@ -79,7 +79,7 @@ def cluster_client(*, workers: int | None = None, scheduler: str | None = None) 
             n_workers=workers,
             threads_per_worker=1,
             memory_limit=MEMORY_LIMIT // workers,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # any free port: there may be other runs here
             silence_logs=logging.ERROR,
         )
     for name in environment:  # nannies put it into this process, too

@@ -1,0 +1,112 @@
+"""Fits on the workers of a cluster: the same results, and what happens when a worker dies."""
+
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from fphojax.app.cluster import cluster_client, thread_limits
+from fphojax.field.scheduler import PatchOutcome, schedule
+from fphojax.field.superscene import LinkedSuperScene
+from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.errors import InputError
+
+BANDS = ("g", "r")
+
+
+def make_scene():
+    rng = np.random.default_rng(2)
+    catalog = SourceCatalog.from_columns(
+        ra=150 + rng.uniform(0, 20, 60) / 3600,
+        dec=rng.uniform(0, 20, 60) / 3600,
+        flux=rng.uniform(1, 10, (60, 2)),
+        q=0.8,
+        pa=0.3,
+        sersic=2.0,
+        rhalf=0.2,
+        bands=BANDS,
+    )
+    return LinkedSuperScene(catalog, BANDS, target_niter=100, maxactive_per_patch=5, seed=4)
+
+
+def make_fit(folder, *, fatal=(), lives=0):
+    """A cheap fit; patches in `fatal` kill their worker, `lives` times at most."""
+
+    def fit(tasks):
+        (task,) = tasks
+        rng = np.random.default_rng(task.seed)
+        if task.number in fatal:
+            deaths = len(list(folder.glob(f"death_{task.number}_*")))
+            if deaths < lives:
+                (folder / f"death_{task.number}_{deaths}").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(rng.uniform(0, 0.02))
+        near = task.fixed.flux.sum() if len(task.fixed) else 0.0
+        flux = task.active.flux * rng.uniform(0.9, 1.1) + 1e-3 * near
+        environment = {"pid": os.getpid(), "threads": os.environ.get("NPROC")}
+        return [PatchOutcome(task.active.replace(flux=flux), 60, None, {"seed": task.seed} | environment)]
+
+    return fit
+
+
+@pytest.fixture
+def client():
+    with cluster_client(workers=2) as client:
+        yield client
+
+
+@pytest.mark.slow
+def test_workers_give_what_one_process_gives(client, tmp_path):
+    here, there = make_scene(), make_scene()
+    schedule(here, make_fit(tmp_path), progress=False)
+    report = schedule(there, make_fit(tmp_path), client=client, progress=False)
+    np.testing.assert_array_equal(here.catalog.flux, there.catalog.flux)
+    assert len({summary["pid"] for summary in report.summaries} - {os.getpid()}) == 2
+    threads = {summary["threads"] for summary in report.summaries}
+    assert threads == {str(max((os.cpu_count() or 1) // 2, 1))}
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_takes_its_patch_once(client, tmp_path):
+    there = make_scene()
+    report = schedule(there, make_fit(tmp_path, fatal=[3], lives=1), client=client, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["death_3_0"]
+    assert not there.undone
+    assert not there.flags
+    assert report.patches == list(range(len(there.patchlog)))
+    # all are as in one process, but for the patch that was fitted with another seed and what stands on it
+    here = make_scene()
+    untroubled = schedule(here, make_fit(tmp_path), progress=False)
+    seeds, expected = ([s["seed"] for s in r.summaries] for r in (report, untroubled))
+    assert seeds[:3] + seeds[4:] == expected[:3] + expected[4:]
+    assert seeds[3] != expected[3]
+
+
+@pytest.mark.slow
+def test_a_patch_that_kills_twice_is_given_up(client, tmp_path):
+    scene = make_scene()
+    report = schedule(scene, make_fit(tmp_path, fatal=[2, 7], lives=2), client=client, progress=False)
+    assert list(report.failures) == [2, 7]
+    assert all(reason.startswith("KilledWorker: ") for reason in report.failures.values())
+    assert not scene.undone
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_no_cluster_is_asked_for():
+    with cluster_client() as client:
+        assert client is None
+
+
+def test_refusals():
+    with (
+        pytest.raises(InputError, match="found both workers and a scheduler, expected one of them"),
+        cluster_client(workers=2, scheduler="tcp://127.0.0.1:1"),
+    ):
+        pass
+
+
+def test_environment_names_threads():
+    assert set(thread_limits(3).values()) == {"3"}
+    assert "OMP_NUM_THREADS" in thread_limits(1)
