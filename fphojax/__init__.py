@@ -27,6 +27,7 @@ _HOME = {
     "PatchResult": "outputs.results",
     "Patcher": "inputs.patcher",
     "RunDirectory": "outputs.run_directory",
+    "RunExplorer": "outputs.widgets",
     "SceneModel": "core.model",
     "SourceCatalog": "inputs.catalog",
     "SuperScene": "field.superscene",

@@ -1,0 +1,113 @@
+"""The explorer of a run, driven from Python: what is picked and set changes what is shown."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from fphojax.outputs.widgets import RunExplorer
+
+PNG = b"\x89PNG"
+
+
+@pytest.fixture(scope="module")
+def explorer(run):
+    return RunExplorer(run)
+
+
+def test_a_source_is_picked(explorer, fit):
+    assert explorer.picked == (3, "one")  # both patches have it: the last counts
+    assert [explorer.catalog.id[row] for _, row in explorer.sources.options] == ["one", "two"]
+    before = explorer.map, bytes(explorer.posterior.image.value)
+    assert all(image.startswith(PNG) for image in before)
+    explorer.pick("two")
+    assert explorer.picked == (3, "two")
+    assert explorer.map != before[0]
+    assert explorer.posterior.image.value != before[1]
+    explorer.patch.value = 0
+    assert explorer.picked == (0, "two")
+    explorer.order.value = "B"
+    assert [explorer.catalog.id[row] for _, row in explorer.sources.options] == ["one", "two"]
+    explorer.order.value = "R"
+    assert [explorer.catalog.id[row] for _, row in explorer.sources.options] == ["two", "one"]
+    before = explorer.map
+    explorer.colour.value = "rhalf"
+    assert explorer.map != before
+
+
+def test_posterior_of_chosen_parameters(explorer):
+    tab = explorer.posterior
+    explorer.tabs.selected_index = 0
+    seen = {bytes(tab.image.value)}
+    for change in (
+        lambda: setattr(tab.parameters, "value", ["R", "q"]),
+        lambda: setattr(tab.view, "value", "ranks"),
+        lambda: setattr(tab.view, "value", "corner"),
+        lambda: setattr(tab.sources, "value", ["one", "two"]),
+        lambda: setattr(tab.view, "value", "marginals"),
+    ):
+        change()
+        assert bytes(tab.image.value).startswith(PNG)
+        assert bytes(tab.image.value) not in seen
+        seen.add(bytes(tab.image.value))
+
+
+def test_images_at_any_draw(explorer):
+    tab = explorer.images
+    explorer.tabs.selected_index = 1
+    assert [name for name, _ in tab.exposure.options] == ["B first", "R second"]
+    assert tab.draw.max == 150
+    seen = {bytes(tab.image.value)}
+    for control, value, label in (
+        (tab.draw, 58, "chain 1, draw 7"),
+        (tab.draw, 150, "chain 2, draw 49"),
+        (tab.stretch, "log", "chain 2, draw 49"),
+        (tab.linear, 8.0, "chain 2, draw 49"),
+        (tab.exposure, 1, "chain 2, draw 49"),
+        (tab.view, "colours", "chain 2, draw 49"),
+        (tab.view, "ellipses", "chain 2, draw 49"),
+    ):
+        control.value = value
+        assert tab.label.value == label
+        assert bytes(tab.image.value).startswith(PNG)
+        assert bytes(tab.image.value) not in seen
+        seen.add(bytes(tab.image.value))
+
+
+def test_convergence_is_sorted(explorer):
+    tab = explorer.convergence
+    explorer.tabs.selected_index = 2
+    tab.order.value = "ess_bulk"
+    sizes = _column(tab.text.value, 8)
+    assert len(sizes) == 2 * 8
+    assert np.all(np.diff(sizes) <= 0)
+    tab.descending.value = False
+    assert np.all(np.diff(_column(tab.text.value, 8)) >= 0)
+
+    assert "rhat_max" not in explorer.catalog.extra.colnames
+    explorer.assess.click()
+    assert explorer.order.options[1:4] == ("flags", "ess_min", "rhat_max")
+    explorer.order.value = "ess_min"
+    assert "r_hat 1.0" in explorer.sources.options[0][0] or "r_hat 0.9" in explorer.sources.options[0][0]
+
+
+def test_settings_are_shown(explorer):
+    text = "".join(part.value for part in explorer.settings.children)
+    assert "pixel_response" in text
+    assert "&quot;patches&quot;" in text
+
+
+def test_images_that_were_moved(run, tmp_path):
+    """The draws can still be looked at, and the tab says what is missing."""
+    shutil.copytree(run.path, tmp_path / "run")
+    config = (tmp_path / "run" / "config.json").read_text()
+    (tmp_path / "run" / "config.json").write_text(config.replace("first.fits", "gone.fits"))
+    explorer = RunExplorer(tmp_path / "run")
+    explorer.tabs.selected_index = 1
+    assert "gone.fits" in explorer.images.label.value
+    assert explorer.images.image.value == b""
+
+
+def _column(text, index):
+    rows = text.split("<tr>")[2:]
+    return [float(row.split("</td>")[index].rpartition(">")[2]) for row in rows]
