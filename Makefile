@@ -3,6 +3,7 @@
 #   make demo       simulate a blend of galaxies, fit it, show truth beside estimate
 #   make test       the unit tests
 #   make test-slow  tests that take longer: whole runs, kills, clusters
+#   make test-browser  the explorer's notebook in JupyterLab and Chromium, if it is installed
 #   make lint       style and formatting
 #   make bench      benchmarks (tests/benchmarks)
 #   make validate   longer studies (tests/validation)
@@ -11,7 +12,7 @@
 BIN := .venv/bin
 STAMP := .venv/stamp
 
-.PHONY: help demo test test-slow lint bench validate clean
+.PHONY: help demo test test-slow test-browser lint bench validate clean
 
 help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
@@ -38,6 +39,10 @@ test: $(STAMP)
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
+
+# Named browser_*.py, so that `make test` does not collect it.
+test-browser: $(STAMP)
+	$(BIN)/python -m pytest -q -o python_files='browser_*.py' tests/outputs/browser_explorer.py
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -3,7 +3,6 @@
 import html
 import json
 from functools import lru_cache
-from io import BytesIO
 from typing import get_args
 
 import ipywidgets as widgets
@@ -11,6 +10,7 @@ import numpy as np
 from astropy.table import Table
 
 from ..inputs.errors import InputError
+from .figure_bytes import html_table, png
 from .fitted_patch import FittedPatch, fitted_patch, open_patcher
 from .image_plots import plot_composites, plot_posterior_on_image
 from .plots import LINEAR_NOISE, Stretch, exposure_title, plot_residuals
@@ -19,9 +19,8 @@ from .results import POSTERIOR_UNITS, PatchResult
 from .run_directory import RunDirectory
 from .summary import summary_table
 
-__all__ = ["ConvergenceTab", "ImagesTab", "PatchReader", "PosteriorTab", "SettingsTab", "html_table", "png"]
+__all__ = ["ConvergenceTab", "ImagesTab", "PatchReader", "PosteriorTab", "SettingsTab"]
 
-_DPI = 90
 _ROWS = 100  # of a table on the page
 _MEDIAN = 0  # first position of the slider of draws
 _POSTERIOR_VIEWS = {
@@ -29,31 +28,6 @@ _POSTERIOR_VIEWS = {
     "ranks": plot_ranks,
     "corner": plot_corner,
 }
-
-
-def png(figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
-    return buffer.getvalue()
-
-
-def html_table(table: Table, formats=None) -> str:
-    """Rows of a table as HTML, numbers aligned to the right; text is escaped."""
-    formats = formats or {}
-    head = "".join(
-        f"<th style='text-align:left;padding:2px 8px'>{html.escape(n)}</th>" for n in table.colnames
-    )
-    rows = []
-    for row in table:
-        cells = []
-        for name in table.colnames:
-            number = np.issubdtype(table[name].dtype, np.number)
-            text = format(row[name], formats.get(name, ".5g")) if number else str(row[name])
-            side = "right" if number else "left"
-            cells.append(f"<td style='text-align:{side};padding:1px 8px'>{html.escape(text)}</td>")
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 class PatchReader:

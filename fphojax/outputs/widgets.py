@@ -5,8 +5,9 @@ import numpy as np
 from astropy.table import Table
 
 from ..inputs.catalog import SourceCatalog
-from .explorer_tabs import ConvergenceTab, ImagesTab, PatchReader, PosteriorTab, SettingsTab, png
+from .explorer_tabs import ConvergenceTab, ImagesTab, PatchReader, PosteriorTab, SettingsTab
 from .field_plots import catalog_column, plot_sky, sky_columns
+from .figure_bytes import png
 from .final_catalog import final_catalog
 from .patch_draws import RunDraws
 from .run_directory import RunDirectory

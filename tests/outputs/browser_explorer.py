@@ -109,13 +109,10 @@ def test_what_is_picked_is_shown(browser, lab):
         return _until(lambda: (now := browser.execute_script(IMAGES)) != before and len(now) >= count and now)
 
     browser.get(f"{lab}lab/tree/explorer.ipynb")
-    _until(
-        lambda: browser.execute_script(
-            "return !!(window.jupyterapp && document.querySelector('.jp-Notebook'))"
-        )
-    )
-    _until(lambda: browser.execute_script("return window.jupyterapp.shell.currentWidget?.context?.isReady"))
-    browser.execute_script("await window.jupyterapp.shell.currentWidget.sessionContext.ready")
+    _until(lambda: browser.find_elements(By.CSS_SELECTOR, ".jp-Notebook h1"))[0].click()  # gives it the focus
+    widget = "window.jupyterapp.shell.currentWidget"
+    _until(lambda: browser.execute_script(f"return {widget}?.context?.isReady"))
+    browser.execute_script(f"await {widget}.sessionContext.ready")
     browser.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
     first = changed([], 2)
     _keep(browser, "posterior")

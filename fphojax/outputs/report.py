@@ -1,0 +1,186 @@
+"""The report of a run: one HTML page that holds its tables and figures, and needs no other file."""
+
+import base64
+import html
+import json
+from pathlib import Path
+
+import numpy as np
+from astropy.table import Table
+from tqdm.auto import tqdm
+
+from ..inputs.errors import InputError
+from ..inputs.files import replacing
+from .catalog_columns import FLAGS
+from .field_plots import plot_sky
+from .figure_bytes import html_table, png
+from .final_catalog import final_catalog
+from .fitted_patch import fitted_patch, open_patcher
+from .image_plots import plot_composites, plot_posterior_on_image
+from .patch_draws import RunDraws
+from .plots import plot_residuals
+from .posterior_plots import plot_posterior, plot_traces
+from .run_directory import RunDirectory
+from .summary import exposure_table
+
+__all__ = ["write_report"]
+
+_ROWS = 60  # sources in the table
+_EXPOSURES = 8  # in the panels of a patch
+_SOURCES = 8  # in the marginals of a patch
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em; color: #222 }
+h1 { font-size: 1.7em } h2 { margin-top: 2em; border-bottom: 1px solid #ccc } figure { margin: 1em 0 }
+figcaption, .note { color: #555; font-size: 0.93em } img { max-width: 100% }
+.wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9em }
+th { border-bottom: 1px solid #888 } tbody tr:nth-child(even) { background: #f5f5f5 }
+pre { background: #f5f5f5; padding: 1em; overflow-x: auto; font-size: 0.85em }
+"""
+
+
+def write_report(run: RunDirectory, path=None, *, n_patch: int = 3, progress: bool = False) -> Path:
+    """Write the report of a run.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    path : path-like, optional
+        By default ``report.html`` in the run.
+    n_patch : int
+        How many patches are shown in detail, those of the worst R-hat first.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    InputError
+        The run has no result of a patch.
+    """
+    found, table = RunDraws(run), final_catalog(run, progress=progress)
+    title = f"Results of {run.path.resolve()}"
+    parts = [f"<h1>{html.escape(title)}</h1>", _overview(run, found, table), _sources(found, table)]
+    worst = np.argsort(-np.nan_to_num(table["rhat_max"]), kind="stable")
+    numbers = list(dict.fromkeys(int(number) for number in table["patch_id"][worst]))[:n_patch]
+    parts += _patches(run, numbers, progress)
+    parts.append(f"<h2>Settings</h2><pre>{html.escape(json.dumps(run.read_config(), indent=2))}</pre>")
+    head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{_STYLE}</style>"
+    path = Path(path or run.path / "report.html")
+    with replacing(path) as temporary:
+        body = "\n".join(parts)
+        temporary.write_text(
+            f"<!doctype html><html lang='en'><head>{head}</head><body>\n{body}\n</body></html>\n"
+        )
+    return path
+
+
+def _overview(run, found, table):
+    """What the run was, in a list, and what is to be looked at."""
+    flags = np.asarray(table["flags"])
+    rhat, ess = np.asarray(table["rhat_max"]), np.asarray(table["ess_min"])
+    items = [
+        f"{len(table)} sources fitted in {found.n_patch} patches, bands {', '.join(found.bands)}",
+        f"{len(found.unfitted)} sources of the catalogue not fitted",
+        f"largest R-hat {_largest(rhat)}, smallest effective sample size {_smallest(ess)}",
+        f"{int((flags == 0).sum())} sources without a flag",
+    ]
+    items += [
+        f"{n} with flag {bit}: {text}" for bit, text in FLAGS.items() if (n := int((flags & bit > 0).sum()))
+    ]
+    listed = "".join(f"<li>{html.escape(item)}</li>" for item in items)
+    log = ", ".join(f"{key} {value}" for key, value in run.read_log().items() if np.isscalar(value))
+    return f"<ul>{listed}</ul><p class='note'>{html.escape(log)}</p>"
+
+
+def _sources(found, table):
+    """Map and table of the sources."""
+    row = {name: i for i, name in enumerate(found.scene.id.tolist())}
+    catalog = found.scene[[row[name] for name in found.ids.tolist()]]
+    flux = np.asarray(table[found.bands[0]])
+    maps = [
+        _figure(plot_sky(catalog, flux, label=f"flux {found.bands[0]} [nJy]"), "Fluxes of the sources."),
+        _figure(
+            plot_sky(catalog, np.asarray(table["rhat_max"]), label="largest R-hat"),
+            "Convergence: the largest R-hat of each source's parameters.",
+        ),
+    ]
+    order = np.argsort(-flux, kind="stable")[:_ROWS]
+    names = ["id", "ra", "dec"]
+    for band in found.bands:
+        names += [name for name in (band, f"{band}_err") if name in table.colnames]
+    names += ["rhalf", "q", "pa", "sersic", "rhat_max", "ess_min", "chi2", "n_pixel", "flags", "patch_id"]
+    formats = {"ra": ".6f", "dec": ".6f", "rhat_max": ".3f", "ess_min": ".0f", "pa": ".1f", "chi2": ".0f"}
+    formats |= {name: ".4g" for band in found.bands for name in (band, f"{band}_err")}
+    formats |= dict.fromkeys(("rhalf", "q", "sersic"), ".3g") | dict.fromkeys(
+        ("n_pixel", "flags", "patch_id"), "d"
+    )
+    note = (
+        f"The {len(order)} brightest of {len(table)} sources in {found.bands[0]}. Medians of the draws; fluxes and "
+        "their standard deviations in nJy, positions and position angles in degrees, half-light radii in arcsec; "
+        "chi2 of n_pixel pixels of the source at the optimum."
+    )
+    listed = html_table(Table({name: table[name][order] for name in names}), formats)
+    side_by_side = "".join(f"<div style='flex:1;min-width:420px'>{part}</div>" for part in maps)
+    return (
+        f"<h2>Sources</h2><div style='display:flex;flex-wrap:wrap'>{side_by_side}</div>"
+        f"<p class='note'>{html.escape(note)}</p><div class='wide'>{listed}</div>"
+    )
+
+
+def _patches(run, numbers, progress):
+    """Figures of some patches; those of images if the exposures are where they were."""
+    problem = None
+    try:
+        patcher = open_patcher(run)
+    except InputError as error:
+        problem = f"<p class='note'>No images: {html.escape(str(error))}</p>"
+    for number in tqdm(numbers, desc="report", unit="patch", disable=not progress):
+        result = run.read_patch(number)
+        yield f"<h2>Patch {number}</h2>"
+        if problem is None:
+            yield from _images(fitted_patch(run, number, patcher))
+        else:
+            yield problem
+        formats = {"n_pixel": "d", "chi2": ".1f", "chi2_dof": ".3f"}
+        yield f"<div class='wide'>{html_table(Table(exposure_table(result)), formats)}</div>"
+        sources = result.active.id.tolist()[:_SOURCES]
+        yield _figure(
+            plot_posterior(result, sources=sources),
+            "Marginal posteriors: median as a line, central 68 % shaded; positions relative to the median.",
+        )
+        if result.draws.sizes["draw"] >= 4:
+            yield _figure(
+                plot_traces(result, sources[:1]),
+                f"Densities and traces of the chains of source {sources[0]}.",
+            )
+
+
+def _images(fitted):
+    values, n_exposure = fitted.median(), len(fitted.frame.exposures)
+    shown = range(min(n_exposure, _EXPOSURES))
+    more = f" The first {_EXPOSURES} of {n_exposure} exposures." if n_exposure > _EXPOSURES else ""
+    figure = plot_residuals(fitted.frame, fitted.model, values, ids=fitted.result.active.id, exposures=shown)
+    yield _figure(plot_composites(fitted, values), "Colour composites of data, model and residual.")
+    yield _figure(
+        figure,
+        f"Data, model at the medians of the draws, and residual over the error of every exposure.{more}",
+    )
+    yield _figure(plot_posterior_on_image(fitted), "Half-light ellipses of 40 draws over the data.")
+
+
+def _figure(figure, caption):
+    """A figure with its caption, the picture in the page itself."""
+    data = base64.b64encode(png(figure)).decode()
+    text = html.escape(caption)
+    return f"<figure><img alt='{text}' src='data:image/png;base64,{data}'><figcaption>{text}</figcaption></figure>"
+
+
+def _largest(values):
+    return f"{np.nanmax(values):.3f}" if np.isfinite(values).any() else "not known"
+
+
+def _smallest(values):
+    return f"{np.nanmin(values):.0f}" if np.isfinite(values).any() else "not known"
