@@ -329,6 +329,28 @@ def postprocess(
 
 
 @app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="HTML file, instead of report.html in the folder.")] = None,
+    patches: Annotated[int, typer.Option(help="Patches to show in detail, the worst first.", min=0)] = 3,
+    pdf: Annotated[
+        bool, typer.Option("--pdf", help="Also write figures/chains.pdf and residuals.pdf.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+) -> None:
+    """Write the main tables and figures of a run as one HTML page."""
+    from fphojax.outputs.field_plots import chain_pdf, residual_pdf
+    from fphojax.outputs.report import write_report
+    from fphojax.outputs.run_directory import RunDirectory
+
+    directory, bars = RunDirectory(run), _bars(quiet)
+    typer.echo(f"wrote {write_report(directory, out, n_patch=patches, progress=bars)}")
+    if pdf:
+        for write in (chain_pdf, residual_pdf):
+            typer.echo(f"wrote {write(directory, progress=bars)}")
+
+
+@app.command()
 def psf(
     images: Annotated[
         list[Path], typer.Argument(help="PSF images (FITS), or one PSFEx file.", show_default=False)
