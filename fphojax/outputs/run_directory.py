@@ -15,8 +15,8 @@ __all__ = ["RunDirectory"]
 
 # What stages before and after sampling leave in its folder, and what a run that was killed at its start may have.
 _OF_RUN = re.compile(
-    r"\..*|(optimize|background|detect|postop)_\d+.*|(patches|figures|catalogs|images|notebooks)|psfs\.h5|report\.html"
-    r"|.*\.ya?ml"
+    r"\..*|(optimize|background|detect)_\d+.*|postop\.fits|(patches|figures|catalogs|images|notebooks)|psfs\.h5"
+    r"|report\.html|.*\.ya?ml"
 )
 _OF_PATCH = re.compile(r"\.?patch(\d+)_\w+\..*")  # one that begins with a dot is half-written
 

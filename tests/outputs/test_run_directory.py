@@ -96,6 +96,7 @@ def test_patches_that_are_not_kept_leave_nothing(fit, tmp_path):
 
 def test_folders_of_other_stages_do_not_count_as_a_run(tmp_path):
     (tmp_path / "optimize_1").mkdir()
+    (tmp_path / "postop.fits").touch()
     (tmp_path / "background_1.yml").touch()
     assert RunDirectory.create(tmp_path).patches() == []
     assert (tmp_path / "optimize_1").is_dir()
