@@ -318,6 +318,12 @@ class Settings(Section):
         1e-5, description="change of the log posterior at which the optimisation ends"
     )
 
+    rounds: int = Field(
+        1,
+        ge=0,
+        description="how often a run follows an optimisation by background, detection and another one",
+    )
+
     # sampling
     seed: int = Field(0, ge=0, description="seed of all random numbers")
     chains: PositiveInt = Field(4, description="chains per patch")
@@ -388,6 +394,12 @@ class Settings(Section):
             raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
         settings._file = path
         return settings
+
+    def changed(self, **values) -> "Settings":
+        """Settings with other values of some keys, validated."""
+        new = type(self).model_validate(self.model_dump(mode="json") | values)
+        new._file = self._file
+        return new
 
     @property
     def source(self) -> Path | None:

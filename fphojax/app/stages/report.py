@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from astropy.table import Table
 
@@ -24,6 +25,8 @@ class StageReport:
         What was written, by what it is.
     seconds : float
         Wall time.
+    level : {"pass", "look at this"}
+        Whether a person should look before the next stage.
     """
 
     stage: str
@@ -31,3 +34,4 @@ class StageReport:
     tables: dict[str, Table] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
     seconds: float = 0.0
+    level: Literal["pass", "look at this"] = "pass"

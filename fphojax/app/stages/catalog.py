@@ -1,0 +1,83 @@
+"""The catalogue stage: where the fit starts, from a list of peaks or from detection on the images."""
+
+import time
+
+from astropy.table import QTable
+
+from fphojax.field.superscene import LinkedSuperScene
+from fphojax.inputs.catalog import SourceCatalog
+
+from ..config import Settings
+from .detect import detect
+from .report import StageReport
+
+__all__ = ["catalog", "first_patches"]
+
+
+def catalog(settings: Settings, *, progress: bool = False) -> StageReport:
+    """Read the list of sources to start from; without one, find sources on the images.
+
+    Parameters
+    ----------
+    settings : Settings
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    StageReport
+        Table ``sources``. Files: ``catalog``.
+
+    Raises
+    ------
+    InputError
+        One line for each problem with the inputs.
+    """
+    start = time.perf_counter()
+    if settings.raw_catalog is None:
+        found = detect(settings, images=True, progress=progress)
+        path, text = found.files["catalog"], found.verdict
+    else:
+        path = settings.raw_catalog
+    sources = SourceCatalog.read(path, bands=settings.bandlist)
+    if settings.raw_catalog is not None:
+        text = f"{len(sources)} sources of {path.name}."
+    text += f" Radii of influence from {sources.roi.min():.2g} to {sources.roi.max():.2g} arcsec."
+    table = QTable({"id": sources.id, "ra": sources.ra, "dec": sources.dec, "roi": sources.roi})
+    for band, flux in zip(sources.bands, sources.flux.T, strict=True):
+        table[band] = flux
+    for name in table.colnames[1:]:
+        table[name].info.format = ".6f" if name in ("ra", "dec") else ".4g"
+    level = "pass" if len(sources) else "look at this"
+    return StageReport(
+        "catalog", text, {"sources": table}, {"catalog": path}, time.perf_counter() - start, level
+    )
+
+
+def first_patches(settings: Settings, sources: SourceCatalog, number: int = 6) -> list[tuple]:
+    """The first patches that a run would take: (region, active, fixed) of each.
+
+    Parameters
+    ----------
+    settings : Settings
+    sources : SourceCatalog
+    number : int
+        Most of them.
+    """
+    scene = LinkedSuperScene(
+        sources,
+        settings.bandlist,
+        target_niter=1,
+        maxactive_per_patch=settings.maxactive_per_patch,
+        maxradius=settings.patch_maxradius,
+        strict=settings.strict,
+        buffer=settings.buffer,
+        bounds_kwargs=settings.bounds_kwargs.model_dump(exclude_none=True),
+        seed=settings.seed,
+    )
+    patches = []
+    while scene.undone and len(patches) < number:
+        region, active, fixed = scene.checkout_region()
+        patches.append((region, active, fixed))
+        scene.checkin_region(active, fixed, 1)
+    return patches

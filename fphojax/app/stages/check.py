@@ -1,0 +1,88 @@
+"""The stage that looks at everything a run is about to use."""
+
+import time
+
+import numpy as np
+from astropy import units as u
+from astropy.table import QTable, Table
+
+from fphojax.inputs.errors import InputError
+
+from ..check import CheckReport, check_inputs
+from ..config import Settings
+from .report import StageReport
+
+__all__ = ["catalog_shown", "check", "exposures_shown"]
+
+
+def check(settings: Settings, *, progress: bool = False) -> StageReport:
+    """Read exposures, PSFs and catalogue, and stop at any problem with them; nothing is written.
+
+    Parameters
+    ----------
+    settings : Settings
+        ``raw_catalog`` may be absent; the stage ``catalog`` then makes one.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    StageReport
+        Tables ``exposures`` and, if there is one, ``catalog``.
+
+    Raises
+    ------
+    InputError
+        One line for each problem.
+    """
+    start = time.perf_counter()
+    found = check_inputs(settings, progress=progress, verify=True, needs_catalog=False)
+    if found.problems:
+        raise InputError("\n".join(found.problems))
+    tables = {"exposures": exposures_shown(found)}
+    if found.catalog is not None:
+        tables["catalog"] = catalog_shown(found)
+    text = f"{len(found.exposures)} exposures in {', '.join(settings.bandlist)}"
+    text += f", {len(found.catalog)} sources." if found.catalog is not None else "; no catalogue yet."
+    masked = [exposure.name for exposure in found.exposures if exposure.masked_fraction > 0.5]
+    if masked:
+        text += f" More than half of the pixels are masked in {', '.join(masked)}."
+    level = "look at this" if masked else "pass"
+    return StageReport("check", text, tables, {}, time.perf_counter() - start, level)
+
+
+def exposures_shown(found: CheckReport) -> QTable:
+    """Exposures that are fitted: band, size, pixel scale, masked fraction, median error of a pixel."""
+    rows = [
+        {
+            "exposure": exposure.name,
+            "band": exposure.band,
+            "columns": exposure.shape[1],
+            "rows": exposure.shape[0],
+            "pixel scale": exposure.pixel_scale * u.arcsec,
+            "masked": 100 * exposure.masked_fraction * u.percent,
+        }
+        for exposure in found.exposures
+    ]
+    table = QTable(rows)
+    for name, digits in (("pixel scale", ".4f"), ("masked", ".1f")):
+        table[name].info.format = digits
+    return table
+
+
+def catalog_shown(found: CheckReport) -> Table:
+    """Smallest, median and largest value of each parameter of the catalogue."""
+    catalog = found.catalog
+    columns = {
+        "ra [deg]": catalog.ra,
+        "dec [deg]": catalog.dec,
+        "q": catalog.q,
+        "pa [deg]": np.rad2deg(catalog.pa),
+    }
+    columns |= {"sersic": catalog.sersic, "rhalf [arcsec]": catalog.rhalf, "roi [arcsec]": catalog.roi}
+    columns |= {f"{band} [nJy]": flux for band, flux in zip(catalog.bands, catalog.flux.T, strict=True)}
+    table = Table({"parameter": list(columns)})
+    for name, function in (("smallest", np.min), ("median", np.median), ("largest", np.max)):
+        table[name] = [float(function(values)) for values in columns.values()]
+        table[name].info.format = ".8g"
+    return table

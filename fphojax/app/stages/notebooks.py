@@ -1,0 +1,92 @@
+"""Templates executed by papermill, and what a reader opens afterwards: HTML of all of them, with an index."""
+
+import html
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from fphojax.inputs.errors import InputError
+from fphojax.inputs.files import replacing
+
+__all__ = ["execute", "write_html", "write_index"]
+
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
+<style>
+body {{ font-family: sans-serif; max-width: 60em; margin: 2em auto; }}
+td, th {{ text-align: left; padding: 0.3em 1em 0.3em 0; vertical-align: top; border-bottom: 1px solid #ddd; }}
+.pass {{ color: #2e7d32; }} .look {{ color: #e65100; }}
+</style></head><body>
+<h1>{title}</h1>
+<table><tr><th>stage</th><th></th><th>verdict</th><th>seconds</th></tr>
+{rows}
+</table></body></html>
+"""
+
+
+def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bool = False) -> None:
+    """Run a template from top to bottom.
+
+    Parameters
+    ----------
+    template, notebook : Path
+        The executed notebook is written after each cell; after an error it ends with the cell that failed.
+    parameters : mapping
+        Values for the cell tagged ``parameters``.
+    progress : bool
+        Show a bar over the cells.
+
+    Raises
+    ------
+    InputError
+        The error of a cell, in one line.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        papermill.execute_notebook(
+            template,
+            notebook,
+            parameters=dict(parameters),
+            kernel_name="python3",
+            progress_bar=progress,
+            cwd=notebook.parent,
+        )
+    except PapermillExecutionError as error:
+        said = " ".join(str(error.evalue).split())
+        kind = "" if error.ename == "InputError" else f"{error.ename}: "
+        raise InputError(f"{notebook}: {kind}{said}") from error
+
+
+def write_html(notebook: Path) -> Path:
+    """The notebook as a page that needs nothing else, beside it."""
+    from nbconvert import HTMLExporter
+
+    page, _ = HTMLExporter().from_filename(str(notebook))
+    path = notebook.with_suffix(".html")
+    with replacing(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def write_index(path: Path, title: str, rows: Sequence[tuple[str, str, str, float]]) -> None:
+    """The page from which all executed notebooks are reached.
+
+    Parameters
+    ----------
+    path : Path
+        In the folder of the pages.
+    title : str
+    rows : sequence of (name, level, verdict, seconds)
+        Of each step that ended; the page of a name is ``NAME.html``.
+    """
+    lines = [
+        f'<tr><td><a href="{name}.html">{name}</a></td><td class="{level.split()[0]}">{level}</td>'
+        f"<td>{html.escape(verdict)}</td><td>{seconds:.0f}</td></tr>"
+        for name, level, verdict, seconds in rows
+    ]
+    with replacing(path) as temporary:
+        temporary.write_text(_PAGE.format(title=html.escape(title), rows="\n".join(lines)), encoding="utf-8")

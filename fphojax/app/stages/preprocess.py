@@ -1,0 +1,42 @@
+"""The stage that puts images into a pixel store."""
+
+import time
+
+from fphojax.inputs.stores import open_stores
+
+from ..config import Settings
+from ..preprocess import preprocess as make_stores
+from .report import StageReport
+
+__all__ = ["preprocess"]
+
+
+def preprocess(settings: Settings, *, progress: bool = False) -> StageReport:
+    """Make the stores that the settings name, or take them as they are where they are complete.
+
+    Parameters
+    ----------
+    settings : Settings
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    StageReport
+        Files: ``pixels`` and ``meta``.
+
+    Raises
+    ------
+    InputError
+        One line for each image that cannot be stored.
+    """
+    start = time.perf_counter()
+    files = {"pixels": settings.pixelstorefile, "meta": settings.metastorefile}
+    if all(path.is_file() for path in files.values()):
+        text = "The stores were there."
+    else:
+        text = f"{make_stores(settings, progress=progress, echo=print)}."
+    exposures = open_stores(settings.pixelstorefile, settings.metastorefile)
+    bands = sorted({exposure.band for exposure in exposures})
+    text += f" They hold {len(exposures)} exposures in {', '.join(bands)}."
+    return StageReport("preprocess", text, {}, files, time.perf_counter() - start)

@@ -1,0 +1,122 @@
+"""The PSF stage: mixtures of Gaussians for all exposures, and how good they are."""
+
+import time
+
+from astropy import units as u
+from astropy.table import QTable, Table
+from tqdm.auto import tqdm
+
+from fphojax.inputs.errors import InputError
+from fphojax.inputs.psf import PSFMixture, PSFStore
+from fphojax.mixtures.psf_fit import fit_psf, plot_psf_fit
+
+from ..check import check_inputs
+from ..config import Settings
+from .report import StageReport
+
+__all__ = ["plot_worst_psf", "psf"]
+
+
+def psf(settings: Settings, *, progress: bool = False) -> StageReport:
+    """Fit the PSF images of the exposures, unless the settings name a store of mixtures.
+
+    Parameters
+    ----------
+    settings : Settings
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    StageReport
+        Table ``psfs``: one row per exposure. Files: ``psfs``, the store, if it was made (``psfs.h5`` of ``outbase``).
+
+    Raises
+    ------
+    InputError
+        One line for each problem with the inputs.
+    """
+    start = time.perf_counter()
+    found = check_inputs(settings, progress=progress, needs_catalog=False)
+    if found.problems:
+        raise InputError("\n".join(found.problems))
+    if found.psfs is not None:
+        table = _of_store(found.exposures, found.psfs)
+        text = f"Mixtures of {settings.psfstorefile.name}, for {len(found.exposures)} exposures."
+        return StageReport("psf", text, {"psfs": table}, {}, time.perf_counter() - start)
+    store, rows = PSFStore(), []
+    for exposure in tqdm(found.exposures, desc="PSFs", unit="image", disable=not progress):
+        fit = _fitted(exposure, settings)
+        store.add(PSFMixture.from_fit(fit), exposure.band, exposure=exposure.name)
+        rows.append(_row(exposure, fit))
+    path = settings.outbase / "psfs.h5"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.write(path, overwrite=True)
+    table = QTable(rows)
+    for name in ("L2 residual", "encircled energy error"):
+        table[name].info.format = ".2f"
+    poor = [row["exposure"] for row in rows if row["complaints"]]
+    worst = max(rows, key=lambda row: row["L2 residual"])
+    text = (
+        f"{len(rows)} PSF images fitted with {settings.n_gauss_psf} Gaussians each; the largest residual is "
+        f"{worst['L2 residual']:.2f} (relative L2), of {worst['exposure']}."
+    )
+    text += f" Poor: {', '.join(poor)}." if poor else ""
+    level = "look at this" if poor else "pass"
+    return StageReport("psf", text, {"psfs": table}, {"psfs": path}, time.perf_counter() - start, level)
+
+
+def plot_worst_psf(settings: Settings, report: StageReport):
+    """Image, mixture, residual and encircled energy of the PSF that its mixture fits worst.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or None
+        None where the mixtures come from a store.
+    """
+    table = report.tables["psfs"]
+    if "L2 residual" not in table.colnames:
+        return None
+    row = table[int(table["L2 residual"].argmax())]
+    exposures = check_inputs(settings, needs_catalog=False).exposures
+    (exposure,) = (e for e in exposures if (e.name, e.band) == (row["exposure"], row["band"]))
+    return plot_psf_fit(_fitted(exposure, settings), exposure.psf_image)
+
+
+def _fitted(exposure, settings):
+    return fit_psf(
+        exposure.psf_image,
+        n_gauss=settings.n_gauss_psf,
+        includes_pixel=exposure.psf_includes_pixel,
+        name=exposure.name,
+    )
+
+
+def _row(exposure, fit):
+    return {
+        "exposure": exposure.name,
+        "band": exposure.band,
+        "Gaussians": len(fit.amplitudes),
+        "L2 residual": 100 * fit.verdict.relative_l2 * u.percent,
+        "encircled energy error": 100 * fit.verdict.ee_error * u.percent,
+        "complaints": "; ".join(fit.verdict.complaints),
+    }
+
+
+def _of_store(exposures, store: PSFStore) -> Table:
+    """Where each exposure's mixture comes from, at the middle of its image."""
+    rows = []
+    for exposure in exposures:
+        centre = ((exposure.shape[1] - 1) / 2, (exposure.shape[0] - 1) / 2)
+        mixture = store.lookup(exposure.band, exposure=exposure.name, location=centre)
+        own = exposure.name in store.exposures(exposure.band)
+        rows.append(
+            {
+                "exposure": exposure.name,
+                "band": exposure.band,
+                "Gaussians": len(mixture.amplitudes),
+                "includes pixel": mixture.includes_pixel,
+                "of": "exposure" if own else "band",
+            }
+        )
+    return Table(rows)

@@ -1,0 +1,153 @@
+"""`fphojax run`: all stages of a run in order, each as a notebook, none done twice."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from fphojax.inputs.errors import InputError
+from fphojax.inputs.files import replacing
+
+from ..config import Settings
+from ..starter import template_folder
+from .notebooks import execute, write_html, write_index
+from .outcome import Outcome
+from .record import RunRecord, step_key
+from .steps import STAGES, Step, plan
+
+__all__ = ["FinishedStages", "run_all", "templates_of"]
+
+# Functions of a stage, each in the module of its name; the others have one, named like the stage.
+_FUNCTIONS = {"optimize": ("optimize", "postop")}
+
+
+@dataclass(frozen=True)
+class FinishedStages:
+    """What `run_all` leaves.
+
+    Attributes
+    ----------
+    steps : dict of str to Outcome
+        By name, in order.
+    repeated : tuple of str
+        Names of those that were done now; the others had been done before.
+    index : Path or None
+        Page from which the executed notebooks are reached.
+    """
+
+    steps: dict[str, Outcome]
+    repeated: tuple[str, ...]
+    index: Path | None
+
+
+def templates_of(settings: Settings) -> Path:
+    """The folder ``templates`` beside the file of settings, if there is one, else the package's."""
+    own = settings.source.parent / "templates" if settings.source is not None else None
+    return own if own is not None and own.is_dir() else template_folder()
+
+
+def run_all(
+    settings: Settings,
+    *,
+    stages: Sequence[str] | None = None,
+    start: str | None = None,
+    workers: int | None = None,
+    notebooks: bool = True,
+    progress: bool = False,
+) -> FinishedStages:
+    """Run all stages of a field, or some of them.
+
+    A step is left out if it was done before with the same inputs, settings, template and version of the package, and
+    none before it is repeated. One that was interrupted in sampling goes on where it was.
+
+    Parameters
+    ----------
+    settings : Settings
+    stages : sequence of str, optional
+        Only these; what they need from others must be there.
+    start : str, optional
+        Stage that is repeated in any case, with all that follow.
+    workers : int, optional
+        Processes that sample.
+    notebooks : bool
+        Run the templates; else the functions behind them, which leave the same files but no notebooks.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    FinishedStages
+
+    Raises
+    ------
+    InputError
+        The first error of a stage, in one line; what was done before it is kept.
+    """
+    if start is not None and start not in STAGES:
+        raise InputError(f"--from: found {start}, expected one of {', '.join(STAGES)}")
+    folder = settings.outbase / "notebooks"
+    record, templates = RunRecord(folder / "record.json"), templates_of(settings)
+    steps = plan(settings)
+    makes_stores = steps[0].stage == "preprocess"
+    done, repeated, key, current, again, fit = {}, [], None, settings, False, None
+    bar = tqdm(steps, desc="stages", unit="stage", disable=not progress)
+    for number, step in enumerate(bar):
+        bar.set_postfix_str(step.name)
+        template = templates / f"{STAGES[step.stage]}.ipynb" if notebooks else None
+        key = step_key(step, settings, template, key, makes_stores=makes_stores)
+        again = again or step.stage == start
+        outcome = None if again else record.outcome(step, key)
+        if outcome is None and (stages is None or step.stage in stages):
+            resume = record.begun(step, key)
+            record.begin(step, key, steps[number + 1 :])
+            options = {"workers": workers, "resume": resume} if step.stage == "sample" else {}
+            options |= {"run": fit} if step.stage in ("background", "detect") else {}
+            outcome = _done(step, current, options, template, folder, progress)
+            record.end(step, outcome)
+            repeated.append(step.name)
+            again = True
+        if outcome is not None:
+            done[step.name] = outcome
+            current = current.changed(**outcome.changes)
+            fit = outcome.files.get("run", fit)
+    index = _written_index(folder, settings, done) if notebooks else None
+    return FinishedStages(done, tuple(repeated), index)
+
+
+def _done(step: Step, settings: Settings, options: dict, template, folder: Path, progress: bool) -> Outcome:
+    """Do a step, in its notebook if it has a template."""
+    if template is None:
+        reports = []
+        for name in _FUNCTIONS.get(step.stage, (step.stage,)):
+            function = getattr(import_module(f".{name}", __package__), name)
+            reports.append(function(settings, progress=progress, **options))
+        return Outcome.of(settings, *reports)
+    if not template.is_file():
+        raise InputError(f"{template}: no such file, expected the template of the stage {step.stage}")
+    config, outcome = (folder / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json"))
+    config.parent.mkdir(parents=True, exist_ok=True)
+    outcome.unlink(missing_ok=True)
+    with replacing(config) as temporary:
+        temporary.write_text(settings.dump_yaml(), encoding="utf-8")
+    notebook = folder / f"{step.name}.ipynb"
+    parameters = {"config": str(config), "outcome": str(outcome)} | options
+    try:
+        execute(template, notebook, parameters, progress=progress)
+    finally:
+        if notebook.is_file():
+            write_html(notebook)
+    return Outcome.read(outcome)
+
+
+def _written_index(folder: Path, settings: Settings, done: dict[str, Outcome]) -> Path:
+    """The index page of all notebooks that there are."""
+    index = folder / "index.html"
+    rows = [
+        (name, outcome.level, outcome.verdict, outcome.seconds)
+        for name, outcome in done.items()
+        if (folder / f"{name}.html").is_file()
+    ]
+    write_index(index, f"Run {settings.outbase.name}: stages", rows)
+    return index

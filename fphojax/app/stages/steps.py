@@ -1,0 +1,127 @@
+"""The steps of a whole run: which stages, in which order, and which settings each is the first to read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fphojax.inputs.errors import InputError
+
+from ..config import Settings
+
+__all__ = ["STAGES", "Step", "plan", "settings_read"]
+
+# Stage, and the template that shows it; the function is that of the same name in the module of the same name.
+STAGES = {
+    "check": "01_check_inputs",
+    "psf": "02_psf_mixtures",
+    "preprocess": "03_preprocess",
+    "catalog": "04_catalog",
+    "optimize": "05_optimize",
+    "background": "06_background",
+    "detect": "07_detect",
+    "sample": "08_sample",
+    "postprocess": "09_postprocess",
+}
+
+# Settings that a stage is the first to read: a change of one repeats the stage and all that follow, and none before.
+# All others belong to the first stage.
+_FIRST_READ = {
+    "psf": {"n_gauss_psf"},
+    "optimize": {
+        "scene_catalog",
+        "write_residuals",
+        "add_barriers",
+        "linear_optimize",
+        "optimize_passes",
+        "optimize_start",
+        "gtol",
+        "nuisance",
+        "maxactive_per_patch",
+        "strict",
+        "patch_maxradius",
+        "buffer",
+        "pixel_response",
+        "tolerance",
+        "tweak_background",
+        "tweakbg",
+    },
+    "background": {"rounds"},
+    "sample": {
+        "chains",
+        "warmup",
+        "sampling_draws",
+        "target_niter",
+        "full_cov",
+        "max_treedepth",
+        "max_active_fraction",
+        "ntry_checkout",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a run.
+
+    Attributes
+    ----------
+    stage : str
+        One of `STAGES`.
+    round : int
+        Which time the stage is run.
+    """
+
+    stage: str
+    round: int
+
+    @property
+    def name(self) -> str:
+        """Of its notebook, without suffix: sorted by name, the steps of a round follow each other."""
+        template = STAGES[self.stage]
+        return f"{template}_{self.round}" if self.stage in ("optimize", "background", "detect") else template
+
+
+def plan(settings: Settings, stages: Sequence[str] | None = None) -> list[Step]:
+    """The steps of a run, in order.
+
+    Parameters
+    ----------
+    settings : Settings
+        Stores are made where they are named and not there; ``rounds`` says how often optimisation is followed by
+        background, detection and another optimisation.
+    stages : sequence of str, optional
+        Only these.
+
+    Raises
+    ------
+    InputError
+        An unknown stage.
+    """
+    if unknown := [stage for stage in stages or () if stage not in STAGES]:
+        raise InputError(f"--stages: found {', '.join(unknown)}, expected among {', '.join(STAGES)}")
+    makes_stores = settings.pixelstorefile is not None and (
+        settings.frame_search_pattern or settings.fitsfiles
+    )
+    # what is checked, where there are stores, is what is in them
+    steps = [Step("preprocess", 1)] if makes_stores else []
+    steps += [Step("check", 1), Step("psf", 1), Step("catalog", 1), Step("optimize", 1)]
+    for number in range(1, settings.rounds + 1):
+        steps += [Step("background", number), Step("detect", number), Step("optimize", number + 1)]
+    steps += [Step("sample", 1), Step("postprocess", 1)]
+    return [step for step in steps if stages is None or step.stage in stages]
+
+
+def settings_read(settings: Settings, stage: str, *, first: bool) -> dict:
+    """Values of the settings that a stage is the first to read, as they are written to files.
+
+    Parameters
+    ----------
+    settings : Settings
+    stage : str
+    first : bool
+        Whether it is the first stage of the run, to which all settings of no particular stage belong.
+    """
+    dump = settings.model_dump(mode="json")
+    names = set(_FIRST_READ.get(stage, ()))
+    if first:
+        names |= set(dump).difference(*_FIRST_READ.values())
+    return {name: dump[name] for name in sorted(names & set(dump))}
