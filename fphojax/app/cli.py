@@ -139,8 +139,50 @@ def preprocess(
     typer.echo(f"wrote {settings.pixelstorefile} and {settings.metastorefile}")
 
 
-@app.command("sample")
-@app.command("run")
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    stages: Annotated[
+        list[str] | None, typer.Option("--stages", help="Only this stage; may be given several times.")
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="Repeat this stage, and all that follow, in any case.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A setting in the place of the file's; repeatable."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes on this machine that sample patches side by side.", min=1)
+    ] = None,
+    notebooks: Annotated[
+        bool, typer.Option("--notebooks/--no-notebooks", help="Leave an executed notebook of every stage.")
+    ] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+) -> None:
+    """Run all stages of a field: check to final catalogue, each a notebook; what is done is not done again.
+
+    Stages: check, psf, preprocess (where the settings name stores), catalog, optimize, then as often as the setting
+    rounds says background, detect and optimize, at last sample and postprocess. After an interruption or an error the
+    same command goes on; a changed setting repeats the first stage that reads it, and those that follow.
+    """
+    from .config import Settings
+    from .settings_file import assigned
+    from .stages.run_all import run_all
+
+    settings = Settings.from_yaml(config, assigned(changes or []))
+    done = run_all(
+        settings,
+        stages=stages,
+        start=start,
+        workers=workers,
+        notebooks=notebooks,
+        progress=_bars(quiet),
+    )
+    _show_stages(settings, done)
+
+
+@app.command()
 def sample(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
     out: Annotated[
@@ -442,6 +484,23 @@ def _report(report) -> None:
     console.print(report.verdict, highlight=False)
     for what, path in report.files.items():
         console.print(f"{what}: {path}", highlight=False, soft_wrap=True)
+
+
+def _show_stages(settings, done) -> None:
+    """Print how every stage ended, and where its files are."""
+    from rich.table import Table
+
+    table = Table(title="Stages", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for name in ("stage", "", "verdict", "seconds"):
+        table.add_column(name, justify="right" if name == "seconds" else "left")
+    for name, outcome in done.steps.items():
+        seconds = f"{outcome.seconds:.0f}" if name in done.repeated else "unchanged"
+        table.add_row(name, outcome.level, outcome.verdict, seconds)
+    console = _console()
+    console.print(table)
+    if done.index is not None:
+        console.print(f"notebooks: {done.index}", highlight=False, soft_wrap=True)
+    console.print(f"run directory: {settings.outbase}", highlight=False, soft_wrap=True)
 
 
 def _console():

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from fphojax.inputs.errors import InputError
 
-__all__ = ["describe", "expand_variables", "read_mapping"]
+__all__ = ["assigned", "describe", "expand_variables", "read_mapping"]
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -40,6 +40,28 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if repeated:
         raise InputError("\n".join(f"{path}: {problem}" for problem in repeated))
     return content
+
+
+def assigned(changes: list[str]) -> dict[str, Any]:
+    """Settings of a command line, KEY=VALUE each; values are read as YAML.
+
+    Raises
+    ------
+    InputError
+        One line for each that is no such text.
+    """
+    found, problems = {}, []
+    for text in changes:
+        key, equals, value = text.partition("=")
+        try:
+            found[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            equals = ""
+        if not (key.strip() and equals):
+            problems.append(f"--set: found {text!r}, expected KEY=VALUE")
+    if problems:
+        raise InputError("\n".join(problems))
+    return found
 
 
 def _repeated_keys(node: yaml.Node) -> list[str]:

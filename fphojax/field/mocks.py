@@ -13,7 +13,7 @@ from ..inputs.exposures import Exposure
 from ..inputs.psf import PSFMixture, PSFStore
 from ..simulate import ExposureSpec, noiseless_image, simulate_exposures
 
-__all__ = ["MockCamera", "MockField", "demo_field", "mock_field", "mock_galaxies"]
+__all__ = ["MockCamera", "MockField", "demo_field", "mock_field", "mock_galaxies", "scattered_galaxies"]
 
 RA, DEC = 53.16, -27.79  # of the middle of every mock field, degrees
 _TURN = 37.0  # degrees from an exposure to the next
@@ -130,6 +130,36 @@ def mock_galaxies(*, x, y, flux: Mapping[str, Sequence[float]], q, pa, sersic, r
         rhalf=rhalf,
         bands=tuple(flux),
         id=1 + np.arange(len(ra)),
+    )
+
+
+def scattered_galaxies(
+    number: int, *, width: float, bands: Sequence[str] = ("F200W",), seed: int = 0
+) -> SourceCatalog:
+    """Galaxies of random shapes and fluxes, scattered over a square.
+
+    Parameters
+    ----------
+    number : int
+    width : float
+        Side of the square, arcsec.
+    bands : sequence of str
+    seed : int
+
+    Returns
+    -------
+    SourceCatalog
+    """
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(-width / 2, width / 2, (2, number))
+    return mock_galaxies(
+        x=x,
+        y=y,
+        flux={band: 10 ** rng.uniform(1.3, 2.7, number) for band in bands},
+        q=rng.uniform(0.4, 0.95, number),
+        pa=rng.uniform(0, 180, number),
+        sersic=rng.uniform(1.0, 3.5, number),
+        rhalf=rng.lognormal(np.log(0.12), 0.4, number),
     )
 
 

@@ -8,7 +8,7 @@ from ..inputs.astrometry import CircularRegion, local_affine, sky_offsets
 from ..inputs.catalog import SourceCatalog
 from ..inputs.exposures import Exposure
 
-__all__ = ["half_light_ellipse", "plot_exposures", "plot_patches"]
+__all__ = ["first_of_each_band", "half_light_ellipse", "plot_exposures", "plot_patches"]
 
 _PANEL = 3.0  # inches
 _LINEAR_NOISE = 3.0  # the stretch is linear up to so many standard deviations of a pixel
@@ -36,6 +36,11 @@ def half_light_ellipse(q: float, pa: float, rhalf: float) -> np.ndarray:
     along, across = rhalf / np.sqrt(q) * np.cos(_ANGLES), rhalf * np.sqrt(q) * np.sin(_ANGLES)
     major, minor = np.array([np.sin(pa), np.cos(pa)]), np.array([np.cos(pa), -np.sin(pa)])
     return along[:, None] * major + across[:, None] * minor
+
+
+def first_of_each_band(exposures: Sequence[Exposure]) -> list[Exposure]:
+    """One exposure of every band, in the order of the bands."""
+    return list({exposure.band: exposure for exposure in reversed(exposures)}.values())[::-1]
 
 
 def plot_exposures(
@@ -131,9 +136,11 @@ def _show(axis, exposure):
     from matplotlib import colormaps
     from matplotlib.colors import AsinhNorm
 
-    used = exposure.ierr > 0
-    linear = _LINEAR_NOISE * float(np.median(1 / exposure.ierr[used]))
-    image = np.where(used, exposure.data, np.nan)
+    ny, nx = exposure.shape
+    data, ierr = exposure.window(0, nx, 0, ny)
+    used = ierr > 0
+    linear = _LINEAR_NOISE * float(np.median(1 / ierr[used]))
+    image = np.where(used, data, np.nan)
     stretch = AsinhNorm(linear_width=linear, vmin=-linear, vmax=max(np.nanmax(image), 2 * linear))
     colours = colormaps["viridis"].with_extremes(bad="0.75")
     axis.imshow(image, norm=stretch, cmap=colours, origin="lower", interpolation="nearest")

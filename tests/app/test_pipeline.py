@@ -99,7 +99,7 @@ def contents(folder):
 def finished(tmp_path_factory):
     """Settings file, folder and printed text of one run, which the tests leave as it is."""
     config = write_field(tmp_path_factory.mktemp("field"))
-    result = fphojax("run", config)
+    result = fphojax("sample", config)
     print(result.output)
     assert result.exit_code == 0, result.output
     return config, config.parent / "output", result
@@ -218,7 +218,7 @@ def test_figure_is_an_image(finished):
 def test_finished_run_is_not_replaced_unasked(finished):
     config, folder, _ = finished
     before = contents(folder)
-    result = fphojax("run", config)
+    result = fphojax("sample", config)
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
@@ -233,7 +233,7 @@ def test_same_seed_same_draws_in_place_of_an_earlier_run(finished, samples, tmp_
     (folder / "patches").mkdir(parents=True)
     shutil.copy(finished[1] / "config.json", folder)
     shutil.copy(finished[1] / "patches" / "patch0_samples.nc", folder / "patches" / "patch5_samples.nc")
-    result = fphojax("run", finished[0], "--out", folder, "--overwrite", "--quiet")
+    result = fphojax("sample", finished[0], "--out", folder, "--overwrite", "--quiet")
     assert result.exit_code == 0, result.output
     run = RunDirectory(folder)
     assert run.patches() == [0]
@@ -246,7 +246,7 @@ def test_interruption_is_one_line(finished, monkeypatch, said):
         raise KeyboardInterrupt(said)
 
     monkeypatch.setattr("fphojax.app.pipeline.run", interrupted)
-    result = fphojax("run", finished[0])
+    result = fphojax("sample", finished[0])
     assert result.exit_code == 130
     assert result.stderr.splitlines() == [f"error: {said or 'interrupted'}"]
 
@@ -289,7 +289,7 @@ def refused(field, tmp_path):
             spoil(tmp_path)
         config = write_settings(tmp_path, **changes)
         before = contents(tmp_path)
-        result = fphojax("run", config, "--quiet")
+        result = fphojax("sample", config, "--quiet")
         lines = result.stderr.replace(f"{tmp_path}/", "").splitlines()
         print(*lines, sep="\n")
         assert result.exit_code == 2

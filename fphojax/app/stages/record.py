@@ -37,6 +37,10 @@ class RunRecord:
         entry = self._entries.get(step.name)
         return entry is not None and entry["key"] == key and "outcome" not in entry
 
+    def known(self, step: Step) -> bool:
+        """Whether a step was ever begun, with whatever key: its files are the record's own."""
+        return step.name in self._entries
+
     def outcome(self, step: Step, key: str) -> Outcome | None:
         """How a step with this key ended; None if it did not, or its files are gone."""
         entry = self._entries.get(step.name)
@@ -47,8 +51,9 @@ class RunRecord:
 
     def begin(self, step: Step, key: str, following: list[Step]) -> None:
         """Forget what there was of a step and of those that follow, and of numbered results of theirs."""
-        for name in [other.name for other in (step, *following)]:
-            files = self._entries.pop(name, {}).get("outcome", {}).get("files", {})
+        for name in [other.name for other in (step, *following) if other.name in self._entries]:
+            files = self._entries[name].get("outcome", {}).get("files", {})
+            self._entries[name] = {"key": None}
             for path in files.values():
                 _remove_numbered(Path(path))
         self._entries[step.name] = {"key": key}

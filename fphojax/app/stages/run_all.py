@@ -14,13 +14,11 @@ from ..config import Settings
 from ..starter import template_folder
 from .notebooks import execute, write_html, write_index
 from .outcome import Outcome
+from .postop import postop
 from .record import RunRecord, step_key
 from .steps import STAGES, Step, plan
 
 __all__ = ["FinishedStages", "run_all", "templates_of"]
-
-# Functions of a stage, each in the module of its name; the others have one, named like the stage.
-_FUNCTIONS = {"optimize": ("optimize", "postop")}
 
 
 @dataclass(frozen=True)
@@ -100,10 +98,15 @@ def run_all(
         again = again or step.stage == start
         outcome = None if again else record.outcome(step, key)
         if outcome is None and (stages is None or step.stage in stages):
-            resume = record.begun(step, key)
+            options = {"run": fit} if step.stage in ("background", "detect") else {}
+            if step.stage == "sample":
+                resume = record.begun(step, key)
+                options = {
+                    "workers": workers,
+                    "resume": resume,
+                    "overwrite": record.known(step) and not resume,
+                }
             record.begin(step, key, steps[number + 1 :])
-            options = {"workers": workers, "resume": resume} if step.stage == "sample" else {}
-            options |= {"run": fit} if step.stage in ("background", "detect") else {}
             outcome = _done(step, current, options, template, folder, progress)
             record.end(step, outcome)
             repeated.append(step.name)
@@ -119,10 +122,10 @@ def run_all(
 def _done(step: Step, settings: Settings, options: dict, template, folder: Path, progress: bool) -> Outcome:
     """Do a step, in its notebook if it has a template."""
     if template is None:
-        reports = []
-        for name in _FUNCTIONS.get(step.stage, (step.stage,)):
-            function = getattr(import_module(f".{name}", __package__), name)
-            reports.append(function(settings, progress=progress, **options))
+        function = getattr(import_module(f".{step.stage}", __package__), step.stage)
+        reports = [function(settings, progress=progress, **options)]
+        if step.stage == "optimize":
+            reports.append(postop(settings, run=reports[0].files["run"]))
         return Outcome.of(settings, *reports)
     if not template.is_file():
         raise InputError(f"{template}: no such file, expected the template of the stage {step.stage}")

@@ -1,0 +1,71 @@
+"""The sampling stage: the posterior of every source of a field."""
+
+import json
+import time
+
+import numpy as np
+from astropy.table import Table
+
+from ..config import Settings
+from ..pipeline import run
+from .report import StageReport
+
+__all__ = ["sample"]
+
+
+def sample(
+    settings: Settings,
+    *,
+    workers: int | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> StageReport:
+    """Sample all sources of a field, patch by patch, into ``outbase``.
+
+    Parameters
+    ----------
+    settings : Settings
+    workers : int, optional
+        Processes on this machine that fit patches side by side.
+    resume : bool
+        Go on with the run that is there.
+    overwrite : bool
+        Replace a run that is there.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    StageReport
+        Tables: ``patches`` and, if sources were given up, ``flagged``. Files: ``sampled``, the folder, and ``scene``,
+        the catalogue of medians.
+
+    Raises
+    ------
+    InputError
+        One line for each problem with the inputs.
+    """
+    start = time.perf_counter()
+    done = run(settings, workers=workers, resume=resume, overwrite=overwrite, progress=progress)
+    entries = [json.loads(entry) for entry in done.scene.patchlog]
+    rows = [
+        {
+            "patch": entry["taskID"],
+            "sources": len(entry["sources"]),
+            "draws": entry["n_iter"],
+            "divergent": entry.get("summary", {}).get("n_divergent", 0),
+            "seconds": entry.get("summary", {}).get("wall_time", np.nan),
+            "failed": entry.get("flag", ""),
+        }
+        for entry in entries
+    ]
+    tables = {"patches": Table(rows)}
+    divergent = sum(row["divergent"] for row in rows)
+    text = f"{len(done.scene)} sources sampled in {len(rows)} patches, {divergent} divergent transitions."
+    if done.flagged:
+        tables["flagged"] = Table({"id": list(done.flagged), "reason": list(done.flagged.values())})
+        text += f" {len(done.flagged)} sources were given up."
+    files = {"sampled": done.directory.path, "scene": done.directory.scene_path}
+    level = "look at this" if done.flagged or divergent else "pass"
+    return StageReport("sample", text, tables, files, time.perf_counter() - start, level)
