@@ -446,10 +446,18 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder of the mock data and of the run.")] = Path("demo"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
-    """Simulate a blend of three galaxies in two bands, fit it, and compare with the truth."""
+    """Simulate a blend of three galaxies in two bands, run all stages on it, and compare with the truth."""
     from .demo import run_demo
+    from .tables import exposures_shown, parameters_shown
 
-    _show(*run_demo(out, progress=_bars(quiet)))
+    done = run_demo(out, progress=_bars(quiet))
+    console = _console()
+    for table in (exposures_shown(done.result), parameters_shown(done.result, done.truth)):
+        console.print(table)
+        console.print()
+    for figure in done.figures:
+        console.print(f"figure: {figure}", highlight=False, soft_wrap=True)
+    _show_stages(done.settings, done.stages)
 
 
 mixtures = typer.Typer(no_args_is_help=True, help="Make mixtures of Gaussians.")
@@ -512,7 +520,7 @@ def _console():
     return console
 
 
-def _show(finished, truth=None) -> None:
+def _show(finished) -> None:
     """Print the tables of a finished run, and where its files are."""
     from .tables import exposures_shown, field_summary, parameters_shown, patches_shown
 
@@ -521,7 +529,7 @@ def _show(finished, truth=None) -> None:
     if result is not None:
         console.print(exposures_shown(result))
         console.print()
-        console.print(parameters_shown(result, truth))
+        console.print(parameters_shown(result))
     else:
         console.print(patches_shown(finished.scene))
     console.print(f"\n{field_summary(finished)}", highlight=False)

@@ -1,17 +1,20 @@
 """The demonstration: a mock field, written as a user's files would be, and fitted as a user's field would be."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 from fphojax.field.mocks import demo_field
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.outputs.plots import save_figure
 from fphojax.outputs.posterior_plots import plot_posterior
+from fphojax.outputs.results import PatchResult
+from fphojax.outputs.run_directory import RunDirectory
 from fphojax.simulate import write_exposure
 
 from .config import Settings
-from .pipeline import FinishedRun, run
+from .stages.run_all import FinishedStages, run_all
 
-__all__ = ["run_demo", "write_demo"]
+__all__ = ["DemoRun", "run_demo", "write_demo"]
 
 CONFIG = """\
 # Mock field of the demonstration: three blended galaxies, two bands, four exposures.
@@ -33,6 +36,25 @@ warmup: 200
 sampling_draws: 250
 seed: 1
 """
+
+
+class DemoRun(NamedTuple):
+    """What `run_demo` leaves.
+
+    Attributes
+    ----------
+    settings : Settings
+    stages : FinishedStages
+    result : PatchResult
+    truth : SourceCatalog
+    figures : list of Path
+    """
+
+    settings: Settings
+    stages: FinishedStages
+    result: PatchResult
+    truth: SourceCatalog
+    figures: list[Path]
 
 
 def write_demo(folder: Path, *, seed: int = 0) -> tuple[Path, SourceCatalog]:
@@ -64,22 +86,19 @@ def write_demo(folder: Path, *, seed: int = 0) -> tuple[Path, SourceCatalog]:
     return config, field.truth
 
 
-def run_demo(folder: Path, *, progress: bool = True) -> tuple[FinishedRun, SourceCatalog]:
-    """Write the mock field and fit it.
+def run_demo(folder: Path, *, progress: bool = True) -> DemoRun:
+    """Write the mock field, and run all stages on it.
 
     Parameters
     ----------
     folder : Path
     progress : bool
-
-    Returns
-    -------
-    finished : FinishedRun
-    truth : SourceCatalog
     """
     config, truth = write_demo(folder)
-    finished = run(Settings.from_yaml(config), overwrite=True, progress=progress)
-    figure = finished.directory.figure_path("truth")
-    save_figure(plot_posterior(finished.result, truth), figure)
-    finished.figures.append(figure)
-    return finished, truth
+    settings = Settings.from_yaml(config)
+    stages = run_all(settings, progress=progress)
+    directory = RunDirectory(settings.outbase)
+    result = directory.read_patch(directory.patches()[0])
+    figure = directory.figure_path("truth")
+    save_figure(plot_posterior(result, truth), figure)
+    return DemoRun(settings, stages, result, truth, [directory.figure_path("patch0_residuals"), figure])

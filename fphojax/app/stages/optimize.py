@@ -67,7 +67,7 @@ def optimize(
     if report.problems:
         raise InputError("\n".join(report.problems))
     together = tied_rows(report.catalog, settings)
-    folder = out or (last_path if resume else next_path)(settings.outbase, "optimize")
+    folder = Path(out) if out else (last_path if resume else next_path)(settings.outbase, "optimize")
     resume = resume and (folder / "config.json").is_file()
     run = start_directory(settings, folder, resume=resume)
     psfs = psfs_of_run(report, run, resume=resume, progress=progress)

@@ -1,12 +1,11 @@
-"""The last stage: the final catalogue of a run."""
+"""The last stage: the catalogues of a run."""
 
 import time
 
 import numpy as np
 from astropy.table import Table
 
-from fphojax.inputs.files import replacing
-from fphojax.outputs.final_catalog import final_catalog
+from fphojax.outputs.postprocess import write_catalogs
 from fphojax.outputs.run_directory import RunDirectory
 
 from ..config import Settings
@@ -18,7 +17,7 @@ _LARGEST_RHAT = 1.05
 
 
 def postprocess(settings: Settings, *, progress: bool = False) -> StageReport:
-    """Write the final catalogue of the sampling run in ``outbase``.
+    """Write the catalogues of the sampling run in ``outbase``, as `write_catalogs` does.
 
     Parameters
     ----------
@@ -29,8 +28,8 @@ def postprocess(settings: Settings, *, progress: bool = False) -> StageReport:
     Returns
     -------
     StageReport
-        Table ``catalog``: position, fluxes and convergence of every source. Files: ``final``, all columns as FITS
-        (see docs/catalog_columns.md), and ``ecsv``, the same as text.
+        Table ``catalog``: position, fluxes and convergence of every source. Files: by their names; ``final.fits`` has
+        all columns (see docs/catalog_columns.md), ``final.ecsv`` the same as text.
 
     Raises
     ------
@@ -39,13 +38,8 @@ def postprocess(settings: Settings, *, progress: bool = False) -> StageReport:
     """
     start = time.perf_counter()
     run = RunDirectory(settings.outbase, scene_catalog=settings.scene_catalog)
-    table = final_catalog(run, progress=progress)
-    folder = run.path / "catalogs"
-    folder.mkdir(exist_ok=True)
-    files = {"final": folder / "final.fits", "ecsv": folder / "final.ecsv"}
-    for path, kind in zip(files.values(), ("fits", "ascii.ecsv"), strict=True):
-        with replacing(path) as temporary:
-            table.write(temporary, format=kind, overwrite=True)
+    made = write_catalogs(run, formats=("fits", "ecsv"), progress=progress)
+    table, files = made.final, {path.name: path for path in made.files}
     rhat = np.asarray(table["rhat_max"])
     poor = int(np.count_nonzero(rhat > _LARGEST_RHAT))
     text = f"{len(table)} sources in the final catalogue; the largest r_hat is {np.nanmax(rhat):.3f}"

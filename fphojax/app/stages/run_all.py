@@ -1,5 +1,6 @@
 """`fphojax run`: all stages of a run in order, each as a notebook, none done twice."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -83,8 +84,9 @@ def run_all(
     InputError
         The first error of a stage, in one line; what was done before it is kept.
     """
-    if start is not None and start not in STAGES:
-        raise InputError(f"--from: found {start}, expected one of {', '.join(STAGES)}")
+    for option, names in (("--stages", stages or ()), ("--from", [start] if start else ())):
+        if unknown := [name for name in names if name not in STAGES]:
+            raise InputError(f"{option}: found {', '.join(unknown)}, expected among {', '.join(STAGES)}")
     folder = settings.outbase / "notebooks"
     record, templates = RunRecord(folder / "record.json"), templates_of(settings)
     steps = plan(settings)
@@ -117,6 +119,25 @@ def run_all(
             fit = outcome.files.get("run", fit)
     index = _written_index(folder, settings, done) if notebooks else None
     return FinishedStages(done, tuple(repeated), index)
+
+
+def _options(step: Step, key: str, record: RunRecord, settings: Settings, fit: str | None, workers) -> dict:
+    """What a stage is told besides the settings: the fit to look at, or how to go about fitting.
+
+    A fit with this key that was interrupted goes on; one with another key is replaced, if the record knows of it.
+    """
+    if step.stage in ("background", "detect"):
+        return {"run": fit}
+    if step.stage not in ("optimize", "sample"):
+        return {}
+    resume = record.begun(step, key)
+    replaced = record.known(step) and not resume
+    if step.stage == "sample":
+        return {"workers": workers, "resume": resume, "overwrite": replaced}
+    out = settings.outbase / f"optimize_{step.round}"
+    if replaced and out.is_dir():
+        shutil.rmtree(out)
+    return {"workers": workers, "resume": resume, "out": str(out)}
 
 
 def _done(step: Step, settings: Settings, options: dict, template, folder: Path, progress: bool) -> Outcome:

@@ -1,9 +1,6 @@
 """The steps of a whole run: which stages, in which order, and which settings each is the first to read."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-
-from fphojax.inputs.errors import InputError
 
 from ..config import Settings
 
@@ -80,7 +77,7 @@ class Step:
         return f"{template}_{self.round}" if self.stage in ("optimize", "background", "detect") else template
 
 
-def plan(settings: Settings, stages: Sequence[str] | None = None) -> list[Step]:
+def plan(settings: Settings) -> list[Step]:
     """The steps of a run, in order.
 
     Parameters
@@ -88,16 +85,7 @@ def plan(settings: Settings, stages: Sequence[str] | None = None) -> list[Step]:
     settings : Settings
         Stores are made where they are named and not there; ``rounds`` says how often optimisation is followed by
         background, detection and another optimisation.
-    stages : sequence of str, optional
-        Only these.
-
-    Raises
-    ------
-    InputError
-        An unknown stage.
     """
-    if unknown := [stage for stage in stages or () if stage not in STAGES]:
-        raise InputError(f"--stages: found {', '.join(unknown)}, expected among {', '.join(STAGES)}")
     makes_stores = settings.pixelstorefile is not None and (
         settings.frame_search_pattern or settings.fitsfiles
     )
@@ -106,8 +94,7 @@ def plan(settings: Settings, stages: Sequence[str] | None = None) -> list[Step]:
     steps += [Step("check", 1), Step("psf", 1), Step("catalog", 1), Step("optimize", 1)]
     for number in range(1, settings.rounds + 1):
         steps += [Step("background", number), Step("detect", number), Step("optimize", number + 1)]
-    steps += [Step("sample", 1), Step("postprocess", 1)]
-    return [step for step in steps if stages is None or step.stage in stages]
+    return [*steps, Step("sample", 1), Step("postprocess", 1)]
 
 
 def settings_read(settings: Settings, stage: str, *, first: bool) -> dict:

@@ -1,0 +1,186 @@
+"""A run of all stages: what is done is not done again, what changed is, and an error stops it in one line."""
+
+import json
+
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+import fphojax.app.stages.run_all as run_all_module
+from fphojax.app.config import Settings
+from fphojax.app.demo import write_demo
+from fphojax.app.stages.notebooks import execute
+from fphojax.app.stages.outcome import Outcome
+from fphojax.app.stages.record import RunRecord
+from fphojax.app.stages.run_all import run_all, templates_of
+from fphojax.app.stages.steps import _FIRST_READ, STAGES, Step, plan
+from fphojax.app.starter import template_folder
+from fphojax.inputs.errors import InputError
+
+NAMES = [
+    "01_check_inputs",
+    "02_psf_mixtures",
+    "04_catalog",
+    "05_optimize_1",
+    "06_background_1",
+    "07_detect_1",
+    "05_optimize_2",
+    "08_sample",
+    "09_postprocess",
+]
+
+
+@pytest.fixture
+def settings(tmp_path):
+    config, _ = write_demo(tmp_path)
+    return Settings.from_yaml(config)
+
+
+@pytest.fixture
+def done(monkeypatch):
+    """Stages that do nothing but note that they were called; `done.fails` names one that raises."""
+
+    class Calls(list):
+        fails = None
+        options = {}  # noqa: RUF012 - of the last call of each step
+
+    calls = Calls()
+
+    def do(step, settings, options, template, folder, progress):
+        calls.options[step.name] = options
+        if step.name == calls.fails:
+            raise InputError("no good")
+        calls.append((step.name, settings.tweakbg.get("F150W"), settings.sampling_draws))
+        changes = {"tweakbg": {"F150W": 0.5}} if step.stage == "background" else {}
+        return Outcome("pass", "fine", changes, {}, 1.0)
+
+    monkeypatch.setattr(run_all_module, "_done", do)
+    return calls
+
+
+def names(calls):
+    found = [name for name, *_ in calls]
+    calls.clear()
+    return found
+
+
+def test_order_and_rounds(settings):
+    assert [step.name for step in plan(settings)] == NAMES
+    assert [step.name for step in plan(settings.changed(rounds=0))] == [*NAMES[:4], *NAMES[7:]]
+    stored = settings.changed(pixelstorefile="/nowhere/p.h5", metastorefile="/nowhere/m.json")
+    assert plan(stored)[0] == Step("preprocess", 1)
+
+
+def test_what_is_done_is_not_done_again(settings, done):
+    assert run_all(settings, notebooks=False).repeated == tuple(NAMES)
+    assert names(done) == NAMES
+    again = run_all(settings, notebooks=False)
+    assert again.repeated == ()
+    assert list(again.steps) == NAMES
+    assert names(done) == []
+
+
+def test_a_changed_setting_repeats_its_stage_and_what_follows(settings, done):
+    run_all(settings, notebooks=False)
+    names(done)
+    run_all(settings.changed(sampling_draws=7), notebooks=False)
+    assert names(done) == NAMES[7:]
+    run_all(settings.changed(sampling_draws=7, buffer=1.0), notebooks=False)
+    assert names(done) == NAMES[3:]
+
+
+def test_what_a_stage_finds_reaches_those_that_follow(settings, done):
+    run_all(settings, notebooks=False)
+    assert [sky for _, sky, _ in done] == [None] * 5 + [0.5] * 4
+
+
+def test_changed_inputs_repeat_all(settings, done):
+    run_all(settings, notebooks=False)
+    names(done)
+    settings.raw_catalog.touch()
+    run_all(settings, notebooks=False)
+    assert names(done) == NAMES
+
+
+def test_another_template_repeats_its_stage(settings, done):
+    folder = settings.source.parent / "templates"
+    folder.mkdir()
+    for name in STAGES.values():
+        (folder / f"{name}.ipynb").write_text("{}")
+    assert templates_of(settings) == folder
+    run_all(settings)
+    names(done)
+    (folder / "09_postprocess.ipynb").write_text('{"changed": 1}')
+    run_all(settings)
+    assert names(done) == NAMES[8:]
+
+
+def test_an_error_stops_the_run_and_the_same_call_goes_on(settings, done):
+    done.fails = "08_sample"
+    with pytest.raises(InputError, match="no good"):
+        run_all(settings, notebooks=False)
+    assert names(done) == NAMES[:7]
+    assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": False}
+    done.fails = None
+    run_all(settings, notebooks=False)
+    assert names(done) == NAMES[7:]
+    assert done.options["08_sample"] == {"workers": None, "resume": True, "overwrite": False}
+
+
+def test_an_interrupted_fit_with_other_settings_is_replaced(settings, done):
+    done.fails = "08_sample"
+    with pytest.raises(InputError):
+        run_all(settings, notebooks=False)
+    done.fails = None
+    run_all(settings.changed(sampling_draws=7), notebooks=False)
+    assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": True}
+
+
+def test_only_some_stages_or_from_one_on(settings, done):
+    run_all(settings, stages=["check"], notebooks=False)
+    assert names(done) == NAMES[:1]
+    run_all(settings, notebooks=False)
+    names(done)
+    run_all(settings, start="sample", notebooks=False)
+    assert names(done) == NAMES[7:]
+    for option in ({"stages": ["bake"]}, {"start": "bake"}):
+        with pytest.raises(InputError, match="found bake, expected"):
+            run_all(settings, notebooks=False, **option)
+
+
+def test_a_step_whose_files_are_gone_is_done_again(tmp_path):
+    record, step = RunRecord(tmp_path / "record.json"), Step("psf", 1)
+    (tmp_path / "psfs.h5").touch()
+    record.begin(step, "key", [])
+    record.end(step, Outcome("pass", "", {}, {"psfs": str(tmp_path / "psfs.h5")}))
+    again = RunRecord(tmp_path / "record.json")
+    assert again.outcome(step, "key") is not None
+    assert again.outcome(step, "other") is None
+    (tmp_path / "psfs.h5").unlink()
+    assert again.outcome(step, "key") is None
+    assert json.loads((tmp_path / "record.json").read_text())["02_psf_mixtures"]["key"] == "key"
+
+
+def test_every_stage_has_its_template():
+    assert sorted(path.stem for path in template_folder().glob("*.ipynb")) == sorted(STAGES.values())
+    named = set().union(*_FIRST_READ.values())
+    assert named <= set(Settings.model_fields)
+
+
+def test_a_notebook_ends_with_the_cell_that_fails(tmp_path):
+    template, made = tmp_path / "template.ipynb", tmp_path / "made.ipynb"
+    parameters = new_code_cell("value = 1", metadata={"tags": ["parameters"]})
+    cells = [
+        parameters,
+        new_code_cell("print(value)"),
+        new_code_cell("1 / 0"),
+        new_code_cell("print('never')"),
+    ]
+    nbformat.write(new_notebook(cells=cells), template)
+    with pytest.raises(InputError) as error:
+        execute(template, made, {"value": 5})
+    assert str(error.value) == f"{made}: ZeroDivisionError: division by zero"
+    outputs = [cell.outputs for cell in nbformat.read(made, as_version=4).cells if cell.cell_type == "code"]
+    text = [output.text for cell in outputs for output in cell if output.output_type == "stream"]
+    assert text == ["5\n"]
+    assert outputs[-1] == []
