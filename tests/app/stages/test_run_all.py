@@ -176,7 +176,8 @@ def test_a_notebook_ends_with_the_cell_that_fails(tmp_path):
         new_code_cell("1 / 0"),
         new_code_cell("print('never')"),
     ]
-    nbformat.write(new_notebook(cells=cells), template)
+    language = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
+    nbformat.write(new_notebook(cells=cells, metadata=language), template)
     with pytest.raises(InputError) as error:
         execute(template, made, {"value": 5})
     assert str(error.value) == f"{made}: ZeroDivisionError: division by zero"
