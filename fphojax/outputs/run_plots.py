@@ -103,7 +103,7 @@ def plot_convergence(path):
     left.set(xscale="log", xlabel="smallest effective number of draws", ylabel="largest r_hat")
     flux, error = np.asarray(table[band]), np.asarray(table[f"{band}_err"])
     right.plot(flux, flux / error, "o", ms=4)
-    right.set(xscale="symlog", yscale="symlog", xlabel=f"flux {band} [nJy]", ylabel="flux / error")
+    right.set(xscale="log", yscale="log", xlabel=f"flux {band} [nJy]", ylabel="flux / error")
     return figure
 
 
