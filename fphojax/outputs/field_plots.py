@@ -98,6 +98,7 @@ def plot_sky(
         place = {"xytext": (8, 8), "textcoords": "offset points"}
         axis.annotate(str(catalog.id[row]), (x[row], y[row]), color="C3", weight="bold", **place)
     figure.colorbar(points, label=label)
+    axis.margins(0.08)
     axis.set_aspect("equal", adjustable="datalim")
     axis.invert_xaxis()
     axis.set(xlabel="east [arcsec]", ylabel="north [arcsec]")

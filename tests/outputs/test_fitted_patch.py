@@ -1,12 +1,15 @@
 """A patch that was made again from the folder of its run is the patch that was fitted."""
 
+import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from fphojax.inputs import InputError
-from fphojax.outputs.fitted_patch import fitted_patch, open_patcher
+from fphojax.outputs.fitted_patch import FittedPatch, fitted_patch, open_patcher
 from fphojax.outputs.residuals import residual_tiles
 from fphojax.outputs.run_directory import RunDirectory
 
@@ -52,3 +55,18 @@ def test_settings_that_change_pixels_count(fit, run, tmp_path):
     other.write_config(json.dumps(config))
     with pytest.raises(InputError, match=r"gone\.fits: "):
         fitted_patch(other, 0)
+
+
+def test_nuisance_parameters_are_among_the_values(fit):
+    sky = np.random.default_rng(2).normal(size=(3, 50, 2, 1))
+    nuisance = xr.Dataset(
+        {
+            "sky": (("chain", "draw", "exposure", "term"), sky),
+            "sky_optimum": (("exposure", "term"), sky[0, 0]),
+        }
+    )
+    model = SimpleNamespace(priors=dict.fromkeys([*fit.model.priors, "sky"]))
+    patch = FittedPatch(0, dataclasses.replace(fit.result, nuisance=nuisance), fit.frame, model)
+    assert np.array_equal(patch.draw(1, 7)["sky"], sky[1, 7])
+    assert np.array_equal(patch.optimum()["sky"], sky[0, 0])
+    np.testing.assert_allclose(patch.median()["sky"], np.median(sky, axis=(0, 1)))
