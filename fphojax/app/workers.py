@@ -135,6 +135,8 @@ class SamplingFit:
             seed=task.seed,
             progress=self.progress,
         )
+        if chains.statistics["diverging"].all():
+            raise RuntimeError(f"all {chains.statistics['diverging'].size} draws diverged")
         result = PatchResult.from_chains(
             chains, frame, model, active=task.active, fixed=task.fixed, bounds=task.bounds
         )

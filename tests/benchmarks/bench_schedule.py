@@ -12,11 +12,11 @@ import resource
 import sys
 import tempfile
 import time
-from collections import deque
 from pathlib import Path
 
 import numpy as np
 
+from fphojax.field.scheduler import PatchOutcome, schedule
 from fphojax.field.superscene import LinkedSuperScene
 from fphojax.inputs.catalog import SourceCatalog
 
@@ -51,8 +51,18 @@ def clustered_catalog(size: int, seed: int) -> SourceCatalog:
     )
 
 
-def schedule(catalog: SourceCatalog, *, in_flight: int, folder, seed: int) -> dict:
-    """Run the loop with a fit that does nothing."""
+def do_nothing(tasks):
+    """A fit that leaves all sources as they are; a unit matrix stands for the covariances."""
+    return [
+        PatchOutcome(
+            task.active, 100, np.broadcast_to(np.eye(task.covs.shape[-1]), task.covs.shape), {"n_calls": 0}
+        )
+        for task in tasks
+    ]
+
+
+def run(catalog: SourceCatalog, *, max_active_fraction: float, folder, seed: int) -> dict:
+    """Schedule the whole field."""
     start = time.perf_counter()
     scene = LinkedSuperScene(
         catalog,
@@ -65,27 +75,17 @@ def schedule(catalog: SourceCatalog, *, in_flight: int, folder, seed: int) -> di
     built = time.perf_counter()
     scene.writeout()
     written, written_cpu = time.perf_counter(), time.process_time()
-    out, n_checkout, n_active = deque(), 0, 0
-    fitted = np.eye(len(scene.parameters))[None].repeat(scene.options["maxactive_per_patch"], axis=0)
-    while scene.undone:
-        region, active, fixed = scene.checkout_region() if len(out) < in_flight else (None, None, None)
-        if region is not None:
-            scene.bounds_and_covs(active["source_index"])
-            out.append((active, fixed))
-            n_checkout += 1
-            n_active += len(active)
-        else:
-            active, fixed = out.popleft()
-            scene.checkin_region(active, fixed, 100, block_covs=fitted[: len(active)], taskID=n_checkout)
+    report = schedule(scene, do_nothing, max_active_fraction=max_active_fraction, progress=False)
     end, end_cpu = time.perf_counter(), time.process_time()
     scene.writeout()
+    n_checkout = len(report.patches)
     return {
         "sources": len(scene),
         "checkouts_per_s": n_checkout / (end - written),
         "peak_memory_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         "checkouts_per_cpu_s": n_checkout / (end_cpu - written_cpu),
         "checkouts": n_checkout,
-        "active_per_checkout": n_active / n_checkout,
+        "active_per_checkout": report.n_draw / 100 / n_checkout,
         "setup_s": built - start,
         "writeout_s": time.perf_counter() - end,
     }
@@ -94,13 +94,20 @@ def schedule(catalog: SourceCatalog, *, in_flight: int, folder, seed: int) -> di
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sources", type=int, default=10_000)
-    parser.add_argument("--in-flight", type=int, default=16, help="patches out at a time")
+    parser.add_argument(
+        "--max-active-fraction", type=float, default=0.1, help="of the sources, out at a time"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the figures that are tracked, as JSON")
     arguments = parser.parse_args()
     catalog = clustered_catalog(arguments.sources, arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
-        figures = schedule(catalog, in_flight=arguments.in_flight, folder=folder, seed=arguments.seed)
+        figures = run(
+            catalog,
+            max_active_fraction=arguments.max_active_fraction,
+            folder=folder,
+            seed=arguments.seed,
+        )
     if arguments.json:
         print(json.dumps({name: figures[name] for name in ("sources", "checkouts_per_s", "peak_memory_gb")}))
     else:
