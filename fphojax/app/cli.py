@@ -508,6 +508,9 @@ def _show_stages(settings, done) -> None:
     console.print(table)
     if done.index is not None:
         console.print(f"notebooks: {done.index}", highlight=False, soft_wrap=True)
+    for outcome in done.steps.values():
+        if "report" in outcome.files:
+            console.print(f"report: {outcome.files['report']}", highlight=False, soft_wrap=True)
     console.print(f"run directory: {settings.outbase}", highlight=False, soft_wrap=True)
 
 

@@ -1,11 +1,12 @@
-"""The last stage: the catalogues of a run."""
+"""The last stage: catalogues, region files and images of a run, and its report."""
 
 import time
 
 import numpy as np
 from astropy.table import Table
 
-from fphojax.outputs.postprocess import write_catalogs
+from fphojax.outputs.postprocess import postprocess as write_products
+from fphojax.outputs.report import write_report
 from fphojax.outputs.run_directory import RunDirectory
 
 from ..config import Settings
@@ -17,19 +18,19 @@ _LARGEST_RHAT = 1.05
 
 
 def postprocess(settings: Settings, *, progress: bool = False) -> StageReport:
-    """Write the catalogues of the sampling run in ``outbase``, as `write_catalogs` does.
+    """Write the products of the sampling run in ``outbase``, and its report.
 
     Parameters
     ----------
     settings : Settings
     progress : bool
-        Show a progress bar.
+        Show progress bars.
 
     Returns
     -------
     StageReport
-        Table ``catalog``: position, fluxes and convergence of every source. Files: by their names; ``final.fits`` has
-        all columns (see docs/catalog_columns.md), ``final.ecsv`` the same as text.
+        Table ``catalog``: position, fluxes and convergence of every source. Files: ``report``, the page; ``catalog``,
+        with all columns (see docs/catalog_columns.md); the folders ``regions`` and ``images``.
 
     Raises
     ------
@@ -38,8 +39,10 @@ def postprocess(settings: Settings, *, progress: bool = False) -> StageReport:
     """
     start = time.perf_counter()
     run = RunDirectory(settings.outbase, scene_catalog=settings.scene_catalog)
-    made = write_catalogs(run, formats=("fits", "ecsv"), progress=progress)
-    table, files = made.final, {path.name: path for path in made.files}
+    made = write_products(run, formats=("fits", "ecsv"), progress=progress)
+    table = made.final
+    files = {"report": write_report(run, progress=progress), "catalog": run.path / "catalogs" / "final.fits"}
+    files |= {name: run.path / name for name in ("regions", "images")}
     rhat = np.asarray(table["rhat_max"])
     poor = int(np.count_nonzero(rhat > _LARGEST_RHAT))
     text = f"{len(table)} sources in the final catalogue; the largest r_hat is {np.nanmax(rhat):.3f}"

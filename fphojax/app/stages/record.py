@@ -50,14 +50,23 @@ class RunRecord:
         return found if all(Path(path).exists() for path in found.files.values()) else None
 
     def begin(self, step: Step, key: str, following: list[Step]) -> None:
-        """Forget what there was of a step and of those that follow, and of numbered results of theirs."""
-        for name in [other.name for other in (step, *following) if other.name in self._entries]:
-            files = self._entries[name].get("outcome", {}).get("files", {})
+        """Forget what there was of a step (unless it goes on) and of those that follow, numbered results included."""
+        forgotten = following if self.begun(step, key) else [step, *following]
+        for name in [other.name for other in forgotten if other.name in self._entries]:
+            entry = self._entries[name]
             self._entries[name] = {"key": None}
-            for path in files.values():
+            for path in [*entry.get("outcome", {}).get("files", {}).values(), entry.get("folder", "")]:
                 _remove_numbered(Path(path))
-        self._entries[step.name] = {"key": key}
+        self._entries.setdefault(step.name, {})["key"] = key
         self._write()
+
+    def folder(self, step: Step, otherwise: Path) -> Path:
+        """Where a step that was begun writes: what was said first, so that after an interruption it goes on there."""
+        entry = self._entries[step.name]
+        if "folder" not in entry:
+            entry["folder"] = str(otherwise)
+            self._write()
+        return Path(entry["folder"])
 
     def end(self, step: Step, outcome: Outcome) -> None:
         """Note how a step ended."""

@@ -1,6 +1,5 @@
 """`fphojax run`: all stages of a run in order, each as a notebook, none done twice."""
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -13,6 +12,7 @@ from fphojax.inputs.files import replacing
 
 from ..config import Settings
 from ..starter import template_folder
+from .folders import next_path
 from .notebooks import execute, write_html, write_index
 from .outcome import Outcome
 from .postop import postop
@@ -59,7 +59,7 @@ def run_all(
     """Run all stages of a field, or some of them.
 
     A step is left out if it was done before with the same inputs, settings, template and version of the package, and
-    none before it is repeated. One that was interrupted in sampling goes on where it was.
+    none before it is repeated. One that was interrupted in fitting goes on where it was.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def run_all(
     start : str, optional
         Stage that is repeated in any case, with all that follow.
     workers : int, optional
-        Processes that sample.
+        Processes that fit patches side by side.
     notebooks : bool
         Run the templates; else the functions behind them, which leave the same files but no notebooks.
     progress : bool
@@ -100,15 +100,11 @@ def run_all(
         again = again or step.stage == start
         outcome = None if again else record.outcome(step, key)
         if outcome is None and (stages is None or step.stage in stages):
-            options = {"run": fit} if step.stage in ("background", "detect") else {}
-            if step.stage == "sample":
-                resume = record.begun(step, key)
-                options = {
-                    "workers": workers,
-                    "resume": resume,
-                    "overwrite": record.known(step) and not resume,
-                }
+            resume, replaced = record.begun(step, key), record.known(step)
             record.begin(step, key, steps[number + 1 :])
+            options = _options(
+                step, record, settings, fit, workers, resume=resume, replaced=replaced and not resume
+            )
             outcome = _done(step, current, options, template, folder, progress)
             record.end(step, outcome)
             repeated.append(step.name)
@@ -121,23 +117,19 @@ def run_all(
     return FinishedStages(done, tuple(repeated), index)
 
 
-def _options(step: Step, key: str, record: RunRecord, settings: Settings, fit: str | None, workers) -> dict:
-    """What a stage is told besides the settings: the fit to look at, or how to go about fitting.
-
-    A fit with this key that was interrupted goes on; one with another key is replaced, if the record knows of it.
-    """
-    if step.stage in ("background", "detect"):
-        return {"run": fit}
-    if step.stage not in ("optimize", "sample"):
-        return {}
-    resume = record.begun(step, key)
-    replaced = record.known(step) and not resume
-    if step.stage == "sample":
-        return {"workers": workers, "resume": resume, "overwrite": replaced}
-    out = settings.outbase / f"optimize_{step.round}"
-    if replaced and out.is_dir():
-        shutil.rmtree(out)
-    return {"workers": workers, "resume": resume, "out": str(out)}
+def _options(
+    step: Step, record: RunRecord, settings: Settings, fit: str | None, workers, *, resume, replaced
+) -> dict:
+    """What a stage is told besides the settings: the fit to look at, or how to go about fitting."""
+    match step.stage:
+        case "background" | "detect":
+            return {"run": fit}
+        case "optimize":
+            out = record.folder(step, next_path(settings.outbase, "optimize"))
+            return {"out": str(out), "workers": workers, "resume": resume}
+        case "sample":
+            return {"workers": workers, "resume": resume, "overwrite": replaced}
+    return {}
 
 
 def _done(step: Step, settings: Settings, options: dict, template, folder: Path, progress: bool) -> Outcome:

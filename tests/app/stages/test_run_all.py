@@ -1,6 +1,7 @@
 """A run of all stages: what is done is not done again, what changed is, and an error stops it in one line."""
 
 import json
+import shutil
 
 import nbformat
 import pytest
@@ -30,10 +31,16 @@ NAMES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    config, _ = write_demo(tmp_path_factory.mktemp("demo"))
+    return config
+
+
 @pytest.fixture
-def settings(tmp_path):
-    config, _ = write_demo(tmp_path)
-    return Settings.from_yaml(config)
+def settings(demo, tmp_path):
+    shutil.copytree(demo.parent, tmp_path, dirs_exist_ok=True)
+    return Settings.from_yaml(tmp_path / demo.name)
 
 
 @pytest.fixture
@@ -134,6 +141,32 @@ def test_an_interrupted_fit_with_other_settings_is_replaced(settings, done):
     done.fails = None
     run_all(settings.changed(sampling_draws=7), notebooks=False)
     assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": True}
+
+
+def test_an_interrupted_optimisation_goes_on_in_its_folder(settings, done):
+    """Not in that of another round, nor in one that was there before."""
+    by_hand = settings.outbase / "optimize_1"
+    by_hand.mkdir(parents=True)
+    done.fails = "05_optimize_1"
+    with pytest.raises(InputError):
+        run_all(settings, notebooks=False)
+    assert done.options["05_optimize_1"] == {
+        "out": f"{by_hand.parent}/optimize_2",
+        "workers": None,
+        "resume": False,
+    }
+    (by_hand.parent / "optimize_2").mkdir()
+    with pytest.raises(InputError):
+        run_all(settings, workers=2, notebooks=False)
+    assert done.options["05_optimize_1"] == {
+        "out": f"{by_hand.parent}/optimize_2",
+        "workers": 2,
+        "resume": True,
+    }
+    with pytest.raises(InputError):
+        run_all(settings.changed(buffer=1.0), notebooks=False)
+    assert not done.options["05_optimize_1"]["resume"]
+    assert [path.name for path in by_hand.parent.glob("optimize_*")] == ["optimize_1"]
 
 
 def test_only_some_stages_or_from_one_on(settings, done):
