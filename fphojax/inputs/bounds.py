@@ -174,16 +174,18 @@ def wrap_pa(pa, lower, upper) -> np.ndarray:
 def _flux_limits(catalog, n_sig_flux, flux_factor):
     """Lower and upper bounds of fluxes, each of shape (N, n_band)."""
     flux = catalog.flux
-    if catalog.flux_err is not None:
-        half_width = n_sig_flux * catalog.flux_err
-        return flux - half_width, flux + half_width
+    error = np.full(flux.shape, np.nan) if catalog.flux_err is None else catalog.flux_err
+    below, above, known = flux - n_sig_flux * error, flux + n_sig_flux * error, np.isfinite(error)
+    if known.all():
+        return below, above
     size = np.abs(flux)
     largest = size.max(axis=1, keepdims=True, initial=0.0)
     typical = np.median(largest[largest > 0]) if (largest > 0).any() else 0.0
     if len(catalog) and not typical > 0:
         raise InputError("every flux is zero, expected fluxes or their uncertainties to set bounds from")
     scale = np.maximum(size, 0.1 * np.where(largest > 0, largest, typical))
-    return np.minimum(flux, 0) - scale, np.maximum(flux, 0) + flux_factor * scale
+    lower, upper = np.minimum(flux, 0) - scale, np.maximum(flux, 0) + flux_factor * scale
+    return np.where(known, below, lower), np.where(known, above, upper)
 
 
 def _rows(values, rows):

@@ -59,7 +59,7 @@ class SourceCatalog:
     flux : ndarray, shape (N, n_band)
         Total fluxes, nJy by convention.
     flux_err : ndarray, shape (N, n_band), or None
-        Their standard deviations.
+        Their standard deviations; NaN where one is not known.
     q : ndarray, shape (N,)
         Axis ratio b/a, in (0, 1].
     pa : ndarray, shape (N,)
@@ -420,8 +420,8 @@ def _check(cat: SourceCatalog) -> None:
         _require(cat.id, band, cat.flux[:, i], np.isfinite(cat.flux[:, i]), "a finite number")
         if cat.flux_err is not None:
             error = cat.flux_err[:, i]
-            good = np.isfinite(error) & (error > 0)
-            _require(cat.id, f"uncertainty of {band}", error, good, "a positive number")
+            good = np.isnan(error) | (np.isfinite(error) & (error > 0))
+            _require(cat.id, f"uncertainty of {band}", error, good, "a positive number, or nan if not known")
 
 
 def _require(ids, column: str, values, good, expected: str) -> None:

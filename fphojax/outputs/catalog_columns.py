@@ -73,7 +73,7 @@ COLUMNS = (
     ColumnText("sersic", "", "Sersic index"),
     ColumnText("rhalf", "arcsec", "circularised half-light radius; semi-major: rhalf_major"),
     ColumnText("BAND", "nJy", "total flux in the band"),
-    ColumnText("BAND_err", "nJy", "standard deviation of the flux"),
+    ColumnText("BAND_err", "nJy", "standard deviation of the flux; NaN where its draws do not differ"),
     ColumnText("PARAMETER_16", PARAMETER_UNIT, "16th percentile of the draws"),
     ColumnText("PARAMETER_84", PARAMETER_UNIT, "84th percentile of the draws"),
     ColumnText("PARAMETER_mean", PARAMETER_UNIT, "mean of the draws"),
@@ -84,7 +84,12 @@ COLUMNS = (
     ),
     ColumnText("PARAMETER_ess_bulk", "", "effective number of draws for the centre (Vehtari et al. 2021)"),
     ColumnText("PARAMETER_ess_tail", "", "the same for the 5 % and 95 % quantiles, the smaller"),
-    ColumnText("PARAMETER_rhat", "", "rank-normalised split R-hat over all chains; NaN for a single chain"),
+    ColumnText(
+        "PARAMETER_rhat",
+        "",
+        "rank-normalised split R-hat over all chains; NaN for a single chain, and as the effective numbers for a "
+        "parameter that is held",
+    ),
     ColumnText("PARAMETER_at_bound", "", "fraction of draws within a thousandth of an edge of the prior"),
     ColumnText("cov_BAND_BAND2", "nJy2", "covariance of the fluxes in two bands"),
     ColumnText(
@@ -115,23 +120,37 @@ COLUMNS = (
         "r_iso_BAND",
         "arcsec",
         "semi-major radius at which the profile has the surface brightness ISOPHOTE (in the header; 25 mag / "
-        "arcsec2 by default); 0 if it is fainter throughout; also _16, _84",
+        "arcsec2 by default); 0 if it is fainter throughout, NaN for a point; also _16, _84",
     ),
     ColumnText(
         "mu0_BAND",
         _SB,
-        "central surface brightness of the profile, before the PSF; NaN if any draw of the flux is not positive; "
-        "also _16, _84",
+        "central surface brightness of the profile, before the PSF; NaN if any draw of the flux is not positive, and "
+        "for a point; also _16, _84",
     ),
     ColumnText("mue_BAND", _SB, "surface brightness at the half-light radius; NaN as mu0; also _16, _84"),
-    ColumnText("ess_min", "", "smallest of the effective numbers of draws"),
-    ColumnText("rhat_max", "", "largest of the R-hats"),
+    ColumnText(
+        "ess_min", "", "smallest of the effective numbers of draws, of the parameters that are not held"
+    ),
+    ColumnText("rhat_max", "", "largest of the R-hats, of the same"),
+    ColumnText(
+        "profile",
+        "",
+        "sersic, or the special profile whose parameters the fit held: exponential and devaucouleurs (sersic), point "
+        "(q, pa, sersic, rhalf); in their columns stand the values at which they were held",
+    ),
+    ColumnText(
+        "tied",
+        "",
+        "parameters that the fit took from another source, with its id: ra=7 dec=7; their columns are those of it",
+    ),
     ColumnText("at_bound", "", "largest of the fractions at an edge of the prior"),
     ColumnText(
         "chi2",
         "",
         "chi-squared of the source's own pixels at the optimum, over all exposures: those within twice the "
-        "half-light ellipse, widened by the core of the PSF, that are nearest to this source; of its last patch",
+        "half-light ellipse, widened in quadrature by the PSF's core (its narrowest Gaussians with half of its "
+        "light) and the pixel, that lie no farther inside such an ellipse of another source; of its last patch",
     ),
     ColumnText("n_pixel", "", "number of these pixels; 0 where chi2 is not known"),
     ColumnText("n_patch", "", "number of patches that fitted the source; their chains are combined"),

@@ -14,7 +14,7 @@ __all__ = ["Convergence", "convergence", "quantiles"]
 
 _TAILS = (0.05, 0.95)
 _FEWEST = 4  # draws of a chain
-_BLOCK = 16  # parameters at a time, whose draws stay in the processor's cache
+_BLOCK = 8  # parameters at a time, whose draws stay in the processor's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,21 +56,26 @@ def _statistics(draws):
     """Bulk and tail sizes and R-hat (3, N) of a few parameters."""
     n, n_chain, n_draw = draws.shape
     half = n_draw // 2
-    split = np.concatenate([draws[..., :half], draws[..., -half:]], axis=1)
-    scores = _normal_scores(split)
+    if n_draw % 2:
+        split = np.concatenate([draws[..., :half], draws[..., -half:]], axis=1)
+    else:
+        split = draws.reshape(n, 2 * n_chain, half)
+    order, ordered = _in_order(split.reshape(n, -1))
+    scores = _normal_scores(order, ordered).reshape(split.shape)
     # ArviZ compares with the quantiles of all draws, those in the middle of an odd number included
-    edges = quantiles(np.sort(draws.reshape(n, -1), axis=1), _TAILS)
-    ess_tail = np.minimum(*(_ess((split <= edge[:, None, None]).astype(np.float64)) for edge in edges))
+    edges = quantiles(np.sort(draws.reshape(n, -1), axis=1) if n_draw % 2 else ordered, _TAILS)
+    tails = [(split <= edge[:, None, None]).astype(np.float64) for edge in edges]
+    ess_bulk, *ess_tail = _ess(np.concatenate([scores, *tails])).reshape(3, n)
     if n_chain < 2:
         r_hat = np.full(n, np.nan)
     else:
-        ordered = np.sort(split.reshape(n, -1), axis=1)
         size = ordered.shape[1]
         # rounded as numpy rounds it: the ranks of the two values next to it hang on the last digit
         middle = (ordered[:, (size - 1) // 2] + ordered[:, size // 2]) / 2
-        folded = np.abs(split - middle[:, None, None])
-        r_hat = np.maximum(_r_hat(scores), _r_hat(_normal_scores(folded)))
-    return np.stack([_ess(scores), ess_tail, r_hat])
+        again, folded = _in_order(np.abs(ordered - middle[:, None]))
+        folded_scores = _normal_scores(_taken(order, again), folded).reshape(split.shape)
+        r_hat = np.maximum(_r_hat(scores), _r_hat(folded_scores))
+    return np.stack([ess_bulk, np.minimum(*ess_tail), r_hat])
 
 
 def quantiles(ordered, probabilities) -> np.ndarray:
@@ -81,23 +86,31 @@ def quantiles(ordered, probabilities) -> np.ndarray:
     return (ordered[..., below] + (place - below) * (ordered[..., above] - ordered[..., below])).T
 
 
-def _normal_scores(values):
-    """Normal scores of the ranks of each parameter's draws, equal draws sharing the mean of their ranks."""
-    flat = values.reshape(len(values), -1)
-    size = flat.shape[1]
+def _in_order(flat):
+    """Where the ordered values of each row (N, n) stand, and these."""
     order = np.argsort(flat, axis=1)
-    ordered = np.take_along_axis(flat, order, axis=1)
-    table = ndtri(
-        (np.arange(2 * size - 1) / 2 + 1 - 3 / 8) / (size + 1 / 4)
-    )  # Blom 1958; in steps of half a rank
-    of_rank = np.broadcast_to(table[::2], flat.shape)
+    return order, _taken(flat, order)
+
+
+def _taken(rows, place):
+    """Elements of each row: `numpy.take_along_axis`, in a third of its time."""
+    size = rows.shape[1]
+    return rows.ravel().take(place + size * np.arange(len(rows))[:, None])
+
+
+def _normal_scores(order, ordered):
+    """Normal scores of the ranks of each parameter's draws (N, n), equal draws sharing the mean of their ranks."""
+    n, size = ordered.shape
+    # Blom (1958), in steps of half a rank
+    table = ndtri((np.arange(2 * size - 1) / 2 + 1 - 3 / 8) / (size + 1 / 4))
+    of_rank = np.broadcast_to(table[::2], ordered.shape)
     tied = np.flatnonzero((ordered[:, 1:] == ordered[:, :-1]).any(axis=1))
     if tied.size:
         of_rank = of_rank.copy()
         of_rank[tied] = table[_shared_ranks(ordered[tied])]
-    scores = np.empty(flat.shape)
-    np.put_along_axis(scores, order, of_rank, axis=1)
-    return scores.reshape(values.shape)
+    scores = np.empty(n * size)
+    scores[order + size * np.arange(n)[:, None]] = of_rank
+    return scores
 
 
 def _shared_ranks(ordered):
@@ -151,5 +164,6 @@ def _mean_autocovariance(centred):
     size = centred.shape[-1]
     length = next_fast_len(2 * size, real=True)
     spectrum = rfft(centred, n=length, axis=-1)
-    power = (spectrum.real**2 + spectrum.imag**2).mean(axis=1)
+    squares = np.square(spectrum.view(np.float64)).mean(axis=1)  # of real and imaginary parts in turn
+    power = squares[:, ::2] + squares[:, 1::2]
     return irfft(power, n=length, axis=-1)[:, :size] / size

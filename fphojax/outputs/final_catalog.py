@@ -72,6 +72,7 @@ class CatalogBuilder:
 
     def __init__(self, draws: RunDraws, *, isophote: float = ISOPHOTE):
         self._ids, self._bands = draws.ids, draws.bands
+        self._profiles, self._ties = _profiles(draws), _ties(draws)
         self._parameters = parameter_names(draws.bands)
         self._isophote = isophote
         self._columns: dict[ColumnName, np.ndarray] = {}
@@ -94,7 +95,7 @@ class CatalogBuilder:
         """The catalogue."""
         columns = {"id": self._ids} | {str(name): values for name, values in self._columns.items()}
         names = {"id": ColumnName("id")} | {str(name): name for name in self._columns}
-        if not all((columns[f"{band}_err"] > 0).all() for band in self._bands):
+        if not any(np.isfinite(columns[f"{band}_err"]).any() for band in self._bands):
             for band in self._bands:
                 del columns[f"{band}_err"]  # single draws have no scatter
         table = Table(meta={"FPHOJAX": 1, "FILTERS": ",".join(self._bands), "ISOPHOTE": self._isophote})
@@ -111,10 +112,16 @@ class CatalogBuilder:
         shape = draws.shape[:2]
         flat = draws.reshape(-1, *draws.shape[2:])
         whole = flat.reshape(len(flat), -1)
-        quality = convergence(flat)
-        low, middle, high = quantiles(np.sort(whole, axis=1), _PROBABILITIES)
+        ordered = np.sort(whole, axis=1)
+        low, middle, high = quantiles(ordered, _PROBABILITIES)
         found = {"16": low, "84": high, "mean": whole.mean(axis=1), "std": whole.std(axis=1)}
-        found |= {"ess_bulk": quality.ess_bulk, "ess_tail": quality.ess_tail, "rhat": quality.r_hat}
+        quality, held = convergence(flat), ordered[:, 0] == ordered[:, -1]
+        for key, values in {
+            "ess_bulk": quality.ess_bulk,
+            "ess_tail": quality.ess_tail,
+            "rhat": quality.r_hat,
+        }.items():
+            found[key] = np.where(held, np.nan, values)
         found = {key: values.reshape(shape) for key, values in found.items()}
         middle = middle.reshape(shape)
 
@@ -130,9 +137,12 @@ class CatalogBuilder:
                 first[ColumnName(name)] = middle[:, p]
         for b, band in enumerate(self._bands):
             first[ColumnName("BAND", (band,))] = middle[:, b]
-            first[ColumnName("BAND_err", (band,))] = found["std"][:, b]
-        more[ColumnName("ess_min")] = np.minimum(found["ess_bulk"], found["ess_tail"]).min(axis=1)
-        more[ColumnName("rhat_max")] = found["rhat"].max(axis=1)
+            scatter = found["std"][:, b]
+            first[ColumnName("BAND_err", (band,))] = np.where(scatter > 0, scatter, np.nan)
+        # of the parameters that vary
+        smaller = np.fmin(found["ess_bulk"], found["ess_tail"])
+        more[ColumnName("ess_min")] = np.fmin.reduce(smaller, axis=1)
+        more[ColumnName("rhat_max")] = np.fmax.reduce(found["rhat"], axis=1)
         return first | more
 
     def _derived(self, sources, draws):
@@ -144,11 +154,17 @@ class CatalogBuilder:
         columns |= _intervals("rhalf_major", (), rhalf * stretch)
         columns |= _intervals("r_kron", (), kron_radius(rhalf, sersic) * stretch)
         level = 10 ** (0.4 * (ZERO_POINT - self._isophote))
+        extended = np.where(rhalf > 0, rhalf, np.nan)[:, None]  # a point has no surface brightness
+        shape = extended, sersic[:, None]
+        radii = isophotal_radius(level, flux, *shape) * stretch[:, None]
+        brightness = {
+            "mu0_BAND": flux * central_brightness(1.0, *shape),
+            "mue_BAND": flux * effective_brightness(1.0, *shape),
+        }
         for b, band in enumerate(self._bands):
-            radius = isophotal_radius(level, flux[:, b], rhalf, sersic) * stretch
-            columns |= _intervals("r_iso_BAND", (band,), radius)
-            for key, profile in (("mu0_BAND", central_brightness), ("mue_BAND", effective_brightness)):
-                columns |= _intervals(key, (band,), ab_magnitude(profile(flux[:, b], rhalf, sersic)))
+            columns |= _intervals("r_iso_BAND", (band,), radii[:, b])
+            for key, values in brightness.items():
+                columns |= _magnitude_intervals(key, (band,), values[:, b])
         return columns
 
     def _fluxes(self, flux):
@@ -180,28 +196,26 @@ class CatalogBuilder:
 
     def _bookkeeping(self, sources):
         """What the patches say about their sources."""
-        last = [parts[-1] for parts in sources.parts]
-        ids = self._ids[sources.rows].tolist()
-        place = [part.ids.tolist().index(name) for part, name in zip(last, ids, strict=True)]
-
-        def of_source(name):
-            return np.array([getattr(part, name)[s] for part, s in zip(last, place, strict=True)])
-
-        near = of_source("at_bound")
+        last = sources.parts[0][-1]  # the same for all
+        place = np.flatnonzero(np.isin(last.ids, self._ids[sources.rows]))
+        size = len(place)
+        near = last.at_bound[place]
         columns = {
             ColumnName("PARAMETER_at_bound", (name,)): near[:, p] for p, name in enumerate(self._parameters)
         }
         n_chain, n_draw = sources.values["ra"].shape[1:]
         single = {
+            "profile": self._profiles[sources.rows],
+            "tied": self._ties[sources.rows],
             "at_bound": near.max(axis=1),
-            "roi": of_source("roi"),
-            "chi2": of_source("chi2"),
-            "n_pixel": of_source("n_pixel"),
+            "roi": last.roi[place],
+            "chi2": last.chi2[place],
+            "n_pixel": last.n_pixel[place],
             "n_patch": np.array([len(parts) for parts in sources.parts]),
-            "n_draw": np.full(len(last), n_chain * n_draw),
+            "n_draw": np.full(size, n_chain * n_draw),
             "n_divergent": np.array([sum(part.n_divergent for part in parts) for parts in sources.parts]),
-            "patch_id": np.array([part.patch for part in last]),
-            "method": np.array([part.method for part in last]),
+            "patch_id": np.full(size, last.patch),
+            "method": np.full(size, last.method),
         }
         return columns | {ColumnName(name): values for name, values in single.items()}
 
@@ -231,6 +245,39 @@ def _intervals(pattern, parts, draws):
     ordered[np.isnan(ordered[:, -1])] = np.nan
     low, middle, high = quantiles(ordered, _PROBABILITIES)
     return {ColumnName(pattern + end, parts): v for end, v in (("", middle), ("_16", low), ("_84", high))}
+
+
+def _magnitude_intervals(pattern, parts, brightness):
+    """The same of magnitudes, from what they are of (S, n); NaN where some is not positive."""
+    ordered = np.sort(brightness, axis=1)
+    ordered[~(ordered[:, 0] > 0)] = np.nan
+    high, middle, low = ab_magnitude(quantiles(ordered, _PROBABILITIES))
+    return {ColumnName(pattern + end, parts): v for end, v in (("", middle), ("_16", low), ("_84", high))}
+
+
+def _profiles(draws):
+    """Profile of each source, as `fphojax.inputs.patcher.PROFILES` names them."""
+    scene = draws.scene
+    if "profile" not in scene.extra.colnames:
+        return np.full(len(draws.ids), "sersic")
+    of_source = dict(zip(scene.id.tolist(), map(str, scene["profile"]), strict=True))
+    return np.array([of_source[name] for name in draws.ids.tolist()])
+
+
+def _ties(draws):
+    """For each source the parameters that it takes from others: ``ra=7 dec=7``."""
+    run = draws.run
+    ties = run.read_config().get("ties", {}) if run.config_path.is_file() else {}  # made by hand, it has none
+    called = {"x": "ra", "y": "dec"}
+    found = [
+        " ".join(
+            f"{called.get(parameter, parameter)}={pairs[str(name)]}"
+            for parameter, pairs in ties.items()
+            if str(name) in pairs
+        )
+        for name in draws.ids.tolist()
+    ]
+    return np.array(found)
 
 
 def _covariance(one, other):

@@ -8,8 +8,8 @@ from ..inputs.astrometry import local_affine, sky_offsets, sky_position
 from ..inputs.errors import InputError
 from .fitted_patch import FittedPatch
 from .plots import LINEAR_NOISE, exposure_title
-from .residuals import residual_tiles
 from .sky_plots import half_light_ellipse
+from .tiles import residual_tiles
 
 __all__ = ["composites", "plot_composites", "plot_posterior_on_image"]
 

@@ -60,12 +60,12 @@ class PatchDraws:
 
 @dataclass(frozen=True, eq=False)
 class SourceDraws:
-    """All draws of S sources that have equally many chains.
+    """All draws of S sources that have equally many chains, and the same last patch.
 
     Attributes
     ----------
     rows : ndarray (S,)
-        Rows in the catalogue of the run.
+        Rows in the catalogue of the run, in the order of the last patch.
     parts : list of list of PatchDraws
         For each source the patches that fitted it, in their order.
     values : dict of ndarray

@@ -74,7 +74,11 @@ def kron_radius(rhalf, sersic) -> np.ndarray:
 
 
 def _of_index(what, sersic):
-    return np.interp(sersic, _GRID, _tables()[what])
+    """As `numpy.interp`, which does not know that the grid is even and takes ten times as long."""
+    table = _tables()[what]
+    place = (np.clip(sersic, _GRID[0], _GRID[-1]) - _GRID[0]) * ((_GRID.size - 1) / (_GRID[-1] - _GRID[0]))
+    below = np.minimum(place.astype(np.int64), _GRID.size - 2)
+    return table[below] + (place - below) * (table[below + 1] - table[below])
 
 
 @cache

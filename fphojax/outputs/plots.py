@@ -11,8 +11,8 @@ from ..inputs.exposures import Exposure
 from ..inputs.files import replacing
 from ..inputs.patcher import PatchFrame
 from ..inputs.stores import StoredExposure
-from .residuals import residual_tiles
 from .summary import degrees_of_freedom
+from .tiles import residual_tiles
 
 __all__ = [
     "LINEAR_NOISE",

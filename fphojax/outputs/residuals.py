@@ -3,7 +3,6 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-import equinox as eqx
 import h5py
 import numpy as np
 
@@ -12,8 +11,9 @@ from ..inputs.errors import InputError
 from ..inputs.files import replacing
 from ..inputs.patcher import PatchFrame
 from .run_directory import RunDirectory
+from .tiles import residual_tiles
 
-__all__ = ["ExposureResiduals", "RunResiduals", "residual_tiles", "write_residuals"]
+__all__ = ["ExposureResiduals", "RunResiduals", "write_residuals"]
 
 _COLUMNS = ("xpix", "ypix", "data", "ierr", "residual")
 
@@ -87,11 +87,6 @@ class RunResiduals:
         return ExposureResiduals(band, name, *(columns[key][last] for key in _COLUMNS))
 
 
-def residual_tiles(model: SceneModel, values) -> np.ndarray:
-    """Data minus fixed minus active sources, array (T, TILE * TILE), at given parameters of the model."""
-    return np.asarray(model.patch.data) - np.asarray(_images(model, values))
-
-
 def write_residuals(path, frame: PatchFrame, model: SceneModel, values) -> None:
     """Write the residuals of a patch as HDF5, at once or not at all.
 
@@ -129,6 +124,3 @@ def _group(path, band, name):
     """All columns of one exposure in one file."""
     with h5py.File(path, "r") as file:
         return {key: file[band][name][key][()] for key in _COLUMNS}
-
-
-_images = eqx.filter_jit(SceneModel.images)

@@ -18,6 +18,7 @@ from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
 from ..inputs.files import replacing
 from ..inputs.patcher import PatchFrame
+from .own_pixels import own_pixels
 from .storage import bounds_from_dataset, bounds_to_dataset, catalog_from_dataset, catalog_to_dataset
 
 __all__ = ["NUISANCE_DIMS", "POSTERIOR_UNITS", "PatchResult", "centred_pa"]
@@ -40,7 +41,7 @@ _AXES = ("east", "north")
 _LAYOUT = 1
 _LIBRARIES = ("fphojax", "jax", "numpyro", "arviz")
 _RUN = {"method": str, "seed": int, "n_warmup": int, "max_treedepth": int, "n_calls": int, "wall_time": float}
-_GROUPS = (  # besides fixed and nuisance, which a result need not have
+_GROUPS = (  # besides fixed, nuisance and own_pixels, which a result need not have
     "active",
     "bounds",
     "posterior",
@@ -76,6 +77,9 @@ class PatchResult:
         The same variables: fraction of draws within a thousandth of an edge of the prior.
     exposures : xarray.Dataset
         Dimension exposure (its name): band, n_pixel (used), chi2 (at the optimum).
+    own_pixels : xarray.Dataset
+        Variables n_pixel and chi2 (source, exposure): number and chi-squared of each source's own pixels at the
+        optimum; see `fphojax.outputs.own_pixels`.
     nuisance : xarray.Dataset
         Draws of the exposures' nuisance parameters, those that the model had: sky (chain, draw, exposure, term),
         scale (chain, draw, exposure), shift (chain, draw, exposure, axis), and their values at the optimum, named
@@ -102,6 +106,7 @@ class PatchResult:
     optimum: xr.Dataset
     at_bound: xr.Dataset
     exposures: xr.Dataset
+    own_pixels: xr.Dataset
     nuisance: xr.Dataset
     mass_matrix: xr.DataArray
     method: str
@@ -168,6 +173,7 @@ class PatchResult:
             optimum=optimum,
             at_bound=xr.Dataset({name: (_dims(name), near[name]) for name in POSTERIOR_UNITS}, coords),
             exposures=xr.Dataset(exposures, {"exposure": exposure_names}),
+            own_pixels=own_pixels(frame, model, chains.optimum.values, active.id),
             nuisance=_nuisance(chains, exposure_names),
             mass_matrix=xr.DataArray(
                 chains.covariance,
@@ -207,6 +213,7 @@ class PatchResult:
             "optimum": self.optimum,
             "at_bound": self.at_bound,
             "exposures": self.exposures,
+            "own_pixels": self.own_pixels,
             "nuisance": self.nuisance,
             "mass": self.mass_matrix.to_dataset(),
         }
@@ -258,6 +265,7 @@ class PatchResult:
             region=CircularRegion(*(float(attrs[f"region_{name}"]) for name in ("ra", "dec", "radius"))),
             bands=tuple(map(str, groups["posterior"]["band"].to_numpy())),
             posterior=xr.DataTree.from_dict({name: groups[name] for name in ("posterior", "sample_stats")}),
+            own_pixels=groups.get("own_pixels", xr.Dataset()),
             nuisance=groups.get("nuisance", xr.Dataset()),
             mass_matrix=groups["mass"]["inverse_mass_matrix"],
             versions={name: attrs[f"version_{name}"] for name in _LIBRARIES},

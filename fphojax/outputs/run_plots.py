@@ -101,9 +101,12 @@ def plot_convergence(path):
     left.plot(table["ess_min"], table["rhat_max"], "o", ms=4)
     left.axhline(_RHAT, color="0.5", ls="--", lw=1)
     left.set(xscale="log", xlabel="smallest effective number of draws", ylabel="largest r_hat")
-    flux, error = np.asarray(table[band]), np.asarray(table[f"{band}_err"])
-    right.plot(flux, flux / error, "o", ms=4)
     right.set(xscale="log", yscale="log", xlabel=f"flux {band} [nJy]", ylabel="flux / error")
+    if f"{band}_err" in table.colnames:
+        flux, error = np.asarray(table[band]), np.asarray(table[f"{band}_err"])
+        right.plot(flux, flux / error, "o", ms=4)
+    else:
+        right.set_title("single draws have no errors", fontsize="small")
     return figure
 
 

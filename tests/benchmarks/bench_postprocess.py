@@ -58,6 +58,7 @@ def write_patch(file: h5py.File, patch: int, ids, noise) -> None:
         posterior[name] = centres[name] + width * noise[..., p]
         near[name] = np.zeros(len(ids))
     file["active/roi"] = np.ones(len(ids))
+    file["own_pixels/chi2"] = file["own_pixels/n_pixel"] = np.full((len(ids), 8), 100)
     file["sample_stats/diverging"] = np.zeros(noise.shape[:2], dtype="i1")
     file["sample_stats/lp"] = noise[:, :, 0, 0]
 

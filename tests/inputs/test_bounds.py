@@ -57,6 +57,15 @@ def test_flux_bounds_from_uncertainties():
     np.testing.assert_allclose(bounds.upper["flux"], sources.flux + 2)
 
 
+def test_flux_bounds_where_some_uncertainties_are_not_known():
+    flux_err = np.array([[0.5, np.nan], [np.nan, np.nan], [0.5, 0.5]])
+    given = default_bounds(catalog(flux_err=np.full((3, 2), 0.5)))
+    guessed, mixed = default_bounds(catalog()), default_bounds(catalog(flux_err=flux_err))
+    for side in ("lower", "upper"):
+        expected = np.where(np.isnan(flux_err), getattr(guessed, side)["flux"], getattr(given, side)["flux"])
+        np.testing.assert_array_equal(getattr(mixed, side)["flux"], expected)
+
+
 FLUXES = arrays(np.float64, (3, 2), elements=st.just(0.0) | st.floats(-1e7, -1e-3) | st.floats(1e-3, 1e7))
 
 

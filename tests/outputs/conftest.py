@@ -158,6 +158,7 @@ def shifted():
             posterior=tree,
             optimum=result.optimum.isel(source=sources),
             at_bound=result.at_bound.isel(source=sources),
+            own_pixels=result.own_pixels.isel(source=sources),
         )
 
     return made

@@ -1,12 +1,15 @@
 """The final catalogue of a made-up run: three patches, one source in two of them."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import arviz
 import numpy as np
 import pytest
+import xarray as xr
 from astropy import units as u
+from astropy.table import Table
 
 from fphojax import RunDirectory, SourceCatalog, final_catalog
 from fphojax.inputs.errors import InputError
@@ -108,6 +111,75 @@ def test_chains_of_several_patches_are_combined_and_compared(run, fit):
 
 def test_empty_report_of_several_patches():
     assert len(MultipatchReport(("B",)).table) == 0
+
+
+@pytest.fixture
+def with_a_point(fit):
+    """The result of a patch in which source "two" is a point, and takes its position from the first."""
+    posterior = fit.result.draws.copy(deep=True)
+    for name, value in {"q": 1.0, "pa": 0.0, "sersic": 1.0, "rhalf": 0.0}.items():
+        posterior[name][..., 1] = value
+    for name in ("ra", "dec"):
+        posterior[name][..., 1] = posterior[name][..., 0]
+    tree = xr.DataTree.from_dict(
+        {"posterior": posterior, "sample_stats": fit.result.posterior["sample_stats"].dataset}
+    )
+    return dataclasses.replace(fit.result, posterior=tree)
+
+
+def test_held_and_tied_parameters(tmp_path, fit, with_a_point):
+    made = RunDirectory.create(tmp_path / "run")
+    made.write_patch(0, with_a_point)
+    profiles = Table({"profile": ["sersic", "point", "sersic"]})
+    made.write_scene(fit.truth.replace(extra=profiles), {})
+    made.write_config(json.dumps({"ties": {"x": {"two": "one"}, "y": {"two": "one"}}}))
+    table = final_catalog(made)
+    assert table["profile"].tolist() == ["sersic", "point"]
+    assert table["tied"].tolist() == ["", "ra=one dec=one"]
+    assert table["ra"][1] == table["ra"][0]
+    for name, value in {"q": 1, "pa": 0, "sersic": 1, "rhalf": 0, "rhalf_major": 0, "r_kron": 0}.items():
+        assert table[name][1] == value, name
+    for name in ("q", "pa", "sersic", "rhalf"):
+        assert table[f"{name}_std"][1] == 0
+        assert np.isnan([table[f"{name}_{what}"][1] for what in ("rhat", "ess_bulk", "ess_tail")]).all()
+    free = ("ra", "dec", "B", "R")
+    assert table["rhat_max"][1] == max(table[f"{name}_rhat"][1] for name in free)
+    assert table["ess_min"][1] == min(
+        table[f"{name}_{what}"][1] for name in free for what in ("ess_bulk", "ess_tail")
+    )
+    assert np.isfinite(table["rhat_max"]).all()
+    for name in ("mu0_B", "mue_R", "r_iso_B"):
+        assert np.isfinite(table[name]).tolist() == [True, False]
+    assert (table["B_err"] > 0).all()
+
+
+def test_a_source_whose_fluxes_do_not_vary_has_no_errors(tmp_path, fit):
+    frozen = fit.result.draws.copy(deep=True)
+    frozen["flux"][:, :, 0, :] = 7.0
+    tree = {"posterior": frozen, "sample_stats": fit.result.posterior["sample_stats"].dataset}
+    made = RunDirectory.create(tmp_path / "run")
+    made.write_patch(0, dataclasses.replace(fit.result, posterior=xr.DataTree.from_dict(tree)))
+    made.write_scene(fit.truth, {})
+    table = final_catalog(made)
+    assert np.isnan(table["B_err"]).tolist() == [True, False]
+    assert table["R_err"][1] > 0
+    table.write(tmp_path / "final.fits")
+    read = SourceCatalog.read(tmp_path / "final.fits")
+    np.testing.assert_array_equal(np.isnan(read.flux_err), [[True, True], [False, False]])
+
+
+def test_single_points_have_no_errors_at_all(tmp_path, fit):
+    tree = {"posterior": fit.result.draws.isel(chain=[0], draw=[0])}
+    tree["sample_stats"] = fit.result.posterior["sample_stats"].dataset.isel(chain=[0], draw=[0])
+    made = RunDirectory.create(tmp_path / "run")
+    point = dataclasses.replace(fit.result, posterior=xr.DataTree.from_dict(tree), method="optimum")
+    made.write_patch(0, point)
+    made.write_scene(fit.truth, {})
+    table = final_catalog(made)
+    assert "B_err" not in table.colnames
+    assert np.isnan(table["rhat_max"]).all()
+    assert (table["flags"] & 32).all()
+    np.testing.assert_array_equal(table["chi2"], fit.result.own_pixels["chi2"].sum("exposure"))
 
 
 def test_runs_that_do_not_fit_together(run, fit, tmp_path):

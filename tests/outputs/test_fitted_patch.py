@@ -10,8 +10,8 @@ import xarray as xr
 
 from fphojax.inputs import InputError
 from fphojax.outputs.fitted_patch import FittedPatch, fitted_patch, open_patcher
-from fphojax.outputs.residuals import residual_tiles
 from fphojax.outputs.run_directory import RunDirectory
+from fphojax.outputs.tiles import residual_tiles
 
 
 def test_pixels_and_model_are_those_of_the_fit(fit, run):

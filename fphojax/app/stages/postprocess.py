@@ -45,8 +45,12 @@ def postprocess(settings: Settings, *, progress: bool = False) -> StageReport:
     files |= {name: run.path / name for name in ("regions", "images")}
     rhat = np.asarray(table["rhat_max"])
     poor = int(np.count_nonzero(rhat > _LARGEST_RHAT))
-    text = f"{len(table)} sources in the final catalogue; the largest r_hat is {np.nanmax(rhat):.3f}"
-    text += f", above {_LARGEST_RHAT} for {poor} sources." if poor else "."
+    text = f"{len(table)} sources in the final catalogue; "
+    if np.isfinite(rhat).any():
+        text += f"the largest r_hat is {np.nanmax(rhat):.3f}"
+        text += f", above {_LARGEST_RHAT} for {poor} sources." if poor else "."
+    else:
+        text += "r_hat is not known: it takes two chains of four draws."
     shown = _shown(table, settings.bandlist)
     seconds = time.perf_counter() - start
     return StageReport(
@@ -56,7 +60,8 @@ def postprocess(settings: Settings, *, progress: bool = False) -> StageReport:
 
 def _shown(table: Table, bands) -> Table:
     """The columns that a person reads first."""
-    fluxes = [name for band in bands for name in (band, f"{band}_err")]
+    # single draws have no errors
+    fluxes = [name for band in bands for name in (band, f"{band}_err") if name in table.colnames]
     shown = table[
         "id", "ra", "dec", *fluxes, "q", "sersic", "rhalf", "rhat_max", "ess_min", "chi2", "n_pixel", "flags"
     ]
