@@ -18,6 +18,7 @@ from ..inputs.files import replacing
 from ..inputs.patcher import Patcher, PatchFrame, as_profiled
 from ..inputs.stores import StoredExposure
 from .fitted_patch import open_patcher
+from .frame_nuisance import FrameNuisance
 from .patch_draws import RunDraws
 from .photometry import isophotal_radius
 from .run_directory import RunDirectory
@@ -44,8 +45,9 @@ def write_images(
     """Write data, model, residual and chi of every exposure of a run.
 
     The model is that of all sources as they are in the end, in the whole frame: those that were fitted at the
-    point `kind`, the others and those of ``big_catalog`` as in their catalogue. Sky levels, flux scales and
-    shifts that were fitted as nuisance parameters of a patch are not in it.
+    point `kind`, the others and those of ``big_catalog`` as in their catalogue. Flux scales and shifts that were
+    fitted are those of the last patch of each source, sky levels those of the last patch of each pixel: a sky ends
+    where the patches do.
 
     Parameters
     ----------
@@ -70,18 +72,21 @@ def write_images(
     folder.mkdir(exist_ok=True)
     draws = RunDraws(run)
     scenes = scenes_at(draws, kind, n_draw=n_draw)
+    nuisance = FrameNuisance(draws, patcher, kind, n_draw=n_draw)
     still = _never_fitted(run, draws)
     exposures = [e for e in patcher.exposures if e.band in draws.bands]
     written = []
     for exposure in tqdm(exposures, "images", unit="image", disable=not progress):
-        model = np.mean([model_image(patcher, exposure, scene) for scene in scenes], axis=0)
-        for catalog in still:
-            model = model + model_image(patcher, exposure, catalog)
+        model = sum(model_image(patcher, exposure, catalog) for catalog in still)
+        for i, scene in enumerate(scenes):
+            image = model_image(patcher, exposure, nuisance.seen(exposure, scene, i))
+            model = model + (image + nuisance.sky(exposure, i)) / len(scenes)
         images = _images(exposure, model)
         path = folder / f"{_file_name(exposure.band)}_{_file_name(exposure.name)}.fits"
         hdus = [fits.PrimaryHDU()]
         hdus[0].header["FILTER"], hdus[0].header["EXPID"] = exposure.band, exposure.name
         hdus[0].header["DRAW"] = (kind, "point of the posterior")
+        hdus[0].header["NUISANCE"] = (",".join(nuisance.names), "of the exposure, in the model")
         for name, image in images.items():
             hdus.append(fits.ImageHDU(image, _header(exposure, chi=name == "CHI"), name=name))
         hdus += _look_up_tables(exposure)
@@ -100,7 +105,7 @@ def write_cutouts(
     n_draw: int = 16,
     patcher: Patcher | None = None,
 ) -> list[Path]:
-    """Write, for single sources, the data less all other sources, and the model of the source alone.
+    """Write, for single sources, the data less all else that is in the model, and the model of the source alone.
 
     Parameters
     ----------
@@ -131,6 +136,7 @@ def write_cutouts(
         raise InputError(f"{run.path}: no patch has fitted source {lost[0]}, expected ids of fitted sources")
     folder.mkdir(exist_ok=True)
     scenes = scenes_at(draws, kind, n_draw=n_draw)
+    nuisance = FrameNuisance(draws, patcher, kind, n_draw=n_draw)
     still = _never_fitted(run, draws)
     written = []
     for name in map(str, ids):
@@ -143,9 +149,13 @@ def write_cutouts(
             box = region.bounding_box(exposure.wcs, exposure.shape)
             if box is None or exposure.band not in draws.bands:
                 continue
-            rest = np.mean([model_image(patcher, exposure, scene[~chosen], box) for scene in scenes], axis=0)
+            seen = [nuisance.seen(exposure, scene, i) for i, scene in enumerate(scenes)]
+            model, rest = (
+                np.mean([model_image(patcher, exposure, scene[rows], box) for scene in seen], axis=0)
+                for rows in (chosen, ~chosen)
+            )
+            rest = rest + np.mean([nuisance.sky(exposure, i, box) for i in range(len(seen))], axis=0)
             rest = rest + sum(model_image(patcher, exposure, catalog, box) for catalog in still)
-            model = np.mean([model_image(patcher, exposure, scene[chosen], box) for scene in scenes], axis=0)
             hdus += _cutout(exposure, box, model, rest)
         path = folder / f"{_file_name(name)}.fits"
         with replacing(path) as temporary:

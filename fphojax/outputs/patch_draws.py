@@ -10,7 +10,7 @@ import numpy as np
 
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
-from .results import POSTERIOR_UNITS
+from .results import NUISANCE_DIMS, POSTERIOR_UNITS
 from .run_directory import RunDirectory
 
 __all__ = ["PatchDraws", "RunDraws", "SourceDraws", "read_patch_draws"]
@@ -42,6 +42,10 @@ class PatchDraws:
     n_divergent : int
     chi2, n_pixel : ndarray (S,)
         Of the source's own pixels at the optimum; NaN and 0 in files without.
+    exposures : list of tuple of str
+        Band and name of each exposure, if there are nuisance parameters.
+    nuisance : dict of ndarray (chain, draw, exposure, ...)
+        Draws of ``sky``, ``scale`` and ``shift``, those that the patch has; as in `PatchResult.nuisance`.
     """
 
     patch: int
@@ -56,6 +60,8 @@ class PatchDraws:
     n_divergent: int
     chi2: np.ndarray
     n_pixel: np.ndarray
+    exposures: list[tuple[str, str]]
+    nuisance: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,6 +200,10 @@ def _patch_draws(file, patch):
     values["ra"] = values["ra"] - 360 * np.round((values["ra"] - region[0]) / 360)
     values["pa"] = _on_one_turn(values["pa"])
     near = {name: file["at_bound"][name][()].reshape(len(values["ra"]), -1) for name in POSTERIOR_UNITS}
+    nuisance = {name: file["nuisance"][name][()] for name in NUISANCE_DIMS if f"nuisance/{name}" in file}
+    names = (
+        [_strings(file["exposures"][key][()]).tolist() for key in ("band", "exposure")] if nuisance else []
+    )
     own = file.get("own_pixels")
     size = len(values["ra"])
     divergent = file["sample_stats"].get("diverging")
@@ -211,6 +221,8 @@ def _patch_draws(file, patch):
         n_divergent=0 if divergent is None else int(divergent[()].sum()),
         chi2=np.full(size, np.nan) if own is None else own["chi2"][()].sum(axis=1),
         n_pixel=np.zeros(size, dtype=int) if own is None else own["n_pixel"][()].sum(axis=1),
+        exposures=list(zip(*names, strict=True)),
+        nuisance=nuisance,
     )
 
 

@@ -8,7 +8,7 @@ from ..inputs.catalog import SourceCatalog
 from .patch_draws import PatchDraws, RunDraws
 from .results import POSTERIOR_UNITS
 
-__all__ = ["DrawKind", "scenes_at"]
+__all__ = ["DrawKind", "drawn", "scenes_at"]
 
 DrawKind = Literal["median", "last", "best", "mean"]
 
@@ -45,24 +45,40 @@ def scenes_at(draws: RunDraws, kind: DrawKind = "median", *, n_draw: int = 16) -
                 }
             else:
                 rows = np.isin(patch.ids, draws.ids[sources.rows])
-                chosen = _at(patch, rows, kind, n_point)
+                chosen = {
+                    name: drawn(np.moveaxis(v[rows], 0, 2), patch, kind, n_draw)
+                    for name, v in patch.values.items()
+                }
             for name, values in chosen.items():
                 points[name][:, sources.rows] = values
     return [_catalog(draws, {name: values[i] for name, values in points.items()}) for i in range(n_point)]
 
 
-def _at(patch: PatchDraws, rows, kind, n_point):
-    """Parameters (point, source, ...) of some sources of a patch."""
-    flat = {name: v[rows].reshape(int(rows.sum()), -1, *v.shape[3:]) for name, v in patch.values.items()}
-    size = flat["ra"].shape[1]
+def drawn(values, patch: PatchDraws, kind: DrawKind, n_draw: int) -> np.ndarray:
+    """A parameter of a patch at the points of `scenes_at`.
+
+    Parameters
+    ----------
+    values : array (chain, draw, ...)
+    patch : PatchDraws
+    kind, n_draw
+        As for `scenes_at`.
+
+    Returns
+    -------
+    ndarray (point, ...)
+        One point, or `n_draw` for "mean".
+    """
+    flat = values.reshape(-1, *values.shape[2:])
     match kind:
+        case "median":
+            return np.median(flat, axis=0)[None]
         case "last":
-            where = np.array([size - 1])
+            return flat[-1:]
         case "best":
-            where = np.array([np.argmax(patch.log_posterior)])
+            return flat[[np.argmax(patch.log_posterior)]]
         case _:
-            where = np.linspace(0, size - 1, n_point).round().astype(int)
-    return {name: np.moveaxis(values[:, where], 1, 0) for name, values in flat.items()}
+            return flat[np.linspace(0, len(flat) - 1, n_draw).round().astype(int)]
 
 
 def _catalog(draws, values):
