@@ -17,6 +17,8 @@ from .store_packing import PackedExposure, pack
 
 __all__ = ["StoreWriteError", "StoreWriter"]
 
+_OVERHEAD = 64 * 1024  # bytes of HDF5's own for an exposure, and
+_PER_ENTRY = 512  # for a chunk of it, or a line of the index: both more than it takes
 _COMPRESSIONS = {
     None: {},
     "lzf": {"compression": "lzf"},
@@ -143,6 +145,7 @@ class StoreWriter:
                 "expected names (EXPID, or else of files) to be unique within a band"
             )
         try:
+            self._reserve(self._n_byte(exposure))
             with h5py.File(self.building, "r+") as file:
                 group = file.create_group(f"{key[0]}/{key[1]}")
                 self._write_blocks(group, exposure).attrs.update(exposure.attributes)
@@ -175,6 +178,7 @@ class StoreWriter:
             meta.setdefault(band, {})[name] = text
         temporary = self.metafile.with_name(self.metafile.name + ".building")
         try:
+            self._reserve(_OVERHEAD + _PER_ENTRY * len(self._headers))
             with h5py.File(self.building, "r+") as file:
                 sizes, index = set(), {}
                 for band, name in sorted(self._headers):
@@ -249,7 +253,7 @@ class StoreWriter:
                 with h5py.File(self.building, "w") as file:
                     file.attrs["super_pixel_size"] = self.super_pixel_size
             write_lines(self.journal, lines or [{"recipe": self._recipe}])
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             raise StoreWriteError(_no_room(self.building, error)) from error
 
     def _drop_unfinished(self, whole):
@@ -284,23 +288,49 @@ class StoreWriter:
 
     def _write_blocks(self, group, exposure):
         """Write the chunks that are not empty; those that are take no room on disk."""
-        blocks = exposure.blocks
-        step = max(1, CHUNK // self.super_pixel_size)
-        chunk = min(step, blocks.shape[0]), min(step, blocks.shape[1]), blocks.shape[2]
+        blocks, chunk = exposure.blocks, self._chunk(exposure)
         more = _COMPRESSIONS[self.compression]
         if more:
             more = more | {"shuffle": True}
         dataset = group.create_dataset("data", blocks.shape, np.float32, chunks=chunk, **more)
-        for x in range(0, blocks.shape[0], chunk[0]):
-            columns = np.flatnonzero(exposure.used[x : x + chunk[0]].any(axis=0))
-            if columns.size:
-                y0 = columns[0] // chunk[1] * chunk[1]
-                y1 = min((columns[-1] // chunk[1] + 1) * chunk[1], blocks.shape[1])
-                dataset[x : x + chunk[0], y0:y1] = blocks[x : x + chunk[0], y0:y1]
+        for x, y0, y1 in _spans(exposure.used, chunk):
+            dataset[x : x + chunk[0], y0:y1] = blocks[x : x + chunk[0], y0:y1]
         return dataset
+
+    def _chunk(self, exposure):
+        """Shape of the HDF5 chunks of an exposure."""
+        step = max(1, CHUNK // self.super_pixel_size)
+        nx, ny, depth = exposure.blocks.shape
+        return min(step, nx), min(step, ny), depth
+
+    def _n_byte(self, exposure):
+        """Most bytes that an exposure takes in the file."""
+        chunk = self._chunk(exposure)
+        n_chunk = sum(-(-(y1 - y0) // chunk[1]) for _, y0, y1 in _spans(exposure.used, chunk))
+        beside = sum(content.nbytes for content in exposure.datasets.values())
+        return n_chunk * (int(np.prod(chunk)) * exposure.blocks.itemsize + _PER_ENTRY) + beside + _OVERHEAD
+
+    def _reserve(self, n_byte):
+        """Take room at the end of the file, which HDF5 then uses: it does not survive a disk that is full."""
+        with self.building.open("r+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            try:
+                os.posix_fallocate(file.fileno(), end, n_byte)
+            except OSError:
+                file.truncate(end)
+                raise
 
     def _padded(self, dataset):
         return dataset.shape[0] * self.super_pixel_size, dataset.shape[1] * self.super_pixel_size
+
+
+def _spans(used, chunk):
+    """Of the chunks at each first index x, the half-open range along y that holds all that are not empty."""
+    for x in range(0, used.shape[0], chunk[0]):
+        columns = np.flatnonzero(used[x : x + chunk[0]].any(axis=0))
+        if columns.size:
+            y0 = columns[0] // chunk[1] * chunk[1]
+            yield x, y0, min((columns[-1] // chunk[1] + 1) * chunk[1], used.shape[1])
 
 
 def _no_room(path, error):
