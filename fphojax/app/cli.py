@@ -191,7 +191,11 @@ def sample(
     workers: Workers = None,
     scheduler: Scheduler = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in the folder, if there is one.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in the folder, if there is one. Sources that were given up are not tried anew.",
+        ),
     ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,

@@ -194,6 +194,7 @@ class SuperScene:
         scene._columns.restore(catalog.extra)
         scene._columns.put_covariances(*files.read_covariances())
         scene.patchlog = entries
+        scene._restore_reasons()
         scene._replay()
         scene._rng = np.random.default_rng([scene.options["seed"], len(scene.patchlog)])
         scene._fill_pool()
@@ -552,6 +553,13 @@ class SuperScene:
         self.catalog.write_forcepho(files.catalog)
         # all that it holds is in the other files now; until it is gone, it may be replayed over them
         files.journal.clear()
+
+    def _restore_reasons(self):
+        """Why sources were given up, whole: the catalogue has room for the beginning only."""
+        for entry in self.patchlog:
+            if '"flag"' in entry:
+                entry = json.loads(entry)
+                self.flags.update((row, entry["flag"]) for row in entry["sources"] if row in self.flags)
 
     def _replay(self):
         """Take in what was checked in since the files were written."""

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -66,6 +68,35 @@ def test_workers_give_what_one_process_gives(client, tmp_path):
     assert len({summary["pid"] for summary in report.summaries} - {os.getpid()}) == 2
     threads = {summary["threads"] for summary in report.summaries}
     assert threads == {str(max((os.cpu_count() or 1) // 2, 1))}
+
+
+@pytest.mark.slow
+def test_workers_of_a_cluster_that_is_there_already(tmp_path):
+    """A scheduler and a worker as a batch system starts them; they outlive the run."""
+    from distributed import Client
+
+    address, commands = tmp_path / "scheduler.json", []
+    for role in (
+        ["scheduler", "--port", "0", "--dashboard-address", "127.0.0.1:0"],
+        ["worker", "--nworkers", "2", "--nthreads", "1", "--no-dashboard"],
+    ):
+        command = [sys.executable, "-m", "distributed.cli.dask_" + role[0], *role[1:]]
+        commands.append(subprocess.Popen([*command, "--scheduler-file", address], stderr=subprocess.DEVNULL))
+    try:
+        with Client(scheduler_file=address) as client:
+            client.wait_for_workers(2)
+            location = client.scheduler.address
+        here, there = make_scene(), make_scene()
+        schedule(here, make_fit(tmp_path), progress=False)
+        with cluster_client(scheduler=location) as client:
+            report = schedule(there, make_fit(tmp_path), client=client, progress=False)
+        np.testing.assert_array_equal(here.catalog.flux, there.catalog.flux)
+        assert len({summary["pid"] for summary in report.summaries} - {os.getpid()}) == 2
+        assert [command.poll() for command in commands] == [None, None]
+    finally:
+        for command in reversed(commands):
+            command.terminate()
+            command.wait()
 
 
 @pytest.mark.slow

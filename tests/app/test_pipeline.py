@@ -269,6 +269,55 @@ def test_source_that_cannot_be_fitted_is_given_up_with_its_reason(tmp_path):
     assert scene.rhalf == pytest.approx(RHALF)
     assert RunDirectory(config.parent / "output").patches() == []
 
+    before = contents(config.parent)
+    again = fphojax("sample", config, "--resume")
+    assert (again.exit_code, again.stderr) == (1, result.stderr)  # it is not tried anew
+    assert contents(config.parent) == before
+
+
+def test_fit_whose_draws_all_diverge_has_failed(tmp_path, monkeypatch):
+    """Tried again with another seed; then its source keeps its parameters, and nothing is written of it."""
+    config, seeds = write_field(tmp_path / "field"), []
+
+    def diverged(model, start, *, seed, draws, chains, **_):
+        seeds.append(seed)
+        return SimpleNamespace(statistics={"diverging": np.ones((chains, draws), dtype=bool)})
+
+    monkeypatch.setattr(
+        "fphojax.app.workers.optimize", lambda model, start, **_: SimpleNamespace(values=start)
+    )
+    monkeypatch.setattr("fphojax.app.workers.sample", diverged)
+    result = fphojax("sample", config)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == ["error: source 7 was given up: RuntimeError: all 80 draws diverged"]
+    assert len(seeds) == len(set(seeds)) == 2
+    run = RunDirectory(config.parent / "output")
+    assert run.patches() == []
+    assert run.read_scene().rhalf == pytest.approx(RHALF)
+
+
+def test_going_on_with_a_run_that_is_done(finished, tmp_path):
+    """Nothing is fitted, and what is there stays; other settings than the run's are refused, the target's apart."""
+    config, folder, _ = finished
+    shutil.copytree(folder, tmp_path / "out")
+    run = RunDirectory(tmp_path / "out")
+    before = run.read_log(), run.patches(), run.read_patch(0).draws
+    assert fphojax("sample", config, "--out", run.path, "--resume", "--quiet").exit_code == 0
+    assert (run.read_log(), run.patches()) == before[:2]
+    assert run.read_patch(0).draws.equals(before[2])
+
+    other, there = config.with_name("other.yml"), contents(run.path)
+    for name, value, old in (("seed", 4, 3), ("warmup", 61, 60), ("bandlist", ["g"], ["g", "r"])):
+        other.write_text(yaml.safe_dump(SETTINGS | {name: value}))
+        result = fphojax("sample", other, "--out", run.path, "--resume", "--quiet")
+        assert result.exit_code == 2
+        assert result.stderr.splitlines() == [
+            f"error: {other}: {name}: found {value}, expected {old} as in {run.path}/config.json, the run to go on "
+            "with"
+        ]
+        assert contents(run.path) == there
+    other.unlink()
+
 
 # ------------------------------------------------------------------------------------------------
 # Refusals: one line each, and nothing is written

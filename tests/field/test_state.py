@@ -59,7 +59,7 @@ def test_nothing_is_written_before_the_first_result(scene, tmp_path):
 @pytest.mark.parametrize("write_after", [(), (2,), (1, 4, 6)])
 def test_resume_is_where_it_was(scene, tmp_path, write_after):
     for number in range(7):
-        step(scene, number, flag="µ: not finite" if number == 5 else None)
+        step(scene, number, flag="µ: " + 20 * "not finite" if number == 5 else None)
         if number in write_after:
             scene.writeout()
     scene.checkout_region()  # lost, as when a process dies
@@ -67,8 +67,6 @@ def test_resume_is_where_it_was(scene, tmp_path, write_after):
     assert type(again) is LinkedSuperScene
     assert again.options == scene.options
     assert again.n_active == 0
-    if write_after and write_after[-1] == 6:
-        again.flags.update(dict.fromkeys(again.flags, "µ: not finite"))  # FITS knows ASCII only
     assert_same(scene, again)
     assert again.checkout_region()[0] is not None
 

@@ -88,6 +88,40 @@ def test_laws_of_patches(mock_field, kind, size, seed, density, in_flight, optio
 
 
 @KINDS
+@pytest.mark.parametrize("strict", [True, False])
+def test_sources_that_belong_together_are_active_together(mock_field, tmp_path, kind, strict):
+    """Bulges with their disks, and a triple, in a field so dense that groups have to be cut."""
+    catalog = mock_field(90, 6, density=0.3)
+    together = [[row, row + 45] for row in range(20)] + [[20, 65, 66]]
+    ra, dec = catalog.ra.copy(), catalog.dec.copy()
+    for rows in together:
+        ra[rows], dec[rows] = ra[rows[0]], dec[rows[0]]
+    options = {"maxactive_per_patch": 4, "strict": strict, "together": together, "seed": 5}
+    scene = kind(
+        catalog.replace(ra=ra, dec=dec), BANDS, statefile=tmp_path / "scene.fits", target_niter=60, **options
+    )
+    whole = []
+
+    def watch(scene, out):
+        check_patches(scene, out)
+        members = set(out[-1][1]["source_index"].tolist())
+        for rows in together:
+            assert members.issuperset(rows) or members.isdisjoint(rows)
+        whole.append(sum(members.issuperset(rows) for rows in together))
+
+    history = run(scene, in_flight=4, watch=watch)
+    print(f"{len(history)} patches, {sum(map(bool, whole))} with sources that belong together")
+    assert set().union(*history) == set(range(90))
+
+    scene.writeout()
+    again = SuperScene.resume(tmp_path / "scene.fits", target_niter=120)
+    before = sum(whole)
+    run(again, in_flight=4, watch=watch)
+    assert sum(whole) > before
+    assert not again.undone
+
+
+@KINDS
 def test_same_seed_same_order(mock_field, kind):
     catalog = mock_field(150, 5)
     orders = [run(kind(catalog, BANDS, target_niter=100, seed=seed), in_flight=4) for seed in (1, 1, 2)]
