@@ -4,13 +4,15 @@ The statistics are those of Vehtari et al. (2021, Bayesian Analysis 16, 667), in
 10^4 sources has 10^5 parameters, for which a loop over parameters takes minutes.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
 
-__all__ = ["Convergence", "convergence", "quantiles"]
+__all__ = ["Convergence", "convergence", "quantiles", "r_hat"]
 
 _TAILS = (0.05, 0.95)
 _FEWEST = 4  # draws of a chain
@@ -45,37 +47,62 @@ def convergence(draws) -> Convergence:
     -------
     Convergence
     """
+    return Convergence(*_in_blocks(_statistics, draws, 3))
+
+
+def r_hat(draws) -> np.ndarray:
+    """R-hat (N,) alone, as in `Convergence`; draws as for `convergence`."""
+    return _in_blocks(lambda block: _largest_r_hat(_Ranked(block))[None], draws, 1)[0]
+
+
+def _in_blocks(statistics, draws, size):
+    """A function of a block of draws that gives (size, n), for all; NaN if the chains are too short."""
     draws = np.asarray(draws, dtype=np.float64)
     if draws.shape[-1] < _FEWEST:
-        return Convergence(*np.full((3, len(draws)), np.nan))
-    parts = [_statistics(draws[first : first + _BLOCK]) for first in range(0, len(draws), _BLOCK)]
-    return Convergence(*np.concatenate([np.zeros((3, 0)), *parts], axis=1))
+        return np.full((size, len(draws)), np.nan)
+    blocks = [draws[first : first + _BLOCK] for first in range(0, len(draws), _BLOCK)]
+    if len(blocks) == 1:
+        return statistics(blocks[0])
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets other threads run
+        return np.concatenate([np.zeros((size, 0)), *pool.map(statistics, blocks)], axis=1)
+
+
+class _Ranked:
+    """Draws (N, chain, draw) as half-chains, with their order and normal scores."""
+
+    def __init__(self, draws):
+        n, n_chain, n_draw = draws.shape
+        half = n_draw // 2
+        if n_draw % 2:
+            self.split = np.concatenate([draws[..., :half], draws[..., -half:]], axis=1)
+        else:
+            self.split = draws.reshape(n, 2 * n_chain, half)
+        self.n_chain = n_chain
+        self.place, self.ordered = _in_order(self.split.reshape(n, -1))
+        self.scores = _normal_scores(self.place, self.ordered).reshape(self.split.shape)
+        # the quantiles are of all draws, those in the middle of an odd number included
+        self.all_ordered = np.sort(draws.reshape(n, -1), axis=1) if n_draw % 2 else self.ordered
 
 
 def _statistics(draws):
     """Bulk and tail sizes and R-hat (3, N) of a few parameters."""
-    n, n_chain, n_draw = draws.shape
-    half = n_draw // 2
-    if n_draw % 2:
-        split = np.concatenate([draws[..., :half], draws[..., -half:]], axis=1)
-    else:
-        split = draws.reshape(n, 2 * n_chain, half)
-    order, ordered = _in_order(split.reshape(n, -1))
-    scores = _normal_scores(order, ordered).reshape(split.shape)
-    # ArviZ compares with the quantiles of all draws, those in the middle of an odd number included
-    edges = quantiles(np.sort(draws.reshape(n, -1), axis=1) if n_draw % 2 else ordered, _TAILS)
-    tails = [(split <= edge[:, None, None]).astype(np.float64) for edge in edges]
-    ess_bulk, *ess_tail = _ess(np.concatenate([scores, *tails])).reshape(3, n)
-    if n_chain < 2:
-        r_hat = np.full(n, np.nan)
-    else:
-        size = ordered.shape[1]
-        # rounded as numpy rounds it: the ranks of the two values next to it hang on the last digit
-        middle = (ordered[:, (size - 1) // 2] + ordered[:, size // 2]) / 2
-        again, folded = _in_order(np.abs(ordered - middle[:, None]))
-        folded_scores = _normal_scores(_taken(order, again), folded).reshape(split.shape)
-        r_hat = np.maximum(_r_hat(scores), _r_hat(folded_scores))
-    return np.stack([ess_bulk, np.minimum(*ess_tail), r_hat])
+    ranked = _Ranked(draws)
+    edges = quantiles(ranked.all_ordered, _TAILS)
+    tails = [(ranked.split <= edge[:, None, None]).astype(np.float64) for edge in edges]
+    bulk, *tail = _ess(np.concatenate([ranked.scores, *tails])).reshape(3, len(draws))
+    return np.stack([bulk, np.minimum(*tail), _largest_r_hat(ranked)])
+
+
+def _largest_r_hat(ranked):
+    """The larger of R-hat for the centre and for the spread."""
+    if ranked.n_chain < 2:
+        return np.full(len(ranked.split), np.nan)
+    ordered, size = ranked.ordered, ranked.ordered.shape[1]
+    # rounded as numpy rounds it: the ranks of the two values next to it hang on the last digit
+    middle = (ordered[:, (size - 1) // 2] + ordered[:, size // 2]) / 2
+    again, folded = _in_order(np.abs(ordered - middle[:, None]))
+    scores = _normal_scores(ranked.place.ravel().take(again), folded).reshape(ranked.split.shape)
+    return np.maximum(_r_hat(ranked.scores), _r_hat(scores))
 
 
 def quantiles(ordered, probabilities) -> np.ndarray:
@@ -86,21 +113,16 @@ def quantiles(ordered, probabilities) -> np.ndarray:
     return (ordered[..., below] + (place - below) * (ordered[..., above] - ordered[..., below])).T
 
 
-def _in_order(flat):
-    """Where the ordered values of each row (N, n) stand, and these."""
-    order = np.argsort(flat, axis=1)
-    return order, _taken(flat, order)
+def _in_order(rows):
+    """Where the ordered values of each row (N, n) stand in all of them, unravelled, and these values."""
+    place = np.argsort(rows, axis=1)
+    place += rows.shape[1] * np.arange(len(rows))[:, None]
+    return place, rows.ravel().take(place)
 
 
-def _taken(rows, place):
-    """Elements of each row: `numpy.take_along_axis`, in a third of its time."""
-    size = rows.shape[1]
-    return rows.ravel().take(place + size * np.arange(len(rows))[:, None])
-
-
-def _normal_scores(order, ordered):
+def _normal_scores(place, ordered):
     """Normal scores of the ranks of each parameter's draws (N, n), equal draws sharing the mean of their ranks."""
-    n, size = ordered.shape
+    size = ordered.shape[1]
     # Blom (1958), in steps of half a rank
     table = ndtri((np.arange(2 * size - 1) / 2 + 1 - 3 / 8) / (size + 1 / 4))
     of_rank = np.broadcast_to(table[::2], ordered.shape)
@@ -108,8 +130,8 @@ def _normal_scores(order, ordered):
     if tied.size:
         of_rank = of_rank.copy()
         of_rank[tied] = table[_shared_ranks(ordered[tied])]
-    scores = np.empty(n * size)
-    scores[order + size * np.arange(n)[:, None]] = of_rank
+    scores = np.empty(ordered.size)
+    scores[place] = of_rank
     return scores
 
 
@@ -126,10 +148,12 @@ def _shared_ranks(ordered):
 
 
 def _r_hat(values):
-    """Potential scale reduction of (N, chain, draw)."""
+    """Potential scale reduction of normal scores (N, chain, draw)."""
     size = values.shape[-1]
-    within = values.var(axis=-1, ddof=1).mean(axis=1)
-    between = size * values.mean(axis=-1).var(axis=1, ddof=1)
+    means = values.mean(axis=-1)
+    squares = np.einsum("ncd,ncd->nc", values, values)  # about zero, where the scores have their mean
+    within = ((squares - size * means**2) / (size - 1)).mean(axis=1)
+    between = size * means.var(axis=1, ddof=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.sqrt((between / within + size - 1) / size)
 

@@ -3,7 +3,7 @@
 import numpy as np
 from astropy.table import Table
 
-from .convergence import convergence
+from .convergence import r_hat
 from .patch_draws import SourceDraws
 from .results import POSTERIOR_UNITS
 
@@ -42,14 +42,14 @@ class MultipatchReport:
                 continue
             draws = parameters_first({name: array[s : s + 1] for name, array in sources.values.items()})[0]
             means, within = _per_patch(draws, len(parts))
-            r_hat = convergence(draws).r_hat
+            mixing = r_hat(draws)
             shift = _shift(means, within)
             patches = " ".join(str(part.patch) for part in parts)
             for p, (name, unit) in enumerate(parameter_names(self._bands).items()):
                 moments = draws[p].mean(), draws[p].std()
                 range_ = means[:, p].min(), means[:, p].max()
                 self._rows.append(
-                    (ids[s], name, unit, len(parts), patches, *moments, *range_, shift[p], r_hat[p])
+                    (ids[s], name, unit, len(parts), patches, *moments, *range_, shift[p], mixing[p])
                 )
 
     @property

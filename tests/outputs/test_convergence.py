@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from arviz_stats.base import array_stats
 
-from fphojax.outputs.convergence import convergence, quantiles
+from fphojax.outputs.convergence import convergence, quantiles, r_hat
 
 AXES = {"chain_axis": 1, "draw_axis": 2}
 
@@ -28,6 +28,7 @@ def test_statistics_are_those_of_arviz(n_chain, n_draw):
     np.testing.assert_allclose(found.ess_bulk, array_stats.ess(draws, method="bulk", **AXES), rtol=1e-12)
     tails = array_stats.ess(draws, method="tail", prob=(0.05, 0.95), **AXES)
     np.testing.assert_allclose(found.ess_tail, tails, rtol=1e-12)
+    np.testing.assert_array_equal(r_hat(draws), found.r_hat)
     if n_chain == 1:
         assert np.isnan(found.r_hat).all()
     else:
@@ -39,6 +40,7 @@ def test_constant_and_short_chains():
     for values in vars(convergence(np.ones((2, 4, 3)))).values():
         assert np.isnan(values).all()
     assert convergence(np.ones((0, 4, 100))).r_hat.shape == (0,)
+    assert np.isnan(r_hat(np.ones((2, 4, 3)))).all()
 
 
 def test_quantiles_are_those_of_numpy():
