@@ -21,15 +21,37 @@ from .patch import Patch
 from .pixels import PixelResponse, chi2, render
 from .sky import SkyBasis
 
-__all__ = ["PARAMETERS", "SceneModel", "support_edges"]
+__all__ = ["PARAMETERS", "SceneModel", "moved_inside", "support_edges"]
 
 PARAMETERS = Sources._fields
+EDGE = 1e-3  # a value on the edge of its box is moved inside by this fraction of the box
 
 
 def support_edges(prior):
     """Lower and upper edge of the support of a prior; infinite where it has none."""
     support = prior.support
     return getattr(support, "lower_bound", -np.inf), getattr(support, "upper_bound", np.inf)
+
+
+def moved_inside(values, priors):
+    """Values, those at the edges of the priors' supports (or beyond) a little inside, where transforms are finite.
+
+    Parameters
+    ----------
+    values : dict of array
+    priors : dict of numpyro Distribution
+
+    Returns
+    -------
+    dict of ndarray
+    """
+    moved = {}
+    for name, value in values.items():
+        low, high = (np.broadcast_to(edge, np.shape(value)) for edge in support_edges(priors[name]))
+        with np.errstate(invalid="ignore"):
+            margin = np.where(np.isfinite(high - low), EDGE * (high - low), 0.0)
+        moved[name] = np.clip(value, low + margin, high - margin)
+    return moved
 
 
 class SceneModel(eqx.Module):
@@ -183,8 +205,14 @@ class SceneModel(eqx.Module):
         return {name: t(unconstrained[name]) for name, t in self.transforms.items()}
 
     def unconstrain(self, values):
-        """Unconstrained values of parameters inside the supports of the priors."""
-        return {name: t.inv(jnp.asarray(values[name])) for name, t in self.transforms.items()}
+        """Unconstrained values of parameters, those of `moved_inside`.
+
+        A held parameter may have any value: its unconstrained one is zero, the middle of a box.
+        """
+        inside = moved_inside(values, self.priors)
+        free = {name: t.inv(jnp.asarray(inside[name])) for name, t in self.transforms.items()}
+        held = {name: jnp.where(jnp.isnan(fixed), free[name], 0.0) for name, fixed in self.held.items()}
+        return free | held
 
     def potential(self, unconstrained):
         """Minus the log posterior density in unconstrained space, up to a constant."""

@@ -11,7 +11,7 @@ from numpyro.distributions.transforms import AffineTransform
 
 from ..core.culling import TOLERANCE
 from ..core.gaussians import Optics, Sources, project
-from ..core.model import PARAMETERS, SceneModel, support_edges
+from ..core.model import PARAMETERS, SceneModel, moved_inside, support_edges
 from ..core.pairs import all_pairs
 from ..core.patch import TILE, Patch, padded_length
 from ..core.pixels import PixelResponse, render
@@ -35,7 +35,6 @@ PROFILES = {
     "devaucouleurs": {"sersic": 4.0},
     "point": {"sersic": 1.0, "q": 1.0, "pa": 0.0, "rhalf": 0.0},
 }
-EDGE = 1e-3  # a start on the edge of its box is moved inside by this fraction of the box
 FARTHEST = 5.0  # standard deviations of a nuisance parameter's prior in which the pair lists hold
 
 
@@ -302,7 +301,7 @@ class Patcher:
             box = {name: support_edges(model.priors[name]) for name in PARAMETERS}
             box |= {name: _within(prior) for name, prior in more_priors.items()}
             model = model.culled(*({name: pair[i] for name, pair in box.items()} for i in (0, 1)))
-        return model, _moved_inside(start | more_start, model.priors)
+        return model, moved_inside(start | more_start, model.priors)
 
     def render(self, catalog: SourceCatalog):
         """Image of sources, with nothing left out, on the tiles of `frame` that have weight.
@@ -484,14 +483,3 @@ def _held(profiles, n_source):
 
 def _shifted(prior, shift):
     return TransformedDistribution(prior, AffineTransform(jnp.asarray(shift), 1.0, domain=prior.support))
-
-
-def _moved_inside(start, priors):
-    """Start values a little inside the supports, where numpyro's transforms are finite."""
-    moved = {}
-    for name, value in start.items():
-        low, high = (np.broadcast_to(edge, value.shape) for edge in support_edges(priors[name]))
-        with np.errstate(invalid="ignore"):
-            margin = np.where(np.isfinite(high - low), EDGE * (high - low), 0.0)
-        moved[name] = np.clip(value, low + margin, high - margin)
-    return moved

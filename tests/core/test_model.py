@@ -9,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 from numpyro.distributions import LogNormal, Normal, TruncatedNormal
 
 from fphojax import InputError
+from fphojax.core.model import support_edges
 
 PRIORS = {
     "box": {},
@@ -121,6 +122,31 @@ def test_point_source_is_its_psf(make_patcher):
         covariance[..., 0, 0], np.broadcast_to(psf[..., 0] + 1 / 12, gaussians.x.shape)
     )
     assert model.fisher({name: jnp.asarray(value) for name, value in start.items()})[-3:, -3:].any()
+
+
+def test_values_at_edges_and_held_ones_have_finite_unconstrained_values(make_patcher):
+    """An optimum lies on the edge of its box, or beside it where a profile holds a parameter: chains start there."""
+    patcher, catalog = make_patcher(n_source=2, dtype=np.float64)
+    rhalf = LogNormal(np.log(0.2), 0.5)
+    model, start = patcher.prepare_model(
+        active=catalog, profiles=["point", "sersic"], priors={"rhalf": rhalf}, tolerance=0
+    )
+    high = np.asarray(support_edges(model.priors["q"])[1])
+    values = {name: np.asarray(value) for name, value in model.effective({**start, "q": high}).items()}
+    values["sersic"] = np.array([1.0, support_edges(model.priors["sersic"])[1][1]])
+    values["pa"] = np.array(support_edges(model.priors["pa"])[0])
+    point = model.unconstrain(values)
+    back = model.constrain(point)
+    assert values["rhalf"][0] == 0  # outside the support
+    for name in values:
+        assert np.isfinite(point[name]).all(), name
+        low, high = support_edges(model.priors[name])
+        assert ((back[name] > low) & (back[name] < high)).all(), name
+    for name in ("q", "pa", "sersic"):
+        width = np.ptp([np.asarray(edge)[1] for edge in support_edges(model.priors[name])])
+        far = abs(back[name][1] - values[name][1]) / width
+        print(f"{name} of the free source: moved by {far:.1e} of its box")
+        assert far == pytest.approx(1e-3)
 
 
 @pytest.mark.parametrize(("profile", "index"), [("exponential", 1.0), ("devaucouleurs", 4.0)])

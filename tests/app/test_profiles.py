@@ -1,0 +1,107 @@
+"""A field of special profiles: a point source beside a bulge and its disk, in two patches, each fitted twice."""
+
+import json
+
+import numpy as np
+import pytest
+import yaml
+from astropy.table import Table
+from typer.testing import CliRunner
+
+from fphojax.app.cli import app
+from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
+from fphojax.inputs.astrometry import sky_offsets
+from fphojax.outputs.run_directory import RunDirectory
+from fphojax.simulate import write_exposure
+
+STAR, BULGE, DISK = 1, 2, 3  # by id
+PROFILES = ["point", "devaucouleurs", "exponential"]
+HELD = {
+    STAR: {"sersic": 1.0, "q": 1.0, "pa": 0.0, "rhalf": 0.0},
+    BULGE: {"sersic": 4.0},
+    DISK: {"sersic": 1.0},
+}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Truth and folder of the run."""
+    folder = tmp_path_factory.mktemp("profiles")
+    truth = mock_galaxies(
+        x=[-0.9, 0.3, 0.3],
+        y=[0.05, 0.0, 0.0],
+        flux={"F": [200.0, 150.0, 300.0]},
+        q=[1.0, 0.8, 0.5],
+        pa=[0.0, 30.0, 40.0],
+        sersic=[1.0, 4.0, 1.0],
+        rhalf=[1e-4, 0.1, 0.3],
+    )
+    camera = MockCamera("F", pixel_scale=0.1, fwhm=0.2, noise=0.4, width=5.0)
+    field = mock_field(truth, [camera], seed=2)
+    write_exposure(field.exposures[0], folder / "image.fits")
+    field.psfs.write(folder / "psfs.h5")
+    start = truth.replace(roi=np.full(3, 0.7), rhalf=np.array([0.1, 0.15, 0.25]))
+    start.replace(extra=Table({"profile": PROFILES})).write(folder / "peaks.ecsv")
+    settings = {
+        "bandlist": ["F"],
+        "fitsfiles": "image.fits",
+        "psfstorefile": "psfs.h5",
+        "raw_catalog": "peaks.ecsv",
+        "ties": {name: {str(DISK): str(BULGE)} for name in ("x", "y")},
+        "bounds_kwargs": {"n_pix": 1, "pixscale": 0.1},
+        "maxactive_per_patch": 2,
+        "buffer": 0.3,
+        "chains": 1,
+        "warmup": 40,
+        "sampling_draws": 40,
+        "target_niter": 80,
+        "write_residuals": False,
+        "seed": 5,
+    }
+    (folder / "field.yml").write_text(yaml.safe_dump(settings))
+    done = CliRunner().invoke(app, ["sample", str(folder / "field.yml"), "--quiet"])
+    print(done.output)
+    assert done.exit_code == 0
+    return truth, RunDirectory(folder / "output")
+
+
+@pytest.mark.slow
+def test_held_and_tied_parameters_stay_so_from_patch_to_patch(run):
+    _, directory = run
+    patches = [directory.read_patch(number) for number in directory.patches()]
+    active = sorted(sorted(patch.active.id.tolist()) for patch in patches)
+    assert active == [[STAR], [STAR], [BULGE, DISK], [BULGE, DISK]]
+    for patch in patches:
+        assert sorted({*patch.active.id, *patch.fixed.id}) == [STAR, BULGE, DISK]
+        for identifier in patch.active.id.tolist():
+            draws = patch.draws.sel(source=identifier)
+            for name, value in HELD[identifier].items():
+                assert (draws[name] == value).all(), (identifier, name)
+            assert (draws["flux"].std(("chain", "draw")) > 0).all()
+        if BULGE in patch.active.id:
+            for name in ("ra", "dec"):
+                bulge, disk = (patch.draws[name].sel(source=each) for each in (BULGE, DISK))
+                np.testing.assert_array_equal(bulge, disk)
+                assert bulge.std() > 0
+
+
+@pytest.mark.slow
+def test_catalogue_of_special_profiles(run):
+    truth, directory = run
+    scene = directory.read_scene()
+    assert scene["profile"].tolist() == PROFILES
+    for row, identifier in enumerate(scene.id.tolist()):
+        for name, value in HELD[identifier].items():
+            assert getattr(scene, name)[row] == pytest.approx(value, abs=1e-12)
+    assert all("flag" not in json.dumps(entry) for entry in directory.read_log()["patchlog"])
+    offset = np.hypot(*sky_offsets(scene.ra, scene.dec, scene.ra[1], scene.dec[1]).T)
+    assert offset[2] == 0
+    for number in directory.patches()[-2:]:
+        patch = directory.read_patch(number)
+        total = patch.draws["flux"].sum(("source", "band"))
+        true = truth.flux[np.isin(truth.id, patch.active.id)].sum()
+        pull = float((total.mean() - true) / total.std())
+        print(
+            f"sources {patch.active.id.tolist()}: flux {float(total.mean()):.1f}, truth {true:.1f}, pull {pull:+.1f}"
+        )
+        assert abs(pull) < 4
