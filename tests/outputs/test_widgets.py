@@ -1,10 +1,13 @@
 """The explorer of a run, driven from Python: what is picked and set changes what is shown."""
 
+import dataclasses
 import shutil
 
 import numpy as np
 import pytest
+import xarray as xr
 
+from fphojax import RunDirectory
 from fphojax.outputs.widgets import RunExplorer
 
 PNG = b"\x89PNG"
@@ -106,6 +109,41 @@ def test_images_that_were_moved(run, tmp_path):
     explorer.tabs.selected_index = 1
     assert "gone.fits" in explorer.images.label.value
     assert explorer.images.image.value == b""
+
+
+def test_a_selection_is_shown_once(explorer, monkeypatch):
+    """However often the list was filled before, and at each of its changes."""
+    shown = []
+    monkeypatch.setattr(explorer.posterior, "show", lambda *picked: shown.append(picked))
+    explorer.tabs.selected_index = 0
+    for order in ("rhalf", "B", "id"):
+        explorer.order.value = order
+    explorer.patch.value = 0
+    explorer.sources.value = 0
+    shown.clear()
+    for source in ("two", "one", "two"):
+        explorer.pick(source)
+    assert shown == [(0, "two"), (0, "one"), (0, "two")]
+    shown.clear()
+    explorer.patch.value = 3
+    assert shown == [(3, "two")]
+
+
+def test_a_run_of_single_points(run, fit, tmp_path):
+    """An optimisation's run: the tabs say what there is not."""
+    shutil.copytree(run.path, tmp_path / "run")
+    made = RunDirectory(tmp_path / "run")
+    tree = {"posterior": fit.result.draws.isel(chain=[0], draw=[0])}
+    tree["sample_stats"] = fit.result.posterior["sample_stats"].dataset.isel(chain=[0], draw=[0])
+    point = dataclasses.replace(fit.result, posterior=xr.DataTree.from_dict(tree), method="optimum")
+    for patch in made.patches():
+        made.write_patch(patch, point)
+    explorer = RunExplorer(made)
+    assert "1 draws per chain (optimum): nothing to show" in explorer.posterior.message.value
+    explorer.tabs.selected_index = 2
+    assert "1 chains of 1 draws (optimum)" in explorer.convergence.text.value
+    explorer.tabs.selected_index = 1
+    assert bytes(explorer.images.image.value).startswith(PNG)
 
 
 def _column(text, index):
