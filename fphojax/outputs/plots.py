@@ -201,17 +201,22 @@ def _compass(axis, exposure, region):
     origin = np.array([left + 0.2 * (right - left), low + 0.2 * (high - low)])
     for direction, label in zip(jacobian.T, ("E", "N"), strict=True):
         arrow = length * direction / np.linalg.norm(direction)
-        axis.annotate("", origin + arrow, origin, arrowprops={"arrowstyle": "->", "color": "white", "lw": 1})
+        line = {"arrowstyle": "->", "color": "white", "lw": 1, "path_effects": _outline()}
+        axis.annotate("", origin + arrow, origin, arrowprops=line)
         axis.text(
-            *(origin + 1.35 * arrow), label, color="white", fontsize="x-small", ha="center", va="center"
+            *(origin + 1.35 * arrow),
+            label,
+            color="white",
+            fontsize="x-small",
+            ha="center",
+            va="center",
+            path_effects=_outline(),
         )
 
 
 def _mark(axes, pixel, ids):
     """Crosses at the sources, with their names in the first panel; readable on bright and on dark."""
-    from matplotlib.patheffects import withStroke
-
-    outline = [withStroke(linewidth=1.6, foreground="black", alpha=0.6)]
+    outline = _outline()
     for axis, colour in zip(axes, ("white", "white", "black"), strict=True):
         limits = axis.get_xlim(), axis.get_ylim()
         effects = outline if colour == "white" else []
@@ -229,3 +234,10 @@ def _mark(axes, pixel, ids):
             annotation_clip=True,
             clip_on=True,
         )
+
+
+def _outline():
+    """Makes what is white readable on bright and on dark."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=1.6, foreground="black", alpha=0.6)]
