@@ -3,7 +3,7 @@
 #
 #   binder/check.sh [NOTEBOOK ...]
 #
-# Memory is the sum of the resident sets of a notebook's processes (tests/run_notebooks.py), no container is needed.
+# Memory is looked at from outside (tests/run_notebooks.py): no container is needed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 

@@ -31,6 +31,7 @@ _HOME = {
     "SceneModel": "core.model",
     "SourceCatalog": "inputs.catalog",
     "SuperScene": "field.superscene",
+    "coverage_study": "field.coverage",
     "default_bounds": "inputs.bounds",
     "demo_field": "field.mocks",
     "final_catalog": "outputs.final_catalog",

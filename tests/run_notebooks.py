@@ -2,9 +2,9 @@
 
     python tests/run_notebooks.py [--few] [--jobs N] [--limit GB] [--out DIR] [NOTEBOOK ...]
 
-Memory is the largest sum of the resident sets of all processes that a notebook starts, looked at five times a second.
-Pages that processes share count for each of them, so that what a container would count is no more than this. A limit
-on address space (`ulimit -v`) would say nothing: JAX reserves far more than it uses.
+Memory is that of all processes that a notebook starts, looked at twice a second: the sum of their proportional set
+sizes, in which pages that n processes share count 1/n each (where the system tells no more, of their resident sets).
+A limit on address space (`ulimit -v`) would say nothing: JAX reserves far more than it uses.
 """
 
 import argparse
@@ -30,13 +30,14 @@ def parameters_of(path: Path) -> str:
 
 
 def memory_of(process: psutil.Process) -> float:
-    """Resident memory of a process and all below it, GB."""
+    """Memory of a process and all below it, GB."""
     total = 0
     for each in [process, *process.children(recursive=True)]:
         try:
-            total += each.memory_info().rss
+            used = each.memory_full_info()
         except psutil.NoSuchProcess:
             continue
+        total += getattr(used, "pss", used.rss)
     return total / 1e9
 
 
@@ -68,7 +69,7 @@ def run(path: Path, out: Path, *, few: bool, limit: float) -> str | None:
                 stop(process)
                 process.wait()
                 return f"{path.stem}: found {peak:.2f} GB, expected at most {limit:g}"
-            time.sleep(0.2)
+            time.sleep(0.5)
         seconds = time.perf_counter() - start
         if process.returncode != 0:
             log.seek(0)

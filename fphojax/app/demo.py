@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import NamedTuple
 
-from fphojax.field.mocks import demo_field
+from fphojax.field.mocks import MockField, demo_field
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.outputs.plots import save_figure
 from fphojax.outputs.posterior_plots import plot_posterior
@@ -14,7 +14,7 @@ from fphojax.simulate import write_exposure
 from .config import Settings
 from .stages.run_all import FinishedStages, run_all
 
-__all__ = ["DemoRun", "run_demo", "write_demo"]
+__all__ = ["DemoRun", "run_demo", "write_demo", "write_field"]
 
 CONFIG = """\
 # Mock field of the demonstration: three blended galaxies, two bands, four exposures.
@@ -74,6 +74,21 @@ def write_demo(folder: Path, *, seed: int = 0) -> tuple[Path, SourceCatalog]:
     truth : SourceCatalog
     """
     field = demo_field(seed)
+    write_field(folder, field)
+    config = folder / "demo.yml"
+    config.write_text(CONFIG)
+    return config, field.truth
+
+
+def write_field(folder: Path, field: MockField) -> None:
+    """Write a mock field as files: ``images/NAME.fits``, ``psfs.h5``, ``peaks.fits`` and ``truth.ecsv``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it does not exist.
+    field : MockField
+    """
     images = folder / "images"
     images.mkdir(parents=True, exist_ok=True)
     for exposure in field.exposures:
@@ -81,9 +96,6 @@ def write_demo(folder: Path, *, seed: int = 0) -> tuple[Path, SourceCatalog]:
     field.psfs.write(folder / "psfs.h5", overwrite=True)
     field.peaks.write_forcepho(folder / "peaks.fits")
     field.truth.write(folder / "truth.ecsv")
-    config = folder / "demo.yml"
-    config.write_text(CONFIG)
-    return config, field.truth
 
 
 def run_demo(folder: Path, *, progress: bool = True) -> DemoRun:

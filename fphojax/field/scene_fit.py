@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from astropy.table import QTable
 from numpyro.distributions import Distribution
 
 from ..core.model import SceneModel
+from ..inference.laplace import laplace
 from ..inference.sample import sample
 from ..inputs.astrometry import CircularRegion
 from ..inputs.bounds import Bounds, default_bounds
@@ -77,9 +79,10 @@ def fit_scene(
     warmup: int = 200,
     chains: int = 2,
     seed: int = 0,
+    method: Literal["nuts", "laplace"] = "nuts",
     progress: bool = False,
 ) -> SceneFit:
-    """Fit all sources of a small catalogue at once, and sample their posterior.
+    """Fit all sources of a small catalogue at once, and draw from their posterior.
 
     Parameters
     ----------
@@ -95,6 +98,8 @@ def fit_scene(
         As for `Patcher.prepare_model`; by default `default_bounds`.
     draws, warmup, chains, seed, progress
         As for `fphojax.sample`.
+    method : {"nuts", "laplace"}
+        Chains, or the Gaussian around the optimum (`fphojax.inference.laplace`), which needs no warm-up.
 
     Returns
     -------
@@ -106,6 +111,10 @@ def fit_scene(
     patcher = Patcher([exposure for exposure in exposures if exposure.band in bands], psfs)
     patcher.build_patch(scene_region(catalog) if region is None else region, allbands=bands)
     model, start = patcher.prepare_model(active=catalog, bounds=bounds, priors=priors)
-    found = sample(model, start, draws=draws, warmup=warmup, chains=chains, seed=seed, progress=progress)
+    options = {"draws": draws, "chains": chains, "seed": seed}
+    if method == "laplace":
+        found = laplace(model, start, **options)
+    else:
+        found = sample(model, start, warmup=warmup, progress=progress, **options)
     result = PatchResult.from_chains(found, patcher.frame, model, active=catalog, bounds=bounds)
     return SceneFit(result, patcher.frame, model, found.optimum.values)
