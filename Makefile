@@ -4,15 +4,17 @@
 #   make test       the unit tests
 #   make test-slow  tests that take longer: whole runs, kills, clusters
 #   make test-browser  the explorer's notebook in JupyterLab and Chromium, if it is installed
+#   make notebooks  all tutorials, with few draws
 #   make lint       style and formatting
 #   make bench      benchmarks (tests/benchmarks)
-#   make validate   longer studies (tests/validation)
+#   make validate   longer studies (tests/validation), and all tutorials as they are
+#   make binder     the environment of Binder in an empty folder, and all tutorials in it, in 2 GB
 #   make clean      remove .venv, caches and what the demo wrote
 
 BIN := .venv/bin
 STAMP := .venv/stamp
 
-.PHONY: help demo test test-slow test-browser lint bench validate clean
+.PHONY: help demo test test-slow test-browser notebooks lint bench validate binder clean
 
 help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
@@ -44,6 +46,9 @@ test-slow: $(STAMP)
 test-browser: $(STAMP)
 	$(BIN)/python -m pytest -q -o python_files='browser_*.py' tests/outputs/browser_explorer.py
 
+notebooks: $(STAMP)
+	$(BIN)/python tests/run_notebooks.py --few --jobs 2
+
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,9 +56,13 @@ lint: $(STAMP)
 bench: $(STAMP)
 	@set -e; for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
 
-# Named validate_*.py, so that `make test` does not collect them.
+# Programs, named validate_*.py, so that `make test` does not collect them; one that finds fault ends with status 1.
 validate: $(STAMP)
-	$(BIN)/python -m pytest -q -s -o python_files='validate_*.py' tests/validation
+	@set -e; for file in tests/validation/validate_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+	$(BIN)/python tests/run_notebooks.py
+
+binder: $(STAMP)
+	PYTHON=$(BIN)/python binder/check.sh
 
 clean:
 	rm -rf .venv build dist demo .pytest_cache .ruff_cache .hypothesis

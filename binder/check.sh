@@ -11,7 +11,7 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$folder"
 
-"${PYTHON:-python3}" -m venv "$folder/.binder"
+"$(realpath "$(command -v "${PYTHON:-python3}")")" -m venv "$folder/.binder"
 cd "$folder"
 unset PYTHONPATH
 export PATH="$folder/.binder/bin:$PATH" JAX_COMPILATION_CACHE_DIR="$folder/.cache" MPLBACKEND=Agg

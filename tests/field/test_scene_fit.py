@@ -11,10 +11,14 @@ TRUTH = mock_galaxies(x=0, y=0, flux={"F1": [80], "F2": [50]}, q=0.6, pa=30, ser
 
 
 @pytest.fixture(scope="module")
-def fit():
-    field = mock_field(
+def field():
+    return mock_field(
         TRUTH, [MockCamera("F1", pixel_scale=0.06, width=1.2), MockCamera("F2", pixel_scale=0.06)]
     )
+
+
+@pytest.fixture(scope="module")
+def fit(field):
     return fit_scene(field.exposures, field.psfs, field.peaks, bands=["F1"], draws=40, warmup=40)
 
 
@@ -31,6 +35,20 @@ def test_truth_is_found(fit):
     print(np.round(np.asarray(pull), 2))
     assert np.sqrt(np.mean(pull**2)) < 2.5
     assert fit.result.bands == ("F1",)
+
+
+def test_fast_method_agrees_with_chains(field, fit):
+    fast = fit_scene(
+        field.exposures, field.psfs, field.peaks, bands=["F1"], draws=200, chains=1, method="laplace"
+    )
+    assert fast.result.method == "laplace"
+    assert fast.result.draws.sizes["draw"] == 200
+    for name in ("flux", "ra", "dec", "rhalf"):
+        ours, theirs = (found.result.draws[name].to_numpy().ravel() for found in (fast, fit))
+        shift, ratio = (ours.mean() - theirs.mean()) / theirs.std(), ours.std() / theirs.std()
+        print(f"{name}: {shift:+.2f} sd, sd ratio {ratio:.2f}")
+        assert abs(shift) < 0.6
+        assert 0.6 < ratio < 1.6
 
 
 def test_intervals_are_drawn_beside_the_truth(fit):

@@ -1,0 +1,87 @@
+"""Runs of all stages with real fits: interrupted and resumed; and the stage that the demonstration leaves out."""
+
+import json
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+
+import fphojax.app.workers as workers
+from fphojax.app.config import Settings
+from fphojax.app.demo import write_field
+from fphojax.app.stages.run_all import run_all
+from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
+from fphojax.outputs.run_directory import RunDirectory
+
+CONFIG = """\
+bandlist: [F1]
+fitsfiles: images/*.fits
+psfstorefile: psfs.h5
+raw_catalog: peaks.fits
+outbase: run
+bounds_kwargs: {n_pix: 2, pixscale: 0.06}
+rounds: 0
+optimize_passes: 1
+chains: 2
+warmup: 30
+sampling_draws: 30
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    """Two galaxies that have nothing to do with each other: two patches."""
+    truth = mock_galaxies(x=[-1.0, 1.0], y=0.0, flux={"F1": [80, 60]}, q=0.7, pa=30, sersic=1.5, rhalf=0.12)
+    camera = MockCamera("F1", pixel_scale=0.06, fwhm=0.14, noise=0.2, width=4.0)
+    write_field(tmp_path, mock_field(truth, [camera]))
+    path = tmp_path / "run.yml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.mark.slow
+def test_sampling_that_was_interrupted_goes_on_and_its_settings_repeat_nothing_before(config, monkeypatch):
+    settings = Settings.from_yaml(config)
+    fit, calls = workers.SamplingFit.__call__, []
+
+    def interrupted(self, tasks):
+        calls.append(tasks)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return fit(self, tasks)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workers.SamplingFit, "__call__", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="1 of 2 sources are done"):
+            run_all(settings, notebooks=False)
+    run = RunDirectory(settings.outbase)
+    first = run.read_patch(0)
+    optimised = (settings.outbase / "optimize_1" / "scene.fits").stat().st_mtime_ns
+
+    done = run_all(settings, notebooks=False)
+    assert done.repeated == ("08_sample", "09_postprocess")
+    assert run.patches() == [0, 1]
+    np.testing.assert_array_equal(run.read_patch(0).draws["flux"], first.draws["flux"])
+    assert run_all(settings, notebooks=False).repeated == ()
+
+    again = run_all(Settings.from_yaml(config, {"sampling_draws": 40}), notebooks=False)
+    assert again.repeated == ("08_sample", "09_postprocess")
+    assert [run.read_patch(number).draws.sizes["draw"] for number in run.patches()] == [40, 40]
+    assert (settings.outbase / "optimize_1" / "scene.fits").stat().st_mtime_ns == optimised
+    assert json.loads((settings.outbase / "scene_log.json").read_text())
+    report = Path(again.steps["09_postprocess"].files["report"])
+    assert "2 sources fitted in 2 patches" in report.read_text()
+
+
+@pytest.mark.slow
+def test_notebook_of_the_stage_that_makes_stores(config):
+    stores = {"pixelstorefile": "pixels.h5", "metastorefile": "meta.json"}
+    settings = Settings.from_yaml(config, stores)
+    done = run_all(settings, stages=["preprocess"])
+    assert done.repeated == ("03_preprocess",)
+    assert settings.pixelstorefile.is_file()
+    notebook = nbformat.read(settings.outbase / "notebooks" / "03_preprocess.ipynb", as_version=4)
+    outputs = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
+    assert any("image/png" in out.get("data", {}) for out in outputs)
+    assert "pass" in outputs[-1]["data"]["text/plain"]
