@@ -18,6 +18,17 @@ __all__ = ["app", "main"]
 _MOST_FIGURES, _MOST_FLAGGED = 3, 10  # named at the end of a run
 
 
+_STORY = """Fluxes, positions and shapes of galaxies, with uncertainties, from many images at once.
+
+For a first look: `fphojax demo`. For your own images: `fphojax init FOLDER` writes settings to edit,
+`fphojax check SETTINGS` says what is wrong with them, and `fphojax run SETTINGS` does everything, from images to
+catalogue.
+
+The other commands are its stages, one by one: preprocess and psf, before there is a fit; optimize, background, detect
+(loop: these three, until nothing is missing) and postop, before sampling; sample; postprocess and report, after it.
+"""
+
+
 class OneLineErrors(TyperGroup):
     """Commands whose errors are one line each, unless --debug asks for the trace.
 
@@ -43,7 +54,8 @@ app = typer.Typer(
     cls=OneLineErrors,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Fluxes, positions and shapes of galaxies, with uncertainties, from many images at once.",
+    rich_markup_mode="markdown",
+    help=_STORY,
 )
 
 
@@ -153,7 +165,7 @@ def run(
         typer.Option("--set", metavar="KEY=VALUE", help="A setting in the place of the file's; repeatable."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="Processes on this machine that sample patches side by side.", min=1)
+        int | None, typer.Option(help="Processes on this machine that fit patches side by side.", min=1)
     ] = None,
     notebooks: Annotated[
         bool, typer.Option("--notebooks/--no-notebooks", help="Leave an executed notebook of every stage.")
