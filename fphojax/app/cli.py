@@ -164,9 +164,7 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting in the place of the file's; repeatable."),
     ] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes on this machine that fit patches side by side.", min=1)
-    ] = None,
+    workers: Workers = None,
     notebooks: Annotated[
         bool, typer.Option("--notebooks/--no-notebooks", help="Leave an executed notebook of every stage.")
     ] = True,
