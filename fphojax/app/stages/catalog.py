@@ -9,7 +9,7 @@ from fphojax.inputs.catalog import SourceCatalog
 
 from ..config import Settings
 from .detect import detect
-from .report import StageReport
+from .report import StageReport, counted
 
 __all__ = ["catalog", "first_patches"]
 
@@ -41,7 +41,7 @@ def catalog(settings: Settings, *, progress: bool = False) -> StageReport:
         path = settings.raw_catalog
     sources = SourceCatalog.read(path, bands=settings.bandlist)
     if settings.raw_catalog is not None:
-        text = f"{len(sources)} sources of {path.name}."
+        text = f"{counted(len(sources), 'source')} of {path.name}."
     text += f" Radii of influence from {sources.roi.min():.2g} to {sources.roi.max():.2g} arcsec."
     table = QTable({"id": sources.id, "ra": sources.ra, "dec": sources.dec, "roi": sources.roi})
     for band, flux in zip(sources.bands, sources.flux.T, strict=True):

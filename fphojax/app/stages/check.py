@@ -10,7 +10,7 @@ from fphojax.inputs.errors import InputError
 
 from ..check import CheckReport, check_inputs
 from ..config import Settings
-from .report import StageReport
+from .report import StageReport, counted
 
 __all__ = ["catalog_shown", "check", "exposures_shown"]
 
@@ -42,8 +42,10 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
     tables = {"exposures": exposures_shown(found)}
     if found.catalog is not None:
         tables["catalog"] = catalog_shown(found)
-    text = f"{len(found.exposures)} exposures in {', '.join(settings.bandlist)}"
-    text += f", {len(found.catalog)} sources." if found.catalog is not None else "; no catalogue yet."
+    text = f"{counted(len(found.exposures), 'exposure')} in {', '.join(settings.bandlist)}"
+    text += (
+        f", {counted(len(found.catalog), 'source')}." if found.catalog is not None else "; no catalogue yet."
+    )
     masked = [exposure.name for exposure in found.exposures if exposure.masked_fraction > 0.5]
     if masked:
         text += f" More than half of the pixels are masked in {', '.join(masked)}."

@@ -12,7 +12,7 @@ from fphojax.inputs.files import replacing
 
 from ..config import Settings
 from .folders import run_at
-from .report import StageReport
+from .report import StageReport, counted
 
 __all__ = ["postop"]
 
@@ -64,7 +64,7 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     with replacing(files["settings"]) as temporary:
         temporary.write_text(settings.model_copy(update={"raw_catalog": files["catalog"]}).dump_yaml())
     unknown = int(np.count_nonzero(~known.all(axis=1)))
-    verdict = f"{len(catalog)} sources with flux uncertainties, the start of sampling." + (
+    verdict = f"{counted(len(catalog), 'source')} with flux uncertainties, the start of sampling." + (
         f" {unknown} of them were not fitted: their uncertainties are those of the bounds." if unknown else ""
     )
     table = Table({"band": catalog.bands, "median S/N": np.median(catalog.flux / flux_err, axis=0)})

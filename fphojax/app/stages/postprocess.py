@@ -10,7 +10,7 @@ from fphojax.outputs.report import write_report
 from fphojax.outputs.run_directory import RunDirectory
 
 from ..config import Settings
-from .report import StageReport
+from .report import StageReport, counted
 
 __all__ = ["postprocess"]
 
@@ -45,10 +45,10 @@ def postprocess(settings: Settings, *, progress: bool = False) -> StageReport:
     files |= {name: run.path / name for name in ("regions", "images")}
     rhat = np.asarray(table["rhat_max"])
     poor = int(np.count_nonzero(rhat > _LARGEST_RHAT))
-    text = f"{len(table)} sources in the final catalogue; "
+    text = f"{counted(len(table), 'source')} in the final catalogue; "
     if np.isfinite(rhat).any():
         text += f"the largest r_hat is {np.nanmax(rhat):.3f}"
-        text += f", above {_LARGEST_RHAT} for {poor} sources." if poor else "."
+        text += f", above {_LARGEST_RHAT} for {counted(poor, 'source')}." if poor else "."
     else:
         text += "r_hat is not known: it takes two chains of four draws."
     shown = _shown(table, settings.bandlist)

@@ -8,7 +8,7 @@ from astropy.table import Table
 
 from ..config import Settings
 from ..pipeline import run
-from .report import StageReport
+from .report import StageReport, counted
 
 __all__ = ["sample"]
 
@@ -62,7 +62,8 @@ def sample(
     ]
     tables = {"patches": Table(rows)}
     divergent = sum(row["divergent"] for row in rows)
-    text = f"{len(done.scene)} sources sampled in {len(rows)} patches, {divergent} divergent transitions."
+    text = f"{counted(len(done.scene), 'source')} sampled in {counted(len(rows), 'patch')}, "
+    text += f"{counted(divergent, 'divergent transition')}."
     if done.flagged:
         tables["flagged"] = Table({"id": list(done.flagged), "reason": list(done.flagged.values())})
         text += f" {len(done.flagged)} sources were given up."

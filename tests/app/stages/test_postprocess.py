@@ -38,7 +38,7 @@ def catalogue(bands, **changes):
 def test_poor_convergence_is_said(stage):
     bands = ("F150W", "F277W")
     found = stage(catalogue(bands))
-    assert found.verdict.endswith("the largest r_hat is 1.200, above 1.05 for 1 sources.")
+    assert found.verdict.endswith("the largest r_hat is 1.200, above 1.05 for 1 source.")
     assert found.level == "look at this"
     assert "F150W_err" in found.tables["catalog"].colnames
     some = stage(catalogue(bands, rhat_max=[np.nan, 1.01]))
