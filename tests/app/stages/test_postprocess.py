@@ -21,7 +21,8 @@ def stage(tmp_path, monkeypatch):
 
     def report(table):
         made = Catalogs(final=table, multipatch=Table(), neighbours=Table(), unfitted=None, files=[])
-        monkeypatch.setattr(module, "write_catalogs", lambda *_, **__: made)
+        monkeypatch.setattr(module, "write_products", lambda *_, **__: made)
+        monkeypatch.setattr(module, "write_report", lambda *_, **__: settings.outbase / "report.html")
         return module.postprocess(settings)
 
     return report
