@@ -80,7 +80,7 @@ def cluster_client(*, workers: int | None = None, scheduler: str | None = None) 
             threads_per_worker=1,
             memory_limit=MEMORY_LIMIT // workers,
             dashboard_address="127.0.0.1:0",  # any free port: there may be other runs here
-            silence_logs=logging.ERROR,
+            silence_logs=logging.CRITICAL,  # the run tells by itself which fits have failed, and why
         )
     for name in environment:  # nannies put it into this process, too
         os.environ.pop(name) if name not in before else os.environ.update({name: before[name]})

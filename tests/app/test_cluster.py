@@ -33,8 +33,8 @@ def make_scene():
     return LinkedSuperScene(catalog, BANDS, target_niter=100, maxactive_per_patch=5, seed=4)
 
 
-def make_fit(folder, *, fatal=(), lives=0):
-    """A cheap fit; patches in `fatal` kill their worker, `lives` times at most."""
+def make_fit(folder, *, fatal=(), lives=0, faulty=()):
+    """A cheap fit; patches in `fatal` kill their worker, `lives` times at most, those in `faulty` raise."""
 
     def fit(tasks):
         (task,) = tasks
@@ -44,6 +44,8 @@ def make_fit(folder, *, fatal=(), lives=0):
             if deaths < lives:
                 (folder / f"death_{task.number}_{deaths}").touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+        if task.number in faulty:
+            raise RuntimeError("singular")
         time.sleep(rng.uniform(0, 0.02))
         near = task.fixed.flux.sum() if len(task.fixed) else 0.0
         flux = task.active.flux * rng.uniform(0.9, 1.1) + 1e-3 * near
@@ -113,6 +115,16 @@ def test_a_worker_that_dies_takes_its_patch_once(client, tmp_path):
     seeds, expected = ([s["seed"] for s in r.summaries] for r in (report, untroubled))
     assert seeds[:3] + seeds[4:] == expected[:3] + expected[4:]
     assert seeds[3] != expected[3]
+
+
+@pytest.mark.slow
+def test_a_patch_that_raises_is_told_once(tmp_path, capfd):
+    """In the report, and not by traces of the workers among the progress bars."""
+    scene = make_scene()
+    with cluster_client(workers=1) as client:
+        report = schedule(scene, make_fit(tmp_path, faulty=[2]), client=client, progress=False)
+    assert report.failures == {2: "RuntimeError: singular"}
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.slow
