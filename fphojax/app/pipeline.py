@@ -117,28 +117,30 @@ def run(
             report.catalog, settings.bandlist, together=together, **_scene_inputs(report), **options
         )
 
-    directory = start_directory(settings, settings.outbase, resume=resume, overwrite=overwrite)
-    psfs = psfs_of_run(report, directory, resume=resume, progress=progress)
-    scene = open_scene(report, directory, together, options)
-    local = workers is None and scheduler is None
-    if local:
-        keep_inputs(FieldInputs.make(settings, report.exposures, psfs), directory.path / "psfs.h5")
-    fit = SamplingFit(settings, directory.path, progress=progress and local)
-    with cluster_client(workers=workers, scheduler=scheduler) as client, scene:
-        try:
-            done = schedule(
-                scene,
-                fit,
-                client=client,
-                max_active_fraction=settings.max_active_fraction,
-                ntry_checkout=settings.ntry_checkout,
-                progress=progress,
-            )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"interrupted: {len(scene) - scene.n_undone} of {len(scene)} sources are done and kept in "
-                f"{directory.path}; the same command with --resume goes on"
-            ) from None
+    # a cluster that cannot be had is one more thing that is wrong before anything is written
+    with cluster_client(workers=workers, scheduler=scheduler) as client:
+        directory = start_directory(settings, settings.outbase, resume=resume, overwrite=overwrite)
+        psfs = psfs_of_run(report, directory, resume=resume, progress=progress)
+        scene = open_scene(report, directory, together, options)
+        local = workers is None and scheduler is None
+        if local:
+            keep_inputs(FieldInputs.make(settings, report.exposures, psfs), directory.path / "psfs.h5")
+        fit = SamplingFit(settings, directory.path, progress=progress and local)
+        with scene:
+            try:
+                done = schedule(
+                    scene,
+                    fit,
+                    client=client,
+                    max_active_fraction=settings.max_active_fraction,
+                    ntry_checkout=settings.ntry_checkout,
+                    progress=progress,
+                )
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"interrupted: {len(scene) - scene.n_undone} of {len(scene)} sources are done and kept in "
+                    f"{directory.path}; the same command with --resume goes on"
+                ) from None
     figures = [directory.figure_path(f"patch{number}_residuals") for number in done.patches]
     return FinishedRun(directory, scene, done, [path for path in figures if path.is_file()])
 

@@ -8,12 +8,17 @@ import time
 
 import numpy as np
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from fphojax.app.cli import app
 from fphojax.app.cluster import cluster_client, thread_limits
+from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
 from fphojax.field.scheduler import PatchOutcome, schedule
 from fphojax.field.superscene import LinkedSuperScene
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
+from fphojax.simulate import write_exposure
 
 BANDS = ("g", "r")
 
@@ -148,6 +153,30 @@ def test_refusals():
         cluster_client(workers=2, scheduler="tcp://127.0.0.1:1"),
     ):
         pass
+
+
+def test_nothing_is_written_without_a_cluster(tmp_path, monkeypatch):
+    """Sampling and optimisation of a good field alike."""
+    truth = mock_galaxies(x=0, y=0, flux={"F": [50.0]}, q=0.7, pa=30.0, sersic=1.5, rhalf=0.12)
+    field = mock_field(truth, [MockCamera("F", noise=0.3)])
+    write_exposure(field.exposures[0], tmp_path / "image.fits")
+    field.psfs.write(tmp_path / "psfs.h5")
+    field.peaks.write(tmp_path / "peaks.ecsv")
+    paths = {"fitsfiles": "image.fits", "psfstorefile": "psfs.h5", "raw_catalog": "peaks.ecsv"}
+    (tmp_path / "field.yml").write_text(yaml.safe_dump({"bandlist": ["F"]} | paths))
+    monkeypatch.setattr("distributed.Client.__init__", unreachable)
+    for command in ("sample", "optimize"):
+        address = "tcp://127.0.0.1:1"
+        done = CliRunner().invoke(app, [command, str(tmp_path / "field.yml"), "--scheduler", address])
+        assert done.exit_code == 2
+        assert (
+            done.stderr == f"error: {address}: no scheduler answers (timed out), expected a dask scheduler\n"
+        )
+    assert not (tmp_path / "output").exists()
+
+
+def unreachable(*_, **__):
+    raise OSError("timed out")
 
 
 def test_environment_names_threads():

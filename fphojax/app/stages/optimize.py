@@ -69,8 +69,6 @@ def optimize(
     together = tied_rows(report.catalog, settings)
     folder = Path(out) if out else (last_path if resume else next_path)(settings.outbase, "optimize")
     resume = resume and (folder / "config.json").is_file()
-    run = start_directory(settings, folder, resume=resume)
-    psfs = psfs_of_run(report, run, resume=resume, progress=progress)
     options = {
         "target_niter": settings.optimize_passes,
         "maxactive_per_patch": settings.maxactive_per_patch,
@@ -79,25 +77,28 @@ def optimize(
         "buffer": settings.buffer,
         "seed": settings.seed,
     }
-    scene = open_scene(report, run, together, options)
-    if workers is None and scheduler is None:
-        keep_inputs(FieldInputs.make(settings, report.exposures, psfs), run.path / "psfs.h5")
-    with cluster_client(workers=workers, scheduler=scheduler) as client, scene:
-        try:
-            schedule(
-                scene,
-                OptimizeFit(settings, run.path),
-                client=client,
-                batch=_BATCH,
-                max_active_fraction=settings.max_active_fraction,
-                ntry_checkout=settings.ntry_checkout,
-                progress=progress,
-            )
-        except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                f"interrupted: {len(scene) - scene.n_undone} of {len(scene)} sources are optimised and kept in "
-                f"{run.path}; the same command with --resume goes on"
-            ) from None
+    with cluster_client(workers=workers, scheduler=scheduler) as client:
+        run = start_directory(settings, folder, resume=resume)
+        psfs = psfs_of_run(report, run, resume=resume, progress=progress)
+        scene = open_scene(report, run, together, options)
+        if workers is None and scheduler is None:
+            keep_inputs(FieldInputs.make(settings, report.exposures, psfs), run.path / "psfs.h5")
+        with scene:
+            try:
+                schedule(
+                    scene,
+                    OptimizeFit(settings, run.path),
+                    client=client,
+                    batch=_BATCH,
+                    max_active_fraction=settings.max_active_fraction,
+                    ntry_checkout=settings.ntry_checkout,
+                    progress=progress,
+                )
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"interrupted: {len(scene) - scene.n_undone} of {len(scene)} sources are optimised and kept in "
+                    f"{run.path}; the same command with --resume goes on"
+                ) from None
     tables = _tables(scene)
     if settings.write_residuals and run.patches():
         tables["exposures"] = chi2_table(run)
