@@ -69,7 +69,7 @@ def cluster_client(*, workers: int | None = None, scheduler: str | None = None) 
     settings = {
         "distributed.nanny.pre-spawn-environ": environment,
         # who tries again, and with which seed, is not for the cluster to decide; and what waits, waits with the
-        # scheduler, so that a worker that dies takes one patch with it and not two
+        # scheduler (all but the first two patches per worker), so that one that dies takes no other patch with it
         "distributed.scheduler.allowed-failures": 0,
         "distributed.scheduler.worker-saturation": 1.0,
     }

@@ -118,8 +118,12 @@ def test_a_worker_that_dies_takes_its_patch_once(client, tmp_path):
     here = make_scene()
     untroubled = schedule(here, make_fit(tmp_path), progress=False)
     seeds, expected = ([s["seed"] for s in r.summaries] for r in (report, untroubled))
-    assert seeds[:3] + seeds[4:] == expected[:3] + expected[4:]
-    assert seeds[3] != expected[3]
+    again = [number for number, pair in enumerate(zip(seeds, expected, strict=True)) if len(set(pair)) == 2]
+    print(f"fitted with another seed: {again}")
+    assert 3 in again
+    # dask may have given the worker another of the first four already, which died with it
+    assert len(again) <= 2
+    assert max(again) <= 3
 
 
 @pytest.mark.slow
