@@ -7,6 +7,7 @@ The statistics are those of Vehtari et al. (2021, Bayesian Analysis 16, 667), in
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
@@ -16,6 +17,7 @@ __all__ = ["Convergence", "convergence", "quantiles", "r_hat"]
 
 _TAILS = (0.05, 0.95)
 _FEWEST = 4  # draws of a chain
+_LONG = 20_000  # draws of all parameters
 _BLOCK = 8  # parameters at a time, whose draws stay in the processor's cache
 
 
@@ -61,10 +63,14 @@ def _in_blocks(statistics, draws, size):
     if draws.shape[-1] < _FEWEST:
         return np.full((size, len(draws)), np.nan)
     blocks = [draws[first : first + _BLOCK] for first in range(0, len(draws), _BLOCK)]
-    if len(blocks) == 1:
-        return statistics(blocks[0])
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # numpy lets other threads run
-        return np.concatenate([np.zeros((size, 0)), *pool.map(statistics, blocks)], axis=1)
+    # numpy lets other threads run, which pays where its calls are long
+    parts = _threads().map(statistics, blocks) if draws.size > _LONG else map(statistics, blocks)
+    return np.concatenate([np.zeros((size, 0)), *parts], axis=1)
+
+
+@cache
+def _threads():
+    return ThreadPoolExecutor(os.cpu_count(), "convergence")
 
 
 class _Ranked:
