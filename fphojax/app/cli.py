@@ -399,7 +399,7 @@ def report(
     from fphojax.outputs.report import write_report
     from fphojax.outputs.run_directory import RunDirectory
 
-    directory, bars = RunDirectory(run), _bars(quiet)
+    directory, bars = RunDirectory.open(run), _bars(quiet)
     typer.echo(f"wrote {write_report(directory, out, n_patch=patches, progress=bars)}")
     if pdf:
         for write in (chain_pdf, residual_pdf):

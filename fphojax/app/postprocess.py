@@ -36,9 +36,7 @@ def postprocess(folder: Path, *, kind: str, **options) -> list[str]:
     """
     if kind not in get_args(DrawKind):
         raise InputError(f"--draw {kind}: expected one of {', '.join(get_args(DrawKind))}")
-    run = RunDirectory(folder)
-    run = RunDirectory(folder, scene_catalog=run.read_config()["scene_catalog"])
-    made = write_products(run, kind=kind, **options)
+    made = write_products(RunDirectory.open(folder), kind=kind, **options)
     return [*_about_sources(made), *_about_files(made)]
 
 

@@ -285,8 +285,8 @@ class PatchResult:
         Returns
         -------
         SourceCatalog
-            In the bands of the patch; ``flux_err`` is the standard deviation of the draws (None where they do
-            not differ). Everything else is as in `active`.
+            In the bands of the patch; ``flux_err`` is the standard deviation of the draws (NaN where they do
+            not differ, None if none do). Everything else is as in `active`.
         """
         draws = self.centred_draws
         match kind:
@@ -303,7 +303,7 @@ class PatchResult:
         outside = (values["ra"] < 0) | (values["ra"] >= 360)
         values["ra"] = np.where(outside, values["ra"] % 360, values["ra"])
         scatter = draws["flux"].std(("chain", "draw")).to_numpy()
-        flux_err = scatter if (scatter > 0).all() else None
+        flux_err = np.where(scatter > 0, scatter, np.nan) if (scatter > 0).any() else None
         return self.active.select_bands(self.bands).replace(**values, flux_err=flux_err)
 
     def block_covs(self) -> np.ndarray:

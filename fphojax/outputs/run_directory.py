@@ -93,6 +93,17 @@ class RunDirectory:
         run._clear()
         return run
 
+    @classmethod
+    def open(cls, path) -> "RunDirectory":
+        """A finished run, the name of whose scene is in its settings.
+
+        Parameters
+        ----------
+        path : path-like
+        """
+        run = cls(path)
+        return cls(path, scene_catalog=run.read_config().get("scene_catalog", run.scene_catalog))
+
     @property
     def config_path(self) -> Path:
         """Settings of the run."""

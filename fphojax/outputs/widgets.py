@@ -42,7 +42,7 @@ class RunExplorer(widgets.VBox):
     """
 
     def __init__(self, run):
-        self.run = run if isinstance(run, RunDirectory) else RunDirectory(run)
+        self.run = run if isinstance(run, RunDirectory) else RunDirectory.open(run)
         found = RunDraws(self.run)
         self._patches_of = found.patches_of
         self.catalog = _with_quality(self.run, found)
