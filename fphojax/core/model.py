@@ -19,6 +19,7 @@ from .nuisance import NUISANCE, box_of_sources, derivative_rows, displaced
 from .pairs import PairList
 from .patch import Patch
 from .pixels import PixelResponse, chi2, render
+from .segments import segments_of
 from .sky import SkyBasis
 
 __all__ = ["PARAMETERS", "SceneModel", "moved_inside", "support_edges"]
@@ -141,15 +142,23 @@ class SceneModel(eqx.Module):
         """-chi2 / 2, up to a constant of the data."""
         return -0.5 * jnp.sum(self.chi2(values))
 
-    def normal_equations(self, values):
+    def normal_equations(self, values, segments):
         """Normal equations of the fluxes and the sky, given the other parameters; see `core.linear`.
+
+        ``segments`` are those of `segments`; they are made on the host.
 
         A template is a source's image at unit flux, the exposure's photometric factor included. The fluxes and the
         sky in ``values`` are of no account, and where fluxes are tied every source still has a template of its own.
         """
         columns = None if self.basis is None else self.basis.columns(self.patch)
         unit = {**values, "flux": jnp.ones(self.priors["flux"].batch_shape)}
-        return normal_equations(self.gaussians(unit), self.patch, self.pairs, self.response, columns)
+        return normal_equations(self.gaussians(unit), self.patch, segments, self.response, columns)
+
+    def segments(self):
+        """The pairs by tile and source; see `core.segments`."""
+        n_profile = self.table.order + (self.drawn.inner is not None)
+        shape = self.optics.n_exposure, self.optics.n_source, n_profile, self.drawn.psf_amplitude.shape[-1]
+        return segments_of(self.pairs, self.patch.n_tile, shape)
 
     def log_prior(self, values):
         """Sum of the log densities of the priors."""

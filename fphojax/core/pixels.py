@@ -20,7 +20,10 @@ from .patch import TILE
 __all__ = [
     "PixelResponse",
     "chi2",
+    "coefficients",
+    "exponentials",
     "flat_table",
+    "monomials",
     "over_tiles",
     "render",
     "tile_image",
@@ -124,15 +127,15 @@ def _response_polynomial(response, gx, gy, fxx, fxy, fyy):
     return jnp.stack([total[power] for power in powers])
 
 
-def _coefficients(theta, centre, dtype, response):
+def coefficients(theta, centre, dtype, response):
     """Amplitudes (L,), exponents' coefficients (6, L) in base 2, and the response's polynomial or None.
 
-    ``theta`` is (L, 6): the numbers of L Gaussians in float64.  Only the difference of centre and tile is
-    rounded to the precision of the pixels.
+    ``theta`` is (L, 6), the numbers of L Gaussians in float64, ``centre`` that of their tile (2,) or of their tiles;
+    both may have more dimensions.  Only the difference of centre and tile is rounded to the precision of the pixels.
     """
-    dx = (theta[:, 1] - centre[0]).astype(dtype)
-    dy = (theta[:, 2] - centre[1]).astype(dtype)
-    amplitude, fxx, fxy, fyy = (theta[:, i].astype(dtype) for i in (0, 3, 4, 5))
+    dx = (theta[..., 1] - centre[..., 0]).astype(dtype)
+    dy = (theta[..., 2] - centre[..., 1]).astype(dtype)
+    amplitude, fxx, fxy, fyy = (theta[..., i].astype(dtype) for i in (0, 3, 4, 5))
     gx, gy = fxx * dx + fxy * dy, fxy * dx + fyy * dy
     constant = -0.5 * (gx * dx + gy * dy)
     exponent = LOG2E * jnp.stack([constant, gx, gy, -0.5 * fxx, -fxy, -0.5 * fyy])
@@ -156,6 +159,24 @@ def _basis_of(polynomial):
     return jnp.asarray(BASIS[degree], polynomial.dtype)
 
 
+def exponentials(exponent, polynomial):
+    """Values (..., TILE * TILE) of Gaussians of amplitude 1 on their tiles, from what `coefficients` gives.
+
+    Each is evaluated by itself: for few Gaussians on each of many tiles that is faster than a matrix product.
+    """
+
+    def on_pixels(numbers, basis):
+        return sum(number[..., None] * row for number, row in zip(numbers, basis, strict=True))
+
+    values = _exp2(on_pixels(exponent, monomials(2, exponent.dtype)))
+    return values if polynomial is None else values * on_pixels(polynomial, _basis_of(polynomial))
+
+
+def monomials(degree, dtype):
+    """Monomials (n, TILE * TILE) at the pixels of a tile, relative to its centre."""
+    return jnp.asarray(BASIS[degree], dtype)
+
+
 def tile_image(theta, centre, dtype, response):
     """Pixel values of Gaussians on one tile.
 
@@ -174,7 +195,7 @@ def tile_image(theta, centre, dtype, response):
     -------
     array (TILE * TILE,)
     """
-    amplitude, exponent, polynomial = _coefficients(theta, centre, dtype, response)
+    amplitude, exponent, polynomial = coefficients(theta, centre, dtype, response)
     return _exponentials(exponent, polynomial)[1] @ amplitude
 
 
@@ -192,7 +213,7 @@ def values_and_pullback(theta, centre, dtype, response):
     derivative by a coefficient of the exponent is the moment sum(v * monomial * exponential).
     """
     (amplitude, exponent, polynomial), pull = jax.vjp(
-        lambda t: _coefficients(t, centre, dtype, response), theta
+        lambda t: coefficients(t, centre, dtype, response), theta
     )
     plain, values = _exponentials(exponent, polynomial)
 

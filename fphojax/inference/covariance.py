@@ -7,8 +7,8 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..core.model import SceneModel
+from .chains import Chains
 from .optimize import Optimum
-from .sample import Chains
 
 __all__ = ["optimum_as_chains", "parameter_covariance", "source_covariances"]
 

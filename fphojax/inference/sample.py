@@ -1,141 +1,32 @@
 """Draws from the posterior of a scene with numpyro's NUTS, started at the optimum.
 
-The chains move in whitened coordinates: u = u_0 + L v, with u_0 the optimum in unconstrained space and L L^T the
-inverse of the Gauss-Newton matrix there, so that the posterior is nearly a unit normal before warm-up begins.
+Fluxes and sky levels are integrated out (`fluxes`); the chains move in the coordinates of `coordinates`, whitened by
+the Fisher matrix (`whitening`), so that the posterior is nearly a unit normal before a short warm-up (`warmup`)
+begins.
 """
 
+import dataclasses
 import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from numpyro.infer.hmc import hmc
 from tqdm.auto import tqdm
 
 from ..core.model import SceneModel
-from .optimize import Optimum, optimize
+from .chains import Chains, Standing
+from .nuts import CHUNK, Kernel, advance, begin, complete
+from .optimize import optimize
+from .posterior import culled_around, posterior_at
+from .warmup import warm_up
+from .whitening import Whitening, coordinate_covariance, inverse, whitening, with_known_blocks
 
-__all__ = ["Chains", "sample"]
+__all__ = ["Chains", "continued", "sample"]
 
-REACH = 8.0  # standard deviations around the optimum in which the pair lists hold
-CHUNK = 20  # draws between two looks at the progress bar and at Ctrl-C
-
-
-@dataclass(frozen=True, eq=False)
-class Chains:
-    """Draws from the posterior, after warm-up.
-
-    Attributes
-    ----------
-    values : dict of ndarray (chain, draw, ...)
-        Parameters, in the names and shapes of the model.
-    statistics : dict of ndarray (chain, draw)
-        ``lp`` (log posterior density of the parameters, up to a constant), ``energy``, ``n_steps`` (likelihood
-        calls of the draw), ``tree_depth``, ``acceptance_rate``, ``diverging``, ``step_size``.
-    optimum : Optimum
-        Where the chains were started.
-    covariance : ndarray (N, N)
-        The first inverse mass matrix: covariance of the unconstrained parameters at the optimum, in the order of
-        `ravel_pytree`.
-    n_warmup : int
-    n_calls : int
-        Evaluations of likelihood and gradient, warm-up included.
-    wall_time : float
-        Seconds, compilation included.
-    seed : int
-    max_treedepth : int
-    method : {"nuts", "laplace", "optimum"}
-        How the draws were made.
-    """
-
-    values: dict[str, np.ndarray]
-    statistics: dict[str, np.ndarray]
-    optimum: Optimum
-    covariance: np.ndarray
-    n_warmup: int
-    n_calls: int
-    wall_time: float
-    seed: int
-    max_treedepth: int
-    method: str = "nuts"
-
-    @property
-    def n_chain(self):
-        """Number of chains."""
-        return self.statistics["diverging"].shape[0]
-
-    @property
-    def n_draw(self):
-        """Draws per chain."""
-        return self.statistics["diverging"].shape[1]
-
-
-class _Whitening(NamedTuple):
-    """u = origin + factor @ v."""
-
-    origin: jax.Array
-    factor: jax.Array
-
-
-@dataclass(frozen=True)
-class _Kernel:
-    """What is fixed when the sampler is compiled."""
-
-    n_warmup: int
-    max_treedepth: int
-    target_accept: float
-    unravel: object = field(hash=False, compare=False)
-
-    def build(self, model, whitening, position, key):
-        """State of a chain at its start, and the function that makes the next."""
-
-        def potential_of(model, whitening):
-            return lambda v: model.potential(self.unravel(whitening.origin + whitening.factor @ v))
-
-        start, advance = hmc(potential_fn_gen=potential_of, algo="NUTS")
-        state = start(
-            position,
-            num_warmup=self.n_warmup,
-            step_size=0.5,
-            max_tree_depth=self.max_treedepth,
-            target_accept_prob=self.target_accept,
-            model_args=(model, whitening),
-            rng_key=key,
-        )
-        return state, lambda state: advance(state, model_args=(model, whitening))
-
-
-@eqx.filter_jit
-def _begin(kernel, model, whitening, position, key):
-    return kernel.build(model, whitening, position, key)[0]
-
-
-@eqx.filter_jit
-def _advance(kernel, model, whitening, state):
-    _, advance = kernel.build(model, whitening, state.z, state.rng_key)
-
-    def one(state, _):
-        state = advance(state)
-        values = model.constrain(kernel.unravel(whitening.origin + whitening.factor @ state.z))
-        statistics = {
-            "lp": -0.5 * jnp.sum(model.chi2(values)) + model.log_prior(values),
-            "energy": state.energy,
-            "n_steps": state.num_steps,
-            "tree_depth": jnp.ceil(jnp.log2(state.num_steps + 1)).astype(int),
-            "acceptance_rate": state.accept_prob,
-            "diverging": state.diverging,
-            "step_size": state.adapt_state.step_size,
-        }
-        return state, (model.effective(values), statistics)
-
-    return jax.lax.scan(one, state, length=CHUNK)
+OUTSIDE = 0.01  # of the draws of fluxes may lie outside their box; if more do, they are sampled
 
 
 def sample(
@@ -148,6 +39,9 @@ def sample(
     max_treedepth: int = 10,
     target_accept: float = 0.8,
     full_cov: bool = True,
+    covariance=None,
+    integrate_fluxes: bool = True,
+    ellipticity: bool = True,
     seed: int = 0,
     progress: bool = True,
 ) -> Chains:
@@ -158,8 +52,10 @@ def sample(
     model : SceneModel
     start : dict of array
         Parameters from which the optimum is sought.
-    draws, warmup : int
-        Draws kept and draws spent on adapting step size and mass matrix, per chain.
+    draws : int
+        Draws kept, per chain.
+    warmup : int
+        The most draws spent on adapting step size and mass matrix, per chain; fewer where these tell that it is done.
     chains : int
         Chains, run side by side on the processor's cores.
     max_treedepth : int
@@ -167,7 +63,15 @@ def sample(
     target_accept : float
         Acceptance rate to which the step size is tuned.
     full_cov : bool
-        Whiten with the full covariance at the optimum; otherwise with its diagonal alone.
+        Whiten with the full covariance; otherwise with its diagonal alone.
+    covariance : array (n_source, n_band + 6, n_band + 6), optional
+        Covariances of each source's fluxes, x, y, q, pa, sersic and rhalf from an earlier fit, NaN where there are
+        none, as a super-scene keeps them; they take the place of the Fisher matrix in the first mass matrix.
+    integrate_fluxes : bool
+        Integrate over fluxes and sky levels, where their priors are flat or normal, and draw them afterwards.  Where
+        more than 1 % of the draws lie outside their box they are sampled instead: `Chains.fluxes` tells.
+    ellipticity : bool
+        Move in a vector of shape instead of q and pa, where the priors allow a galaxy to be round and to turn freely.
     seed : int
     progress : bool
         Show a progress bar.
@@ -184,99 +88,197 @@ def sample(
     """
     began = time.monotonic()
     optimum = optimize(model, start, density="unconstrained")
-    origin, unravel = ravel_pytree(optimum.unconstrained)
-    covariance, factor = _covariance(optimum.hessian)
-    model = _culled_around(model, unravel, origin, np.sqrt(np.diag(covariance)))
-    if not full_cov:
-        factor = np.diag(np.sqrt(np.diag(covariance)))
-    whitening = _Whitening(jnp.asarray(origin), jnp.asarray(factor))
-    kernel = _Kernel(warmup, max_treedepth, target_accept, unravel)
-
-    keys = jax.random.split(jax.random.key(seed), 2 * chains)
-    states = [
-        _begin(kernel, model, whitening, jax.random.normal(keys[2 * c], origin.shape), keys[2 * c + 1])
-        for c in range(chains)
-    ]
-    n_chunk = -(-(warmup + draws) // CHUNK)
-    with tqdm(total=chains * n_chunk * CHUNK, desc="sampling", unit="draw", disable=not progress) as bar:
-
-        def advance(state):
-            state, part = _advance(kernel, model, whitening, state)
-            part = jax.tree.map(np.asarray, part)  # waits for the device
-            bar.update(CHUNK)
-            return state, part
-
-        chunks = _side_by_side(advance, states, n_chunk)
-
-    joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *chain) for chain in chunks if chain]
-    calls = int(sum(statistics["n_steps"].sum() for _, statistics in joined))
-    # after Ctrl-C only chains past their warm-up count; those side by side are about equally long
-    joined = [chain for chain in joined if len(chain[1]["lp"]) > warmup]
-    if not joined:
-        raise KeyboardInterrupt("interrupted during warm-up: no draws to keep")
-    kept = slice(warmup, min(warmup + draws, *(len(statistics["lp"]) for _, statistics in joined)))
-    values, statistics = jax.tree.map(lambda *parts: np.stack([part[kept] for part in parts]), *joined)
+    kernel, n_calls = Kernel(max_treedepth, target_accept), 0
+    for apart in (True, False) if integrate_fluxes else (False,):
+        posterior, origin = posterior_at(model, optimum, fluxes_apart=apart, ellipticity=ellipticity)
+        spread = coordinate_covariance(posterior, optimum, origin)
+        posterior = culled_around(posterior, optimum, origin, np.sqrt(np.diag(spread)))
+        first = spread[: len(origin), : len(origin)]
+        if covariance is not None:
+            first = with_known_blocks(first, posterior, optimum, origin, covariance)
+        run = _Run(kernel, posterior, whitening(origin, first, full_cov=full_cov), progress)
+        run.begin(jax.random.key(seed), chains)
+        run.warm_up(warmup // CHUNK, full_cov)
+        values, statistics = run.drawn(draws)
+        n_calls += run.n_calls
+        if posterior.linear is None or statistics["outside_box"].mean() <= OUTSIDE:
+            break
     return Chains(
         values=values,
         statistics=statistics,
         optimum=optimum,
-        covariance=covariance,
-        n_warmup=warmup,
-        n_calls=calls,
+        covariance=inverse(optimum.hessian),
+        n_warmup=run.n_warmup,
+        n_calls=n_calls,
         wall_time=time.monotonic() - began,
         seed=seed,
         max_treedepth=max_treedepth,
+        fluxes="sampled" if posterior.linear is None else "integrated",
+        standing=run.standing(ellipticity),
     )
 
 
-def _culled_around(model, unravel, origin, sd):
-    """The model with pair lists that are good wherever the chains can be expected to go.
+def continued(model: SceneModel, chains: Chains, *, draws: int = 256, progress: bool = True) -> Chains:
+    """More draws of chains from where they stopped; their warm-up is kept.
 
-    Chains leave 8 standard deviations too rarely to matter; beyond, the likelihood lacks faint tails.
+    Parameters
+    ----------
+    model : SceneModel
+        That of the chains.
+    chains : Chains
+        Made by `sample`, or by this function.
+    draws : int
+        Further draws per chain.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Chains
+        All draws.
+
+    Raises
+    ------
+    ValueError
+        If the chains cannot go on.
     """
-    if model.tolerance == 0:
-        return model
-    ends = [model.constrain(unravel(origin + sign * REACH * sd)) for sign in (-1, 1)]
-    return model.culled(
-        *({name: pick(ends[0][name], ends[1][name]) for name in ends[0]} for pick in (np.minimum, np.maximum))
+    if chains.standing is None:
+        raise ValueError(f"chains of method {chains.method!r} cannot go on, expected those of `sample`")
+    began, standing = time.monotonic(), chains.standing
+    posterior, origin = posterior_at(
+        model,
+        chains.optimum,
+        fluxes_apart=chains.fluxes == "integrated",
+        ellipticity=standing.ellipticity,
+    )
+    spread = coordinate_covariance(posterior, chains.optimum, origin)
+    posterior = culled_around(posterior, chains.optimum, origin, np.sqrt(np.diag(spread)))
+    white = Whitening(jnp.asarray(standing.origin), jnp.asarray(standing.factor))
+    run = _Run(Kernel(chains.max_treedepth, 0.8), posterior, white, progress)
+    run.resume(standing)
+    values, statistics = run.drawn(draws)
+    both = {"values": (chains.values, values), "statistics": (chains.statistics, statistics)}
+    joined = {
+        kind: jax.tree.map(lambda a, b: np.concatenate([a, b], axis=1), *pair) for kind, pair in both.items()
+    }
+    return dataclasses.replace(
+        chains,
+        **joined,
+        n_calls=chains.n_calls + run.n_calls,
+        wall_time=chains.wall_time + time.monotonic() - began,
+        standing=run.standing(standing.ellipticity),
     )
 
 
-def _covariance(hessian):
-    """Inverse of a positive matrix, and a factor L with L L^T equal to it.
+class _Run:
+    """Chains side by side."""
 
-    Directions that the data and the prior leave without curvature get unit variance, in units of the
-    unconstrained parameters, where a box is a few units wide.
-    """
-    scale = 1 / np.sqrt(np.maximum(np.diag(hessian), 1e-12))
-    eigenvalues, vectors = np.linalg.eigh(hessian * scale[:, None] * scale[None, :])
-    factor = scale[:, None] * vectors / np.sqrt(np.maximum(eigenvalues, 1e-10))
-    return factor @ factor.T, factor
+    def __init__(self, kernel, posterior, white, progress):
+        self.kernel, self.posterior, self.white = kernel, posterior, white
+        self.states, self.keys, self.n_warmup, self.n_calls = [], [], 0, 0
+        self.progress = progress
 
+    def begin(self, key, n_chain):
+        """Start about the optimum, as widely as the posterior is thought to be."""
+        keys = jax.random.split(key, 3 * n_chain)
+        size = self.white.origin.shape
+        self.keys = keys[2 * n_chain :]
+        for start, moves in zip(keys[:n_chain], keys[n_chain : 2 * n_chain], strict=True):
+            position = jax.random.normal(start, size)
+            self.states.append(begin(self.kernel, self.posterior, self.white, position, moves))
 
-def _side_by_side(advance, states, n_chunk):
-    """Advance chains in threads; the chunks of each chain, as many as were done when Ctrl-C came."""
-    stop = threading.Event()
+    def resume(self, standing):
+        """Start where chains stand."""
+        self.keys = jax.random.wrap_key_data(jnp.asarray(standing.keys))
+        positions = np.linalg.solve(standing.factor, (standing.vectors - standing.origin).T).T
+        for position, step_size, key in zip(positions, standing.step_size, self.keys, strict=True):
+            moves = jax.random.fold_in(key, 0)
+            state = begin(self.kernel, self.posterior, self.white, jnp.asarray(position), moves, step_size)
+            self.states.append(state)
 
-    def run(state, done, left):
-        for _ in range(left):
-            if stop.is_set():
-                break
-            state, part = advance(state)
-            done.append(part)
+    def standing(self, ellipticity):
+        """Where the chains stand now."""
+        origin, factor = (np.asarray(a) for a in self.white)
+        later = jnp.stack([jax.random.split(key)[0] for key in self.keys])
+        return Standing(
+            vectors=np.stack([origin + factor @ np.asarray(state.hmc.z) for state in self.states]),
+            step_size=np.exp([float(state.averaging[1]) for state in self.states]),
+            origin=origin,
+            factor=factor,
+            keys=np.asarray(jax.random.key_data(later)),
+            ellipticity=ellipticity,
+        )
 
-    chunks = [[] for _ in states]
-    # the first chunk is done alone, so that all others find the program compiled
-    first, part = advance(states[0])
-    chunks[0].append(part)
-    with ThreadPoolExecutor(min(len(states), os.cpu_count() or 1)) as pool:
-        jobs = [pool.submit(run, first, chunks[0], n_chunk - 1)]
-        jobs += [
-            pool.submit(run, state, done, n_chunk) for state, done in zip(states[1:], chunks[1:], strict=True)
-        ]
-        try:
-            for job in jobs:
-                job.result()
-        except KeyboardInterrupt:
-            stop.set()  # the pool waits for the chunks under way
-    return chunks
+    def warm_up(self, most, full_cov):
+        """Adapt whitening and step sizes, in `most` rounds at most."""
+        n_chain = len(self.states)
+        with self._bar(n_chain * max(most, 1) * CHUNK, "warm-up") as bar, self._pool() as pool:
+
+            def run(white, states):
+                def one(state):
+                    state, part = advance(self.kernel, self.posterior, white, state, True)
+                    part = jax.tree.map(np.asarray, part)  # waits for the device
+                    bar.update(CHUNK)
+                    return state, part
+
+                first = one(states[0])  # alone, so that all others find the program compiled
+                both = [first, *pool.map(one, states[1:])]
+                return [state for state, _ in both], [part for _, part in both]
+
+            try:
+                self.states, self.white, n_round, calls = warm_up(
+                    run,
+                    self.states,
+                    self.white,
+                    most=most,
+                    target_accept=self.kernel.target_accept,
+                    full_cov=full_cov,
+                )
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt("interrupted during warm-up: no draws to keep") from None
+        self.n_warmup, self.n_calls = n_round * CHUNK, self.n_calls + calls
+
+    def drawn(self, draws):
+        """Values and statistics of as many draws; of fewer after Ctrl-C."""
+        n_chunk = -(-draws // CHUNK)
+        stop, chunks = threading.Event(), [[] for _ in self.states]
+        with self._bar(len(self.states) * n_chunk * CHUNK, "sampling") as bar, self._pool() as pool:
+
+            def go_on(chain):
+                for _ in range(n_chunk):
+                    if stop.is_set():
+                        break
+                    state, part = advance(self.kernel, self.posterior, self.white, self.states[chain], False)
+                    key = jax.random.fold_in(self.keys[chain], len(chunks[chain]) + 1)
+                    full = complete(self.posterior, key, part.pop("vector"))
+                    part.pop("v")
+                    part |= {"lp": full.lp, "outside_box": full.outside}
+                    chunks[chain].append(jax.tree.map(np.asarray, (full.values, part)))
+                    self.states[chain] = state
+                    bar.update(CHUNK)
+
+            jobs = [pool.submit(go_on, chain) for chain in range(len(self.states))]
+            try:
+                for job in jobs:
+                    job.result()
+            except KeyboardInterrupt:
+                stop.set()  # the pool waits for the chunks under way
+        begun = [chain for chain, parts in enumerate(chunks) if parts]
+        chunks, self.states, self.keys = (
+            [some[c] for c in begun] for some in (chunks, self.states, self.keys)
+        )
+        if not chunks:
+            raise KeyboardInterrupt("interrupted before the first draws: none to keep")
+        integrated = self.posterior.linear is not None
+        for parts in chunks:
+            for _, statistics in parts:
+                self.n_calls += int(statistics["n_steps"].sum()) + integrated * CHUNK
+        joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *chain) for chain in chunks]
+        kept = min(draws, *(len(statistics["lp"]) for _, statistics in joined))
+        return jax.tree.map(lambda *parts: np.stack([part[:kept] for part in parts]), *joined)
+
+    def _bar(self, total, text):
+        return tqdm(total=total, desc=text, unit="draw", disable=not self.progress)
+
+    def _pool(self):
+        return ThreadPoolExecutor(min(len(self.states), os.cpu_count() or 1))

@@ -1,0 +1,91 @@
+"""What sampling gives: draws, how they came about, and where the chains stand."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from .optimize import Optimum
+
+__all__ = ["Chains", "Standing"]
+
+
+class Standing(NamedTuple):
+    """Where chains stand at their end, so that they can go on.
+
+    Attributes
+    ----------
+    vectors : ndarray (chain, n)
+        Coordinates of the last draws.
+    step_size : ndarray (chain,)
+    origin : ndarray (n,)
+    factor : ndarray (n, n)
+        Of the `Whitening`.
+    keys : ndarray of uint32
+        Of the random numbers that come next, one for each chain.
+    ellipticity : bool
+        Whether the coordinates may be vectors of shape.
+    """
+
+    vectors: np.ndarray
+    step_size: np.ndarray
+    origin: np.ndarray
+    factor: np.ndarray
+    keys: np.ndarray
+    ellipticity: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Chains:
+    """Draws from the posterior, after warm-up.
+
+    Attributes
+    ----------
+    values : dict of ndarray (chain, draw, ...)
+        Parameters, in the names and shapes of the model.
+    statistics : dict of ndarray (chain, draw)
+        ``lp`` (log posterior density of the parameters, up to a constant), ``energy``, ``n_steps`` (likelihood
+        calls of the draw), ``tree_depth``, ``acceptance_rate``, ``diverging``, ``step_size``, ``at_max_depth``
+        (whether the trajectory was ended by the cap on its length), ``outside_box`` (whether fluxes were drawn
+        again, as the first draw lay outside their box).
+    optimum : Optimum
+        Where the chains were started.
+    covariance : ndarray (N, N)
+        Covariance of the unconstrained parameters at the optimum, in the order of `ravel_pytree`.
+    n_warmup : int
+    n_calls : int
+        Evaluations of likelihood and gradient, warm-up included.
+    wall_time : float
+        Seconds, compilation included.
+    seed : int
+    max_treedepth : int
+    method : {"nuts", "laplace", "optimum"}
+        How the draws were made.
+    fluxes : {"sampled", "integrated"}
+        Whether the chains moved in the fluxes and sky levels, or these were integrated out and drawn afterwards.
+    standing : Standing or None
+        Where the chains stand; None where they cannot go on.
+    """
+
+    values: dict[str, np.ndarray]
+    statistics: dict[str, np.ndarray]
+    optimum: Optimum
+    covariance: np.ndarray
+    n_warmup: int
+    n_calls: int
+    wall_time: float
+    seed: int
+    max_treedepth: int
+    method: str = "nuts"
+    fluxes: str = "sampled"
+    standing: Standing | None = None
+
+    @property
+    def n_chain(self):
+        """Number of chains."""
+        return self.statistics["diverging"].shape[0]
+
+    @property
+    def n_draw(self):
+        """Draws per chain."""
+        return self.statistics["diverging"].shape[1]

@@ -1,0 +1,121 @@
+"""numpyro's NUTS in whitened coordinates, a chunk of draws at a time, its step size adapted by dual averaging."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from numpyro.infer.hmc import HMCState, hmc
+from numpyro.infer.hmc_util import dual_averaging
+from numpyro.infer.util import ParamInfo
+
+from .posterior import Posterior
+from .whitening import Whitening
+
+__all__ = ["CHUNK", "ChainState", "Kernel", "advance", "begin", "complete", "moved"]
+
+CHUNK = 20  # draws between two looks at the progress bar and at Ctrl-C
+FIRST_STEP = 0.7  # of a leapfrog; the posterior is nearly a unit normal
+
+_start_averaging, _average = dual_averaging()
+
+
+def _averaging(log_step):
+    """Dual averaging that begins, and is drawn back, to a step size."""
+    return (log_step, log_step, *_start_averaging(log_step)[2:])
+
+
+class ChainState(NamedTuple):
+    """A chain between two draws."""
+
+    hmc: HMCState
+    averaging: tuple  # of the logarithm of the step size
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """What is fixed when the sampler is compiled."""
+
+    max_treedepth: int
+    target_accept: float
+
+    def build(self, posterior, whitening, start, key):
+        """State of a chain at its start, and the function that makes the next."""
+
+        def potential_of(posterior, whitening):
+            return lambda v: posterior.potential(whitening.origin + whitening.factor @ v)
+
+        first, following = hmc(potential_fn_gen=potential_of, algo="NUTS")
+        state = first(
+            start,
+            num_warmup=0,
+            step_size=FIRST_STEP,
+            adapt_step_size=False,
+            adapt_mass_matrix=False,
+            max_tree_depth=self.max_treedepth,
+            model_args=(posterior, whitening),
+            rng_key=key,
+        )
+        return state, lambda state: following(state, model_args=(posterior, whitening))
+
+
+@eqx.filter_jit
+def begin(kernel: Kernel, posterior: Posterior, whitening: Whitening, position, key, step_size=FIRST_STEP):
+    """State of a chain at a position v."""
+    state, _ = kernel.build(posterior, whitening, position, key)
+    return ChainState(state, _averaging(jnp.log(step_size)))
+
+
+@eqx.filter_jit
+def advance(kernel: Kernel, posterior: Posterior, whitening: Whitening, state: ChainState, adapting):
+    """The chain after `CHUNK` draws, its step size adapted on the way or not.
+
+    Returns
+    -------
+    ChainState
+    draws : dict of array
+        ``vector`` (the coordinates u) and ``v``, shape (CHUNK, n), and statistics, shape (CHUNK,).
+    """
+    hmc_state = state.hmc
+    known = ParamInfo(hmc_state.z, hmc_state.potential_energy, hmc_state.z_grad)
+    _, following = kernel.build(posterior, whitening, known, hmc_state.rng_key)
+
+    def one(state, _):
+        last, averaging = state
+        step_size = jnp.exp(jnp.where(adapting, averaging[0], averaging[1]))
+        last = last._replace(adapt_state=last.adapt_state._replace(step_size=step_size))
+        new = following(last)
+        adapted = _average(kernel.target_accept - new.accept_prob, averaging)
+        averaging = jax.tree.map(lambda a, b: jnp.where(adapting, a, b), adapted, averaging)
+        depth = jnp.ceil(jnp.log2(new.num_steps + 1)).astype(int)
+        draw = {
+            "vector": whitening.origin + whitening.factor @ new.z,
+            "v": new.z,
+            "energy": new.energy,
+            "n_steps": new.num_steps,
+            "tree_depth": depth,
+            "at_max_depth": new.num_steps >= 2**kernel.max_treedepth - 1,
+            "acceptance_rate": new.accept_prob,
+            "diverging": new.diverging,
+            "step_size": step_size,
+        }
+        return ChainState(new, averaging), draw
+
+    return jax.lax.scan(one, state, length=CHUNK)
+
+
+@eqx.filter_jit
+def complete(posterior: Posterior, key, vectors):
+    """Full draws (`Draw`) of coordinates (CHUNK, n)."""
+    keys = jax.random.split(key, len(vectors))
+    return jax.lax.map(lambda both: posterior.draw(*both), (keys, vectors))
+
+
+def moved(state: ChainState, present: Whitening, new: Whitening) -> ChainState:
+    """The same point under another map; the search for the step size begins anew, about the present one."""
+    hmc_state = state.hmc
+    back = jnp.linalg.inv(new.factor)
+    z = back @ (present.origin + present.factor @ hmc_state.z - new.origin)
+    gradient = new.factor.T @ jnp.linalg.solve(present.factor.T, hmc_state.z_grad)
+    return ChainState(hmc_state._replace(z=z, z_grad=gradient), _averaging(state.averaging[1]))

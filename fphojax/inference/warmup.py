@@ -1,0 +1,62 @@
+"""Warm-up of chains that start near the optimum: as short as their draws allow.
+
+It goes in rounds of a chunk of draws of every chain.  The first round lets the chains leave their starts.  After each
+further one, the draws of all chains together tell whether the whitening holds; if not, it is made anew from them.
+"""
+
+import numpy as np
+
+from .nuts import moved
+from .whitening import Whitening, from_draws, mixed_covariance
+
+__all__ = ["warm_up"]
+
+SPREAD = 2.2  # by so much a variance may differ from 1 before the whitening is made anew
+APART = 1.0  # standard deviations by which the mean of a chain may differ from that of all
+OFF_TARGET = 0.12  # the same for the mean acceptance rate
+
+
+def warm_up(run, states, whitening: Whitening, *, most: int, target_accept: float, full_cov: bool):
+    """Let chains adapt.
+
+    Parameters
+    ----------
+    run : callable
+        Takes whitening and states to new states and the draws of each chain; see `nuts.advance`.
+    states : list of ChainState
+    whitening : Whitening
+    most : int
+        Largest number of rounds; at least the first.
+    target_accept : float
+    full_cov : bool
+
+    Returns
+    -------
+    states : list of ChainState
+    whitening : Whitening
+    n_round : int
+    n_calls : int
+    """
+    n_calls, recent = 0, []
+    for n_round in range(1, max(most, 1) + 1):
+        states, draws = run(whitening, states)
+        n_calls += int(sum(part["n_steps"].sum() for part in draws))
+        if n_round == 1:
+            continue
+        recent.append(np.stack([part["v"] for part in draws]))
+        v = np.concatenate(recent, axis=1)
+        acceptance = np.mean([part["acceptance_rate"] for part in draws])
+        if _white(v) and abs(acceptance - target_accept) < OFF_TARGET:
+            break
+        if n_round < most and not _white(v):
+            new = from_draws(whitening, v.reshape(-1, v.shape[-1]), full_cov=full_cov)
+            states = [moved(state, whitening, new) for state in states]
+            whitening, recent = new, []
+    return states, whitening, n_round, n_calls
+
+
+def _white(v):
+    """Whether draws (chain, draw, n) look like a unit normal, the same in every chain."""
+    eigenvalues = np.linalg.eigvalsh(mixed_covariance(v.reshape(-1, v.shape[-1])))
+    apart = np.abs(v.mean(axis=1) - v.mean(axis=(0, 1))).max()
+    return eigenvalues[0] > 1 / SPREAD and eigenvalues[-1] < SPREAD and apart < APART

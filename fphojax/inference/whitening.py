@@ -1,0 +1,158 @@
+"""Linear maps that make a posterior nearly a unit normal: u = origin + factor @ v.
+
+The first comes from the Fisher matrix at the optimum, or from covariances known before; later ones from the draws of
+the warm-up.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from ..core.gaussians import Sources
+from .optimize import Optimum
+from .posterior import Posterior
+
+__all__ = [
+    "Whitening",
+    "coordinate_covariance",
+    "from_draws",
+    "inverse",
+    "mixed_covariance",
+    "whitening",
+    "with_known_blocks",
+]
+
+
+class Whitening(NamedTuple):
+    """u = origin + factor @ v, with factor @ factor.T the covariance of u."""
+
+    origin: jax.Array
+    factor: jax.Array
+
+
+def coordinate_covariance(posterior: Posterior, optimum: Optimum, origin) -> np.ndarray:
+    """Covariance of the coordinates and, behind them, of the linear parameters at the optimum.
+
+    The Fisher matrix J^T W J of the parameters becomes that of coordinates and linear parameters by the derivatives
+    of the former by the latter; the priors add their curvature.
+
+    Parameters
+    ----------
+    posterior : Posterior
+    optimum : Optimum
+    origin : array (n,)
+        Coordinates of the optimum.
+    """
+    slopes, curvature = (np.asarray(a) for a in _derivatives(posterior, jnp.asarray(origin)))
+    precision = slopes.T @ optimum.fisher @ slopes + np.diag(curvature)
+    return inverse(precision)
+
+
+def with_known_blocks(covariance, posterior: Posterior, optimum: Optimum, origin, blocks) -> np.ndarray:
+    """The covariance of the coordinates, with blocks of single sources replaced by known ones.
+
+    Parameters
+    ----------
+    covariance : array (n, n)
+        Of the coordinates.
+    posterior, optimum, origin
+        As for `coordinate_covariance`.
+    blocks : array (S, B + 6, B + 6)
+        Covariances of each source's fluxes, x, y, q, pa, sersic and rhalf, as a super-scene keeps them; NaN where
+        there is none.  Between sources of which one has a block, none is assumed.
+    """
+    n_band = optimum.values["flux"].shape[1]
+    slopes, _ = (np.asarray(a) for a in _derivatives(posterior, jnp.asarray(origin)))
+    columns = slopes[:, : len(origin)]
+    place = _places(optimum.values)
+    covariance = np.array(covariance)
+    for s, block in enumerate(np.asarray(blocks, dtype=float)):
+        rows = np.concatenate(
+            [
+                place[name][s] if name == "flux" else place[name][s : s + 1]
+                for name in Sources._fields
+                if name != "flux" or posterior.linear is None
+            ]
+        )
+        block = block if posterior.linear is None else block[n_band:, n_band:]
+        mine = np.flatnonzero(np.abs(columns[rows]).sum(axis=0) > 0)
+        if not np.isfinite(block).all() or not mine.size:
+            continue
+        back = np.linalg.pinv(columns[np.ix_(rows, mine)])
+        covariance[mine] = covariance[:, mine] = 0
+        covariance[np.ix_(mine, mine)] = back @ block @ back.T
+    return covariance
+
+
+def whitening(origin, covariance, *, full_cov: bool = True) -> Whitening:
+    """The map of a covariance, or of its diagonal alone."""
+    covariance = np.asarray(covariance)
+    scale = np.sqrt(np.diag(covariance))
+    if not full_cov:
+        return Whitening(jnp.asarray(origin), jnp.diag(jnp.asarray(scale)))
+    eigenvalues, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
+    factor = scale[:, None] * vectors * np.sqrt(np.maximum(eigenvalues, 1e-8))
+    return Whitening(jnp.asarray(origin), jnp.asarray(factor))
+
+
+def from_draws(present: Whitening, draws, *, full_cov: bool = True) -> Whitening:
+    """A better map, from draws of v under the present one.
+
+    Parameters
+    ----------
+    present : Whitening
+    draws : array (m, n)
+        Of all chains.
+
+    """
+    factor, origin = np.asarray(present.factor), np.asarray(present.origin)
+    covariance = factor @ mixed_covariance(draws) @ factor.T
+    return whitening(origin + factor @ draws.mean(axis=0), covariance, full_cov=full_cov)
+
+
+def mixed_covariance(draws) -> np.ndarray:
+    """Covariance of draws (m, n), mixed with that of n + 5 draws of a unit normal: few draws tell little."""
+    m, n = draws.shape
+    covariance = np.cov(draws.T, ddof=1).reshape(n, n)
+    weight = m / (m + n + 5.0)
+    return weight * covariance + (1 - weight) * np.eye(n)
+
+
+def inverse(precision) -> np.ndarray:
+    """Inverse of a positive matrix, in units of its diagonal; directions without information stay finite."""
+    scale = 1 / np.sqrt(np.maximum(np.diag(precision), 1e-12))
+    eigenvalues, vectors = np.linalg.eigh(precision * np.outer(scale, scale))
+    root = scale[:, None] * vectors / np.sqrt(np.maximum(eigenvalues, 1e-10))
+    return root @ root.T
+
+
+def _places(values):
+    """Where the elements of each parameter stand in the raveled values."""
+    places, at = {}, 0
+    for name in sorted(values):
+        size = np.size(values[name])
+        places[name] = at + np.arange(size).reshape(np.shape(values[name]))
+        at += size
+    return places
+
+
+@eqx.filter_jit
+def _derivatives(posterior, origin):
+    """Derivatives of all values by coordinates and linear parameters, and the curvature of their log prior."""
+    linear, key = posterior.linear, jax.random.key(0)
+
+    def everything(both):
+        found = posterior.coordinates.values(posterior.unravel(both[: origin.size]))
+        if linear is not None:
+            found = linear.filled(key, posterior.model, found, both[origin.size :])
+        return ravel_pytree(found)[0]
+
+    n_linear = 0 if linear is None else linear.mean.size
+    slopes = jax.jacfwd(everything)(jnp.concatenate([origin, jnp.zeros(n_linear)]))
+    hessian = jax.hessian(lambda u: -posterior.coordinates.log_density(posterior.unravel(u)))(origin)
+    curvature = jnp.maximum(jnp.diag(hessian), 0.25)  # a unit normal has 1
+    return slopes, curvature if linear is None else jnp.concatenate([curvature, linear.precision])
