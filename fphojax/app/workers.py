@@ -154,6 +154,8 @@ class SamplingFit:
                 "n_calls": result.n_calls,
                 "wall_time": round(result.wall_time, 3),
                 "n_divergent": int(chains.statistics["diverging"].sum()),
+                "n_at_max_depth": int(chains.statistics["at_max_depth"].sum()),
+                "fluxes": chains.fluxes,
                 "converged": bool(optimum.converged),
                 "seed": task.seed,
             },

@@ -117,7 +117,8 @@ def _gram_backward(response, residuals, cotangent):
             continue
         theta, amplitude, values = state
         weight = jnp.take(by_template, part.tile * n_source + part.source, axis=0, mode="clip")
-        moments = jnp.einsum("ngp,nkp->ngk", values, weight[:, None] * basis)  # (N, LENGTH, 6)
+        weighted = (values * weight[:, None]).reshape(-1, values.shape[-1])
+        moments = (weighted @ basis.T).reshape(theta.shape)  # (N, LENGTH, 6)
         centre = patch.centre(part.tile)[:, None]
         _, pull = jax.vjp(lambda t, c=centre: coefficients(t, c, dtype, None)[:2], theta)
         by_exponent = jnp.moveaxis(LN2 * amplitude[..., None] * moments, -1, 0)

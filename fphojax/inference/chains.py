@@ -63,6 +63,8 @@ class Chains:
         How the draws were made.
     fluxes : {"sampled", "integrated"}
         Whether the chains moved in the fluxes and sky levels, or these were integrated out and drawn afterwards.
+    warmup_time, sampling_time : float
+        Seconds of `wall_time` spent on either.
     standing : Standing or None
         Where the chains stand; None where they cannot go on.
     """
@@ -78,6 +80,8 @@ class Chains:
     max_treedepth: int
     method: str = "nuts"
     fluxes: str = "sampled"
+    warmup_time: float = 0.0
+    sampling_time: float = 0.0
     standing: Standing | None = None
 
     @property

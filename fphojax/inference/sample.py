@@ -97,9 +97,12 @@ def sample(
         if covariance is not None:
             first = with_known_blocks(first, posterior, optimum, origin, covariance)
         run = _Run(kernel, posterior, whitening(origin, first, full_cov=full_cov), progress)
+        times = [time.monotonic()]
         run.begin(jax.random.key(seed), chains)
         run.warm_up(warmup // CHUNK, full_cov)
+        times.append(time.monotonic())
         values, statistics = run.drawn(draws)
+        times.append(time.monotonic())
         n_calls += run.n_calls
         if posterior.linear is None or statistics["outside_box"].mean() <= OUTSIDE:
             break
@@ -114,6 +117,8 @@ def sample(
         seed=seed,
         max_treedepth=max_treedepth,
         fluxes="sampled" if posterior.linear is None else "integrated",
+        warmup_time=times[1] - times[0],
+        sampling_time=times[2] - times[1],
         standing=run.standing(ellipticity),
     )
 
@@ -156,6 +161,7 @@ def continued(model: SceneModel, chains: Chains, *, draws: int = 256, progress: 
     white = Whitening(jnp.asarray(standing.origin), jnp.asarray(standing.factor))
     run = _Run(Kernel(chains.max_treedepth, 0.8), posterior, white, progress)
     run.resume(standing)
+    started = time.monotonic()
     values, statistics = run.drawn(draws)
     both = {"values": (chains.values, values), "statistics": (chains.statistics, statistics)}
     joined = {
@@ -166,6 +172,7 @@ def continued(model: SceneModel, chains: Chains, *, draws: int = 256, progress: 
         **joined,
         n_calls=chains.n_calls + run.n_calls,
         wall_time=chains.wall_time + time.monotonic() - began,
+        sampling_time=chains.sampling_time + time.monotonic() - started,
         standing=run.standing(standing.ellipticity),
     )
 

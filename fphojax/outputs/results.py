@@ -40,7 +40,16 @@ _AXES = ("east", "north")
 
 _LAYOUT = 1
 _LIBRARIES = ("fphojax", "jax", "numpyro", "arviz")
-_RUN = {"method": str, "seed": int, "n_warmup": int, "max_treedepth": int, "n_calls": int, "wall_time": float}
+_RUN = {
+    "method": str,
+    "fluxes": str,
+    "seed": int,
+    "n_warmup": int,
+    "max_treedepth": int,
+    "n_calls": int,
+    "wall_time": float,
+}
+_OLDER = {"method": "nuts", "fluxes": "sampled"}  # files from before these were written
 _GROUPS = (  # besides fixed, nuisance and own_pixels, which a result need not have
     "active",
     "bounds",
@@ -88,6 +97,8 @@ class PatchResult:
         First inverse mass matrix: covariance of the unconstrained parameters at the optimum.
     method : {"nuts", "laplace", "optimum", "forced"}
         Where the draws come from.
+    fluxes : {"sampled", "integrated"}
+        Whether fluxes were sampled with the other parameters, or integrated out and drawn afterwards.
     seed, n_warmup, max_treedepth : int
     n_calls : int
         Evaluations of likelihood and gradient.
@@ -110,6 +121,7 @@ class PatchResult:
     nuisance: xr.Dataset
     mass_matrix: xr.DataArray
     method: str
+    fluxes: str
     seed: int
     n_warmup: int
     max_treedepth: int
@@ -250,7 +262,7 @@ class PatchResult:
                 f"{path}: cannot be read ({reason}), expected the result of a patch (netCDF)"
             ) from error
         groups = {name.strip("/"): _loaded(dataset) for name, dataset in groups.items()}
-        attrs = {"method": "nuts"} | groups.pop("").attrs  # older files do not tell
+        attrs = _OLDER | groups.pop("").attrs
         missing = sorted(set(_GROUPS) - set(groups))
         if attrs.get("fphojax_layout") != _LAYOUT or missing:
             raise InputError(

@@ -43,7 +43,7 @@ def sample(model, start, *, draws, warmup, chains, max_treedepth, full_cov, seed
     }
     statistics = {name: np.ones(shape) for name in ("lp", "energy", "acceptance_rate", "step_size")}
     statistics |= {name: np.ones(shape, int) for name in ("n_steps", "tree_depth")}
-    statistics["diverging"] = np.zeros(shape, bool)
+    statistics |= {name: np.zeros(shape, bool) for name in ("diverging", "at_max_depth")}
     best = optimize(model, start)
     return Chains(values, statistics, best, best.hessian, warmup, draws, 0.1, seed, max_treedepth)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from fphojax.inference import sample as module
-from fphojax.inference.sample import sample
+from fphojax.inference.nuts import CHUNK
+from fphojax.inference.sample import continued, sample
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,9 @@ def test_chains_mix(chains):
         assert (np.asarray(arviz.rhat(np.ascontiguousarray(values.reshape(2, 200, -1)[..., 0]))) < 1.03).all()
     steps = chains.statistics["n_steps"]
     assert (2 ** chains.statistics["tree_depth"] > steps).all()
+    assert not chains.statistics["at_max_depth"].any()
+    assert not chains.statistics["outside_box"].any()
+    assert chains.n_warmup <= 100
     assert chains.n_calls > steps.sum()
 
 
@@ -64,22 +68,124 @@ def test_same_seed_same_draws(scene, chains):
 
 
 def test_interruption_keeps_what_is_done(scene, monkeypatch):
-    original, calls, lock = module._advance, [], threading.Lock()
+    original, calls, lock = module.advance, [], threading.Lock()
 
     def interrupted(*args):
         with lock:
-            calls.append(1)
-            if len(calls) == 12:
+            calls.append(args[-1])
+            if calls.count(False) == 9:
                 raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(module, "_advance", interrupted)
+    monkeypatch.setattr(module, "advance", interrupted)
     found = sample(*scene, draws=2000, warmup=60, chains=1, seed=3, progress=False)
-    assert found.n_draw == 11 * module.CHUNK - 60
+    assert found.n_draw == 8 * CHUNK
     # of more chains than processors those that had not begun are left out
     calls[:] = []
     several = sample(*scene, draws=2000, warmup=60, chains=9, seed=3, progress=False)
     assert 1 <= several.n_chain < 9
-    calls[:] = [1] * 10
-    with pytest.raises(KeyboardInterrupt, match="no draws to keep"):
+    assert len(several.standing.vectors) == several.n_chain
+    calls[:] = [False] * 8
+    with pytest.raises(KeyboardInterrupt, match="none to keep"):
         sample(*scene, draws=2000, warmup=60, chains=1, seed=3, progress=False)
+
+
+def test_more_draws_from_where_chains_stopped(scene, chains):
+    model, _ = scene
+    more = continued(model, continued(model, chains, draws=100, progress=False), draws=100, progress=False)
+    assert more.values["flux"].shape == (2, 400, 1, 2)
+    assert (more.n_warmup, more.n_chain) == (chains.n_warmup, 2)
+    np.testing.assert_array_equal(more.values["flux"][:, :200], chains.values["flux"])
+    steps = more.statistics["n_steps"][:, 200:].sum()
+    assert more.n_calls == chains.n_calls + steps + more.values["flux"][:, 200:, 0, 0].size
+    np.testing.assert_array_equal(
+        more.statistics["step_size"][:, 200:].T, np.tile(chains.standing.step_size, (200, 1))
+    )
+    for name, values in more.values.items():
+        old, new = values[:, :200], values[:, 200:]
+        assert (np.abs(new.mean(axis=(0, 1)) - old.mean(axis=(0, 1))) < 0.4 * old.std(axis=(0, 1))).all(), (
+            name
+        )
+        assert not np.isin(new[:, 100:], new[:, :100]).any()
+
+
+def test_known_covariances_as_mass_matrix(scene, chains):
+    """Those of the draws, as a super-scene keeps them."""
+    columns = [chains.values["flux"][:, :, 0].transpose(2, 0, 1)]
+    columns += [chains.values[name][..., 0][None] for name in ("x", "y", "q", "pa", "sersic", "rhalf")]
+    flat = np.concatenate(columns).reshape(8, -1)
+    known = sample(
+        *scene, draws=100, warmup=40, chains=2, seed=5, covariance=np.cov(flat)[None], progress=False
+    )
+    unknown = np.full((1, 8, 8), np.nan)
+    fisher = sample(*scene, draws=100, warmup=40, chains=2, seed=5, covariance=unknown, progress=False)
+    assert known.statistics["n_steps"].mean() < 1.5 * fisher.statistics["n_steps"].mean()
+    assert (known.values["flux"] != fisher.values["flux"]).any()
+
+
+def test_fluxes_in_a_narrow_box_are_sampled(scene, chains):
+    model, start = scene
+    mean, sd = (getattr(chains.values["flux"], kind)(axis=(0, 1)) for kind in ("mean", "std"))
+    box = type(model.priors["flux"])(mean - sd, mean + 2 * sd)
+    boxed = eqx.tree_at(lambda m: m.priors["flux"], model, box, is_leaf=lambda x: x is model.priors["flux"])
+    found = sample(boxed, {**start, "flux": mean}, draws=100, warmup=60, chains=2, seed=5, progress=False)
+    assert (chains.fluxes, found.fluxes) == ("integrated", "sampled")
+    flux = found.values["flux"]
+    assert ((flux > mean - sd) & (flux < mean + 2 * sd)).all()
+    assert not found.statistics["outside_box"].any()
+
+
+@pytest.mark.slow
+def test_same_posterior_in_whatever_coordinates(make_patcher, capsys):
+    """Two faint galaxies, one of them nearly round: all parameters sampled, or the fluxes integrated out."""
+    patcher, catalog = make_patcher(n_source=2)
+    catalog = catalog.replace(q=np.array([0.93, 0.6]), flux=catalog.flux / 2)
+    model, truth = patcher.prepare_model(active=catalog)
+    image = eqx.filter_jit(model.images)({name: jnp.asarray(v) for name, v in truth.items()})
+    model = eqx.tree_at(
+        lambda m: m.patch.data, model, jnp.where(model.patch.ierr > 0, model.patch.data + image, 0)
+    )
+    found = {}
+    for integrate in (True, False):
+        for vector in (True, False):
+            run = sample(
+                model,
+                truth,
+                draws=1500,
+                warmup=300,
+                seed=1,
+                integrate_fluxes=integrate,
+                ellipticity=vector,
+                progress=False,
+            )
+            assert run.fluxes == ("integrated" if integrate else "sampled")
+            found[integrate, vector] = _summary(run)
+    reference = found[False, False]
+    worst = {}
+    for key, (mean, sd, error) in found.items():
+        shift = np.abs(mean - reference[0]) / reference[1]
+        noise = np.hypot(error, reference[2]) / reference[1]
+        worst[key] = shift.max(), (shift / noise).max(), np.abs(sd / reference[1] - 1).max()
+    with capsys.disabled():
+        for (integrate, vector), figures in worst.items():
+            print(
+                f"\nfluxes {'integrated' if integrate else 'sampled'}, {'vector' if vector else 'q and pa'}: means "
+                "within {:.3f} sd ({:.1f} of their errors), sd within {:.1%}".format(*figures)
+            )
+    for shift, significance, ratio in worst.values():
+        assert shift < 0.2
+        assert significance < 4.5
+        assert ratio < 0.15
+
+
+def _summary(chains):
+    """Means, standard deviations and errors of the means of the parameters, shapes as a vector that may turn."""
+    values = dict(chains.values)
+    size, angle = (1 - values.pop("q")) / (1 + chains.values["q"]), 2 * values.pop("pa")
+    values |= {"e1": size * np.cos(angle), "e2": size * np.sin(angle)}
+    columns = [
+        part for value in values.values() for part in np.moveaxis(value.reshape(*value.shape[:2], -1), 2, 0)
+    ]
+    ess = np.array([float(arviz.ess(np.ascontiguousarray(column), method="mean")) for column in columns])
+    sd = np.array([column.std() for column in columns])
+    return np.array([column.mean() for column in columns]), sd, sd / np.sqrt(ess)

@@ -1,0 +1,91 @@
+"""Coordinates of chains: the way there and back, and their density."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from numpyro.distributions import HalfNormal, LogUniform, Uniform
+
+from fphojax.inference.coordinates import Coordinates
+
+NAMES = ("x", "y", "q", "pa", "sersic", "rhalf")
+
+
+@pytest.fixture(scope="module")
+def model(make_patcher):
+    """Four sources: one held to be a point, one tied to another in size."""
+    patcher, catalog = make_patcher(n_source=4)
+    priors = {"sersic": HalfNormal(3.0), "rhalf": LogUniform(0.01, 3.0)}
+    return patcher.prepare_model(
+        active=catalog, priors=priors, profiles=["sersic"] * 3 + ["point"], ties={"rhalf": {1: 0}}
+    )
+
+
+def test_there_and_back(model):
+    model, start = model
+    for vector in (True, False):
+        coordinates = Coordinates.of(model, NAMES, ellipticity=vector)
+        point = coordinates.of_values(start)
+        back = coordinates.values({name: jnp.asarray(value) for name, value in point.items()})
+        drawn = model.effective({name: jnp.asarray(value) for name, value in start.items()})
+        for name in NAMES:
+            apart = np.asarray(back[name] - drawn[name])
+            apart = (apart + np.pi / 2) % np.pi - np.pi / 2 if name == "pa" else apart
+            np.testing.assert_allclose(apart, 0, atol=1e-9)
+        # x, y of four sources, the shapes and indices of three, two sizes of their own
+        assert ravel_pytree(point)[0].size == 4 + 4 + 3 * 3 + 2
+
+
+@pytest.mark.parametrize("vector", [True, False])
+def test_density_is_the_prior_times_the_jacobian(model, vector):
+    model, start = model
+    coordinates = Coordinates.of(model, NAMES, ellipticity=vector)
+    flat, unravel = ravel_pytree(jax.tree.map(jnp.asarray, coordinates.of_values(start)))
+    free = {name: np.arange(4) for name in ("x", "y")} | {n: np.arange(3) for n in ("q", "pa", "sersic")}
+    free["rhalf"] = np.array([0, 2])
+
+    def values_of(u):
+        values = coordinates.values(unravel(u))
+        return jnp.concatenate([values[name][index] for name, index in free.items()])
+
+    slope = jax.jit(jax.jacfwd(values_of))
+    density = jax.jit(lambda u: coordinates.log_density(unravel(u)))
+    prior_of = jax.jit(
+        lambda values: sum(jnp.sum(model.priors[name].log_prob(values[name])[i]) for name, i in free.items())
+    )
+    for seed in range(3):
+        u = flat + np.random.default_rng(seed).normal(0, 0.5, flat.size)
+        values = coordinates.values(unravel(u))
+        prior = prior_of(values)
+        if vector:  # the same galaxy in every turn that the prior's range holds
+            high = np.asarray(model.priors["pa"].high)[:3]
+            prior += np.log(1 + np.floor((high - np.asarray(values["pa"])[:3]) / np.pi)).sum()
+        expected = prior + np.linalg.slogdet(slope(u))[1]
+        np.testing.assert_allclose(density(u), expected, rtol=1e-9)
+
+
+def test_uniform_shapes_are_unit_normal_vectors(model):
+    """Normal vectors give shapes uniform in q, and in the angle over all turns."""
+    model, _ = model
+    model = _with_uniform_shapes(model)
+    coordinates = Coordinates.of(model, ("q", "pa"))
+    draws = jax.random.normal(jax.random.key(0), (4000, 3, 2))
+
+    def one(key, vectors):
+        return coordinates.turned(key, coordinates.values({"shape": vectors}))
+
+    values = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), 4000), draws)
+    for name, low, high in (("q", 0.2, 1.0), ("pa", -1.0, -1.0 + 2 * np.pi)):
+        scaled = np.sort((np.asarray(values[name])[:, :3].ravel() - low) / (high - low))
+        assert np.abs(scaled - (np.arange(scaled.size) + 0.5) / scaled.size).max() < 1.95 / np.sqrt(
+            scaled.size
+        )
+
+
+def _with_uniform_shapes(model):
+    import dataclasses
+
+    shape = model.priors["q"].batch_shape
+    priors = {"q": Uniform(0.2 * jnp.ones(shape), 1.0), "pa": Uniform(-jnp.ones(shape), -1.0 + 2 * np.pi)}
+    return dataclasses.replace(model, priors={**model.priors, **priors})
