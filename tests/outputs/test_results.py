@@ -36,6 +36,7 @@ def _same(a, b):
         "region",
         "bands",
         "method",
+        "fluxes",
         "seed",
         "n_warmup",
         "max_treedepth",
