@@ -5,7 +5,7 @@ import os
 import jax
 from platformdirs import user_cache_path
 
-__all__ = ["keep_compiled_programs", "tiles_per_block"]
+__all__ = ["chains_together", "keep_compiled_programs", "tiles_per_block"]
 
 
 def tiles_per_block() -> int:
@@ -15,6 +15,15 @@ def tiles_per_block() -> int:
     spill them; an accelerator wants enough tiles to occupy all its cores.
     """
     return 1 if jax.default_backend() == "cpu" else 256
+
+
+def chains_together() -> bool:
+    """Whether several chains move in one program, in step, or each in a thread of its own.
+
+    In step all wait for the longest trajectory among them, which an accelerator that one chain leaves idle more than
+    makes up for; the cores of a CPU are as busy with threads.
+    """
+    return jax.default_backend() != "cpu"
 
 
 def keep_compiled_programs() -> None:

@@ -1,4 +1,4 @@
-"""numpyro's NUTS in whitened coordinates, a chunk of draws at a time, its step size adapted by dual averaging."""
+"""numpyro's NUTS in whitened coordinates, some draws at a time, its step size adapted by dual averaging."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,9 +13,9 @@ from numpyro.infer.util import ParamInfo
 from .posterior import Posterior
 from .whitening import Whitening
 
-__all__ = ["CHUNK", "ChainState", "Kernel", "advance", "begin", "complete", "moved"]
+__all__ = ["MOST", "ChainState", "Kernel", "advance", "begin", "complete", "moved"]
 
-CHUNK = 20  # draws between two looks at the progress bar and at Ctrl-C
+MOST = 100  # draws made at once
 FIRST_STEP = 0.7  # of a leapfrog; the posterior is nearly a unit normal
 
 _start_averaging, _average = dual_averaging()
@@ -68,33 +68,33 @@ def begin(kernel: Kernel, posterior: Posterior, whitening: Whitening, position, 
 
 
 @eqx.filter_jit
-def advance(kernel: Kernel, posterior: Posterior, whitening: Whitening, state: ChainState, adapting):
-    """The chain after `CHUNK` draws, its step size adapted on the way or not.
+def advance(kernel: Kernel, posterior: Posterior, whitening: Whitening, state: ChainState, n, adapting):
+    """The chain after `n` draws, `MOST` at most, its step size adapted on the way or not.
 
     Returns
     -------
     ChainState
     draws : dict of array
-        ``vector`` (the coordinates u) and ``v``, shape (CHUNK, n), and statistics, shape (CHUNK,).
+        ``vector`` (the coordinates u) and ``v``, shape (MOST, size), and statistics, shape (MOST,); the first `n` of
+        each are filled.
     """
     hmc_state = state.hmc
     known = ParamInfo(hmc_state.z, hmc_state.potential_energy, hmc_state.z_grad)
     _, following = kernel.build(posterior, whitening, known, hmc_state.rng_key)
 
-    def one(state, _):
+    def one(state):
         last, averaging = state
         step_size = jnp.exp(jnp.where(adapting, averaging[0], averaging[1]))
         last = last._replace(adapt_state=last.adapt_state._replace(step_size=step_size))
         new = following(last)
         adapted = _average(kernel.target_accept - new.accept_prob, averaging)
         averaging = jax.tree.map(lambda a, b: jnp.where(adapting, a, b), adapted, averaging)
-        depth = jnp.ceil(jnp.log2(new.num_steps + 1)).astype(int)
         draw = {
             "vector": whitening.origin + whitening.factor @ new.z,
             "v": new.z,
             "energy": new.energy,
             "n_steps": new.num_steps,
-            "tree_depth": depth,
+            "tree_depth": jnp.ceil(jnp.log2(new.num_steps + 1)).astype(int),
             "at_max_depth": new.num_steps >= 2**kernel.max_treedepth - 1,
             "acceptance_rate": new.accept_prob,
             "diverging": new.diverging,
@@ -102,14 +102,26 @@ def advance(kernel: Kernel, posterior: Posterior, whitening: Whitening, state: C
         }
         return ChainState(new, averaging), draw
 
-    return jax.lax.scan(one, state, length=CHUNK)
+    def body(i, carry):
+        state, draw = one(carry[0])
+        return state, jax.tree.map(lambda all_, new: all_.at[i].set(new), carry[1], draw)
+
+    shapes = jax.eval_shape(one, state)[1]
+    empty = jax.tree.map(lambda shape: jnp.zeros((MOST, *shape.shape), shape.dtype), shapes)
+    return jax.lax.fori_loop(0, n, body, (state, empty))
 
 
 @eqx.filter_jit
-def complete(posterior: Posterior, key, vectors):
-    """Full draws (`Draw`) of coordinates (CHUNK, n)."""
-    keys = jax.random.split(key, len(vectors))
-    return jax.lax.map(lambda both: posterior.draw(*both), (keys, vectors))
+def complete(posterior: Posterior, key, first, vectors, n):
+    """Full draws (`Draw`) of the first `n` of coordinates (MOST, size), which are numbered from `first` on."""
+
+    def one(i):
+        return posterior.draw(jax.random.fold_in(key, first + i), vectors[i])
+
+    empty = jax.tree.map(lambda s: jnp.zeros((MOST, *s.shape), s.dtype), jax.eval_shape(one, 0))
+    return jax.lax.fori_loop(
+        0, n, lambda i, found: jax.tree.map(lambda all_, new: all_.at[i].set(new), found, one(i)), empty
+    )
 
 
 def moved(state: ChainState, present: Whitening, new: Whitening) -> ChainState:

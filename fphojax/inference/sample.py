@@ -6,22 +6,18 @@ begins.
 """
 
 import dataclasses
-import os
-import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..core.model import SceneModel
-from .chains import Chains, Standing
-from .nuts import CHUNK, Kernel, advance, begin, complete
+from .chains import Chains
+from .nuts import Kernel
 from .optimize import optimize
 from .posterior import culled_around, posterior_at
-from .warmup import warm_up
+from .runs import Run
 from .whitening import Whitening, coordinate_covariance, inverse, whitening, with_known_blocks
 
 __all__ = ["Chains", "continued", "sample"]
@@ -96,10 +92,10 @@ def sample(
         first = spread[: len(origin), : len(origin)]
         if covariance is not None:
             first = with_known_blocks(first, posterior, optimum, origin, covariance)
-        run = _Run(kernel, posterior, whitening(origin, first, full_cov=full_cov), progress)
+        run = Run(kernel, posterior, whitening(origin, first, full_cov=full_cov), progress)
         times = [time.monotonic()]
         run.begin(jax.random.key(seed), chains)
-        run.warm_up(warmup // CHUNK, full_cov)
+        run.warm_up(warmup, full_cov)
         times.append(time.monotonic())
         values, statistics = run.drawn(draws)
         times.append(time.monotonic())
@@ -159,7 +155,7 @@ def continued(model: SceneModel, chains: Chains, *, draws: int = 256, progress: 
     spread = coordinate_covariance(posterior, chains.optimum, origin)
     posterior = culled_around(posterior, chains.optimum, origin, np.sqrt(np.diag(spread)))
     white = Whitening(jnp.asarray(standing.origin), jnp.asarray(standing.factor))
-    run = _Run(Kernel(chains.max_treedepth, 0.8), posterior, white, progress)
+    run = Run(Kernel(chains.max_treedepth, 0.8), posterior, white, progress)
     run.resume(standing)
     started = time.monotonic()
     values, statistics = run.drawn(draws)
@@ -175,117 +171,3 @@ def continued(model: SceneModel, chains: Chains, *, draws: int = 256, progress: 
         sampling_time=chains.sampling_time + time.monotonic() - started,
         standing=run.standing(standing.ellipticity),
     )
-
-
-class _Run:
-    """Chains side by side."""
-
-    def __init__(self, kernel, posterior, white, progress):
-        self.kernel, self.posterior, self.white = kernel, posterior, white
-        self.states, self.keys, self.n_warmup, self.n_calls = [], [], 0, 0
-        self.progress = progress
-
-    def begin(self, key, n_chain):
-        """Start about the optimum, as widely as the posterior is thought to be."""
-        keys = jax.random.split(key, 3 * n_chain)
-        size = self.white.origin.shape
-        self.keys = keys[2 * n_chain :]
-        for start, moves in zip(keys[:n_chain], keys[n_chain : 2 * n_chain], strict=True):
-            position = jax.random.normal(start, size)
-            self.states.append(begin(self.kernel, self.posterior, self.white, position, moves))
-
-    def resume(self, standing):
-        """Start where chains stand."""
-        self.keys = jax.random.wrap_key_data(jnp.asarray(standing.keys))
-        positions = np.linalg.solve(standing.factor, (standing.vectors - standing.origin).T).T
-        for position, step_size, key in zip(positions, standing.step_size, self.keys, strict=True):
-            moves = jax.random.fold_in(key, 0)
-            state = begin(self.kernel, self.posterior, self.white, jnp.asarray(position), moves, step_size)
-            self.states.append(state)
-
-    def standing(self, ellipticity):
-        """Where the chains stand now."""
-        origin, factor = (np.asarray(a) for a in self.white)
-        later = jnp.stack([jax.random.split(key)[0] for key in self.keys])
-        return Standing(
-            vectors=np.stack([origin + factor @ np.asarray(state.hmc.z) for state in self.states]),
-            step_size=np.exp([float(state.averaging[1]) for state in self.states]),
-            origin=origin,
-            factor=factor,
-            keys=np.asarray(jax.random.key_data(later)),
-            ellipticity=ellipticity,
-        )
-
-    def warm_up(self, most, full_cov):
-        """Adapt whitening and step sizes, in `most` rounds at most."""
-        n_chain = len(self.states)
-        with self._bar(n_chain * max(most, 1) * CHUNK, "warm-up") as bar, self._pool() as pool:
-
-            def run(white, states):
-                def one(state):
-                    state, part = advance(self.kernel, self.posterior, white, state, True)
-                    part = jax.tree.map(np.asarray, part)  # waits for the device
-                    bar.update(CHUNK)
-                    return state, part
-
-                first = one(states[0])  # alone, so that all others find the program compiled
-                both = [first, *pool.map(one, states[1:])]
-                return [state for state, _ in both], [part for _, part in both]
-
-            try:
-                self.states, self.white, n_round, calls = warm_up(
-                    run,
-                    self.states,
-                    self.white,
-                    most=most,
-                    target_accept=self.kernel.target_accept,
-                    full_cov=full_cov,
-                )
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt("interrupted during warm-up: no draws to keep") from None
-        self.n_warmup, self.n_calls = n_round * CHUNK, self.n_calls + calls
-
-    def drawn(self, draws):
-        """Values and statistics of as many draws; of fewer after Ctrl-C."""
-        n_chunk = -(-draws // CHUNK)
-        stop, chunks = threading.Event(), [[] for _ in self.states]
-        with self._bar(len(self.states) * n_chunk * CHUNK, "sampling") as bar, self._pool() as pool:
-
-            def go_on(chain):
-                for _ in range(n_chunk):
-                    if stop.is_set():
-                        break
-                    state, part = advance(self.kernel, self.posterior, self.white, self.states[chain], False)
-                    key = jax.random.fold_in(self.keys[chain], len(chunks[chain]) + 1)
-                    full = complete(self.posterior, key, part.pop("vector"))
-                    part.pop("v")
-                    part |= {"lp": full.lp, "outside_box": full.outside}
-                    chunks[chain].append(jax.tree.map(np.asarray, (full.values, part)))
-                    self.states[chain] = state
-                    bar.update(CHUNK)
-
-            jobs = [pool.submit(go_on, chain) for chain in range(len(self.states))]
-            try:
-                for job in jobs:
-                    job.result()
-            except KeyboardInterrupt:
-                stop.set()  # the pool waits for the chunks under way
-        begun = [chain for chain, parts in enumerate(chunks) if parts]
-        chunks, self.states, self.keys = (
-            [some[c] for c in begun] for some in (chunks, self.states, self.keys)
-        )
-        if not chunks:
-            raise KeyboardInterrupt("interrupted before the first draws: none to keep")
-        integrated = self.posterior.linear is not None
-        for parts in chunks:
-            for _, statistics in parts:
-                self.n_calls += int(statistics["n_steps"].sum()) + integrated * CHUNK
-        joined = [jax.tree.map(lambda *parts: np.concatenate(parts), *chain) for chain in chunks]
-        kept = min(draws, *(len(statistics["lp"]) for _, statistics in joined))
-        return jax.tree.map(lambda *parts: np.stack([part[:kept] for part in parts]), *joined)
-
-    def _bar(self, total, text):
-        return tqdm(total=total, desc=text, unit="draw", disable=not self.progress)
-
-    def _pool(self):
-        return ThreadPoolExecutor(min(len(self.states), os.cpu_count() or 1))

@@ -1,6 +1,6 @@
 """Warm-up of chains that start near the optimum: as short as their draws allow.
 
-It goes in rounds of a chunk of draws of every chain.  The first round lets the chains leave their starts.  After each
+It goes in rounds of 20 draws of every chain.  The first round lets the chains leave their starts.  After each
 further one, the draws of all chains together tell whether the whitening holds; if not, it is made anew from them.
 """
 
@@ -9,7 +9,9 @@ import numpy as np
 from .nuts import moved
 from .whitening import Whitening, from_draws, mixed_covariance
 
-__all__ = ["warm_up"]
+__all__ = ["ROUND", "warm_up"]
+
+ROUND = 20  # draws of a chain
 
 SPREAD = 2.2  # by so much a variance may differ from 1 before the whitening is made anew
 APART = 1.0  # standard deviations by which the mean of a chain may differ from that of all

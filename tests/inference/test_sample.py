@@ -1,16 +1,15 @@
 """The sampler on a scene whose posterior is known."""
 
-import threading
-
 import arviz
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fphojax.inference import sample as module
-from fphojax.inference.nuts import CHUNK
+from fphojax.inference import runs as module
+from fphojax.inference.nuts import MOST
 from fphojax.inference.sample import continued, sample
+from fphojax.inference.warmup import ROUND
 
 
 @pytest.fixture(scope="module")
@@ -68,26 +67,31 @@ def test_same_seed_same_draws(scene, chains):
 
 
 def test_interruption_keeps_what_is_done(scene, monkeypatch):
-    original, calls, lock = module.advance, [], threading.Lock()
+    original, calls = module.advance, []
 
     def interrupted(*args):
-        with lock:
-            calls.append(args[-1])
-            if calls.count(False) == 9:
-                raise KeyboardInterrupt
+        calls.append(bool(args[-1]))
+        if calls.count(False) == 5:
+            raise KeyboardInterrupt
         return original(*args)
 
     monkeypatch.setattr(module, "advance", interrupted)
-    found = sample(*scene, draws=2000, warmup=60, chains=1, seed=3, progress=False)
-    assert found.n_draw == 8 * CHUNK
-    # of more chains than processors those that had not begun are left out
-    calls[:] = []
-    several = sample(*scene, draws=2000, warmup=60, chains=9, seed=3, progress=False)
-    assert 1 <= several.n_chain < 9
-    assert len(several.standing.vectors) == several.n_chain
-    calls[:] = [False] * 8
+    found = sample(*scene, draws=20000, warmup=60, chains=1, seed=3, progress=False)
+    assert 4 * ROUND <= found.n_draw <= 4 * MOST
+    assert found.statistics["lp"].shape == found.values["x"].shape[:2] == (1, found.n_draw)
+    calls[:] = [False] * 4
     with pytest.raises(KeyboardInterrupt, match="none to keep"):
         sample(*scene, draws=2000, warmup=60, chains=1, seed=3, progress=False)
+
+
+def test_chains_in_one_program(scene, chains, monkeypatch):
+    """As they move on an accelerator: the same draws but for rounding, which trajectories take time to amplify."""
+    monkeypatch.setattr(module, "chains_together", lambda: True)
+    found = sample(*scene, draws=20, warmup=20, chains=2, seed=3, progress=False)
+    monkeypatch.undo()
+    apart = sample(*scene, draws=20, warmup=20, chains=2, seed=3, progress=False)
+    np.testing.assert_allclose(found.values["flux"][:, 0], apart.values["flux"][:, 0], rtol=1e-3)
+    assert found.values["flux"].shape == (2, 20, 1, 2)
 
 
 def test_more_draws_from_where_chains_stopped(scene, chains):
@@ -113,6 +117,8 @@ def test_known_covariances_as_mass_matrix(scene, chains):
     """Those of the draws, as a super-scene keeps them."""
     columns = [chains.values["flux"][:, :, 0].transpose(2, 0, 1)]
     columns += [chains.values[name][..., 0][None] for name in ("x", "y", "q", "pa", "sersic", "rhalf")]
+    turns = np.round((columns[4] - chains.optimum.values["pa"][0]) / np.pi)
+    columns[4] = columns[4] - np.pi * turns  # the same galaxy in one turn
     flat = np.concatenate(columns).reshape(8, -1)
     known = sample(
         *scene, draws=100, warmup=40, chains=2, seed=5, covariance=np.cov(flat)[None], progress=False
