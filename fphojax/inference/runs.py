@@ -49,12 +49,15 @@ class Run:
         self.states, self.keys, self.n_warmup, self.n_calls = [], [], 0, 0
 
     def begin(self, key, n_chain):
-        """Start about the optimum, as widely as the posterior is thought to be."""
+        """Start about the optimum, as widely as the posterior is thought to be, or there if that is nowhere."""
         keys = jax.random.split(key, 3 * n_chain)
         self.keys = keys[2 * n_chain :]
         for start, moves in zip(keys[:n_chain], keys[n_chain : 2 * n_chain], strict=True):
             position = jax.random.normal(start, self.white.origin.shape)
-            self.states.append(begin(self.kernel, self.posterior, self.white, position, moves))
+            state = begin(self.kernel, self.posterior, self.white, position, moves)
+            if not np.isfinite(state.hmc.potential_energy):
+                state = begin(self.kernel, self.posterior, self.white, jnp.zeros_like(position), moves)
+            self.states.append(state)
 
     def resume(self, standing):
         """Start where chains stand."""
