@@ -62,7 +62,7 @@ def background(
     return StageReport(
         "background",
         _verdict(levels),
-        {"levels": levels, "tweakbg": _by_band(present, sky)},
+        {"levels": _rounded(levels), "tweakbg": _rounded(_by_band(present, sky))},
         {"settings": path},
         time.perf_counter() - start,
     )
@@ -80,6 +80,14 @@ def _by_band(present, sky):
 
     before = [present.get(band, 0.0) for band in sky]
     return QTable({"band": list(sky), "before": before * u.nJy, "now": list(sky.values()) * u.nJy})
+
+
+def _rounded(table):
+    """The table with as many digits shown as mean something."""
+    for name in table.colnames:
+        if np.asarray(table[name]).dtype.kind == "f":
+            table[name].info.format = ".4g"
+    return table
 
 
 def _verdict(levels):

@@ -68,4 +68,5 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
         f" {unknown} of them were not fitted: their uncertainties are those of the bounds." if unknown else ""
     )
     table = Table({"band": catalog.bands, "median S/N": np.median(catalog.flux / flux_err, axis=0)})
+    table["median S/N"].info.format = ".4g"
     return StageReport("postop", verdict, {"fluxes": table}, files, time.perf_counter() - start)
