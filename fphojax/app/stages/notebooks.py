@@ -54,7 +54,7 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
             kernel_name="python3",
             progress_bar=progress,
             cwd=notebook.parent,
-            extra_arguments=["--IPKernelApp.log_level=40"],  # its warnings are not about the notebook
+            extra_arguments=["--IPKernelApp.log_level=50"],  # what it says is not about the notebook
         )
     except PapermillExecutionError as error:
         said = " ".join(str(error.evalue).split())

@@ -83,6 +83,8 @@ def run_all(
     ------
     InputError
         The first error of a stage, in one line; what was done before it is kept.
+    KeyboardInterrupt
+        After Ctrl-C: the message says how to go on.
     """
     for option, names in (("--stages", stages or ()), ("--from", [start] if start else ())):
         if unknown := [name for name in names if name not in STAGES]:
@@ -105,7 +107,12 @@ def run_all(
             options = _options(
                 step, record, settings, fit, workers, resume=resume, replaced=replaced and not resume
             )
-            outcome = _done(step, current, options, template, folder, progress)
+            try:
+                outcome = _done(step, current, options, template, folder, progress)
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"interrupted in {step.name}; what was finished is kept, and the same command goes on"
+                ) from None
             record.end(step, outcome)
             repeated.append(step.name)
             again = True

@@ -53,7 +53,7 @@ def test_sampling_that_was_interrupted_goes_on_and_its_settings_repeat_nothing_b
 
     with monkeypatch.context() as patched:
         patched.setattr(workers.SamplingFit, "__call__", interrupted)
-        with pytest.raises(KeyboardInterrupt, match="1 of 2 sources are done"):
+        with pytest.raises(KeyboardInterrupt, match="interrupted in 08_sample; what was finished is kept"):
             run_all(settings, notebooks=False)
     run = RunDirectory(settings.outbase)
     first = run.read_patch(0)
