@@ -18,6 +18,7 @@ _OF_RUN = re.compile(
     r"\..*|(optimize|background|detect)_\d+.*|postop\.fits|(patches|figures|catalogs|images|notebooks)|psfs\.h5"
     r"|report\.html|.*\.ya?ml"
 )
+_HALF_WRITTEN = re.compile(r"\..+\.\w+\.[a-z0-9_]{8}")  # folders of `replacing`, after a kill
 _OF_PATCH = re.compile(r"\.?patch(\d+)_\w+\..*")  # one that begins with a dot is half-written
 
 
@@ -191,6 +192,9 @@ class RunDirectory:
         numbers : iterable of int
         """
         kept = set(numbers)
+        for path in self.path.glob(".*"):
+            if path.is_dir() and _HALF_WRITTEN.fullmatch(path.name):
+                shutil.rmtree(path)
         for folder in ("patches", "figures"):
             for path in (self.path / folder).glob("*"):
                 name = _OF_PATCH.fullmatch(path.name)

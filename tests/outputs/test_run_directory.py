@@ -86,8 +86,11 @@ def test_patches_that_are_not_kept_leave_nothing(fit, tmp_path):
         run.write_patch(patch, fit.result)
         run.figure_path(f"patch{patch}_residuals").touch()
     (run.path / "patches" / ".patch0_samples.nc.ab12").mkdir()  # of a process that was killed
+    (run.path / ".psfs.h5.nq8m3u_z").mkdir()
+    (run.path / ".ipynb_checkpoints").mkdir()
     run.figure_path("other").touch()
     run.keep_patches([12])
+    assert [path.name for path in run.path.glob(".*")] == [".ipynb_checkpoints"]
     assert run.patches() == [12]
     assert sorted(path.name for path in (run.path / "patches").iterdir()) == ["patch12_samples.nc"]
     names = sorted(path.name for path in (run.path / "figures").iterdir())
