@@ -240,6 +240,12 @@ def optimize(
     out: Annotated[
         Path | None, typer.Option(help="Folder of the fit; by default optimize_N in the settings' outbase.")
     ] = None,
+    forced: Annotated[
+        bool,
+        typer.Option(
+            "--forced", help="Forced photometry: hold positions and shapes, whatever forced_photometry says."
+        ),
+    ] = False,
     workers: Workers = None,
     scheduler: Scheduler = None,
     resume: Annotated[
@@ -254,7 +260,7 @@ def optimize(
 
     _report(
         fit(
-            Settings.from_yaml(config),
+            Settings.from_yaml(config, {"forced_photometry": True} if forced else None),
             out=None if out is None else out.resolve(),
             resume=resume,
             workers=workers,

@@ -265,7 +265,9 @@ class Settings(Section):
     write_residuals: bool = Field(True, description="write the residual pixels of each patch")
 
     # bounds and priors
-    add_barriers: bool = Field(False, description="optimise with a penalty that is steep near the bounds")
+    add_barriers: bool = Field(
+        False, description="optimise with a penalty near the bounds: minus the log of the distance to either"
+    )
     bounds_kwargs: BoundsSettings = Field(BoundsSettings(), description="ranges of the parameters")
     priors: dict[ParameterName, PriorSettings] = Field(
         {}, description="prior by parameter; elsewhere uniform in the bounds"
@@ -313,7 +315,13 @@ class Settings(Section):
     optimize_passes: PositiveInt = Field(
         2, description="how often sources are optimised that have neighbours outside their patch"
     )
-    linear_optimize: bool = Field(False, description="end the optimisation with a linear solution for fluxes")
+    linear_optimize: bool = Field(
+        False, description="keep, with each patch, the precision matrix of all its fluxes in each band"
+    )
+    forced_photometry: bool = Field(
+        False,
+        description="hold the catalogue's positions and shapes, and fit fluxes and nuisance parameters alone",
+    )
     gtol: PositiveFloat = Field(
         1e-5, description="change of the log posterior at which the optimisation ends"
     )
@@ -326,6 +334,10 @@ class Settings(Section):
 
     # sampling
     seed: int = Field(0, ge=0, description="seed of all random numbers")
+    sampler: Literal["nuts", "laplace"] = Field(
+        "nuts",
+        description="how draws are made: NUTS, or a normal distribution at the optimum with importance weights",
+    )
     chains: PositiveInt = Field(4, description="chains per patch")
     warmup: Annotated[PositiveInt, BeforeValidator(_total_steps)] = Field(
         500, description="steps of each chain before its draws; a list is summed"

@@ -10,6 +10,8 @@ import numpy as np
 from fphojax.core.model import PARAMETERS
 from fphojax.field.scheduler import PatchOutcome, PatchTask
 from fphojax.inference.covariance import optimum_as_chains, parameter_covariance, source_covariances
+from fphojax.inference.flags import fit_flags
+from fphojax.inference.linear_fit import flux_precision, held_shapes
 from fphojax.inference.optimize import optimize
 from fphojax.outputs.residuals import write_residuals
 from fphojax.outputs.results import PatchResult
@@ -46,15 +48,24 @@ class OptimizeFit:
         began = time.perf_counter()
         settings, directory = self.settings, RunDirectory(self.folder)
         inputs = field_inputs(settings, self.folder / "psfs.h5")
-        frame, model, start = inputs.model(task)
+        frame, model, start = inputs.model(task, listed=False)
         if settings.optimize_start == "prior":
             new = np.isnan(task.covs).all(axis=(1, 2))  # the others have been optimised before
             start = _drawn(model, start, new, task.seed)
-        optimum = optimize(model, start, tolerance=settings.gtol)
-        chains = optimum_as_chains(optimum, seed=task.seed, wall_time=time.perf_counter() - began)
+        if settings.forced_photometry:
+            model = held_shapes(model, start)
+        # minus the log of the distance to the bounds is what tells the one density from the other
+        density = "unconstrained" if settings.add_barriers else "values"
+        optimum = optimize(model, start, density=density, tolerance=settings.gtol)
+        method = "forced" if settings.forced_photometry else "optimum"
+        chains = optimum_as_chains(
+            model, optimum, seed=task.seed, wall_time=time.perf_counter() - began, method=method
+        )
         result = PatchResult.from_chains(
             chains, frame, model, active=task.active, fixed=task.fixed, bounds=task.bounds
         )
+        if settings.linear_optimize:
+            result = result.with_flux_precision(flux_precision(model, optimum))
         directory.write_patch(task.number, result)
         if settings.write_residuals:
             write_residuals(directory.residuals_path(task.number), frame, model, optimum.values)
@@ -66,7 +77,7 @@ class OptimizeFit:
             summary={
                 "n_step": int(optimum.n_step),
                 "converged": bool(optimum.converged),
-                "at_bound": _at_bound(optimum, task.active),
+                "flags": _flags(model, optimum, frame, task.active),
                 "chi2": float(optimum.chi2.sum()),
                 "n_pixel": int(np.count_nonzero(frame.patch.ierr)),
                 "wall_time": round(result.wall_time, 3),
@@ -84,12 +95,10 @@ def _drawn(model, start, rows, seed):
     return drawn
 
 
-def _at_bound(optimum, active):
-    """By id, the parameters of each source that ended at a bound, if any."""
-    found = {}
-    for name, flags in optimum.at_bound.items():
-        if name not in PARAMETERS:
-            continue
-        for row in np.flatnonzero(np.reshape(flags, (len(active), -1)).any(axis=1)):
-            found.setdefault(str(active.id[row]), []).append(name)
-    return found
+def _flags(model, optimum, frame, active):
+    """By id, the flags of each source that has any, each with what was found."""
+    found = fit_flags(model, optimum, frame.bands)
+    if frame.masked:
+        for flags in found:
+            flags["masked"] = ", ".join(frame.masked)
+    return {str(active.id[row]): flags for row, flags in enumerate(found) if flags}

@@ -95,7 +95,6 @@ def run(
         After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
     resume = resume and (settings.outbase / "config.json").is_file()
-    _refuse_unsupported(settings)
     if resume:
         _refuse_other_settings(settings)
     elif not overwrite:
@@ -236,15 +235,6 @@ def _scene_inputs(report):
         "bounds_kwargs": report.settings.bounds_kwargs.model_dump(exclude_none=True),
         "bigscene": report.big_catalog,
     }
-
-
-def _refuse_unsupported(settings: Settings) -> None:
-    """Settings of forcepho's files that sampling does not act on must not be silently ignored."""
-    for key in ("add_barriers", "linear_optimize"):
-        if getattr(settings, key):
-            raise InputError(
-                f"{settings.file}: {key} is true, expected false: the optimisation stage is not there yet"
-            )
 
 
 def _refuse_earlier_run(folder: Path) -> None:

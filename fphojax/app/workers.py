@@ -9,6 +9,7 @@ import numpy as np
 
 from fphojax.core.model import SceneModel
 from fphojax.field.scheduler import PatchOutcome, PatchTask
+from fphojax.inference.laplace import laplace
 from fphojax.inference.optimize import optimize
 from fphojax.inference.sample import sample
 from fphojax.inputs.catalog import SourceCatalog
@@ -58,8 +59,17 @@ class FieldInputs:
         )
         return cls(settings, patcher, {name: prior.build() for name, prior in settings.priors.items()})
 
-    def model(self, task: PatchTask) -> tuple[PatchFrame, SceneModel, dict[str, np.ndarray]]:
-        """Frame, model and start of a patch, with the settings' priors, ties and the catalogue's profiles."""
+    def model(
+        self, task: PatchTask, *, listed: bool = True
+    ) -> tuple[PatchFrame, SceneModel, dict[str, np.ndarray]]:
+        """Frame, model and start of a patch, with the settings' priors, ties and the catalogue's profiles.
+
+        Parameters
+        ----------
+        task : PatchTask
+        listed : bool
+            As for `Patcher.prepare_model`.
+        """
         settings, active = self.settings, task.active
         with _building:
             self.patcher.build_patch(task.region, allbands=settings.bandlist)
@@ -72,6 +82,7 @@ class FieldInputs:
                 ties=_ties_by_row(active, settings),
                 tolerance=settings.tolerance,
                 nuisance=settings.nuisance.build(),
+                listed=listed,
             )
             return self.patcher.frame, model, start
 
@@ -124,17 +135,7 @@ class SamplingFit:
         inputs = field_inputs(settings, self.folder / "psfs.h5")
         frame, model, start = inputs.model(task)
         optimum = optimize(model, start, tolerance=settings.gtol)
-        chains = sample(
-            model,
-            optimum.values,
-            draws=settings.sampling_draws,
-            warmup=settings.warmup,
-            chains=settings.chains,
-            max_treedepth=settings.max_treedepth,
-            full_cov=settings.full_cov,
-            seed=task.seed,
-            progress=self.progress,
-        )
+        chains = self._drawn(model, optimum.values, task.seed)
         if chains.statistics["diverging"].all():
             raise RuntimeError(f"all {chains.statistics['diverging'].size} draws diverged")
         result = PatchResult.from_chains(
@@ -158,8 +159,30 @@ class SamplingFit:
                 "fluxes": chains.fluxes,
                 "converged": bool(optimum.converged),
                 "seed": task.seed,
-            },
+            }
+            | _trust(chains),
         )
+
+    def _drawn(self, model, start, seed):
+        settings = self.settings
+        size = {"draws": settings.sampling_draws, "chains": settings.chains, "seed": seed}
+        if settings.sampler == "laplace":
+            return laplace(model, start, **size)
+        return sample(
+            model,
+            start,
+            warmup=settings.warmup,
+            max_treedepth=settings.max_treedepth,
+            full_cov=settings.full_cov,
+            progress=self.progress,
+            **size,
+        )
+
+
+def _trust(chains):
+    """For the log: how good draws are that NUTS did not make."""
+    statistics = chains.statistics
+    return {"pareto_k": float(statistics["pareto_k"][0, 0])} if "pareto_k" in statistics else {}
 
 
 def prepared(exposure: Exposure | StoredExposure, settings: Settings) -> Exposure | StoredExposure:

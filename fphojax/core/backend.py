@@ -5,7 +5,7 @@ import os
 import jax
 from platformdirs import user_cache_path
 
-__all__ = ["chains_together", "keep_compiled_programs", "tiles_per_block"]
+__all__ = ["chains_together", "keep_compiled_programs", "list_lengths", "tiles_per_block"]
 
 
 def tiles_per_block() -> int:
@@ -24,6 +24,17 @@ def chains_together() -> bool:
     makes up for; the cores of a CPU are as busy with threads.
     """
     return jax.default_backend() != "cpu"
+
+
+def list_lengths(n_source: int) -> tuple[int, ...]:
+    """Lengths of the lists of sources with which tiles are worked on, ascending; the last holds all.
+
+    On a CPU a tile with few sources takes as much less time; an accelerator works on all tiles at once.
+    """
+    lengths = [n_source]
+    while jax.default_backend() == "cpu" and lengths[-1] > 2:
+        lengths.append(-(-lengths[-1] // 2))
+    return tuple(reversed(lengths))
 
 
 def keep_compiled_programs() -> None:

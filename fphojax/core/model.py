@@ -12,7 +12,7 @@ from numpyro.distributions import Distribution, biject_to
 from numpyro.infer.util import potential_energy
 
 from .culling import culled_pairs
-from .fisher import fisher_matrix
+from .design import design, nearby_image
 from .gaussians import Optics, Sources, project
 from .linear import normal_equations
 from .nuisance import NUISANCE, box_of_sources, derivative_rows, displaced
@@ -76,8 +76,8 @@ class SceneModel(eqx.Module):
         How the exposures see the active sources.
     drawn : Optics
         The same with merged PSFs and profiles, where `pairs` lists their Gaussians.
-    pairs : PairList
-        Which Gaussians touch which tiles.
+    pairs : PairList or None
+        Which Gaussians touch which tiles. A model without these can be optimised and drawn, and no more.
     table : callable
         Profile table.
     priors : dict of numpyro Distribution
@@ -98,7 +98,7 @@ class SceneModel(eqx.Module):
     patch: Patch
     optics: Optics
     drawn: Optics
-    pairs: PairList
+    pairs: PairList | None
     table: eqx.Module
     priors: dict[str, Distribution]
     response: PixelResponse = eqx.field(static=True)
@@ -166,25 +166,55 @@ class SceneModel(eqx.Module):
 
     def images(self, values):
         """Model image on every tile, sky included, array (T, TILE * TILE)."""
-        sources = render(self.gaussians(values), self.patch, self.pairs, self.response)
+        if self.pairs is None:
+            optics = displaced(self.optics, values)
+            sources = nearby_image(self.sources(values), optics, self.table, self.patch, self.response)
+        else:
+            sources = render(self.gaussians(values), self.patch, self.pairs, self.response)
         return sources if self.basis is None else sources + self.basis.image(values["sky"], self.patch)
 
-    def fisher(self, values):
-        """J^T W J of the pixels by the parameters, array (N, N) in the order of `ravel_pytree`.
+    def design(self, values):
+        """What least squares wants to know of the pixels at these shapes; see `core.design`."""
+        optics = displaced(self.optics, values)
+        sky = values.get("sky")
+        return design(self.sources(values), optics, self.table, self.patch, self.response, self.basis, sky)
 
-        The quartic term of the pixel response, which changes derivatives by less than one per cent, is left out.
+    def equations(self, taken, values):
+        """Chi-squared, J^T W r and J^T W J of the pixels, by the parameters.
+
+        Parameters
+        ----------
+        taken : Design
+            Taken at the same parameters but for the fluxes and the sky.
+        values : dict of array
+
+        Returns
+        -------
+        chi2 : array (E,)
+        downhill : array (N,)
+            Minus half the gradient of chi-squared, in the order of `ravel_pytree`.
+        fisher : array (N, N)
         """
-        response = "second_order" if self.response == "second_order" else None
-        sources, optics = self.sources(values), displaced(self.optics, values)
-        blocks = fisher_matrix(sources, optics, self.table, self.patch, response, self.basis)
+        sources = self.sources(values)
+        n_term = 0 if self.basis is None else self.basis.n_term
+        sky = values.get("sky", jnp.zeros((self.optics.n_exposure, 0)))
+        chi2, downhill, fisher = taken.equations(sources.flux.T[self.optics.band], sky)
         if "scale" in values or "shift" in values:
-            n_term = 0 if self.basis is None else self.basis.n_term
             rows = derivative_rows(sources, self.optics.band, values, n_term)
-            blocks = rows @ blocks @ jnp.swapaxes(rows, 1, 2)
+            downhill = jnp.einsum("eij,ej->ei", rows, downhill)
+            fisher = rows @ fisher @ jnp.swapaxes(rows, 1, 2)
         index = self._parameter_index()
         size = sum(jnp.size(value) for value in values.values())
         place = index[:, :, None], index[:, None, :]
-        return jnp.zeros((size, size)).at[place].add(blocks, mode="drop")
+        return (
+            chi2,
+            jnp.zeros(size).at[index].add(downhill, mode="drop"),
+            jnp.zeros((size, size)).at[place].add(fisher, mode="drop"),
+        )
+
+    def fisher(self, values):
+        """J^T W J of the pixels by the parameters, array (N, N) in the order of `ravel_pytree`."""
+        return self.equations(self.design(values), values)[2]
 
     def culled(self, lower, upper):
         """The model with new pair lists, good for parameters in a box; see `culled_pairs`."""
@@ -234,7 +264,7 @@ class SceneModel(eqx.Module):
         -------
         int array (E, S * 7 + ...)
             For each exposure the positions, in the flat vector of `jax.flatten_util.ravel_pytree`, of the
-            sources' parameters in the order of `fisher_matrix`, and then of its nuisance parameters: those that a
+            sources' parameters in the order of `Design.equations`, and then of its nuisance parameters: those that a
             tied one follows; past the end for held ones.
         """
         n_exposure, n_source = self.optics.n_exposure, self.optics.n_source

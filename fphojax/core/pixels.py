@@ -21,6 +21,7 @@ __all__ = [
     "PixelResponse",
     "chi2",
     "coefficients",
+    "design_of_gaussians",
     "exponentials",
     "flat_table",
     "monomials",
@@ -230,6 +231,39 @@ def values_and_pullback(theta, centre, dtype, response):
         return pull((moments[0], LN2 * amplitude * moments, by_polynomial))[0]
 
     return amplitude, values, pullback
+
+
+def design_of_gaussians(theta, tangent, centre, dtype, response=None, corrected=None):
+    """Derivatives of the summed image of Gaussians on one tile, by parameters that they share.
+
+    Parameters
+    ----------
+    theta : array (L, 6)
+        The numbers of L Gaussians, in the order of `Gaussians`.
+    tangent : array (N, L, 6)
+        Their derivatives by N parameters.
+    centre, dtype, response
+        As for `tile_image`; the derivative of the response's polynomial is left out.
+    corrected : bool array (), optional
+        Whether the response applies at all.
+
+    Returns
+    -------
+    array (N, TILE * TILE)
+    """
+    (amplitude, exponent), push = jax.linearize(lambda t: coefficients(t, centre, dtype, None)[:2], theta)
+    by_amplitude, by_exponent = jax.vmap(push)(tangent)  # (N, L), (N, 6, L)
+    values = _exponentials(exponent, None)[0]
+    if response is not None:
+        polynomial = coefficients(theta, centre, dtype, response)[2]
+        factor = _basis_of(polynomial).T @ polynomial
+        values = values * jnp.where(corrected, factor, 1)
+    # with E = amp 2^(c . basis): dE = 2^(c . basis) (damp + ln2 amp (dc . basis))
+    by_monomial = LN2 * amplitude * by_exponent
+    by_monomial = by_monomial.at[:, 0].add(by_amplitude)
+    summed = values @ by_monomial.reshape(-1, amplitude.size).T  # (P, N * 6)
+    summed = summed.reshape(values.shape[0], -1, by_monomial.shape[1])
+    return jnp.einsum("pnm,mp->np", summed, jnp.asarray(BASIS[2], dtype))
 
 
 # --------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from numpyro.distributions import Uniform
 
 from ..core.model import SceneModel
 from .chains import Chains
@@ -12,12 +13,14 @@ from .optimize import Optimum
 
 __all__ = ["optimum_as_chains", "parameter_covariance", "source_covariances"]
 
+BOX_PRECISION = 3 / np.pi**2  # of an unconstrained value whose prior is a box
+
 
 def parameter_covariance(model: SceneModel, optimum: Optimum) -> np.ndarray:
     """Inverse of the Gauss-Newton matrix at the optimum, by the parameters themselves.
 
     It is inverted in unconstrained space, priors included, and brought back with the slopes of the transforms: a
-    parameter at a bound has next to no variance, and adds none to the others.
+    parameter at a bound has next to no variance, and adds none to the others. Neither has a held one.
 
     Parameters
     ----------
@@ -30,19 +33,23 @@ def parameter_covariance(model: SceneModel, optimum: Optimum) -> np.ndarray:
         In the order of `ravel_pytree`.
     """
     slope = np.asarray(_slopes(model, optimum.unconstrained))
-    return _inverse(optimum.hessian) * np.outer(slope, slope)
+    return _unconstrained_covariance(model, optimum) * np.outer(slope, slope)
 
 
-def optimum_as_chains(optimum: Optimum, *, seed: int = 0, wall_time: float = 0.0) -> Chains:
+def optimum_as_chains(
+    model: SceneModel, optimum: Optimum, *, seed: int = 0, wall_time: float = 0.0, method: str = "optimum"
+) -> Chains:
     """An optimum as a single draw, in the form in which results are kept.
 
     Parameters
     ----------
+    model : SceneModel
     optimum : Optimum
     seed : int
         Of its start.
     wall_time : float
         Seconds.
+    method : {"optimum", "forced"}
 
     Returns
     -------
@@ -53,13 +60,13 @@ def optimum_as_chains(optimum: Optimum, *, seed: int = 0, wall_time: float = 0.0
         values={name: np.asarray(value)[None, None] for name, value in optimum.values.items()},
         statistics={"diverging": np.zeros((1, 1), dtype=bool)},
         optimum=optimum,
-        covariance=_inverse(optimum.hessian),
+        covariance=_unconstrained_covariance(model, optimum),
         n_warmup=0,
         n_calls=optimum.n_step,
         wall_time=wall_time,
         seed=seed,
         max_treedepth=0,
-        method="optimum",
+        method=method,
     )
 
 
@@ -88,10 +95,20 @@ def source_covariances(covariance, values) -> np.ndarray:
     return covariance[rows[:, :, None], rows[:, None, :]]
 
 
-def _inverse(hessian):
-    """Inverse of a positive matrix, in units of its diagonal; directions without information have no variance."""
-    scale = 1 / np.sqrt(np.maximum(np.diag(hessian), 1e-300))
-    scaled = hessian * scale[:, None] * scale
+def _unconstrained_covariance(model, optimum):
+    """Inverse of the Gauss-Newton matrix and the priors' precision; held parameters have no variance.
+
+    What the data leave open in a box has the variance of the prior, that of the logistic distribution.
+    """
+    boxed, free = {}, {}
+    for name, value in optimum.values.items():
+        boxed[name] = np.full(np.shape(value), isinstance(model.priors[name], Uniform))
+        held = np.isnan(np.asarray(model.held.get(name, np.nan)))
+        free[name] = np.broadcast_to(held, np.shape(value))
+    boxed, free = (np.asarray(ravel_pytree(flags)[0]) for flags in (boxed, free))
+    matrix = optimum.hessian + np.diag(BOX_PRECISION * boxed)
+    scale = free / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
+    scaled = matrix * scale[:, None] * scale
     return np.linalg.pinv(scaled, rcond=1e-12, hermitian=True) * np.outer(scale, scale)
 
 

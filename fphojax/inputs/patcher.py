@@ -10,8 +10,10 @@ from numpyro.distributions import Distribution, TransformedDistribution, Uniform
 from numpyro.distributions.transforms import AffineTransform
 
 from ..core.culling import TOLERANCE
+from ..core.design import nearby_image
 from ..core.gaussians import Optics, Sources, project
 from ..core.model import PARAMETERS, SceneModel, moved_inside, support_edges
+from ..core.nearby import coarsely_padded
 from ..core.pairs import all_pairs
 from ..core.patch import TILE, Patch, padded_length
 from ..core.pixels import PixelResponse, render
@@ -67,12 +69,15 @@ class PatchFrame:
         Those that have pixels in the region, in the order of the patch.
     patch : Patch
         The pixels as observed, before fixed sources are subtracted.
+    masked : tuple of str
+        Names of exposures that reach into the region, and have no valid pixel there.
     """
 
     region: CircularRegion
     bands: tuple[str, ...]
     exposures: tuple[Exposure | StoredExposure, ...]
     patch: Patch
+    masked: tuple[str, ...] = ()
 
     def image(self, exposure: int, tiles) -> np.ndarray:
         """Tiles put together to the full frame of one exposure.
@@ -175,13 +180,15 @@ class Patcher:
             If no exposure has a valid pixel there.
         """
         bands = tuple(allbands or dict.fromkeys(e.band for e in self.exposures))
-        used, tiles = [], []
+        used, tiles, masked = [], [], []
         for i in self._footprints.touching(region.ra, region.dec, region.radius):
             exposure = self.exposures[i]
             if exposure.band not in bands:
                 continue
             cut = _tiles_of(exposure, region)
-            if cut is not None:
+            if cut is not None and not len(cut[0]):
+                masked.append(exposure.name)
+            elif cut is not None:
                 tiles.append((*cut, np.full(len(cut[0]), len(used))))
                 used.append(exposure)
         if not used:
@@ -203,7 +210,7 @@ class Patcher:
             exposure=padded(index, np.int32),
             count=jnp.asarray(n, dtype=np.int32),
         )
-        self.frame = PatchFrame(region=region, bands=bands, exposures=tuple(used), patch=patch)
+        self.frame = PatchFrame(region, bands, tuple(used), patch, tuple(masked))
         return patch
 
     def prepare_model(
@@ -217,6 +224,7 @@ class Patcher:
         profiles: Sequence[str] | None = None,
         ties: Mapping[str, Mapping[int, int]] | None = None,
         nuisance: Nuisance | None = None,
+        listed: bool = True,
     ) -> tuple[SceneModel, dict[str, np.ndarray]]:
         """Make the model of the patch built last.
 
@@ -242,6 +250,9 @@ class Patcher:
             at the centre of its bulge.
         nuisance : Nuisance
             Sky, flux scale and shift of every exposure; none by default.
+        listed : bool
+            Make pair lists. Without these, which take long to make, a model can be optimised and drawn, but neither
+            sampled nor its likelihood be asked for.
 
         Returns
         -------
@@ -281,14 +292,14 @@ class Patcher:
         optics = self._optics(active)
         start = self._sources(active)._asdict()
         more_priors, more_start, basis = (nuisance or Nuisance()).build(patch, len(frame.exposures))
-        culls = tolerance > 0 and not set(priors or {}) & {"flux", "x", "y", "q", "sersic", "rhalf"}
-        psf = np.asarray(optics.psf_amplitude)[:, :, None, :]
-        amplitudes = np.repeat(psf, self.table.order, axis=2)
+        culls = (
+            listed and tolerance > 0 and not set(priors or {}) & {"flux", "x", "y", "q", "sersic", "rhalf"}
+        )
         model = SceneModel(
-            patch=patch,
+            patch=patch if listed else coarsely_padded(patch),
             optics=optics,
             drawn=optics,
-            pairs=None if culls else all_pairs(patch, amplitudes, self._corrected(optics)),
+            pairs=self._all_pairs(optics) if listed and not culls else None,
             table=self.table,
             priors=_priors(bounds, start, priors or {}) | more_priors,
             response=self.pixel_response,
@@ -317,8 +328,7 @@ class Patcher:
         """
         optics = self._optics(catalog)
         gaussians = _project(self._sources(catalog), optics, self.table)
-        pairs = all_pairs(self._frame().patch, gaussians.amplitude, self._corrected(optics))
-        return _render(gaussians, self._frame().patch, pairs, self.pixel_response)
+        return _render(gaussians, self._frame().patch, self._all_pairs(optics), self.pixel_response)
 
     # ----------------------------------------------------------------------------------------------
 
@@ -332,7 +342,7 @@ class Patcher:
         region = self._frame().region
         offset = sky_offsets(catalog.ra, catalog.dec, region.ra, region.dec)
         return Sources(
-            flux=np.asarray(catalog.flux, dtype=np.float64),
+            flux=np.array(catalog.flux, dtype=np.float64),
             x=offset[:, 0],
             y=offset[:, 1],
             q=catalog.q,
@@ -340,6 +350,12 @@ class Patcher:
             sersic=catalog.sersic,
             rhalf=catalog.rhalf,
         )
+
+    def _all_pairs(self, optics: Optics):
+        """Lists of all tiles with all Gaussians."""
+        psf = np.asarray(optics.psf_amplitude)[:, :, None, :]
+        amplitudes = np.repeat(psf, self.table.order, axis=2)
+        return all_pairs(self._frame().patch, amplitudes, self._corrected(optics))
 
     def _corrected(self, optics: Optics) -> np.ndarray:
         """Where (E, S) the polynomial of a pixel response is to be applied."""
@@ -395,17 +411,25 @@ class Patcher:
         )
 
     def _subtract(self, patch: Patch, fixed: SourceCatalog) -> Patch:
-        """The patch less the images of fixed sources."""
-        data = jnp.where(patch.ierr > 0, patch.data - self.render(fixed), 0)
+        """The patch less the images of fixed sources, each where it matters."""
+        # in few numbers of sources and of tiles, so that few programs are compiled
+        spare = padded_length(len(fixed), smallest=2) - len(fixed)
+        filled = fixed[np.pad(np.arange(len(fixed)), (0, spare), mode="edge")]
+        sources = self._sources(filled)
+        sources.flux[len(fixed) :] = 0
+        padded = coarsely_padded(patch)
+        image = _nearby_image(sources, self._optics(filled), self.table, padded, self.pixel_response)
+        data = jnp.where(patch.ierr > 0, patch.data - image[: patch.n_tile], 0)
         return eqx.tree_at(lambda p: p.data, patch, data)
 
 
+_nearby_image = eqx.filter_jit(nearby_image)
 _project = eqx.filter_jit(project)
 _render = eqx.filter_jit(render)
 
 
 def _tiles_of(exposure: Exposure | StoredExposure, region: CircularRegion):
-    """Origins (T, 2), data and ierr (T, TILE * TILE) of the tiles with weight in a region; None if none."""
+    """Origins (T, 2), data and ierr (T, TILE * TILE) of the tiles with weight in a region; None outside the image."""
     cut = region.cutout(exposure.wcs, exposure.shape)
     if cut is None:
         return None
@@ -428,7 +452,7 @@ def _tiles_of(exposure: Exposure | StoredExposure, region: CircularRegion):
     row, column = np.divmod(np.arange(rows * columns), columns)
     origin = np.stack([left + column * TILE, bottom + row * TILE], axis=1)
     weighted = (ierr > 0).any(axis=1)
-    return (origin[weighted], data[weighted], ierr[weighted]) if weighted.any() else None
+    return origin[weighted], data[weighted], ierr[weighted]
 
 
 def _priors(bounds: Bounds, start: Mapping[str, np.ndarray], replaced: Mapping[str, Distribution]):

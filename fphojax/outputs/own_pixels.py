@@ -31,7 +31,8 @@ def own_pixels(frame: PatchFrame, model: SceneModel, values, ids) -> xr.Dataset:
     xarray.Dataset
         Variables chi2 and n_pixel with the dimensions source and exposure; for what is a source's own see `owners`.
     """
-    chi = (residual_tiles(model, values) * np.asarray(frame.patch.ierr)).ravel().astype(np.float64)
+    residual = residual_tiles(model, values)[: frame.patch.n_tile]  # a model may have more, empty tiles
+    chi = (residual * np.asarray(frame.patch.ierr)).ravel().astype(np.float64)
     shape = len(ids), len(frame.exposures)
     chi2, n_pixel = np.zeros(shape), np.zeros(shape, dtype=np.int64)
     for e, owner in enumerate(owners(frame, model, values)):

@@ -18,6 +18,7 @@ from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
 from ..inputs.files import replacing
 from ..inputs.patcher import PatchFrame
+from .netcdf import write_groups
 from .own_pixels import own_pixels
 from .storage import bounds_from_dataset, bounds_to_dataset, catalog_from_dataset, catalog_to_dataset
 
@@ -50,7 +51,7 @@ _RUN = {
     "wall_time": float,
 }
 _OLDER = {"method": "nuts", "fluxes": "sampled"}  # files from before these were written
-_GROUPS = (  # besides fixed, nuisance and own_pixels, which a result need not have
+_GROUPS = (  # besides fixed, nuisance, own_pixels and linear, which a result need not have
     "active",
     "bounds",
     "posterior",
@@ -106,6 +107,9 @@ class PatchResult:
         Seconds.
     versions : dict of str
         Of fphojax, jax, numpyro and arviz.
+    flux_precision : xarray.DataArray, dimensions band, source, source_, or None
+        Precision matrices of all fluxes of each band at the optimum's shapes; those of a fit with the setting
+        ``linear_optimize``.
     """
 
     active: SourceCatalog
@@ -128,6 +132,7 @@ class PatchResult:
     n_calls: int
     wall_time: float
     versions: dict[str, str]
+    flux_precision: xr.DataArray | None = None
 
     @classmethod
     def from_chains(
@@ -197,6 +202,18 @@ class PatchResult:
             **{name: kind(getattr(chains, name)) for name, kind in _RUN.items()},
         )
 
+    def with_flux_precision(self, precision) -> "PatchResult":
+        """The same with precision matrices of its fluxes.
+
+        Parameters
+        ----------
+        precision : array (B, S, S)
+            See `fphojax.inference.linear_fit.flux_precision`.
+        """
+        coords = {"band": np.array(self.bands), "source": self.active.id, "source_": self.active.id}
+        matrix = xr.DataArray(precision, coords=coords, dims=tuple(coords), name="flux_precision")
+        return dataclasses.replace(self, flux_precision=matrix)
+
     @property
     def draws(self) -> xr.Dataset:
         """The posterior's dataset."""
@@ -231,12 +248,13 @@ class PatchResult:
         }
         if len(self.fixed):
             groups["fixed"] = catalog_to_dataset(self.fixed)
+        if self.flux_precision is not None:
+            groups["linear"] = self.flux_precision.to_dataset()
         attrs = {"fphojax_layout": _LAYOUT} | {name: getattr(self, name) for name in _RUN}
         attrs |= {f"region_{name}": value for name, value in dataclasses.asdict(self.region).items()}
         attrs |= {f"version_{name}": text for name, text in self.versions.items()}
-        tree = xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **groups})
         with replacing(path) as temporary:
-            tree.to_netcdf(temporary, engine="h5netcdf")
+            write_groups(temporary, groups, attrs)
 
     @classmethod
     def read(cls, path) -> "PatchResult":
@@ -281,6 +299,7 @@ class PatchResult:
             nuisance=groups.get("nuisance", xr.Dataset()),
             mass_matrix=groups["mass"]["inverse_mass_matrix"],
             versions={name: attrs[f"version_{name}"] for name in _LIBRARIES},
+            flux_precision=groups["linear"]["flux_precision"] if "linear" in groups else None,
             **{name: groups[name] for name in ("optimum", "at_bound", "exposures")},
             **{name: kind(attrs[name]) for name, kind in _RUN.items()},
         )

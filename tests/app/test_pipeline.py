@@ -373,12 +373,6 @@ def test_tied_sources_fit_into_a_patch(refused):
     )
 
 
-def test_settings_that_nothing_acts_on(refused):
-    assert refused(linear_optimize=True) == [
-        "field.yml: linear_optimize is true, expected false: the optimisation stage is not there yet"
-    ]
-
-
 def test_ties_name_sources_by_their_ids():
     def settings(ties):
         return SimpleNamespace(file="field.yml", raw_catalog="peaks.ecsv", ties=ties)

@@ -20,6 +20,7 @@ os.environ.setdefault("NPROC", "1")
 import numpy as np
 import yaml
 from astropy.wcs import WCS
+from scipy.special import gammaln
 
 from fphojax.app.config import Settings
 from fphojax.app.stages.optimize import optimize
@@ -34,6 +35,7 @@ from fphojax.simulate import ExposureSpec, write_exposure
 BAND, RA, DEC, SCALE, NOISE = "F1", 150.0, 2.0, 0.1, 0.1
 DENSITY = 0.04  # sources per square arcsec
 PSF = PSFMixture([1.0], [[0.0, 0.0]], [[1.7, 1.7, 0.0]], includes_pixel=True)
+FAINTEST = 0.05  # surface brightness, over the noise of a pixel, at which a source's circle of influence ends
 REACH = 8.0  # half-size of a stamp, in standard deviations of a source's widest Gaussians
 
 
@@ -112,8 +114,21 @@ def peak_list(truth: SourceCatalog, seed: int) -> SourceCatalog:
         pa=np.zeros(size),
         sersic=np.full(size, 1.5),
         rhalf=np.full(size, 0.18),
-        roi=5 * np.maximum(truth.rhalf, 0.12),
+        roi=np.maximum(isophotal_radius(truth), 0.6),
     )
+
+
+def isophotal_radius(truth: SourceCatalog) -> np.ndarray:
+    """Where a source's surface brightness falls below a fraction of the noise, along its major axis, arcsec.
+
+    Of the exact profile, I_e exp(-b ((r / r_h)^(1/n) - 1)) with b = 2 n - 1/3 (Ciotti & Bertin 1999). What lies
+    beyond is nobody's: it adds to the fluxes of the neighbours.
+    """
+    n, flux = truth.sersic, truth.flux[:, 0]
+    b = 2 * n - 1 / 3
+    effective = flux / (2 * np.pi * n * truth.rhalf**2 * np.exp(b - 2 * n * np.log(b) + gammaln(2 * n)))
+    fall = np.log(effective / (FAINTEST * NOISE / SCALE**2))
+    return truth.rhalf / np.sqrt(truth.q) * np.maximum(1 + fall / b, 0) ** n
 
 
 def validate(size: int, folder: Path, seed: int) -> dict:

@@ -23,6 +23,8 @@ from .report import StageReport
 
 __all__ = ["optimize"]
 
+# how a fit can end; see `fphojax.inference.flags`
+_KINDS = ("good", "at a bound", "not converged", "few pixels", "no data", "degenerate", "masked", "failed")
 _BATCH = 1  # patches that a worker gets at a time
 
 
@@ -52,8 +54,9 @@ def optimize(
     Returns
     -------
     StageReport
-        Tables: ``sources`` (how many ended how), ``flagged`` (those that need a look, and why) and ``exposures``
-        (chi-squared, see `chi2_table`; with ``write_residuals`` alone). Files: ``run`` and ``catalog``.
+        Tables: ``sources`` (how many ended how, some in several ways), ``flagged`` (those that need a look, and
+        why) and ``exposures`` (chi-squared, see `chi2_table`; with ``write_residuals`` alone). Files: ``run`` and
+        ``catalog``.
 
     Raises
     ------
@@ -110,10 +113,9 @@ def _tables(scene) -> dict[str, Table]:
     """How the last fit of each source ended."""
     found = dict(_endings(map(json.loads, scene.patchlog), scene))
     flagged = [(str(scene.catalog.id[row]), *found[row]) for row in sorted(found) if found[row][0] != "good"]
-    kinds = ("good", "at a bound", "not converged", "failed")
-    counts = [sum(kind == ending for ending, _ in found.values()) for kind in kinds]
+    counts = [sum(kind in ending.split(", ") for ending, _ in found.values()) for kind in _KINDS]
     return {
-        "sources": Table({"ended": kinds, "sources": counts}),
+        "sources": Table({"ended": _KINDS, "sources": counts}),
         "flagged": Table(rows=flagged or None, names=("id", "ended", "why"), dtype=(str, str, str)),
     }
 
@@ -124,20 +126,18 @@ def _endings(entries: Iterable[dict], scene):
     for entry in entries:
         summary = entry.get("summary", {})
         for row in entry["sources"]:
-            at_bound = summary.get("at_bound", {}).get(str(ids[row]))
+            flags = summary.get("flags", {}).get(str(ids[row]))
             if "flag" in entry:
                 yield row, ("failed", entry["flag"])
-            elif not summary["converged"]:
-                yield row, ("not converged", f"after {summary['n_step']} steps")
-            elif at_bound:
-                yield row, ("at a bound", ", ".join(at_bound))
+            elif flags:
+                yield row, (", ".join(flags), "; ".join(flags.values()))
             else:
                 yield row, ("good", "")
 
 
 def _verdict(tables):
     counts = dict(zip(tables["sources"]["ended"], tables["sources"]["sources"], strict=True))
-    total = int(sum(counts.values()))
+    total = int(counts["good"]) + len(tables["flagged"])
     text = f"{total} sources optimised: {counts.pop('good')} good"
     text += "".join(f", {count} {kind}" for kind, count in counts.items() if count) + "."
     if "exposures" in tables:

@@ -28,6 +28,7 @@ _FIRST_READ = {
         "write_residuals",
         "add_barriers",
         "linear_optimize",
+        "forced_photometry",
         "optimize_passes",
         "optimize_start",
         "gtol",
@@ -43,6 +44,7 @@ _FIRST_READ = {
     },
     "background": {"rounds"},
     "sample": {
+        "sampler",
         "chains",
         "warmup",
         "sampling_draws",

@@ -1,0 +1,91 @@
+"""What is to be known of a fit before its numbers are used.
+
+====================  =============================================================================================
+``not converged``     more is left to gain than the tolerance
+``at a bound``        a parameter ended at an edge of its prior, whose uncertainty is then not that of the data
+``few pixels``        the patch has fewer good pixels than free parameters
+``no data``           no good pixel of a band tells anything of the source; its flux there is what it was
+``masked``            an exposure reaches into the patch, and has no good pixel there (noted by who made the patch)
+``degenerate``        sources at one place with one shape: the data tell their sum, and the prior how it is divided
+====================  =============================================================================================
+"""
+
+import numpy as np
+
+from ..core.model import PARAMETERS, SceneModel
+from .linear_fit import flux_precision
+from .optimize import Optimum
+
+__all__ = ["fit_flags"]
+
+SINGULAR = (
+    1e-5  # smallest eigenvalue of the matrix of correlations of fluxes, in which two alike sources have 0
+)
+
+
+def fit_flags(model: SceneModel, optimum: Optimum, bands) -> list[dict[str, str]]:
+    """Flags of each source of a patch.
+
+    Parameters
+    ----------
+    model : SceneModel
+    optimum : Optimum
+    bands : sequence of str
+        Columns of the fluxes.
+
+    Returns
+    -------
+    list of dict of str to str
+        For each source its flags, each with what was found; empty where nothing is wrong.
+    """
+    n_source = model.optics.n_source
+    flags = [{} for _ in range(n_source)]
+
+    def note(row, flag, found):
+        flags[row][flag] = f"{flags[row][flag]}, {found}" if flag in flags[row] else found
+
+    if not optimum.converged:
+        for row in range(n_source):
+            note(row, "not converged", f"after {optimum.n_step} steps")
+    for name in PARAMETERS:
+        near = np.reshape(optimum.at_bound[name], (n_source, -1)).any(axis=1)
+        for row in np.flatnonzero(near):
+            note(row, "at a bound", name)
+    n_pixel = int(np.count_nonzero(np.asarray(model.patch.ierr)))
+    n_free = int(np.count_nonzero(_free(model, optimum)))
+    if n_pixel < n_free:
+        for row in range(n_source):
+            note(row, "few pixels", f"{n_pixel} for {n_free} parameters")
+    tied = np.asarray(model.tied.get("flux", np.arange(n_source))) != np.arange(n_source)
+    for band, precision in zip(bands, flux_precision(model, optimum), strict=True):
+        unseen = (np.diag(precision) <= 0) & ~tied
+        for row in np.flatnonzero(unseen):
+            note(row, "no data", f"in {band}")
+        for row in _degenerate(precision, ~unseen & ~tied):
+            note(row, "degenerate", f"in {band}")
+    return flags
+
+
+def _free(model, optimum):
+    """Parameters that the fit may move, flat."""
+    parts = []
+    for name in sorted(optimum.values):
+        shape = np.shape(optimum.values[name])
+        free = np.ones(shape, bool)
+        if name in model.held:
+            free &= np.isnan(np.asarray(model.held[name]))
+        if name in model.tied:
+            own = np.asarray(model.tied[name]) == np.arange(len(model.tied[name]))
+            free &= own[:, None] if name == "flux" else own
+        parts.append(free.ravel())
+    return np.concatenate(parts)
+
+
+def _degenerate(precision, used):
+    """Rows of the sources that share a direction in which the fluxes are unknown."""
+    rows = np.flatnonzero(used)
+    matrix = precision[np.ix_(rows, rows)]
+    scale = 1 / np.sqrt(np.diag(matrix))
+    values, vectors = np.linalg.eigh(matrix * scale[:, None] * scale)
+    unknown = np.abs(vectors[:, values < SINGULAR]).max(axis=1, initial=0.0)
+    return rows[unknown > 0.1]

@@ -1,0 +1,93 @@
+"""Fluxes at given shapes: their precision at an optimum, and forced photometry.
+
+At fixed positions and shapes the model is linear in fluxes and sky, and all that the pixels know of them is one
+matrix; its inverse is their covariance.
+"""
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+from ..core.model import PARAMETERS, SceneModel
+from .optimize import Optimum, optimize
+
+__all__ = ["flux_precision", "forced_fluxes", "held_shapes"]
+
+
+def held_shapes(model: SceneModel, values) -> SceneModel:
+    """The model with positions and shapes held.
+
+    Parameters
+    ----------
+    model : SceneModel
+    values : dict of array
+        Where they are held.
+
+    Returns
+    -------
+    SceneModel
+    """
+    effective = model.effective({name: jnp.asarray(value) for name, value in values.items()})
+    held = {name: effective[name] for name in PARAMETERS if name != "flux"}
+    return dataclasses.replace(model, held=held)
+
+
+def forced_fluxes(model: SceneModel, values, **options) -> Optimum:
+    """Forced photometry: fluxes, sky and other nuisance parameters at given positions and shapes.
+
+    Parameters
+    ----------
+    model : SceneModel
+    values : dict of array
+        Positions and shapes, and fluxes to start from.
+    **options
+        As for `optimize`.
+
+    Returns
+    -------
+    Optimum
+        Its Fisher matrix and its Hessian have no rows for positions and shapes. Fluxes lie inside the supports of
+        their priors.
+    """
+    return optimize(held_shapes(model, values), values, **options)
+
+
+def flux_precision(model: SceneModel, optimum: Optimum) -> np.ndarray:
+    """Precision matrix of all fluxes of each band, given the shapes.
+
+    With F = J^T W J by fluxes f and sky s, it is F_ff - F_fs (F_ss + P)^-1 F_sf, with P the precision of the sky's
+    prior: the sky is solved for with the fluxes.
+
+    Parameters
+    ----------
+    model : SceneModel
+    optimum : Optimum
+
+    Returns
+    -------
+    ndarray (B, S, S)
+        Singular where two sources cannot be told apart, or one has no pixels in the band.
+    """
+    place = _places(optimum.values)
+    fisher = optimum.fisher
+    flux = place["flux"]  # (S, B)
+    rows = flux.ravel()
+    matrix = fisher[np.ix_(rows, rows)]
+    if "sky" in place:
+        sky = place["sky"].ravel()
+        prior = np.ravel(np.asarray(model.priors["sky"].scale)) ** -2.0
+        cross = fisher[np.ix_(rows, sky)]
+        matrix = matrix - cross @ np.linalg.solve(fisher[np.ix_(sky, sky)] + np.diag(prior), cross.T)
+    n_source, n_band = flux.shape
+    matrix = matrix.reshape(n_source, n_band, n_source, n_band)
+    return np.stack([matrix[:, band, :, band] for band in range(n_band)])
+
+
+def _places(values):
+    """Where each parameter stands in a flat vector."""
+    flat, unravel = ravel_pytree(dict(values))
+    return {
+        name: np.asarray(place).astype(int) for name, place in unravel(jnp.arange(flat.size * 1.0)).items()
+    }

@@ -1,0 +1,300 @@
+"""The search for the maximum of the posterior density: Levenberg and Marquardt, with fluxes solved in every step.
+
+A step solves (H + lambda diag H) step = -gradient in the unconstrained space of the priors' supports, with H the
+Gauss-Newton matrix of the pixels plus the curvature of the priors (Marquardt 1963).  Where it leads, fluxes and sky
+are solved for: given the shapes they are linear, and one pass over the pixels holds all that this takes (variable
+projection; Golub & Pereyra 1973, `core.design`).  Whether the search is at its end is judged by what an undamped step
+promises, as the rounding of chi-squared can be larger than what is left to gain.
+"""
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from numpyro.distributions import Uniform
+
+from ..core.model import SceneModel, support_edges
+
+__all__ = ["Found", "search", "slope"]
+
+LAMBDA_START, LAMBDA_UP, LAMBDA_DOWN = 1e-2, 5.0, 0.15
+LAMBDA_LEAST, LAMBDA_MOST = 1e-9, 1e9
+GOOD, POOR = 0.6, 0.2  # gain over what was promised, above which damping falls, below which it rises
+LONGEST_STEP = 2.0  # in unconstrained units, where a box is a few units wide
+RIDGE = 1e-8  # of the scaled matrix, for directions without information
+STALLED = 0.05  # what may be left to gain where rounding ends a search that counts as converged
+LINEAR = ("flux", "sky")
+ROUNDS = 3  # of solving for fluxes, each with those held that the last one took to a bound
+PINNED = 5e-4  # of its width, from the edge of a box
+MARGIN = 1e-6  # of its width, by which a parameter stays off the edge of a box
+
+
+class _System(NamedTuple):
+    """Minus the log density at a point of unconstrained space, and its derivatives."""
+
+    cost: jax.Array
+    gradient: jax.Array
+    hessian: jax.Array
+    chi2: jax.Array
+    fisher: jax.Array
+
+
+class Found(NamedTuple):
+    """Where a search ended.
+
+    Attributes
+    ----------
+    point : array (N,)
+        In unconstrained space.
+    system : _System
+        There.
+    left : array ()
+        What an undamped step promises to gain in log density.
+    converged : bool array ()
+    n_step : int array ()
+        Passes over the pixels.
+    """
+
+    point: jax.Array
+    system: _System
+    left: jax.Array
+    converged: jax.Array
+    n_step: jax.Array
+
+
+class _State(NamedTuple):
+    point: jax.Array
+    trial: jax.Array
+    system: _System
+    damping: jax.Array
+    promised: jax.Array  # by the step to the trial
+    left: jax.Array
+    stalled: jax.Array
+    n_step: jax.Array
+
+
+@eqx.filter_jit
+def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) -> Found:
+    """Search from a point of unconstrained space.
+
+    Parameters
+    ----------
+    model : SceneModel
+    start : dict of array
+        Unconstrained values.
+    with_jacobian : bool
+        Whether the density is that of the unconstrained values.
+    max_steps : int
+    tolerance : float
+        The search ends where no more than that is left to gain in log density.
+
+    Returns
+    -------
+    Found
+    """
+    flat, unravel = ravel_pytree(start)
+    size = flat.size
+    problem = _Problem(model, unravel, with_jacobian)
+    nothing = _System(
+        jnp.inf,
+        jnp.zeros(size),
+        jnp.zeros((size, size)),
+        jnp.zeros(model.optics.n_exposure),
+        jnp.zeros((size, size)),
+    )
+    begun = jnp.asarray(False)
+    initial = _State(flat, flat, nothing, jnp.asarray(LAMBDA_START), jnp.inf, jnp.inf, begun, jnp.asarray(0))
+
+    def proceed(state):
+        return (state.n_step < max_steps) & ~ended(state)
+
+    def ended(state):
+        return (state.left < tolerance) | state.stalled | (state.damping >= LAMBDA_MOST)
+
+    def step(state):
+        trial, system = problem.at(state.trial)
+        gain = state.system.cost - system.cost
+        rounding = jnp.finfo(model.patch.data.dtype).eps * jnp.sum(system.chi2)
+        first = state.n_step == 0
+        # both false for NaN
+        better = (gain >= 0) | ((state.promised < rounding) & (gain > -rounding))
+        ratio = jnp.where(first, 0.5 * (GOOD + POOR), gain / state.promised)
+        point = jnp.where(better, trial, state.point)
+        kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), system, state.system)
+        factor = jnp.where(ratio > GOOD, LAMBDA_DOWN, 1.0)
+        factor = jnp.where(better & (ratio > POOR), factor, LAMBDA_UP)
+        damping = jnp.clip(state.damping * factor, LAMBDA_LEAST, LAMBDA_MOST)
+        move, promised, left = _damped_step(kept, damping, problem.pinned(point, kept))
+        return _State(
+            point=point,
+            trial=point + move,
+            system=kept,
+            damping=damping,
+            promised=promised,
+            left=left,
+            stalled=(state.promised < rounding) & (jnp.abs(gain) < rounding),
+            n_step=state.n_step + 1,
+        )
+
+    end = jax.lax.while_loop(proceed, step, initial)
+    converged = (end.left < tolerance) | (end.stalled & (end.left < STALLED))
+    return Found(end.point, end.system, end.left, converged, end.n_step)
+
+
+def _damped_step(system, damping, pinned):
+    """Solution of the damped equations, the reduction of the cost that they promise, and that of undamped ones.
+
+    Pinned parameters (bool, (N,)) stay where they are.
+    """
+    diagonal = jnp.diag(system.hessian)
+    scale = 1 / jnp.sqrt(jnp.maximum(diagonal, 1e-12 * jnp.max(diagonal) + 1e-300))
+    scaled = system.hessian * scale[:, None] * scale[None, :]
+    matrix = jnp.where(pinned[:, None] | pinned, 0.0, scaled)
+    slope = jnp.where(pinned, 0.0, scale * system.gradient)
+
+    def solved(ridge):
+        return -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix + jnp.diag(ridge)), slope)
+
+    left = -0.5 * slope @ solved(jnp.where(pinned, 1.0, RIDGE))
+    move = scale * solved(jnp.where(pinned, 1.0, damping + RIDGE))
+    move = move * jnp.minimum(1.0, LONGEST_STEP / jnp.maximum(jnp.max(jnp.abs(move)), 1e-300))
+    promised = -(system.gradient @ move + 0.5 * move @ system.hessian @ move)
+    return move, promised, left
+
+
+class _Problem:
+    """Cost and derivatives of a model, in unconstrained space."""
+
+    def __init__(self, model, unravel, with_jacobian):
+        self.model, self.unravel, self.with_jacobian = model, unravel, with_jacobian
+
+    def at(self, flat):
+        """The point with its linear parameters solved, and the system there."""
+        values = self._half_turned(self.model.constrain(self.unravel(flat)))
+        # on a bound itself the unconstrained value would be infinite
+        inside = self._supports(values)
+        values = {name: jnp.clip(value, inside[0][name], inside[1][name]) for name, value in values.items()}
+        design = self.model.design(values)
+        solved = self._solved(values, design)
+        better = self._cost(solved, design) < self._cost(values, design)
+        values = {name: jnp.where(better, solved[name], values[name]) for name in values}
+        return self._system(values, design)
+
+    def _cost(self, values, design):
+        chi2 = self.model.equations(design, values)[0]
+        return 0.5 * jnp.sum(chi2) + self._prior_cost(self._flat(values))
+
+    def pinned(self, flat, system):
+        """Which parameters are at an edge of a box, and pulled towards it; none can be in unconstrained density."""
+        if self.with_jacobian:
+            return jnp.zeros(flat.size, bool)
+        found = {}
+        values = self.model.constrain(self.unravel(flat))
+        pull = self.unravel(-system.gradient)  # unconstrained values rise with the parameters
+        for name, value in values.items():
+            low, high = support_edges(self.model.priors[name])
+            width = jnp.where(jnp.isfinite(high - low), PINNED * (high - low), 0.0)
+            out = ((value - low < width) & (pull[name] < 0)) | ((high - value < width) & (pull[name] > 0))
+            found[name] = jnp.broadcast_to(out, value.shape)
+        return ravel_pytree(found)[0]
+
+    def _system(self, values, design):
+        flat = self._flat(values)
+        slopes, curvature = slope(self._values_of, flat), slope(lambda u: slope(self._values_of, u), flat)
+        chi2, downhill, fisher = self.model.equations(design, values)
+        prior_gradient = jax.grad(self._prior_cost)(flat)
+        prior_curvature = slope(jax.grad(self._prior_cost), flat)
+        # of the second-order terms only those that keep the matrix positive
+        diagonal = jnp.maximum(prior_curvature, 0) + jnp.maximum(-downhill * curvature, 0)
+        return flat, _System(
+            cost=0.5 * jnp.sum(chi2) + self._prior_cost(flat),
+            gradient=-downhill * slopes + prior_gradient,
+            hessian=fisher * slopes[:, None] * slopes[None, :] + jnp.diag(diagonal),
+            chi2=chi2,
+            fisher=fisher,
+        )
+
+    def _flat(self, values):
+        """Unconstrained values of parameters inside their supports, however near the edges; zero for held ones."""
+        free = {name: t.inv(values[name]) for name, t in self.model.transforms.items()}
+        held = self.model.held.items()
+        free |= {name: jnp.where(jnp.isnan(fixed), free[name], 0.0) for name, fixed in held}
+        return ravel_pytree(free)[0]
+
+    def _values_of(self, flat):
+        return ravel_pytree(self.model.constrain(self.unravel(flat)))[0]
+
+    def _prior_cost(self, flat):
+        cost = -self.model.log_prior(self.model.constrain(self.unravel(flat)))
+        if self.with_jacobian:
+            cost = cost - jnp.sum(jnp.log(jnp.abs(slope(self._values_of, flat))))
+        return cost
+
+    def _solved(self, values, design):
+        """Values with fluxes and sky at their optimum given the rest, inside their supports."""
+        linear = {name: values[name] for name in LINEAR if name in values}
+        flat, unravel = ravel_pytree(linear)
+        which = [np.full(np.size(values[name]), name in LINEAR) for name in sorted(values)]
+        place = np.flatnonzero(np.concatenate(which))
+        _, downhill, fisher = self.model.equations(design, values)
+        downhill, matrix = downhill[place], fisher[place[:, None], place]
+        low, high = (ravel_pytree(side)[0] for side in self._supports(linear))
+
+        def pull(values):
+            """Derivative of the log density of the priors."""
+            priors, transforms = self.model.priors, self.model.transforms
+            total = jnp.zeros(())
+            for name, value in unravel(values).items():
+                total += jnp.sum(priors[name].log_prob(value))
+                if self.with_jacobian:
+                    inverse = transforms[name].inv
+                    total -= jnp.sum(jnp.log(jnp.abs(slope(inverse, value))))
+            return total
+
+        by_prior = jax.grad(pull)(flat)
+        curvature = jnp.maximum(-slope(jax.grad(pull), flat), 0)
+        diagonal = jnp.diag(matrix) + curvature
+        scale = 1 / jnp.sqrt(jnp.maximum(diagonal, 1e-12 * jnp.max(diagonal) + 1e-300))
+        scaled = (matrix + jnp.diag(curvature)) * scale[:, None] * scale
+        free, change = jnp.ones(flat.size, bool), jnp.zeros(flat.size)
+        for _ in range(ROUNDS):
+            wanted = scale * (downhill + by_prior) - scaled @ jnp.where(free, 0, change / scale)
+            held = jnp.where(free[:, None] & free, scaled, 0) + jnp.diag(jnp.where(free, RIDGE, 1.0))
+            factor = jax.scipy.linalg.cho_factor(held)
+            step = scale * jax.scipy.linalg.cho_solve(factor, jnp.where(free, wanted, 0))
+            change = jnp.where(free, step, change)
+            inside = jnp.clip(flat + change, low, high)
+            free = free & (inside == flat + change)
+            change = inside - flat
+        return {**values, **unravel(flat + change)}
+
+    def _supports(self, values):
+        """Lower and upper limits of parameters, a little inside the supports of their priors."""
+        sides = {}, {}
+        for name, value in values.items():
+            low, high = (
+                jnp.broadcast_to(edge, value.shape) for edge in support_edges(self.model.priors[name])
+            )
+            margin = jnp.where(jnp.isfinite(high - low), MARGIN * (high - low), 0.0)
+            sides[0][name], sides[1][name] = low + margin, high - margin
+        return sides
+
+    def _half_turned(self, values):
+        """Position angles turned by pi where that brings them nearer to the middle of a box of pi or wider.
+
+        A galaxy turned by pi looks the same; a search that ran into the edge of the box goes on from there.
+        """
+        prior = self.model.priors["pa"]
+        if not isinstance(prior, Uniform):
+            return values
+        wide = jnp.all(prior.high - prior.low >= np.pi)
+        turned = values["pa"] - np.pi * jnp.round((values["pa"] - (prior.low + prior.high) / 2) / np.pi)
+        return {**values, "pa": jnp.where(wide, turned, values["pa"])}
+
+
+def slope(function, point):
+    """Derivative of a function that acts on every element of an array by itself."""
+    return jax.jvp(function, (point,), (jnp.ones_like(point),))[1]
