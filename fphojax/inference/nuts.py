@@ -16,7 +16,7 @@ from .whitening import Whitening
 __all__ = ["MOST", "ChainState", "Kernel", "advance", "begin", "complete", "moved"]
 
 MOST = 100  # draws made at once
-FIRST_STEP = 0.7  # of a leapfrog; the posterior is nearly a unit normal
+FIRST_STEP = 1.0  # of a leapfrog; the posterior is nearly a unit normal
 
 _start_averaging, _average = dual_averaging()
 
