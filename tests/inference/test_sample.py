@@ -158,7 +158,7 @@ def test_same_posterior_in_whatever_coordinates(make_patcher, capsys):
             run = sample(
                 model,
                 truth,
-                draws=1500,
+                draws=500,
                 warmup=300,
                 seed=1,
                 integrate_fluxes=integrate,
