@@ -53,7 +53,7 @@ def halves(field):
         if sampled:
             found = fp.sample(model, start, draws=DRAWS, warmup=200, chains=2, seed=3, progress=False)
         else:
-            found = optimum_as_chains(fp.optimize(model, start), seed=0, wall_time=0.0)
+            found = optimum_as_chains(model, fp.optimize(model, start))
         result = fp.PatchResult.from_chains(
             found, patcher.frame, model, active=active, fixed=fixed, bounds=bounds
         )

@@ -127,7 +127,7 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
         factor = jnp.where(ratio > GOOD, LAMBDA_DOWN, 1.0)
         factor = jnp.where(better & (ratio > POOR), factor, LAMBDA_UP)
         damping = jnp.clip(state.damping * factor, LAMBDA_LEAST, LAMBDA_MOST)
-        move, promised, left = _damped_step(kept, damping, problem.pinned(point, kept))
+        move, promised, left = _damped_step(kept, damping, problem.at_edge(point))
         return _State(
             point=point,
             trial=point + move,
@@ -144,25 +144,31 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
     return Found(end.point, end.system, end.left, converged, end.n_step)
 
 
-def _damped_step(system, damping, pinned):
+def _damped_step(system, damping, at_edge):
     """Solution of the damped equations, the reduction of the cost that they promise, and that of undamped ones.
 
-    Pinned parameters (bool, (N,)) stay where they are.
+    Parameters at the lower or the upper edge of a box (two arrays of bool, (N,)) stay there where the gradient or the
+    step itself would take them beyond: there the values hardly change however far the unconstrained ones go.
     """
     diagonal = jnp.diag(system.hessian)
     scale = 1 / jnp.sqrt(jnp.maximum(diagonal, 1e-12 * jnp.max(diagonal) + 1e-300))
     scaled = system.hessian * scale[:, None] * scale[None, :]
-    matrix = jnp.where(pinned[:, None] | pinned, 0.0, scaled)
-    slope = jnp.where(pinned, 0.0, scale * system.gradient)
 
-    def solved(ridge):
-        return -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix + jnp.diag(ridge)), slope)
+    def beyond(direction):
+        return (at_edge[0] & (direction < 0)) | (at_edge[1] & (direction > 0))
 
-    left = -0.5 * slope @ solved(jnp.where(pinned, 1.0, RIDGE))
-    move = scale * solved(jnp.where(pinned, 1.0, damping + RIDGE))
+    def solved(pinned, ridge):
+        matrix = jnp.where(pinned[:, None] | pinned, 0.0, scaled) + jnp.diag(jnp.where(pinned, 1.0, ridge))
+        slope = jnp.where(pinned, 0.0, scale * system.gradient)
+        return -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), slope), slope
+
+    pinned = beyond(-system.gradient)
+    pinned |= beyond(solved(pinned, damping + RIDGE)[0])
+    undamped, slope = solved(pinned, RIDGE)
+    move = scale * solved(pinned, damping + RIDGE)[0]
     move = move * jnp.minimum(1.0, LONGEST_STEP / jnp.maximum(jnp.max(jnp.abs(move)), 1e-300))
     promised = -(system.gradient @ move + 0.5 * move @ system.hessian @ move)
-    return move, promised, left
+    return move, promised, -0.5 * slope @ undamped
 
 
 class _Problem:
@@ -187,19 +193,19 @@ class _Problem:
         chi2 = self.model.equations(design, values)[0]
         return 0.5 * jnp.sum(chi2) + self._prior_cost(self._flat(values))
 
-    def pinned(self, flat, system):
-        """Which parameters are at an edge of a box, and pulled towards it; none can be in unconstrained density."""
-        if self.with_jacobian:
-            return jnp.zeros(flat.size, bool)
-        found = {}
+    def at_edge(self, flat):
+        """Which parameters are at the lower edge of a box, and which at the upper.
+
+        None can be where the density is that of the unconstrained values.
+        """
         values = self.model.constrain(self.unravel(flat))
-        pull = self.unravel(-system.gradient)  # unconstrained values rise with the parameters
+        sides = {}, {}
         for name, value in values.items():
             low, high = support_edges(self.model.priors[name])
-            width = jnp.where(jnp.isfinite(high - low), PINNED * (high - low), 0.0)
-            out = ((value - low < width) & (pull[name] < 0)) | ((high - value < width) & (pull[name] > 0))
-            found[name] = jnp.broadcast_to(out, value.shape)
-        return ravel_pytree(found)[0]
+            width = jnp.where(jnp.isfinite(high - low) & (not self.with_jacobian), PINNED * (high - low), 0.0)
+            for side, distance in zip(sides, (value - low, high - value), strict=True):
+                side[name] = jnp.broadcast_to(distance < width, value.shape)
+        return tuple(ravel_pytree(side)[0] for side in sides)
 
     def _system(self, values, design):
         flat = self._flat(values)
