@@ -190,6 +190,7 @@ def their_box(posterior, catalog, region):
     return Bounds(*sides)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", POSTERIORS)
 def test_posterior(name, capsys):
     if not (FOLDER / name / "posterior.h5").exists():
