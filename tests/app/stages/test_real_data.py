@@ -53,6 +53,7 @@ def test_hsc_cosmos35(run_loop):
     exposures = report.tables["exposures"]
     # the galaxies of the first fit have made up for a part of those that it lacks
     assert (exposures["chi2_dof"] < 0.95 * exposures["before"]).all()
+    assert exposures["chi2_dof"].max() < 7
 
 
 def test_decam_g3r2z3(run_loop):
