@@ -55,6 +55,7 @@ def test_loop_by_hand(field, tmp_path):
                 draws=DRAWS,
                 warmup=40,
                 chains=1,
+                covariance=cov,
                 full_cov=True,
                 max_treedepth=8,
                 seed=taskID,

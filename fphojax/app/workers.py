@@ -135,7 +135,7 @@ class SamplingFit:
         inputs = field_inputs(settings, self.folder / "psfs.h5")
         frame, model, start = inputs.model(task)
         optimum = optimize(model, start, tolerance=settings.gtol)
-        chains = self._drawn(model, optimum.values, task.seed)
+        chains = self._drawn(model, optimum.values, task)
         if chains.statistics["diverging"].all():
             raise RuntimeError(f"all {chains.statistics['diverging'].size} draws diverged")
         result = PatchResult.from_chains(
@@ -163,9 +163,9 @@ class SamplingFit:
             | _trust(chains),
         )
 
-    def _drawn(self, model, start, seed):
+    def _drawn(self, model, start, task):
         settings = self.settings
-        size = {"draws": settings.sampling_draws, "chains": settings.chains, "seed": seed}
+        size = {"draws": settings.sampling_draws, "chains": settings.chains, "seed": task.seed}
         if settings.sampler == "laplace":
             return laplace(model, start, **size)
         return sample(
@@ -174,6 +174,7 @@ class SamplingFit:
             warmup=settings.warmup,
             max_treedepth=settings.max_treedepth,
             full_cov=settings.full_cov,
+            covariance=task.covs,
             progress=self.progress,
             **size,
         )

@@ -1,5 +1,7 @@
 """The numbers of all sources of a field, row by row, so that a patch touches its own rows and no others."""
 
+from functools import cached_property
+
 import numpy as np
 from astropy.table import Table
 
@@ -13,6 +15,22 @@ __all__ = ["STATE", "SceneColumns"]
 STATE = ("source_index", "is_active", "is_valid", "n_iter", "n_patch", "fit_flag")
 _FLAG_LENGTH = 80
 _SHAPES = ("q", "pa", "sersic", "rhalf")
+
+
+class SceneRows(SourceCatalog):
+    """Some sources of a scene, whose table of other columns is not made before someone asks for it.
+
+    To make a small astropy table takes as long as all the rest of a check-out.
+    """
+
+    @cached_property
+    def extra(self) -> Table:
+        """Columns ``source_index``, and ``profile`` where the scene has it."""
+        return Table(self._columns)
+
+    def _column(self, name):
+        columns = self.__dict__.get("_columns", {})
+        return columns[name] if name in columns else super()._column(name)
 
 
 class SceneColumns:
@@ -64,10 +82,7 @@ class SceneColumns:
         self._flux_err, self._meta = catalog.flux_err, catalog.meta
         kept = [name for name in catalog.extra.colnames if name not in STATE]
         self._extra = catalog.extra[kept] if kept else Table()
-        # rows of a table are taken in a third of the time that it takes to make one
-        self._index = Table({"source_index": np.arange(size)})
-        if "profile" in self._extra.colnames:
-            self._index["profile"] = self._extra["profile"]
+        self._profile = np.asarray(self._extra["profile"]) if "profile" in self._extra.colnames else None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -87,7 +102,10 @@ class SceneColumns:
 
         Of the other columns it has ``profile`` alone.
         """
-        catalog = object.__new__(SourceCatalog)
+        catalog = object.__new__(SceneRows)
+        columns = {"source_index": rows.copy()}
+        if self._profile is not None:
+            columns["profile"] = self._profile[rows]
         # All numbers were checked when they came in; to check them again would take longer than all the rest.
         catalog.__dict__.update(
             id=self.id[rows],
@@ -95,7 +113,7 @@ class SceneColumns:
             roi=self.roi[rows],
             bands=self.bands,
             meta={},
-            extra=self._index[rows],
+            _columns=columns,
             **self._attributes(self.values[rows]),
         )
         return catalog

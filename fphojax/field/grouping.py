@@ -34,6 +34,10 @@ class NearGroups:
         self._nscale, self._maxactive, self._maxradius = nscale, maxactive, maxradius
         self._index = CircleIndex(vectors, nscale * rhalf)
 
+    def is_alone(self, row: int) -> bool:
+        """Whether it is known already that no circle of influence overlaps that of a source; here, it never is."""
+        return False
+
     def members(self, seed: int, excluded) -> np.ndarray:
         """Rows of a group, the seed first.
 
@@ -82,6 +86,10 @@ class LinkedGroups:
         self._sorted = np.argsort(label, kind="stable").astype(np.int32)
         self._start = np.concatenate([[0], np.cumsum(self._sizes)])
 
+    def is_alone(self, row: int) -> bool:
+        """Whether no circle of influence overlaps that of a source."""
+        return self._sizes[self.label[row]] == 1
+
     def friends(self, row: int) -> np.ndarray:
         """Rows of the sources directly linked to one."""
         return self._friends[self._first[row] : self._first[row + 1]]
@@ -97,7 +105,7 @@ class LinkedGroups:
             always is a member.
         """
         label = self.label[seed]
-        if self._sizes[label] == 1:
+        if self.is_alone(seed):
             return np.array([seed])
         if self._sizes[label] <= self._maxactive:
             rows = self._sorted[self._start[label] : self._start[label + 1]]

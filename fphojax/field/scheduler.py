@@ -6,6 +6,7 @@ the same results however many workers it has.
 """
 
 import contextlib
+import hashlib
 import signal
 import threading
 import time
@@ -237,8 +238,8 @@ class _Loop:
 
     def seed(self, number, attempt=0):
         """Seed of a patch."""
-        state = np.random.SeedSequence([self.scene.options["seed"], number, attempt]).generate_state(1)
-        return int(state[0])
+        text = f"{self.scene.options['seed']} {number} {attempt}"
+        return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
 
     def check_in_first(self):
         """Wait for the patches that are out longest, and check them in."""
@@ -307,9 +308,10 @@ def _problem(task, outcome):
     final, covs = outcome.final, outcome.block_covs
     if not np.array_equal(final["source_index"], task.active["source_index"]):
         return "the fit returned other sources than it was given"
-    for name in ("flux", *_SHAPES):
-        if not np.isfinite(getattr(final, name)).all():
-            return f"{name} is not finite"
+    parameters = {name: getattr(final, name) for name in ("flux", *_SHAPES)}
+    if not np.isfinite(np.concatenate([values.ravel() for values in parameters.values()])).all():
+        bad = (name for name, values in parameters.items() if not np.isfinite(values).all())
+        return f"{next(bad)} is not finite"
     if covs is not None and not np.isfinite(covs).all():
         return "covariances are not finite"
     return None

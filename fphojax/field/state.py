@@ -12,7 +12,7 @@ Beside ``scene.fits`` (forcepho's layout, with the state of each source) there a
 Every file but the journal is replaced as a whole. The journal grows by one record per check-in: it holds the
 state of the sources after it, so that to replay a record twice, or over a newer file, changes nothing.
 A record is its length and CRC-32 (two little-endian uint32), and that many bytes: a line of JSON (the entry
-of the log, and how long a row of each array is) and the arrays.
+of the log and its number, and how long a row of each array is) and the arrays.
 """
 
 import contextlib
@@ -52,20 +52,24 @@ class Journal:
         self.path = Path(path)
         self._file = None
 
-    def append(self, entry: dict, counts, values, covariances=None) -> None:
+    def append(self, number: int, entry: str, counts, values, covariances=None) -> None:
         """Add a record; when this returns, the record survives the process.
 
         Parameters
         ----------
-        entry : dict
-            What goes into the log; JSON must be able to hold it.
+        number : int
+            Entries of the log before it.
+        entry : str
+            What goes into the log, JSON text in one line.
         counts : ndarray of int, shape (n, k)
         values : ndarray, shape (n, m)
         covariances : ndarray, shape (n, p), optional
         """
         floats = [values] if covariances is None else [values, covariances]
         widths = [counts.shape[1], *(part.shape[1] for part in floats)]
-        head = json.dumps({"entry": entry, "rows": len(counts), "widths": widths}).encode() + b"\n"
+        head = (
+            f'{{"number": {number}, "entry": {entry}, "rows": {len(counts)}, "widths": {widths}}}\n'.encode()
+        )
         arrays = [np.asarray(counts, dtype=_INTEGERS), *(np.asarray(part, dtype=_FLOATS) for part in floats)]
         body = b"".join([head, *(part.tobytes() for part in arrays)])
         record = memoryview(_FRAME.pack(len(body), zlib.crc32(body)) + body)
@@ -80,8 +84,10 @@ class Journal:
             self._file.truncate(end)  # a half-written record in the middle would make the rest unreadable
             raise
 
-    def records(self) -> Iterator[tuple[dict, np.ndarray, np.ndarray, np.ndarray | None]]:
-        """What `append` was given, record by record; the file is cut off before a half-written last one.
+    def records(self) -> Iterator[tuple[int, dict, np.ndarray, np.ndarray, np.ndarray | None]]:
+        """What `append` was given, record by record, with the entry decoded.
+
+        The file is cut off before a half-written last record.
 
         Raises
         ------
@@ -228,7 +234,7 @@ def _decoded(body):
         part = np.frombuffer(rest, dtype=dtype, count=head["rows"] * width, offset=start)
         arrays.append(part.reshape(head["rows"], width))
         start += part.nbytes
-    return head["entry"], *arrays, *([None] * (3 - len(arrays)))
+    return head["number"], head["entry"], *arrays, *([None] * (3 - len(arrays)))
 
 
 @contextlib.contextmanager

@@ -380,15 +380,15 @@ class SuperScene:
             entry["flag"] = flag
         if summary:
             entry["summary"] = summary
+        text = json.dumps(entry)
         if self._files is not None:
             if not self._on_disk:
                 self._write_first()
-            record = {"number": len(self.patchlog), **entry}
-            self._files.journal.append(record, counts, values, triangles)
+            self._files.journal.append(len(self.patchlog), text, counts, values, triangles)
         before = self._count_undone(rows)
         columns.put(rows, counts, values, triangles)
         columns.set_flag(rows, flag)
-        self.patchlog.append(json.dumps(entry))
+        self.patchlog.append(text)
         self._n_undone += self._count_undone(rows) - before
         self._bring_back(number)
 
@@ -496,7 +496,10 @@ class SuperScene:
         if self._partners:
             active = self._with_partners(active)
         region, centre = self._region(active)
-        fixed, distance = self._index.overlapping(centre, region.radius)
+        if self.options["buffer"] == 0 and self._groups.is_alone(seed):
+            fixed, distance = np.empty(0, dtype=int), np.empty(0)  # what a search would find, in no time
+        else:
+            fixed, distance = self._index.overlapping(centre, region.radius)
         self._marked[active] = True
         others = ~self._marked[fixed]
         self._marked[active] = False
@@ -564,7 +567,7 @@ class SuperScene:
     def _replay(self):
         """Take in what was checked in since the files were written."""
         columns = self._columns
-        for entry, counts, values, triangles in self._files.journal.records():
+        for number, entry, counts, values, triangles in self._files.journal.records():
             rows = np.array(entry["sources"], dtype=int)
             if len(rows) != len(values) or rows.max() >= len(self) or values.shape[1] != columns.n_parameter:
                 raise InputError(
@@ -572,7 +575,6 @@ class SuperScene:
                 )
             columns.put(rows, counts, values, triangles)
             columns.set_flag(rows, entry.get("flag"))
-            number = entry.pop("number")
             if number == len(self.patchlog):
                 self.patchlog.append(json.dumps(entry))
 

@@ -63,7 +63,7 @@ def sample(
         Whiten with the full covariance; otherwise with its diagonal alone.
     covariance : array (n_source, n_band + 6, n_band + 6), optional
         Covariances of each source's fluxes, x, y, q, pa, sersic and rhalf from an earlier fit, NaN where there are
-        none, as a super-scene keeps them; they take the place of the Fisher matrix in the first mass matrix.
+        none, as a super-scene keeps them; with them the first mass matrix has these widths, not the Fisher matrix's.
     integrate_fluxes : bool
         Integrate over fluxes and sky levels, where their priors are flat or normal, and draw them afterwards.  Where
         more than 1 % of the draws lie outside their box they are sampled instead: `Chains.fluxes` tells.

@@ -26,6 +26,8 @@ __all__ = [
     "with_known_blocks",
 ]
 
+FAR_OFF = 100.0  # ratio of two variances that are not of the same posterior
+
 
 class Whitening(NamedTuple):
     """u = origin + factor @ v, with factor @ factor.T the covariance of u."""
@@ -53,7 +55,9 @@ def coordinate_covariance(posterior: Posterior, optimum: Optimum, origin) -> np.
 
 
 def with_known_blocks(covariance, posterior: Posterior, optimum: Optimum, origin, blocks) -> np.ndarray:
-    """The covariance of the coordinates, with blocks of single sources replaced by known ones.
+    """The covariance of the coordinates, stretched so that single sources have the covariances known of them.
+
+    Correlations between sources stay as they are, in units of the new widths.
 
     Parameters
     ----------
@@ -63,7 +67,7 @@ def with_known_blocks(covariance, posterior: Posterior, optimum: Optimum, origin
         As for `coordinate_covariance`.
     blocks : array (S, B + 6, B + 6)
         Covariances of each source's fluxes, x, y, q, pa, sersic and rhalf, as a super-scene keeps them; NaN where
-        there is none.  Between sources of which one has a block, none is assumed.
+        there is none.
     """
     n_band = optimum.values["flux"].shape[1]
     slopes, _ = (np.asarray(a) for a in _derivatives(posterior, jnp.asarray(origin)))
@@ -83,9 +87,25 @@ def with_known_blocks(covariance, posterior: Posterior, optimum: Optimum, origin
         if not np.isfinite(block).all() or not mine.size:
             continue
         back = np.linalg.pinv(columns[np.ix_(rows, mine)])
-        covariance[mine] = covariance[:, mine] = 0
-        covariance[np.ix_(mine, mine)] = back @ block @ back.T
+        own = np.ix_(mine, mine)
+        stretch = np.eye(len(covariance))
+        stretch[own] = _stretch(covariance[own], back @ block @ back.T)
+        covariance = stretch @ covariance @ stretch.T
     return covariance
+
+
+def _stretch(present, known):
+    """D with D @ present @ D.T = known, but for directions in which `known` is far off: these stay as they are.
+
+    A parameter that is held has no width at all in `known`, and must not lose its own.
+    """
+    scale = np.sqrt(np.diag(present))[:, None]
+    eigenvalues, vectors = np.linalg.eigh(present / scale / scale.T)
+    root = np.sqrt(np.maximum(eigenvalues, 1e-10))
+    half, back = scale * (vectors * root) @ vectors.T, (vectors / root) @ vectors.T / scale.T
+    ratio, axes = np.linalg.eigh(back @ known @ back.T)
+    ratio = np.where((ratio > 1 / FAR_OFF) & (ratio < FAR_OFF), ratio, 1.0)
+    return half @ (axes * np.sqrt(ratio) @ axes.T) @ back
 
 
 def whitening(origin, covariance, *, full_cov: bool = True) -> Whitening:

@@ -203,7 +203,7 @@ def test_catalogue_that_is_no_state(mock_field, tmp_path):
 def test_disk_full_leaves_the_journal_readable(tmp_path, monkeypatch):
     journal = Journal(tmp_path / "x.journal")
     counts, values = np.ones((2, 2), dtype=int), np.arange(6.0).reshape(2, 3)
-    journal.append({"a": 1}, counts, values)
+    journal.append(0, '{"a": 1}', counts, values)
     journal = Journal(journal.path)
 
     class Full(io.FileIO):
@@ -220,13 +220,13 @@ def test_disk_full_leaves_the_journal_readable(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("builtins.open", lambda path, mode, buffering: Full(path, mode))
         with pytest.raises(OSError, match="No space"):
-            journal.append({"a": 2}, counts, values)
+            journal.append(1, '{"a": 2}', counts, values)
     journal = Journal(journal.path)
-    journal.append({"a": 3}, counts, values, 2 * values)
+    journal.append(1, '{"a": 3}', counts, values, 2 * values)
     records = list(journal.records())
-    assert [entry for entry, *_ in records] == [{"a": 1}, {"a": 3}]
-    assert records[0][3] is None
-    np.testing.assert_array_equal(records[1][3], 2 * values)
+    assert [(number, entry) for number, entry, *_ in records] == [(0, {"a": 1}), (1, {"a": 3})]
+    assert records[0][4] is None
+    np.testing.assert_array_equal(records[1][4], 2 * values)
 
 
 def test_leftovers_are_removed_and_nothing_else(tmp_path):

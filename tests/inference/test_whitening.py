@@ -1,0 +1,55 @@
+"""Known covariances of single sources in the mass matrix."""
+
+import numpy as np
+import pytest
+
+from fphojax.inference.optimize import optimize
+from fphojax.inference.posterior import posterior_at
+from fphojax.inference.whitening import coordinate_covariance, with_known_blocks
+
+NAMES = ("x", "y", "q", "pa", "sersic", "rhalf")
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["integrated", "sampled"])
+def fitted(request, make_patcher):
+    """Two sources; posterior, optimum, its coordinates, and their covariance."""
+    patcher, catalog = make_patcher(n_source=2)
+    model, start = patcher.prepare_model(active=catalog)
+    optimum = optimize(model, start, density="unconstrained")
+    posterior, origin = posterior_at(model, optimum, fluxes_apart=request.param, ellipticity=False)
+    spread = coordinate_covariance(posterior, optimum, origin)[: len(origin), : len(origin)]
+    return posterior, optimum, origin, spread
+
+
+def slopes(posterior, optimum, origin, source):
+    """Derivatives of the parameters of a source by all coordinates, by finite differences."""
+
+    def parameters(point):
+        values = optimum.values | posterior.coordinates.values(posterior.unravel(point))
+        return np.concatenate([values["flux"][source], [values[name][source] for name in NAMES]])
+
+    steps = 1e-6 * np.eye(len(origin))
+    return np.stack([parameters(origin + step) - parameters(origin - step) for step in steps], axis=1) / 2e-6
+
+
+def test_widths_are_the_known_ones_and_correlations_stay(fitted):
+    """The first source's covariance times nine."""
+    posterior, optimum, origin, spread = fitted
+    n_band = optimum.values["flux"].shape[1]
+    known = np.full((2, n_band + 6, n_band + 6), np.nan)
+    np.testing.assert_array_equal(with_known_blocks(spread, posterior, optimum, origin, known), spread)
+
+    columns = slopes(posterior, optimum, origin, 0)
+    known[0] = 9 * columns @ spread @ columns.T
+    found = with_known_blocks(spread, posterior, optimum, origin, known)
+    factor = np.where((columns != 0).any(axis=0), 3.0, 1.0)
+    assert 6 <= np.count_nonzero(factor == 3) == len(factor) // 2
+    np.testing.assert_allclose(found, np.outer(factor, factor) * spread, rtol=1e-4, atol=1e-9)
+
+
+def test_a_parameter_without_width_keeps_its_own(fitted):
+    posterior, optimum, origin, spread = fitted
+    n_band = optimum.values["flux"].shape[1]
+    held = np.zeros((2, n_band + 6, n_band + 6))
+    found = with_known_blocks(spread, posterior, optimum, origin, held)
+    np.testing.assert_allclose(found, spread, rtol=1e-9, atol=1e-12)
