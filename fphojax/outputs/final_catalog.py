@@ -1,5 +1,9 @@
 """The final catalogue of a run: one row per source, with everything that its draws say."""
 
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -54,9 +58,9 @@ def final_catalog(run: RunDirectory, *, isophote: float = ISOPHOTE, progress: bo
     """
     draws = RunDraws(run)
     builder = CatalogBuilder(draws, isophote=isophote)
-    for patch in tqdm(draws.patches(), "patches", draws.n_patch, disable=not progress):
-        for sources in draws.sources(patch):
-            builder.add(sources)
+    patches = tqdm(draws.patches(), "patches", draws.n_patch, disable=not progress)
+    for _ in builder.taken(sources for patch in patches for sources in draws.sources(patch)):
+        pass
     return builder.table()
 
 
@@ -77,11 +81,30 @@ class CatalogBuilder:
         self._isophote = isophote
         self._columns: dict[ColumnName, np.ndarray] = {}
 
-    def add(self, sources: SourceDraws) -> None:
-        """Take in a batch of sources."""
+    def taken(self, batches: Iterable[SourceDraws]) -> Iterator[SourceDraws]:
+        """Take in batches of sources, and give each back when its rows are made.
+
+        Rows are made in threads, a few batches ahead; batches are asked for and given back in the caller's.
+        """
+        n_thread = os.cpu_count() or 1
+        with ThreadPoolExecutor(n_thread, "catalog") as pool:
+            queue = deque()
+            for sources in batches:
+                queue.append((sources, pool.submit(self._made, sources)))
+                if len(queue) > 2 * n_thread:
+                    yield self._put(*queue.popleft())
+            while queue:
+                yield self._put(*queue.popleft())
+
+    def _made(self, sources):
+        """Columns of a batch."""
         draws = parameters_first(sources.values)
         found = self._statistics(draws) | self._derived(sources, draws) | self._bookkeeping(sources)
-        found[ColumnName("flags")] = self._flags(found, sources, draws)
+        return found | {ColumnName("flags"): self._flags(found, sources, draws)}
+
+    def _put(self, sources, future):
+        """Enter a batch into the columns of the run."""
+        found = future.result()
         for name, values in found.items():
             if name not in self._columns:
                 self._columns[name] = np.zeros(len(self._ids), dtype=values.dtype)
@@ -90,6 +113,7 @@ class CatalogBuilder:
                     np.promote_types(values.dtype, self._columns[name].dtype), copy=False
                 )
             self._columns[name][sources.rows] = values
+        return sources
 
     def table(self) -> Table:
         """The catalogue."""

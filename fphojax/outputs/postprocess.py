@@ -153,13 +153,16 @@ def write_catalogs(
             files.append(folder / "postsample.fits")
             temporary = stack.enter_context(replacing(files[-1]))
             writer = stack.enter_context(ChainCatalog(temporary, draws))
-        for patch in tqdm(draws.patches(), "patches", draws.n_patch, disable=not progress):
-            neighbours.add(patch)
-            for sources in draws.sources(patch):
-                builder.add(sources)
-                multipatch.add(draws.ids[sources.rows], sources)
-                if writer is not None:
-                    writer.add(sources)
+
+        def batches():
+            for patch in tqdm(draws.patches(), "patches", draws.n_patch, disable=not progress):
+                neighbours.add(patch)
+                yield from draws.sources(patch)
+
+        for sources in builder.taken(batches()):
+            multipatch.add(draws.ids[sources.rows], sources)
+            if writer is not None:
+                writer.add(sources)
     made = Catalogs(builder.table(), multipatch.table, neighbours.table, draws.unfitted, files)
     for name in ("final", "multipatch", "neighbours"):
         table = getattr(made, name)
