@@ -272,15 +272,15 @@ class SceneColumns:
             values[rounded] = inside[rounded]
 
     def _flux_errors(self):
-        """Standard deviations from the covariances, else those the catalogue came with; None if some lack both."""
+        """Standard deviations from the covariances, else those the catalogue came with, else NaN; None if all are."""
+        errors = (
+            np.full((len(self), len(self.bands)), np.nan) if self._flux_err is None else self._flux_err.copy()
+        )
         known = np.flatnonzero(self.has_covariance)
         diagonal = np.diag(self._matrix_of_triangle)[: len(self.bands)]
         fitted = np.sqrt(self._triangles[np.ix_(known, diagonal)])
-        if (self._flux_err is None and len(known) < len(self)) or not (fitted > 0).all():
-            return self._flux_err
-        errors = np.empty((len(self), len(self.bands))) if self._flux_err is None else self._flux_err.copy()
-        errors[known] = fitted
-        return errors
+        errors[known] = np.where(fitted > 0, fitted, errors[known])  # one that is held has none
+        return errors if np.isfinite(errors).any() else None
 
     def _attributes(self, values):
         """Columns of `values` by the names of the catalogue."""

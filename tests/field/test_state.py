@@ -113,6 +113,15 @@ def test_columns_and_uncertainties_of_the_user_are_kept(mock_field, tmp_path):
     assert again.n_iter.max() == 50
 
 
+def test_uncertainties_are_kept_where_others_are_not_known(mock_field):
+    scene = SuperScene(mock_field(10), BANDS, bounds_kwargs={"n_sig_flux": 20.0})
+    assert scene.catalog.flux_err is None
+    step(scene, 0.01)
+    known = scene.has_covariance
+    assert 0 < known.sum() < 10
+    np.testing.assert_array_equal(np.isfinite(scene.catalog.flux_err), np.stack([known, known], axis=1))
+
+
 def test_state_is_written_when_an_exception_passes(scene, tmp_path):
     def interrupted():
         with scene:
