@@ -64,7 +64,7 @@ class Kernel:
 def begin(kernel: Kernel, posterior: Posterior, whitening: Whitening, position, key, step_size=FIRST_STEP):
     """State of a chain at a position v."""
     state, _ = kernel.build(posterior, whitening, position, key)
-    return ChainState(state, _averaging(jnp.log(step_size)))
+    return _of_fixed_types(ChainState(state, _averaging(jnp.log(step_size))))
 
 
 @eqx.filter_jit
@@ -108,7 +108,8 @@ def advance(kernel: Kernel, posterior: Posterior, whitening: Whitening, state: C
 
     shapes = jax.eval_shape(one, state)[1]
     empty = jax.tree.map(lambda shape: jnp.zeros((MOST, *shape.shape), shape.dtype), shapes)
-    return jax.lax.fori_loop(0, n, body, (state, empty))
+    state, draws = jax.lax.fori_loop(0, n, body, (state, empty))
+    return _of_fixed_types(state), draws
 
 
 @eqx.filter_jit
@@ -130,4 +131,15 @@ def moved(state: ChainState, present: Whitening, new: Whitening) -> ChainState:
     back = jnp.linalg.inv(new.factor)
     z = back @ (present.origin + present.factor @ hmc_state.z - new.origin)
     gradient = new.factor.T @ jnp.linalg.solve(present.factor.T, hmc_state.z_grad)
-    return ChainState(hmc_state._replace(z=z, z_grad=gradient), _averaging(state.averaging[1]))
+    moved = ChainState(hmc_state._replace(z=z, z_grad=gradient), _averaging(state.averaging[1]))
+    return _of_fixed_types(moved)
+
+
+def _of_fixed_types(state):
+    """The state without weakly typed numbers, for which `advance` would be compiled anew."""
+
+    def fixed(array):
+        is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)
+        return array if is_key else jax.lax.convert_element_type(array, array.dtype)
+
+    return jax.tree.map(fixed, state)

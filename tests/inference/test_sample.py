@@ -2,14 +2,18 @@
 
 import arviz
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from fphojax.inference import runs as module
-from fphojax.inference.nuts import MOST
+from fphojax.inference.nuts import MOST, Kernel, advance, begin, moved
+from fphojax.inference.optimize import optimize
+from fphojax.inference.posterior import posterior_at
 from fphojax.inference.sample import continued, sample
 from fphojax.inference.warmup import ROUND
+from fphojax.inference.whitening import whitening
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +115,21 @@ def test_more_draws_from_where_chains_stopped(scene, chains):
             name
         )
         assert not np.isin(new[:, 100:], new[:, :100]).any()
+
+
+def test_all_draws_come_from_one_program(scene):
+    """At the start, after draws and after a new whitening, a chain's state has the same types."""
+    model, start = scene
+    optimum = optimize(model, start, density="unconstrained")
+    posterior, origin = posterior_at(model, optimum)
+    first = whitening(origin, np.eye(len(origin)))
+    kernel = Kernel(max_treedepth=6, target_accept=0.8)
+    begun = begin(kernel, posterior, first, jnp.zeros(len(origin)), jax.random.key(0))
+    advanced, _ = advance(kernel, posterior, first, begun, jnp.asarray(2), jnp.asarray(True))
+    other = moved(advanced, first, whitening(origin, 2 * np.eye(len(origin))))
+    types = [[leaf.aval for leaf in jax.tree.leaves(state)] for state in (begun, advanced, other)]
+    assert types[0] == types[1] == types[2]
+    assert not any(aval.weak_type for aval in types[0])
 
 
 def test_known_covariances_as_mass_matrix(scene, chains):
