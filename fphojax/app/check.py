@@ -123,6 +123,7 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
         report.problems += _store_problems(exposures, progress, verify)
     for exposure in exposures:
         (report.exposures if exposure.band in settings.bandlist else report.left_out).append(exposure)
+    report.exposures.sort(key=lambda exposure: settings.bandlist.index(exposure.band))
     present = {exposure.band for exposure in exposures}
     for band in settings.bandlist:
         if band not in present:

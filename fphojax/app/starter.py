@@ -26,7 +26,9 @@ class Instrument:
     pixel_scale : float
         Arcsec.
     rhalf_range : tuple of float
-        Half-light radii worth trying, arcsec.
+        Half-light radii worth trying, arcsec; the least of them a tenth of a pixel, which makes a star, too.
+    buffer : float
+        Width around the sources' radii of influence that shows their wings, and the sky, arcsec.
     calibration : str
         How `fphojax preprocess` brings the pipeline's images to nJy.
     images : str
@@ -37,6 +39,7 @@ class Instrument:
     bands: tuple[str, ...]
     pixel_scale: float
     rhalf_range: tuple[float, float]
+    buffer: float
     calibration: str
     images: str
 
@@ -46,7 +49,8 @@ INSTRUMENTS = {
         "JWST/NIRCam",
         ("F115W", "F150W", "F200W", "F277W", "F356W", "F444W"),
         0.031,
-        (0.02, 1.5),
+        (0.003, 1.5),
+        0.3,
         "PHOTMJSR",
         "Products cal.fits and i2d.fits (MJy/sr) go into a store first: fphojax preprocess.",
     ),
@@ -54,7 +58,8 @@ INSTRUMENTS = {
         "HST (ACS, WFC3)",
         ("F435W", "F606W", "F814W"),
         0.05,
-        (0.03, 3.0),
+        (0.005, 3.0),
+        0.5,
         "PHOTFLAM",
         "Products flc.fits and drc.fits (electrons) go into a store first: fphojax preprocess.",
     ),
@@ -62,7 +67,8 @@ INSTRUMENTS = {
         "Subaru/HSC",
         ("g", "r", "i", "z", "y"),
         0.168,
-        (0.1, 6.0),
+        (0.02, 6.0),
+        2.0,
         "BUNIT",
         "They are in nJy, or go into a store first (fphojax preprocess); the stage background measures their sky.",
     ),
@@ -70,7 +76,8 @@ INSTRUMENTS = {
         "DECam",
         ("g", "r", "z"),
         0.262,
-        (0.1, 10.0),
+        (0.03, 10.0),
+        2.5,
         "MAGZERO",
         "They are in nJy, or go into a store first (fphojax preprocess); the stage background measures their sky.",
     ),
@@ -78,7 +85,8 @@ INSTRUMENTS = {
         "any camera",
         ("BAND1", "BAND2"),
         0.1,
-        (0.05, 5.0),
+        (0.01, 5.0),
+        1.0,
         "BUNIT",
         "They are in nJy per pixel (AB zero point 31.4), or go into a store first: fphojax preprocess.",
     ),
@@ -104,7 +112,7 @@ outbase: run
 
 # ranges of the uniform priors
 bounds_kwargs:
-  # half-light radius, circularised [arcsec]
+  # half-light radius, circularised [arcsec]; a star ends at the lower limit
   rhalf_range: {rhalf_range}
   # Sersic index
   sersic_range: [0.6, 6.0]
@@ -114,6 +122,10 @@ bounds_kwargs:
   n_pix: 2
   # so many arcsec each
   pixscale: {pixel_scale}
+
+# pixels farther than this from all radii of influence (column roi) are not fitted [arcsec]: less is faster, more
+# sees the wings of galaxies
+buffer: {buffer}
 
 # seed of all random numbers: the same seed gives the same result
 seed: 1
@@ -130,7 +142,7 @@ _GROUPS = {
     "maxactive_per_patch": "Patches",
     "pixel_response": "The model",
     "use_gradients": "Optimisation",
-    "chains": "Sampling",
+    "seed": "Sampling",
 }
 
 
@@ -158,6 +170,7 @@ def settings_text(instrument: str, file: str = "run.yml") -> str:
         images=known.images,
         rhalf_range=list(known.rhalf_range),
         pixel_scale=known.pixel_scale,
+        buffer=known.buffer,
     )
     given = {line.partition(":")[0] for line in head.splitlines()}
     lines = []

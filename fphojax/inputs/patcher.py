@@ -181,10 +181,9 @@ class Patcher:
         """
         bands = tuple(allbands or dict.fromkeys(e.band for e in self.exposures))
         used, tiles, masked = [], [], []
-        for i in self._footprints.touching(region.ra, region.dec, region.radius):
-            exposure = self.exposures[i]
-            if exposure.band not in bands:
-                continue
+        near = self._footprints.touching(region.ra, region.dec, region.radius)
+        touching = [self.exposures[i] for i in near if self.exposures[i].band in bands]
+        for exposure in sorted(touching, key=lambda exposure: bands.index(exposure.band)):
             cut = _tiles_of(exposure, region)
             if cut is not None and not len(cut[0]):
                 masked.append(exposure.name)

@@ -53,7 +53,7 @@ class RunResiduals:
     Attributes
     ----------
     exposures : list of tuple of str
-        Band and name of each exposure that any patch used.
+        Band and name of each exposure that any patch used, bands in the order of the fit.
 
     Raises
     ------
@@ -91,7 +91,8 @@ def write_residuals(path, frame: PatchFrame, model: SceneModel, values) -> None:
     """Write the residuals of a patch as HDF5, at once or not at all.
 
     The datasets ``BAND/EXPOSURE/{xpix, ypix, data, ierr, residual}`` hold one value per used pixel: column and row
-    (zero-indexed), the image as observed, its inverse standard deviation, and data minus model.
+    (zero-indexed), the image as observed, its inverse standard deviation, and data minus model. Bands are in the
+    order of the fit.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def write_residuals(path, frame: PatchFrame, model: SceneModel, values) -> None:
     for name in {name for exposure in frame.exposures for name in (exposure.band, exposure.name)}:
         if "/" in name or name in ("", "."):
             raise InputError(f"{path}: {name!r} cannot name a group, expected a name without '/'")
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with replacing(path) as temporary, h5py.File(temporary, "w", track_order=True) as file:
         for e, exposure in enumerate(frame.exposures):
             x, y, flat = frame.pixels(e)
             group = file.require_group(exposure.band).create_group(exposure.name)

@@ -63,8 +63,8 @@ def plot_exposures(
     """
     from matplotlib.figure import Figure
 
-    columns = min(columns, len(exposures))
     rows = -(-len(exposures) // columns)
+    columns = -(-len(exposures) // rows)
     figure = Figure(figsize=(_PANEL * columns, (_PANEL + 0.3) * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, exposure in zip(axes, exposures, strict=False):

@@ -117,6 +117,13 @@ def test_exposure_of_another_band_is_left_out(run):
     assert "not in bandlist" in result.stdout
 
 
+def test_exposures_are_in_the_order_of_bandlist(run):
+    run.settings["bandlist"] = ["r", "g"]
+    result, _ = run.check()
+    assert result.exit_code == 0
+    assert result.stdout.index("r1") < result.stdout.index("g1")
+
+
 def test_no_catalogue(run):
     del run.settings["raw_catalog"]
     assert run.problems() == [

@@ -40,6 +40,13 @@ def test_settings_are_valid(tmp_path, instrument):
     assert found[0]["preprocess"].pop("calibration") == "none"
     assert found[1] == found[0]
     assert found[0]["bandlist"] == list(INSTRUMENTS[instrument].bands)
+    assert found[0]["buffer"] == INSTRUMENTS[instrument].buffer > 0
+
+
+@pytest.mark.parametrize("instrument", INSTRUMENTS.values(), ids=INSTRUMENTS)
+def test_a_star_fits_into_the_bounds(instrument):
+    """Every field has some; a lower limit near the pixel's size would leave rings around them."""
+    assert instrument.rhalf_range[0] <= instrument.pixel_scale / 8
 
 
 def test_groups_start_with_settings_that_exist():

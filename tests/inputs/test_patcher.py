@@ -29,6 +29,12 @@ def test_patch_holds_the_pixels_of_the_region(make_patcher):
     assert not np.asarray(patch.ierr)[int(patch.count) :].any()
 
 
+def test_exposures_are_in_the_order_of_the_bands(make_patcher):
+    patcher, catalog = make_patcher()
+    patcher.build_patch(CircularRegion(catalog.ra[0], catalog.dec[0], 0.45), allbands=("F2", "F1"))
+    assert [exposure.band for exposure in patcher.frame.exposures] == ["F2", "F1"]
+
+
 def test_exposures_that_miss_the_region_are_left_out(make_patcher):
     patcher, _catalog = make_patcher()
     corner = np.array([[0.0, 0.0]])

@@ -38,6 +38,17 @@ def test_data_minus_model_is_residual(fit, tmp_path):
             assert error < 2e-3
 
 
+def test_bands_are_in_the_order_of_the_fit(fit, tmp_path):
+    """Not in that of their names."""
+    run = RunDirectory.create(tmp_path / "run")
+    renamed = zip(fit.frame.exposures, "ZA", strict=True)
+    exposures = tuple(dataclasses.replace(exposure, band=band) for exposure, band in renamed)
+    run.write_patch(0, fit.result)
+    frame = dataclasses.replace(fit.frame, exposures=exposures)
+    write_residuals(run.residuals_path(0), frame, fit.model, fit.chains.optimum.values)
+    assert [band for band, _ in RunResiduals(run).exposures] == ["Z", "A"]
+
+
 def test_pixels_of_a_run_are_those_of_the_last_patch(fit, tmp_path):
     run = RunDirectory.create(tmp_path / "run")
     with pytest.raises(InputError, match="no patch has residuals"):

@@ -37,6 +37,13 @@ def test_ellipses_lie_on_the_images():
         assert abs(axes[0] @ axes[1]) > 0.995
 
 
+def test_panels_fill_their_rows():
+    """Five exposures are three and two, not four and one."""
+    field = mock_field(GALAXY, [MockCamera("F1", noise=1e-3, n_exposure=5)])
+    figure = plot_exposures(field.exposures)
+    assert [axis.axison for axis in figure.axes] == [True] * 5 + [False]
+
+
 def test_patches_count_their_sources():
     field = mock_galaxies(x=[0, 1, 5], y=[0, 0, 0], flux={"F1": [1, 1, 1]}, q=1, pa=0, sersic=1, rhalf=0.2)
     region = CircularRegion(field.ra[0], field.dec[0], 2.0)

@@ -25,6 +25,7 @@ __all__ = ["optimize"]
 
 # how a fit can end; see `fphojax.inference.flags`
 _KINDS = ("good", "at a bound", "not converged", "few pixels", "no data", "degenerate", "masked", "failed")
+_POOR = 2.0  # chi2/dof of an exposure, above which its residuals want a look
 _BATCH = 1  # patches that a worker gets at a time
 
 
@@ -106,7 +107,8 @@ def optimize(
     if settings.write_residuals and run.patches():
         tables["exposures"] = chi2_table(run)
     files = {"run": run.path, "catalog": run.scene_path}
-    return StageReport("optimize", _verdict(tables), tables, files, time.perf_counter() - start)
+    text, level = _verdict(tables)
+    return StageReport("optimize", text, tables, files, time.perf_counter() - start, level)
 
 
 def _tables(scene) -> dict[str, Table]:
@@ -140,8 +142,10 @@ def _verdict(tables):
     total = int(counts["good"]) + len(tables["flagged"])
     text = f"{total} sources optimised: {counts.pop('good')} good"
     text += "".join(f", {count} {kind}" for kind, count in counts.items() if count) + "."
+    poor = len(tables["flagged"]) > 0
     if "exposures" in tables:
         worst = int(np.nanargmax(tables["exposures"]["chi2_dof"]))
         row = tables["exposures"][worst]
         text += f" The largest chi2/dof is {row['chi2_dof']:.2f}, in {row['exposure']} ({row['band']})."
-    return text
+        poor |= row["chi2_dof"] > _POOR
+    return text, "look at this" if poor else "pass"

@@ -55,11 +55,11 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
     table = QTable(rows)
     for name in ("L2 residual", "encircled energy error"):
         table[name].info.format = ".2f"
-    poor = [row["exposure"] for row in rows if row["complaints"]]
+    poor = [f"{row['exposure']} ({row['band']})" for row in rows if row["complaints"]]
     worst = max(rows, key=lambda row: row["L2 residual"])
     text = (
         f"{len(rows)} PSF images fitted with {settings.n_gauss_psf} Gaussians each; the largest residual is "
-        f"{worst['L2 residual']:.2f} (relative L2), of {worst['exposure']}."
+        f"{worst['L2 residual']:.2f} (relative L2), of {worst['exposure']} ({worst['band']})."
     )
     text += f" Poor: {', '.join(poor)}." if poor else ""
     level = "look at this" if poor else "pass"
