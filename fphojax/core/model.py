@@ -25,6 +25,7 @@ from .sky import SkyBasis
 __all__ = ["PARAMETERS", "SceneModel", "moved_inside", "support_edges"]
 
 PARAMETERS = Sources._fields
+N_DRAW = 4000  # for the width of a prior without a formula
 EDGE = 1e-3  # a value on the edge of its box is moved inside by this fraction of the box
 
 
@@ -53,6 +54,18 @@ def moved_inside(values, priors):
             margin = np.where(np.isfinite(high - low), EDGE * (high - low), 0.0)
         moved[name] = np.clip(value, low + margin, high - margin)
     return moved
+
+
+def _standard_deviation(prior):
+    """Of a prior; from draws where numpyro has no formula, infinite where it cannot draw either."""
+    try:
+        return jnp.sqrt(prior.variance)
+    except NotImplementedError:
+        pass
+    try:
+        return jnp.std(prior.sample(jax.random.key(0), (N_DRAW,)), axis=0)
+    except NotImplementedError:
+        return jnp.inf
 
 
 class SceneModel(eqx.Module):
@@ -163,6 +176,19 @@ class SceneModel(eqx.Module):
     def log_prior(self, values):
         """Sum of the log densities of the priors."""
         return sum(jnp.sum(prior.log_prob(values[name])) for name, prior in self.priors.items())
+
+    def prior_widths(self):
+        """Standard deviations of the priors, dict of arrays; NaN for held parameters, that of the other for tied."""
+        widths = {
+            name: jnp.broadcast_to(_standard_deviation(prior), prior.batch_shape)
+            for name, prior in self.priors.items()
+        }
+        drawn = dict(widths)
+        for name, source in self.tied.items():
+            drawn[name] = widths[name][source]
+        for name, fixed in self.held.items():
+            drawn[name] = jnp.where(jnp.isnan(fixed), drawn[name], jnp.nan)
+        return drawn
 
     def images(self, values):
         """Model image on every tile, sky included, array (T, TILE * TILE)."""

@@ -60,6 +60,7 @@ FLAGS = {
     8: "divergent transitions in a patch of the source",
     16: "means of its patches more than one standard deviation apart for some parameter: see the multipatch table",
     32: "not sampled: draws of an approximation, or a single point",
+    64: "standard deviation of some parameter but pa more than 0.7 of that of its prior: the data say little of it",
 }
 
 _MAG, _SB = "mag (AB)", "mag (AB) arcsec-2"
@@ -91,6 +92,11 @@ COLUMNS = (
         "parameter that is held",
     ),
     ColumnText("PARAMETER_at_bound", "", "fraction of draws within a thousandth of an edge of the prior"),
+    ColumnText(
+        "PARAMETER_prior_std",
+        PARAMETER_UNIT,
+        "standard deviation of the prior; NaN for a parameter that is held, and in results of older versions",
+    ),
     ColumnText("cov_BAND_BAND2", "nJy2", "covariance of the fluxes in two bands"),
     ColumnText(
         "mag_BAND", _MAG, "31.4 - 2.5 log10(flux / nJy) of the median flux; NaN if that is not positive"
@@ -158,6 +164,12 @@ COLUMNS = (
     ColumnText("n_divergent", "", "divergent transitions in its patches"),
     ColumnText("patch_id", "", "the last of its patches"),
     ColumnText("method", "", "nuts, laplace, optimum or forced: how its last patch was fitted"),
+    ColumnText(
+        "pareto_k",
+        "",
+        "Pareto k-hat of the importance weights of its last patch's approximation, which can be trusted below 0.7; "
+        "NaN for other methods",
+    ),
     ColumnText("flags", "", "sum of the flags that apply, see below; 0 for none"),
 )
 

@@ -28,7 +28,7 @@ __all__ = ["CatalogBuilder", "final_catalog"]
 
 ISOPHOTE = 25.0  # AB mag / arcsec^2
 _PROBABILITIES = (0.16, 0.5, 0.84)
-_R_HAT, _ESS, _AT_BOUND = 1.05, 100.0, 0.05  # limits of the flags
+_R_HAT, _ESS, _AT_BOUND, _PRIOR = 1.05, 100.0, 0.05, 0.7  # limits of the flags
 _UNITS = {"mag (AB)": "mag", "mag (AB) arcsec-2": "mag arcsec-2"}
 
 
@@ -227,6 +227,10 @@ class CatalogBuilder:
         columns = {
             ColumnName("PARAMETER_at_bound", (name,)): near[:, p] for p, name in enumerate(self._parameters)
         }
+        columns |= {
+            ColumnName("PARAMETER_prior_std", (name,)): last.prior_width[place, p]
+            for p, name in enumerate(self._parameters)
+        }
         n_chain, n_draw = sources.values["ra"].shape[1:]
         single = {
             "profile": self._profiles[sources.rows],
@@ -240,6 +244,7 @@ class CatalogBuilder:
             "n_divergent": np.array([sum(part.n_divergent for part in parts) for parts in sources.parts]),
             "patch_id": np.full(size, last.patch),
             "method": np.full(size, last.method),
+            "pareto_k": np.full(size, last.pareto_k),
         }
         return columns | {ColumnName(name): values for name, values in single.items()}
 
@@ -252,6 +257,12 @@ class CatalogBuilder:
             for s, parts in enumerate(sources.parts)
         ]
         sampled = method == "nuts"
+        told = [
+            found[ColumnName("BAND_err" if name in self._bands else "PARAMETER_std", (name,))]
+            / found[ColumnName("PARAMETER_prior_std", (name,))]
+            for name in self._parameters
+            if name != "pa"  # a round galaxy has none
+        ]
         raised = (
             sampled & (r_hat > _R_HAT),
             sampled & ~(size >= _ESS),
@@ -259,6 +270,7 @@ class CatalogBuilder:
             divergent > 0,
             np.array(shifts) > DISAGREES,
             ~sampled,
+            (np.stack(told) > _PRIOR).any(axis=0),
         )
         return sum(bit * flag.astype(np.int32) for bit, flag in zip(FLAGS, raised, strict=True))
 

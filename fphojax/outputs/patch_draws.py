@@ -38,6 +38,10 @@ class PatchDraws:
         one turn, pa within 90 degrees of its mean.
     at_bound : ndarray (S, P)
         Fraction of draws at an edge of the prior: fluxes in the order of the bands, then the other parameters.
+    prior_width : ndarray (S, P)
+        Standard deviations of the priors, in the same order; NaN in files without.
+    pareto_k : float
+        Of the weights of an approximation (see `fphojax.inference.laplace`); NaN for other draws.
     log_posterior : ndarray (chain, draw)
     n_divergent : int
     chi2, n_pixel : ndarray (S,)
@@ -56,6 +60,8 @@ class PatchDraws:
     roi: np.ndarray
     values: dict[str, np.ndarray]
     at_bound: np.ndarray
+    prior_width: np.ndarray
+    pareto_k: float
     log_posterior: np.ndarray
     n_divergent: int
     chi2: np.ndarray
@@ -199,7 +205,8 @@ def _patch_draws(file, patch):
     values = {name: np.moveaxis(file["posterior"][name][()], 2, 0) for name in POSTERIOR_UNITS}
     values["ra"] = values["ra"] - 360 * np.round((values["ra"] - region[0]) / 360)
     values["pa"] = _on_one_turn(values["pa"])
-    near = {name: file["at_bound"][name][()].reshape(len(values["ra"]), -1) for name in POSTERIOR_UNITS}
+    near = _by_parameter(file["at_bound"])
+    widths = _by_parameter(file["prior_width"]) if "prior_width" in file else np.full_like(near, np.nan)
     nuisance = {name: file["nuisance"][name][()] for name in NUISANCE_DIMS if f"nuisance/{name}" in file}
     names = (
         [_strings(file["exposures"][key][()]).tolist() for key in ("band", "exposure")] if nuisance else []
@@ -208,6 +215,7 @@ def _patch_draws(file, patch):
     size = len(values["ra"])
     divergent = file["sample_stats"].get("diverging")
     log_posterior = file["sample_stats"].get("lp")
+    pareto_k = file["sample_stats"].get("pareto_k")
     return PatchDraws(
         patch=patch,
         ids=_strings(file["posterior/source"][()]),
@@ -216,13 +224,22 @@ def _patch_draws(file, patch):
         method=_text(file.attrs.get("method", "nuts")),
         roi=file["active/roi"][()],
         values=values,
-        at_bound=np.concatenate([near[name] for name in POSTERIOR_UNITS], axis=1),
+        at_bound=near,
+        prior_width=widths,
+        pareto_k=np.nan if pareto_k is None else float(pareto_k[0, 0]),
         log_posterior=np.zeros(values["ra"].shape[1:]) if log_posterior is None else log_posterior[()],
         n_divergent=0 if divergent is None else int(divergent[()].sum()),
         chi2=np.full(size, np.nan) if own is None else own["chi2"][()].sum(axis=1),
         n_pixel=np.zeros(size, dtype=int) if own is None else own["n_pixel"][()].sum(axis=1),
         exposures=list(zip(*names, strict=True)),
         nuisance=nuisance,
+    )
+
+
+def _by_parameter(group):
+    """Numbers (S, P) of all parameters: fluxes in the order of the bands, then the others."""
+    return np.concatenate(
+        [np.asarray(group[name][()], float).reshape(len(group["ra"]), -1) for name in POSTERIOR_UNITS], axis=1
     )
 
 

@@ -51,7 +51,7 @@ _RUN = {
     "wall_time": float,
 }
 _OLDER = {"method": "nuts", "fluxes": "sampled"}  # files from before these were written
-_GROUPS = (  # besides fixed, nuisance, own_pixels and linear, which a result need not have
+_GROUPS = (  # besides fixed, nuisance, own_pixels, prior_width and linear, which a result need not have
     "active",
     "bounds",
     "posterior",
@@ -85,6 +85,8 @@ class PatchResult:
         ``converged`` tell of the search for it.
     at_bound : xarray.Dataset
         The same variables: fraction of draws within a thousandth of an edge of the prior.
+    prior_width : xarray.Dataset
+        The same variables: standard deviation of the prior; NaN for parameters that are held.
     exposures : xarray.Dataset
         Dimension exposure (its name): band, n_pixel (used), chi2 (at the optimum).
     own_pixels : xarray.Dataset
@@ -120,6 +122,7 @@ class PatchResult:
     posterior: xr.DataTree
     optimum: xr.Dataset
     at_bound: xr.Dataset
+    prior_width: xr.Dataset
     exposures: xr.Dataset
     own_pixels: xr.Dataset
     nuisance: xr.Dataset
@@ -189,6 +192,7 @@ class PatchResult:
             ),
             optimum=optimum,
             at_bound=xr.Dataset({name: (_dims(name), near[name]) for name in POSTERIOR_UNITS}, coords),
+            prior_width=_prior_widths(model, frame.region, coords),
             exposures=xr.Dataset(exposures, {"exposure": exposure_names}),
             own_pixels=own_pixels(frame, model, chains.optimum.values, active.id),
             nuisance=_nuisance(chains, exposure_names),
@@ -242,10 +246,12 @@ class PatchResult:
             "optimum": self.optimum,
             "at_bound": self.at_bound,
             "exposures": self.exposures,
-            "own_pixels": self.own_pixels,
             "nuisance": self.nuisance,
             "mass": self.mass_matrix.to_dataset(),
         }
+        for name in ("own_pixels", "prior_width"):
+            if getattr(self, name):
+                groups[name] = getattr(self, name)
         if len(self.fixed):
             groups["fixed"] = catalog_to_dataset(self.fixed)
         if self.flux_precision is not None:
@@ -296,6 +302,7 @@ class PatchResult:
             bands=tuple(map(str, groups["posterior"]["band"].to_numpy())),
             posterior=xr.DataTree.from_dict({name: groups[name] for name in ("posterior", "sample_stats")}),
             own_pixels=groups.get("own_pixels", xr.Dataset()),
+            prior_width=groups.get("prior_width", xr.Dataset()),
             nuisance=groups.get("nuisance", xr.Dataset()),
             mass_matrix=groups["mass"]["inverse_mass_matrix"],
             versions={name: attrs[f"version_{name}"] for name in _LIBRARIES},
@@ -390,6 +397,15 @@ def _catalogue_units(values, region, coords):
         for name, unit in POSTERIOR_UNITS.items()
     }
     return xr.Dataset(data, coords)
+
+
+def _prior_widths(model, region, coords):
+    """Widths of the priors, in the units of the catalogue."""
+    widths = {name: np.asarray(width) for name, width in model.prior_widths().items()}
+    converted = {name: widths[name] for name in ("flux", "q", "sersic", "rhalf")}
+    converted["ra"] = widths["x"] / 3600 / np.cos(np.deg2rad(region.dec))
+    converted |= {"dec": widths["y"] / 3600, "pa": np.rad2deg(widths["pa"])}
+    return xr.Dataset({name: (_dims(name), converted[name]) for name in POSTERIOR_UNITS}, coords)
 
 
 def _nuisance(chains, exposures):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from numpyro.distributions import LogNormal, Normal, TruncatedNormal
+from numpyro.distributions import DoublyTruncatedPowerLaw, LogNormal, Normal, TruncatedNormal
 
 from fphojax import InputError
 from fphojax.core.model import support_edges
@@ -194,3 +194,21 @@ def test_refused_profiles_and_ties(make_patcher):
     ):
         with pytest.raises(InputError, match=message):
             patcher.prepare_model(active=catalog, **options)
+
+
+def test_widths_of_priors(make_patcher):
+    """By formula, by draws, for a parameter that is held and for one that is tied."""
+    patcher, catalog = make_patcher(n_source=3)
+    priors = {"q": DoublyTruncatedPowerLaw(-0.5, 0.2, 1.0), "rhalf": Normal(0.2, jnp.array([0.1, 0.2, 0.3]))}
+    model, _ = patcher.prepare_model(
+        active=catalog, priors=priors, profiles=["sersic", "exponential", "sersic"], ties={"rhalf": {1: 2}}
+    )
+    widths = model.prior_widths()
+    low, high = np.sqrt([0.2, 1.0])  # uniform in sqrt(b/a)
+    mean, square = ((high**n - low**n) / n / (high - low) for n in (3, 5))
+    np.testing.assert_allclose(widths["q"], np.sqrt(square - mean**2), rtol=0.03)
+    np.testing.assert_allclose(widths["rhalf"], [0.1, 0.3, 0.3], rtol=1e-6)
+    assert np.isnan(widths["sersic"]).tolist() == [False, True, False]
+    assert {name: width.shape for name, width in widths.items()} == {
+        name: prior.batch_shape for name, prior in model.priors.items()
+    }

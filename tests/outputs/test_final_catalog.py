@@ -70,6 +70,36 @@ def test_catalogue_against_arviz_and_numpy(tmp_path, fit):
     assert table["mue_B"].unit == u.mag / u.arcsec**2
 
 
+def test_sources_of_which_the_data_say_little_are_flagged(tmp_path, fit):
+    widths = fit.result.prior_width.copy(deep=True)
+    assert widths["ra"][0] == pytest.approx(
+        (fit.bounds.upper["x"][0] - fit.bounds.lower["x"][0])
+        / np.sqrt(12) / 3600 / np.cos(np.deg2rad(fit.result.region.dec))
+    )  # fmt: skip
+    widths["sersic"][0] = fit.result.draws["sersic"][..., 0].std() / 0.75
+    widths["pa"][1] = fit.result.draws["pa"][..., 1].std() / 0.99  # a round galaxy has none
+    made = RunDirectory.create(tmp_path / "run")
+    made.write_patch(0, dataclasses.replace(fit.result, prior_width=widths))
+    made.write_scene(fit.truth, {})
+    table = final_catalog(made)
+    assert (table["flags"] & 64 > 0).tolist() == [True, False]
+    np.testing.assert_allclose(table["sersic_std"][0] / table["sersic_prior_std"][0], 0.75)
+    assert table["B_prior_std"].unit == u.nJy
+    assert np.isnan(table["pareto_k"]).all()
+
+    tree = {name: fit.result.posterior[name].dataset for name in ("posterior", "sample_stats")}
+    lp = tree["sample_stats"]["lp"]
+    tree["sample_stats"] = tree["sample_stats"].assign(pareto_k=0.3 * xr.ones_like(lp))
+    approximate = dataclasses.replace(
+        fit.result, prior_width=xr.Dataset(), posterior=xr.DataTree.from_dict(tree), method="laplace"
+    )
+    made.write_patch(0, approximate)
+    table = final_catalog(made)
+    np.testing.assert_array_equal(table["pareto_k"], 0.3)
+    assert np.isnan(table["q_prior_std"]).all()
+    assert not (table["flags"] & 64).any()
+
+
 def test_medians_are_a_catalogue(run, fit):
     """Column by column what the result of a patch says, written and read back."""
     table = final_catalog(run)

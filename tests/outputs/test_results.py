@@ -45,7 +45,7 @@ def _same(a, b):
         "versions",
     ):
         assert getattr(a, name) == getattr(b, name), name
-    for name in ("optimum", "at_bound", "exposures", "own_pixels", "nuisance", "mass_matrix"):
+    for name in ("optimum", "at_bound", "prior_width", "exposures", "own_pixels", "nuisance", "mass_matrix"):
         assert getattr(a, name).identical(getattr(b, name)), name
     for name in ("posterior", "sample_stats"):
         assert a.posterior[name].dataset.identical(b.posterior[name].dataset), name
