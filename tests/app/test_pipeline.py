@@ -13,7 +13,7 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
-from fphojax.app.pipeline import tied_rows
+from fphojax.app.fields import tied_rows
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.exposures import Exposure

@@ -22,7 +22,7 @@ from fphojax.outputs.residuals import RunResiduals
 
 from ..check import check_inputs
 from ..config import Settings
-from ..pipeline import fitted_psfs
+from ..fields import fitted_psfs
 from ..workers import prepared
 from .folders import latest_fit, next_path, run_at
 from .report import StageReport

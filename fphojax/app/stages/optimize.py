@@ -8,15 +8,9 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from fphojax.field.scheduler import schedule
-from fphojax.inputs.errors import InputError
-
-from ..check import check_inputs
-from ..cluster import cluster_client
 from ..config import Settings
+from ..fields import fit_field
 from ..optimizing import OptimizeFit
-from ..pipeline import open_scene, psfs_of_run, start_directory, tied_rows
-from ..workers import FieldInputs, keep_inputs
 from .chi2 import chi2_table
 from .folders import last_path, next_path
 from .report import StageReport
@@ -26,7 +20,6 @@ __all__ = ["optimize"]
 # how a fit can end; see `fphojax.inference.flags`
 _KINDS = ("good", "at a bound", "not converged", "few pixels", "no data", "degenerate", "masked", "failed")
 _POOR = 2.0  # chi2/dof of an exposure, above which its residuals want a look
-_BATCH = 1  # patches that a worker gets at a time
 
 
 def optimize(
@@ -67,42 +60,17 @@ def optimize(
         After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
     start = time.perf_counter()
-    report = check_inputs(settings, progress=progress)
-    if report.problems:
-        raise InputError("\n".join(report.problems))
-    together = tied_rows(report.catalog, settings)
     folder = Path(out) if out else (last_path if resume else next_path)(settings.outbase, "optimize")
-    resume = resume and (folder / "config.json").is_file()
-    options = {
-        "target_niter": settings.optimize_passes,
-        "maxactive_per_patch": settings.maxactive_per_patch,
-        "maxradius": settings.patch_maxradius,
-        "strict": settings.strict,
-        "buffer": settings.buffer,
-        "seed": settings.seed,
-    }
-    with cluster_client(workers=workers, scheduler=scheduler) as client:
-        run = start_directory(settings, folder, resume=resume)
-        psfs = psfs_of_run(report, run, resume=resume, progress=progress)
-        scene = open_scene(report, run, together, options)
-        if workers is None and scheduler is None:
-            keep_inputs(FieldInputs.make(settings, report.exposures, psfs), run.path / "psfs.h5")
-        with scene:
-            try:
-                schedule(
-                    scene,
-                    OptimizeFit(settings, run.path),
-                    client=client,
-                    batch=_BATCH,
-                    max_active_fraction=settings.max_active_fraction,
-                    ntry_checkout=settings.ntry_checkout,
-                    progress=progress,
-                )
-            except KeyboardInterrupt:
-                raise KeyboardInterrupt(
-                    f"interrupted: {len(scene) - scene.n_undone} of {len(scene)} sources are optimised and kept in "
-                    f"{run.path}; the same command with --resume goes on"
-                ) from None
+    run, scene, _ = fit_field(
+        settings,
+        folder,
+        lambda folder, _: OptimizeFit(settings, folder),
+        target_niter=settings.optimize_passes,
+        resume=resume and (folder / "config.json").is_file(),
+        workers=workers,
+        scheduler=scheduler,
+        progress=progress,
+    )
     tables = _tables(scene)
     if settings.write_residuals and run.patches():
         tables["exposures"] = chi2_table(run)

@@ -1,0 +1,209 @@
+"""A field fitted patch by patch, whatever the fit: inputs, PSFs, scene, workers, and what Ctrl-C leaves."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from scipy.cluster.hierarchy import DisjointSet
+from tqdm.auto import tqdm
+
+from fphojax.field.scheduler import Fit, ScheduleReport, schedule
+from fphojax.field.superscene import LinkedSuperScene, SuperScene
+from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.errors import InputError
+from fphojax.inputs.psf import PSFMixture, PSFStore
+from fphojax.mixtures.psf_fit import fit_psf
+from fphojax.outputs.run_directory import RunDirectory
+
+from .check import CheckReport, check_inputs
+from .cluster import cluster_client
+from .config import Settings
+from .workers import FieldInputs, keep_inputs
+
+__all__ = ["fit_field", "fitted_psfs", "tied_rows"]
+
+
+def fit_field(
+    settings: Settings,
+    folder: Path,
+    make_fit: Callable[[Path, bool], Fit],
+    *,
+    target_niter: int,
+    resume: bool = False,
+    overwrite: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: bool = False,
+) -> tuple[RunDirectory, SuperScene, ScheduleReport]:
+    """Fit all sources of a field, patch by patch.
+
+    Parameters
+    ----------
+    settings : Settings
+    folder : Path
+        Of the run.
+    make_fit : callable
+        Takes the folder, and whether the fit is made in this process, and returns the fit (see `schedule`).
+    target_niter : int
+        Iterations after which a source is done.
+    resume : bool
+        Go on with the run in the folder.
+    overwrite : bool
+        Whether an earlier run in the folder is removed.
+    workers, scheduler
+        See `cluster_client`; without either, patches are fitted in this process.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    RunDirectory
+    SuperScene
+        All sources as they are at the end.
+    ScheduleReport
+
+    Raises
+    ------
+    InputError
+        One line for every problem with the inputs; nothing is written then.
+    KeyboardInterrupt
+        After Ctrl-C: what had been fitted is kept, and the message says how to go on.
+    """
+    report = check_inputs(settings, progress=progress)
+    if report.problems:
+        raise InputError("\n".join(report.problems))
+    together = tied_rows(report.catalog, settings)
+    options = {
+        "target_niter": target_niter,
+        "maxactive_per_patch": settings.maxactive_per_patch,
+        "maxradius": settings.patch_maxradius,
+        "strict": settings.strict,
+        "buffer": settings.buffer,
+        "seed": settings.seed,
+    }
+    if together:  # the last that can be wrong with the inputs; only then anything is written
+        LinkedSuperScene(
+            report.catalog, settings.bandlist, together=together, **_scene_inputs(report), **options
+        )
+    # a cluster that cannot be had is one more thing that is wrong before anything is written
+    with cluster_client(workers=workers, scheduler=scheduler) as client:
+        directory = _start_directory(settings, folder, resume=resume, overwrite=overwrite)
+        psfs = _psfs_of_run(report, directory, resume=resume, progress=progress)
+        scene = _open_scene(report, directory, together, options)
+        local = workers is None and scheduler is None
+        if local:
+            keep_inputs(FieldInputs.make(settings, report.exposures, psfs), directory.path / "psfs.h5")
+        with scene:
+            try:
+                done = schedule(
+                    scene,
+                    make_fit(directory.path, local),
+                    client=client,
+                    max_active_fraction=settings.max_active_fraction,
+                    ntry_checkout=settings.ntry_checkout,
+                    progress=progress,
+                )
+            except KeyboardInterrupt:
+                raise KeyboardInterrupt(
+                    f"interrupted: {len(scene) - scene.n_undone} of {len(scene)} sources are done and kept in "
+                    f"{directory.path}; the same command with --resume goes on"
+                ) from None
+    return directory, scene, done
+
+
+def tied_rows(catalog: SourceCatalog, settings: Settings) -> list[list[int]]:
+    """Rows of sources that share parameters with each other, through the settings' ties.
+
+    Raises
+    ------
+    InputError
+        For an id that the catalogue does not have.
+    """
+    row = {str(identifier): i for i, identifier in enumerate(catalog.id)}
+    linked = DisjointSet()
+    for name, pairs in settings.ties.items():
+        for pair in pairs.items():
+            for identifier in pair:
+                if identifier not in row:
+                    raise InputError(
+                        f"{settings.file}: ties: {name}: found id {identifier}, expected one in "
+                        f"{settings.raw_catalog}"
+                    )
+                linked.add(row[identifier])
+            linked.merge(*(row[identifier] for identifier in pair))
+    return [sorted(rows) for rows in linked.subsets()]
+
+
+def fitted_psfs(exposures, n_gauss: int, progress: bool) -> PSFStore:
+    """Mixtures of the PSF images that the exposures carry."""
+    store = PSFStore()
+    for exposure in tqdm(exposures, desc="PSFs", unit="image", disable=not progress):
+        fit = fit_psf(exposure.psf_image, n_gauss=n_gauss, includes_pixel=exposure.psf_includes_pixel)
+        store.add(PSFMixture.from_fit(fit), exposure.band, exposure=exposure.name)
+    return store
+
+
+def _start_directory(settings: Settings, path: Path, *, resume: bool, overwrite: bool) -> RunDirectory:
+    """The folder of a run with its settings in it, new or that of an earlier part of the run."""
+    if resume:
+        directory = RunDirectory(path, scene_catalog=settings.scene_catalog)
+    else:
+        directory = RunDirectory.create(path, scene_catalog=settings.scene_catalog, overwrite=overwrite)
+    directory.write_config(settings.to_json(), settings.source)
+    return directory
+
+
+def _psfs_of_run(report: CheckReport, directory: RunDirectory, *, resume: bool, progress: bool) -> PSFStore:
+    """PSF mixtures of all exposures, from the settings' store or fitted; also in ``psfs.h5`` of the folder."""
+    path = directory.path / "psfs.h5"
+    if resume and path.is_file():
+        return PSFStore.open(path)
+    psfs = report.psfs or fitted_psfs(report.exposures, report.settings.n_gauss_psf, progress)
+    psfs.write(path, overwrite=True)
+    return psfs
+
+
+def _open_scene(
+    report: CheckReport, directory: RunDirectory, together: Sequence[Sequence[int]], options: dict
+) -> SuperScene:
+    """All sources of a run, as they were at the end of its earlier part if it has one.
+
+    Parameters
+    ----------
+    report : CheckReport
+        What was read.
+    directory : RunDirectory
+        Patches in it that the scene does not know are deleted.
+    together : list of list of int
+        See `tied_rows`.
+    options : dict
+        Keywords of `LinkedSuperScene`.
+    """
+    inputs = _scene_inputs(report)
+    if directory.scene_path.is_file():
+        scene = SuperScene.resume(directory.scene_path, bigscene=inputs["bigscene"], **options)
+        if list(map(str, scene.catalog.id)) != list(map(str, report.catalog.id)):
+            raise InputError(
+                f"{directory.scene_path}: other sources than {report.settings.raw_catalog}, expected the same"
+            )
+    else:
+        scene = LinkedSuperScene(
+            report.catalog,
+            report.settings.bandlist,
+            statefile=directory.scene_path,
+            together=together,
+            **inputs,
+            **options,
+        )
+        scene.writeout()
+    entries = map(json.loads, scene.patchlog)
+    directory.keep_patches(entry["taskID"] for entry in entries if "flag" not in entry)
+    return scene
+
+
+def _scene_inputs(report):
+    """What a superscene takes from the inputs, besides the catalogue."""
+    return {
+        "bounds_kwargs": report.settings.bounds_kwargs.model_dump(exclude_none=True),
+        "bigscene": report.big_catalog,
+    }
