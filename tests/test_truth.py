@@ -103,8 +103,18 @@ def pixel_scale(rhalf):
     return float(np.clip(0.03 * rhalf, 0.02, 0.36)) / rhalf
 
 
-def galsim_source(sersic, rhalf, q, pa, jacobian, psf):
-    """A source of unit flux on the image, in pixels, as GalSim objects.
+# no wide margin against folding, which would need transforms of 10^5 pixels squared for n = 6: see _copies
+GALSIM = galsim.GSParams(
+    maximum_fft_size=20_000,
+    folding_threshold=0.05,
+    stepk_minimum_hlr=2.0,
+    maxk_threshold=1e-6,
+    kvalue_accuracy=1e-6,
+)
+
+
+def galsim_profile(sersic, rhalf, q, pa, jacobian):
+    """A galaxy of unit flux on the image, in pixels, as GalSim object.
 
     Parameters
     ----------
@@ -112,31 +122,21 @@ def galsim_source(sersic, rhalf, q, pa, jacobian, psf):
         In the conventions of `Sources`.
     jacobian : array (2, 2)
         d(arcsec east, north) / d(pixel x, y).
-    psf : PSFMixture
-        Without the pixel response.
-
-    Returns
-    -------
-    profile, seen : galsim.GSObject
-        The galaxy itself, and through the PSF and the pixel.
     """
-    # no wide margin against folding, which would need transforms of 10^5 pixels squared for n = 6: see _copies
-    params = galsim.GSParams(
-        maximum_fft_size=20_000,
-        folding_threshold=0.05,
-        stepk_minimum_hlr=2.0,
-        maxk_threshold=1e-6,
-        kvalue_accuracy=1e-6,
-    )
-    profile = galsim.Sersic(sersic, half_light_radius=rhalf, gsparams=params)
+    profile = galsim.Sersic(sersic, half_light_radius=rhalf, gsparams=GALSIM)
     profile = profile.shear(q=q, beta=(np.pi / 2 - pa) * galsim.radians)
-    profile = galsim.JacobianWCS(*np.ravel(jacobian)).toImage(profile)
+    return galsim.JacobianWCS(*np.ravel(jacobian)).toImage(profile)
+
+
+def galsim_source(sersic, rhalf, q, pa, jacobian, psf):
+    """A galaxy itself (`galsim_profile`), and through the pixel and a PSF, a mixture without the pixel response."""
+    profile = galsim_profile(sersic, rhalf, q, pa, jacobian)
     parts = []
     for amplitude, mean, (xx, yy, xy) in zip(psf.amplitudes, psf.means, psf.covariances, strict=True):
-        round_one = galsim.Gaussian(sigma=1.0, gsparams=params)
+        round_one = galsim.Gaussian(sigma=1.0, gsparams=GALSIM)
         stretched = round_one.transform(*np.linalg.cholesky([[xx, xy], [xy, yy]]).ravel())
         parts.append(stretched.withFlux(amplitude).shift(*mean))
-    return profile, galsim.Convolve(profile, galsim.Add(parts), galsim.Pixel(1.0), gsparams=params)
+    return profile, galsim.Convolve(profile, galsim.Add(parts), galsim.Pixel(1.0), gsparams=GALSIM)
 
 
 def half_light_radius(seen):
@@ -151,7 +151,7 @@ def exact_image(profile, seen, position, shape):
     Parameters
     ----------
     profile, seen : galsim.GSObject
-        From `galsim_source`.
+        From `galsim_profile`, and the same seen through PSF and pixel.
     position : array (2,)
         Pixel (x, y) of the source.
     shape : tuple of int

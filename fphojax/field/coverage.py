@@ -15,6 +15,7 @@ from ..inputs.astrometry import sky_position
 from ..inputs.bounds import PARAMETERS, Bounds
 from ..inputs.catalog import SourceCatalog
 from .mocks import MockCamera, mock_field
+from .ranks import covered, rank
 from .scene_fit import fit_scene
 
 __all__ = ["CoverageStudy", "coverage_study"]
@@ -48,9 +49,8 @@ class CoverageStudy:
         """
         rows = []
         for name, values in self.quantiles.items():
-            off = np.abs(values.ravel() - 0.5)
-            row = {"parameter": name} | {f"{level:.0%}": np.mean(off < level / 2) for level in LEVELS}
-            rows.append(row | {"error": np.sqrt(0.68 * 0.32 / off.size)})
+            row = {"parameter": name} | {f"{level:.0%}": covered(values, level)[0] for level in LEVELS}
+            rows.append(row | {"error": covered(values, 0.68)[1]})
         table = Table(rows)
         for name in table.colnames[1:]:
             table[name].info.format = ".3f"
@@ -115,10 +115,10 @@ def coverage_study(
         truth = _drawn(catalog, bounds, np.random.default_rng([seed, number]))
         field = mock_field(truth, cameras, seed=seed + number)
         fit = fit_scene(field.exposures, field.psfs, catalog, bounds=bounds, seed=number, **options)
-        draws = fit.result.centred_draws
+        draws = fit.result.centred_draws.stack(sample=("chain", "draw")).transpose("sample", ...)
         for name, values in found.items():
             column = _DRAWN_AS.get(name, name)
-            values.append((draws[column].to_numpy() < getattr(truth, column)).mean(axis=(0, 1)))
+            values.append(rank(draws[column].to_numpy(), getattr(truth, column)))
     return CoverageStudy({name: np.array(values) for name, values in found.items()})
 
 
