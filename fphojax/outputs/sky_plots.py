@@ -11,6 +11,7 @@ from ..inputs.exposures import Exposure
 __all__ = ["first_of_each_band", "half_light_ellipse", "plot_exposures", "plot_patches"]
 
 _PANEL = 3.0  # inches
+_WIDTH, _LARGEST_PANEL = 12.0, 4.5  # of exposures, inches
 _LINEAR_NOISE = 3.0  # the stretch is linear up to so many standard deviations of a pixel
 _COLOURS = ("white", "red", "orange")
 _ANGLES = np.linspace(0, 2 * np.pi, 73)
@@ -65,7 +66,8 @@ def plot_exposures(
 
     rows = -(-len(exposures) // columns)
     columns = -(-len(exposures) // rows)
-    figure = Figure(figsize=(_PANEL * columns, (_PANEL + 0.3) * rows), layout="constrained")
+    panel = min(_WIDTH / columns, _LARGEST_PANEL)
+    figure = Figure(figsize=(panel * columns, (panel + 0.3) * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, exposure in zip(axes, exposures, strict=False):
         _show(axis, exposure)
