@@ -51,7 +51,7 @@ class Optimum:
 
 
 def optimize(
-    model: SceneModel, start, *, density: str = "values", max_steps: int = 100, tolerance: float = 1e-4
+    model: SceneModel, start, *, density: str = "values", max_steps: int = 300, tolerance: float = 1e-4
 ) -> Optimum:
     """Find the maximum of the posterior density.
 
@@ -64,7 +64,7 @@ def optimize(
         Maximise the density of the parameters themselves, or that of the unconstrained values, in which samplers
         move; the latter never lies at a bound.
     max_steps : int
-        Largest number of passes over the pixels.
+        Largest number of passes over the pixels; blends of many sources in many bands take more than a hundred.
     tolerance : float
         The search ends where a step promises to gain no more than this in log density.
 
