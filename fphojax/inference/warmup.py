@@ -1,7 +1,8 @@
 """Warm-up of chains that start near the optimum: as short as their draws allow.
 
 It goes in rounds of 20 draws of every chain.  The first round lets the chains leave their starts.  After each
-further one, the draws of all chains together tell whether the whitening holds; if not, it is made anew from them.
+further one, the draws of all chains together tell whether the whitening holds, as far as so few can tell; if not, it
+is made anew once they are enough: the covariance of fewer draws would be worse than that of the Fisher matrix.
 """
 
 import numpy as np
@@ -13,7 +14,8 @@ __all__ = ["ROUND", "warm_up"]
 
 ROUND = 20  # draws of a chain
 
-SPREAD = 2.2  # by so much a variance may differ from 1 before the whitening is made anew
+SPREAD = 1.6  # by so much a variance may differ from 1, besides by chance, before the whitening is made anew
+ENOUGH = 20  # draws for each dimension, to make it from them
 APART = 1.0  # standard deviations by which the mean of a chain may differ from that of all
 OFF_TARGET = 0.12  # the same for the mean acceptance rate
 
@@ -47,18 +49,23 @@ def warm_up(run, states, whitening: Whitening, *, most: int, target_accept: floa
             continue
         recent.append(np.stack([part["v"] for part in draws]))
         v = np.concatenate(recent, axis=1)
+        flat = v.reshape(-1, v.shape[-1])
+        white = _white(v)
         acceptance = np.mean([part["acceptance_rate"] for part in draws])
-        if _white(v) and abs(acceptance - target_accept) < OFF_TARGET:
+        if white and abs(acceptance - target_accept) < OFF_TARGET:
             break
-        if n_round < most and not _white(v):
-            new = from_draws(whitening, v.reshape(-1, v.shape[-1]), full_cov=full_cov)
+        if not white and n_round < most and len(flat) >= ENOUGH * flat.shape[1]:
+            new = from_draws(whitening, flat, full_cov=full_cov)
             states = [moved(state, whitening, new) for state in states]
             whitening, recent = new, []
     return states, whitening, n_round, n_calls
 
 
 def _white(v):
-    """Whether draws (chain, draw, n) look like a unit normal, the same in every chain."""
-    eigenvalues = np.linalg.eigvalsh(mixed_covariance(v.reshape(-1, v.shape[-1])))
+    """Whether draws (chain, draw, n) may be of a unit normal, the same in every chain."""
+    flat = v.reshape(-1, v.shape[-1])
+    eigenvalues = np.linalg.eigvalsh(mixed_covariance(flat))
+    # extreme eigenvalues of so many independent draws (Marchenko & Pastur 1967); half of them are taken to be that
+    limit = SPREAD * (1 + np.sqrt(2 * flat.shape[1] / flat.shape[0])) ** 2
     apart = np.abs(v.mean(axis=1) - v.mean(axis=(0, 1))).max()
-    return eigenvalues[0] > 1 / SPREAD and eigenvalues[-1] < SPREAD and apart < APART
+    return eigenvalues[0] > 1 / limit and eigenvalues[-1] < limit and apart < APART
