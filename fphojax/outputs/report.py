@@ -22,6 +22,7 @@ from .plots import plot_residuals
 from .posterior_plots import plot_posterior, plot_traces
 from .run_directory import RunDirectory
 from .summary import exposure_table
+from .wording import counted
 
 __all__ = ["write_report"]
 
@@ -81,11 +82,12 @@ def _overview(run, found, table):
     """What the run was, in a list, and what is to be looked at."""
     flags = np.asarray(table["flags"])
     rhat, ess = np.asarray(table["rhat_max"]), np.asarray(table["ess_min"])
+    patches = counted(found.n_patch, "patch")
     items = [
-        f"{len(table)} sources fitted in {found.n_patch} patches, bands {', '.join(found.bands)}",
-        f"{len(found.unfitted)} sources of the catalogue not fitted",
+        f"{counted(len(table), 'source')} fitted in {patches}, bands {', '.join(found.bands)}",
+        f"{counted(len(found.unfitted), 'source')} of the catalogue not fitted",
         f"largest R-hat {_largest(rhat)}, smallest effective sample size {_smallest(ess)}",
-        f"{int((flags == 0).sum())} sources without a flag",
+        f"{counted(int((flags == 0).sum()), 'source')} without a flag",
     ]
     items += [
         f"{n} with flag {bit}: {text}" for bit, text in FLAGS.items() if (n := int((flags & bit > 0).sum()))

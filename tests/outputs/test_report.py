@@ -38,7 +38,7 @@ def test_page_holds_tables_and_figures(run, tmp_path):
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
     assert not re.search(r"(src|href)=['\"](?!data:)", text)
     assert "2 sources fitted in 2 patches, bands B, R" in page.text
-    assert "1 sources of the catalogue not fitted" not in page.text  # the scene has the fitted ones only
+    assert "1 source of the catalogue not fitted" not in page.text  # the scene has the fitted ones only
     for word in ("Patch 3", "pixel_response", "first", "chi2_dof"):
         assert word in page.text
 

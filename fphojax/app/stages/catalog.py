@@ -6,10 +6,11 @@ from astropy.table import QTable
 
 from fphojax.field.superscene import LinkedSuperScene
 from fphojax.inputs.catalog import SourceCatalog
+from fphojax.outputs.wording import counted
 
 from ..config import Settings
 from .detect import detect
-from .report import StageReport, counted
+from .report import StageReport
 
 __all__ = ["catalog", "first_patches"]
 

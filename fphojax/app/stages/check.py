@@ -7,10 +7,11 @@ from astropy import units as u
 from astropy.table import QTable, Table
 
 from fphojax.inputs.errors import InputError
+from fphojax.outputs.wording import counted
 
 from ..check import CheckReport, check_inputs
 from ..config import Settings
-from .report import StageReport, counted
+from .report import StageReport
 
 __all__ = ["catalog_shown", "check", "exposures_shown"]
 

@@ -19,6 +19,7 @@ from fphojax.outputs.plot_detections import plot_detections
 from fphojax.outputs.plots import save_figure
 from fphojax.outputs.region_files import write_regions
 from fphojax.outputs.residuals import RunResiduals
+from fphojax.outputs.wording import counted
 
 from ..check import check_inputs
 from ..config import Settings
@@ -170,8 +171,10 @@ def _table(catalog):
 
 def _verdict(found, catalog):
     """What was found, at which threshold, and how many of it may be noise."""
-    where = "the images" if catalog is None else f"the residuals of a fit of {len(catalog)} sources"
+    where = (
+        "the images" if catalog is None else f"the residuals of a fit of {counted(len(catalog), 'source')}"
+    )
     return (
-        f"{len(found.catalog)} sources found in {where}, above {found.threshold:g} standard deviations; noise alone "
-        f"makes at most {found.n_false:.2g} there."
+        f"{counted(len(found.catalog), 'source')} found in {where}, above {found.threshold:g} standard deviations; "
+        f"noise alone makes at most {found.n_false:.2g} there."
     )

@@ -9,6 +9,7 @@ from astropy.table import QTable
 
 from fphojax.inputs.errors import InputError
 from fphojax.outputs.run_directory import RunDirectory
+from fphojax.outputs.wording import counted
 
 from ..config import Settings
 from .background import background
@@ -135,7 +136,8 @@ def _stages(reports):
 def _verdict(exposures, n_added, last):
     worse = np.count_nonzero(exposures["chi2_dof"] > exposures["before"])
     return (
-        f"{n_added} sources added; chi2/dof from {exposures['before'].min():.2f} to {exposures['before'].max():.2f} "
-        f"before, from {exposures['chi2_dof'].min():.2f} to {exposures['chi2_dof'].max():.2f} now (larger than "
+        f"{counted(n_added, 'source')} added; chi2/dof from {exposures['before'].min():.2f} to "
+        f"{exposures['before'].max():.2f} before, "
+        f"from {exposures['chi2_dof'].min():.2f} to {exposures['chi2_dof'].max():.2f} now (larger than "
         f"before in {worse} of {len(exposures)} exposures). {last.verdict}"
     )

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
+from fphojax.outputs.wording import counted
+
 from ..config import Settings
 from ..fields import fit_field
 from ..optimizing import OptimizeFit
@@ -108,7 +110,7 @@ def _endings(entries: Iterable[dict], scene):
 def _verdict(tables):
     counts = dict(zip(tables["sources"]["ended"], tables["sources"]["sources"], strict=True))
     total = int(counts["good"]) + len(tables["flagged"])
-    text = f"{total} sources optimised: {counts.pop('good')} good"
+    text = f"{counted(total, 'source')} optimised: {counts.pop('good')} good"
     text += "".join(f", {count} {kind}" for kind, count in counts.items() if count) + "."
     poor = len(tables["flagged"]) > 0
     if "exposures" in tables:

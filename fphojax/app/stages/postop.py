@@ -9,10 +9,11 @@ from astropy.table import Table
 from fphojax.field.columns import STATE
 from fphojax.field.superscene import SuperScene
 from fphojax.inputs.files import replacing
+from fphojax.outputs.wording import counted
 
 from ..config import Settings
 from .folders import run_at
-from .report import StageReport, counted
+from .report import StageReport
 
 __all__ = ["postop"]
 

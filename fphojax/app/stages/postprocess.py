@@ -8,9 +8,10 @@ from astropy.table import Table
 from fphojax.outputs.postprocess import postprocess as write_products
 from fphojax.outputs.report import write_report
 from fphojax.outputs.run_directory import RunDirectory
+from fphojax.outputs.wording import counted
 
 from ..config import Settings
-from .report import StageReport, counted
+from .report import StageReport
 
 __all__ = ["postprocess"]
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from astropy.table import Table
 
-__all__ = ["StageReport", "counted"]
+__all__ = ["StageReport"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +35,3 @@ class StageReport:
     files: dict[str, Path] = field(default_factory=dict)
     seconds: float = 0.0
     level: Literal["pass", "look at this"] = "pass"
-
-
-def counted(number: int, noun: str) -> str:
-    """Like "1 source", "2 sources", "2 patches"."""
-    plural = noun + ("es" if noun.endswith("ch") else "s")
-    return f"{number} {noun if number == 1 else plural}"

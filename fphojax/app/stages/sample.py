@@ -6,9 +6,11 @@ import time
 import numpy as np
 from astropy.table import Table
 
+from fphojax.outputs.wording import counted
+
 from ..config import Settings
 from ..pipeline import run
-from .report import StageReport, counted
+from .report import StageReport
 
 __all__ = ["sample"]
 

@@ -66,7 +66,7 @@ def test_tables(field):
     np.testing.assert_allclose(exposures["chi2_dof"], 1, atol=0.1)
     stages = report.tables["stages"]
     assert stages["stage"].tolist() == ["optimize", "background", "detect", "optimize", "postop"]
-    assert "1 sources added" in report.verdict
+    assert "1 source added" in report.verdict
     names = {path.name for path in settings.outbase.iterdir()}
     assert names == {"optimize_1", "optimize_2", "background_1.yml", "detect_1", "postop.fits", "postop.yml"}
 
