@@ -266,6 +266,8 @@ def test_random_starts_end_at_one_optimum(name, capsys):
         worse.append(found.chi2.sum() - best.chi2.sum())
         assert worse[-1] < 0.1 or not found.converged  # what did not get there is told
     with capsys.disabled():
-        print(f"\n{name}: chi2 of 20 random starts less that from the catalogue: {np.round(np.sort(worse), 3)}")
+        print(
+            f"\n{name}: chi2 of 20 random starts less that from the catalogue: {np.round(np.sort(worse), 3)}"
+        )
     assert np.min(worse) > -0.1
     assert np.count_nonzero(np.abs(worse) < 0.1) >= 19

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from .backend import list_lengths, tiles_per_block
 from .patch import TILE
 
-__all__ = ["Nearby", "coarsely_padded", "nearby_sources", "over_nearby"]
+__all__ = ["Nearby", "coarse_length", "coarsely_padded", "nearby_sources", "over_nearby"]
 
 NEGLIGIBLE = 1e-4  # of the noise of a pixel, for all sources that are left out of a tile together
 SMALLEST, STEP = 32, 4  # lengths to which the tiles of patches are padded: 32, 128, 512, ...
@@ -108,11 +108,16 @@ def over_nearby(step, carry, nearby: Nearby):
     return carry
 
 
+def coarse_length(n, smallest=SMALLEST):
+    """Smallest length of the series 1, 4, 16, ... times `smallest` that holds `n`."""
+    while smallest < n:
+        smallest *= STEP
+    return smallest
+
+
 def coarsely_padded(patch):
     """A patch with so many empty tiles at its end that few lengths occur, and few programs are compiled."""
-    length = SMALLEST
-    while length < patch.n_tile:
-        length *= STEP
+    length = coarse_length(patch.n_tile)
     spare = length - patch.n_tile
 
     def padded(array):

@@ -4,11 +4,12 @@ import dataclasses
 from dataclasses import dataclass
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..core.model import SceneModel, support_edges
-from ..core.nearby import coarsely_padded
+from ..core.padding import padded_model, padded_values, real_values
 from .search import search
 
 __all__ = ["Optimum", "at_bound", "optimize"]
@@ -72,16 +73,20 @@ def optimize(
     -------
     Optimum
     """
-    begun = model.unconstrain(start)
-    found = search(_lean(model), begun, density == "unconstrained", max_steps, tolerance)
-    point = ravel_pytree(begun)[1](found.point)
+    lean = _lean(model)
+    begun = padded_values(model.unconstrain(start), lean)
+    found = search(lean, begun, density == "unconstrained", *map(jnp.asarray, (max_steps, tolerance)))
+    flat, unravel = ravel_pytree(begun)
+    places = real_values(unravel(jnp.arange(flat.size * 1.0)), model.optics.n_source)
+    kept = np.asarray(ravel_pytree(places)[0]).astype(int)
+    point = real_values(unravel(found.point), model.optics.n_source)
     values = model.constrain(point)
     return Optimum(
         values=jax.tree.map(np.asarray, model.effective(values)),
         unconstrained=jax.tree.map(np.asarray, point),
         chi2=np.asarray(found.system.chi2),
-        fisher=np.asarray(found.system.fisher),
-        hessian=np.asarray(found.system.hessian),
+        fisher=np.asarray(found.system.fisher)[np.ix_(kept, kept)],
+        hessian=np.asarray(found.system.hessian)[np.ix_(kept, kept)],
         n_step=int(found.n_step),
         converged=bool(found.converged),
         at_bound=at_bound(model, values),
@@ -91,9 +96,7 @@ def optimize(
 def _lean(model):
     """The model without what a search does not use, so that few programs are compiled."""
     response = model.response if np.asarray(model.optics.pixel_free).any() else "variance"
-    return dataclasses.replace(
-        model, patch=coarsely_padded(model.patch), drawn=None, pairs=None, tolerance=0.0, response=response
-    )
+    return padded_model(dataclasses.replace(model, drawn=None, pairs=None, tolerance=0.0, response=response))
 
 
 def at_bound(model: SceneModel, values) -> dict[str, np.ndarray]:

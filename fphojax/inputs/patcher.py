@@ -13,7 +13,7 @@ from ..core.culling import TOLERANCE
 from ..core.design import nearby_image
 from ..core.gaussians import Optics, Sources, project
 from ..core.model import PARAMETERS, SceneModel, moved_inside, support_edges
-from ..core.nearby import coarsely_padded
+from ..core.nearby import coarse_length, coarsely_padded
 from ..core.pairs import all_pairs
 from ..core.patch import TILE, Patch, padded_length
 from ..core.pixels import PixelResponse, render
@@ -412,7 +412,7 @@ class Patcher:
     def _subtract(self, patch: Patch, fixed: SourceCatalog) -> Patch:
         """The patch less the images of fixed sources, each where it matters."""
         # in few numbers of sources and of tiles, so that few programs are compiled
-        spare = padded_length(len(fixed), smallest=2) - len(fixed)
+        spare = coarse_length(len(fixed), smallest=4) - len(fixed)
         filled = fixed[np.pad(np.arange(len(fixed)), (0, spare), mode="edge")]
         sources = self._sources(filled)
         sources.flux[len(fixed) :] = 0

@@ -4,13 +4,18 @@ import equinox as eqx
 import numpy as np
 
 from ..core.model import SceneModel
+from ..core.padding import padded_model, padded_values
 
 __all__ = ["residual_tiles"]
 
 
 def residual_tiles(model: SceneModel, values) -> np.ndarray:
     """Data minus fixed minus active sources, array (T, TILE * TILE), at given parameters of the model."""
-    return np.asarray(model.patch.data) - np.asarray(_images(model, values))
+    drawn = model
+    if model.pairs is None:
+        drawn = padded_model(model)
+        values = padded_values(values, drawn)
+    return np.asarray(model.patch.data) - np.asarray(_images(drawn, values))[: model.patch.n_tile]
 
 
 _images = eqx.filter_jit(SceneModel.images)

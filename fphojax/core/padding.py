@@ -1,0 +1,80 @@
+"""Models padded to few sizes, so that few programs are compiled for the patches of a field.
+
+A source that fills up a model has no light: nothing tells of its parameters, and it moves nowhere.
+"""
+
+import dataclasses
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from numpyro.distributions import Uniform
+
+from .gaussians import Sources
+from .nearby import coarsely_padded
+
+__all__ = ["padded_model", "padded_values", "real_values"]
+
+
+def padded_model(model):
+    """A model with empty tiles, and where all its sources' priors are boxes with sources without light, at the end.
+
+    Parameters
+    ----------
+    model : SceneModel
+        Without pair lists.
+
+    Returns
+    -------
+    SceneModel
+        Its number of sources is a power of two.
+    """
+    model = dataclasses.replace(model, patch=coarsely_padded(model.patch))
+    n_source = model.optics.n_source
+    spare = (1 << (n_source - 1).bit_length()) - n_source
+    boxed = all(isinstance(model.priors[name], Uniform) for name in Sources._fields)
+    if not spare or not boxed:
+        return model
+
+    def more(array, axis=0):
+        width = [(0, spare if i == axis else 0) for i in range(np.ndim(array))]
+        return jnp.asarray(np.pad(np.asarray(array), width, mode="edge"))
+
+    by_source = "pixel", "jacobian", "psf_mean", "psf_covariance", "pixel_variance", "pixel_free"
+    changes = {name: more(getattr(model.optics, name), axis=1) for name in by_source}
+    dark = more(model.optics.psf_amplitude, axis=1).at[:, n_source:].set(0)
+    optics = dataclasses.replace(
+        model.optics, offset=more(model.optics.offset), psf_amplitude=dark, **changes
+    )
+    priors = dict(model.priors)
+    for name in Sources._fields:
+        low, high = (
+            jnp.broadcast_to(v, priors[name].batch_shape) for v in (priors[name].low, priors[name].high)
+        )
+        priors[name] = Uniform(more(low), more(high))
+    tied = {
+        name: jnp.concatenate([jnp.asarray(rows), n_source + jnp.arange(spare)])
+        for name, rows in model.tied.items()
+    }
+    held = {name: more(values) for name, values in model.held.items()}
+    return eqx.tree_at(lambda m: (m.optics, m.priors, m.tied, m.held), model, (optics, priors, tied, held))
+
+
+def padded_values(values, padded):
+    """Parameters of a model for the padded one; the sources that fill it up have those of the last one."""
+    n_source = padded.optics.n_source
+    return {
+        name: np.pad(
+            np.asarray(value),
+            [(0, n_source - len(value))] + [(0, 0)] * (np.ndim(value) - 1),
+            mode="edge",
+        )
+        if name in Sources._fields
+        else value
+        for name, value in values.items()
+    }
+
+
+def real_values(values, n_source):
+    """Parameters (or what else has their shapes) of a padded model without the sources that fill it up."""
+    return {name: value[:n_source] if name in Sources._fields else value for name, value in values.items()}
