@@ -2,6 +2,7 @@
 
 import html
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,7 +22,9 @@ td, th {{ text-align: left; padding: 0.3em 1em 0.3em 0; vertical-align: top; bor
 <h1>{title}</h1>
 <table><tr><th>stage</th><th></th><th>verdict</th><th>seconds</th></tr>
 {rows}
-</table></body></html>
+</table>
+{after}
+</body></html>
 """
 
 
@@ -73,7 +76,9 @@ def write_html(notebook: Path) -> Path:
     return path
 
 
-def write_index(path: Path, title: str, rows: Sequence[tuple[str, str, str, float]]) -> None:
+def write_index(
+    path: Path, title: str, rows: Sequence[tuple[str, str, str, float]], report: Path | None = None
+) -> None:
     """The page from which all executed notebooks are reached.
 
     Parameters
@@ -83,11 +88,17 @@ def write_index(path: Path, title: str, rows: Sequence[tuple[str, str, str, floa
     title : str
     rows : sequence of (name, level, verdict, seconds)
         Of each step that ended; the page of a name is ``NAME.html``.
+    report : Path, optional
+        The report of the run, if there is one.
     """
     lines = [
         f'<tr><td><a href="{name}.html">{name}</a></td><td class="{level.split()[0]}">{level}</td>'
         f"<td>{html.escape(verdict)}</td><td>{seconds:.0f}</td></tr>"
         for name, level, verdict, seconds in rows
     ]
+    after = ""
+    if report is not None:
+        after = f'<p><a href="{os.path.relpath(report, path.parent)}">Results: tables and figures</a></p>'
     with replacing(path) as temporary:
-        temporary.write_text(_PAGE.format(title=html.escape(title), rows="\n".join(lines)), encoding="utf-8")
+        page = _PAGE.format(title=html.escape(title), rows="\n".join(lines), after=after)
+        temporary.write_text(page, encoding="utf-8")

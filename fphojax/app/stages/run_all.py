@@ -172,5 +172,6 @@ def _written_index(folder: Path, settings: Settings, done: dict[str, Outcome]) -
         for name, outcome in done.items()
         if (folder / f"{name}.html").is_file()
     ]
-    write_index(index, f"Run {settings.outbase.name}: stages", rows)
+    report = next((Path(o.files["report"]) for o in done.values() if "report" in o.files), None)
+    write_index(index, f"Stages of {settings.outbase}", rows, report)
     return index

@@ -10,7 +10,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 import fphojax.app.stages.run_all as run_all_module
 from fphojax.app.config import Settings
 from fphojax.app.demo import write_demo
-from fphojax.app.stages.notebooks import execute
+from fphojax.app.stages.notebooks import execute, write_index
 from fphojax.app.stages.outcome import Outcome
 from fphojax.app.stages.record import RunRecord
 from fphojax.app.stages.run_all import run_all, templates_of
@@ -198,6 +198,20 @@ def test_every_stage_has_its_template():
     assert sorted(path.stem for path in template_folder().glob("*.ipynb")) == sorted(STAGES.values())
     named = set().union(*_FIRST_READ.values())
     assert named <= set(Settings.model_fields)
+
+
+def test_index_leads_to_notebooks_and_report(tmp_path):
+    index = tmp_path / "notebooks" / "index.html"
+    index.parent.mkdir()
+    rows = [("08_sample", "look at this", "2 < 3", 12.3)]
+    write_index(index, "Stages of a & b", rows)
+    text = index.read_text()
+    assert 'href="08_sample.html"' in text
+    assert "2 &lt; 3" in text
+    assert "<h1>Stages of a &amp; b</h1>" in text
+    assert "report" not in text
+    write_index(index, "Stages", rows, tmp_path / "report.html")
+    assert 'href="../report.html"' in index.read_text()
 
 
 def test_a_notebook_ends_with_the_cell_that_fails(tmp_path):
