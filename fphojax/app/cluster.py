@@ -3,13 +3,16 @@
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psutil
+
 from fphojax.inputs.errors import InputError
 
-__all__ = ["cluster_client", "thread_limits"]
+__all__ = ["cluster_client", "memory_limit", "thread_limits"]
 
 
 def thread_limits(n: int) -> dict[str, str]:
@@ -19,6 +22,20 @@ def thread_limits(n: int) -> dict[str, str]:
     """
     names = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTHON_CPU_COUNT")
     return dict.fromkeys(names, str(n))  # NPROC is XLA's; the last one is what os.cpu_count() tells
+
+
+def memory_limit() -> int:
+    """Bytes that this process may hold: the limit of the dask worker that it is, else the memory of the machine."""
+    if "distributed" in sys.modules:
+        from distributed import get_worker
+
+        try:
+            limit = get_worker().memory_manager.memory_limit
+        except ValueError:  # no worker
+            limit = None
+        if limit:
+            return limit
+    return psutil.virtual_memory().total
 
 
 @contextmanager

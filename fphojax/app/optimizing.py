@@ -18,7 +18,7 @@ from fphojax.outputs.results import PatchResult
 from fphojax.outputs.run_directory import RunDirectory
 
 from .config import Settings
-from .workers import field_inputs
+from .workers import field_inputs, fitted
 
 __all__ = ["OptimizeFit"]
 
@@ -42,7 +42,7 @@ class OptimizeFit:
 
     def __call__(self, tasks: list[PatchTask]) -> list[PatchOutcome]:
         """Fit each patch of a list."""
-        return [self._fitted(task) for task in tasks]
+        return fitted(self._fitted, tasks)
 
     def _fitted(self, task):
         began = time.perf_counter()

@@ -1,12 +1,13 @@
 """What a process needs to fit patches of a run: the inputs, opened once from the settings, and the sampling fit."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from fphojax.core.backend import forget_programs
 from fphojax.core.model import SceneModel
 from fphojax.field.scheduler import PatchOutcome, PatchTask
 from fphojax.inference.laplace import laplace
@@ -24,9 +25,12 @@ from fphojax.outputs.residuals import write_residuals
 from fphojax.outputs.results import PatchResult
 from fphojax.outputs.run_directory import RunDirectory
 
+from .cluster import memory_limit
 from .config import Settings
 
-__all__ = ["FieldInputs", "SamplingFit", "field_inputs", "keep_inputs", "prepared"]
+__all__ = ["FieldInputs", "SamplingFit", "field_inputs", "fitted", "keep_inputs", "prepared"]
+
+PROGRAMS = 0.4  # of the memory of a process, beyond which compiled programs are forgotten; dask pauses at 0.8
 
 _open: dict[tuple[str, Path], "FieldInputs"] = {}
 _building = threading.RLock()  # a worker of a foreign cluster may have several threads
@@ -109,6 +113,15 @@ def keep_inputs(inputs: FieldInputs, psffile: Path) -> None:
     _open[inputs.settings.to_json(), psffile] = inputs
 
 
+def fitted(fit: Callable[[PatchTask], PatchOutcome], tasks: Sequence[PatchTask]) -> list[PatchOutcome]:
+    """Outcomes of a fit of one patch after another, in bounded memory."""
+    outcomes = []
+    for task in tasks:
+        outcomes.append(fit(task))
+        forget_programs(PROGRAMS * memory_limit())
+    return outcomes
+
+
 @dataclass(frozen=True)
 class SamplingFit:
     """Samples patches, and writes samples, residuals and a figure of each to the folder of the run.
@@ -128,7 +141,7 @@ class SamplingFit:
 
     def __call__(self, tasks: list[PatchTask]) -> list[PatchOutcome]:
         """Fit each patch of a list."""
-        return [self._fitted(task) for task in tasks]
+        return fitted(self._fitted, tasks)
 
     def _fitted(self, task):
         settings, directory = self.settings, RunDirectory(self.folder)

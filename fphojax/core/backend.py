@@ -1,11 +1,14 @@
 """What depends on the machine: how many tiles are worked on at once, and where compiled programs are kept."""
 
+import ctypes
+import gc
 import os
 
 import jax
+import psutil
 from platformdirs import user_cache_path
 
-__all__ = ["chains_together", "keep_compiled_programs", "list_lengths", "tiles_per_block"]
+__all__ = ["chains_together", "forget_programs", "keep_compiled_programs", "list_lengths", "tiles_per_block"]
 
 
 def tiles_per_block() -> int:
@@ -54,3 +57,25 @@ def keep_compiled_programs() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def forget_programs(most: float) -> bool:
+    """Forget the compiled programs of this process if it holds more than `most` bytes of memory.
+
+    Those of one shape of patch take some 200 MB, and a field has patches of many shapes. What is needed again is read
+    from the disk, in seconds.
+
+    Returns
+    -------
+    bool
+        Whether they were forgotten.
+    """
+    if psutil.Process().memory_info().rss <= most:
+        return False
+    jax.clear_caches()
+    gc.collect()
+    # without this, C's library keeps what was freed; other libraries than GNU's have no such function
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim is not None:
+        trim(0)
+    return True

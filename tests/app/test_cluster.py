@@ -7,12 +7,13 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
-from fphojax.app.cluster import cluster_client, thread_limits
+from fphojax.app.cluster import cluster_client, memory_limit, thread_limits
 from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
 from fphojax.field.scheduler import PatchOutcome, schedule
 from fphojax.field.superscene import LinkedSuperScene
@@ -144,6 +145,13 @@ def test_a_patch_that_kills_twice_is_given_up(client, tmp_path):
     assert all(reason.startswith("KilledWorker: ") for reason in report.failures.values())
     assert not scene.undone
     assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.slow
+def test_memory_of_a_worker_is_its_share(client):
+    of_worker = client.submit(memory_limit).result()
+    assert memory_limit() == psutil.virtual_memory().total
+    assert 0.4 * memory_limit() < of_worker <= 0.5 * memory_limit()
 
 
 def test_no_cluster_is_asked_for():

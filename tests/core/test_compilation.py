@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from fphojax import CircularRegion, default_bounds
+from fphojax.core.backend import forget_programs
 
 SECOND_START = """
 import jax
@@ -64,6 +65,23 @@ def test_second_start_compiles_nothing(tmp_path):
     )
     assert first > 0
     assert second == 0
+
+
+def test_programs_are_forgotten_when_memory_runs_short():
+    traced = []
+
+    @jax.jit
+    def double(x):
+        traced.append(1)
+        return 2 * x
+
+    assert double(1.0) == 2
+    assert not forget_programs(1e15)
+    assert double(1.0) == 2
+    assert len(traced) == 1
+    assert forget_programs(0)
+    assert double(1.0) == 2
+    assert len(traced) == 2
 
 
 def test_cache_folder_is_the_users(tmp_path):
