@@ -168,12 +168,11 @@ class SamplingFit:
                 "n_calls": result.n_calls,
                 "wall_time": round(result.wall_time, 3),
                 "n_divergent": int(chains.statistics["diverging"].sum()),
-                "n_at_max_depth": int(chains.statistics["at_max_depth"].sum()),
                 "fluxes": chains.fluxes,
                 "converged": bool(optimum.converged),
                 "seed": task.seed,
             }
-            | _trust(chains),
+            | _told_by_sampler(chains),
         )
 
     def _drawn(self, model, start, task):
@@ -193,10 +192,12 @@ class SamplingFit:
         )
 
 
-def _trust(chains):
-    """For the log: how good draws are that NUTS did not make."""
+def _told_by_sampler(chains):
+    """For the log: trajectories of NUTS that were cut short, or how good draws are that NUTS did not make."""
     statistics = chains.statistics
-    return {"pareto_k": float(statistics["pareto_k"][0, 0])} if "pareto_k" in statistics else {}
+    if "pareto_k" in statistics:
+        return {"pareto_k": float(statistics["pareto_k"][0, 0])}
+    return {"n_at_max_depth": int(statistics["at_max_depth"].sum())}
 
 
 def prepared(exposure: Exposure | StoredExposure, settings: Settings) -> Exposure | StoredExposure:
