@@ -33,7 +33,7 @@ def optimize(model, start, **_):
     return Optimum(start, start, np.ones(1), np.eye(size), np.eye(size), 1, True, {})
 
 
-def sample(model, start, *, draws, warmup, chains, max_treedepth, full_cov, seed, progress):
+def sample(model, start, *, draws, warmup, chains, max_treedepth, full_cov, covariance, seed, progress):
     rng = np.random.default_rng(seed)
     time.sleep(rng.uniform(0.02, 0.1))
     shape = (chains, draws)
