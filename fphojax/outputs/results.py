@@ -326,7 +326,7 @@ class PatchResult:
             In the bands of the patch; ``flux_err`` is the standard deviation of the draws (NaN where they do
             not differ, None if none do). Everything else is as in `active`.
         """
-        draws = self.centred_draws
+        draws = self.draws if kind == "optimum" else self.centred_draws
         match kind:
             case "median" | "mean":
                 point = getattr(draws, kind)(("chain", "draw"))

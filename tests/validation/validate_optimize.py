@@ -44,7 +44,9 @@ from fphojax.simulate import ExposureSpec, write_exposure
 BAND, RA, DEC, SCALE, NOISE = "F1", 150.0, 2.0, 0.1, 0.1
 DENSITY = 0.04  # sources per square arcsec
 PSF = PSFMixture([1.0], [[0.0, 0.0]], [[1.7, 1.7, 0.0]], includes_pixel=True)
-FAINTEST = 0.05  # surface brightness, over the noise of a pixel, at which a source's circle of influence ends
+# surface brightness, over the noise of a pixel, at which a source's circle of influence ends; what others shine into
+# it from beyond theirs then moves fluxes by 0.02 of their errors on average, and 0.04 rms
+FAINTEST = 0.05
 REACH = 8.0  # half-size of a stamp, in standard deviations of a source's widest Gaussians
 
 
