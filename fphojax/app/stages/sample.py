@@ -6,6 +6,7 @@ import time
 import numpy as np
 from astropy.table import Table
 
+from fphojax.inputs.errors import InputError
 from fphojax.outputs.wording import counted
 
 from ..config import Settings
@@ -46,10 +47,13 @@ def sample(
     Raises
     ------
     InputError
-        One line for each problem with the inputs.
+        One line for each problem with the inputs; or all sources were given up.
     """
     start = time.perf_counter()
     done = run(settings, workers=workers, resume=resume, overwrite=overwrite, progress=progress)
+    if len(done.flagged) == len(done.scene):
+        reason = next(iter(done.flagged.values()))
+        raise InputError(f"all {len(done.scene)} sources were given up, expected draws of some: {reason}")
     entries = [json.loads(entry) for entry in done.scene.patchlog]
     rows = [
         {
