@@ -63,6 +63,16 @@ def test_a_scene_is_the_same_again(study):
         np.testing.assert_array_equal(value, again.values[name])
 
 
+def test_tables_of_scenes_are_collected_and_trusted_ones_of_laplace_named(study, tmp_path):
+    for number, k_hat in enumerate((0.4, 0.9)):
+        rows = {"method": ["nuts", "laplace"], "truth": [1.0, 1.0], "mean": [1.5, 2.0], "sd": [0.5, 0.5]}
+        table = Table(rows | {"k_hat": [k_hat] * 2, "scene": [number] * 2})
+        table.write(study._path(tmp_path, number), format="ascii.ecsv")
+    rows = study.collected(tmp_path)
+    assert sorted(rows["method"]) == ["laplace", "laplace", "laplace, k<0.7", "nuts", "nuts"]
+    assert sorted(set(rows["pull"])) == [1.0, 2.0]
+
+
 def test_right_posteriors_have_no_faults(study):
     rows = made_rows(study)
     table = study.coverage_table(rows)
