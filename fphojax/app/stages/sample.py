@@ -15,6 +15,8 @@ from .report import StageReport
 
 __all__ = ["sample"]
 
+_TRUSTED = 0.7  # pareto_k up to which the normal distribution at the optimum will do (Vehtari et al. 2024)
+
 
 def sample(
     settings: Settings,
@@ -74,5 +76,8 @@ def sample(
         tables["flagged"] = Table({"id": list(done.flagged), "reason": list(done.flagged.values())})
         text += f" {len(done.flagged)} sources were given up."
     files = {"sampled": done.directory.path, "scene": done.directory.scene_path}
-    level = "look at this" if done.flagged or divergent else "pass"
+    rough = sum(entry.get("summary", {}).get("pareto_k", 0.0) > _TRUSTED for entry in entries)
+    if rough:
+        text += f" Not to be trusted (pareto_k above {_TRUSTED}): {counted(rough, 'patch')}."
+    level = "look at this" if done.flagged or divergent or rough else "pass"
     return StageReport("sample", text, tables, files, time.perf_counter() - start, level)

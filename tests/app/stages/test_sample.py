@@ -1,5 +1,7 @@
-"""The sampling stage, where nothing could be sampled."""
+"""The sampling stage, where what was sampled is not good."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -14,3 +16,15 @@ def test_a_field_without_any_draws_ends_the_run(monkeypatch):
     monkeypatch.setattr(stage, "run", lambda settings, **options: done)
     with pytest.raises(InputError, match=r"all 2 sources were given up, .*: nothing but divergent draws"):
         stage.sample(None)
+
+
+@pytest.mark.parametrize(("pareto_k", "level"), [(0.3, "pass"), (1.1, "look at this")])
+def test_an_approximation_that_will_not_do(monkeypatch, pareto_k, level):
+    entry = {"taskID": 0, "sources": [0], "n_iter": 250, "summary": {"n_divergent": 0, "pareto_k": pareto_k}}
+    scene = type("Scene", (list,), {"patchlog": [json.dumps(entry)]})([0])
+    directory = SimpleNamespace(path=Path("run"), scene_path=Path("run/scene.fits"))
+    done = SimpleNamespace(scene=scene, flagged={}, directory=directory)
+    monkeypatch.setattr(stage, "run", lambda settings, **options: done)
+    report = stage.sample(None)
+    assert report.level == level
+    assert ("Not to be trusted" in report.verdict) == (level == "look at this")
