@@ -106,7 +106,8 @@ def _largest_r_hat(ranked):
     ordered, size = ranked.ordered, ranked.ordered.shape[1]
     # rounded as numpy rounds it: the ranks of the two values next to it hang on the last digit
     middle = (ordered[:, (size - 1) // 2] + ordered[:, size // 2]) / 2
-    again, folded = _in_order(np.abs(ordered - middle[:, None]))
+    # falling and then rising, which a merge sort puts in order in one pass
+    again, folded = _in_order(np.abs(ordered - middle[:, None]), kind="stable")
     scores = _normal_scores(ranked.place.ravel().take(again), folded).reshape(ranked.split.shape)
     return np.maximum(_r_hat(ranked.scores), _r_hat(scores))
 
@@ -119,9 +120,9 @@ def quantiles(ordered, probabilities) -> np.ndarray:
     return (ordered[..., below] + (place - below) * (ordered[..., above] - ordered[..., below])).T
 
 
-def _in_order(rows):
+def _in_order(rows, kind=None):
     """Where the ordered values of each row (N, n) stand in all of them, unravelled, and these values."""
-    place = np.argsort(rows, axis=1)
+    place = np.argsort(rows, axis=1, kind=kind)
     place += rows.shape[1] * np.arange(len(rows))[:, None]
     return place, rows.ravel().take(place)
 
@@ -194,6 +195,7 @@ def _mean_autocovariance(centred):
     size = centred.shape[-1]
     length = next_fast_len(2 * size, real=True)
     spectrum = rfft(centred, n=length, axis=-1)
-    squares = np.square(spectrum.view(np.float64)).mean(axis=1)  # of real and imaginary parts in turn
+    parts = spectrum.view(np.float64)  # real and imaginary in turn
+    squares = np.einsum("ncf,ncf->nf", parts, parts) / parts.shape[1]
     power = squares[:, ::2] + squares[:, 1::2]
     return irfft(power, n=length, axis=-1)[:, :size] / size
