@@ -4,10 +4,7 @@ The statistics are those of Vehtari et al. (2021, Bayesian Analysis 16, 667), in
 10^4 sources has 10^5 parameters, for which a loop over parameters takes minutes.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
@@ -17,7 +14,6 @@ __all__ = ["Convergence", "convergence", "quantiles", "r_hat"]
 
 _TAILS = (0.05, 0.95)
 _FEWEST = 4  # draws of a chain
-_LONG = 20_000  # draws of all parameters
 _BLOCK = 64  # parameters at a time: with fewer, Python takes the time and lets no other thread run
 
 
@@ -63,14 +59,7 @@ def _in_blocks(statistics, draws, size):
     if draws.shape[-1] < _FEWEST:
         return np.full((size, len(draws)), np.nan)
     blocks = [draws[first : first + _BLOCK] for first in range(0, len(draws), _BLOCK)]
-    # numpy lets other threads run, which pays where its calls are long
-    parts = _threads().map(statistics, blocks) if draws.size > _LONG else map(statistics, blocks)
-    return np.concatenate([np.zeros((size, 0)), *parts], axis=1)
-
-
-@cache
-def _threads():
-    return ThreadPoolExecutor(os.cpu_count(), "convergence")
+    return np.concatenate([np.zeros((size, 0)), *map(statistics, blocks)], axis=1)
 
 
 class _Ranked:
