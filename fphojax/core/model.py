@@ -183,12 +183,8 @@ class SceneModel(eqx.Module):
             name: jnp.broadcast_to(_standard_deviation(prior), prior.batch_shape)
             for name, prior in self.priors.items()
         }
-        drawn = dict(widths)
-        for name, source in self.tied.items():
-            drawn[name] = widths[name][source]
-        for name, fixed in self.held.items():
-            drawn[name] = jnp.where(jnp.isnan(fixed), drawn[name], jnp.nan)
-        return drawn
+        held = {name: jnp.where(jnp.isnan(fixed), 0.0, jnp.nan) for name, fixed in self.held.items()}
+        return {name: width + held.get(name, 0.0) for name, width in self.effective(widths).items()}
 
     def images(self, values):
         """Model image on every tile, sky included, array (T, TILE * TILE)."""

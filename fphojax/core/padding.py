@@ -37,8 +37,7 @@ def padded_model(model):
         return model
 
     def more(array, axis=0):
-        width = [(0, spare if i == axis else 0) for i in range(np.ndim(array))]
-        return jnp.asarray(np.pad(np.asarray(array), width, mode="edge"))
+        return jnp.asarray(_filled_up(array, spare, axis))
 
     by_source = "pixel", "jacobian", "psf_mean", "psf_covariance", "pixel_variance", "pixel_free"
     changes = {name: more(getattr(model.optics, name), axis=1) for name in by_source}
@@ -64,13 +63,7 @@ def padded_values(values, padded):
     """Parameters of a model for the padded one; the sources that fill it up have those of the last one."""
     n_source = padded.optics.n_source
     return {
-        name: np.pad(
-            np.asarray(value),
-            [(0, n_source - len(value))] + [(0, 0)] * (np.ndim(value) - 1),
-            mode="edge",
-        )
-        if name in Sources._fields
-        else value
+        name: _filled_up(value, n_source - len(value)) if name in Sources._fields else value
         for name, value in values.items()
     }
 
@@ -78,3 +71,9 @@ def padded_values(values, padded):
 def real_values(values, n_source):
     """Parameters (or what else has their shapes) of a padded model without the sources that fill it up."""
     return {name: value[:n_source] if name in Sources._fields else value for name, value in values.items()}
+
+
+def _filled_up(array, spare, axis=0):
+    """An array with so many more entries along an axis, all like the last."""
+    width = [(0, spare if i == axis else 0) for i in range(np.ndim(array))]
+    return np.pad(np.asarray(array), width, mode="edge")

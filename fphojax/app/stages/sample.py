@@ -6,6 +6,7 @@ import time
 import numpy as np
 from astropy.table import Table
 
+from fphojax.inference.laplace import TRUSTED
 from fphojax.inputs.errors import InputError
 from fphojax.outputs.wording import counted
 
@@ -14,8 +15,6 @@ from ..pipeline import run
 from .report import StageReport
 
 __all__ = ["sample"]
-
-_TRUSTED = 0.7  # pareto_k up to which the normal distribution at the optimum will do (Vehtari et al. 2024)
 
 
 def sample(
@@ -76,8 +75,8 @@ def sample(
         tables["flagged"] = Table({"id": list(done.flagged), "reason": list(done.flagged.values())})
         text += f" {len(done.flagged)} sources were given up."
     files = {"sampled": done.directory.path, "scene": done.directory.scene_path}
-    rough = sum(entry.get("summary", {}).get("pareto_k", 0.0) > _TRUSTED for entry in entries)
+    rough = sum(entry.get("summary", {}).get("pareto_k", 0.0) > TRUSTED for entry in entries)
     if rough:
-        text += f" Not to be trusted (pareto_k above {_TRUSTED}): {counted(rough, 'patch')}."
+        text += f" Not to be trusted (pareto_k above {TRUSTED}): {counted(rough, 'patch')}."
     level = "look at this" if done.flagged or divergent or rough else "pass"
     return StageReport("sample", text, tables, files, time.perf_counter() - start, level)
