@@ -372,6 +372,9 @@ def postprocess(
         list[str] | None, typer.Option(help="Id of a source to write alone; may be repeated.")
     ] = None,
     isophote: Annotated[float, typer.Option(help="Of isophotal radii, AB mag / arcsec^2.")] = 25.0,
+    workers: Annotated[
+        int, typer.Option(help="Processes for the catalogues, with hundreds of patches.", min=1)
+    ] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
     """Write the catalogues, region files and images of a run into its folder."""
@@ -385,6 +388,7 @@ def postprocess(
         kind=draw,
         cutouts=cutout or [],
         isophote=isophote,
+        workers=workers,
         progress=_bars(quiet),
     )
     typer.echo("\n".join(lines))

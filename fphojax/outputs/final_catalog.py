@@ -1,33 +1,23 @@
 """The final catalogue of a run: one row per source, with everything that its draws say."""
 
-import os
+import multiprocessing
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from itertools import combinations, pairwise
+from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 from astropy.table import Column, Table
 from tqdm.auto import tqdm
 
 from .catalog_columns import FLAGS, PARAMETER_UNIT, ColumnName
-from .convergence import convergence, quantiles
+from .draw_columns import DrawColumns
 from .multipatch import DISAGREES, largest_shift, parameter_names, parameters_first
 from .patch_draws import RunDraws, SourceDraws
-from .photometry import (
-    ZERO_POINT,
-    ab_magnitude,
-    central_brightness,
-    effective_brightness,
-    isophotal_radius,
-    kron_radius,
-)
 from .run_directory import RunDirectory
 
 __all__ = ["CatalogBuilder", "final_catalog"]
 
 ISOPHOTE = 25.0  # AB mag / arcsec^2
-_PROBABILITIES = (0.16, 0.5, 0.84)
 _R_HAT, _ESS, _AT_BOUND, _PRIOR = 1.05, 100.0, 0.05, 0.7  # limits of the flags
 _UNITS = {"mag (AB)": "mag", "mag (AB) arcsec-2": "mag arcsec-2"}
 
@@ -77,34 +67,45 @@ class CatalogBuilder:
     def __init__(self, draws: RunDraws, *, isophote: float = ISOPHOTE):
         self._ids, self._bands = draws.ids, draws.bands
         self._profiles, self._ties = _profiles(draws), _ties(draws)
-        self._parameters = parameter_names(draws.bands)
-        self._isophote = isophote
+        self._units = parameter_names(draws.bands)
+        self._of_draws = DrawColumns(draws.bands, tuple(self._units), isophote)
         self._columns: dict[ColumnName, np.ndarray] = {}
 
-    def taken(self, batches: Iterable[SourceDraws]) -> Iterator[SourceDraws]:
+    def taken(self, batches: Iterable[SourceDraws], *, workers: int = 1) -> Iterator[SourceDraws]:
         """Take in batches of sources, and give each back when its rows are made.
 
-        Rows are made in threads, a few batches ahead; batches are asked for and given back in the caller's.
+        Parameters
+        ----------
+        batches : iterable of SourceDraws
+        workers : int
+            Processes that make the rows, a few batches ahead; with one, they are made here.
         """
-        n_thread = os.cpu_count() or 1
-        with ThreadPoolExecutor(n_thread, "catalog") as pool:
+        if workers == 1:
+            for sources in batches:
+                draws = parameters_first(sources.values)
+                self._put(sources, draws, self._of_draws(draws))
+                yield sources
+            return
+        # fresh interpreters: forking a process in which JAX has threads can hang
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=context) as pool:
             queue = deque()
             for sources in batches:
-                queue.append((sources, pool.submit(self._made, sources)))
-                if len(queue) > 2 * n_thread:
-                    yield self._put(*queue.popleft())
+                draws = parameters_first(sources.values)
+                queue.append((sources, draws, pool.submit(self._of_draws, draws)))
+                if len(queue) > 2 * workers:
+                    yield self._finished(*queue.popleft())
             while queue:
-                yield self._put(*queue.popleft())
+                yield self._finished(*queue.popleft())
 
-    def _made(self, sources):
-        """Columns of a batch."""
-        draws = parameters_first(sources.values)
-        found = self._statistics(draws) | self._derived(sources, draws) | self._bookkeeping(sources)
-        return found | {ColumnName("flags"): self._flags(found, sources, draws)}
+    def _finished(self, sources, draws, future):
+        self._put(sources, draws, future.result())
+        return sources
 
-    def _put(self, sources, future):
+    def _put(self, sources, draws, of_draws):
         """Enter a batch into the columns of the run."""
-        found = future.result()
+        found = of_draws | self._bookkeeping(sources)
+        found |= {ColumnName("flags"): self._flags(found, sources, draws)}
         for name, values in found.items():
             if name not in self._columns:
                 self._columns[name] = np.zeros(len(self._ids), dtype=values.dtype)
@@ -113,7 +114,6 @@ class CatalogBuilder:
                     np.promote_types(values.dtype, self._columns[name].dtype), copy=False
                 )
             self._columns[name][sources.rows] = values
-        return sources
 
     def table(self) -> Table:
         """The catalogue."""
@@ -122,101 +122,16 @@ class CatalogBuilder:
         if not any(np.isfinite(columns[f"{band}_err"]).any() for band in self._bands):
             for band in self._bands:
                 del columns[f"{band}_err"]  # single draws have no scatter
-        table = Table(meta={"FPHOJAX": 1, "FILTERS": ",".join(self._bands), "ISOPHOTE": self._isophote})
+        table = Table(
+            meta={"FPHOJAX": 1, "FILTERS": ",".join(self._bands), "ISOPHOTE": self._of_draws.isophote}
+        )
         for name, values in columns.items():
             text, parts = names[name].text, names[name].parts
-            unit = self._parameters[parts[0]] if text.unit == PARAMETER_UNIT else text.unit
+            unit = self._units[parts[0]] if text.unit == PARAMETER_UNIT else text.unit
             if name in ("ra", "ra_16", "ra_84", "ra_mean"):
                 values = values % 360
             table[name] = Column(values, unit=_UNITS.get(unit, unit) or None, description=text.text)
         return table
-
-    def _statistics(self, draws):
-        """Percentiles, moments and convergence of every parameter."""
-        shape = draws.shape[:2]
-        flat = draws.reshape(-1, *draws.shape[2:])
-        whole = flat.reshape(len(flat), -1)
-        ordered = np.sort(whole, axis=1)
-        low, middle, high = quantiles(ordered, _PROBABILITIES)
-        found = {"16": low, "84": high, "mean": whole.mean(axis=1), "std": whole.std(axis=1)}
-        quality, held = convergence(flat), ordered[:, 0] == ordered[:, -1]
-        for key, values in {
-            "ess_bulk": quality.ess_bulk,
-            "ess_tail": quality.ess_tail,
-            "rhat": quality.r_hat,
-        }.items():
-            found[key] = np.where(held, np.nan, values)
-        found = {key: values.reshape(shape) for key, values in found.items()}
-        middle = middle.reshape(shape)
-
-        first, more = {}, {}
-        n_band = len(self._bands)
-        for p, name in enumerate(self._parameters):
-            more |= {
-                ColumnName(f"PARAMETER_{key}", (name,)): values[:, p]
-                for key, values in found.items()
-                if p >= n_band or key != "std"
-            }
-            if p >= n_band:
-                first[ColumnName(name)] = middle[:, p]
-        for b, band in enumerate(self._bands):
-            first[ColumnName("BAND", (band,))] = middle[:, b]
-            scatter = found["std"][:, b]
-            first[ColumnName("BAND_err", (band,))] = np.where(scatter > 0, scatter, np.nan)
-        # of the parameters that vary
-        smaller = np.fmin(found["ess_bulk"], found["ess_tail"])
-        more[ColumnName("ess_min")] = np.fmin.reduce(smaller, axis=1)
-        more[ColumnName("rhat_max")] = np.fmax.reduce(found["rhat"], axis=1)
-        return first | more
-
-    def _derived(self, sources, draws):
-        """Magnitudes, colours, radii, surface brightnesses, and covariances of fluxes and colours."""
-        flux = draws[:, : len(self._bands)].reshape(len(draws), len(self._bands), -1)
-        q, sersic, rhalf = (sources.values[name].reshape(len(draws), -1) for name in ("q", "sersic", "rhalf"))
-        stretch = 1 / np.sqrt(q)
-        columns = self._fluxes(flux) | self._colours(flux)
-        columns |= _intervals("rhalf_major", (), rhalf * stretch)
-        columns |= _intervals("r_kron", (), kron_radius(rhalf, sersic) * stretch)
-        level = 10 ** (0.4 * (ZERO_POINT - self._isophote))
-        extended = np.where(rhalf > 0, rhalf, np.nan)[:, None]  # a point has no surface brightness
-        shape = extended, sersic[:, None]
-        radii = isophotal_radius(level, flux, *shape) * stretch[:, None]
-        brightness = {
-            "mu0_BAND": flux * central_brightness(1.0, *shape),
-            "mue_BAND": flux * effective_brightness(1.0, *shape),
-        }
-        for b, band in enumerate(self._bands):
-            columns |= _intervals("r_iso_BAND", (band,), radii[:, b])
-            for key, values in brightness.items():
-                columns |= _magnitude_intervals(key, (band,), values[:, b])
-        return columns
-
-    def _fluxes(self, flux):
-        """Covariances and magnitudes of fluxes (S, band, n)."""
-        bands = self._bands
-        columns = {
-            ColumnName("cov_BAND_BAND2", (bands[a], bands[b])): _covariance(flux[:, a], flux[:, b])
-            for a, b in combinations(range(len(bands)), 2)
-        }
-        low, middle, high = quantiles(np.sort(flux, axis=-1), _PROBABILITIES)
-        for ending, values in (("", middle.T), ("_16", high.T), ("_84", low.T)):
-            magnitudes = ab_magnitude(values)
-            for b, band in enumerate(bands):
-                columns[ColumnName(f"mag_BAND{ending}", (band,))] = magnitudes[:, b]
-        return columns
-
-    def _colours(self, flux):
-        """Colours of bands that follow each other, from fluxes (S, band, n)."""
-        bands = self._bands
-        colours = -np.diff(ab_magnitude(flux), axis=1)
-        columns = {}
-        for c, pair in enumerate(pairwise(bands)):
-            columns |= _intervals("colour_BAND_BAND2", pair, colours[:, c])
-            columns[ColumnName("colour_BAND_BAND2_std", pair)] = colours[:, c].std(axis=-1)
-        for c in range(len(bands) - 2):
-            name = ColumnName("colour_cov_BAND_BAND2_BAND3", tuple(bands[c : c + 3]))
-            columns[name] = _covariance(colours[:, c], colours[:, c + 1])
-        return columns
 
     def _bookkeeping(self, sources):
         """What the patches say about their sources."""
@@ -225,11 +140,11 @@ class CatalogBuilder:
         size = len(place)
         near = last.at_bound[place]
         columns = {
-            ColumnName("PARAMETER_at_bound", (name,)): near[:, p] for p, name in enumerate(self._parameters)
+            ColumnName("PARAMETER_at_bound", (name,)): near[:, p] for p, name in enumerate(self._units)
         }
         columns |= {
             ColumnName("PARAMETER_prior_std", (name,)): last.prior_width[place, p]
-            for p, name in enumerate(self._parameters)
+            for p, name in enumerate(self._units)
         }
         n_chain, n_draw = sources.values["ra"].shape[1:]
         single = {
@@ -260,7 +175,7 @@ class CatalogBuilder:
         told = [
             found[ColumnName("BAND_err" if name in self._bands else "PARAMETER_std", (name,))]
             / found[ColumnName("PARAMETER_prior_std", (name,))]
-            for name in self._parameters
+            for name in self._units
             if name != "pa"  # a round galaxy has none
         ]
         raised = (
@@ -273,22 +188,6 @@ class CatalogBuilder:
             (np.stack(told) > _PRIOR).any(axis=0),
         )
         return sum(bit * flag.astype(np.int32) for bit, flag in zip(FLAGS, raised, strict=True))
-
-
-def _intervals(pattern, parts, draws):
-    """Columns of the median, the 16th and the 84th percentile of draws (S, n); NaN where one of them is."""
-    ordered = np.sort(draws, axis=1)
-    ordered[np.isnan(ordered[:, -1])] = np.nan
-    low, middle, high = quantiles(ordered, _PROBABILITIES)
-    return {ColumnName(pattern + end, parts): v for end, v in (("", middle), ("_16", low), ("_84", high))}
-
-
-def _magnitude_intervals(pattern, parts, brightness):
-    """The same of magnitudes, from what they are of (S, n); NaN where some is not positive."""
-    ordered = np.sort(brightness, axis=1)
-    ordered[~(ordered[:, 0] > 0)] = np.nan
-    high, middle, low = ab_magnitude(quantiles(ordered, _PROBABILITIES))
-    return {ColumnName(pattern + end, parts): v for end, v in (("", middle), ("_16", low), ("_84", high))}
 
 
 def _profiles(draws):
@@ -314,9 +213,3 @@ def _ties(draws):
         for name in draws.ids.tolist()
     ]
     return np.array(found)
-
-
-def _covariance(one, other):
-    """Covariance of draws (S, n)."""
-    centred = one - one.mean(axis=-1, keepdims=True), other - other.mean(axis=-1, keepdims=True)
-    return (centred[0] * centred[1]).mean(axis=-1)

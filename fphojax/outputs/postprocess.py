@@ -62,6 +62,7 @@ def postprocess(
     images: bool = True,
     kind: DrawKind = "median",
     cutouts: Sequence = (),
+    workers: int = 1,
     progress: bool = False,
 ) -> Catalogs:
     """Write all products of a run into its folder.
@@ -69,7 +70,7 @@ def postprocess(
     Parameters
     ----------
     run : RunDirectory
-    formats, chains, isophote
+    formats, chains, isophote, workers
         See `write_catalogs`.
     images : bool
         Whether to write ``images`` (see `write_images`).
@@ -85,7 +86,9 @@ def postprocess(
         With all files that were written, region files (``regions``: sources, patches, and the isophotes of
         each band) and images included.
     """
-    made = write_catalogs(run, formats=formats, chains=chains, isophote=isophote, progress=progress)
+    made = write_catalogs(
+        run, formats=formats, chains=chains, isophote=isophote, workers=workers, progress=progress
+    )
     draws = RunDraws(run)
     folder = run.path / "regions"
     folder.mkdir(exist_ok=True)
@@ -112,6 +115,7 @@ def write_catalogs(
     formats: Sequence[str] = ("fits",),
     chains: bool = True,
     isophote: float = ISOPHOTE,
+    workers: int = 1,
     progress: bool = False,
 ) -> Catalogs:
     """Write the catalogues of a run to its folder ``catalogs``, each at once or not at all.
@@ -128,6 +132,8 @@ def write_catalogs(
         Whether to write the chain catalogue, which is as large as the chains themselves.
     isophote : float
         AB mag / arcsec^2.
+    workers : int
+        Processes that compute the columns; more than one pay with hundreds of patches.
     progress : bool
 
     Returns
@@ -159,7 +165,7 @@ def write_catalogs(
                 neighbours.add(patch)
                 yield from draws.sources(patch)
 
-        for sources in builder.taken(batches()):
+        for sources in builder.taken(batches(), workers=workers):
             multipatch.add(draws.ids[sources.rows], sources)
             if writer is not None:
                 writer.add(sources)

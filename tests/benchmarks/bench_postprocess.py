@@ -10,6 +10,7 @@ catalogue). One source of each patch is in the next patch too.
 import argparse
 import json
 import re
+import resource
 import tempfile
 import time
 from pathlib import Path
@@ -74,18 +75,22 @@ def main():
     parser.add_argument("--sources", type=int, default=10, help="of a patch")
     parser.add_argument("--chains", type=int, default=4)
     parser.add_argument("--draws", type=int, default=500, help="of a chain")
+    parser.add_argument("--workers", type=int, default=2, help="processes")
     parser.add_argument("--folder", help="where to make the temporary folder")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
     figures = {"sources": options.patches * options.sources, "patches": options.patches}
+    figures["workers"] = options.workers
     figures["draws"] = options.chains * options.draws
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         run = make_run(Path(name), options.patches, options.sources, options.chains, options.draws)
         for key, chains in (("all", True), ("without_chains", False)):
             start = time.perf_counter()
-            made = write_catalogs(run, chains=chains)
+            made = write_catalogs(run, chains=chains, workers=options.workers)
             figures[f"{key}_s"] = time.perf_counter() - start
             figures[f"{key}_peak_MB"] = peak_memory()
+        # of the largest of the workers
+        figures["worker_peak_MB"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         assert len(made.final) == figures["sources"]
         figures["in_several_patches"] = len(set(made.multipatch["id"]))
     if options.json:

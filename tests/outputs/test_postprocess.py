@@ -42,6 +42,15 @@ def test_catalogues_of_a_run(run, fit):
     assert "Kron" in header[f"TCOMM{place}"]
 
 
+def test_processes_make_the_same_catalogues(run):
+    here, apart = (write_catalogs(run, chains=False, workers=workers) for workers in (1, 2))
+    for name in ("final", "multipatch", "neighbours"):
+        one, other = getattr(here, name), getattr(apart, name)
+        assert one.colnames == other.colnames
+        for column in one.colnames:
+            np.testing.assert_array_equal(one[column], other[column])
+
+
 def test_region_files_of_a_run(run):
     made = postprocess(run, chains=False, images=False)
     names = [path.name for path in made.files if path.suffix == ".reg"]

@@ -18,12 +18,14 @@ __all__ = ["postprocess"]
 _LARGEST_RHAT = 1.05
 
 
-def postprocess(settings: Settings, *, progress: bool = False) -> StageReport:
+def postprocess(settings: Settings, *, workers: int | None = None, progress: bool = False) -> StageReport:
     """Write the products of the sampling run in ``outbase``, and its report.
 
     Parameters
     ----------
     settings : Settings
+    workers : int, optional
+        Processes that compute the catalogue; one by default.
     progress : bool
         Show progress bars.
 
@@ -40,7 +42,7 @@ def postprocess(settings: Settings, *, progress: bool = False) -> StageReport:
     """
     start = time.perf_counter()
     run = RunDirectory(settings.outbase, scene_catalog=settings.scene_catalog)
-    made = write_products(run, formats=("fits", "ecsv"), progress=progress)
+    made = write_products(run, formats=("fits", "ecsv"), workers=workers or 1, progress=progress)
     table = made.final
     files = {"report": write_report(run, progress=progress), "catalog": run.path / "catalogs" / "final.fits"}
     files |= {name: run.path / name for name in ("regions", "images")}

@@ -136,6 +136,8 @@ def _options(
             return {"out": str(out), "workers": workers, "resume": resume}
         case "sample":
             return {"workers": workers, "resume": resume, "overwrite": replaced}
+        case "postprocess":
+            return {"workers": workers}
     return {}
 
 
