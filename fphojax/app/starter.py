@@ -215,7 +215,7 @@ def write_starter(folder: Path, instrument: str) -> list[Path]:
     folder : Path
         Made if it does not exist.
     instrument : str
-        One of `INSTRUMENTS`.
+        One of `INSTRUMENTS`, in capitals or not.
 
     Returns
     -------
@@ -227,7 +227,7 @@ def write_starter(folder: Path, instrument: str) -> list[Path]:
     InputError
         An unknown instrument, or one of the files is there already; nothing is written then.
     """
-    if instrument not in INSTRUMENTS:
+    if instrument.lower() not in INSTRUMENTS:
         raise InputError(f"--instrument: found {instrument!r}, expected one of {', '.join(INSTRUMENTS)}")
     config, templates = folder / "run.yml", folder / "templates"
     for path in (config, templates):
@@ -238,5 +238,5 @@ def write_starter(folder: Path, instrument: str) -> list[Path]:
         Path(shutil.copy(notebook, templates)) for notebook in sorted(template_folder().glob("*.ipynb"))
     ]
     with replacing(config) as temporary:
-        temporary.write_text(settings_text(instrument, config.name), encoding="utf-8")
+        temporary.write_text(settings_text(instrument.lower(), config.name), encoding="utf-8")
     return [config, *copies]

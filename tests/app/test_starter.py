@@ -54,7 +54,7 @@ def test_groups_start_with_settings_that_exist():
 
 
 def test_init_writes_settings_and_templates(tmp_path):
-    done = start(tmp_path / "new", "--instrument", "hsc")
+    done = start(tmp_path / "new", "--instrument", "HSC")
     assert done.exit_code == 0, done.output
     assert "HSC" in (tmp_path / "new" / "run.yml").read_text()
     copies = sorted(path.name for path in (tmp_path / "new" / "templates").iterdir())

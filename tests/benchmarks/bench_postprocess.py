@@ -10,7 +10,6 @@ catalogue). One source of each patch is in the next patch too.
 import argparse
 import json
 import re
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -89,8 +88,6 @@ def main():
             made = write_catalogs(run, chains=chains, workers=options.workers)
             figures[f"{key}_s"] = time.perf_counter() - start
             figures[f"{key}_peak_MB"] = peak_memory()
-        # of the largest of the workers
-        figures["worker_peak_MB"] = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         assert len(made.final) == figures["sources"]
         figures["in_several_patches"] = len(set(made.multipatch["id"]))
     if options.json:
