@@ -3,8 +3,11 @@
 A step solves (H + lambda diag H) step = -gradient in the unconstrained space of the priors' supports, with H the
 Gauss-Newton matrix of the pixels plus the curvature of the priors (Marquardt 1963).  Where it leads, fluxes and sky
 are solved for: given the shapes they are linear, and one pass over the pixels holds all that this takes (variable
-projection; Golub & Pereyra 1973, `core.design`).  Whether the search is at its end is judged by what an undamped step
-promises, as the rounding of chi-squared can be larger than what is left to gain.
+projection; Golub & Pereyra 1973, `core.design`).  What the Gauss-Newton matrix leaves out, the curvature of the model
+times its residuals, is learnt from the changes of the gradient, and used while it tells better what a step gains:
+along a weak direction, such as the Sersic index of a faint galaxy, it decides how fast the search ends.  Whether it
+is at its end is judged by what an undamped step promises, as the rounding of chi-squared can be larger than what is
+left to gain.
 """
 
 from typing import NamedTuple
@@ -74,6 +77,18 @@ class _State(NamedTuple):
     left: jax.Array
     stalled: jax.Array
     n_step: jax.Array
+    second: jax.Array  # what the Gauss-Newton matrix leaves out of the Hessian, as learnt
+    trusted: jax.Array  # whether steps are made with it
+    omitted: jax.Array  # what the other choice would have promised more
+    begun_again: jax.Array
+
+
+class _Step(NamedTuple):
+    move: jax.Array
+    promised: jax.Array  # reduction of the cost
+    left: jax.Array  # what an undamped step promises
+    trusted: jax.Array
+    omitted: jax.Array
 
 
 @eqx.filter_jit
@@ -105,8 +120,21 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
         jnp.zeros(model.optics.n_exposure),
         jnp.zeros((size, size)),
     )
-    begun = jnp.asarray(False)
-    initial = _State(flat, flat, nothing, jnp.asarray(LAMBDA_START), jnp.inf, jnp.inf, begun, jnp.asarray(0))
+    no = jnp.asarray(False)
+    initial = _State(
+        point=flat,
+        trial=flat,
+        system=nothing,
+        damping=jnp.asarray(LAMBDA_START),
+        promised=jnp.inf,
+        left=jnp.inf,
+        stalled=no,
+        n_step=jnp.asarray(0),
+        second=jnp.zeros((size, size)),
+        trusted=no,
+        omitted=jnp.asarray(0.0),
+        begun_again=no,
+    )
 
     def proceed(state):
         return (state.n_step < max_steps) & ~ended(state)
@@ -127,16 +155,28 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
         factor = jnp.where(ratio > GOOD, LAMBDA_DOWN, 1.0)
         factor = jnp.where(better & (ratio > POOR), factor, LAMBDA_UP)
         damping = jnp.clip(state.damping * factor, LAMBDA_LEAST, LAMBDA_MOST)
-        move, promised, left = _damped_step(kept, damping, problem.at_edge(point))
+        stalled = (state.promised < rounding) & (jnp.abs(gain) < rounding)
+        # damped to a standstill with something left to gain: once, it begins anew from there
+        again = stalled & (state.left > STALLED) & ~state.begun_again
+        damping = jnp.where(again, LAMBDA_START, damping)
+        change = jnp.where(better & ~first, point - state.point, 0.0)
+        second = _second_order(state.second, state.system, kept, change)
+        closer = jnp.abs(state.promised + state.omitted - gain) < jnp.abs(state.promised - gain)
+        trusted = (state.trusted ^ closer) & ~again
+        step = _damped_step(kept, second, damping, problem.at_edge(point), trusted)
         return _State(
             point=point,
-            trial=point + move,
+            trial=point + step.move,
             system=kept,
             damping=damping,
-            promised=promised,
-            left=left,
-            stalled=(state.promised < rounding) & (jnp.abs(gain) < rounding),
+            promised=step.promised,
+            left=step.left,
+            stalled=stalled & ~again,
             n_step=state.n_step + 1,
+            second=second,
+            trusted=step.trusted,
+            omitted=step.omitted,
+            begun_again=state.begun_again | again,
         )
 
     end = jax.lax.while_loop(proceed, step, initial)
@@ -144,31 +184,51 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
     return Found(end.point, end.system, end.left, converged, end.n_step)
 
 
-def _damped_step(system, damping, at_edge):
-    """Solution of the damped equations, the reduction of the cost that they promise, and that of undamped ones.
+def _second_order(second, before, after, change):
+    """What the Gauss-Newton matrix leaves out, learnt from a step (Dennis, Gay & Welsch 1981, ACM TOMS 7, 348)."""
+    rise = after.gradient - before.gradient
+    wanted = rise - after.hessian @ change
+    along, held = change @ rise, change @ second @ change
+    size = jnp.minimum(1.0, jnp.abs(change @ wanted) / jnp.maximum(jnp.abs(held), 1e-300))
+    missing = wanted - size * second @ change
+    pair = jnp.outer(missing, rise) / along
+    learnt = size * second + pair + pair.T - (change @ missing) / along**2 * jnp.outer(rise, rise)
+    usable = (along > 1e-12 * jnp.sqrt((change @ change) * (rise @ rise))) & jnp.all(jnp.isfinite(learnt))
+    return jnp.where(usable, learnt, second)
+
+
+def _damped_step(system, second, damping, at_edge, trusted):
+    """The damped step, with the second-order terms where they are trusted and leave the matrix positive.
 
     Parameters at the lower or the upper edge of a box (two arrays of bool, (N,)) stay there where the gradient or the
     step itself would take them beyond: there the values hardly change however far the unconstrained ones go.
     """
     diagonal = jnp.diag(system.hessian)
     scale = 1 / jnp.sqrt(jnp.maximum(diagonal, 1e-12 * jnp.max(diagonal) + 1e-300))
-    scaled = system.hessian * scale[:, None] * scale[None, :]
 
     def beyond(direction):
         return (at_edge[0] & (direction < 0)) | (at_edge[1] & (direction > 0))
 
-    def solved(pinned, ridge):
+    def solved(scaled, pinned, ridge):
         matrix = jnp.where(pinned[:, None] | pinned, 0.0, scaled) + jnp.diag(jnp.where(pinned, 1.0, ridge))
         slope = jnp.where(pinned, 0.0, scale * system.gradient)
         return -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), slope), slope
 
-    pinned = beyond(-system.gradient)
-    pinned |= beyond(solved(pinned, damping + RIDGE)[0])
-    undamped, slope = solved(pinned, RIDGE)
-    move = scale * solved(pinned, damping + RIDGE)[0]
-    move = move * jnp.minimum(1.0, LONGEST_STEP / jnp.maximum(jnp.max(jnp.abs(move)), 1e-300))
-    promised = -(system.gradient @ move + 0.5 * move @ system.hessian @ move)
-    return move, promised, -0.5 * slope @ undamped
+    def taken(hessian):
+        scaled = hessian * scale[:, None] * scale[None, :]
+        pinned = beyond(-system.gradient)
+        pinned |= beyond(solved(scaled, pinned, damping + RIDGE)[0])
+        undamped, slope = solved(scaled, pinned, RIDGE)
+        move = scale * solved(scaled, pinned, damping + RIDGE)[0]
+        move = move * jnp.minimum(1.0, LONGEST_STEP / jnp.maximum(jnp.max(jnp.abs(move)), 1e-300))
+        promised = -(system.gradient @ move + 0.5 * move @ hessian @ move)
+        return move, promised, -0.5 * slope @ undamped
+
+    full, plain = taken(system.hessian + second), taken(system.hessian)
+    trusted = trusted & jnp.isfinite(full[2]) & (full[1] > 0)
+    move, promised, left = (jnp.where(trusted, *pair) for pair in zip(full, plain, strict=True))
+    omitted = 0.5 * move @ second @ move * jnp.where(trusted, 1.0, -1.0)
+    return _Step(move, promised, left, trusted, omitted)
 
 
 class _Problem:
