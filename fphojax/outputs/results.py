@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -202,7 +203,7 @@ class PatchResult:
                 dims=("parameter", "parameter_"),
                 name="inverse_mass_matrix",
             ),
-            versions={name: version(name) for name in _LIBRARIES},
+            versions=dict(_versions()),
             **{name: kind(getattr(chains, name)) for name, kind in _RUN.items()},
         )
 
@@ -380,6 +381,12 @@ def centred_pa(pa: xr.DataArray) -> xr.DataArray:
     )
     centred = mean + (pa - mean + 90) % 180 - 90
     return centred.assign_attrs(pa.attrs)
+
+
+@cache
+def _versions():
+    """Versions of the libraries, which take milliseconds to look up."""
+    return {name: version(name) for name in _LIBRARIES}
 
 
 def _dims(name):
