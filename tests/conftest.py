@@ -14,6 +14,7 @@ CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / "compiled"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+CONFIGS = Path(__file__).resolve().parent / "data_configs"
 
 
 def _shared_folder(variable, name):
@@ -78,3 +79,23 @@ def reference_dir():
 def data_dir():
     """Folder of real images."""
     return _shared_folder("FPHOJAX_DATA", "data")
+
+
+@pytest.fixture
+def run_loop(data_dir, tmp_path):
+    """Function that runs the loop on one of the sets of real images."""
+    from fphojax.app.config import Settings
+    from fphojax.app.stages.loop import loop
+    from fphojax.inputs.catalog import SourceCatalog
+
+    def run(name, **changes):
+        text = (CONFIGS / f"{name}.yml").read_text().replace("../../../shared/data", str(data_dir))
+        (tmp_path / f"{name}.yml").write_text(text.replace("../../runs", str(tmp_path / "runs")))
+        settings = Settings.from_yaml(tmp_path / f"{name}.yml", changes or None)
+        report = loop(settings)
+        print(f"\n{name}: {report.verdict}")
+        print(report.tables["exposures"])
+        print(report.tables["stages"]["stage", "seconds"])
+        return settings, report, SourceCatalog.read(report.files["catalog"])
+
+    return run

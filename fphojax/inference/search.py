@@ -68,27 +68,23 @@ class Found(NamedTuple):
     n_step: jax.Array
 
 
-class _State(NamedTuple):
-    point: jax.Array
-    trial: jax.Array
-    system: _System
-    damping: jax.Array
-    promised: jax.Array  # by the step to the trial
-    left: jax.Array
-    stalled: jax.Array
-    n_step: jax.Array
-    second: jax.Array  # what the Gauss-Newton matrix leaves out of the Hessian, as learnt
-    trusted: jax.Array  # whether steps are made with it
-    omitted: jax.Array  # what the other choice would have promised more
-    begun_again: jax.Array
-
-
 class _Step(NamedTuple):
     move: jax.Array
     promised: jax.Array  # reduction of the cost
     left: jax.Array  # what an undamped step promises
-    trusted: jax.Array
-    omitted: jax.Array
+    trusted: jax.Array  # whether it was made with the second-order terms
+    omitted: jax.Array  # what the other choice would have promised more
+
+
+class _State(NamedTuple):
+    point: jax.Array
+    system: _System
+    step: _Step  # from there to the next trial
+    damping: jax.Array
+    second: jax.Array  # what the Gauss-Newton matrix leaves out of the Hessian, as learnt
+    stalled: jax.Array
+    begun_again: jax.Array
+    n_step: jax.Array
 
 
 @eqx.filter_jit
@@ -123,65 +119,57 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
     no = jnp.asarray(False)
     initial = _State(
         point=flat,
-        trial=flat,
         system=nothing,
+        step=_Step(jnp.zeros(size), jnp.asarray(jnp.inf), jnp.asarray(jnp.inf), no, jnp.asarray(0.0)),
         damping=jnp.asarray(LAMBDA_START),
-        promised=jnp.inf,
-        left=jnp.inf,
-        stalled=no,
-        n_step=jnp.asarray(0),
         second=jnp.zeros((size, size)),
-        trusted=no,
-        omitted=jnp.asarray(0.0),
+        stalled=no,
         begun_again=no,
+        n_step=jnp.asarray(0),
     )
 
     def proceed(state):
         return (state.n_step < max_steps) & ~ended(state)
 
     def ended(state):
-        return (state.left < tolerance) | state.stalled | (state.damping >= LAMBDA_MOST)
+        return (state.step.left < tolerance) | state.stalled | (state.damping >= LAMBDA_MOST)
 
-    def step(state):
-        trial, system = problem.at(state.trial)
+    def stepped(state):
+        taken = state.step
+        trial, system = problem.at(state.point + taken.move)
         gain = state.system.cost - system.cost
         rounding = jnp.finfo(model.patch.data.dtype).eps * jnp.sum(system.chi2)
         first = state.n_step == 0
         # both false for NaN
-        better = (gain >= 0) | ((state.promised < rounding) & (gain > -rounding))
-        ratio = jnp.where(first, 0.5 * (GOOD + POOR), gain / state.promised)
+        better = (gain >= 0) | ((taken.promised < rounding) & (gain > -rounding))
+        ratio = jnp.where(first, 0.5 * (GOOD + POOR), gain / taken.promised)
         point = jnp.where(better, trial, state.point)
         kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), system, state.system)
         factor = jnp.where(ratio > GOOD, LAMBDA_DOWN, 1.0)
         factor = jnp.where(better & (ratio > POOR), factor, LAMBDA_UP)
         damping = jnp.clip(state.damping * factor, LAMBDA_LEAST, LAMBDA_MOST)
-        stalled = (state.promised < rounding) & (jnp.abs(gain) < rounding)
+        stalled = (taken.promised < rounding) & (jnp.abs(gain) < rounding)
         # damped to a standstill with something left to gain: once, it begins anew from there
-        again = stalled & (state.left > STALLED) & ~state.begun_again
+        again = stalled & (taken.left > STALLED) & ~state.begun_again
         damping = jnp.where(again, LAMBDA_START, damping)
-        change = jnp.where(better & ~first, point - state.point, 0.0)
+        change = jnp.where(first, 0.0, point - state.point)
         second = _second_order(state.second, state.system, kept, change)
-        closer = jnp.abs(state.promised + state.omitted - gain) < jnp.abs(state.promised - gain)
-        trusted = (state.trusted ^ closer) & ~again
-        step = _damped_step(kept, second, damping, problem.at_edge(point), trusted)
+        closer = jnp.abs(taken.promised + taken.omitted - gain) < jnp.abs(taken.promised - gain)
+        trusted = (taken.trusted ^ closer) & ~again
         return _State(
             point=point,
-            trial=point + step.move,
             system=kept,
+            step=_damped_step(kept, second, damping, problem.at_edge(point), trusted),
             damping=damping,
-            promised=step.promised,
-            left=step.left,
-            stalled=stalled & ~again,
-            n_step=state.n_step + 1,
             second=second,
-            trusted=step.trusted,
-            omitted=step.omitted,
+            stalled=stalled & ~again,
             begun_again=state.begun_again | again,
+            n_step=state.n_step + 1,
         )
 
-    end = jax.lax.while_loop(proceed, step, initial)
-    converged = (end.left < tolerance) | (end.stalled & (end.left < STALLED))
-    return Found(end.point, end.system, end.left, converged, end.n_step)
+    end = jax.lax.while_loop(proceed, stepped, initial)
+    converged = (end.step.left < tolerance) | (end.stalled & (end.step.left < STALLED))
+    return Found(end.point, end.system, end.step.left, converged, end.n_step)
 
 
 def _second_order(second, before, after, change):

@@ -14,7 +14,7 @@ __all__ = ["Convergence", "convergence", "quantiles", "r_hat"]
 
 _TAILS = (0.05, 0.95)
 _FEWEST = 4  # draws of a chain
-_BLOCK = 64  # parameters at a time: with fewer, Python itself takes the time; with more, the caches overflow
+_BLOCK = 64  # parameters at a time: with fewer, Python itself takes the time
 
 
 @dataclass(frozen=True, eq=False)

@@ -133,7 +133,8 @@ def write_catalogs(
     isophote : float
         AB mag / arcsec^2.
     workers : int
-        Processes that compute the columns; more than one pay with hundreds of patches.
+        Processes that compute the columns; 1 stays in this one, more pay with hundreds of patches. New processes
+        import the script that called, which must keep its work under ``if __name__ == "__main__"``.
     progress : bool
 
     Returns

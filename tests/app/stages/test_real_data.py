@@ -1,18 +1,12 @@
 """The loop on real images: what it adds, and how well the fields are fitted before and after."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from fphojax.app.config import Settings
-from fphojax.app.stages.loop import loop
 from fphojax.inputs.astrometry import sky_offsets
-from fphojax.inputs.catalog import SourceCatalog
 
 pytestmark = pytest.mark.slow
 
-CONFIGS = Path(__file__).resolve().parents[2] / "data_configs"
 # Positions of peaks, by eye and from detection on the images: ra, dec.
 HSC_PEAKS = [
     (149.999930, 1.999355),
@@ -20,23 +14,6 @@ HSC_PEAKS = [
     (149.999532, 1.998894),
     (149.999340, 2.001061),
 ]
-
-
-@pytest.fixture
-def run_loop(data_dir, tmp_path):
-    """Function that runs the loop on one of the image sets."""
-
-    def run(name, **changes):
-        text = (CONFIGS / f"{name}.yml").read_text().replace("../../../shared/data", str(data_dir))
-        (tmp_path / f"{name}.yml").write_text(text.replace("../../runs", str(tmp_path / "runs")))
-        settings = Settings.from_yaml(tmp_path / f"{name}.yml", changes or None)
-        report = loop(settings)
-        print(f"\n{name}: {report.verdict}")
-        print(report.tables["exposures"])
-        print(report.tables["stages"]["stage", "seconds"])
-        return settings, report, SourceCatalog.read(report.files["catalog"])
-
-    return run
 
 
 def distance(catalog, ra, dec):
