@@ -13,10 +13,12 @@ from numpyro.infer.util import ParamInfo
 from .posterior import Posterior
 from .whitening import Whitening
 
-__all__ = ["MOST", "ChainState", "Kernel", "advance", "begin", "complete", "moved"]
+__all__ = ["MOST", "ROUND", "ChainState", "Kernel", "advance", "begin", "complete", "moved"]
 
 MOST = 100  # draws made at once
+ROUND = 20  # draws of a chain in one round of the warm-up
 FIRST_STEP = 1.0  # of a leapfrog; the posterior is nearly a unit normal
+FIRST_DEPTH = 6  # of trees in the first round: with a poor whitening, longer ones cost more than they bring
 
 _start_averaging, _average = dual_averaging()
 
@@ -49,11 +51,11 @@ class Kernel:
         first, following = hmc(potential_fn_gen=potential_of, algo="NUTS")
         state = first(
             start,
-            num_warmup=0,
+            num_warmup=ROUND,
             step_size=FIRST_STEP,
             adapt_step_size=False,
             adapt_mass_matrix=False,
-            max_tree_depth=self.max_treedepth,
+            max_tree_depth=(min(FIRST_DEPTH, self.max_treedepth), self.max_treedepth),
             model_args=(posterior, whitening),
             rng_key=key,
         )
@@ -61,9 +63,12 @@ class Kernel:
 
 
 @eqx.filter_jit
-def begin(kernel: Kernel, posterior: Posterior, whitening: Whitening, position, key, step_size=FIRST_STEP):
-    """State of a chain at a position v."""
+def begin(
+    kernel: Kernel, posterior: Posterior, whitening: Whitening, position, key, step_size=FIRST_STEP, made=0
+):
+    """State of a chain at a position v, which has made as many draws before."""
     state, _ = kernel.build(posterior, whitening, position, key)
+    state = state._replace(i=jnp.asarray(made))
     return _of_fixed_types(ChainState(state, _averaging(jnp.log(step_size))))
 
 

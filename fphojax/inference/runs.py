@@ -12,8 +12,8 @@ from tqdm.auto import tqdm
 
 from ..core.backend import chains_together
 from .chains import Standing
-from .nuts import MOST, advance, begin, complete
-from .warmup import ROUND, warm_up
+from .nuts import MOST, ROUND, advance, begin, complete
+from .warmup import warm_up
 
 __all__ = ["Run"]
 
@@ -67,7 +67,7 @@ class Run:
             jnp.asarray(positions), jnp.asarray(standing.step_size), self.keys, strict=True
         ):
             moves = jax.random.fold_in(key, 0)
-            state = begin(self.kernel, self.posterior, self.white, position, moves, step_size)
+            state = begin(self.kernel, self.posterior, self.white, position, moves, step_size, ROUND)
             self.states.append(state)
 
     def standing(self, ellipticity):

@@ -4,10 +4,10 @@ A step solves (H + lambda diag H) step = -gradient in the unconstrained space of
 Gauss-Newton matrix of the pixels plus the curvature of the priors (Marquardt 1963).  Where it leads, fluxes and sky
 are solved for: given the shapes they are linear, and one pass over the pixels holds all that this takes (variable
 projection; Golub & Pereyra 1973, `core.design`).  What the Gauss-Newton matrix leaves out, the curvature of the model
-times its residuals, is learnt from the changes of the gradient, and used while it tells better what a step gains:
-along a weak direction, such as the Sersic index of a faint galaxy, it decides how fast the search ends.  Whether it
-is at its end is judged by what an undamped step promises, as the rounding of chi-squared can be larger than what is
-left to gain.
+times its residuals, is learnt from the changes of the gradient, and used near the optimum, while it tells better what
+a step gains: along a weak direction, such as the Sersic index of a faint galaxy, it decides how fast the search ends.
+Whether it is at its end is judged by what an undamped step promises, as the rounding of chi-squared can be larger
+than what is left to gain.
 """
 
 from typing import NamedTuple
@@ -27,6 +27,7 @@ LAMBDA_START, LAMBDA_UP, LAMBDA_DOWN = 1e-2, 5.0, 0.15
 LAMBDA_LEAST, LAMBDA_MOST = 1e-9, 1e9
 GOOD, POOR = 0.6, 0.2  # gain over what was promised, above which damping falls, below which it rises
 LONGEST_STEP = 2.0  # in unconstrained units, where a box is a few units wide
+NEAR = 30.0  # log density left to gain, above which second-order terms are not used: they lead into shallow optima
 RIDGE = 1e-8  # of the scaled matrix, for directions without information
 STALLED = 0.05  # what may be left to gain where rounding ends a search that counts as converged
 LINEAR = ("flux", "sky")
@@ -213,7 +214,7 @@ def _damped_step(system, second, damping, at_edge, trusted):
         return move, promised, -0.5 * slope @ undamped
 
     full, plain = taken(system.hessian + second), taken(system.hessian)
-    trusted = trusted & jnp.isfinite(full[2]) & (full[1] > 0)
+    trusted = trusted & jnp.isfinite(full[2]) & (full[1] > 0) & (plain[2] < NEAR)
     move, promised, left = (jnp.where(trusted, *pair) for pair in zip(full, plain, strict=True))
     omitted = 0.5 * move @ second @ move * jnp.where(trusted, 1.0, -1.0)
     return _Step(move, promised, left, trusted, omitted)

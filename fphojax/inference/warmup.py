@@ -1,8 +1,9 @@
 """Warm-up of chains that start near the optimum: as short as their draws allow.
 
-It goes in rounds of 20 draws of every chain.  The first round lets the chains leave their starts.  After each
+It goes in rounds of a few draws of every chain.  The first round lets the chains leave their starts.  After each
 further one, the draws of all chains together tell whether the whitening holds, as far as so few can tell; if not, it
-is made anew once they are enough: the covariance of fewer draws would be worse than that of the Fisher matrix.
+is made anew once they are enough: chance must do less harm to their covariance than the whitening does now.  One that
+was far off is made of few draws first, and again of more.
 """
 
 import numpy as np
@@ -10,12 +11,10 @@ import numpy as np
 from .nuts import moved
 from .whitening import Whitening, from_draws, mixed_covariance
 
-__all__ = ["ROUND", "warm_up"]
-
-ROUND = 20  # draws of a chain
+__all__ = ["warm_up"]
 
 SPREAD = 1.6  # by so much a variance may differ from 1, besides by chance, before the whitening is made anew
-ENOUGH = 20  # draws for each dimension, to make it from them
+ENOUGH = 10  # draws for each dimension, to make it for good
 APART = 1.0  # standard deviations by which the mean of a chain may differ from that of all
 OFF_TARGET = 0.12  # the same for the mean acceptance rate
 
@@ -41,7 +40,7 @@ def warm_up(run, states, whitening: Whitening, *, most: int, target_accept: floa
     n_round : int
     n_calls : int
     """
-    n_calls, recent = 0, []
+    n_calls, recent, for_good = 0, [], True
     for n_round in range(1, max(most, 1) + 1):
         states, draws = run(whitening, states)
         n_calls += int(sum(part["n_steps"].sum() for part in draws))
@@ -52,13 +51,25 @@ def warm_up(run, states, whitening: Whitening, *, most: int, target_accept: floa
         flat = v.reshape(-1, v.shape[-1])
         white = _white(v)
         acceptance = np.mean([part["acceptance_rate"] for part in draws])
-        if white and abs(acceptance - target_accept) < OFF_TARGET:
+        if white and for_good and abs(acceptance - target_accept) < OFF_TARGET:
             break
-        if not white and n_round < most and len(flat) >= ENOUGH * flat.shape[1]:
+        enough = len(flat) >= ENOUGH * flat.shape[1]
+        if not (white and for_good) and n_round < most and (enough or _far_off(flat)):
             new = from_draws(whitening, flat, full_cov=full_cov)
             states = [moved(state, whitening, new) for state in states]
-            whitening, recent = new, []
+            whitening, recent, for_good = new, [], enough
     return states, whitening, n_round, n_calls
+
+
+def _far_off(draws):
+    """Whether the covariance of draws (m, n), few as they are, is nearer to the truth than a unit matrix."""
+    m, n = draws.shape
+    if m <= n:
+        return False
+    eigenvalues = np.linalg.eigvalsh(mixed_covariance(draws))
+    # condition number of the covariance of m independent draws; these are not, so it is taken squared
+    chance = ((1 + np.sqrt(n / m)) / (1 - np.sqrt(n / m))) ** 2
+    return eigenvalues[-1] > chance**2 * eigenvalues[0]
 
 
 def _white(v):

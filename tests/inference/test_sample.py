@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from fphojax.inference import runs as module
-from fphojax.inference.nuts import MOST, Kernel, advance, begin, moved
+from fphojax.inference.nuts import MOST, ROUND, Kernel, advance, begin, moved
 from fphojax.inference.optimize import optimize
 from fphojax.inference.posterior import posterior_at
 from fphojax.inference.sample import continued, sample
-from fphojax.inference.warmup import ROUND
 from fphojax.inference.whitening import whitening
 
 
