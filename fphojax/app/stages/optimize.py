@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
+from fphojax.inputs.errors import InputError
 from fphojax.outputs.wording import counted
 
 from ..config import Settings
@@ -57,7 +58,7 @@ def optimize(
     Raises
     ------
     InputError
-        One line for every problem with the inputs; nothing is written then.
+        One line for every problem with the inputs; nothing is written then. Or the fits of all sources failed.
     KeyboardInterrupt
         After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
@@ -74,6 +75,11 @@ def optimize(
         progress=progress,
     )
     tables = _tables(scene)
+    flagged = tables["flagged"]
+    if len(flagged) == len(scene) and all(flagged["ended"] == "failed"):
+        raise InputError(
+            f"the fits of all {len(scene)} sources failed, expected some to end: {flagged['why'][0]}"
+        )
     if settings.write_residuals and run.patches():
         tables["exposures"] = chi2_table(run)
     files = {"run": run.path, "catalog": run.scene_path}
