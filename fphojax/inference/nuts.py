@@ -13,12 +13,11 @@ from numpyro.infer.util import ParamInfo
 from .posterior import Posterior
 from .whitening import Whitening
 
-__all__ = ["MOST", "ROUND", "ChainState", "Kernel", "advance", "begin", "complete", "moved"]
+__all__ = ["MOST", "ChainState", "Kernel", "advance", "begin", "complete", "moved"]
 
 MOST = 100  # draws made at once
-ROUND = 20  # draws of a chain in one round of the warm-up
 FIRST_STEP = 1.0  # of a leapfrog; the posterior is nearly a unit normal
-FIRST_DEPTH = 6  # of trees in the first round: with a poor whitening, longer ones cost more than they bring
+SHORT_DEPTH = 6  # of trees while the whitening may be far off: longer ones would cost more than they bring
 
 _start_averaging, _average = dual_averaging()
 
@@ -51,11 +50,11 @@ class Kernel:
         first, following = hmc(potential_fn_gen=potential_of, algo="NUTS")
         state = first(
             start,
-            num_warmup=ROUND,
+            num_warmup=1,  # numpyro's warm-up is that draw 0 has short trees; `advance` says which draws are such
             step_size=FIRST_STEP,
             adapt_step_size=False,
             adapt_mass_matrix=False,
-            max_tree_depth=(min(FIRST_DEPTH, self.max_treedepth), self.max_treedepth),
+            max_tree_depth=(min(SHORT_DEPTH, self.max_treedepth), self.max_treedepth),
             model_args=(posterior, whitening),
             rng_key=key,
         )
@@ -63,18 +62,17 @@ class Kernel:
 
 
 @eqx.filter_jit
-def begin(
-    kernel: Kernel, posterior: Posterior, whitening: Whitening, position, key, step_size=FIRST_STEP, made=0
-):
-    """State of a chain at a position v, which has made as many draws before."""
+def begin(kernel: Kernel, posterior: Posterior, whitening: Whitening, position, key, step_size=FIRST_STEP):
+    """State of a chain at a position v."""
     state, _ = kernel.build(posterior, whitening, position, key)
-    state = state._replace(i=jnp.asarray(made))
     return _of_fixed_types(ChainState(state, _averaging(jnp.log(step_size))))
 
 
 @eqx.filter_jit
-def advance(kernel: Kernel, posterior: Posterior, whitening: Whitening, state: ChainState, n, adapting):
-    """The chain after `n` draws, `MOST` at most, its step size adapted on the way or not.
+def advance(
+    kernel: Kernel, posterior: Posterior, whitening: Whitening, state: ChainState, n, adapting, short
+):
+    """The chain after `n` draws, `MOST` at most, its step size adapted on the way or not, with short trees or not.
 
     Returns
     -------
@@ -90,7 +88,9 @@ def advance(kernel: Kernel, posterior: Posterior, whitening: Whitening, state: C
     def one(state):
         last, averaging = state
         step_size = jnp.exp(jnp.where(adapting, averaging[0], averaging[1]))
-        last = last._replace(adapt_state=last.adapt_state._replace(step_size=step_size))
+        last = last._replace(
+            i=jnp.where(short, 0, 1), adapt_state=last.adapt_state._replace(step_size=step_size)
+        )
         new = following(last)
         adapted = _average(kernel.target_accept - new.accept_prob, averaging)
         averaging = jax.tree.map(lambda a, b: jnp.where(adapting, a, b), adapted, averaging)

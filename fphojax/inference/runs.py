@@ -12,14 +12,14 @@ from tqdm.auto import tqdm
 
 from ..core.backend import chains_together
 from .chains import Standing
-from .nuts import MOST, ROUND, advance, begin, complete
-from .warmup import warm_up
+from .nuts import MOST, advance, begin, complete
+from .warmup import ROUND, warm_up
 
 __all__ = ["Run"]
 
 PACE = 1.0  # seconds between two looks at the progress bar and at Ctrl-C
 
-_advance_together = eqx.filter_jit(eqx.filter_vmap(advance, in_axes=(None, None, None, 0, None, None)))
+_advance_together = eqx.filter_jit(eqx.filter_vmap(advance, in_axes=(None, None, None, 0, None, None, None)))
 _complete_together = eqx.filter_jit(eqx.filter_vmap(complete, in_axes=(None, 0, None, 0, None)))
 
 
@@ -67,7 +67,7 @@ class Run:
             jnp.asarray(positions), jnp.asarray(standing.step_size), self.keys, strict=True
         ):
             moves = jax.random.fold_in(key, 0)
-            state = begin(self.kernel, self.posterior, self.white, position, moves, step_size, ROUND)
+            state = begin(self.kernel, self.posterior, self.white, position, moves, step_size)
             self.states.append(state)
 
     def standing(self, ellipticity):
@@ -88,8 +88,8 @@ class Run:
         n_round = max(most // ROUND, 1)
         with self._bar(n_round * ROUND, "warm-up") as bar, self._pool() as pool:
 
-            def run(white, states):
-                states, draws = self._advanced(pool, white, states, ROUND, True)
+            def run(white, states, short):
+                states, draws = self._advanced(pool, white, states, ROUND, adapting=True, short=short)
                 bar.update(ROUND)
                 return states, draws
 
@@ -113,7 +113,7 @@ class Run:
             try:
                 while done < draws:
                     began = time.monotonic()
-                    states, parts = self._advanced(pool, self.white, self.states, size, False)
+                    states, parts = self._advanced(pool, self.white, self.states, size)
                     full = self._completed(pool, done, [part.pop("vector") for part in parts], size)
                     for part, draw in zip(parts, full, strict=True):
                         del part["v"]
@@ -133,17 +133,17 @@ class Run:
                     raise KeyboardInterrupt("interrupted before the first draws: none to keep") from None
         return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *found)
 
-    def _advanced(self, pool, white, states, n, adapting):
+    def _advanced(self, pool, white, states, n, adapting=False, short=False):
         """States after `n` draws, and the draws of every chain."""
-        length, adapting = jnp.asarray(n), jnp.asarray(adapting)
+        how = tuple(map(jnp.asarray, (n, adapting, short)))
 
         def one(state):
-            state, draws = advance(self.kernel, self.posterior, white, state, length, adapting)
+            state, draws = advance(self.kernel, self.posterior, white, state, *how)
             return state, _first(draws, n)  # waits for the device
 
         if chains_together():
             stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *states)
-            stacked, draws = _advance_together(self.kernel, self.posterior, white, stacked, length, adapting)
+            stacked, draws = _advance_together(self.kernel, self.posterior, white, stacked, *how)
             chains = range(len(states))
             return [_one_of(stacked, c) for c in chains], [_first(_one_of(draws, c), n) for c in chains]
         return tuple(map(list, zip(*_mapped(pool, one, states), strict=True)))

@@ -1,9 +1,9 @@
 """Warm-up of chains that start near the optimum: as short as their draws allow.
 
-It goes in rounds of a few draws of every chain.  The first round lets the chains leave their starts.  After each
+It goes in rounds of 20 draws of every chain.  The first round lets the chains leave their starts.  After each
 further one, the draws of all chains together tell whether the whitening holds, as far as so few can tell; if not, it
 is made anew once they are enough: chance must do less harm to their covariance than the whitening does now.  One that
-was far off is made of few draws first, and again of more.
+was far off is made of few draws first, and again of more; until then trees are short.
 """
 
 import numpy as np
@@ -11,7 +11,9 @@ import numpy as np
 from .nuts import moved
 from .whitening import Whitening, from_draws, mixed_covariance
 
-__all__ = ["warm_up"]
+__all__ = ["ROUND", "warm_up"]
+
+ROUND = 20  # draws of a chain
 
 SPREAD = 1.6  # by so much a variance may differ from 1, besides by chance, before the whitening is made anew
 ENOUGH = 10  # draws for each dimension, to make it for good
@@ -25,7 +27,8 @@ def warm_up(run, states, whitening: Whitening, *, most: int, target_accept: floa
     Parameters
     ----------
     run : callable
-        Takes whitening and states to new states and the draws of each chain; see `nuts.advance`.
+        Takes whitening, states and whether trees must be short to new states and the draws of each chain; see
+        `nuts.advance`.
     states : list of ChainState
     whitening : Whitening
     most : int
@@ -40,9 +43,9 @@ def warm_up(run, states, whitening: Whitening, *, most: int, target_accept: floa
     n_round : int
     n_calls : int
     """
-    n_calls, recent, for_good = 0, [], True
+    n_calls, recent, for_good, short = 0, [], True, True
     for n_round in range(1, max(most, 1) + 1):
-        states, draws = run(whitening, states)
+        states, draws = run(whitening, states, short)
         n_calls += int(sum(part["n_steps"].sum() for part in draws))
         if n_round == 1:
             continue
@@ -57,7 +60,7 @@ def warm_up(run, states, whitening: Whitening, *, most: int, target_accept: floa
         if not (white and for_good) and n_round < most and (enough or _far_off(flat)):
             new = from_draws(whitening, flat, full_cov=full_cov)
             states = [moved(state, whitening, new) for state in states]
-            whitening, recent, for_good = new, [], enough
+            whitening, recent, for_good, short = new, [], enough, False
     return states, whitening, n_round, n_calls
 
 

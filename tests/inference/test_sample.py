@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from fphojax.inference import runs as module
-from fphojax.inference.nuts import MOST, ROUND, Kernel, advance, begin, moved
+from fphojax.inference.nuts import MOST, Kernel, advance, begin, moved
 from fphojax.inference.optimize import optimize
 from fphojax.inference.posterior import posterior_at
 from fphojax.inference.sample import continued, sample
-from fphojax.inference.whitening import whitening
+from fphojax.inference.warmup import ROUND
+from fphojax.inference.whitening import coordinate_covariance, whitening
 
 
 @pytest.fixture(scope="module")
@@ -124,11 +125,25 @@ def test_all_draws_come_from_one_program(scene):
     first = whitening(origin, np.eye(len(origin)))
     kernel = Kernel(max_treedepth=6, target_accept=0.8)
     begun = begin(kernel, posterior, first, jnp.zeros(len(origin)), jax.random.key(0))
-    advanced, _ = advance(kernel, posterior, first, begun, jnp.asarray(2), jnp.asarray(True))
+    advanced, _ = advance(kernel, posterior, first, begun, *map(jnp.asarray, (2, True, False)))
     other = moved(advanced, first, whitening(origin, 2 * np.eye(len(origin))))
     types = [[leaf.aval for leaf in jax.tree.leaves(state)] for state in (begun, advanced, other)]
     assert types[0] == types[1] == types[2]
     assert not any(aval.weak_type for aval in types[0])
+
+
+@pytest.mark.parametrize(("short", "deepest"), [(True, 6), (False, 8)])
+def test_trees_are_short_where_asked(scene, short, deepest):
+    """Under a whitening a thousand times too narrow every tree grows as long as it may."""
+    model, start = scene
+    optimum = optimize(model, start, density="unconstrained")
+    posterior, origin = posterior_at(model, optimum)
+    spread = coordinate_covariance(posterior, optimum, origin)[: len(origin), : len(origin)]
+    narrow = whitening(origin, 1e-6 * spread)
+    kernel = Kernel(max_treedepth=8, target_accept=0.8)
+    begun = begin(kernel, posterior, narrow, jnp.zeros(len(origin)), jax.random.key(0))
+    _, draws = advance(kernel, posterior, narrow, begun, *map(jnp.asarray, (3, False, short)))
+    assert (draws["n_steps"][:3] == 2**deepest - 1).all()
 
 
 def test_known_covariances_as_mass_matrix(scene, chains):

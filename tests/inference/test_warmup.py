@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fphojax.inference import nuts, warmup
+from fphojax.inference import warmup
 from fphojax.inference.whitening import Whitening
 
 N_CHAIN = 4
@@ -19,20 +19,20 @@ def warmed(monkeypatch):
         rng = np.random.default_rng(seed)
         n = len(widths)
 
-        def run(whitening, states):
+        def run(whitening, states, short):
             back = np.linalg.inv(np.asarray(whitening.factor))
-            u = rng.normal(size=(N_CHAIN, nuts.ROUND, n)) * widths
+            u = rng.normal(size=(N_CHAIN, warmup.ROUND, n)) * widths
             v = (u - np.asarray(whitening.origin)) @ back.T
-            rate = np.full(nuts.ROUND, 0.8)
+            rate = np.full(warmup.ROUND, 0.8)
             return states, [
-                {"v": part, "n_steps": np.ones(nuts.ROUND), "acceptance_rate": rate} for part in v
+                {"v": part, "n_steps": np.ones(warmup.ROUND), "acceptance_rate": rate} for part in v
             ]
 
         first = Whitening(jnp.zeros(n), jnp.eye(n))
         _, whitening, n_round, n_calls = warmup.warm_up(
             run, [None] * N_CHAIN, first, most=most, target_accept=0.8, full_cov=True
         )
-        assert n_calls == n_round * N_CHAIN * nuts.ROUND
+        assert n_calls == n_round * N_CHAIN * warmup.ROUND
         return np.asarray(whitening.factor), n_round
 
     return warm_up
