@@ -29,6 +29,7 @@ def fit_field(
     make_fit: Callable[[Path, bool], Fit],
     *,
     target_niter: int,
+    batch: int = 1,
     resume: bool = False,
     overwrite: bool = False,
     workers: int | None = None,
@@ -46,6 +47,8 @@ def fit_field(
         Takes the folder, and whether the fit is made in this process, and returns the fit (see `schedule`).
     target_niter : int
         Iterations after which a source is done.
+    batch : int
+        Most patches that are fitted together.
     resume : bool
         Go on with the run in the folder.
     overwrite : bool
@@ -99,6 +102,7 @@ def fit_field(
                     scene,
                     make_fit(directory.path, local),
                     client=client,
+                    batch=batch,
                     max_active_fraction=settings.max_active_fraction,
                     ntry_checkout=settings.ntry_checkout,
                     progress=progress,

@@ -12,13 +12,13 @@ from fphojax.field.scheduler import PatchOutcome, PatchTask
 from fphojax.inference.covariance import optimum_as_chains, parameter_covariance, source_covariances
 from fphojax.inference.flags import fit_flags
 from fphojax.inference.linear_fit import flux_precision, held_shapes
-from fphojax.inference.optimize import optimize
+from fphojax.inference.optimize import optimize_many
 from fphojax.outputs.residuals import write_residuals
 from fphojax.outputs.results import PatchResult
 from fphojax.outputs.run_directory import RunDirectory
 
 from .config import Settings
-from .workers import field_inputs, fitted
+from .workers import bound_memory, field_inputs
 
 __all__ = ["OptimizeFit"]
 
@@ -41,26 +41,33 @@ class OptimizeFit:
     folder: Path
 
     def __call__(self, tasks: list[PatchTask]) -> list[PatchOutcome]:
-        """Fit each patch of a list."""
-        return fitted(self._fitted, tasks)
-
-    def _fitted(self, task):
+        """Fit the patches of a list, together if there are several."""
         began = time.perf_counter()
-        settings, directory = self.settings, RunDirectory(self.folder)
-        inputs = field_inputs(settings, self.folder / "psfs.h5")
-        frame, model, start = inputs.model(task, listed=False)
+        frames, models, starts = zip(*map(self._prepared, tasks), strict=True)
+        # minus the log of the distance to the bounds is what tells the one density from the other
+        density = "unconstrained" if self.settings.add_barriers else "values"
+        optima = optimize_many(models, starts, density=density, tolerance=self.settings.gtol)
+        seconds = (time.perf_counter() - began) / len(tasks)
+        outcomes = [
+            self._written(*patch, seconds) for patch in zip(tasks, frames, models, optima, strict=True)
+        ]
+        bound_memory()
+        return outcomes
+
+    def _prepared(self, task):
+        """Frame, model and start of a patch."""
+        settings = self.settings
+        frame, model, start = field_inputs(settings, self.folder / "psfs.h5").model(task, listed=False)
         if settings.optimize_start == "prior":
             new = np.isnan(task.covs).all(axis=(1, 2))  # the others have been optimised before
             start = _drawn(model, start, new, task.seed)
-        if settings.forced_photometry:
-            model = held_shapes(model, start)
-        # minus the log of the distance to the bounds is what tells the one density from the other
-        density = "unconstrained" if settings.add_barriers else "values"
-        optimum = optimize(model, start, density=density, tolerance=settings.gtol)
+        return frame, held_shapes(model, start) if settings.forced_photometry else model, start
+
+    def _written(self, task, frame, model, optimum, seconds):
+        """Write what was found of a patch; its outcome."""
+        settings, directory = self.settings, RunDirectory(self.folder)
         method = "forced" if settings.forced_photometry else "optimum"
-        chains = optimum_as_chains(
-            model, optimum, seed=task.seed, wall_time=time.perf_counter() - began, method=method
-        )
+        chains = optimum_as_chains(model, optimum, seed=task.seed, wall_time=seconds, method=method)
         result = PatchResult.from_chains(
             chains, frame, model, active=task.active, fixed=task.fixed, bounds=task.bounds
         )

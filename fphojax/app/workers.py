@@ -1,7 +1,7 @@
 """What a process needs to fit patches of a run: the inputs, opened once from the settings, and the sampling fit."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from fphojax.outputs.run_directory import RunDirectory
 from .cluster import memory_limit
 from .config import Settings
 
-__all__ = ["FieldInputs", "SamplingFit", "field_inputs", "fitted", "keep_inputs", "prepared"]
+__all__ = ["FieldInputs", "SamplingFit", "bound_memory", "field_inputs", "keep_inputs", "prepared"]
 
 PROGRAMS = 0.4  # of the memory of a process, beyond which compiled programs are forgotten; dask pauses at 0.8
 
@@ -113,13 +113,9 @@ def keep_inputs(inputs: FieldInputs, psffile: Path) -> None:
     _open[inputs.settings.to_json(), psffile] = inputs
 
 
-def fitted(fit: Callable[[PatchTask], PatchOutcome], tasks: Sequence[PatchTask]) -> list[PatchOutcome]:
-    """Outcomes of a fit of one patch after another, in bounded memory."""
-    outcomes = []
-    for task in tasks:
-        outcomes.append(fit(task))
-        forget_programs(PROGRAMS * memory_limit())
-    return outcomes
+def bound_memory() -> None:
+    """Forget compiled programs if this process is about to hold more than it may."""
+    forget_programs(PROGRAMS * memory_limit())
 
 
 @dataclass(frozen=True)
@@ -141,7 +137,11 @@ class SamplingFit:
 
     def __call__(self, tasks: list[PatchTask]) -> list[PatchOutcome]:
         """Fit each patch of a list."""
-        return fitted(self._fitted, tasks)
+        outcomes = []
+        for task in tasks:
+            outcomes.append(self._fitted(task))
+            bound_memory()
+        return outcomes
 
     def _fitted(self, task):
         settings, directory = self.settings, RunDirectory(self.folder)

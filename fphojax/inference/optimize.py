@@ -1,8 +1,12 @@
 """The most probable parameters of a scene."""
 
 import dataclasses
+import operator
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +16,7 @@ from ..core.model import SceneModel, support_edges
 from ..core.padding import padded_model, padded_values, real_values
 from .search import search
 
-__all__ = ["Optimum", "at_bound", "optimize"]
+__all__ = ["Optimum", "at_bound", "optimize", "optimize_many"]
 
 AT_BOUND = 1e-3  # of the width of the support
 
@@ -73,13 +77,67 @@ def optimize(
     -------
     Optimum
     """
+    return optimize_many([model], [start], density=density, max_steps=max_steps, tolerance=tolerance)[0]
+
+
+def optimize_many(
+    models: Sequence[SceneModel],
+    starts: Sequence,
+    *,
+    density: str = "values",
+    max_steps: int = 300,
+    tolerance: float = 1e-4,
+) -> list[Optimum]:
+    """Find the maxima of the posterior densities of many scenes, those of one size together.
+
+    Several of one size are sought by one program in step, which ends when the last search does.  It holds a power of
+    two of scenes, so that few are compiled; what is missing is filled up with the last scene.
+
+    Parameters
+    ----------
+    models : sequence of SceneModel
+    starts : sequence of dict of array
+    density, max_steps, tolerance
+        As for `optimize`.
+
+    Returns
+    -------
+    list of Optimum
+    """
+    prepared = [_prepared(*pair) for pair in zip(models, starts, strict=True)]
+    alike = defaultdict(list)
+    for number, scene in enumerate(prepared):
+        leaves, structure = jax.tree.flatten(scene)
+        alike[structure, tuple(jnp.shape(leaf) for leaf in leaves)].append(number)
+    how = density == "unconstrained", *map(jnp.asarray, (max_steps, tolerance))
+    found = [None] * len(prepared)
+    for numbers in alike.values():
+        if len(numbers) == 1:
+            found[numbers[0]] = search(*prepared[numbers[0]], *how)
+            continue
+        filled = numbers + numbers[-1:] * ((1 << (len(numbers) - 1).bit_length()) - len(numbers))
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(prepared[number] for number in filled))
+        together = jax.device_get(_search_together(*stacked, *how))
+        for place, number in enumerate(numbers):
+            found[number] = jax.tree.map(operator.itemgetter(place), together)
+    return [_optimum(*scene) for scene in zip(models, (begun for _, begun in prepared), found, strict=True)]
+
+
+_search_together = eqx.filter_jit(eqx.filter_vmap(search, in_axes=(0, 0, None, None, None)))
+
+
+def _prepared(model, start):
+    """The model as it is searched, and the point of unconstrained space to start from."""
     lean = _lean(model)
-    begun = padded_values(model.unconstrain(start), lean)
-    found = search(lean, begun, density == "unconstrained", *map(jnp.asarray, (max_steps, tolerance)))
+    return lean, padded_values(model.unconstrain(start), lean)
+
+
+def _optimum(model, begun, found):
+    """What a search found, without what filled up the model."""
     flat, unravel = ravel_pytree(begun)
     places = real_values(unravel(jnp.arange(flat.size * 1.0)), model.optics.n_source)
     kept = np.asarray(ravel_pytree(places)[0]).astype(int)
-    point = real_values(unravel(found.point), model.optics.n_source)
+    point = real_values(unravel(jnp.asarray(found.point)), model.optics.n_source)
     values = model.constrain(point)
     return Optimum(
         values=jax.tree.map(np.asarray, model.effective(values)),

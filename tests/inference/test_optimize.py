@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 from numpyro.distributions import Normal
 
 from fphojax import default_bounds
-from fphojax.inference.optimize import optimize
+from fphojax.inference.optimize import optimize, optimize_many
 
 
 def with_sources(model, values, noise=0.0):
@@ -107,3 +107,21 @@ def test_position_angle_is_not_caught_at_the_edge_of_its_box(make_patcher):
     found = optimize(with_sources(model, truth), {**truth, "pa": np.array([-0.3])})
     assert not found.at_bound["pa"].any()
     np.testing.assert_allclose(found.values["pa"], np.pi - 0.9, atol=1e-3)
+
+
+def test_many_together_are_found_as_one_by_one(make_patcher, scene):
+    """Three of one size, which make a program of four, and one of another."""
+    patcher, catalog = make_patcher(dtype=np.float64)
+    alone = [patcher.prepare_model(active=catalog[row : row + 1]) for row in (0, 1, 0)]
+    scenes = [(with_sources(model, values, noise), values) for noise, (model, values) in enumerate(alone)]
+    scenes.insert(1, scene)
+    models = [model for model, _ in scenes]
+    starts = [rough(*one, seed=number) for number, one in enumerate(scenes)]
+    together = optimize_many(models, starts)
+    for model, start, found in zip(models, starts, together, strict=True):
+        expected = optimize(model, start)
+        assert found.converged
+        assert found.n_step == expected.n_step
+        np.testing.assert_allclose(found.chi2, expected.chi2, rtol=1e-9, atol=1e-9)
+        for name, value in expected.values.items():
+            np.testing.assert_allclose(found.values[name], value, rtol=1e-5, atol=1e-7, err_msg=name)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
+from fphojax.core.backend import patches_together
 from fphojax.inputs.errors import InputError
 from fphojax.outputs.wording import counted
 
@@ -69,6 +70,7 @@ def optimize(
         folder,
         lambda folder, _: OptimizeFit(settings, folder),
         target_niter=settings.optimize_passes,
+        batch=patches_together(),
         resume=resume and (folder / "config.json").is_file(),
         workers=workers,
         scheduler=scheduler,
