@@ -106,12 +106,15 @@ class Run:
                 raise KeyboardInterrupt("interrupted during warm-up: no draws to keep") from None
         self.n_warmup, self.n_calls = n_round * ROUND, self.n_calls + calls
 
-    def drawn(self, draws):
-        """Values (chain, draw, ...) and statistics (chain, draw) of as many draws; of fewer after Ctrl-C."""
-        found, done, size = [], 0, min(ROUND, draws)
+    def drawn(self, draws, most_outside):
+        """Values (chain, draw, ...) and statistics (chain, draw) of as many draws.
+
+        Of fewer after Ctrl-C, and where linear parameters of more than `most_outside` draws lie outside their box.
+        """
+        found, done, size, outside = [], 0, min(ROUND, draws), 0
         with self._bar(draws, "sampling") as bar, self._pool() as pool:
             try:
-                while done < draws:
+                while done < draws and outside <= most_outside:
                     began = time.monotonic()
                     states, parts = self._advanced(pool, self.white, self.states, size)
                     full = self._completed(pool, done, [part.pop("vector") for part in parts], size)
@@ -119,6 +122,7 @@ class Run:
                         del part["v"]
                         part |= {"lp": draw.lp, "outside_box": draw.outside}
                         self.n_calls += int(part["n_steps"].sum())
+                        outside += int(draw.outside.sum())
                     self.states = states
                     self.n_calls += (self.posterior.linear is not None) * size * len(states)
                     found.append(

@@ -98,7 +98,10 @@ def sample(
         run.begin(jax.random.key(seed), chains)
         run.warm_up(warmup, full_cov)
         times.append(time.monotonic())
-        values, statistics = run.drawn(draws)
+        # what cannot be kept any more is not drawn to the end
+        values, statistics = run.drawn(
+            draws, np.inf if posterior.linear is None else OUTSIDE * draws * chains
+        )
         times.append(time.monotonic())
         n_calls += run.n_calls
         if posterior.linear is None or statistics["outside_box"].mean() <= OUTSIDE:
@@ -159,7 +162,7 @@ def continued(model: SceneModel, chains: Chains, *, draws: int = 256, progress: 
     run = Run(Kernel(chains.max_treedepth, TARGET), posterior, white, progress)
     run.resume(standing)
     started = time.monotonic()
-    values, statistics = run.drawn(draws)
+    values, statistics = run.drawn(draws, np.inf)
     both = {"values": (chains.values, values), "statistics": (chains.statistics, statistics)}
     joined = {
         kind: jax.tree.map(lambda a, b: np.concatenate([a, b], axis=1), *pair) for kind, pair in both.items()

@@ -163,8 +163,17 @@ def test_known_covariances_as_mass_matrix(scene, chains):
 
 
 @pytest.mark.slow
-def test_fluxes_in_a_narrow_box_are_sampled(scene, chains):
+def test_fluxes_in_a_narrow_box_are_sampled(scene, chains, monkeypatch):
+    """From the beginning, as soon as it is clear that they must be."""
     model, start = scene
+    drawn, made = module.Run.drawn, []
+
+    def watched(*arguments):
+        found = drawn(*arguments)
+        made.append(found[1]["outside_box"].shape[1])
+        return found
+
+    monkeypatch.setattr(module.Run, "drawn", watched)
     mean, sd = (getattr(chains.values["flux"], kind)(axis=(0, 1)) for kind in ("mean", "std"))
     box = type(model.priors["flux"])(mean - sd, mean + 2 * sd)
     boxed = eqx.tree_at(lambda m: m.priors["flux"], model, box, is_leaf=lambda x: x is model.priors["flux"])
@@ -173,6 +182,7 @@ def test_fluxes_in_a_narrow_box_are_sampled(scene, chains):
     flux = found.values["flux"]
     assert ((flux > mean - sd) & (flux < mean + 2 * sd)).all()
     assert not found.statistics["outside_box"].any()
+    assert made == [ROUND, 100]
 
 
 @pytest.mark.slow
