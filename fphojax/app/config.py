@@ -288,7 +288,7 @@ class Settings(Section):
         0.0, ge=0, description="width added around the sources' radii of influence in a patch [arcsec]"
     )
     max_active_fraction: float = Field(
-        0.1, gt=0, le=1, description="patches are taken out while fewer sources (or 8 patches) are out"
+        0.1, gt=0, le=1, description="patches are taken out while fewer sources (or 32 patches) are out"
     )
     ntry_checkout: PositiveInt = Field(1000, description="tries to find a free patch before waiting")
 

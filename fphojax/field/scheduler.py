@@ -24,7 +24,7 @@ from .superscene import SuperScene
 
 __all__ = ["Fit", "PatchOutcome", "PatchTask", "ScheduleReport", "schedule"]
 
-FEWEST_OUT = 8  # patches that may be out at a time in any field
+FEWEST_OUT = 32  # patches that may be out at a time in any field: one that takes long must not stop the others
 _SHAPES = ("ra", "dec", "q", "pa", "sersic", "rhalf")
 
 
@@ -129,7 +129,7 @@ def schedule(
     batch : int
         Most patches of a list.
     max_active_fraction : float
-        Patches are taken out while fewer than this fraction of the sources, or fewer than eight patches, are out.
+        Patches are taken out while fewer than this fraction of the sources, or fewer than 32 patches, are out.
     ntry_checkout : int
         Seeds that are tried before a patch is waited for.
     progress : bool
