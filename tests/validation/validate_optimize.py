@@ -7,6 +7,9 @@ Gaussian noise. The peak list has wrong positions, fluxes and shapes. The stage 
 on one core; its processor time counts, compilation and writing of results included (with an empty folder as
 ``JAX_COMPILATION_CACHE_DIR``, else some programs are there already).
 
+It ends with status 1 if the pulls of fluxes with a signal-to-noise ratio above 10 are not those of a unit normal, or
+if one that is not flagged is off by more than 5 standard deviations. What the speed should be, it only says.
+
 Which sources are bright is told by the errors at the true shapes: those of the fit rise and fall with the fitted
 flux, so that a cut on them would prefer sources that came out too faint.
 """
@@ -14,6 +17,7 @@ flux, so that a cut on them would prefer sources that came out too faint.
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -47,6 +51,7 @@ PSF = PSFMixture([1.0], [[0.0, 0.0]], [[1.7, 1.7, 0.0]], includes_pixel=True)
 # surface brightness, over the noise of a pixel, at which a source's circle of influence ends; what others shine into
 # it from beyond theirs then moves fluxes by 0.02 of their errors on average, and 0.04 rms
 FAINTEST = 0.05
+MEAN, SD = 0.05, (0.9, 1.1)  # of the pulls; the first besides what the number of sources leaves to chance
 REACH = 8.0  # half-size of a stamp, in standard deviations of a source's widest Gaussians
 
 
@@ -194,8 +199,22 @@ def validate(size: int, folder: Path, seed: int) -> dict:
     return figures
 
 
+def faults(figures: dict) -> list[str]:
+    """What is not as it should be."""
+    pulls, found = figures["snr 10 to inf, all"]["pull"], []
+    if abs(pulls["mean"]) > MEAN + 2 * pulls["error"]:
+        found.append(f"mean pull {pulls['mean']}, expected at most {MEAN}")
+    if not SD[0] < pulls["sd"] < SD[1]:
+        found.append(f"standard deviation of pulls {pulls['sd']}, expected {SD[0]} to {SD[1]}")
+    if figures["beyond_5_sd_unflagged"]:
+        found.append(f"{figures['beyond_5_sd_unflagged']} fluxes off by more than 5 sd and not flagged")
+    return found
+
+
 def _moments(pulls):
-    return f"mean {pulls.mean():.3f} +- {pulls.std() / np.sqrt(len(pulls)):.3f}, sd {pulls.std():.3f}"
+    """Mean, its standard error, and standard deviation."""
+    figures = {"mean": pulls.mean(), "error": pulls.std() / np.sqrt(len(pulls)), "sd": pulls.std()}
+    return {name: round(float(value), 3) for name, value in figures.items()}
 
 
 def errors_at_truth(settings: Settings, run: RunDirectory, truth: SourceCatalog) -> np.ndarray:
@@ -221,7 +240,11 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(validate(arguments.sources, Path(folder), arguments.seed), indent=2))
+        figures = validate(arguments.sources, Path(folder), arguments.seed)
+    print(json.dumps(figures, indent=2))
+    for fault in faults(figures):
+        print(fault)
+    sys.exit(bool(faults(figures)))
 
 
 if __name__ == "__main__":
