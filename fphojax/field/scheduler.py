@@ -24,9 +24,7 @@ from .superscene import SuperScene
 
 __all__ = ["Fit", "PatchOutcome", "PatchTask", "ScheduleReport", "schedule"]
 
-FEWEST_OUT = (
-    32  # patches that may be out at a time in any field: one that takes long must not stop the others
-)
+FEWEST_OUT = 32  # patches that may be out at a time in any field, so that a long one does not stop the others
 _SHAPES = ("ra", "dec", "q", "pa", "sersic", "rhalf")
 
 

@@ -99,9 +99,7 @@ def sample(
         run.warm_up(warmup, full_cov)
         times.append(time.monotonic())
         # what cannot be kept any more is not drawn to the end
-        values, statistics = run.drawn(
-            draws, np.inf if posterior.linear is None else OUTSIDE * draws * chains
-        )
+        values, statistics = run.drawn(draws, OUTSIDE * draws * chains)
         times.append(time.monotonic())
         n_calls += run.n_calls
         if posterior.linear is None or statistics["outside_box"].mean() <= OUTSIDE:

@@ -43,43 +43,42 @@ def warm_up(run, states, whitening: Whitening, *, most: int, target_accept: floa
     n_round : int
     n_calls : int
     """
-    n_calls, recent, for_good, short = 0, [], True, True
+    first, n_calls, recent, for_good = whitening, 0, [], True
     for n_round in range(1, max(most, 1) + 1):
-        states, draws = run(whitening, states, short)
+        states, draws = run(whitening, states, whitening is first)
         n_calls += int(sum(part["n_steps"].sum() for part in draws))
         if n_round == 1:
             continue
         recent.append(np.stack([part["v"] for part in draws]))
         v = np.concatenate(recent, axis=1)
         flat = v.reshape(-1, v.shape[-1])
-        white = _white(v)
+        eigenvalues = np.linalg.eigvalsh(mixed_covariance(flat))
+        settled = for_good and _white(v, eigenvalues)
         acceptance = np.mean([part["acceptance_rate"] for part in draws])
-        if white and for_good and abs(acceptance - target_accept) < OFF_TARGET:
+        if settled and abs(acceptance - target_accept) < OFF_TARGET:
             break
         enough = len(flat) >= ENOUGH * flat.shape[1]
-        if not (white and for_good) and n_round < most and (enough or _far_off(flat)):
+        if not settled and n_round < most and (enough or _far_off(len(flat), eigenvalues)):
             new = from_draws(whitening, flat, full_cov=full_cov)
             states = [moved(state, whitening, new) for state in states]
-            whitening, recent, for_good, short = new, [], enough, False
+            whitening, recent, for_good = new, [], enough
     return states, whitening, n_round, n_calls
 
 
-def _far_off(draws):
-    """Whether the covariance of draws (m, n), few as they are, is nearer to the truth than a unit matrix."""
-    m, n = draws.shape
+def _far_off(m, eigenvalues):
+    """Whether the covariance of m draws, few as they are, is nearer to the truth than a unit matrix."""
+    n = len(eigenvalues)
     if m <= n:
         return False
-    eigenvalues = np.linalg.eigvalsh(mixed_covariance(draws))
     # condition number of the covariance of m independent draws; these are not, so it is taken squared
     chance = ((1 + np.sqrt(n / m)) / (1 - np.sqrt(n / m))) ** 2
     return eigenvalues[-1] > chance**2 * eigenvalues[0]
 
 
-def _white(v):
+def _white(v, eigenvalues):
     """Whether draws (chain, draw, n) may be of a unit normal, the same in every chain."""
-    flat = v.reshape(-1, v.shape[-1])
-    eigenvalues = np.linalg.eigvalsh(mixed_covariance(flat))
+    m, n = v.shape[0] * v.shape[1], v.shape[2]
     # extreme eigenvalues of so many independent draws (Marchenko & Pastur 1967); half of them are taken to be that
-    limit = SPREAD * (1 + np.sqrt(2 * flat.shape[1] / flat.shape[0])) ** 2
+    limit = SPREAD * (1 + np.sqrt(2 * n / m)) ** 2
     apart = np.abs(v.mean(axis=1) - v.mean(axis=(0, 1))).max()
     return eigenvalues[0] > 1 / limit and eigenvalues[-1] < limit and apart < APART
