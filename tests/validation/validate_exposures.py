@@ -90,10 +90,10 @@ def random_start(model, start, rng):
 
 
 def test_shifts_of_exposures(looped):
-    """They lower chi-squared by more than 90 for 22 parameters, and as much from random starts.
+    """They lower chi-squared by more than 90 for 22 parameters, to the same optimum from random starts.
 
-    There is a second optimum, higher by 0.81, where the Sersic index of one galaxy is 3.9 instead of 5.4: some starts
-    end there.
+    Three of the twenty fail that: they end at a second optimum, higher by 0.81, where the Sersic index of one galaxy is
+    3.9 instead of 5.4.
     """
     patcher, catalog, chi2_dof = looped("bok_mosaic3_blend")
     # the two galaxies: what detection adds to them is their structure, which has several optima
@@ -111,10 +111,9 @@ def test_shifts_of_exposures(looped):
         indices = np.round(found.values["sersic"], 2)
         print(f"random start: gain {gains[-1]:.3f}, n {indices}, {found.n_step} steps, {found.converged}")
     n_free = free.values["shift"].size - 2  # the mean shift is in the positions
-    same = np.abs(np.array(gains) - gain) < 0.1
+    off = np.abs(np.array(gains) - gain)
     print(f"shifts lower chi2 by {gain:.1f} for {n_free} parameters; largest chi2/dof {chi2_dof.max():.2f}")
-    print(f"{same.sum()} of {N_START} random starts end at the same optimum")
-    assert min(gain, *gains) > 90
-    assert np.abs(np.array(gains) - gain).max() < 1.0
-    assert same.mean() > 0.8
+    print(f"{np.count_nonzero(off < 0.5)} of {N_START} random starts end at the same optimum")
     assert (chi2_dof < 0.95).all()
+    assert min(gain, *gains) > 90
+    assert off.max() < 0.5
