@@ -92,8 +92,8 @@ def random_start(model, start, rng):
 def test_shifts_of_exposures(looped):
     """They lower chi-squared by more than 90 for 22 parameters, to the same optimum from random starts.
 
-    Three of the twenty fail that: they end at a second optimum, higher by 0.81, where the Sersic index of one galaxy is
-    3.9 instead of 5.4.
+    Three of the twenty fail that: they end at a second optimum, higher by 0.81, where the Sersic index of one galaxy
+    is 3.9 instead of 5.4.
     """
     patcher, catalog, chi2_dof = looped("bok_mosaic3_blend")
     # the two galaxies: what detection adds to them is their structure, which has several optima
