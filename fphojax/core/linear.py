@@ -77,8 +77,9 @@ def _gram(gaussians, patch, segments, columns, response):
 
 
 def _gram_forward(gaussians, patch, segments, columns, response):
-    table, n_source = flat_table(gaussians), gaussians.x.shape[1]
-    dtype = patch.data.dtype
+    # a fusion with what follows would make the numbers of a Gaussian anew for each of its pixels
+    table = jax.lax.optimization_barrier(flat_table(gaussians))
+    n_source, dtype = gaussians.x.shape[1], patch.data.dtype
     templates = jnp.zeros((patch.n_tile * n_source, patch.data.shape[1]), dtype)
     kept = []
     for part, of_part in zip(segments, (None, response), strict=True):
