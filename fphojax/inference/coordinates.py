@@ -1,8 +1,9 @@
 """The coordinates in which chains move: real numbers whose prior is, or nearly is, a unit normal.
 
-* A parameter in a box: value = low + (high - low) Phi(u), with Phi the normal distribution function; sizes the same
-  in their logarithm.  Under a uniform prior u is a unit normal, also where the data say nothing, and a posterior
-  piled up at an edge has Gaussian tails.
+* A parameter in a box: Phi(u) = (Phi(z) - Phi(a)) / (Phi(b) - Phi(a)), with Phi the normal distribution function and
+  z = (value - centre) / width; a and b are z at the edges.  Sizes the same in their logarithm.  Centre and width are
+  what the data say by themselves, near the optimum: u is a unit normal where the posterior is that normal cut off by
+  the box, at an edge or far from any, and where the data say nothing (an infinite width) under a uniform prior.
 * Axis ratio and position angle of a galaxy that may be round: a vector v in the direction of the position angle,
   with (q - low) / (1 - low) = exp(-|v|^2 / 2).  The ellipticity is the square of v as a complex number, so the image
   is smooth in v where the galaxy is round, and a prior uniform in q and the angle is a unit normal in v.
@@ -19,17 +20,18 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import ndtr
+from jax.scipy.special import ndtr, ndtri
 from numpyro.distributions import Distribution, Uniform, biject_to
 from numpyro.distributions.distribution import ExpandedDistribution
-from scipy.special import ndtri
+from scipy import special
 
 from ..core.model import SceneModel, support_edges
 
-__all__ = ["Coordinates", "plain_prior"]
+__all__ = ["Coordinates", "CutOffNormals", "plain_prior"]
 
 EDGE = 1e-9  # of its box: no value is nearer to an edge when it is given a coordinate
-HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
+WIDEST = 10.0  # boxes: a normal that is wider is flat
+LEAST = 1e-300  # probability; 37 standard deviations
 SIZES = ("rhalf",)
 
 
@@ -56,6 +58,8 @@ class Coordinates(eqx.Module):
         Sources whose shape is a vector.
     low, high : dict of array
         Edges of the boxes, by element; absent where the support is no box.
+    normals : CutOffNormals
+        In these boxes; of sizes those of the logarithm.  The free elements of all parameters one after another.
     held : dict of array
         Values of the elements that are held; NaN elsewhere.
     tied : dict of int array
@@ -69,18 +73,23 @@ class Coordinates(eqx.Module):
     turning: jax.Array
     low: dict[str, jax.Array]
     high: dict[str, jax.Array]
+    normals: "CutOffNormals"
     held: dict[str, jax.Array]
     tied: dict[str, jax.Array]
     logarithmic: tuple[str, ...] = eqx.field(static=True)
 
     @classmethod
-    def of(cls, model: SceneModel, names: Sequence[str], *, ellipticity: bool = True) -> "Coordinates":
+    def of(
+        cls, model: SceneModel, names: Sequence[str], values=None, widths=None, *, ellipticity: bool = True
+    ) -> "Coordinates":
         """Coordinates of some parameters of a model.
 
         Parameters
         ----------
         model : SceneModel
         names : sequence of str
+        values, widths : dict of array, optional
+            Where the data see the parameters, and how well, the priors left aside; infinite where they do not.
         ellipticity : bool
             Use the vector for the shapes of galaxies that may turn freely (a uniform prior of the position angle, pi
             wide or wider) and may be round (q up to 1).
@@ -97,63 +106,67 @@ class Coordinates(eqx.Module):
             turning = both[may[both]]
             free |= {name: np.setdiff1d(free[name], turning) for name in ("q", "pa")}
         boxed = {name for name, (low, high) in edges.items() if np.isfinite(high - low).all()}
+        logarithmic = tuple(
+            name for name in SIZES if name in boxed and (edges[name][0][free[name]] > 0).all()
+        )
+        parts = [np.zeros((4, 0))]
+        for name in priors:
+            if name in boxed:
+                low, high = (edge[free[name]] for edge in edges[name])
+                centre = (low + high) / 2 if values is None else np.ravel(values[name])[free[name]]
+                width = (
+                    np.full(centre.shape, np.inf) if widths is None else np.ravel(widths[name])[free[name]]
+                )
+                centre = np.clip(centre, low, high)
+                if name in logarithmic:
+                    low, high, centre, width = np.log(low), np.log(high), np.log(centre), width / centre
+                parts.append(np.stack([low, high, centre, np.minimum(width, WIDEST * (high - low))]))
         return cls(
             priors=priors,
             free={name: jnp.asarray(index) for name, index in free.items()},
             turning=jnp.asarray(turning),
             low={name: jnp.asarray(edges[name][0]) for name in boxed},
             high={name: jnp.asarray(edges[name][1]) for name in boxed},
+            normals=CutOffNormals.of(*np.concatenate(parts, axis=1)),
             held={name: value for name, value in model.held.items() if name in priors},
             tied={name: source for name, source in model.tied.items() if name in priors},
-            logarithmic=tuple(
-                name for name in SIZES if name in boxed and (edges[name][0][free[name]] > 0).all()
-            ),
+            logarithmic=logarithmic,
         )
 
     def values(self, coordinates) -> dict[str, jax.Array]:
         """Parameters of coordinates, with which the sources are drawn: tied and held ones included."""
-        flat = {name: jnp.zeros(math.prod(prior.batch_shape)) for name, prior in self.priors.items()}
-        for name, index in self.free.items():
-            if index.size:
-                flat[name] = flat[name].at[index].set(self._of_numbers(name, coordinates[name])[0])
-        if self.turning.size:
-            for name, value in self._of_vectors(coordinates["shape"]).items():
-                flat[name] = flat[name].at[self.turning].set(value)
-        return self._full(flat)
+        return self._values(coordinates, self._of_numbers(coordinates))
 
     def log_density(self, coordinates) -> jax.Array:
         """Log prior density of the coordinates: that of the values plus the logarithm of the Jacobian."""
-        values = self.values(coordinates)
-        total = 0.0
-        for name, index in self.free.items():
-            if index.size:
-                total += jnp.sum(self.priors[name].log_prob(values[name]).ravel()[index])
-                total += jnp.sum(self._of_numbers(name, coordinates[name])[1])
+        return self.values_and_density(coordinates)[1]
+
+    def values_and_density(self, coordinates) -> tuple[dict[str, jax.Array], jax.Array]:
+        """Both `values` and `log_density`, for the price of one."""
+        numbers = self._of_numbers(coordinates)
+        values, total = self._values(coordinates, numbers), 0.0
+        for name, (_, slope) in numbers.items():
+            prior = self.priors[name].log_prob(values[name]).ravel()[self.free[name]]
+            total += jnp.sum(prior) + jnp.sum(slope)
         if self.turning.size:
             square = jnp.sum(coordinates["shape"] ** 2, axis=1)
             for name in ("q", "pa"):
                 total += jnp.sum(self.priors[name].log_prob(values[name])[self.turning])
             low = self.low["q"][self.turning]
             total += jnp.sum(jnp.log1p(-low) - square / 2 + jnp.log(self._turns(values["pa"][self.turning])))
-        return total
+        return values, total
 
     def of_values(self, values) -> dict[str, np.ndarray]:
         """Coordinates of parameters; those at an edge of their box are moved inside by 1e-9 of it."""
-        found = {}
         flat = {name: np.asarray(values[name], dtype=float).ravel() for name in self.priors}
+        boxed = {
+            name: self._measure(name, flat[name][np.asarray(self.free[name])], np) for name in self._boxed()
+        }
+        found = self._split(self.normals.numbers(np.concatenate([np.zeros(0), *boxed.values()])))
         for name, index in self.free.items():
-            index = np.asarray(index)
-            if not index.size:
-                continue
-            if name in self.low:
-                low, high, value = (
-                    self._measure(name, np.asarray(a)[index], np)
-                    for a in (self.low[name], self.high[name], flat[name])
-                )
-                found[name] = ndtri(np.clip((value - low) / (high - low), EDGE, 1 - EDGE))
-            else:
+            if index.size and name not in found:
                 transform = biject_to(self.priors[name].support)
-                found[name] = np.asarray(transform.inv(jnp.asarray(values[name]))).ravel()[index]
+                found[name] = np.asarray(transform.inv(jnp.asarray(values[name]))).ravel()[np.asarray(index)]
         turning = np.asarray(self.turning)
         if turning.size:
             low = np.asarray(self.low["q"])[turning]
@@ -174,20 +187,45 @@ class Coordinates(eqx.Module):
 
     # ----------------------------------------------------------------------------------------------
 
-    def _of_numbers(self, name, numbers):
-        """Values of coordinates of one number, and the logarithms of their derivatives."""
-        index = self.free[name]
-        if name in self.low:
-            low, high = (self._measure(name, edge[index], jnp) for edge in (self.low[name], self.high[name]))
-            value = low + (high - low) * ndtr(numbers)
-            slope = jnp.log(high - low) - numbers**2 / 2 - HALF_LOG_2PI
-            return (jnp.exp(value), slope + value) if name in self.logarithmic else (value, slope)
-        transform = biject_to(self.priors[name].support)
-        shape = self.priors[name].batch_shape
-        full = jnp.zeros(math.prod(shape)).at[index].set(numbers).reshape(shape)
-        value = transform(full)
-        slope = transform.log_abs_det_jacobian(full, value)
-        return value.ravel()[index], jnp.broadcast_to(slope, shape).ravel()[index]
+    def _values(self, coordinates, numbers):
+        flat = {name: jnp.zeros(math.prod(prior.batch_shape)) for name, prior in self.priors.items()}
+        for name, (value, _) in numbers.items():
+            flat[name] = flat[name].at[self.free[name]].set(value)
+        if self.turning.size:
+            for name, value in self._of_vectors(coordinates["shape"]).items():
+                flat[name] = flat[name].at[self.turning].set(value)
+        return self._full(flat)
+
+    def _of_numbers(self, coordinates):
+        """By parameter, the values of coordinates of one number, and the logarithms of their derivatives."""
+        boxed = jnp.concatenate([jnp.zeros(0), *(coordinates[name] for name in self._boxed())])
+        values, slopes = map(self._split, self.normals.values(boxed))
+        found = {name: (values[name], slopes[name]) for name in values}
+        for name in found:
+            if name in self.logarithmic:
+                value, slope = found[name]
+                found[name] = jnp.exp(value), slope + value
+        for name, index in self.free.items():
+            if index.size and name not in found:
+                transform = biject_to(self.priors[name].support)
+                shape = self.priors[name].batch_shape
+                full = jnp.zeros(math.prod(shape)).at[index].set(coordinates[name]).reshape(shape)
+                value = transform(full)
+                slope = jnp.broadcast_to(transform.log_abs_det_jacobian(full, value), shape)
+                found[name] = value.ravel()[index], slope.ravel()[index]
+        return found
+
+    def _boxed(self):
+        """Parameters with free elements in boxes, in the order of `normals`."""
+        return [name for name, index in self.free.items() if index.size and name in self.low]
+
+    def _split(self, array):
+        """The parts of an array along `normals` by parameter."""
+        found, at = {}, 0
+        for name in self._boxed():
+            found[name] = array[at : at + self.free[name].size]
+            at += self.free[name].size
+        return found
 
     def _of_vectors(self, vectors):
         """q and pa, the latter in the lowest turn inside the prior's range."""
@@ -212,6 +250,53 @@ class Coordinates(eqx.Module):
 
     def _measure(self, name, value, module):
         return module.log(value) if name in self.logarithmic else value
+
+
+class CutOffNormals(eqx.Module):
+    """Normal distributions cut off by boxes, mapped to unit normals.
+
+    Attributes
+    ----------
+    low, high : array (n,)
+        Edges of the boxes.
+    centre, width : array (n,)
+        Of the normals.
+    below, above, share : array (n,)
+        How much of each lies below the box, above it, and in it.
+    """
+
+    low: jax.Array
+    high: jax.Array
+    centre: jax.Array
+    width: jax.Array
+    below: jax.Array
+    above: jax.Array
+    share: jax.Array
+
+    @classmethod
+    def of(cls, low, high, centre, width) -> "CutOffNormals":
+        """Those with given edges, centres and widths."""
+        a, b = (low - centre) / width, (high - centre) / width
+        shares = special.ndtr(a), special.ndtr(-b), special.ndtr(b) - special.ndtr(a)
+        return cls(*map(jnp.asarray, (low, high, centre, width, *shares)))
+
+    def values(self, u):
+        """Values, and the logarithms of their derivatives."""
+        # both tails, as the smaller one is the more accurate
+        below, above = self.below + self.share * ndtr(u), self.above + self.share * ndtr(-u)
+        z = ndtri(jnp.maximum(jnp.where(below < above, below, above), LEAST))
+        z = jnp.where(below < above, z, -z)
+        value = jnp.clip(self.centre + self.width * z, self.low, self.high)  # rounding may lead out
+        return value, jnp.log(self.width * self.share) + (z**2 - u**2) / 2
+
+    def numbers(self, values):
+        """The way back, on the host; from 1e-9 of the box inside its edges."""
+        low, high, centre, width, below, above, share = map(np.asarray, jax.tree.leaves(self))
+        margin = EDGE * (high - low)
+        z = (np.clip(values, low + margin, high - margin) - centre) / width
+        lower, upper = (special.ndtr(z) - below) / share, (special.ndtr(-z) - above) / share
+        u = special.ndtri(np.maximum(np.minimum(lower, upper), LEAST))
+        return np.where(lower < upper, u, -u)
 
 
 def _edges(prior):

@@ -11,7 +11,7 @@ from ..core.model import SceneModel
 from .chains import Chains
 from .optimize import Optimum
 
-__all__ = ["optimum_as_chains", "parameter_covariance", "source_covariances"]
+__all__ = ["inverse", "optimum_as_chains", "parameter_covariance", "source_covariances", "widths_by_data"]
 
 BOX_PRECISION = 3 / np.pi**2  # of an unconstrained value whose prior is a box
 
@@ -93,6 +93,39 @@ def source_covariances(covariance, values) -> np.ndarray:
         at += size
     rows = np.column_stack([places[name] for name in ("flux", "x", "y", "q", "pa", "sersic", "rhalf")])
     return covariance[rows[:, :, None], rows[:, None, :]]
+
+
+def widths_by_data(model: SceneModel, optimum: Optimum) -> dict[str, np.ndarray]:
+    """Standard deviation of each parameter by the data alone, while priors hold all others.
+
+    From the Fisher matrix, to which every prior adds as a normal of its width; that of the parameter itself is taken
+    away again.
+
+    Parameters
+    ----------
+    model : SceneModel
+    optimum : Optimum
+
+    Returns
+    -------
+    dict of ndarray
+        Infinite where the data say nothing.
+    """
+    widths = model.prior_widths()
+    flat, unravel = ravel_pytree({name: jnp.asarray(widths[name]) for name in optimum.values})
+    by_prior = np.nan_to_num(np.asarray(flat), nan=np.inf) ** -2.0
+    by_data = 1 / np.diag(inverse(optimum.fisher + np.diag(by_prior))) - by_prior
+    found = np.full(by_data.shape, np.inf)
+    found[by_data > 0] = by_data[by_data > 0] ** -0.5
+    return jax.tree.map(np.asarray, unravel(jnp.asarray(found)))
+
+
+def inverse(precision) -> np.ndarray:
+    """Inverse of a positive matrix, in units of its diagonal; directions without information stay finite."""
+    scale = 1 / np.sqrt(np.maximum(np.diag(precision), 1e-12))
+    eigenvalues, vectors = np.linalg.eigh(precision * np.outer(scale, scale))
+    root = scale[:, None] * vectors / np.sqrt(np.maximum(eigenvalues, 1e-10))
+    return root @ root.T
 
 
 def _unconstrained_covariance(model, optimum):

@@ -1,8 +1,9 @@
 """A fast posterior: the normal distribution at the optimum, with importance weights that tell how far to trust it.
 
-Draws u from q = N(u_0, H^-1) in unconstrained space, with H the Gauss-Newton matrix at the optimum u_0, are weighted
-by p(u) / q(u), the weights' tail smoothed by a Pareto distribution (Vehtari et al. 2024).  Its shape k-hat says how
-good the approximation is: up to 0.7 the weighted draws can be used as draws from the posterior.
+Draws u from q = N(u_0, H^-1) in the coordinates of the chains (`coordinates`), with H the Gauss-Newton matrix at the
+optimum u_0, are weighted by p(u) / q(u), the weights' tail smoothed by a Pareto distribution (Vehtari et al. 2024).
+Its shape k-hat says how good the approximation is: up to 0.7 the weighted draws can be used as draws from the
+posterior.  Fluxes and sky levels are integrated out and drawn afterwards where `sample` does so.
 """
 
 import time
@@ -12,17 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from arviz_stats.base import array_stats
-from jax.flatten_util import ravel_pytree
 
 from ..core.model import SceneModel
+from .chains import Chains
+from .covariance import inverse
 from .optimize import optimize
-from .sample import Chains
+from .sample import OUTSIDE
+from .whitening import posterior_around, whitening
 
 __all__ = ["TRUSTED", "laplace"]
 
 TRUSTED = 0.7  # k-hat up to which importance sampling is reliable
 OVERSAMPLED = 4  # weighted draws for every one that is kept
-LEAST_PRECISION = 0.1  # of an unconstrained value; that of a box prior is 0.3
 
 
 def laplace(model: SceneModel, start, *, draws: int = 256, chains: int = 4, seed: int = 0) -> Chains:
@@ -45,18 +47,22 @@ def laplace(model: SceneModel, start, *, draws: int = 256, chains: int = 4, seed
     """
     began = time.monotonic()
     optimum = optimize(model, start, density="unconstrained")
-    origin, unravel = ravel_pytree(optimum.unconstrained)
-    covariance, factor = _normal(optimum.hessian)
     size = OVERSAMPLED * draws * chains
-    rng = np.random.default_rng(seed)
-    normal = rng.normal(size=(size, origin.size))
-    points = np.asarray(origin) + normal @ factor.T
-    potential, values = _evaluated(model, unravel, jnp.asarray(points))
+    for apart in (True, False):
+        posterior, origin, covariance = posterior_around(model, optimum, fluxes_apart=apart)
+        white = whitening(origin, covariance)
+        normal = np.random.default_rng(seed).normal(size=(size, origin.size))
+        points = white.origin + normal @ white.factor.T
+        potential, values = _evaluated(posterior, jax.random.key(seed), points)
+        outside = values.pop("outside_box")
+        if posterior.linear is None or outside.mean() <= OUTSIDE:
+            break
     log_ratio = 0.5 * np.sum(normal**2, axis=1) - np.asarray(potential)
     log_ratio = np.where(np.isfinite(log_ratio), log_ratio, -np.inf)
     least = log_ratio[np.isfinite(log_ratio)].min()
     smoothed, k_hat = array_stats.psislw(-np.maximum(log_ratio, least))
     weight = np.exp(smoothed - smoothed.max())
+    rng = np.random.default_rng([seed, 1])
     # systematic resampling: no draw comes more than one time more often or more rarely than its weight says
     ladder = (np.arange(draws * chains) + rng.uniform()) / (draws * chains)
     chosen = np.searchsorted(np.cumsum(weight) / weight.sum(), ladder).clip(max=size - 1)
@@ -67,34 +73,28 @@ def laplace(model: SceneModel, start, *, draws: int = 256, chains: int = 4, seed
         statistics={
             "lp": values["lp"],
             "diverging": np.zeros((chains, draws), dtype=bool),
+            "outside_box": np.asarray(outside)[chosen],
             "pareto_k": np.full((chains, draws), float(k_hat)),
         },
         optimum=optimum,
-        covariance=covariance,
+        covariance=inverse(optimum.hessian),
         n_warmup=0,
         n_calls=size + optimum.n_step,
         wall_time=time.monotonic() - began,
         seed=seed,
         max_treedepth=0,
         method="laplace",
+        fluxes="sampled" if posterior.linear is None else "integrated",
     )
 
 
-def _normal(hessian):
-    """Covariance, and a factor L with L L^T equal to it."""
-    values, vectors = np.linalg.eigh(hessian)
-    factor = vectors / np.sqrt(np.maximum(values, LEAST_PRECISION))
-    return factor @ factor.T, factor
-
-
 @eqx.filter_jit
-def _evaluated(model, unravel, points):
-    """Minus the log density of unconstrained points, and the parameters and log density of the parameters there."""
+def _evaluated(posterior, key, points):
+    """Minus the log density of coordinates, and full draws there with their log density."""
 
-    def one(point):
-        unconstrained = unravel(point)
-        values = model.constrain(unconstrained)
-        lp = model.log_likelihood(values) + model.log_prior(values)
-        return model.potential(unconstrained), {**model.effective(values), "lp": lp}
+    def one(numbered):
+        number, point = numbered
+        draw = posterior.draw(jax.random.fold_in(key, number), point)
+        return posterior.potential(point), {**draw.values, "lp": draw.lp, "outside_box": draw.outside}
 
-    return jax.lax.map(one, points)
+    return jax.lax.map(one, (jnp.arange(len(points)), points))

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..core.model import SceneModel
 from .coordinates import Coordinates
+from .covariance import widths_by_data
 from .fluxes import LINEAR, LinearPart, linear_part
 from .optimize import Optimum
 
@@ -62,12 +63,12 @@ class Posterior(eqx.Module):
     def potential(self, vector):
         """Minus the log density, up to a constant."""
         coordinates = self.unravel(vector)
-        values = self.coordinates.values(coordinates)
+        values, density = self.coordinates.values_and_density(coordinates)
         if self.linear is None:
             likelihood = self.model.log_likelihood(values)
         else:
             likelihood = self.linear.integral(self.model, values).log_value
-        return -likelihood - self.coordinates.log_density(coordinates)
+        return -likelihood - density
 
     def draw(self, key, vector) -> Draw:
         """All parameters at a point: the linear ones and the turns of position angles from their conditionals."""
@@ -100,7 +101,8 @@ def posterior_at(
     if linear is not None and not linear.fits(_integral(linear, model, values)):
         linear = None
     names = [name for name in model.priors if linear is None or name not in LINEAR]
-    coordinates = Coordinates.of(model, names, ellipticity=ellipticity)
+    widths = widths_by_data(model, optimum)
+    coordinates = Coordinates.of(model, names, optimum.values, widths, ellipticity=ellipticity)
     template = jax.tree.map(jnp.asarray, coordinates.of_values(optimum.values))
     return Posterior(model, coordinates, linear, template), np.asarray(ravel_pytree(template)[0])
 

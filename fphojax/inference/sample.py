@@ -14,11 +14,11 @@ import numpy as np
 
 from ..core.model import SceneModel
 from .chains import Chains
+from .covariance import inverse
 from .nuts import Kernel
 from .optimize import optimize
-from .posterior import culled_around, posterior_at
 from .runs import Run
-from .whitening import Whitening, coordinate_covariance, inverse, whitening, with_known_blocks
+from .whitening import Whitening, posterior_around, whitening, with_known_blocks
 
 __all__ = ["Chains", "continued", "sample"]
 
@@ -87,10 +87,9 @@ def sample(
     optimum = optimize(model, start, density="unconstrained")
     kernel, n_calls = Kernel(max_treedepth, target_accept), 0
     for apart in (True, False) if integrate_fluxes else (False,):
-        posterior, origin = posterior_at(model, optimum, fluxes_apart=apart, ellipticity=ellipticity)
-        spread = coordinate_covariance(posterior, optimum, origin)
-        posterior = culled_around(posterior, optimum, origin, np.sqrt(np.diag(spread)))
-        first = spread[: len(origin), : len(origin)]
+        posterior, origin, first = posterior_around(
+            model, optimum, fluxes_apart=apart, ellipticity=ellipticity
+        )
         if covariance is not None:
             first = with_known_blocks(first, posterior, optimum, origin, covariance)
         run = Run(kernel, posterior, whitening(origin, first, full_cov=full_cov), progress)
@@ -148,14 +147,10 @@ def continued(model: SceneModel, chains: Chains, *, draws: int = 256, progress: 
     if chains.standing is None:
         raise ValueError(f"chains of method {chains.method!r} cannot go on, expected those of `sample`")
     began, standing = time.monotonic(), chains.standing
-    posterior, origin = posterior_at(
-        model,
-        chains.optimum,
-        fluxes_apart=chains.fluxes == "integrated",
-        ellipticity=standing.ellipticity,
+    apart = chains.fluxes == "integrated"
+    posterior, _, _ = posterior_around(
+        model, chains.optimum, fluxes_apart=apart, ellipticity=standing.ellipticity
     )
-    spread = coordinate_covariance(posterior, chains.optimum, origin)
-    posterior = culled_around(posterior, chains.optimum, origin, np.sqrt(np.diag(spread)))
     white = Whitening(jnp.asarray(standing.origin), jnp.asarray(standing.factor))
     run = Run(Kernel(chains.max_treedepth, TARGET), posterior, white, progress)
     run.resume(standing)

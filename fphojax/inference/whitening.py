@@ -13,15 +13,17 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from ..core.gaussians import Sources
+from ..core.model import SceneModel
+from .covariance import inverse
 from .optimize import Optimum
-from .posterior import Posterior
+from .posterior import Posterior, culled_around, posterior_at
 
 __all__ = [
     "Whitening",
     "coordinate_covariance",
     "from_draws",
-    "inverse",
     "mixed_covariance",
+    "posterior_around",
     "whitening",
     "with_known_blocks",
 ]
@@ -52,6 +54,32 @@ def coordinate_covariance(posterior: Posterior, optimum: Optimum, origin) -> np.
     slopes, curvature = (np.asarray(a) for a in _derivatives(posterior, jnp.asarray(origin)))
     precision = slopes.T @ optimum.fisher @ slopes + np.diag(curvature)
     return inverse(precision)
+
+
+def posterior_around(
+    model: SceneModel, optimum: Optimum, *, fluxes_apart: bool = True, ellipticity: bool = True
+) -> tuple[Posterior, np.ndarray, np.ndarray]:
+    """The posterior of a model about its optimum, ready for draws.
+
+    Parameters
+    ----------
+    model : SceneModel
+    optimum : Optimum
+    fluxes_apart, ellipticity : bool
+        As for `posterior_at`.
+
+    Returns
+    -------
+    posterior : Posterior
+    origin : array (n,)
+        Coordinates of the optimum.
+    covariance : array (n, n)
+        Of the coordinates, by the Fisher matrix.
+    """
+    posterior, origin = posterior_at(model, optimum, fluxes_apart=fluxes_apart, ellipticity=ellipticity)
+    covariance = coordinate_covariance(posterior, optimum, origin)
+    posterior = culled_around(posterior, optimum, origin, np.sqrt(np.diag(covariance)))
+    return posterior, origin, covariance[: len(origin), : len(origin)]
 
 
 def with_known_blocks(covariance, posterior: Posterior, optimum: Optimum, origin, blocks) -> np.ndarray:
@@ -140,14 +168,6 @@ def mixed_covariance(draws) -> np.ndarray:
     covariance = np.cov(draws.T, ddof=1).reshape(n, n)
     weight = m / (m + n + 5.0)
     return weight * covariance + (1 - weight) * np.eye(n)
-
-
-def inverse(precision) -> np.ndarray:
-    """Inverse of a positive matrix, in units of its diagonal; directions without information stay finite."""
-    scale = 1 / np.sqrt(np.maximum(np.diag(precision), 1e-12))
-    eigenvalues, vectors = np.linalg.eigh(precision * np.outer(scale, scale))
-    root = scale[:, None] * vectors / np.sqrt(np.maximum(eigenvalues, 1e-10))
-    return root @ root.T
 
 
 def _places(values):

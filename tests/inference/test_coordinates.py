@@ -7,7 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import HalfNormal, LogUniform, Uniform
 
-from fphojax.inference.coordinates import Coordinates
+from fphojax.inference.coordinates import Coordinates, CutOffNormals
 
 NAMES = ("x", "y", "q", "pa", "sersic", "rhalf")
 
@@ -24,8 +24,9 @@ def model(make_patcher):
 
 def test_there_and_back(model):
     model, start = model
-    for vector in (True, False):
-        coordinates = Coordinates.of(model, NAMES, ellipticity=vector)
+    widths = {name: np.full(np.shape(start[name]), 0.02) for name in NAMES}
+    for vector, known in ((True, ()), (False, ()), (True, (start, widths))):
+        coordinates = Coordinates.of(model, NAMES, *known, ellipticity=vector)
         point = coordinates.of_values(start)
         back = coordinates.values({name: jnp.asarray(value) for name, value in point.items()})
         drawn = model.effective({name: jnp.asarray(value) for name, value in start.items()})
@@ -63,6 +64,37 @@ def test_density_is_the_prior_times_the_jacobian(model, vector):
             prior += np.log(1 + np.floor((high - np.asarray(values["pa"])[:3]) / np.pi)).sum()
         expected = prior + np.linalg.slogdet(slope(u))[1]
         np.testing.assert_allclose(density(u), expected, rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def normals():
+    """In boxes from -1 to 2: narrow in the middle, at either edge, and flat."""
+    width = np.array([3e-3, 0.3, 3.0, 30.0])
+    return CutOffNormals.of(-np.ones(4), 2 * np.ones(4), np.array([0.5, -1.0, 2.0, 0.5]), width)
+
+
+def test_a_normal_cut_off_by_its_box_is_a_unit_normal(normals):
+    """Its density in u, times the derivative."""
+    for u in (*np.linspace(-8, 8, 33), -30.0, 30.0):
+        value, slope = normals.values(jnp.full(4, u))
+        assert ((value >= -1) & (value <= 2)).all()
+        z = (value - normals.centre) / normals.width
+        density = np.exp(slope - z**2 / 2 + u**2 / 2)
+        np.testing.assert_allclose(density, normals.width * normals.share, rtol=1e-6)
+    np.testing.assert_allclose(normals.values(jnp.full(4, 5.0))[0][0], 0.5 + 5 * 3e-3, rtol=1e-9)
+
+
+def test_normals_there_and_back(normals):
+    for u in (0.0, 1e-3, -2.5, 5.0):
+        np.testing.assert_allclose(normals.numbers(normals.values(jnp.full(4, u))[0]), u, atol=1e-6)
+
+
+def test_slopes_are_those_of_the_values(normals):
+    """Also at the middle of a box, where both tails are alike."""
+    for u in (0.0, 1e-3, -2.5, 5.0):
+        by_jax = jax.jacfwd(lambda n: normals.values(n)[0])(jnp.full(4, u))
+        slope = np.exp(normals.values(jnp.full(4, u))[1])
+        np.testing.assert_allclose(by_jax, np.diag(slope), rtol=1e-6)
 
 
 def test_uniform_shapes_are_unit_normal_vectors(model):

@@ -79,7 +79,7 @@ SNR = (5.0, 300.0)  # of that flux, about
 BLEND_RADIUS, APART = 7.0, 4.5  # pixels in which blends lie; at this distance boxes of positions do not touch
 START = {"q": 0.7, "pa": 0.0, "sersic": 2.0, "rhalf": 2 * SCALE}
 
-CHAINS, DRAWS, WARMUP = 2, 150, 100
+CHAINS, DRAWS, WARMUP = 2, 250, 200
 
 LEVELS = (0.50, 0.68, 0.95)
 BRIGHT = 10.0  # S/N from which coverage is judged
@@ -87,6 +87,7 @@ ALLOWED = {"mixtures": 0.02, "exact": 0.03}  # of coverage, off its level
 JUDGED = ("flux", "x", "y", "rhalf")
 LEAST_P = 0.01
 EDGES = {"snr": (0, 10, 30, 100, np.inf), "size": (0, 1.5, 2.5, 3.5, np.inf)}
+LARGEST = 1.0  # mean pull shown
 HERE = Path(__file__).parent
 
 
@@ -464,7 +465,7 @@ def rank_figure(rows: Table):
 
 
 def bias_figure(bias: Table):
-    """Mean pulls in bins of S/N and of size."""
+    """Mean pulls in bins of S/N and of size; those beyond `LARGEST`, of Laplace's angles, are left out."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(1.7 * len(PARAMETERS) + 0.8, 5.2), layout="constrained")
@@ -492,6 +493,7 @@ def bias_figure(bias: Table):
             axis.set_xlim(-0.5, len(edges) - 1.5)
             axis.set_title(name, fontsize="small")
         line[0].set_ylabel("mean pull", fontsize="small")
+        line[0].set_ylim(-LARGEST, LARGEST)
         line[3].set_xlabel({"snr": "S/N", "size": "size (pixels)"}[quantity], fontsize="small")
     axes[0, 0].legend(fontsize="xx-small")
     return figure
