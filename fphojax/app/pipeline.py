@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from fphojax.core.backend import patches_together
 from fphojax.field.scheduler import ScheduleReport
 from fphojax.field.superscene import SuperScene
 from fphojax.inputs.errors import InputError
@@ -96,6 +97,7 @@ def run(
         settings.outbase,
         lambda folder, local: SamplingFit(settings, folder, progress=progress and local),
         target_niter=settings.target_niter or settings.sampling_draws,
+        batch=patches_together(),
         resume=resume,
         overwrite=overwrite,
         workers=workers,

@@ -12,7 +12,7 @@ from fphojax.core.model import SceneModel
 from fphojax.field.scheduler import PatchOutcome, PatchTask
 from fphojax.inference.laplace import laplace
 from fphojax.inference.optimize import optimize
-from fphojax.inference.sample import sample
+from fphojax.inference.sample import sample, sample_many
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.exposures import Exposure, collect
@@ -136,19 +136,21 @@ class SamplingFit:
     progress: bool = False
 
     def __call__(self, tasks: list[PatchTask]) -> list[PatchOutcome]:
-        """Fit each patch of a list."""
-        outcomes = []
-        for task in tasks:
-            outcomes.append(self._fitted(task))
-            bound_memory()
+        """Fit the patches of a list, together if there are several."""
+        frames, models, optima = zip(*map(self._prepared, tasks), strict=True)
+        drawn = self._drawn(models, [optimum.values for optimum in optima], tasks)
+        outcomes = [self._written(*patch) for patch in zip(tasks, frames, models, optima, drawn, strict=True)]
+        bound_memory()
         return outcomes
 
-    def _fitted(self, task):
+    def _prepared(self, task):
+        """Frame, model and optimum of a patch."""
+        frame, model, start = field_inputs(self.settings, self.folder / "psfs.h5").model(task)
+        return frame, model, optimize(model, start, tolerance=self.settings.gtol)
+
+    def _written(self, task, frame, model, optimum, chains):
+        """Write what was found of a patch; its outcome."""
         settings, directory = self.settings, RunDirectory(self.folder)
-        inputs = field_inputs(settings, self.folder / "psfs.h5")
-        frame, model, start = inputs.model(task)
-        optimum = optimize(model, start, tolerance=settings.gtol)
-        chains = self._drawn(model, optimum.values, task)
         if chains.statistics["diverging"].all():
             raise RuntimeError(f"all {chains.statistics['diverging'].size} draws diverged")
         result = PatchResult.from_chains(
@@ -175,21 +177,24 @@ class SamplingFit:
             | _told_by_sampler(chains),
         )
 
-    def _drawn(self, model, start, task):
+    def _drawn(self, models, starts, tasks):
+        """Draws of each patch."""
         settings = self.settings
-        size = {"draws": settings.sampling_draws, "chains": settings.chains, "seed": task.seed}
+        size = {"draws": settings.sampling_draws, "chains": settings.chains}
+        scenes = list(zip(models, starts, tasks, strict=True))
         if settings.sampler == "laplace":
-            return laplace(model, start, **size)
-        return sample(
-            model,
-            start,
-            warmup=settings.warmup,
-            max_treedepth=settings.max_treedepth,
-            full_cov=settings.full_cov,
-            covariance=task.covs,
-            progress=self.progress,
-            **size,
-        )
+            return [laplace(model, start, seed=task.seed, **size) for model, start, task in scenes]
+        size |= {
+            "warmup": settings.warmup,
+            "max_treedepth": settings.max_treedepth,
+            "full_cov": settings.full_cov,
+        }
+        if len(scenes) == 1:
+            ((model, start, task),) = scenes
+            own = {"covariance": task.covs, "seed": task.seed, "progress": self.progress}
+            return [sample(model, start, **own, **size)]
+        covariances, seeds = [task.covs for task in tasks], [task.seed for task in tasks]
+        return sample_many(models, starts, covariances=covariances, seeds=seeds, **size)
 
 
 def _told_by_sampler(chains):

@@ -34,6 +34,8 @@ class Run:
         The first.
     progress : bool
         Show progress bars.
+    lockstep : Lockstep, optional
+        What makes the draws, together with those of other runs.
 
     Attributes
     ----------
@@ -44,7 +46,8 @@ class Run:
         Draws of the warm-up of a chain; evaluations of likelihood and gradient of all.
     """
 
-    def __init__(self, kernel, posterior, white, progress):
+    def __init__(self, kernel, posterior, white, progress, lockstep=None):
+        self.lockstep = lockstep
         self.kernel, self.posterior, self.white, self.progress = kernel, posterior, white, progress
         self.states, self.keys, self.n_warmup, self.n_calls = [], [], 0, 0
 
@@ -145,9 +148,11 @@ class Run:
             state, draws = advance(self.kernel, self.posterior, white, state, *how)
             return state, _first(draws, n)  # waits for the device
 
-        if chains_together():
+        if self.lockstep is not None or chains_together():
             stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *states)
-            stacked, draws = _advance_together(self.kernel, self.posterior, white, stacked, *how)
+            stacked, draws = self._called(
+                _advance_together, self.kernel, self.posterior, white, stacked, *how
+            )
             chains = range(len(states))
             return [_one_of(stacked, c) for c in chains], [_first(_one_of(draws, c), n) for c in chains]
         return tuple(map(list, zip(*_mapped(pool, one, states), strict=True)))
@@ -160,10 +165,14 @@ class Run:
         def one(chain):
             return _first(complete(self.posterior, self.keys[chain], first, padded[chain], length), n)
 
-        if chains_together():
-            full = _complete_together(self.posterior, self.keys, first, jnp.asarray(np.stack(padded)), length)
+        if self.lockstep is not None or chains_together():
+            vectors = jnp.asarray(np.stack(padded))
+            full = self._called(_complete_together, self.posterior, self.keys, first, vectors, length)
             return [_first(_one_of(full, c), n) for c in range(len(vectors))]
         return _mapped(pool, one, range(len(vectors)))
+
+    def _called(self, program, *arguments):
+        return program(*arguments) if self.lockstep is None else self.lockstep(program, *arguments)
 
     def _bar(self, draws, text):
         return tqdm(total=draws, desc=text, unit="draw", disable=not self.progress)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from fphojax.inference import runs as module
+from fphojax.inference import sample as sampling
 from fphojax.inference.nuts import MOST, Kernel, advance, begin, moved
 from fphojax.inference.optimize import optimize
 from fphojax.inference.posterior import posterior_at
-from fphojax.inference.sample import continued, sample
+from fphojax.inference.sample import continued, sample, sample_many
 from fphojax.inference.warmup import ROUND
 from fphojax.inference.whitening import coordinate_covariance, whitening
 
@@ -242,3 +243,28 @@ def _summary(chains):
     ess = np.array([float(arviz.ess(np.ascontiguousarray(column), method="mean")) for column in columns])
     sd = np.array([column.std() for column in columns])
     return np.array([column.mean() for column in columns]), sd, sd / np.sqrt(ess)
+
+
+@pytest.mark.slow
+def test_many_together_are_sampled_as_one_by_one(scene, monkeypatch, capsys):
+    """Two posteriors of one size, one a little brighter; to rounding, which chains make larger in time."""
+    model, start = scene
+    brighter = eqx.tree_at(lambda m: m.patch.data, model, 1.1 * model.patch.data)
+    models, options = [model, brighter], {"draws": 100, "warmup": 60, "chains": 2}
+    together = sample_many(models, [start, start], seeds=[3, 4], **options)
+    for one, seed, found in zip(models, (3, 4), together, strict=True):
+        alone = sample(one, start, seed=seed, progress=False, **options)
+        assert (found.fluxes, found.n_warmup) == (alone.fluxes, alone.n_warmup)
+        for name, value in alone.values.items():
+            apart = np.abs(found.values[name] - value) / value.std(axis=(0, 1))
+            with capsys.disabled():
+                print(f"\n{name}: first draws within {apart[:, :3].max():.1e} sd", end="")
+            assert apart[:, :3].max() < 0.05
+            assert np.abs(found.values[name].mean((0, 1)) - value.mean((0, 1))).max() < value.std() * 0.3
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sampling, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="interrupted during warm-up"):
+        sample_many(models, [start, start], **options)

@@ -7,6 +7,7 @@ import nbformat
 import numpy as np
 import pytest
 
+import fphojax.app.pipeline as pipeline
 import fphojax.app.workers as workers
 from fphojax.app.config import Settings
 from fphojax.app.demo import write_field
@@ -72,6 +73,27 @@ def test_sampling_that_was_interrupted_goes_on_and_its_settings_repeat_nothing_b
     assert json.loads((settings.outbase / "scene_log.json").read_text())
     report = Path(again.steps["09_postprocess"].files["report"])
     assert "2 sources fitted in 2 patches" in report.read_text()
+
+
+@pytest.mark.slow
+def test_patches_are_sampled_together_where_the_backend_wants_it(config, monkeypatch):
+    """As on an accelerator; the draws are those of one patch after the other, but for rounding."""
+    settings = Settings.from_yaml(config)
+    fit, calls = workers.SamplingFit.__call__, []
+
+    def counted(self, tasks):
+        calls.append(len(tasks))
+        return fit(self, tasks)
+
+    monkeypatch.setattr(workers.SamplingFit, "__call__", counted)
+    monkeypatch.setattr(pipeline, "patches_together", lambda: 4)
+    run = RunDirectory.open(pipeline.run(settings, progress=False).directory.path)
+    assert calls == [2]
+    for number in run.patches():
+        draws = run.read_patch(number).draws
+        assert draws.sizes["draw"] == 30
+        assert abs(float(draws["flux"].mean()) - (80, 60)[number]) < 6 * float(draws["flux"].std())
+    assert [entry["summary"]["n_divergent"] for entry in run.read_log()["patchlog"]] == [0, 0]
 
 
 @pytest.mark.slow
