@@ -495,7 +495,8 @@ def bias_figure(bias: Table):
         line[0].set_ylabel("mean pull", fontsize="small")
         line[0].set_ylim(-LARGEST, LARGEST)
         line[3].set_xlabel({"snr": "S/N", "size": "size (pixels)"}[quantity], fontsize="small")
-    axes[0, 0].legend(fontsize="xx-small")
+    handles = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, fontsize="x-small", loc="outside upper center", ncols=len(handles[0]) // 2)
     return figure
 
 
