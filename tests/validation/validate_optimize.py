@@ -11,7 +11,10 @@ It ends with status 1 if the pulls of fluxes with a signal-to-noise ratio above 
 if one that is not flagged is off by more than 5 standard deviations. What the speed should be, it only says.
 
 Which sources are bright is told by the errors at the true shapes: those of the fit rise and fall with the fitted
-flux, so that a cut on them would prefer sources that came out too faint.
+flux, so that a cut on them would prefer sources that came out too faint.  That also takes pulls off centre: with
+k = d sd / d flux their mean is -k/2 by the errors of the fit, and k/2 by those of the truth.  Half their sum is, to
+second order, the pull in the coordinate in which the error is constant, the integral of d flux / sd: it tells whether
+the fluxes themselves are biased.
 """
 
 import argparse
@@ -195,6 +198,7 @@ def validate(size: int, folder: Path, seed: int) -> dict:
                 "n": int(chosen.sum()),
                 "pull": _moments(pull[chosen]),
                 "by_true_error": _moments(true_pull[chosen]),
+                "of_constant_error": _moments((pull + true_pull)[chosen] / 2),
             }
     return figures
 
