@@ -10,7 +10,6 @@ import time
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from arviz_stats.base import array_stats
 
@@ -47,33 +46,26 @@ def laplace(model: SceneModel, start, *, draws: int = 256, chains: int = 4, seed
     """
     began = time.monotonic()
     optimum = optimize(model, start, density="unconstrained")
-    size = OVERSAMPLED * draws * chains
+    size, kept = OVERSAMPLED * draws * chains, draws * chains
     for apart in (True, False):
         posterior, origin, covariance = posterior_around(model, optimum, fluxes_apart=apart)
         white = whitening(origin, covariance)
         normal = np.random.default_rng(seed).normal(size=(size, origin.size))
         points = white.origin + normal @ white.factor.T
-        potential, values = _evaluated(posterior, jax.random.key(seed), points)
-        outside = values.pop("outside_box")
+        log_ratio = 0.5 * np.sum(normal**2, axis=1) - np.asarray(_potential(posterior, points))
+        weight, k_hat = _smoothed(log_ratio)
+        chosen = _resampled(weight, kept, np.random.default_rng([seed, 1]))
+        drawn = _drawn(posterior, jax.random.key(seed), points[chosen])
+        outside = np.asarray(drawn.outside)
         if posterior.linear is None or outside.mean() <= OUTSIDE:
             break
-    log_ratio = 0.5 * np.sum(normal**2, axis=1) - np.asarray(potential)
-    log_ratio = np.where(np.isfinite(log_ratio), log_ratio, -np.inf)
-    least = log_ratio[np.isfinite(log_ratio)].min()
-    smoothed, k_hat = array_stats.psislw(-np.maximum(log_ratio, least))
-    weight = np.exp(smoothed - smoothed.max())
-    rng = np.random.default_rng([seed, 1])
-    # systematic resampling: no draw comes more than one time more often or more rarely than its weight says
-    ladder = (np.arange(draws * chains) + rng.uniform()) / (draws * chains)
-    chosen = np.searchsorted(np.cumsum(weight) / weight.sum(), ladder).clip(max=size - 1)
-    chosen = rng.permutation(chosen).reshape(chains, draws)
-    values = {name: np.asarray(value)[chosen] for name, value in values.items()}
+    drawn = jax.tree.map(lambda array: np.asarray(array).reshape(chains, draws, *array.shape[1:]), drawn)
     return Chains(
-        values={name: values[name] for name in optimum.values},
+        values={name: drawn.values[name] for name in optimum.values},
         statistics={
-            "lp": values["lp"],
+            "lp": drawn.lp,
             "diverging": np.zeros((chains, draws), dtype=bool),
-            "outside_box": np.asarray(outside)[chosen],
+            "outside_box": drawn.outside,
             "pareto_k": np.full((chains, draws), float(k_hat)),
         },
         optimum=optimum,
@@ -88,13 +80,29 @@ def laplace(model: SceneModel, start, *, draws: int = 256, chains: int = 4, seed
     )
 
 
+def _smoothed(log_ratio):
+    """Importance weights, their tail smoothed, and its k-hat."""
+    possible = np.isfinite(log_ratio)
+    smoothed, k_hat = array_stats.psislw(-np.where(possible, log_ratio, log_ratio[possible].min()))
+    return np.exp(smoothed - smoothed.max()), k_hat
+
+
+def _resampled(weight, size, rng):
+    """Numbers of points by their weights, in any order: none comes once more, or less, often than its weight says."""
+    ladder = (np.arange(size) + rng.uniform()) / size
+    return rng.permutation(
+        np.searchsorted(np.cumsum(weight) / weight.sum(), ladder).clip(max=len(weight) - 1)
+    )
+
+
 @eqx.filter_jit
-def _evaluated(posterior, key, points):
-    """Minus the log density of coordinates, and full draws there with their log density."""
+def _potential(posterior, points):
+    """Minus the log density of coordinates."""
+    return jax.lax.map(posterior.potential, points)
 
-    def one(numbered):
-        number, point = numbered
-        draw = posterior.draw(jax.random.fold_in(key, number), point)
-        return posterior.potential(point), {**draw.values, "lp": draw.lp, "outside_box": draw.outside}
 
-    return jax.lax.map(one, (jnp.arange(len(points)), points))
+@eqx.filter_jit
+def _drawn(posterior, key, points):
+    """Full draws at coordinates, each of random numbers of its own."""
+    keys = jax.random.split(key, len(points))
+    return jax.lax.map(lambda one: posterior.draw(*one), (keys, points))

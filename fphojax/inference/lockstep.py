@@ -1,21 +1,21 @@
-"""Draws of several patches made by one program, in step: for accelerators, which a small patch leaves idle."""
+"""Work on several patches done by one program, in step: for accelerators, which a small patch leaves idle."""
 
 import threading
 from collections import defaultdict
+from collections.abc import Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-__all__ = ["Lockstep"]
+__all__ = ["Lockstep", "in_step"]
 
 
 class Lockstep:
     """Lets calls of programs from several threads be made together.
 
-    Each thread calls and waits.  When all that take part wait, calls of one program with arguments of one size are
-    made by one program (vmap); it ends when the last of them does.  Their number is filled up to a power of two with
-    the last one, so that few programs are compiled.
+    Each thread calls and waits.  When all that take part wait, their calls are made `in_step`.
 
     Parameters
     ----------
@@ -60,34 +60,58 @@ class Lockstep:
         """Make the calls if all wait."""
         if not self._asked or len(self._asked) < self._n_member:
             return
-        alike = defaultdict(list)
-        for thread, call in self._asked.items():
-            leaves, structure = jax.tree.flatten(call[1])
-            sizes = tuple((jnp.shape(a), a.dtype) if eqx.is_array(a) else a for a in leaves)
-            alike[call[0], structure, sizes].append(thread)
-        for (program, _, _), threads in alike.items():
-            try:
-                found = _together(program, [self._asked[thread][1] for thread in threads], self._interrupted)
-            except BaseException as error:  # every thread must hear of it, or it waits for ever
-                found = [error] * len(threads)
-            self._found.update(zip(threads, found, strict=True))
+        try:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            found = in_step(list(self._asked.values()))
+        except BaseException as error:  # every thread must hear of it, or it waits for ever
+            found = [error] * len(self._asked)
+        self._found.update(zip(self._asked, found, strict=True))
         self._asked.clear()
         self._condition.notify_all()
 
 
-def _together(program, calls, interrupted):
-    """Results of a program for several lists of arguments of one size."""
-    if interrupted:
-        raise KeyboardInterrupt
-    if len(calls) == 1:
-        return [program(*calls[0])]
-    filled = calls + calls[-1:] * ((1 << (len(calls) - 1).bit_length()) - len(calls))
-    arrays, others = zip(*(eqx.partition(arguments, eqx.is_array) for arguments in filled), strict=True)
-    stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *arrays)
-    found = _vmapped(program, stacked, others[0])
-    return [jax.tree.map(lambda a, i=i: a[i], found) for i in range(len(calls))]
+def in_step(calls: Sequence[tuple]) -> list:
+    """Results of calls, those of one program with arguments of one size made by one program (vmap).
+
+    It ends when the last of them does.  Their number is filled up to a power of two with the last one, so that few
+    programs are compiled.
+
+    Parameters
+    ----------
+    calls : sequence of (program, arguments)
+        What is no array in the arguments is the same for calls that are made together.
+
+    Returns
+    -------
+    list
+        In the order of the calls.
+    """
+    alike = defaultdict(list)
+    for number, (program, arguments) in enumerate(calls):
+        leaves, structure = jax.tree.flatten(arguments)
+        sizes = tuple((jnp.shape(leaf), leaf.dtype) if _is_array(leaf) else leaf for leaf in leaves)
+        alike[program, structure, sizes].append(number)
+    found = [None] * len(calls)
+    for (program, _, _), numbers in alike.items():
+        arguments = [calls[number][1] for number in numbers]
+        if len(numbers) == 1:
+            found[numbers[0]] = program(*arguments[0])
+            continue
+        arguments += arguments[-1:] * ((1 << (len(numbers) - 1).bit_length()) - len(numbers))
+        arrays, others = zip(*(eqx.partition(each, _is_array) for each in arguments), strict=True)
+        stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *arrays)
+        for number, result in zip(numbers, _vmapped(program, stacked, others[0]), strict=False):
+            found[number] = result
+    return found
 
 
 @eqx.filter_jit
 def _vmapped(program, arrays, others):
-    return jax.vmap(lambda one: program(*eqx.combine(one, others)))(arrays)
+    """Results for every entry of the arrays."""
+    stacked = jax.vmap(lambda one: program(*eqx.combine(one, others)))(arrays)
+    return [jax.tree.map(lambda a, i=i: a[i], stacked) for i in range(len(jax.tree.leaves(arrays)[0]))]
+
+
+def _is_array(leaf):
+    return isinstance(leaf, jax.Array | np.ndarray)

@@ -1,12 +1,9 @@
 """The most probable parameters of a scene."""
 
 import dataclasses
-import operator
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..core.model import SceneModel, support_edges
 from ..core.padding import padded_model, padded_values, real_values
+from .lockstep import in_step
 from .search import search
 
 __all__ = ["Optimum", "at_bound", "optimize", "optimize_many"]
@@ -90,8 +88,7 @@ def optimize_many(
 ) -> list[Optimum]:
     """Find the maxima of the posterior densities of many scenes, those of one size together.
 
-    Several of one size are sought by one program in step, which ends when the last search does.  It holds a power of
-    two of scenes, so that few are compiled; what is missing is filled up with the last scene.
+    They are sought `in_step`: by one program, which ends when the last search does.
 
     Parameters
     ----------
@@ -105,25 +102,9 @@ def optimize_many(
     list of Optimum
     """
     prepared = [_prepared(*pair) for pair in zip(models, starts, strict=True)]
-    alike = defaultdict(list)
-    for number, scene in enumerate(prepared):
-        leaves, structure = jax.tree.flatten(scene)
-        alike[structure, tuple(jnp.shape(leaf) for leaf in leaves)].append(number)
     how = density == "unconstrained", *map(jnp.asarray, (max_steps, tolerance))
-    found = [None] * len(prepared)
-    for numbers in alike.values():
-        if len(numbers) == 1:
-            found[numbers[0]] = search(*prepared[numbers[0]], *how)
-            continue
-        filled = numbers + numbers[-1:] * ((1 << (len(numbers) - 1).bit_length()) - len(numbers))
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(prepared[number] for number in filled))
-        together = jax.device_get(_search_together(*stacked, *how))
-        for place, number in enumerate(numbers):
-            found[number] = jax.tree.map(operator.itemgetter(place), together)
+    found = in_step([(search, (*scene, *how)) for scene in prepared])
     return [_optimum(*scene) for scene in zip(models, (begun for _, begun in prepared), found, strict=True)]
-
-
-_search_together = eqx.filter_jit(eqx.filter_vmap(search, in_axes=(0, 0, None, None, None)))
 
 
 def _prepared(model, start):

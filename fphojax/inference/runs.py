@@ -1,8 +1,12 @@
 """Chains that run side by side: in one program, or in threads."""
 
+import operator
 import os
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -19,8 +23,41 @@ __all__ = ["Run"]
 
 PACE = 1.0  # seconds between two looks at the progress bar and at Ctrl-C
 
-_advance_together = eqx.filter_jit(eqx.filter_vmap(advance, in_axes=(None, None, None, 0, None, None, None)))
-_complete_together = eqx.filter_jit(eqx.filter_vmap(complete, in_axes=(None, 0, None, 0, None)))
+
+class _Program(NamedTuple):
+    """What is done with every chain."""
+
+    of_one: Callable
+    of_all: Callable
+    axes: tuple  # 0 for arguments that every chain has its own of, else None
+
+    @classmethod
+    def of(cls, function, *axes):
+        return cls(function, eqx.filter_jit(eqx.filter_vmap(function, in_axes=axes)), axes)
+
+    def with_own(self, change, arguments):
+        """Arguments of which those that every chain has its own of are changed."""
+        return [a if axis is None else change(a) for a, axis in zip(arguments, self.axes, strict=True)]
+
+
+_ADVANCE = _Program.of(advance, None, None, None, 0, None, None, None)
+_COMPLETE = _Program.of(complete, None, 0, None, 0, None)
+
+
+def _in_threads(pool, n_chain, program, arguments):
+    """Results of a program for every chain; the first is made alone, so that all others find it compiled."""
+
+    def one(chain):
+        return jax.block_until_ready(program.of_one(*program.with_own(lambda own: own[chain], arguments)))
+
+    return [one(0), *pool.map(one, range(1, n_chain))]
+
+
+def _in_one_program(call, pool, n_chain, program, arguments):
+    """Results of a program for every chain, all made by one `call`."""
+    stacked = program.with_own(lambda own: jax.tree.map(lambda *parts: jnp.stack(parts), *own), arguments)
+    made = call(program.of_all, *stacked)
+    return [jax.tree.map(lambda array, chain=chain: array[chain], made) for chain in range(n_chain)]
 
 
 class Run:
@@ -47,9 +84,13 @@ class Run:
     """
 
     def __init__(self, kernel, posterior, white, progress, lockstep=None):
-        self.lockstep = lockstep
+        if lockstep is None and not chains_together():
+            self._each = _in_threads
+        else:
+            self._each = partial(_in_one_program, operator.call if lockstep is None else lockstep)
         self.kernel, self.posterior, self.white, self.progress = kernel, posterior, white, progress
         self.states, self.keys, self.n_warmup, self.n_calls = [], [], 0, 0
+        self._at_once = 1
 
     def begin(self, key, n_chain):
         """Start about the optimum, as widely as the posterior is thought to be, or there if that is nowhere."""
@@ -92,9 +133,14 @@ class Run:
         with self._bar(n_round * ROUND, "warm-up") as bar, self._pool() as pool:
 
             def run(white, states, short):
-                states, draws = self._advanced(pool, white, states, ROUND, adapting=True, short=short)
-                bar.update(ROUND)
-                return states, draws
+                parts, left = [], ROUND
+                while left:
+                    size, began = min(self._at_once, left), time.monotonic()
+                    states, draws = self._advanced(pool, white, states, size, adapting=True, short=short)
+                    parts.append(draws)
+                    left -= size
+                    self._done(bar, size, began)
+                return states, [_joined(of_chain) for of_chain in zip(*parts, strict=True)]
 
             try:
                 self.states, self.white, n_round, calls = warm_up(
@@ -114,11 +160,11 @@ class Run:
 
         Of fewer after Ctrl-C, and where linear parameters of more than `most_outside` draws lie outside their box.
         """
-        found, done, size, outside = [], 0, min(ROUND, draws), 0
+        found, done, outside = [], 0, 0
         with self._bar(draws, "sampling") as bar, self._pool() as pool:
             try:
                 while done < draws and outside <= most_outside:
-                    began = time.monotonic()
+                    size, began = min(self._at_once, draws - done), time.monotonic()
                     states, parts = self._advanced(pool, self.white, self.states, size)
                     full = self._completed(pool, done, [part.pop("vector") for part in parts], size)
                     for part, draw in zip(parts, full, strict=True):
@@ -132,47 +178,30 @@ class Run:
                         _stacked([(draw.values, part) for draw, part in zip(full, parts, strict=True)])
                     )
                     done += size
-                    bar.update(size)
-                    pace = size * PACE / max(time.monotonic() - began, 1e-3)
-                    size = min(int(np.clip(pace, ROUND, MOST)), draws - done)
+                    self._done(bar, size, began)
             except KeyboardInterrupt:
                 if not found:
                     raise KeyboardInterrupt("interrupted before the first draws: none to keep") from None
-        return jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *found)
+        return _joined(found, axis=1)
+
+    def _done(self, bar, size, began):
+        """Show that so many draws are made, and judge by their time how many to make next."""
+        bar.update(size)
+        pace = size * PACE / max(time.monotonic() - began, 1e-3)
+        self._at_once = int(np.clip(pace, 1, MOST))
 
     def _advanced(self, pool, white, states, n, adapting=False, short=False):
         """States after `n` draws, and the draws of every chain."""
         how = tuple(map(jnp.asarray, (n, adapting, short)))
-
-        def one(state):
-            state, draws = advance(self.kernel, self.posterior, white, state, *how)
-            return state, _first(draws, n)  # waits for the device
-
-        if self.lockstep is not None or chains_together():
-            stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *states)
-            stacked, draws = self._called(
-                _advance_together, self.kernel, self.posterior, white, stacked, *how
-            )
-            chains = range(len(states))
-            return [_one_of(stacked, c) for c in chains], [_first(_one_of(draws, c), n) for c in chains]
-        return tuple(map(list, zip(*_mapped(pool, one, states), strict=True)))
+        made = self._each(pool, len(states), _ADVANCE, (self.kernel, self.posterior, white, states, *how))
+        return [state for state, _ in made], [_first(draws, n) for _, draws in made]
 
     def _completed(self, pool, first, vectors, n):
         """Full draws of the coordinates of every chain."""
         padded = [np.pad(vector, ((0, MOST - n), (0, 0))) for vector in vectors]
         first, length = jnp.asarray(first), jnp.asarray(n)
-
-        def one(chain):
-            return _first(complete(self.posterior, self.keys[chain], first, padded[chain], length), n)
-
-        if self.lockstep is not None or chains_together():
-            vectors = jnp.asarray(np.stack(padded))
-            full = self._called(_complete_together, self.posterior, self.keys, first, vectors, length)
-            return [_first(_one_of(full, c), n) for c in range(len(vectors))]
-        return _mapped(pool, one, range(len(vectors)))
-
-    def _called(self, program, *arguments):
-        return program(*arguments) if self.lockstep is None else self.lockstep(program, *arguments)
+        made = self._each(pool, len(vectors), _COMPLETE, (self.posterior, self.keys, first, padded, length))
+        return [_first(draws, n) for draws in made]
 
     def _bar(self, draws, text):
         return tqdm(total=draws, desc=text, unit="draw", disable=not self.progress)
@@ -181,19 +210,13 @@ class Run:
         return ThreadPoolExecutor(min(len(self.states), os.cpu_count() or 1))
 
 
-def _mapped(pool, function, arguments):
-    """Results of a function; the first is made alone, so that all others find the program compiled."""
-    arguments = list(arguments)
-    return [function(arguments[0]), *pool.map(function, arguments[1:])]
-
-
 def _first(draws, n):
     """The first draws, in host memory."""
     return jax.tree.map(lambda array: np.asarray(array)[:n], draws)
 
 
-def _one_of(stacked, chain):
-    return jax.tree.map(lambda array: array[chain], stacked)
+def _joined(parts, axis=0):
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays, axis=axis), *parts)
 
 
 def _stacked(chains):

@@ -13,25 +13,7 @@ from fphojax.inference.nuts import MOST, Kernel, advance, begin, moved
 from fphojax.inference.optimize import optimize
 from fphojax.inference.posterior import posterior_at
 from fphojax.inference.sample import continued, sample, sample_many
-from fphojax.inference.warmup import ROUND
 from fphojax.inference.whitening import coordinate_covariance, whitening
-
-
-@pytest.fixture(scope="module")
-def scene(make_patcher):
-    """One bright source, so that the posterior is nearly the Gaussian of the Fisher matrix."""
-    patcher, catalog = make_patcher(n_source=1)
-    model, truth = patcher.prepare_model(active=catalog)
-    image = eqx.filter_jit(model.images)({name: jnp.asarray(v) for name, v in truth.items()})
-    data = jnp.where(model.patch.ierr > 0, model.patch.data + 20 * image, 0)
-    priors = {**model.priors, "flux": type(model.priors["flux"])(0.0, 1e5 * jnp.ones((1, 2)))}
-    bright = eqx.tree_at(lambda m: (m.patch.data, m.priors), model, (data, priors))
-    return bright, {**truth, "flux": 20 * truth["flux"]}
-
-
-@pytest.fixture(scope="module")
-def chains(scene):
-    return sample(*scene, draws=200, warmup=100, chains=2, seed=3, progress=False)
 
 
 def test_posterior_is_the_fisher_matrix_where_it_is_gaussian(chains, capsys):
@@ -57,51 +39,68 @@ def test_chains_mix(chains):
     assert chains.n_calls > steps.sum()
 
 
-def test_log_posterior_is_that_of_the_model(scene, chains):
-    model, _ = scene
+def test_log_posterior_is_that_of_the_model(bright_scene, chains):
+    model, _ = bright_scene
     values = {name: jnp.asarray(value[1, -1]) for name, value in chains.values.items()}
     expected = model.log_likelihood(values) + model.log_prior(values)
     np.testing.assert_allclose(chains.statistics["lp"][1, -1], expected, rtol=1e-6)
 
 
-def test_same_seed_same_draws(scene, chains):
-    again = sample(*scene, draws=200, warmup=100, chains=2, seed=3, progress=False)
-    other = sample(*scene, draws=200, warmup=100, chains=2, seed=4, progress=False)
+def test_same_seed_same_draws(bright_scene, chains):
+    again = sample(*bright_scene, draws=200, warmup=100, chains=2, seed=3, progress=False)
+    other = sample(*bright_scene, draws=200, warmup=100, chains=2, seed=4, progress=False)
     np.testing.assert_array_equal(again.values["flux"], chains.values["flux"])
     assert (other.values["flux"] != chains.values["flux"]).all()
 
 
-def test_interruption_keeps_what_is_done(scene, monkeypatch):
-    original, calls = module.advance, []
+def test_interruption_keeps_what_is_done(bright_scene, monkeypatch):
+    original, calls = module._ADVANCE.of_one, []
 
     def interrupted(*args):
-        calls.append(bool(args[-1]))
+        calls.append(bool(args[-2]))  # whether it is warm-up
         if calls.count(False) == 5:
             raise KeyboardInterrupt
         return original(*args)
 
-    monkeypatch.setattr(module, "advance", interrupted)
-    found = sample(*scene, draws=20000, warmup=60, chains=1, seed=3, progress=False)
-    assert 4 * ROUND <= found.n_draw <= 4 * MOST
+    monkeypatch.setattr(module, "_ADVANCE", module._ADVANCE._replace(of_one=interrupted))
+    found = sample(*bright_scene, draws=20000, warmup=60, chains=1, seed=3, progress=False)
+    assert 4 <= found.n_draw <= 4 * MOST
     assert found.statistics["lp"].shape == found.values["x"].shape[:2] == (1, found.n_draw)
     calls[:] = [False] * 4
     with pytest.raises(KeyboardInterrupt, match="none to keep"):
-        sample(*scene, draws=2000, warmup=60, chains=1, seed=3, progress=False)
+        sample(*bright_scene, draws=2000, warmup=60, chains=1, seed=3, progress=False)
+
+
+def test_slow_draws_are_made_one_by_one(bright_scene, chains, monkeypatch):
+    """So that the progress bar moves, and Ctrl-C is heard, within a draw of them; the draws are the same."""
+    original, sizes = module._ADVANCE.of_one, []
+
+    def recorded(*args):
+        sizes.append(int(args[-3]))
+        return original(*args)
+
+    monkeypatch.setattr(module, "_ADVANCE", module._ADVANCE._replace(of_one=recorded))
+    monkeypatch.setattr(module, "PACE", 0.0)
+    found = sample(*bright_scene, draws=200, warmup=100, chains=2, seed=3, progress=False)
+    assert set(sizes) == {1}
+    assert len(sizes) == 2 * (found.n_warmup + 200)
+    for name, values in chains.values.items():
+        np.testing.assert_array_equal(found.values[name], values, err_msg=name)
 
 
 @pytest.mark.slow
-def test_chains_in_one_program(scene, chains, monkeypatch):
+def test_chains_in_one_program(bright_scene, chains, monkeypatch):
     """As they move on an accelerator: the same draws but for rounding, which trajectories take time to amplify."""
     monkeypatch.setattr(module, "chains_together", lambda: True)
-    found = sample(*scene, draws=20, warmup=20, chains=2, seed=3, progress=False)
+    found = sample(*bright_scene, draws=20, warmup=20, chains=2, seed=3, progress=False)
     monkeypatch.undo()
-    apart = sample(*scene, draws=20, warmup=20, chains=2, seed=3, progress=False)
+    apart = sample(*bright_scene, draws=20, warmup=20, chains=2, seed=3, progress=False)
     np.testing.assert_allclose(found.values["flux"][:, 0], apart.values["flux"][:, 0], rtol=1e-3)
     assert found.values["flux"].shape == (2, 20, 1, 2)
 
 
-def test_more_draws_from_where_chains_stopped(scene, chains):
-    model, _ = scene
+def test_more_draws_from_where_chains_stopped(bright_scene, chains):
+    model, _ = bright_scene
     more = continued(model, continued(model, chains, draws=100, progress=False), draws=100, progress=False)
     assert more.values["flux"].shape == (2, 400, 1, 2)
     assert (more.n_warmup, more.n_chain) == (chains.n_warmup, 2)
@@ -118,9 +117,9 @@ def test_more_draws_from_where_chains_stopped(scene, chains):
         assert not np.isin(new[:, 100:], new[:, :100]).any()
 
 
-def test_all_draws_come_from_one_program(scene):
+def test_all_draws_come_from_one_program(bright_scene):
     """At the start, after draws and after a new whitening, a chain's state has the same types."""
-    model, start = scene
+    model, start = bright_scene
     optimum = optimize(model, start, density="unconstrained")
     posterior, origin = posterior_at(model, optimum)
     first = whitening(origin, np.eye(len(origin)))
@@ -134,9 +133,9 @@ def test_all_draws_come_from_one_program(scene):
 
 
 @pytest.mark.parametrize(("short", "deepest"), [(True, 6), (False, 8)])
-def test_trees_are_short_where_asked(scene, short, deepest):
+def test_trees_are_short_where_asked(bright_scene, short, deepest):
     """Under a whitening a thousand times too narrow every tree grows as long as it may."""
-    model, start = scene
+    model, start = bright_scene
     optimum = optimize(model, start, density="unconstrained")
     posterior, origin = posterior_at(model, optimum)
     spread = coordinate_covariance(posterior, optimum, origin)[: len(origin), : len(origin)]
@@ -147,7 +146,7 @@ def test_trees_are_short_where_asked(scene, short, deepest):
     assert (draws["n_steps"][:3] == 2**deepest - 1).all()
 
 
-def test_known_covariances_as_mass_matrix(scene, chains):
+def test_known_covariances_as_mass_matrix(bright_scene, chains):
     """Those of the draws, as a super-scene keeps them."""
     columns = [chains.values["flux"][:, :, 0].transpose(2, 0, 1)]
     columns += [chains.values[name][..., 0][None] for name in ("x", "y", "q", "pa", "sersic", "rhalf")]
@@ -155,19 +154,19 @@ def test_known_covariances_as_mass_matrix(scene, chains):
     columns[4] = columns[4] - np.pi * turns  # the same galaxy in one turn
     flat = np.concatenate(columns).reshape(8, -1)
     known = sample(
-        *scene, draws=100, warmup=40, chains=2, seed=5, covariance=np.cov(flat)[None], progress=False
+        *bright_scene, draws=100, warmup=40, chains=2, seed=5, covariance=np.cov(flat)[None], progress=False
     )
     unknown = np.full((1, 8, 8), np.nan)
-    fisher = sample(*scene, draws=100, warmup=40, chains=2, seed=5, covariance=unknown, progress=False)
+    fisher = sample(*bright_scene, draws=100, warmup=40, chains=2, seed=5, covariance=unknown, progress=False)
     assert known.statistics["n_steps"].mean() < 1.5 * fisher.statistics["n_steps"].mean()
     assert (known.values["flux"] != fisher.values["flux"]).any()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("width", "tries"), [(1.0, 1), (2.0, 2)])
-def test_fluxes_in_a_narrow_box_are_sampled(scene, chains, monkeypatch, width, tries):
+def test_fluxes_in_a_narrow_box_are_sampled(bright_scene, chains, monkeypatch, width, tries):
     """From the first, where the box is seen to be narrow at the optimum; else as soon as draws have shown it."""
-    model, start = scene
+    model, start = bright_scene
     drawn, made = module.Run.drawn, []
 
     def watched(*arguments):
@@ -246,9 +245,9 @@ def _summary(chains):
 
 
 @pytest.mark.slow
-def test_many_together_are_sampled_as_one_by_one(scene, monkeypatch, capsys):
+def test_many_together_are_sampled_as_one_by_one(bright_scene, monkeypatch, capsys):
     """Two posteriors of one size, one a little brighter; to rounding, which chains make larger in time."""
-    model, start = scene
+    model, start = bright_scene
     brighter = eqx.tree_at(lambda m: m.patch.data, model, 1.1 * model.patch.data)
     models, options = [model, brighter], {"draws": 100, "warmup": 60, "chains": 2}
     together = sample_many(models, [start, start], seeds=[3, 4], **options)

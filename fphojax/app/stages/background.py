@@ -98,7 +98,7 @@ def _verdict(levels):
         return "No exposure has pixels enough for a level."
     worst = int(np.nanargmax(np.where(known, ratio, -1)))
     return (
-        f"{np.count_nonzero(ratio[known] > 3)} of {np.count_nonzero(known)} exposures have a residual level "
+        f"In {np.count_nonzero(ratio[known] > 3)} of {np.count_nonzero(known)} exposures the residual level is "
         f"beyond 3 of its standard deviations; the largest, {ratio[worst]:.1f}, in {levels['exposure'][worst]}, band "
         f"{levels['band'][worst]} ({levels['level'][worst].value:+.3g} nJy per pixel)."
     )
