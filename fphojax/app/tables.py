@@ -9,7 +9,7 @@ from rich.table import Table
 from fphojax.field.superscene import SuperScene
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.outputs.results import PatchResult
-from fphojax.outputs.summary import exposure_table, summary_table
+from fphojax.outputs.summary import decimals, exposure_table, summary_table
 
 from .pipeline import FinishedRun
 
@@ -40,7 +40,7 @@ def parameters_shown(result: PatchResult, truth: SourceCatalog | None = None) ->
             previous = row["id"]
             table.add_row()
             table.add_row(f"[bold]source {escape(str(previous))}[/bold]")
-        digits = _digits(row["lower"], row["upper"])
+        digits = decimals(row["lower"], row["upper"])
         numbers = [f"{row['value']:.{digits}f}", _interval(row, digits)]
         if truth is not None:
             numbers.insert(0, f"{row['truth']:.{digits}f}")
@@ -84,12 +84,6 @@ def exposures_shown(result: PatchResult) -> Table:
             row["band"], row["exposure"], str(row["n_pixel"]), f"{row['chi2']:.1f}", f"{row['chi2_dof']:.3f}"
         )
     return table
-
-
-def _digits(lower, upper):
-    """Decimals that show an interval's width to two digits."""
-    width = float(upper - lower)
-    return int(np.clip(1 - np.floor(np.log10(width)), 0, 9)) if width > 0 else 3
 
 
 def table_shown(title: str, found) -> Table:

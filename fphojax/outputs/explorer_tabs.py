@@ -17,7 +17,7 @@ from .plots import LINEAR_NOISE, Stretch, exposure_title, plot_residuals
 from .posterior_plots import plot_corner, plot_posterior, plot_ranks, plot_traces
 from .results import POSTERIOR_UNITS, PatchResult
 from .run_directory import RunDirectory
-from .summary import summary_table
+from .summary import decimals, summary_table
 
 __all__ = ["ConvergenceTab", "ImagesTab", "PatchReader", "PosteriorTab", "SettingsTab"]
 
@@ -189,11 +189,13 @@ class ConvergenceTab(widgets.VBox):
         table = self._table[order[::-1] if self.descending.value else order]
         shown = table[
             "id", "parameter", "band", "value", "lower", "upper", "unit", "r_hat", "ess_bulk", "at_bound"
-        ]
-        digits = {"value": ".7g", "lower": ".7g", "upper": ".7g"}
-        digits |= {"r_hat": ".3f", "ess_bulk": ".0f", "at_bound": ".3f"}
+        ][:_ROWS]
+        digits = [decimals(*limits) for limits in zip(shown["lower"], shown["upper"], strict=True)]
+        for name in ("value", "lower", "upper"):
+            shown[name] = [f"{number:.{n}f}" for number, n in zip(shown[name], digits, strict=True)]
+        formats = {"r_hat": ".3f", "ess_bulk": ".0f", "at_bound": ".3f"}
         more = f", the first {_ROWS} of {len(table)} parameters" if len(table) > _ROWS else ""
-        self.text.value = f"<p>{self._head}{more}</p>{html_table(shown[:_ROWS], digits)}"
+        self.text.value = f"<p>{self._head}{more}</p>{html_table(shown, formats)}"
 
 
 class SettingsTab(widgets.VBox):

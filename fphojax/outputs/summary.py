@@ -7,7 +7,7 @@ from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
 from .results import POSTERIOR_UNITS, PatchResult
 
-__all__ = ["degrees_of_freedom", "exposure_table", "summary_table", "true_values"]
+__all__ = ["decimals", "degrees_of_freedom", "exposure_table", "summary_table", "true_values"]
 
 _QUANTILES = (0.16, 0.5, 0.84)
 
@@ -57,6 +57,12 @@ def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QT
     for name, digits in (("r_hat", ".3f"), ("ess_bulk", ".0f"), ("at_bound", ".3f")):
         table[name].info.format = digits
     return table
+
+
+def decimals(lower: float, upper: float) -> int:
+    """Decimals that show the width of an interval to two digits, 9 at most."""
+    width = float(upper - lower)
+    return int(np.clip(1 - np.floor(np.log10(width)), 0, 9)) if width > 0 else 3
 
 
 def exposure_table(result: PatchResult) -> QTable:

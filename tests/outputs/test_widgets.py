@@ -1,6 +1,7 @@
 """The explorer of a run, driven from Python: what is picked and set changes what is shown."""
 
 import dataclasses
+import re
 import shutil
 
 import numpy as np
@@ -92,6 +93,16 @@ def test_convergence_is_sorted(explorer):
     assert explorer.order.options[1:4] == ("flags", "ess_min", "rhat_max")
     explorer.order.value = "ess_min"
     assert "r_hat 1.0" in explorer.sources.options[0][0] or "r_hat 0.9" in explorer.sources.options[0][0]
+
+
+def test_numbers_are_shown_as_finely_as_they_are_known(explorer):
+    tab = explorer.convergence
+    explorer.tabs.selected_index = 2
+    tab.order.value = "parameter"
+    value, low, high = (np.array(_column(tab.text.value, column)) for column in (3, 4, 5))
+    assert np.all((low < value) & (value < high))
+    shown = re.findall(r">(\d+\.\d+)<", tab.text.value)
+    assert max(len(number.split(".")[1]) for number in shown) == 8  # of degrees: ra is known to 1 mas
 
 
 def test_settings_are_shown(explorer):
