@@ -70,6 +70,8 @@ def culled_pairs(
         The same with merged PSFs and profiles.
     pairs : PairList
     """
+    # on the host: each number of tiles would have to be compiled anew
+    centres, exposure = np.asarray(patch.centre(slice(None))), np.asarray(patch.exposure)
     ierr = np.asarray(patch.ierr).max(axis=1)
     weighted = np.flatnonzero(ierr > 0)
     box = _Box.of(table, lower, upper)
@@ -81,11 +83,11 @@ def culled_pairs(
     inner = np.zeros((optics.n_exposure, optics.n_source), dtype=np.int32)
     plain, polynomial = {}, {}
     for e in range(optics.n_exposure):
-        tiles = weighted[np.asarray(patch.exposure)[weighted] == e]
+        tiles = weighted[exposure[weighted] == e]
         if not tiles.size:
             continue
         view = _View.of(optics, box, e, n_psf)
-        near = view.distances(np.asarray(patch.centre(tiles)))
+        near = view.distances(centres[tiles])
         budget = tolerance / ierr[tiles]
         inner[e] = view.inner_merges(INNER * budget.min())
         listed = view.representation(near, WIDE * budget, inner[e])
@@ -130,6 +132,12 @@ def _merged(amplitude, mean, covariance):
     return total, centre, (weight * (covariance + spread)).sum(axis=-2)
 
 
+@eqx.filter_jit
+def _profiles(table, sersic, rhalf):
+    """Amplitudes and variances (J, S, K)."""
+    return table(sersic, rhalf)
+
+
 @dataclass(frozen=True, eq=False)
 class _Box:
     """Profiles and parameters at some points of the box: arrays whose first axis J counts the points."""
@@ -144,10 +152,11 @@ class _Box:
     @classmethod
     def of(cls, table, lower, upper):
         low, high = ({k: np.asarray(v, dtype=float) for k, v in side.items()} for side in (lower, upper))
-        sersic = [low["sersic"] + f * (high["sersic"] - low["sersic"]) for f in (0, 0.5, 1)]
-        rhalf = [low["rhalf"] ** (1 - f) * high["rhalf"] ** f for f in (0, 0.5, 1)]
-        points = [table(jnp.asarray(n), jnp.asarray(r)) for n in sersic for r in rhalf]
-        amplitude, variance = (np.stack([np.asarray(p[i]) for p in points]) for i in (0, 1))
+        steps = np.array([0, 0.5, 1])[:, None]
+        sersic = low["sersic"] + steps * (high["sersic"] - low["sersic"])
+        rhalf = low["rhalf"] ** (1 - steps) * high["rhalf"] ** steps
+        points = np.repeat(sersic, len(steps), axis=0), np.tile(rhalf, (len(steps), 1))
+        amplitude, variance = map(np.asarray, _profiles(table, *map(jnp.asarray, points)))
         sides = [np.stack([side["x"], side["y"]], axis=-1) for side in (low, high)]
         return cls(
             amplitude=amplitude,

@@ -30,15 +30,18 @@ print(sum(event.endswith("cache_misses") for event in misses))
 
 
 def test_few_traces_over_many_patches(make_patcher, capsys):
-    """50 regions, boxes and noises of one field: the likelihood is traced for a handful of shapes."""
+    """50 regions, boxes and noises of one field: their models have a handful of shapes.
+
+    What is traced is no likelihood, which takes seconds to compile, but it is traced as often.
+    """
     patcher, catalog = make_patcher(n_source=2, side=96)
     rng = np.random.default_rng(0)
     traced = []
 
     @eqx.filter_jit
-    def log_likelihood(model, values):
+    def program(model, values):
         traced.append(1)
-        return model.log_likelihood(values)
+        return values["flux"]
 
     for _ in range(50):
         dra, ddec = rng.uniform(-0.5, 0.5, 2) / 3600
@@ -46,9 +49,9 @@ def test_few_traces_over_many_patches(make_patcher, capsys):
         sources = catalog.replace(flux=catalog.flux * rng.uniform(0.5, 2))
         bounds = default_bounds(sources, rhalf_range=(0.05, rng.uniform(0.3, 0.8)))
         model, start = patcher.prepare_model(active=sources, bounds=bounds)
-        assert np.isfinite(log_likelihood(model, jax.tree.map(jax.numpy.asarray, start)))
+        program(model, jax.tree.map(jax.numpy.asarray, start))
     with capsys.disabled():
-        print(f"\n50 random patches: the likelihood was traced {len(traced)} times")
+        print(f"\n50 random patches: a program was traced {len(traced)} times")
     assert len(traced) <= 12
 
 
