@@ -320,7 +320,8 @@ class Settings(Section):
     )
     forced_photometry: bool = Field(
         False,
-        description="hold the catalogue's positions and shapes, and fit fluxes and nuisance parameters alone",
+        description="in optimisation, hold the catalogue's positions and shapes, and fit fluxes and nuisance "
+        "parameters alone",
     )
     gtol: PositiveFloat = Field(
         1e-5, description="change of the log posterior at which the optimisation ends"
@@ -422,6 +423,11 @@ class Settings(Section):
     def file(self) -> str:
         """Where the settings come from, for messages."""
         return str(self._file or "settings")
+
+    @property
+    def sky(self) -> dict[str, float]:
+        """Level that is subtracted from the images of each band; empty if none is."""
+        return dict(self.tweakbg) if self.tweak_background == "tweakbg" else {}
 
     def to_json(self) -> str:
         """Settings as JSON text, the ``config.json`` of a run; paths are absolute."""

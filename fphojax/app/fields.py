@@ -1,7 +1,7 @@
 """A field fitted patch by patch, whatever the fit: inputs, PSFs, scene, workers, and what Ctrl-C leaves."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 
 from scipy.cluster.hierarchy import DisjointSet
@@ -23,6 +23,10 @@ from .workers import FieldInputs, keep_inputs
 __all__ = ["fit_field", "fitted_psfs", "tied_rows"]
 
 
+# What may change from one part of a run to the next.
+_MAY_CHANGE = {"outbase", "target_niter", "max_active_fraction", "ntry_checkout"}
+
+
 def fit_field(
     settings: Settings,
     folder: Path,
@@ -32,6 +36,7 @@ def fit_field(
     batch: int = 1,
     resume: bool = False,
     overwrite: bool = False,
+    unread: Iterable[str] = (),
     workers: int | None = None,
     scheduler: str | None = None,
     progress: bool = False,
@@ -53,6 +58,8 @@ def fit_field(
         Go on with the run in the folder.
     overwrite : bool
         Whether an earlier run in the folder is removed.
+    unread : iterable of str
+        Settings that the fit does not read, which may be others when it goes on.
     workers, scheduler
         See `cluster_client`; without either, patches are fitted in this process.
     progress : bool
@@ -72,6 +79,8 @@ def fit_field(
     KeyboardInterrupt
         After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
+    if resume:
+        _refuse_other_settings(settings, folder, _MAY_CHANGE.union(unread))
     report = check_inputs(settings, progress=progress)
     if report.problems:
         raise InputError("\n".join(report.problems))
@@ -112,6 +121,8 @@ def fit_field(
                     f"interrupted: {len(scene) - scene.n_undone} of {len(scene)} sources are done and kept in "
                     f"{directory.path}; the same command with --resume goes on"
                 ) from None
+            finally:
+                _keep_fitted(directory, scene)
     return directory, scene, done
 
 
@@ -200,9 +211,27 @@ def _open_scene(
             **options,
         )
         scene.writeout()
+    _keep_fitted(directory, scene)
+    return scene
+
+
+def _keep_fitted(directory: RunDirectory, scene: SuperScene) -> None:
+    """Delete what there is of patches that were given up, perhaps after they were written, or never came back."""
     entries = map(json.loads, scene.patchlog)
     directory.keep_patches(entry["taskID"] for entry in entries if "flag" not in entry)
-    return scene
+
+
+def _refuse_other_settings(settings: Settings, folder: Path, may_change: Set[str]) -> None:
+    """Patches of one run are fitted alike."""
+    now = json.loads(settings.to_json())
+    run = RunDirectory(folder, scene_catalog=settings.scene_catalog)
+    before = run.read_config()
+    for key in sorted((now.keys() | before.keys()) - may_change):
+        if now.get(key) != before.get(key):
+            raise InputError(
+                f"{settings.file}: {key}: found {now.get(key)}, expected {before.get(key)} as in "
+                f"{run.config_path}, the run to go on with"
+            )
 
 
 def _scene_inputs(report):

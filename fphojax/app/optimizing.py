@@ -60,7 +60,8 @@ class OptimizeFit:
         frame, model, start = field_inputs(settings, self.folder / "psfs.h5").model(task, listed=False)
         if settings.optimize_start == "prior":
             new = np.isnan(task.covs).all(axis=(1, 2))  # the others have been optimised before
-            start = _drawn(model, start, new, task.seed)
+            names = ("flux",) if settings.forced_photometry else PARAMETERS
+            start = _drawn(model, start, names, new, task.seed)
         return frame, held_shapes(model, start) if settings.forced_photometry else model, start
 
     def _written(self, task, frame, model, optimum, seconds):
@@ -92,11 +93,11 @@ class OptimizeFit:
         )
 
 
-def _drawn(model, start, rows, seed):
-    """Start values, those of some sources (a mask) drawn from the prior."""
-    keys = jax.random.split(jax.random.PRNGKey(seed), len(PARAMETERS))
+def _drawn(model, start, names, rows, seed):
+    """Start values, some parameters of some sources (a mask) drawn from the prior."""
+    keys = jax.random.split(jax.random.PRNGKey(seed), len(names))
     drawn = dict(start)
-    for name, key in zip(PARAMETERS, keys, strict=True):
+    for name, key in zip(names, keys, strict=True):
         drawn[name] = np.array(start[name])
         drawn[name][rows] = np.asarray(model.priors[name].sample(key))[rows]
     return drawn

@@ -1,6 +1,5 @@
 """The sampling run over a field: check, PSFs, then patch by patch until every source has its draws."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +15,6 @@ from .fields import fit_field
 from .workers import SamplingFit
 
 __all__ = ["FinishedRun", "run"]
-
-# What may change from one part of a run to the next.
-_MAY_CHANGE = {"outbase", "target_niter", "max_active_fraction", "ntry_checkout"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +84,12 @@ def run(
         After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
     resume = resume and (settings.outbase / "config.json").is_file()
-    if resume:
-        _refuse_other_settings(settings)
-    elif not overwrite:
+    if settings.forced_photometry:
+        raise InputError(
+            f"{settings.file}: forced_photometry: found true, expected false: sampling fits positions and shapes, "
+            "too; `fphojax optimize` measures fluxes alone"
+        )
+    if not resume and not overwrite:
         _refuse_earlier_run(settings.outbase)
     directory, scene, done = fit_field(
         settings,
@@ -115,15 +114,3 @@ def _refuse_earlier_run(folder: Path) -> None:
             f"{folder}: holds a run, expected a new or empty folder (--resume goes on with it, --overwrite "
             "replaces it)"
         )
-
-
-def _refuse_other_settings(settings: Settings) -> None:
-    """Patches of one run are fitted alike."""
-    now = json.loads(settings.to_json())
-    before = RunDirectory(settings.outbase, scene_catalog=settings.scene_catalog).read_config()
-    for key in sorted((now.keys() | before.keys()) - _MAY_CHANGE):
-        if now.get(key) != before.get(key):
-            raise InputError(
-                f"{settings.file}: {key}: found {now.get(key)}, expected {before.get(key)} as in "
-                f"{settings.outbase / 'config.json'}, the run to go on with"
-            )

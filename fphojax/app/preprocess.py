@@ -105,7 +105,7 @@ def preprocess(
         | {
             "edge": settings.preprocess.edge,
             "max_snr": settings.max_snr,
-            "sky": _skies(settings),
+            "sky": settings.sky,
             "mosaics": mosaics,
         },
         wanted={_stamp(*frame) for frame in frames},
@@ -252,15 +252,11 @@ def _made(path: Path, reading: Future[Frame], *, settings: Settings, mosaics: bo
     return packed, _line(exposure, frame)
 
 
-def _skies(settings: Settings) -> dict[str, float]:
-    return dict(settings.tweakbg) if settings.tweak_background == "tweakbg" else {}
-
-
 def _capped(exposure: Exposure, settings: Settings) -> Exposure:
     """Errors raised to the cap on the S/N of what a run will see: the pixels less the sky of the settings."""
     if not settings.max_snr > 0:
         return exposure
-    sky = _skies(settings).get(exposure.band, 0.0)
+    sky = settings.sky.get(exposure.band, 0.0)
     return replace(exposure, ierr=exposure.less(sky).capped(settings.max_snr).ierr)
 
 

@@ -92,7 +92,7 @@ def fit_files(
     )
     mixtures = [PSFMixture.from_fit(fit, detector_location=location) for fit in fits_]
     if len(paths) == 1:
-        others = _elsewhere(store, band, location)
+        others = _elsewhere(store, band, location, overwrite)
         made.add([*others, *mixtures], band)
         made.add_to(store, overwrite=overwrite or bool(others))
     else:
@@ -107,14 +107,19 @@ def fit_files(
     return found
 
 
-def _elsewhere(store: Path, band: str, location) -> list[PSFMixture]:
-    """A band's mixtures that a store has at other detector positions; none if there is a position without one."""
+def _elsewhere(store: Path, band: str, location, overwrite) -> list[PSFMixture]:
+    """A band's mixtures that a store has at other detector positions.
+
+    None if one of them has no position, or this one may not be replaced.
+    """
     if location is None or not store.exists():
         return []
     made = PSFStore.open(store)
     present = made.mixtures(band) if band in made.bands else []
     places = [mixture.detector_location for mixture in present]
-    return [] if None in places or tuple(location) in places else list(present)
+    if None in places or (tuple(location) in places and not overwrite):
+        return []
+    return [mixture for mixture, place in zip(present, places, strict=True) if place != tuple(location)]
 
 
 def verdicts_shown(found: Sequence[FittedFile]) -> Table:

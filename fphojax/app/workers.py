@@ -207,8 +207,8 @@ def _told_by_sampler(chains):
 
 def prepared(exposure: Exposure | StoredExposure, settings: Settings) -> Exposure | StoredExposure:
     """An exposure less its sky level, the errors of very bright pixels raised to the cap on their S/N."""
-    if settings.tweak_background == "tweakbg":
-        exposure = exposure.less(settings.tweakbg.get(exposure.band, 0.0))
+    if exposure.band in settings.sky:
+        exposure = exposure.less(settings.sky[exposure.band])
     if settings.max_snr > 0:
         exposure = exposure.capped(settings.max_snr)
     return exposure

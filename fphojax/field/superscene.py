@@ -496,7 +496,7 @@ class SuperScene:
         if self._partners:
             active = self._with_partners(active)
         region, centre = self._region(active)
-        if self.options["buffer"] == 0 and self._groups.is_alone(seed):
+        if self.options["buffer"] == 0 and len(active) == 1 and self._groups.is_alone(seed):
             fixed, distance = np.empty(0, dtype=int), np.empty(0)  # what a search would find, in no time
         else:
             fixed, distance = self._index.overlapping(centre, region.radius)

@@ -337,6 +337,7 @@ def _interpret(table: Table, others: list[Table], bands: tuple[str, ...], own: b
         raise InputError(f"no column {', '.join(missing)}, found {', '.join(table.colnames)}")
     ids = np.asarray(table["id"]) if "id" in table.colnames else np.arange(len(table))
     ids = ids.astype(ids.dtype.newbyteorder("="))
+    _require_different(ids)
     values = {name: _numbers(table[name], _UNITS.get(name)) for name in _SHAPES}
     if not own:
         _require(ids, "q", values["q"], (values["q"] > 0) & (values["q"] <= 1), "sqrt(b/a) in (0, 1]")
@@ -422,6 +423,18 @@ def _check(cat: SourceCatalog) -> None:
             error = cat.flux_err[:, i]
             good = np.isnan(error) | (np.isfinite(error) & (error > 0))
             _require(cat.id, f"uncertainty of {band}", error, good, "a positive number, or nan if not known")
+
+
+def _require_different(ids) -> None:
+    """Refuse ids that name two sources: results are found by them."""
+    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    again = np.flatnonzero(first[inverse] != np.arange(len(ids)))
+    if again.size:
+        row = again[0]
+        raise InputError(
+            f"row {row} (id {ids[row]}): row {first[inverse][row]} has this id, too, expected a different one for "
+            "each source"
+        )
 
 
 def _require(ids, column: str, values, good, expected: str) -> None:

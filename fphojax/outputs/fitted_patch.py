@@ -110,7 +110,7 @@ def open_patcher(run: RunDirectory) -> Patcher:
         exposures = read_exposures(config["fitsfiles"], **config["extensions"])
     else:
         exposures = open_stores(config["pixelstorefile"], config["metastorefile"])
-    sky = config["tweakbg"] if config["tweak_background"] == "tweakbg" else {}
+    sky = run.read_sky()
     exposures = [e.less(sky[e.band]) if e.band in sky else e for e in exposures]
     if config["max_snr"] > 0:
         exposures = [exposure.capped(config["max_snr"]) for exposure in exposures]

@@ -151,6 +151,11 @@ class RunDirectory:
         """Settings, as plain Python values."""
         return _read_json(self.config_path)
 
+    def read_sky(self) -> dict[str, float]:
+        """Level that was subtracted from the images of each band; empty if none was."""
+        config = self.read_config()
+        return config["tweakbg"] if config["tweak_background"] == "tweakbg" else {}
+
     def write_scene(self, catalog: SourceCatalog, log: Mapping) -> None:
         """Write the current parameters and the log.
 

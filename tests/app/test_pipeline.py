@@ -357,6 +357,14 @@ def test_inputs_are_checked_first(refused):
     ]
 
 
+def test_forced_photometry_is_no_sampling(refused):
+    (line,) = refused(forced_photometry=True)
+    assert line == (
+        "field.yml: forced_photometry: found true, expected false: sampling fits positions and shapes, too; "
+        "`fphojax optimize` measures fluxes alone"
+    )
+
+
 def test_missing_psf(refused):
     store = PSFStore()
     store.add(PSFMixture([1.0], [[0, 0]], [[2, 2, 0]]), "r")

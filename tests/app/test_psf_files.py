@@ -58,6 +58,23 @@ def test_images_of_exposures_and_of_detector_positions(write_image, tmp_path):
     assert made.lookup("F2", location=(490, 0)).detector_location == (500, 20)
 
 
+def test_one_detector_position_is_fitted_anew(write_image, tmp_path):
+    """With --overwrite; the others stay."""
+    store, image = tmp_path / "psfs.h5", write_image("a.fits")
+    made = PSFStore()
+    mixtures = [
+        PSFMixture([1.0], [[0.0, 0.0]], [[2.0, 2.0, 0.0]], includes_pixel=True, detector_location=(x, 20))
+        for x in (10, 500, 900)
+    ]
+    made.add(mixtures, "F1")
+    made.write(store)
+    again = ["--band", "F1", "--ngauss", 2, "--out", store, "--location", 500, 20]
+    assert invoke(image, *again).exit_code == 2
+    assert invoke(image, *again, "--overwrite").exit_code == 0
+    found = {m.detector_location: len(m.amplitudes) for m in PSFStore.open(store).mixtures("F1")}
+    assert found == {(10, 20): 1, (500, 20): 2, (900, 20): 1}
+
+
 def test_refusals(write_image, tmp_path):
     store = tmp_path / "psfs.h5"
     image = write_image("a.fits")

@@ -121,6 +121,26 @@ def test_sources_that_belong_together_are_active_together(mock_field, tmp_path, 
     assert not again.undone
 
 
+def test_neighbours_of_a_partner_are_subtracted():
+    """A lone source tied to one that is not: the group is not alone, whatever its seed is."""
+    offset = np.array([0.0, 6.0, 6.6, 3.0])
+    catalog = SourceCatalog.from_columns(
+        ra=np.full(4, 20.0),
+        dec=offset / 3600,
+        flux=np.ones((4, 1)),
+        q=0.8,
+        pa=0.0,
+        sersic=1.0,
+        rhalf=0.2,
+        roi=0.5,
+        bands=("r",),
+    )
+    scene = LinkedSuperScene(catalog, ("r",), together=[[0, 1]], maxactive_per_patch=2, buffer=0.0)
+    _, active, fixed = scene.checkout_region(seed_index=0)
+    assert sorted(active["source_index"].tolist()) == [0, 1]
+    assert sorted(fixed["source_index"].tolist()) == [2, 3]
+
+
 @KINDS
 def test_same_seed_same_order(mock_field, kind):
     catalog = mock_field(150, 5)

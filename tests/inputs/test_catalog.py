@@ -244,6 +244,7 @@ def test_columns_broadcast():
     ("changes", "message"),
     [
         ({"ra": None}, "no column ra, found id"),
+        ({"id": [7, 7]}, r"row 1 \(id 7\): row 0 has this id, too, expected a different one for each source"),
         ({"pa": None, "F200W": None}, "no column pa, F200W, found id"),
         ({"q": [0.9, 1.1]}, r"row 1 \(id 8\): q is 1.1, expected sqrt\(b/a\) in \(0, 1\]"),
         ({"q": [-0.9, -0.8]}, r"row 0 \(id 7\): q is -0.9, .* \(and 1 rows more\)"),

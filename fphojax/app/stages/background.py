@@ -49,8 +49,7 @@ def background(
     fit = run_at(run, settings)
     residuals = RunResiduals(fit)
     levels = residual_levels(_pixels(residuals, progress))
-    used = fit.read_config()
-    present = used["tweakbg"] if used["tweak_background"] == "tweakbg" else {}
+    present = fit.read_sky()
     sky = tweaked_background(levels, present)
     path = settings.source if write else next_path(settings.outbase, "background", ".yml")
     if write:

@@ -27,7 +27,7 @@ def chi2_table(run: RunDirectory, before: RunDirectory | None = None) -> Table:
         ``band``, ``exposure``, ``n_pixel``, ``chi2_dof``, and with an earlier fit ``before``.
     """
     residuals = RunResiduals(run)
-    earlier = None if before is None else _Earlier(before, _sky(run))
+    earlier = None if before is None else _Earlier(before, run.read_sky())
     rows = []
     for band, name in residuals.exposures:
         pixels = residuals.read(band, name)
@@ -48,7 +48,7 @@ class _Earlier:
 
     def __init__(self, run, sky_now):
         self._residuals = RunResiduals(run)
-        self._sky, self._sky_now = _sky(run), sky_now
+        self._sky, self._sky_now = run.read_sky(), sky_now
 
     def residual(self, pixels):
         """At the pixels of an `ExposureResiduals`."""
@@ -60,12 +60,6 @@ class _Earlier:
             _, i, j = np.intersect1d(here, there, assume_unique=True, return_indices=True)
             values[i] = found.residual[j]
         return values
-
-
-def _sky(run):
-    """Levels that a run subtracted, by band."""
-    settings = run.read_config()
-    return settings["tweakbg"] if settings["tweak_background"] == "tweakbg" else {}
 
 
 def _n_parameter(run):

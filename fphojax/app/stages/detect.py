@@ -104,7 +104,7 @@ def detect(
 
 def _residual_images(settings, checked, fit, progress):
     """What is left of each exposure; the image where no patch of the fit is."""
-    residuals = None if fit is None else RunResiduals(fit)
+    residuals, sky = (None, {}) if fit is None else (RunResiduals(fit), fit.read_sky())
     psfs = _psfs(settings, checked, fit, progress)
     for exposure in tqdm(checked.exposures, desc="detect", unit="image", disable=not progress):
         ny, nx = exposure.shape
@@ -113,7 +113,9 @@ def _residual_images(settings, checked, fit, progress):
         if residuals is not None and (pixels := residuals.read(exposure.band, exposure.name)) is not None:
             model = np.zeros((ny, nx))
             model[pixels.y, pixels.x] = pixels.data - pixels.residual
-            left[pixels.y, pixels.x] = pixels.residual
+            # less the sky as it is now, as all other pixels are
+            tweak = sky.get(exposure.band, 0.0) - settings.sky.get(exposure.band, 0.0)
+            left[pixels.y, pixels.x] = pixels.residual + tweak
         psf = _psf_image(
             psfs.lookup(exposure.band, exposure=exposure.name, location=((nx - 1) / 2, (ny - 1) / 2))
         )

@@ -18,6 +18,7 @@ from ..optimizing import OptimizeFit
 from .chi2 import chi2_table
 from .folders import last_path, next_path
 from .report import StageReport
+from .steps import first_read_after
 
 __all__ = ["optimize"]
 
@@ -72,6 +73,7 @@ def optimize(
         target_niter=settings.optimize_passes,
         batch=patches_together(),
         resume=resume and (folder / "config.json").is_file(),
+        unread=first_read_after("optimize"),
         workers=workers,
         scheduler=scheduler,
         progress=progress,

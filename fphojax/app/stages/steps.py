@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from ..config import Settings
 
-__all__ = ["STAGES", "Step", "plan", "settings_read"]
+__all__ = ["STAGES", "Step", "first_read_after", "plan", "settings_read"]
 
 # Stage, and the template that shows it; the function is that of the same name in the module of the same name.
 STAGES = {
@@ -97,6 +97,12 @@ def plan(settings: Settings) -> list[Step]:
     for number in range(1, settings.rounds + 1):
         steps += [Step("background", number), Step("detect", number), Step("optimize", number + 1)]
     return [*steps, Step("sample", 1), Step("postprocess", 1)]
+
+
+def first_read_after(stage: str) -> set[str]:
+    """Settings that no stage up to this one reads."""
+    stages = list(STAGES)
+    return set().union(*(_FIRST_READ.get(later, ()) for later in stages[stages.index(stage) + 1 :]))
 
 
 def settings_read(settings: Settings, stage: str, *, first: bool) -> dict:

@@ -1,15 +1,20 @@
 """The detection stage without a fit: the images give the first catalogue."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import yaml
 from matplotlib.image import imread
 
+from fphojax.app.check import check_inputs
 from fphojax.app.config import Settings
+from fphojax.app.stages import detect as module
 from fphojax.app.stages.detect import detect
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.psf import PSFMixture
+from fphojax.outputs.residuals import ExposureResiduals
 from fphojax.simulate import ExposureSpec, simulate_exposures, write_exposure
 
 RA, DEC = 150.0, 2.0
@@ -59,6 +64,28 @@ def test_images_give_the_first_catalogue(tmp_path):
     assert report.files["regions"].read_text().count("ellipse") == 2
     assert imread(report.files["figure"]).std() > 0.05
     assert detect(settings).files["figure"].parent.name == "detect_2"
+
+
+def test_residuals_have_the_sky_of_the_settings(tmp_path, monkeypatch):
+    """A level was found after the fit: it is taken off everywhere, not only where no patch of the fit was."""
+    write_field(tmp_path)
+    settings = Settings.from_yaml(
+        tmp_path / "field.yml", {"tweak_background": "tweakbg", "tweakbg": {"g": 0.5}}
+    )
+    checked = check_inputs(settings, needs_catalog=False)
+    (exposure,) = (e for e in checked.exposures if e.band == "g")
+    y, x = (part.ravel() for part in np.mgrid[10:20, 5:30])
+    data = exposure.window(0, exposure.shape[1], 0, exposure.shape[0])[0]
+    model = 0.25 * np.arange(x.size)
+    pixels = ExposureResiduals("g", "g1", x, y, data[y, x], np.ones(x.size), data[y, x] - model)
+    reader = SimpleNamespace(read=lambda band, name: pixels if band == "g" else None)
+    monkeypatch.setattr(module, "RunResiduals", lambda run: reader)
+    fit = SimpleNamespace(path=tmp_path, read_sky=lambda: {"g": 0.1})
+    searched = {image.band: image for image in module._residual_images(settings, checked, fit, False)}
+    expected = data - 0.5
+    expected[y, x] = data[y, x] - model + 0.1 - 0.5  # what was fitted was the image less 0.1
+    np.testing.assert_allclose(searched["g"].residual, expected, atol=1e-6)
+    np.testing.assert_allclose(searched["g"].model[y, x], model, atol=1e-5)
 
 
 def test_a_catalogue_wants_a_fit(tmp_path):

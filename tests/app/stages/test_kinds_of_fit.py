@@ -68,8 +68,9 @@ def flags_of(run):
     return next(iter(entry["summary"]["flags"].values()), {})
 
 
-def test_forced_photometry_holds_positions_and_shapes(folder):
-    run = run_with(folder, ["optimize", "--forced"])
+@pytest.mark.parametrize("start", ["catalog", "prior"])
+def test_forced_photometry_holds_positions_and_shapes(folder, start):
+    run = run_with(folder, ["optimize", "--forced"], optimize_start=start)
     start, end = SourceCatalog.read(folder / "peaks.ecsv"), run.read_scene()
     for name in SHAPES:
         np.testing.assert_allclose(end[name], start[name], rtol=1e-9, err_msg=name)
