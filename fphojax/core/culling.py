@@ -123,13 +123,19 @@ def _with_merged_psfs(optics):
 
 
 def _merged(amplitude, mean, covariance):
-    """One Gaussian with the moments of several: amplitude (...), mean (..., 2), covariance (..., 3)."""
+    """One Gaussian with the moments of several: amplitude (...), mean (..., 2), covariance (..., 3).
+
+    Where there is none, as some of them are negative, one without light.
+    """
     total = amplitude.sum(axis=-1)
     weight = (amplitude / np.where(total != 0, total, 1)[..., None])[..., None]
     centre = (weight * mean).sum(axis=-2)
     d = mean - centre[..., None, :]
     spread = np.stack([d[..., 0] ** 2, d[..., 1] ** 2, d[..., 0] * d[..., 1]], axis=-1)
-    return total, centre, (weight * (covariance + spread)).sum(axis=-2)
+    xx, yy, xy = np.moveaxis((weight * (covariance + spread)).sum(axis=-2), -1, 0)
+    possible = (total > 0) & (xx > 0) & (xx * yy > xy**2)
+    merged = np.where(possible[..., None], np.stack([xx, yy, xy], axis=-1), [1.0, 1.0, 0.0])
+    return np.where(possible, total, 0.0), np.where(possible[..., None], centre, 0.0), merged
 
 
 @eqx.filter_jit
@@ -287,7 +293,8 @@ class _View:
             # the derivatives of a Gaussian are a polynomial of degree 4 in the distance, which falls from 2 sigma on
             tail = np.where(scaled < 2, 1.0, (1 + scaled) ** 2 * np.exp(-scaled))
             size = peak * moments / np.maximum(1 - ratio, 1e-3) * np.minimum(tail, 1.0)
-            errors.append(np.where((ratio < CONVERGENT).all(axis=0), size.max(axis=1), np.inf))
+            allowed = (ratio < CONVERGENT).all(axis=0) & (self.weight[:, together] > 0)[:, None]
+            errors.append(np.where(allowed, size.max(axis=1), np.inf))
         shape = (*near.shape, self.amplitude.shape[-1])
         return np.stack(errors, axis=-1) if errors else np.zeros((*shape, 0))
 

@@ -26,7 +26,9 @@ __all__ = ["PARAMETERS", "SceneModel", "moved_inside", "support_edges"]
 
 PARAMETERS = Sources._fields
 N_DRAW = 4000  # for the width of a prior without a formula
-EDGE = 1e-3  # a value on the edge of its box is moved inside by this fraction of the box
+EDGE = (
+    1e-3  # a value on the edge of its prior's support is moved inside by this fraction of the prior's width
+)
 
 
 def support_edges(prior):
@@ -52,6 +54,10 @@ def moved_inside(values, priors):
         low, high = (np.broadcast_to(edge, np.shape(value)) for edge in support_edges(priors[name]))
         with np.errstate(invalid="ignore"):
             margin = np.where(np.isfinite(high - low), EDGE * (high - low), 0.0)
+        one_sided = np.isfinite(low) != np.isfinite(high)
+        if one_sided.any():
+            width = np.asarray(_standard_deviation(priors[name]))
+            margin = np.where(one_sided, EDGE * np.where(np.isfinite(width), width, 1.0), margin)
         moved[name] = np.clip(value, low + margin, high - margin)
     return moved
 
@@ -137,6 +143,16 @@ class SceneModel(eqx.Module):
             drawn[name] = jnp.where(jnp.isnan(fixed), drawn[name], fixed)
         return drawn
 
+    def is_free(self, name):
+        """Which elements of a parameter, a bool array of its shape, are neither tied to another nor held."""
+        free = np.ones(self.priors[name].batch_shape, dtype=bool)
+        if name in self.tied:
+            own = np.asarray(self.tied[name]) == np.arange(len(free))
+            free &= own[:, None] if name == "flux" else own
+        if name in self.held:
+            free &= np.isnan(np.asarray(self.held[name]))
+        return free
+
     def gaussians(self, values):
         """Gaussians of the active sources on all exposures."""
         return project(self.sources(values), displaced(self.drawn, values), self.table)
@@ -148,8 +164,13 @@ class SceneModel(eqx.Module):
 
     def chi2(self, values):
         """Chi-squared of every exposure, array (E,)."""
-        gaussians = self.gaussians(values)
-        return chi2(gaussians, self.patch, self.pairs, self.response, values.get("sky"), self.basis)
+        gaussians, pairs = self.gaussians(values), self._listed_pairs()
+        return chi2(gaussians, self.patch, pairs, self.response, values.get("sky"), self.basis)
+
+    def _listed_pairs(self):
+        if self.pairs is None:
+            raise ValueError("pairs: found none, expected those of a model made with listed=True")
+        return self.pairs
 
     def log_likelihood(self, values):
         """-chi2 / 2, up to a constant of the data."""
@@ -171,7 +192,7 @@ class SceneModel(eqx.Module):
         """The pairs by tile and source; see `core.segments`."""
         n_profile = self.table.order + (self.drawn.inner is not None)
         shape = self.optics.n_exposure, self.optics.n_source, n_profile, self.drawn.psf_amplitude.shape[-1]
-        return segments_of(self.pairs, self.patch.n_tile, shape)
+        return segments_of(self._listed_pairs(), self.patch.n_tile, shape)
 
     def log_prior(self, values):
         """Sum of the log densities of the priors."""

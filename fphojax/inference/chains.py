@@ -59,7 +59,7 @@ class Chains:
         Seconds, compilation included.
     seed : int
     max_treedepth : int
-    method : {"nuts", "laplace", "optimum"}
+    method : {"nuts", "laplace", "optimum", "forced"}
         How the draws were made.
     fluxes : {"sampled", "integrated"}
         Whether the chains moved in the fluxes and sky levels, or these were integrated out and drawn afterwards.

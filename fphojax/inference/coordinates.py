@@ -95,7 +95,7 @@ class Coordinates(eqx.Module):
             wide or wider) and may be round (q up to 1).
         """
         priors = {name: model.priors[name] for name in sorted(names)}
-        free = {name: np.flatnonzero(_is_free(model, name)) for name in priors}
+        free = {name: np.flatnonzero(model.is_free(name)) for name in priors}
         edges = {name: _edges(prior) for name, prior in priors.items()}
         turning = np.zeros(0, dtype=int)
         if ellipticity and {"q", "pa"} <= set(priors) and isinstance(plain_prior(priors["pa"]), Uniform):
@@ -303,16 +303,3 @@ def _edges(prior):
     """Edges of the support by element, flat."""
     shape = prior.batch_shape
     return tuple(np.broadcast_to(np.asarray(edge, float), shape).ravel() for edge in support_edges(prior))
-
-
-def _is_free(model, name):
-    """Which elements of a parameter (flat) are neither tied to another nor held."""
-    shape = model.priors[name].batch_shape
-    free = np.ones(shape, dtype=bool)
-    if name in model.tied:
-        source = np.asarray(model.tied[name])
-        own = source == np.arange(source.size)
-        free &= own[:, None] if name == "flux" else own
-    if name in model.held:
-        free &= np.isnan(np.asarray(model.held[name]))
-    return free.ravel()

@@ -11,7 +11,14 @@ from ..core.model import SceneModel
 from .chains import Chains
 from .optimize import Optimum
 
-__all__ = ["inverse", "optimum_as_chains", "parameter_covariance", "source_covariances", "widths_by_data"]
+__all__ = [
+    "inverse",
+    "optimum_as_chains",
+    "parameter_covariance",
+    "places",
+    "source_covariances",
+    "widths_by_data",
+]
 
 BOX_PRECISION = 3 / np.pi**2  # of an unconstrained value whose prior is a box
 
@@ -20,7 +27,8 @@ def parameter_covariance(model: SceneModel, optimum: Optimum) -> np.ndarray:
     """Inverse of the Gauss-Newton matrix at the optimum, by the parameters themselves.
 
     It is inverted in unconstrained space, priors included, and brought back with the slopes of the transforms: a
-    parameter at a bound has next to no variance, and adds none to the others. Neither has a held one.
+    parameter at a bound has next to no variance, and adds none to the others. Neither has a held one. A tied one has
+    the covariances of that which it follows.
 
     Parameters
     ----------
@@ -33,7 +41,11 @@ def parameter_covariance(model: SceneModel, optimum: Optimum) -> np.ndarray:
         In the order of `ravel_pytree`.
     """
     slope = np.asarray(_slopes(model, optimum.unconstrained))
-    return _unconstrained_covariance(model, optimum) * np.outer(slope, slope)
+    covariance = _unconstrained_covariance(model, optimum) * np.outer(slope, slope)
+    followed = places(optimum.values)
+    followed |= {name: followed[name][np.asarray(source)] for name, source in model.tied.items()}
+    index = np.concatenate([followed[name].ravel() for name in sorted(followed)])
+    return covariance[np.ix_(index, index)]
 
 
 def optimum_as_chains(
@@ -70,6 +82,16 @@ def optimum_as_chains(
     )
 
 
+def places(values) -> dict[str, np.ndarray]:
+    """Where the elements of each parameter stand in the vector of `ravel_pytree`."""
+    found, at = {}, 0
+    for name in sorted(values):
+        size = np.size(values[name])
+        found[name] = at + np.arange(size).reshape(np.shape(values[name]))
+        at += size
+    return found
+
+
 def source_covariances(covariance, values) -> np.ndarray:
     """The blocks of single sources.
 
@@ -85,13 +107,8 @@ def source_covariances(covariance, values) -> np.ndarray:
     ndarray (n_source, n_band + 6, n_band + 6)
         In the order fluxes, x, y, q, pa, sersic, rhalf.
     """
-    covariance = np.asarray(covariance)
-    places, at = {}, 0
-    for name in sorted(values):
-        size = np.size(values[name])
-        places[name] = at + np.arange(size).reshape(np.shape(values[name]))
-        at += size
-    rows = np.column_stack([places[name] for name in ("flux", "x", "y", "q", "pa", "sersic", "rhalf")])
+    covariance, place = np.asarray(covariance), places(values)
+    rows = np.column_stack([place[name] for name in ("flux", "x", "y", "q", "pa", "sersic", "rhalf")])
     return covariance[rows[:, :, None], rows[:, None, :]]
 
 
@@ -129,15 +146,12 @@ def inverse(precision) -> np.ndarray:
 
 
 def _unconstrained_covariance(model, optimum):
-    """Inverse of the Gauss-Newton matrix and the priors' precision; held parameters have no variance.
+    """Inverse of the Gauss-Newton matrix and the priors' precision; held and tied parameters have no variance.
 
     What the data leave open in a box has the variance of the prior, that of the logistic distribution.
     """
-    boxed, free = {}, {}
-    for name, value in optimum.values.items():
-        boxed[name] = np.full(np.shape(value), isinstance(model.priors[name], Uniform))
-        held = np.isnan(np.asarray(model.held.get(name, np.nan)))
-        free[name] = np.broadcast_to(held, np.shape(value))
+    free = {name: model.is_free(name) for name in optimum.values}
+    boxed = {name: np.full(free[name].shape, isinstance(model.priors[name], Uniform)) for name in free}
     boxed, free = (np.asarray(ravel_pytree(flags)[0]) for flags in (boxed, free))
     matrix = optimum.hessian + np.diag(BOX_PRECISION * boxed)
     scale = free / np.sqrt(np.maximum(np.diag(matrix), 1e-300))

@@ -52,7 +52,7 @@ def fit_flags(model: SceneModel, optimum: Optimum, bands) -> list[dict[str, str]
         for row in np.flatnonzero(near):
             note(row, "at a bound", name)
     n_pixel = int(np.count_nonzero(np.asarray(model.patch.ierr)))
-    n_free = int(np.count_nonzero(_free(model, optimum)))
+    n_free = int(sum(np.count_nonzero(model.is_free(name)) for name in optimum.values))
     if n_pixel < n_free:
         for row in range(n_source):
             note(row, "few pixels", f"{n_pixel} for {n_free} parameters")
@@ -64,21 +64,6 @@ def fit_flags(model: SceneModel, optimum: Optimum, bands) -> list[dict[str, str]
         for row in _degenerate(precision, ~unseen & ~tied):
             note(row, "degenerate", f"in {band}")
     return flags
-
-
-def _free(model, optimum):
-    """Parameters that the fit may move, flat."""
-    parts = []
-    for name in sorted(optimum.values):
-        shape = np.shape(optimum.values[name])
-        free = np.ones(shape, bool)
-        if name in model.held:
-            free &= np.isnan(np.asarray(model.held[name]))
-        if name in model.tied:
-            own = np.asarray(model.tied[name]) == np.arange(len(model.tied[name]))
-            free &= own[:, None] if name == "flux" else own
-        parts.append(free.ravel())
-    return np.concatenate(parts)
 
 
 def _degenerate(precision, used):

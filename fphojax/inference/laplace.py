@@ -41,8 +41,8 @@ def laplace(model: SceneModel, start, *, draws: int = 256, chains: int = 4, seed
     Returns
     -------
     Chains
-        ``method`` is "laplace"; of the statistics there are ``lp``, ``diverging`` (never) and ``pareto_k``, the k-hat
-        of all draws together: where it is above `TRUSTED`, sample with NUTS.
+        ``method`` is "laplace"; of the statistics there are ``lp``, ``diverging`` (never), ``outside_box`` and
+        ``pareto_k``, the k-hat of all draws together: where it is above `TRUSTED`, sample with NUTS.
     """
     began = time.monotonic()
     optimum = optimize(model, start, density="unconstrained")

@@ -8,9 +8,9 @@ import dataclasses
 
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
 from ..core.model import PARAMETERS, SceneModel
+from .covariance import places
 from .optimize import Optimum, optimize
 
 __all__ = ["flux_precision", "forced_fluxes", "held_shapes"]
@@ -70,7 +70,7 @@ def flux_precision(model: SceneModel, optimum: Optimum) -> np.ndarray:
     ndarray (B, S, S)
         Singular where two sources cannot be told apart, or one has no pixels in the band.
     """
-    place = _places(optimum.values)
+    place = places(optimum.values)
     fisher = optimum.fisher
     flux = place["flux"]  # (S, B)
     rows = flux.ravel()
@@ -83,11 +83,3 @@ def flux_precision(model: SceneModel, optimum: Optimum) -> np.ndarray:
     n_source, n_band = flux.shape
     matrix = matrix.reshape(n_source, n_band, n_source, n_band)
     return np.stack([matrix[:, band, :, band] for band in range(n_band)])
-
-
-def _places(values):
-    """Where each parameter stands in a flat vector."""
-    flat, unravel = ravel_pytree(dict(values))
-    return {
-        name: np.asarray(place).astype(int) for name, place in unravel(jnp.arange(flat.size * 1.0)).items()
-    }

@@ -100,7 +100,14 @@ def optimize_many(
     Returns
     -------
     list of Optimum
+
+    Raises
+    ------
+    ValueError
+        Another density.
     """
+    if density not in ("values", "unconstrained"):
+        raise ValueError(f"density: found {density!r}, expected 'values' or 'unconstrained'")
     prepared = [_prepared(*pair) for pair in zip(models, starts, strict=True)]
     how = density == "unconstrained", *map(jnp.asarray, (max_steps, tolerance))
     found = in_step([(search, (*scene, *how)) for scene in prepared])

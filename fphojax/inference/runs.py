@@ -81,6 +81,8 @@ class Run:
         Random numbers of the linear parameters.
     n_warmup, n_calls : int
         Draws of the warm-up of a chain; evaluations of likelihood and gradient of all.
+    interrupted : bool
+        Whether fewer draws were made than asked for, as Ctrl-C came.
     """
 
     def __init__(self, kernel, posterior, white, progress, lockstep=None):
@@ -90,7 +92,7 @@ class Run:
             self._each = partial(_in_one_program, operator.call if lockstep is None else lockstep)
         self.kernel, self.posterior, self.white, self.progress = kernel, posterior, white, progress
         self.states, self.keys, self.n_warmup, self.n_calls = [], [], 0, 0
-        self._at_once = 1
+        self._at_once, self.interrupted = 1, False
 
     def begin(self, key, n_chain):
         """Start about the optimum, as widely as the posterior is thought to be, or there if that is nowhere."""
@@ -105,19 +107,19 @@ class Run:
 
     def resume(self, standing):
         """Start where chains stand."""
-        self.keys = jax.random.wrap_key_data(jnp.asarray(standing.keys))
+        keys = [jax.random.split(key) for key in jax.random.wrap_key_data(jnp.asarray(standing.keys))]
+        self.keys = jnp.stack([linear for _, linear in keys])
         positions = np.linalg.solve(standing.factor, (standing.vectors - standing.origin).T).T
         for position, step_size, key in zip(
-            jnp.asarray(positions), jnp.asarray(standing.step_size), self.keys, strict=True
+            jnp.asarray(positions), jnp.asarray(standing.step_size), [moves for moves, _ in keys], strict=True
         ):
-            moves = jax.random.fold_in(key, 0)
-            state = begin(self.kernel, self.posterior, self.white, position, moves, step_size)
+            state = begin(self.kernel, self.posterior, self.white, position, key, step_size)
             self.states.append(state)
 
     def standing(self, ellipticity):
         """Where the chains stand now."""
         origin, factor = (np.asarray(a) for a in self.white)
-        later = jnp.stack([jax.random.split(key)[0] for key in self.keys])
+        later = jnp.stack([jax.random.fold_in(key, 0) for key in self.keys])
         return Standing(
             vectors=np.stack([origin + factor @ np.asarray(state.hmc.z) for state in self.states]),
             step_size=np.exp([float(state.averaging[1]) for state in self.states]),
@@ -182,6 +184,7 @@ class Run:
             except KeyboardInterrupt:
                 if not found:
                     raise KeyboardInterrupt("interrupted before the first draws: none to keep") from None
+                self.interrupted = True
         return _joined(found, axis=1)
 
     def _done(self, bar, size, began):
@@ -199,7 +202,8 @@ class Run:
     def _completed(self, pool, first, vectors, n):
         """Full draws of the coordinates of every chain."""
         padded = [np.pad(vector, ((0, MOST - n), (0, 0))) for vector in vectors]
-        first, length = jnp.asarray(first), jnp.asarray(n)
+        # number 0 is that of what goes on from here (`standing`)
+        first, length = jnp.asarray(1 + first), jnp.asarray(n)
         made = self._each(pool, len(vectors), _COMPLETE, (self.posterior, self.keys, first, padded, length))
         return [_first(draws, n) for draws in made]
 

@@ -56,7 +56,8 @@ def sample(
     draws : int
         Draws kept, per chain.
     warmup : int
-        The most draws spent on adapting step size and mass matrix, per chain; fewer where these tell that it is done.
+        The most draws spent on adapting step size and mass matrix, per chain (20 at least); fewer where these tell
+        that it is done.
     chains : int
         Chains, run side by side on the processor's cores.
     max_treedepth : int
@@ -107,7 +108,8 @@ def sample(
         values, statistics = run.drawn(draws, OUTSIDE * draws * chains)
         times.append(time.monotonic())
         n_calls += run.n_calls
-        if posterior.linear is None or statistics["outside_box"].mean() <= OUTSIDE:
+        inside = posterior.linear is None or statistics["outside_box"].mean() <= OUTSIDE
+        if inside or run.interrupted:
             break
     return Chains(
         values=values,
@@ -155,6 +157,8 @@ def sample_many(
     KeyboardInterrupt
         If there are no draws of a scene by then.
     """
+    if not models:
+        return []
     lockstep = Lockstep(len(models))
     covariances = [None] * len(models) if covariances is None else covariances
     seeds = range(len(models)) if seeds is None else seeds

@@ -114,7 +114,7 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
         jnp.inf,
         jnp.zeros(size),
         jnp.zeros((size, size)),
-        jnp.zeros(model.optics.n_exposure),
+        jnp.full(model.optics.n_exposure, jnp.nan),
         jnp.zeros((size, size)),
     )
     no = jnp.asarray(False)
@@ -170,6 +170,7 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
 
     end = jax.lax.while_loop(proceed, stepped, initial)
     converged = (end.step.left < tolerance) | (end.stalled & (end.step.left < STALLED))
+    converged &= jnp.isfinite(end.system.cost)  # else there was no density where it began
     return Found(end.point, end.system, end.step.left, converged, end.n_step)
 
 
@@ -345,8 +346,13 @@ class _Problem:
         prior = self.model.priors["pa"]
         if not isinstance(prior, Uniform):
             return values
-        wide = jnp.all(prior.high - prior.low >= np.pi)
-        turned = values["pa"] - np.pi * jnp.round((values["pa"] - (prior.low + prior.high) / 2) / np.pi)
+        width, middle = prior.high - prior.low, (prior.low + prior.high) / 2
+        wide = jnp.all(width >= np.pi - 1e-9)
+        turned = values["pa"] - np.pi * jnp.round((values["pa"] - middle) / np.pi)
+        # in a box of just pi, from one edge to the other, and so far inside that the search can leave it
+        aside = turned - middle
+        other = middle - (0.5 - 2 * PINNED) * width * jnp.sign(aside)
+        turned = jnp.where(jnp.abs(aside) > (0.5 - PINNED) * width, other, turned)
         return {**values, "pa": jnp.where(wide, turned, values["pa"])}
 
 

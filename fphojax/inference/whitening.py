@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..core.gaussians import Sources
 from ..core.model import SceneModel
-from .covariance import inverse
+from .covariance import inverse, places
 from .optimize import Optimum
 from .posterior import Posterior, culled_around, posterior_at
 
@@ -100,7 +100,7 @@ def with_known_blocks(covariance, posterior: Posterior, optimum: Optimum, origin
     n_band = optimum.values["flux"].shape[1]
     slopes, _ = (np.asarray(a) for a in _derivatives(posterior, jnp.asarray(origin)))
     columns = slopes[:, : len(origin)]
-    place = _places(optimum.values)
+    place = places(optimum.values)
     covariance = np.array(covariance)
     for s, block in enumerate(np.asarray(blocks, dtype=float)):
         rows = np.concatenate(
@@ -168,16 +168,6 @@ def mixed_covariance(draws) -> np.ndarray:
     covariance = np.cov(draws.T, ddof=1).reshape(n, n)
     weight = m / (m + n + 5.0)
     return weight * covariance + (1 - weight) * np.eye(n)
-
-
-def _places(values):
-    """Where the elements of each parameter stand in the raveled values."""
-    places, at = {}, 0
-    for name in sorted(values):
-        size = np.size(values[name])
-        places[name] = at + np.arange(size).reshape(np.shape(values[name]))
-        at += size
-    return places
 
 
 @eqx.filter_jit

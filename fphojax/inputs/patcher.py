@@ -461,12 +461,21 @@ def _priors(bounds: Bounds, start: Mapping[str, np.ndarray], replaced: Mapping[s
         shape = start[name].shape
         shift = start[name] if name in ("x", "y") else 0.0
         if name in replaced:
-            prior = replaced[name].expand(shape)
+            prior = _expanded(replaced[name], shape)
             priors[name] = _shifted(prior, shift) if name in ("x", "y") else prior
         else:
             low, high = bounds.lower[name] + shift, bounds.upper[name] + shift
             priors[name] = Uniform(jnp.asarray(low), jnp.asarray(high))
     return priors
+
+
+def _expanded(prior, shape):
+    """A prior with the shape of the parameter; a box stays one, so that it is seen as such."""
+    if isinstance(prior, Uniform):
+        return Uniform(
+            *(jnp.broadcast_to(jnp.asarray(edge, float), shape) for edge in (prior.low, prior.high))
+        )
+    return prior.expand(shape)
 
 
 def _within(prior):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from fphojax import default_bounds
+from fphojax import CircularRegion, Patcher, PSFMixture, PSFStore, default_bounds
 from fphojax.core.patch import TILE
 
 TOLERANCE = 1e-3
@@ -109,3 +109,23 @@ def test_only_narrow_gaussians_carry_the_quartic_term(make_patcher, capsys):
         print(f"\nquartic term on narrow Gaussians alone: {change:.1e} of the peak")
     assert change < 1e-3
     assert 0 < int(culled.pairs.begin_corrected[-1]) < 0.5 * culled.pairs.n_pair
+
+
+def test_psf_with_a_negative_gaussian(make_patcher):
+    """Merged, its first two have a negative variance: they are no Gaussian, and stay apart."""
+    patcher, catalog = make_patcher(n_source=1, side=16)
+    shape = np.array([1.0, 2.0, 6.0])[:, None] * [1.0, 1.0, 0.0]
+    psf = PSFMixture([0.9, -0.5, 0.6], np.zeros((3, 2)), shape, includes_pixel=False)
+    psfs = PSFStore()
+    for band in catalog.bands:
+        psfs.add(psf, band)
+    patcher = Patcher(patcher.exposures, psfs, pixel_response="variance")
+    patcher.build_patch(CircularRegion(53.1, -27.8, 60.0), allbands=catalog.bands)
+    full, start = patcher.prepare_model(active=catalog, tolerance=0)
+    culled, _ = patcher.prepare_model(active=catalog)
+    values = {name: jnp.asarray(value) for name, value in start.items()}
+    np.testing.assert_allclose(culled.chi2(values), full.chi2(values), rtol=1e-5)
+    gradient, expected = (jax.grad(lambda v, m=m: m.chi2(v).sum())(values) for m in (culled, full))
+    for name, value in expected.items():
+        scale = np.abs(value).max()
+        np.testing.assert_allclose(gradient[name], value, atol=1e-3 * scale, err_msg=name)

@@ -196,6 +196,16 @@ def test_refused_profiles_and_ties(make_patcher):
             patcher.prepare_model(active=catalog, **options)
 
 
+def test_model_without_lists_has_no_likelihood(make_patcher):
+    patcher, catalog = make_patcher()
+    model, values = patcher.prepare_model(active=catalog, listed=False)
+    for function in (lambda: model.log_likelihood(values), model.segments):
+        with pytest.raises(
+            ValueError, match="pairs: found none, expected those of a model made with listed=True"
+        ):
+            function()
+
+
 def test_widths_of_priors(make_patcher):
     """By formula, by draws, for a parameter that is held and for one that is tied."""
     patcher, catalog = make_patcher(n_source=3)

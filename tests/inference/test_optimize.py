@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from numpyro.distributions import Normal
+from numpyro.distributions import LogNormal, Normal, Uniform
 
 from fphojax import default_bounds
 from fphojax.inference.optimize import optimize, optimize_many
@@ -107,6 +107,44 @@ def test_position_angle_is_not_caught_at_the_edge_of_its_box(make_patcher):
     found = optimize(with_sources(model, truth), {**truth, "pa": np.array([-0.3])})
     assert not found.at_bound["pa"].any()
     np.testing.assert_allclose(found.values["pa"], np.pi - 0.9, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("half", "as_prior"), [(np.pi / 2, False), (np.pi / 2, True), (np.pi / 2 + 0.1, True)]
+)
+def test_box_of_half_a_turn(make_patcher, half, as_prior):
+    """From its inside to its other end there is no way but over the edge."""
+    patcher, catalog = make_patcher(n_source=1, dtype=np.float64)
+    catalog = catalog.replace(pa=np.array([1.9 - np.pi]), q=np.array([0.4]))
+    bounds = default_bounds(catalog).replace(pa=(-half, half))
+    priors = {"pa": Uniform(-half, half)} if as_prior else None
+    model, truth = patcher.prepare_model(active=catalog, bounds=bounds, priors=priors)
+    found = optimize(with_sources(model, truth), {**truth, "pa": np.array([1.3])})
+    assert found.converged
+    assert not found.at_bound["pa"].any()
+    np.testing.assert_allclose(found.values["pa"], 1.9 - np.pi, atol=1e-3)
+
+
+def test_no_density_at_the_start(scene):
+    """Nothing was found then, and that is said."""
+    model, truth = scene
+    found = optimize(with_sources(model, truth), {**truth, "flux": np.full_like(truth["flux"], np.nan)})
+    assert not found.converged
+    assert np.isnan(found.chi2).all()
+    with pytest.raises(ValueError, match="density: found 'Values', expected 'values' or 'unconstrained'"):
+        optimize(model, truth, density="Values")
+
+
+def test_negative_flux_under_a_positive_prior(make_patcher):
+    """The start is moved to where the density is finite."""
+    patcher, catalog = make_patcher(n_source=1, dtype=np.float64)
+    start = catalog.replace(flux=np.array([[-3.0, catalog.flux[0, 1]]]))
+    options = {"priors": {"flux": LogNormal(5.0, 1.0)}, "listed": False}
+    model, values = patcher.prepare_model(active=start, **options)
+    _, truth = patcher.prepare_model(active=catalog, **options)
+    found = optimize(with_sources(model, truth), values)
+    assert found.converged
+    np.testing.assert_allclose(found.values["flux"], truth["flux"], rtol=0.05)
 
 
 def test_many_together_are_found_as_one_by_one(make_patcher, scene):

@@ -71,6 +71,31 @@ def test_interruption_keeps_what_is_done(bright_scene, monkeypatch):
         sample(*bright_scene, draws=2000, warmup=60, chains=1, seed=3, progress=False)
 
 
+def test_interruption_ends_sampling_where_fluxes_leave_their_box(bright_scene, monkeypatch):
+    """What there is is kept; nothing is sampled anew for it."""
+    original, calls, begun = module._ADVANCE.of_one, [], []
+
+    def interrupted(*args):
+        calls.append(bool(args[-2]))
+        if calls.count(False) == 3:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    def outside(self, *args):
+        made = completed(self, *args)
+        return [draw._replace(outside=np.ones_like(draw.outside)) for draw in made]
+
+    completed = module.Run._completed
+    monkeypatch.setattr(module.Run, "_completed", outside)
+    monkeypatch.setattr(module, "_ADVANCE", module._ADVANCE._replace(of_one=interrupted))
+    monkeypatch.setattr(sampling, "OUTSIDE", 0.9)
+    monkeypatch.setattr(module.Run, "warm_up", lambda *_: begun.append(1))
+    found = sample(*bright_scene, draws=20000, warmup=60, chains=1, seed=3, progress=False)
+    assert found.fluxes == "integrated"
+    assert found.statistics["outside_box"].all()
+    assert len(begun) == 1
+
+
 def test_slow_draws_are_made_one_by_one(bright_scene, chains, monkeypatch):
     """So that the progress bar moves, and Ctrl-C is heard, within a draw of them; the draws are the same."""
     original, sizes = module._ADVANCE.of_one, []
@@ -260,6 +285,8 @@ def test_many_together_are_sampled_as_one_by_one(bright_scene, monkeypatch, caps
                 print(f"\n{name}: first draws within {apart[:, :3].max():.1e} sd", end="")
             assert apart[:, :3].max() < 0.05
             assert np.abs(found.values[name].mean((0, 1)) - value.mean((0, 1))).max() < value.std() * 0.3
+
+    assert sample_many([], []) == []
 
     def interrupted(_):
         raise KeyboardInterrupt
