@@ -31,7 +31,7 @@ def next_settings(settings: Settings, *reports: StageReport) -> Settings:
     ----------
     settings : Settings
     *reports : StageReport
-        Of `background`, `detect`, `optimize` or `postop`.
+        Of `background`, `catalog`, `detect`, `optimize` or `postop`.
     """
     changes = {}
     for report in reports:
@@ -41,7 +41,7 @@ def next_settings(settings: Settings, *reports: StageReport) -> Settings:
                 levels = table["now"].to_value(u.nJy).tolist()
                 changes |= {"tweak_background": "tweakbg"}
                 changes |= {"tweakbg": dict(zip(table["band"].tolist(), levels, strict=True))}
-            case "detect" | "postop":
+            case "catalog" | "detect" | "postop":
                 changes["raw_catalog"] = report.files["catalog"]
             case "optimize":
                 changes["psfstorefile"] = report.files["run"] / "psfs.h5"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -49,14 +50,13 @@ class RunRecord:
         found = Outcome(**entry["outcome"])
         return found if all(Path(path).exists() for path in found.files.values()) else None
 
-    def begin(self, step: Step, key: str, following: list[Step]) -> None:
+    def begin(self, step: Step, key: str, following: list[Step], settings: Settings) -> None:
         """Forget what there was of a step (unless it goes on) and of those that follow, numbered results included."""
         forgotten = following if self.begun(step, key) else [step, *following]
-        for name in [other.name for other in forgotten if other.name in self._entries]:
-            entry = self._entries[name]
-            self._entries[name] = {"key": None}
-            for path in [*entry.get("outcome", {}).get("files", {}).values(), entry.get("folder", "")]:
-                _remove_numbered(Path(path))
+        for other in [other for other in forgotten if other.name in self._entries]:
+            for path in _numbered(other, self._entries[other.name], settings):
+                _remove(path)
+            self._entries[other.name] = {"key": None}
         self._entries.setdefault(step.name, {})["key"] = key
         self._write()
 
@@ -121,13 +121,32 @@ def _stamp(path: Path) -> list:
     return [str(path), *((status.st_size, status.st_mtime_ns) if status else ())]
 
 
-def _remove_numbered(path: Path) -> None:
-    """Delete ``STAGE_N`` that a file is or lies in, so that the step that is repeated takes its number again."""
-    for part in (path, path.parent):
-        stage, _, number = part.name.partition(".")[0].rpartition("_")
-        if stage in ("optimize", "background", "detect") and number.isdigit():
-            if part.is_dir():
-                shutil.rmtree(part)
-            else:
-                part.unlink(missing_ok=True)
-            return
+def _numbered(step: Step, entry: dict, settings: Settings) -> set[Path]:
+    """``STAGE_N`` in ``outbase`` that a step made: those that repeat it take the number again. None is an input."""
+    outcome = entry.get("outcome", {"files": {}, "changes": {}})
+    # a catalogue that the stage was given is handed on unchanged; one that it made is of a detection
+    stage = "detect" if step.stage == "catalog" and "raw_catalog" in outcome["changes"] else step.stage
+    files = map(Path, [*outcome["files"].values(), *([entry["folder"]] if "folder" in entry else [])])
+    made = {part for file in files for part in (file, file.parent) if part.parent == settings.outbase}
+    inputs = [file.resolve() for file in _input_files(settings)]
+    return {
+        path
+        for path in made
+        if re.fullmatch(rf"{stage}_\d+(\..*)?", path.name)
+        and not any(file.is_relative_to(path.resolve()) for file in inputs)
+    }
+
+
+def _input_files(settings: Settings) -> list[Path]:
+    """All files that the user names, that of the settings among them."""
+    return [
+        *(path for name in (*_INPUTS, *_STORES) for path in _paths(getattr(settings, name))),
+        *_paths(settings.source),
+    ]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -103,7 +103,7 @@ def run_all(
         outcome = None if again else record.outcome(step, key)
         if outcome is None and (stages is None or step.stage in stages):
             resume, replaced = record.begun(step, key), record.known(step)
-            record.begin(step, key, steps[number + 1 :])
+            record.begin(step, key, steps[number + 1 :], settings)
             options = _options(
                 step, record, settings, fit, workers, resume=resume, replaced=replaced and not resume
             )

@@ -13,6 +13,7 @@ from fphojax.app.demo import write_demo
 from fphojax.app.stages.notebooks import execute, write_index
 from fphojax.app.stages.outcome import Outcome
 from fphojax.app.stages.record import RunRecord
+from fphojax.app.stages.report import StageReport
 from fphojax.app.stages.run_all import run_all, templates_of
 from fphojax.app.stages.steps import _FIRST_READ, STAGES, Step, plan
 from fphojax.app.starter import template_folder
@@ -181,10 +182,10 @@ def test_only_some_stages_or_from_one_on(settings, done):
             run_all(settings, notebooks=False, **option)
 
 
-def test_a_step_whose_files_are_gone_is_done_again(tmp_path):
+def test_a_step_whose_files_are_gone_is_done_again(settings, tmp_path):
     record, step = RunRecord(tmp_path / "record.json"), Step("psf", 1)
     (tmp_path / "psfs.h5").touch()
-    record.begin(step, "key", [])
+    record.begin(step, "key", [], settings)
     record.end(step, Outcome("pass", "", {}, {"psfs": str(tmp_path / "psfs.h5")}))
     again = RunRecord(tmp_path / "record.json")
     assert again.outcome(step, "key") is not None
@@ -192,6 +193,67 @@ def test_a_step_whose_files_are_gone_is_done_again(tmp_path):
     (tmp_path / "psfs.h5").unlink()
     assert again.outcome(step, "key") is None
     assert json.loads((tmp_path / "record.json").read_text())["02_psf_mixtures"]["key"] == "key"
+
+
+def made_and_repeated(settings, step, outcome, now):
+    """Names of what is below outbase after a step that ended so is repeated with the settings `now`."""
+    record = RunRecord(settings.outbase / "notebooks" / "record.json")
+    record.begin(step, "key", [], settings)
+    record.end(step, outcome)
+    record.begin(step, "other", [], now)
+    return sorted(path.name for path in settings.outbase.iterdir() if path.name != "notebooks")
+
+
+def sources_in(folder):
+    folder.mkdir(parents=True)
+    (folder / "sources.fits").touch()
+    return folder / "sources.fits"
+
+
+def test_a_repeated_step_deletes_the_numbered_results_that_it_made(settings):
+    """So that it takes the number again; what it did not make stays."""
+    by_hand = sources_in(settings.outbase / "detect_1")
+    made = sources_in(settings.outbase / "detect_2")
+    found = Outcome("pass", "", {"raw_catalog": str(made)}, {"catalog": str(made)})
+    assert made_and_repeated(settings, Step("detect", 1), found, settings) == ["detect_1"]
+    made = sources_in(settings.outbase / "detect_2")  # by the stage that had no catalogue
+    assert made_and_repeated(settings, Step("catalog", 1), found, settings) == ["detect_1"]
+    given = settings.changed(raw_catalog=str(by_hand))
+    read = Outcome("pass", "", {}, {"catalog": str(by_hand)})
+    assert made_and_repeated(given, Step("catalog", 1), read, settings) == ["detect_1"]
+
+
+def test_inputs_are_not_deleted_whoever_made_them(settings):
+    made = sources_in(settings.outbase / "detect_1")
+    found = Outcome("pass", "", {"raw_catalog": str(made)}, {"catalog": str(made)})
+    now = settings.changed(raw_catalog=str(made))
+    assert made_and_repeated(settings, Step("detect", 1), found, now) == ["detect_1"]
+    text = settings.outbase / "background_1.yml"
+    text.write_text(settings.dump_yaml())
+    levels = Outcome("pass", "", {}, {"settings": str(text)})
+    now = Settings.from_yaml(text)
+    names = made_and_repeated(settings, Step("background", 1), levels, now)
+    assert names == ["background_1.yml", "detect_1"]
+
+
+def test_folders_outside_of_outbase_are_not_deleted(settings, tmp_path):
+    """Nor outbase itself, where it has such a name."""
+    elsewhere = sources_in(tmp_path / "detect_1")
+    inside = settings.changed(outbase=str(tmp_path / "detect_2"))
+    (inside.outbase / "psfs.h5").parent.mkdir()
+    (inside.outbase / "psfs.h5").touch()
+    files = {"catalog": str(elsewhere), "psfs": str(inside.outbase / "psfs.h5")}
+    assert made_and_repeated(inside, Step("detect", 1), Outcome("pass", "", {}, files), inside) == ["psfs.h5"]
+    assert elsewhere.is_file()
+
+
+def test_a_catalogue_that_is_made_first_reaches_the_next_stage(settings, tmp_path):
+    report = StageReport("catalog", "", {}, {"catalog": tmp_path / "sources.fits"})
+    assert Outcome.of(settings.changed(raw_catalog=None), report).changes == {
+        "raw_catalog": str(tmp_path / "sources.fits")
+    }
+    given = StageReport("catalog", "", {}, {"catalog": settings.raw_catalog})
+    assert Outcome.of(settings, given).changes == {}
 
 
 def test_every_stage_has_its_template():
