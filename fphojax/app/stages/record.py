@@ -38,10 +38,6 @@ class RunRecord:
         entry = self._entries.get(step.name)
         return entry is not None and entry["key"] == key and "outcome" not in entry
 
-    def known(self, step: Step) -> bool:
-        """Whether a step was ever begun, with whatever key: its files are the record's own."""
-        return step.name in self._entries
-
     def outcome(self, step: Step, key: str) -> Outcome | None:
         """How a step with this key ended; None if it did not, or its files are gone."""
         entry = self._entries.get(step.name)
@@ -50,15 +46,31 @@ class RunRecord:
         found = Outcome(**entry["outcome"])
         return found if all(Path(path).exists() for path in found.files.values()) else None
 
-    def begin(self, step: Step, key: str, following: list[Step], settings: Settings) -> None:
+    def begin(
+        self, step: Step, key: str, following: list[Step], settings: Settings, *, goes_on: bool = False
+    ) -> None:
         """Forget what there was of a step (unless it goes on) and of those that follow, numbered results included."""
-        forgotten = following if self.begun(step, key) else [step, *following]
-        for other in [other for other in forgotten if other.name in self._entries]:
-            for path in _numbered(other, self._entries[other.name], settings):
-                _remove(path)
-            self._entries[other.name] = {"key": None}
-        self._entries.setdefault(step.name, {})["key"] = key
+        for other in following if goes_on else [step, *following]:
+            if entry := self._entries.get(other.name):
+                for path in _numbered(other, entry, settings):
+                    _remove(path)
+                self._entries[other.name] = {"key": None, "first": entry.get("first")}
+        if not goes_on:
+            there = _stamp(settings.outbase / "config.json")
+            entry = self._entries.setdefault(step.name, {"first": there})
+            self._entries[step.name] = entry | {"key": key, "found": there}
         self._write()
+
+    def of_fit(self, step: Step, settings: Settings) -> dict[str, bool]:
+        """Whether a step that was begun goes on with the fit in ``outbase`` or replaces it.
+
+        A fit that was there when the step was begun is not of this step; one that was there when it was begun for the
+        first time is not the record's, and is not replaced.
+        """
+        path, entry = settings.outbase / "config.json", self._entries[step.name]
+        now = _stamp(path)
+        resume = path.is_file() and now != entry.get("found")
+        return {"resume": resume, "overwrite": not resume and now != entry.get("first")}
 
     def folder(self, step: Step, otherwise: Path) -> Path:
         """Where a step that was begun writes: what was said first, so that after an interruption it goes on there."""

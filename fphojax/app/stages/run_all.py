@@ -102,16 +102,15 @@ def run_all(
         again = again or step.stage == start
         outcome = None if again else record.outcome(step, key)
         if outcome is None and (stages is None or step.stage in stages):
-            resume, replaced = record.begun(step, key), record.known(step)
-            record.begin(step, key, steps[number + 1 :], settings)
-            options = _options(
-                step, record, settings, fit, workers, resume=resume, replaced=replaced and not resume
-            )
+            goes_on = step.stage != start and record.begun(step, key)
+            record.begin(step, key, steps[number + 1 :], settings, goes_on=goes_on)
+            options = _options(step, record, settings, fit, workers, goes_on)
             try:
                 outcome = _done(step, current, options, template, folder, progress)
             except KeyboardInterrupt:
+                how = "the same command without --from" if start else "the same command"
                 raise KeyboardInterrupt(
-                    f"interrupted in {step.name}; what was finished is kept, and the same command goes on"
+                    f"interrupted in {step.name}; what was finished is kept, and {how} goes on"
                 ) from None
             record.end(step, outcome)
             repeated.append(step.name)
@@ -125,7 +124,7 @@ def run_all(
 
 
 def _options(
-    step: Step, record: RunRecord, settings: Settings, fit: str | None, workers, *, resume, replaced
+    step: Step, record: RunRecord, settings: Settings, fit: str | None, workers, goes_on: bool
 ) -> dict:
     """What a stage is told besides the settings: the fit to look at, or how to go about fitting."""
     match step.stage:
@@ -133,9 +132,9 @@ def _options(
             return {"run": fit}
         case "optimize":
             out = record.folder(step, next_path(settings.outbase, "optimize"))
-            return {"out": str(out), "workers": workers, "resume": resume}
+            return {"out": str(out), "workers": workers, "resume": goes_on}
         case "sample":
-            return {"workers": workers, "resume": resume, "overwrite": replaced}
+            return {"workers": workers} | record.of_fit(step, settings)
         case "postprocess":
             return {"workers": workers}
     return {}

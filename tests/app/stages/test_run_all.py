@@ -46,16 +46,22 @@ def settings(demo, tmp_path):
 
 @pytest.fixture
 def done(monkeypatch):
-    """Stages that do nothing but note that they were called; `done.fails` names one that raises."""
+    """Stages that do nothing but note that they were called; `done.fails` names one that raises.
+
+    Sampling starts a run in outbase, unless `done.early`: it then fails before.
+    """
 
     class Calls(list):
         fails = None
+        early = False
         options = {}  # noqa: RUF012 - of the last call of each step
 
     calls = Calls()
 
     def do(step, settings, options, template, folder, progress):
         calls.options[step.name] = options
+        if step.stage == "sample" and not calls.early:
+            start_run(settings)
         if step.name == calls.fails:
             raise InputError("no good")
         calls.append((step.name, settings.tweakbg.get("F150W"), settings.sampling_draws))
@@ -64,6 +70,14 @@ def done(monkeypatch):
 
     monkeypatch.setattr(run_all_module, "_done", do)
     return calls
+
+
+def start_run(settings):
+    """As sampling does: its settings take the place of those of an earlier run."""
+    settings.outbase.mkdir(exist_ok=True)
+    path = settings.outbase / "config.json"
+    size = path.stat().st_size if path.is_file() else 0
+    path.write_text("x" * (size + 1))  # clocks of file systems are coarse
 
 
 def names(calls):
@@ -142,6 +156,55 @@ def test_an_interrupted_fit_with_other_settings_is_replaced(settings, done):
     done.fails = None
     run_all(settings.changed(sampling_draws=7), notebooks=False)
     assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": True}
+
+
+def test_a_run_that_was_not_begun_is_replaced_and_not_gone_on_with(settings, done):
+    """Sampling was interrupted before it had replaced the run of other settings."""
+    run_all(settings, notebooks=False)
+    done.fails, done.early = "08_sample", True
+    for _ in range(2):
+        with pytest.raises(InputError):
+            run_all(settings.changed(chains=2), notebooks=False)
+        assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": True}
+    done.early = False
+    for resume in (False, True, True):
+        with pytest.raises(InputError):
+            run_all(settings.changed(chains=2), notebooks=False)
+        assert done.options["08_sample"] == {"workers": None, "resume": resume, "overwrite": not resume}
+
+
+def test_the_stage_to_start_from_is_not_gone_on_with(settings, done):
+    done.fails = "08_sample"
+    for _ in range(3):
+        with pytest.raises(InputError):
+            run_all(settings, start="sample", notebooks=False)
+    assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": True}
+    done.fails = "05_optimize_1"
+    for _ in range(2):
+        with pytest.raises(InputError):
+            run_all(settings, start="optimize", notebooks=False)
+    assert not done.options["05_optimize_1"]["resume"]
+
+
+def test_a_run_that_was_made_by_hand_is_not_replaced(settings, done):
+    """However often the stage is tried; an earlier run of the record is."""
+    start_run(settings)
+    done.fails, done.early = "08_sample", True
+    for draws in (5, 5, 7):
+        with pytest.raises(InputError):
+            run_all(settings.changed(sampling_draws=draws), notebooks=False)
+        assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": False}
+
+
+def test_what_to_do_after_ctrl_c(settings, done, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run_all_module, "_done", interrupted)
+    with pytest.raises(KeyboardInterrupt, match=r"in 01_check_inputs; .*the same command goes on"):
+        run_all(settings, notebooks=False)
+    with pytest.raises(KeyboardInterrupt, match="the same command without --from goes on"):
+        run_all(settings, start="check", notebooks=False)
 
 
 def test_an_interrupted_optimisation_goes_on_in_its_folder(settings, done):
