@@ -1,6 +1,6 @@
 """`fphojax run`: all stages of a run in order, each as a notebook, none done twice."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -65,7 +65,7 @@ def run_all(
     ----------
     settings : Settings
     stages : sequence of str, optional
-        Only these; what they need from others must be there.
+        Only these; those before them must be up to date.
     start : str, optional
         Stage that is repeated in any case, with all that follow.
     workers : int, optional
@@ -82,7 +82,8 @@ def run_all(
     Raises
     ------
     InputError
-        The first error of a stage, in one line; what was done before it is kept.
+        Stages that are not known, or not enough of them; or the first error of a stage, in one line: what was done
+        before it is kept.
     KeyboardInterrupt
         After Ctrl-C: the message says how to go on.
     """
@@ -92,17 +93,19 @@ def run_all(
     folder = settings.outbase / "notebooks"
     record, templates = RunRecord(folder / "record.json"), templates_of(settings)
     steps = plan(settings)
-    makes_stores = steps[0].stage == "preprocess"
-    done, repeated, key, current, again, fit = {}, [], None, settings, False, None
+    paths = [templates / f"{STAGES[step.stage]}.ipynb" if notebooks else None for step in steps]
+    wanted = set(STAGES if stages is None else stages)
+    _refuse_gaps(record, settings, steps, paths, wanted, start)
+    done, repeated, current, again, fit = {}, [], settings, False, None
     bar = tqdm(steps, desc="stages", unit="stage", disable=not progress)
-    for number, step in enumerate(bar):
+    keys = _keys(settings, steps, paths)
+    for number, (step, template) in enumerate(zip(bar, paths, strict=True)):
         bar.set_postfix_str(step.name)
-        template = templates / f"{STAGES[step.stage]}.ipynb" if notebooks else None
-        key = step_key(step, settings, template, key, makes_stores=makes_stores)
+        key = next(keys)
         again = again or step.stage == start
-        outcome = None if again else record.outcome(step, key)
-        if outcome is None and (stages is None or step.stage in stages):
-            goes_on = step.stage != start and record.begun(step, key)
+        outcome = None if again and step.stage in wanted else record.outcome(step, key)
+        if outcome is None and step.stage in wanted:
+            goes_on = not again and record.begun(step, key)
             record.begin(step, key, steps[number + 1 :], settings, goes_on=goes_on)
             options = _options(step, record, settings, fit, workers, goes_on)
             try:
@@ -121,6 +124,31 @@ def run_all(
             fit = outcome.files.get("run", fit)
     index = _written_index(folder, settings, done) if notebooks else None
     return FinishedStages(done, tuple(repeated), index)
+
+
+def _keys(settings: Settings, steps: list[Step], templates: list[Path | None]) -> Iterator[str]:
+    """Keys of the steps in order, each as the files are when it is asked for."""
+    key, makes_stores = None, steps[0].stage == "preprocess"
+    for step, template in zip(steps, templates, strict=True):
+        key = step_key(step, settings, template, key, makes_stores=makes_stores)
+        yield key
+
+
+def _refuse_gaps(record: RunRecord, settings: Settings, steps, templates, wanted: set[str], start) -> None:
+    """Before anything is done: a step that is to be done needs what those before it found."""
+    gap, again, stale = None, False, False
+    for step, key in zip(steps, _keys(settings, steps, templates), strict=True):
+        again = again or step.stage == start
+        there = not stale and record.outcome(step, key) is not None
+        if step.stage not in wanted:
+            gap = gap or (None if there else step)
+        elif again or not there:
+            if gap is not None:
+                raise InputError(
+                    f"--stages: found no {gap.name} that is up to date, expected it before {step.name}: "
+                    f"add --stages {gap.stage}, or leave --stages out"
+                )
+            stale = True  # all that follow start from what is done now
 
 
 def _options(

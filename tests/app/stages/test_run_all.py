@@ -245,6 +245,32 @@ def test_only_some_stages_or_from_one_on(settings, done):
             run_all(settings, notebooks=False, **option)
 
 
+def test_stages_before_those_asked_for_are_up_to_date(settings, done):
+    """Else sampling starts from the catalogue that the user gave."""
+    run_all(settings, notebooks=False)
+    names(done)
+    run_all(settings.changed(chains=2), stages=["sample"], notebooks=False)
+    assert done == [("08_sample", 0.5, 250)]
+    names(done)
+    run_all(settings.changed(chains=2), stages=["sample"], start="optimize", notebooks=False)
+    assert names(done) == ["08_sample"]
+    with pytest.raises(InputError) as error:
+        run_all(settings.changed(gtol=1e-6), stages=["sample"], notebooks=False)
+    assert str(error.value) == (
+        "--stages: found no 05_optimize_1 that is up to date, expected it before 08_sample: add --stages optimize, "
+        "or leave --stages out"
+    )
+
+
+def test_a_gap_between_stages_is_found_before_any_is_done(settings, done):
+    run_all(settings, notebooks=False)
+    names(done)
+    with pytest.raises(InputError, match=r"found no 06_background_1 that .* before 05_optimize_2"):
+        run_all(settings, stages=["optimize"], start="optimize", notebooks=False)
+    assert names(done) == []
+    assert run_all(settings, notebooks=False).repeated == ()
+
+
 def test_a_step_whose_files_are_gone_is_done_again(settings, tmp_path):
     record, step = RunRecord(tmp_path / "record.json"), Step("psf", 1)
     (tmp_path / "psfs.h5").touch()
