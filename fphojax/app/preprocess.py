@@ -16,11 +16,11 @@ from tqdm.auto import tqdm
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.frames import Frame, FrameRecipe, is_mosaic, read_frame
-from fphojax.inputs.store_writer import StoreWriteError, StoreWriter
+from fphojax.inputs.store_writer import StoreWriteError, StoreWriter, refuse_other_store
 
 from .config import Settings
 
-__all__ = ["PreprocessReport", "preprocess"]
+__all__ = ["PreprocessReport", "image_files", "preprocess", "refuse_other_stores"]
 
 _KINDS = ("a single exposure", "a mosaic")
 
@@ -98,17 +98,7 @@ def preprocess(
     writer = StoreWriter(
         settings.pixelstorefile,
         settings.metastorefile,
-        super_pixel_size=settings.super_pixel_size,
-        nside_full=settings.nside_full,
-        compression=settings.preprocess.compression,
-        recipe=asdict(recipe)
-        | {
-            "edge": settings.preprocess.edge,
-            "max_snr": settings.max_snr,
-            "sky": settings.sky,
-            "mosaics": mosaics,
-        },
-        wanted={_stamp(*frame) for frame in frames},
+        **_store_options(settings, frames, mosaics),
         overwrite=overwrite,
     )
     if writer.restarted:
@@ -145,6 +135,63 @@ def preprocess(
     return report
 
 
+def image_files(settings: Settings) -> list[Path]:
+    """Files that there are of the images to store, and of those that belong to them."""
+    own = settings.preprocess
+    beside = (own.error_pattern, own.mask_pattern, own.background_pattern)
+    return _science_files(settings) + _matching(pattern for pattern in beside if pattern is not None)
+
+
+def refuse_other_stores(settings: Settings) -> bool:
+    """Refuse finished stores that `preprocess` would not make now.
+
+    Parameters
+    ----------
+    settings : Settings
+
+    Returns
+    -------
+    bool
+        Whether there were images to compare them with.
+
+    Raises
+    ------
+    InputError
+        They were made with other settings, or of other images.
+    """
+    if not _science_files(settings):
+        return False
+    frames = _frames(settings)
+    refuse_other_store(settings.pixelstorefile, **_store_options(settings, frames, _of_mosaics(frames)))
+    return True
+
+
+def _science_files(settings):
+    found = _matching(_patterns(settings))
+    return found if _patterns(settings) else [path for path in settings.fitsfiles if path.exists()]
+
+
+def _matching(patterns):
+    return [Path(path) for pattern in patterns for path in sorted(glob.glob(pattern))]
+
+
+def _store_options(settings: Settings, frames, mosaics: bool) -> dict:
+    """What makes a store what it is, for its writer."""
+    recipe = asdict(_recipe(settings)) | {
+        "edge": settings.preprocess.edge,
+        "max_snr": settings.max_snr,
+        "sky": settings.sky if settings.max_snr > 0 else {},  # nothing else depends on it
+        "mosaics": mosaics,
+    }
+    return {
+        "super_pixel_size": settings.super_pixel_size,
+        "nside_full": settings.nside_full,
+        "compression": settings.preprocess.compression,
+        "recipe": recipe,
+        "wanted": {_stamp(*frame) for frame in frames},
+    }
+
+
 def _recipe(settings: Settings) -> FrameRecipe:
     own, extensions = settings.preprocess, settings.extensions
     return FrameRecipe(
@@ -173,8 +220,7 @@ def _of_mosaics(frames) -> bool:
 
 def _frames(settings: Settings) -> list[tuple[Path, dict[str, Path]]]:
     """Science images, each with the files that belong to it."""
-    patterns = settings.frame_search_pattern
-    patterns = [patterns] if isinstance(patterns, str) else patterns
+    patterns = _patterns(settings)
     own = settings.preprocess
     companions = {
         kind: pattern
@@ -203,6 +249,11 @@ def _frames(settings: Settings) -> list[tuple[Path, dict[str, Path]]]:
             for path in paths
         ]
     return frames or [(path, {}) for path in settings.fitsfiles]
+
+
+def _patterns(settings: Settings) -> list[str]:
+    patterns = settings.frame_search_pattern
+    return [patterns] if isinstance(patterns, str) else patterns
 
 
 def _counterpart(path: str, pattern: str, other: str) -> Path:

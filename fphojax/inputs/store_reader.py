@@ -11,7 +11,7 @@ import numpy as np
 
 from .errors import InputError
 from .fits_images import blame
-from .store_layout import INDEX, STATED, unpacked
+from .store_layout import INDEX, MADE_OF, STATED, unpacked
 
 __all__ = ["PixelStore", "StoreEntry", "read_meta"]
 
@@ -108,6 +108,13 @@ class PixelStore:
         """All attributes of an exposure's pixels."""
         with blame(f"{self.path}: exposure {name!r} of band {band}"), _one_line():
             return dict(self.dataset(band, name).attrs)
+
+    def made_of(self) -> dict | None:
+        """What the store was made with and of (see `store_layout`); None where it does not say: others made it."""
+        if MADE_OF not in self.file():
+            return None
+        with blame(f"{self.path}: dataset {MADE_OF}"), _one_line():
+            return json.loads(self.file()[MADE_OF][:].tobytes())
 
     def n_byte(self, band: str, name: str) -> int:
         """Bytes of an exposure's pixels on disk."""

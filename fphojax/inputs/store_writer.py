@@ -12,10 +12,11 @@ import numpy as np
 from .errors import InputError
 from .exposures import Exposure
 from .store_journal import append_line, read_lines, to_disk, write_lines
-from .store_layout import CHUNK, INDEX, STATED, super_shape
+from .store_layout import CHUNK, INDEX, MADE_OF, STATED, super_shape
 from .store_packing import PackedExposure, pack
+from .store_reader import PixelStore
 
-__all__ = ["StoreWriteError", "StoreWriter"]
+__all__ = ["StoreWriteError", "StoreWriter", "refuse_other_store"]
 
 _OVERHEAD = 64 * 1024  # bytes of HDF5's own for an exposure, and
 _PER_ENTRY = 512  # for a chunk of it, or a line of the index: both more than it takes
@@ -83,11 +84,7 @@ class StoreWriter:
         self.compression = compression
         self.building = self.pixelfile.with_name(self.pixelfile.name + ".building")
         self.journal = self.building.with_name(self.building.name + ".jsonl")
-        self._recipe = dict(recipe or {}) | {
-            "super_pixel_size": super_pixel_size,
-            "nside_full": None if nside_full is None else list(nside_full),
-            "compression": compression,
-        }
+        self._recipe = _whole_recipe(recipe, super_pixel_size, nside_full, compression)
         self._headers: dict[tuple[str, str], str] = {}
         self.done: dict[str, tuple[str, str]] = {}
         self.restarted = False
@@ -177,8 +174,9 @@ class StoreWriter:
         for (band, name), text in sorted(self._headers.items()):
             meta.setdefault(band, {})[name] = text
         temporary = self.metafile.with_name(self.metafile.name + ".building")
+        made_of = json.dumps({"recipe": self._recipe, "stamps": sorted(self.done)}).encode()
         try:
-            self._reserve(_OVERHEAD + _PER_ENTRY * len(self._headers))
+            self._reserve(_OVERHEAD + _PER_ENTRY * len(self._headers) + len(made_of))
             with h5py.File(self.building, "r+") as file:
                 sizes, index = set(), {}
                 for band, name in sorted(self._headers):
@@ -187,6 +185,7 @@ class StoreWriter:
                     stated = {key: dataset.attrs[key].tolist() for key in STATED}
                     index.setdefault(band, {})[name] = stated
                 file[INDEX] = np.frombuffer(json.dumps(index).encode(), dtype=np.uint8)
+                file[MADE_OF] = np.frombuffer(made_of, dtype=np.uint8)
                 largest = np.max(list(sizes), axis=0)
                 file.attrs["nside_full"] = largest[0] if largest[0] == largest[1] else largest
                 file.attrs["several_sizes"] = len(sizes) > 1
@@ -259,8 +258,8 @@ class StoreWriter:
     def _drop_unfinished(self, whole):
         """Remove from the file what the journal does not name; a KeyError if it lacks what is named."""
         with h5py.File(self.building, "r+") as file:
-            if INDEX in file:
-                del file[INDEX]
+            for name in {INDEX, MADE_OF} & file.keys():
+                del file[name]
             stray = []
             file.visititems(lambda path, item: stray.append(path) if path.endswith("/data") else None)
             for path in stray:
@@ -322,6 +321,60 @@ class StoreWriter:
 
     def _padded(self, dataset):
         return dataset.shape[0] * self.super_pixel_size, dataset.shape[1] * self.super_pixel_size
+
+
+def refuse_other_store(
+    pixelfile,
+    *,
+    super_pixel_size: int,
+    nside_full: tuple[int, int] | None,
+    compression: str | None,
+    recipe: Mapping,
+    wanted: Collection[str],
+) -> None:
+    """Refuse a finished store that a `StoreWriter` with these options would not make now.
+
+    Parameters
+    ----------
+    pixelfile : path-like
+    super_pixel_size, nside_full, compression, recipe, wanted
+        See `StoreWriter`.
+
+    Raises
+    ------
+    InputError
+        It was made with other settings, or of other files. What a store does not say is not compared.
+    """
+    store = PixelStore(pixelfile)
+    made_of = store.made_of()
+    store.close()
+    if made_of is None:
+        return
+    now, anew = (
+        _whole_recipe(recipe, super_pixel_size, nside_full, compression),
+        "`fphojax preprocess --overwrite`",
+    )
+    if made_of["recipe"] != now:
+        changed = _difference(made_of["recipe"], now)
+        raise InputError(
+            f"{pixelfile}: was made with other settings ({changed}), expected the same, or {anew}"
+        )
+    new, gone = set(wanted).difference(made_of["stamps"]), set(made_of["stamps"]).difference(wanted)
+    if new or gone:
+        first = min(new or gone).partition(" (")[0]
+        raise InputError(
+            f"{pixelfile}: was made of other images ({len(new)} are new or changed since, {len(gone)} gone or "
+            f"changed, the first is {first}), expected the same, or {anew}"
+        )
+
+
+def _whole_recipe(recipe, super_pixel_size, nside_full, compression) -> dict:
+    """All that makes a store what it is, but for the images."""
+    return dict(recipe or {}) | {
+        "super_pixel_size": super_pixel_size,
+        "nside_full": None if nside_full is None else list(nside_full),
+        "compression": compression,
+    }
 
 
 def _spans(used, chunk):

@@ -15,6 +15,9 @@ from fphojax.app.check import check_inputs
 from fphojax.app.cli import app
 from fphojax.app.config import Settings
 from fphojax.app.preprocess import preprocess
+from fphojax.app.stages.preprocess import preprocess as stage
+from fphojax.app.stages.record import step_key
+from fphojax.app.stages.steps import Step
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.psf import PSFStore
@@ -173,6 +176,72 @@ def test_stores_that_are_not_there_yet(run):
     result = run.command("check")
     assert result.exit_code == 2
     assert "pixels.h5: no such file, expected a pixel store (fphojax preprocess)" in result.stderr
+
+
+def refused_by_stage(run, **preprocess_keys):
+    """The one line without the folder's name."""
+    with pytest.raises(InputError) as caught:
+        stage(run.load(**preprocess_keys))
+    return str(caught.value).replace(f"{run.folder}/", "")
+
+
+def test_stage_takes_stores_that_it_would_make(run):
+    stage(run.load())
+    run.settings |= {"seed": 3, "tweak_background": "tweakbg", "tweakbg": {"g": 1.0}}
+    assert stage(run.load()).verdict == "The stores were there. They hold 4 exposures in g, r."
+
+
+def test_stage_refuses_stores_that_it_would_make_otherwise(run):
+    stage(run.load())
+    assert refused_by_stage(run, calibration="ABMAG") == (
+        "pixels.h5: was made with other settings (calibration: 'none', now 'ABMAG'), expected the same, or "
+        "`fphojax preprocess --overwrite`"
+    )
+    run.settings["super_pixel_size"] = 4
+    assert "(super_pixel_size: 8, now 4)" in refused_by_stage(run)
+    del run.settings["super_pixel_size"]
+    os.utime(run.images[1], (0, 0))
+    assert refused_by_stage(run) == (
+        "pixels.h5: was made of other images (1 are new or changed since, 1 gone or changed, the first is "
+        "images/g1.fits), expected the same, or `fphojax preprocess --overwrite`"
+    )
+    assert run.command("preprocess", "--overwrite").exit_code == 0
+    assert stage(run.load()).verdict.startswith("The stores were there.")
+    run.images[1].unlink()
+    assert "0 are new or changed since, 1 gone or changed, the first is images/g1.fits" in refused_by_stage(
+        run
+    )
+
+
+def test_stage_takes_stores_that_nothing_can_be_compared_with(run):
+    """They do not say what they were made of, or the images are not there any more."""
+    stage(run.load())
+    for path in run.images:
+        path.unlink()
+    assert "there, but no images with which to compare them." in stage(run.load(calibration="ABMAG")).verdict
+    run.images[0].touch()
+    run.stores()[0].store.close()
+    with h5py.File(run.folder / "pixels.h5", "r+") as file:
+        del file["made_of"]
+    assert "The stores were there. They hold 4" in stage(run.load(calibration="ABMAG")).verdict
+
+
+def test_images_and_stores_are_in_the_keys_of_a_run(run):
+    def keys():
+        settings = run.load()
+        first = step_key(Step("preprocess", 1), settings, None, None)
+        return first, step_key(Step("check", 1), settings, None, "before")
+
+    before = keys()
+    stage(run.load())
+    made = keys()
+    assert made[0] == before[0]
+    assert made[1] != before[1]
+    os.utime(run.images[1], (0, 0))
+    assert keys()[0] != made[0]
+    assert keys()[1] == made[1]
+    os.utime(run.folder / "pixels.h5", (0, 0))
+    assert keys()[1] != made[1]
 
 
 def test_calibration_bitmask_cap_and_background(run):

@@ -6,6 +6,7 @@ from fphojax.inputs.stores import open_stores
 
 from ..config import Settings
 from ..preprocess import preprocess as make_stores
+from ..preprocess import refuse_other_stores
 from .report import StageReport
 
 __all__ = ["preprocess"]
@@ -28,12 +29,14 @@ def preprocess(settings: Settings, *, progress: bool = False) -> StageReport:
     Raises
     ------
     InputError
-        One line for each image that cannot be stored.
+        One line for each image that cannot be stored; or stores that were made with other settings, or
+        of other images.
     """
     start = time.perf_counter()
     files = {"pixels": settings.pixelstorefile, "meta": settings.metastorefile}
     if all(path.is_file() for path in files.values()):
-        text = "The stores were there."
+        compared = refuse_other_stores(settings)
+        text = f"The stores were there{'' if compared else ', but no images with which to compare them'}."
     else:
         text = f"{make_stores(settings, progress=progress, echo=print)}."
     exposures = open_stores(settings.pixelstorefile, settings.metastorefile)

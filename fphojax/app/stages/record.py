@@ -11,13 +11,14 @@ import fphojax
 from fphojax.inputs.files import replacing
 
 from ..config import Settings
+from ..preprocess import image_files
 from .outcome import Outcome
 from .steps import Step, settings_read
 
 __all__ = ["RunRecord", "step_key"]
 
 _INPUTS = ("fitsfiles", "raw_catalog", "big_catalog", "psfstorefile", "splinedatafile")
-_STORES = ("pixelstorefile", "metastorefile")  # inputs, where they are not made by the run
+_STORES = ("pixelstorefile", "metastorefile")
 
 
 class RunRecord:
@@ -91,9 +92,7 @@ class RunRecord:
             temporary.write_text(json.dumps(self._entries, indent=2) + "\n", encoding="utf-8")
 
 
-def step_key(
-    step: Step, settings: Settings, template: Path | None, before: str | None, *, makes_stores: bool
-) -> str:
+def step_key(step: Step, settings: Settings, template: Path | None, before: str | None) -> str:
     """A hash of all that a step's result depends on.
 
     Parameters
@@ -105,8 +104,6 @@ def step_key(
         The notebook.
     before : str or None
         Key of the step before; None for the first.
-    makes_stores : bool
-        Whether the run makes the stores, which are then no inputs.
 
     Returns
     -------
@@ -115,9 +112,11 @@ def step_key(
     first = before is None
     read = settings_read(settings, step.stage, first=first)
     content = [fphojax.__version__, step.name, before, read]
-    if first:
-        names = _INPUTS if makes_stores else (*_INPUTS, *_STORES)
-        content.append([_stamp(path) for name in names for path in _paths(getattr(settings, name))])
+    names = _INPUTS if first else ()
+    names += _STORES if step.stage == "check" else ()  # the run may make them in the stage before
+    files = [path for name in names for path in _paths(getattr(settings, name))]
+    files += image_files(settings) if step.stage == "preprocess" else []
+    content += [[_stamp(path) for path in files]] if files else []
     if template is not None:
         content.append(hashlib.sha256(template.read_bytes()).hexdigest())
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -139,14 +138,10 @@ def _numbered(step: Step, entry: dict, settings: Settings) -> set[Path]:
     # a catalogue that the stage was given is handed on unchanged; one that it made is of a detection
     stage = "detect" if step.stage == "catalog" and "raw_catalog" in outcome["changes"] else step.stage
     files = map(Path, [*outcome["files"].values(), *([entry["folder"]] if "folder" in entry else [])])
-    made = {part for file in files for part in (file, file.parent) if part.parent == settings.outbase}
-    inputs = [file.resolve() for file in _input_files(settings)]
-    return {
-        path
-        for path in made
-        if re.fullmatch(rf"{stage}_\d+(\..*)?", path.name)
-        and not any(file.is_relative_to(path.resolve()) for file in inputs)
-    }
+    parts = {part for file in files for part in (file, file.parent) if part.parent == settings.outbase}
+    made = {part for part in parts if re.fullmatch(rf"{stage}_\d+(\..*)?", part.name)}
+    inputs = [file.resolve() for file in _input_files(settings)] if made else []
+    return {part for part in made if not any(file.is_relative_to(part.resolve()) for file in inputs)}
 
 
 def _input_files(settings: Settings) -> list[Path]:
@@ -154,6 +149,7 @@ def _input_files(settings: Settings) -> list[Path]:
     return [
         *(path for name in (*_INPUTS, *_STORES) for path in _paths(getattr(settings, name))),
         *_paths(settings.source),
+        *image_files(settings),
     ]
 
 

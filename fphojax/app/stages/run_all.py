@@ -128,9 +128,9 @@ def run_all(
 
 def _keys(settings: Settings, steps: list[Step], templates: list[Path | None]) -> Iterator[str]:
     """Keys of the steps in order, each as the files are when it is asked for."""
-    key, makes_stores = None, steps[0].stage == "preprocess"
+    key = None
     for step, template in zip(steps, templates, strict=True):
-        key = step_key(step, settings, template, key, makes_stores=makes_stores)
+        key = step_key(step, settings, template, key)
         yield key
 
 
