@@ -189,7 +189,7 @@ def their_box(posterior, catalog, region):
                 "rhalf": edge["rhalf"],
             }
         )
-    return Bounds(*sides)
+    return Bounds(*sides, catalog.bands)
 
 
 @pytest.mark.slow

@@ -295,5 +295,5 @@ class SceneColumns:
             for side in (lower, upper)
         )
         bounds = object.__new__(Bounds)  # checked when they came in
-        bounds.__dict__.update(lower=lower, upper=upper)
+        bounds.__dict__.update(lower=lower, upper=upper, bands=self.bands)
         return bounds

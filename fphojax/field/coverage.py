@@ -124,6 +124,7 @@ def coverage_study(
 
 def _drawn(catalog: SourceCatalog, bounds: Bounds, rng: np.random.Generator) -> SourceCatalog:
     """A catalogue drawn from the prior."""
+    bounds = bounds.matching(catalog)
     values = {name: rng.uniform(bounds.lower[name], bounds.upper[name]) for name in PARAMETERS}
     ra, dec = sky_position(values.pop("x"), values.pop("y"), catalog.ra, catalog.dec)
     return catalog.replace(ra=ra, dec=dec, **values)

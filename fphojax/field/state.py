@@ -170,11 +170,11 @@ class StateFiles:
                 for name in PARAMETERS:
                     file[f"{side}/{name}"] = getattr(bounds, side)[name]
 
-    def read_bounds(self) -> tuple[np.ndarray, np.ndarray, Bounds]:
-        """What `write_bounds` was given."""
+    def read_bounds(self, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray, Bounds]:
+        """What `write_bounds` was given, in the bands of the catalogue."""
         with _reading(self.bounds) as file:
             sides = [{name: file[f"{side}/{name}"][:] for name in PARAMETERS} for side in ("lower", "upper")]
-            return file["ra"][:], file["dec"][:], Bounds(*sides)
+            return file["ra"][:], file["dec"][:], Bounds(*sides, tuple(bands))
 
     def write_covariances(self, order: Sequence[str], rows, triangles, size: int) -> None:
         """Write covariance matrices.

@@ -179,7 +179,7 @@ class SuperScene:
             raise InputError(
                 f"{statefile}: no column {', '.join(absent)}, expected the state of a superscene"
             )
-        ra, dec, bounds = files.read_bounds()
+        ra, dec, bounds = files.read_bounds(catalog.bands)
         saved, entries = files.read_log()
         if len(ra) != len(catalog):
             raise InputError(f"{files.bounds}: {len(ra)} sources, expected {len(catalog)} as in {statefile}")

@@ -23,19 +23,27 @@ class Bounds:
         For each name in `PARAMETERS`; shape (N, n_band) for ``flux``, (N,) for the others. ``x`` and ``y``
         are arcsec east and north of the source's own position in the catalogue; everything else is in the
         units of `SourceCatalog`.
+    bands : tuple of str
+        Columns of ``flux``.
 
     Raises
     ------
     InputError
-        If a lower bound is not below its upper bound, or one is not finite.
+        If an array has another shape, a lower bound is not below its upper bound, or one is not finite.
     """
 
     lower: dict[str, np.ndarray]
     upper: dict[str, np.ndarray]
+    bands: tuple[str, ...]
 
     def __post_init__(self):
+        size = np.size(self.lower["x"])
         for name in PARAMETERS:
             low, high = self.lower[name], self.upper[name]
+            shape = (size, len(self.bands)) if name == "flux" else (size,)
+            for found in (np.shape(low), np.shape(high)):
+                if found != shape:
+                    raise InputError(f"bounds of {name}: found shape {found}, expected {shape}")
             bad = ~(np.isfinite(low) & np.isfinite(high) & (low < high))
             if bad.any():
                 at = tuple(np.argwhere(bad)[0])
@@ -49,7 +57,36 @@ class Bounds:
 
     def __getitem__(self, rows) -> "Bounds":
         """Bounds of some sources (an index, indices, a slice or a mask)."""
-        return Bounds(*({name: _rows(side[name], rows) for name in PARAMETERS} for side in self._sides))
+        sides = ({name: _rows(side[name], rows) for name in PARAMETERS} for side in self._sides)
+        return Bounds(*sides, self.bands)
+
+    def select_bands(self, bands: Sequence[str]) -> "Bounds":
+        """Bounds of these bands, in this order.
+
+        Raises
+        ------
+        InputError
+            If one is missing.
+        """
+        if tuple(bands) == self.bands:
+            return self
+        missing = [band for band in bands if band not in self.bands]
+        if missing:
+            raise InputError(f"no bounds of fluxes in {', '.join(missing)}, found {', '.join(self.bands)}")
+        columns = [self.bands.index(band) for band in bands]
+        return Bounds(*(side | {"flux": side["flux"][:, columns]} for side in self._sides), tuple(bands))
+
+    def matching(self, catalog: SourceCatalog) -> "Bounds":
+        """Bounds in the bands of a catalogue.
+
+        Raises
+        ------
+        InputError
+            If a band is missing, or there are more or fewer rows than sources.
+        """
+        if len(self) != len(catalog):
+            raise InputError(f"bounds: found {len(self)} rows, expected {len(catalog)}, one for each source")
+        return self.select_bands(catalog.bands)
 
     def replace(self, **limits) -> "Bounds":
         """Bounds with some limits changed, each given as ``name=(lower, upper)`` for all sources or each."""
@@ -66,16 +103,18 @@ class Bounds:
                     for name, pair in limits.items()
                 }
                 for i, side in enumerate(self._sides)
-            )
+            ),
+            self.bands,
         )
 
     def violations(self, catalog: SourceCatalog, names: Sequence[str] = PARAMETERS) -> list[str]:
         """One line for each (of some) parameter of each source that lies outside; a value on a bound lies inside."""
+        lower, upper = self.matching(catalog)._sides
         zero = np.zeros(len(catalog))
         lines = []
         for name in names:
             value = zero if name in ("x", "y") else getattr(catalog, name)
-            low, high = self.lower[name], self.upper[name]
+            low, high = lower[name], upper[name]
             for at in map(tuple, np.argwhere(~((low <= value) & (value <= high)))):
                 what = f"flux in {catalog.bands[at[1]]}" if name == "flux" else name
                 found = f"row {at[0]} (id {catalog.id[at[0]]}): {what} is {value[at]:.6g}"
@@ -149,7 +188,7 @@ def default_bounds(
         {name: np.full(len(catalog), float(pair[i])) for name, pair in limits.items()} for i in (0, 1)
     )
     lower["flux"], upper["flux"] = _flux_limits(catalog, n_sig_flux, flux_factor)
-    return Bounds(lower, upper)
+    return Bounds(lower, upper, catalog.bands)
 
 
 def wrap_pa(pa, lower, upper) -> np.ndarray:

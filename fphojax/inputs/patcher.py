@@ -234,7 +234,7 @@ class Patcher:
         fixed : SourceCatalog, optional
             Sources that are subtracted and not fitted.
         bounds : Bounds, optional
-            Box of the uniform priors of the active sources; `default_bounds` if not given.
+            Box of the uniform priors of the active sources, a row for each; `default_bounds` if not given.
         priors : mapping of str to numpyro Distribution, optional
             Priors that replace the box for some parameters; for ``x`` and ``y`` they are densities of the offset
             (arcsec) from the source's position in the catalogue.
@@ -263,13 +263,13 @@ class Patcher:
         Raises
         ------
         InputError
-            Start values outside the bounds, where these are the prior; a source without a position in any exposure;
-            no PSF for a band; an unknown profile, or a tie to a row that is tied itself or is not there.
+            Bounds that lack a band or a source; start values outside them, where they are the prior; a source without
+            a position in any exposure; no PSF for a band; an unknown profile, or a tie to a row that is tied itself
+            or is not there.
         """
         frame = self._frame()
         active = active.select_bands(frame.bands)
-        if bounds is None:
-            bounds = default_bounds(active)
+        bounds = default_bounds(active) if bounds is None else bounds.matching(active)
         pa = wrap_pa(active.pa, bounds.lower["pa"], bounds.upper["pa"])
         active = active.replace(pa=pa)
         held = _held(profiles, len(active))

@@ -182,7 +182,7 @@ class PatchResult:
         return cls(
             active=active,
             fixed=active[:0] if fixed is None else fixed,
-            bounds=bounds,
+            bounds=bounds.select_bands(frame.bands),
             region=frame.region,
             bands=frame.bands,
             posterior=xr.DataTree.from_dict(
@@ -241,7 +241,7 @@ class PatchResult:
         ids = self.active.id
         groups = {
             "active": catalog_to_dataset(self.active),
-            "bounds": bounds_to_dataset(self.bounds, ids, self.bands),
+            "bounds": bounds_to_dataset(self.bounds, ids),
             "posterior": self.draws,
             "sample_stats": self.posterior["sample_stats"].dataset,
             "optimum": self.optimum,

@@ -54,7 +54,7 @@ def catalog_from_dataset(dataset: xr.Dataset) -> SourceCatalog:
     )
 
 
-def bounds_to_dataset(bounds: Bounds, ids, bands) -> xr.Dataset:
+def bounds_to_dataset(bounds: Bounds, ids) -> xr.Dataset:
     """Bounds as a dataset with the dimensions side (lower, upper), source and band.
 
     Parameters
@@ -62,7 +62,6 @@ def bounds_to_dataset(bounds: Bounds, ids, bands) -> xr.Dataset:
     bounds : Bounds
     ids : array (N,)
         Of the sources.
-    bands : sequence of str
 
     Returns
     -------
@@ -72,13 +71,14 @@ def bounds_to_dataset(bounds: Bounds, ids, bands) -> xr.Dataset:
     for name in PARAMETERS:
         dims = ("side", "source", "band") if name == "flux" else ("side", "source")
         data[name] = (dims, np.stack([bounds.lower[name], bounds.upper[name]]), {"units": _UNITS[name]})
-    coords = {"side": np.array(["lower", "upper"]), "source": ids, "band": np.array(bands)}
+    coords = {"side": np.array(["lower", "upper"]), "source": ids, "band": np.array(bounds.bands)}
     return xr.Dataset(data, coords=coords)
 
 
 def bounds_from_dataset(dataset: xr.Dataset) -> Bounds:
     """Inverse of `bounds_to_dataset`."""
-    return Bounds(*({name: dataset[name].to_numpy()[i] for name in PARAMETERS} for i in (0, 1)))
+    sides = ({name: dataset[name].to_numpy()[i] for name in PARAMETERS} for i in (0, 1))
+    return Bounds(*sides, tuple(map(str, dataset["band"].to_numpy())))
 
 
 def _plain(value):

@@ -34,6 +34,14 @@ def test_uniform_quantiles_are_covered_and_others_are_not():
     assert narrow["68%"] == pytest.approx(2 * (0.5 - 0.4), abs=0.03)
 
 
+def test_truths_are_drawn_in_the_bands_by_name(galaxy):
+    pair = galaxy.replace(
+        bands=("F1", "F2"), flux=np.column_stack([galaxy.flux[:, 0], 9 * galaxy.flux[:, 0]])
+    )
+    truth = _drawn(pair, default_bounds(pair).select_bands(("F2", "F1")), np.random.default_rng(0))
+    assert not default_bounds(pair).violations(truth, ["flux"])
+
+
 def test_truths_fill_the_bounds(galaxy, bounds):
     drawn = [_drawn(galaxy, bounds, np.random.default_rng(number)) for number in range(200)]
     for name in ("flux", "q", "pa", "sersic", "rhalf"):

@@ -5,6 +5,7 @@ import pytest
 
 from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
 from fphojax.field.scene_fit import fit_scene, scene_region
+from fphojax.inputs.bounds import default_bounds
 from fphojax.outputs.interval_plots import plot_intervals, plot_joint
 
 TRUTH = mock_galaxies(x=0, y=0, flux={"F1": [80], "F2": [50]}, q=0.6, pa=30, sersic=2.0, rhalf=0.15)
@@ -35,6 +36,18 @@ def test_truth_is_found(fit):
     print(np.round(np.asarray(pull), 2))
     assert np.sqrt(np.mean(pull**2)) < 2.5
     assert fit.result.bands == ("F1",)
+
+
+def test_bounds_are_those_of_the_bands_by_name(field):
+    turned = TRUTH.select_bands(("F2", "F1"))
+    bounds = default_bounds(turned)
+    result = fit_scene(
+        field.exposures, field.psfs, turned, bounds=bounds, draws=40, chains=1, method="laplace"
+    ).result
+    assert result.bands == result.bounds.bands == ("F1", "F2")
+    np.testing.assert_array_equal(result.bounds.upper["flux"], bounds.upper["flux"][:, ::-1])
+    flux = result.draws["flux"].to_numpy()
+    assert ((result.bounds.lower["flux"] <= flux) & (flux <= result.bounds.upper["flux"])).all()
 
 
 def test_fast_method_agrees_with_chains(field, fit):

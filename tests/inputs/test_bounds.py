@@ -134,6 +134,30 @@ def test_indexing_and_replacing():
     assert bounds.upper["sersic"].tolist() == [5, 5, 5]
 
 
+def test_bands_are_selected_by_name():
+    sources = catalog()
+    bounds = default_bounds(sources)
+    turned = bounds.select_bands(("F200W", "g"))
+    np.testing.assert_array_equal(turned.lower["flux"], bounds.lower["flux"][:, ::-1])
+    np.testing.assert_array_equal(turned.upper["flux"], bounds.upper["flux"][:, ::-1])
+    assert turned[1:].replace(q=(0.1, 1)).bands == ("F200W", "g")
+    high = turned.replace(flux=([10, -20], [20, 10]))  # F200W above all fluxes, g around them
+    assert len(high.violations(sources)) == 3
+    assert all("flux in F200W" in line for line in high.violations(sources))
+    with pytest.raises(InputError, match="no bounds of fluxes in r, found g, F200W"):
+        bounds.select_bands(("g", "r"))
+
+
+def test_shapes_are_those_of_the_catalogue():
+    bounds = default_bounds(catalog())
+    with pytest.raises(InputError, match="bounds: found 1 rows, expected 3, one for each source"):
+        bounds[:1].violations(catalog())
+    with pytest.raises(InputError, match=r"bounds of flux: found shape \(3, 2\), expected \(3, 1\)"):
+        Bounds(bounds.lower, bounds.upper, ("g",))
+    with pytest.raises(InputError, match=r"bounds of q: found shape \(1,\), expected \(3,\)"):
+        Bounds(bounds.lower, bounds.upper | {"q": np.ones(1)}, bounds.bands)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [

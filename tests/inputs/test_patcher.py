@@ -82,6 +82,21 @@ def test_priors_are_the_box_unless_replaced(make_patcher):
     )
 
 
+def test_bounds_are_those_of_the_bands_by_name(make_patcher):
+    patcher, catalog = make_patcher()
+    turned = catalog.select_bands(("F2", "F1"))
+    bounds = default_bounds(turned)
+    model, _ = patcher.prepare_model(active=turned, bounds=bounds)
+    assert patcher.frame.bands == ("F1", "F2")
+    np.testing.assert_allclose(model.priors["flux"].low, bounds.lower["flux"][:, ::-1])
+    np.testing.assert_allclose(model.priors["flux"].high, bounds.upper["flux"][:, ::-1])
+    with pytest.raises(InputError, match="bounds: found 1 rows, expected 2, one for each source"):
+        patcher.prepare_model(active=turned, bounds=bounds[:1])
+    patcher.build_patch(patcher.frame.region, allbands=["F1"])
+    model, _ = patcher.prepare_model(active=turned, bounds=bounds)
+    np.testing.assert_allclose(model.priors["flux"].low, bounds.lower["flux"][:, 1:])
+
+
 def test_any_prior_on_the_position_angle(make_patcher):
     patcher, catalog = make_patcher()
     model, start = patcher.prepare_model(active=catalog, priors={"pa": Normal(0.0, 5.0)})

@@ -133,7 +133,8 @@ def draw_scene(number: int) -> Scene:
     boxes = {"flux": (np.zeros_like(flux), 2 * flux), "x": (-SHIFT, SHIFT), "y": (-SHIFT, SHIFT), **SHAPES}
     shape = {name: flux.shape if name == "flux" else ra.shape for name in PARAMETERS}
     bounds = Bounds(
-        *({name: np.broadcast_to(boxes[name][i], shape[name]) + 0.0 for name in PARAMETERS} for i in (0, 1))
+        *({name: np.broadcast_to(boxes[name][i], shape[name]) + 0.0 for name in PARAMETERS} for i in (0, 1)),
+        bands,
     )
     values = {name: rng.uniform(bounds.lower[name], bounds.upper[name]) for name in PARAMETERS}
     values["x"] += centre[:, 0]
