@@ -166,13 +166,19 @@ def default_bounds(
     Raises
     ------
     InputError
-        Limits in the wrong order, or a catalogue without any flux and without uncertainties.
+        Limits in the wrong order or without sense, or a catalogue without any flux and without uncertainties.
     """
     if not 0 <= sqrtq_range[0] < sqrtq_range[1] <= 1:
         raise InputError(f"sqrtq_range is {list(sqrtq_range)}, expected two increasing numbers in [0, 1]")
     for key, limits in (("pa_range", pa_range), ("rhalf_range", rhalf_range), ("sersic_range", sersic_range)):
         if not limits[0] < limits[1]:
             raise InputError(f"{key} is {list(limits)}, expected two increasing numbers")
+    if rhalf_range[0] < 0:
+        raise InputError(f"rhalf_range is {list(rhalf_range)}, expected no negative radius")
+    if not sersic_range[0] > 0:
+        raise InputError(f"sersic_range is {list(sersic_range)}, expected positive indices")
+    if not flux_factor > 0:
+        raise InputError(f"flux_factor is {flux_factor:g}, expected a positive number")
     shift = n_pix * pixscale
     if not shift > 0:
         raise InputError(f"n_pix * pixscale is {shift:g} arcsec, expected a positive number")
