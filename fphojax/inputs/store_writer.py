@@ -20,6 +20,7 @@ __all__ = ["StoreWriteError", "StoreWriter", "refuse_other_store"]
 
 _OVERHEAD = 64 * 1024  # bytes of HDF5's own for an exposure, and
 _PER_ENTRY = 512  # for a chunk of it, or a line of the index: both more than it takes
+_PIECE = 1024 * 1024  # bytes that are written at once to take room
 _COMPRESSIONS = {
     None: {},
     "lzf": {"compression": "lzf"},
@@ -311,10 +312,13 @@ class StoreWriter:
 
     def _reserve(self, n_byte):
         """Take room at the end of the file, which HDF5 then uses: it does not survive a disk that is full."""
-        with self.building.open("r+b") as file:
+        with self.building.open("r+b", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             try:
-                os.posix_fallocate(file.fileno(), end, n_byte)
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), end, n_byte)
+                else:
+                    _write_zeros(file, n_byte)
             except OSError:
                 file.truncate(end)
                 raise
@@ -350,10 +354,8 @@ def refuse_other_store(
     store.close()
     if made_of is None:
         return
-    now, anew = (
-        _whole_recipe(recipe, super_pixel_size, nside_full, compression),
-        "`fphojax preprocess --overwrite`",
-    )
+    now = _whole_recipe(recipe, super_pixel_size, nside_full, compression)
+    anew = "`fphojax preprocess --overwrite`"
     if made_of["recipe"] != now:
         changed = _difference(made_of["recipe"], now)
         raise InputError(
@@ -375,6 +377,13 @@ def _whole_recipe(recipe, super_pixel_size, nside_full, compression) -> dict:
         "nside_full": None if nside_full is None else list(nside_full),
         "compression": compression,
     }
+
+
+def _write_zeros(file, n_byte):
+    """Take room as systems without ``posix_fallocate`` (macOS, Windows) let one: by writing to it."""
+    zeros = bytes(_PIECE)
+    while n_byte:
+        n_byte -= file.write(zeros[:n_byte])  # near the end of the disk it may be less than asked for
 
 
 def _spans(used, chunk):

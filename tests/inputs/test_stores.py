@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fphojax import CircularRegion, Exposure, InputError, read_exposures
+from fphojax.inputs import store_writer
 from fphojax.inputs.footprints import Footprints
 from fphojax.inputs.store_check import store_problem
 from fphojax.inputs.store_layout import packed, super_shape, unpacked
@@ -373,6 +374,7 @@ FULL = """
 import resource, sys
 sys.path.insert(0, {tests!r})
 from test_stores import *
+{before}
 resource.setrlimit(resource.RLIMIT_FSIZE, (3_000_000, 3_000_000))
 try:
     with StoreWriter({folder!r} + "/pixels.h5", {folder!r} + "/meta.json") as writer:
@@ -383,10 +385,13 @@ except InputError as error:
 """
 
 
-def test_full_disk(tmp_path):
+@pytest.mark.parametrize(
+    "before", ["", "vars(os).pop('posix_fallocate', None)"], ids=["Linux", "macOS, Windows"]
+)
+def test_full_disk(tmp_path, before):
     """A limit on the size of files stands for the end of the disk."""
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
-    code = FULL.format(tests=str(Path(__file__).parent), folder=str(tmp_path))
+    code = FULL.format(before=before, tests=str(Path(__file__).parent), folder=str(tmp_path))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     print(done.stdout, done.stderr[-300:])
     assert (done.returncode, done.stderr) == (0, "")
@@ -402,11 +407,16 @@ def test_full_disk(tmp_path):
     assert len(open_stores(*build(tmp_path, exposures))) == 4
 
 
+def test_build_without_fallocate(tmp_path, monkeypatch):
+    with_it = build(tmp_path, [mock()])[0].read_bytes()
+    monkeypatch.delattr(os, "posix_fallocate", raising=False)
+    monkeypatch.setattr(store_writer, "_PIECE", 1000)
+    assert build(tmp_path, [mock()], overwrite=True)[0].read_bytes() == with_it
+
+
 @pytest.mark.parametrize("when", ["the pixels", "their way to the disk", "the journal", "the meta file"])
 def test_no_space_left_on_device(tmp_path, monkeypatch, when):
     """Wherever it strikes: one line, no file under its final name, and what was whole before is kept."""
-    from fphojax.inputs import store_writer
-
     full = OSError(errno.ENOSPC, "No space left on device")
     paths = tmp_path / "pixels.h5", tmp_path / "meta.json"
     with StoreWriter(*paths) as writer:
