@@ -180,7 +180,7 @@ def write_exposure(exposure: Exposure, path) -> None:
     """
     if exposure.flux_scale != 1:
         raise InputError(f"{path}: exposure has the flux scale {exposure.flux_scale:g}, expected 1")
-    header = exposure.header.copy() if "CTYPE1" in exposure.header else exposure.wcs.to_header(relax=True)
+    header = exposure.celestial_header
     header["FILTER"], header["EXPID"] = exposure.band, exposure.name
     bad = exposure.ierr == 0
     # in double precision, so that the inverse of the inverse is the same number

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from astropy.io import fits
 from astropy.wcs import WCS
 
 from fphojax.inputs import InputError
@@ -145,6 +146,17 @@ def test_exposure_reads_back_identically(tmp_path, masked):
     assert np.array_equal(
         exposure.wcs.pixel_to_world_values(*corners), back.wcs.pixel_to_world_values(*corners)
     )
+
+
+def test_keywords_of_a_header_without_wcs_are_written(tmp_path):
+    (exposure,) = simulate_exposures(_source(2.0), [_spec()], seed=1)
+    write_exposure(
+        dataclasses.replace(exposure, header=fits.Header({"OBSERVER": "x"})), tmp_path / "one.fits"
+    )
+    back = Exposure.from_fits(tmp_path / "one.fits")
+    assert back.header["OBSERVER"] == "x"
+    sky = exposure.wcs.pixel_to_world_values([0, 69], [0, 59])
+    np.testing.assert_allclose(back.wcs.pixel_to_world_values([0, 69], [0, 59]), sky, rtol=0, atol=1e-10)
 
 
 def test_flux_scale_cannot_be_written(tmp_path):

@@ -62,6 +62,14 @@ class Exposure:
         return self.data.shape
 
     @property
+    def celestial_header(self) -> fits.Header:
+        """A copy of `header`, with the cards of `wcs` where it has no WCS of its own."""
+        header = self.header.copy()
+        if "CTYPE1" not in header:
+            header.update(self.wcs.to_header(relax=True))
+        return header
+
+    @property
     def masked_fraction(self) -> float:
         """Fraction of the pixels that have no weight."""
         return float(np.mean(self.ierr == 0))

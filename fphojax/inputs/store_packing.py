@@ -73,7 +73,8 @@ def pack(
     PackedExposure
     """
     blocks = packed(exposure.data, exposure.ierr, size, count)
-    header = exposure.header if len(exposure.header) else exposure.wcs.to_header(relax=True)
+    # a gwcs is kept whole, and may have no form that fits a header
+    header = exposure.header if "gwcs" in (extras or {}) else exposure.celestial_header
     text = header.tostring()
     own = {
         "image_shape": exposure.shape,

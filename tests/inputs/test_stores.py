@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from operator import methodcaller
 from pathlib import Path
@@ -179,6 +180,16 @@ def test_patch_from_stores_is_that_from_arrays(tmp_path, compression, size):
         same_patch(patch_of(stored, region), direct)
     with h5py.File(tmp_path / "pixels.h5") as file:
         assert file.attrs["several_sizes"]
+
+
+def test_wcs_of_an_exposure_whose_header_has_none(tmp_path):
+    exposure = replace(mock(sip=1e-5), header=fits.Header({"OBSERVER": "x"}))
+    (stored,) = open_stores(*build(tmp_path, [exposure]))
+    assert stored.header["OBSERVER"] == "x"
+    assert "CTYPE1" not in exposure.header
+    corners = np.array([[0, 39, 20], [0, 47, 3]])
+    theirs = stored.wcs.pixel_to_world_values(*corners)
+    np.testing.assert_allclose(theirs, exposure.wcs.pixel_to_world_values(*corners), rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("name", SETS)
