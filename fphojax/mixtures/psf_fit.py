@@ -49,6 +49,8 @@ class PSFFit:
         Pixels of the image per native pixel and axis.
     shift : tuple of float
         Position (x, y) of the source minus the geometric centre of the image [native pixels].
+    scale : float
+        Factor by which the fit multiplied the image.
     verdict : PSFVerdict
     seconds : float
         Processor time that the fit took.
@@ -61,21 +63,14 @@ class PSFFit:
     background: float
     oversample: float
     shift: tuple[float, float]
+    scale: float
     verdict: PSFVerdict
     seconds: float
 
     def effective(self, image, *, mask=None):
         """The effective PSF (`EffectivePSF`) in an image, scaled as this fit scaled it."""
-        total = self.amplitudes.sum()
-        if mask is None and self.background == 0.0:
-            return effective_psf(
-                image, oversample=self.oversample, includes_pixel=self.includes_pixel, total=total
-            )
         raw = effective_psf(image, oversample=self.oversample, includes_pixel=self.includes_pixel, mask=mask)
-        # what the pixels sum to is not the flux here: bring the image to the model by least squares
-        model, data = self.values(raw)[raw.good], raw.values[raw.good]
-        scale = (model @ model) / (model @ data)
-        return dataclasses.replace(raw, values=raw.values * scale, scale=scale)
+        return dataclasses.replace(raw, values=raw.values * self.scale, scale=self.scale)
 
     def values(self, effective):
         """The model on the grid of an `EffectivePSF`, background included: ndarray (ny, nx)."""
@@ -294,7 +289,10 @@ def _finish(components, problem, effective, total, constrained, includes_pixel, 
     amplitudes = rescale * amplitudes[used][order]
     background = rescale * background
     means, covariances = components.theta[used][order, :2], covariances[order]
-    effective = dataclasses.replace(effective, values=effective.values * (1.0 if constrained else rescale))
+    factor = 1.0 if constrained else rescale
+    effective = dataclasses.replace(
+        effective, values=effective.values * factor, scale=effective.scale * factor
+    )
     model = model_values(
         effective, amplitudes, means, covariances, response=problem.response, background=background
     )
@@ -306,6 +304,7 @@ def _finish(components, problem, effective, total, constrained, includes_pixel, 
         background=background,
         oversample=effective.oversample,
         shift=effective.shift,
+        scale=effective.scale,
         verdict=judge(effective, model, amplitudes.sum(), background=background),
         seconds=time.process_time() - start,
     )

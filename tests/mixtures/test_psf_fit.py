@@ -184,6 +184,28 @@ def test_derivatives_against_finite_differences():
     assert error < 1e-8
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"normalise": False},
+        {"normalise": 0.9},
+        {"normalise": 0.9, "background": True},
+        {"background": True, "normalise": False},
+        {"mask": True},
+    ],
+)
+def test_image_is_scaled_as_the_fit_scaled_it(options):
+    image = 50 * mixture((31, 31)) + (0.01 if "background" in options else 0)
+    mask = {"mask": np.arange(31 * 31).reshape(31, 31) % 7 == 3} if "mask" in options else {}
+    fit = fit_psf(image, n_gauss=1, **options | mask)  # one is too few: the model is not the image
+    effective = fit.effective(image, **mask)
+    if options.get("normalise") is False:
+        assert_allclose(effective.values, image, rtol=1e-12)
+    values, good = effective.values, effective.good
+    relative_l2 = np.linalg.norm((values - fit.values(effective))[good]) / np.linalg.norm(values[good])
+    assert_allclose(relative_l2, fit.verdict.relative_l2, rtol=1e-9)
+
+
 def test_verdict_measures_what_it_says(caplog):
     image = mixture((61, 61))
     with caplog.at_level(logging.WARNING):
