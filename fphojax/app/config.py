@@ -424,6 +424,14 @@ class Settings(Section):
         """Where the settings come from, for messages."""
         return str(self._file or "settings")
 
+    def refuse_forced_sampling(self) -> None:
+        """Raise an InputError if positions and shapes are to be held: sampling fits them."""
+        if self.forced_photometry:
+            raise InputError(
+                f"{self.file}: forced_photometry: found true, expected false: sampling fits positions and shapes, "
+                "too; `fphojax optimize` measures fluxes alone"
+            )
+
     @property
     def sky(self) -> dict[str, float]:
         """Level that is subtracted from the images of each band; empty if none is."""

@@ -84,11 +84,7 @@ def run(
         After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
     resume = resume and (settings.outbase / "config.json").is_file()
-    if settings.forced_photometry:
-        raise InputError(
-            f"{settings.file}: forced_photometry: found true, expected false: sampling fits positions and shapes, "
-            "too; `fphojax optimize` measures fluxes alone"
-        )
+    settings.refuse_forced_sampling()
     if not resume and not overwrite:
         _refuse_earlier_run(settings.outbase)
     directory, scene, done = fit_field(

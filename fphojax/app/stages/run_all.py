@@ -95,6 +95,8 @@ def run_all(
     steps = plan(settings)
     paths = [templates / f"{STAGES[step.stage]}.ipynb" if notebooks else None for step in steps]
     wanted = set(STAGES if stages is None else stages)
+    if "sample" in wanted:
+        settings.refuse_forced_sampling()
     _refuse_gaps(record, settings, steps, paths, wanted, start)
     done, repeated, current, again, fit = {}, [], settings, False, None
     bar = tqdm(steps, desc="stages", unit="stage", disable=not progress)

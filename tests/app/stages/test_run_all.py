@@ -271,6 +271,15 @@ def test_a_gap_between_stages_is_found_before_any_is_done(settings, done):
     assert run_all(settings, notebooks=False).repeated == ()
 
 
+def test_forced_photometry_is_refused_before_anything_is_done(settings, done):
+    forced = settings.changed(forced_photometry=True, rounds=0)
+    with pytest.raises(InputError, match="forced_photometry: found true, expected false: sampling fits"):
+        run_all(forced, notebooks=False)
+    assert names(done) == []
+    run_all(forced, stages=["check", "psf", "catalog", "optimize"], notebooks=False)
+    assert names(done) == NAMES[:4]
+
+
 def test_a_step_whose_files_are_gone_is_done_again(settings, tmp_path):
     record, step = RunRecord(tmp_path / "record.json"), Step("psf", 1)
     (tmp_path / "psfs.h5").touch()
