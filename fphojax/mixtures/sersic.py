@@ -11,8 +11,6 @@ Both are immutable pytrees of float64 arrays, so they pass through `jax.jit`, `j
 """
 
 import math
-import os
-import tempfile
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -24,6 +22,7 @@ import numpy as np
 from scipy.interpolate import RectBivariateSpline
 
 from fphojax.inputs.errors import InputError
+from fphojax.inputs.files import replacing
 
 __all__ = ["FixedRadiiSersic", "ScaleFreeSersic", "load_sersic_table"]
 
@@ -98,24 +97,17 @@ class ScaleFreeSersic(eqx.Module):
         ----------
         path : path-like
             The file; an existing one is replaced.
+
+        Raises
+        ------
+        InputError
+            If its folder does not exist.
         """
-        path = Path(path)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        try:
-            with h5py.File(temporary, "w") as file:
-                for name in _SCALE_FREE_DATASETS:
-                    file[name] = np.asarray(getattr(self, name), dtype="f8")
-                file.attrs["sersic_range"] = self.sersic_range
-                file.attrs["offset"] = self.offset
-            # mkstemp makes the file private; a table is as readable as any new file.
-            umask = os.umask(0)
-            os.umask(umask)
-            os.chmod(temporary, 0o666 & ~umask)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+            for name in _SCALE_FREE_DATASETS:
+                file[name] = np.asarray(getattr(self, name), dtype="f8")
+            file.attrs["sersic_range"] = self.sersic_range
+            file.attrs["offset"] = self.offset
 
 
 class FixedRadiiSersic(eqx.Module):

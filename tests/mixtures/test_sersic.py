@@ -254,6 +254,8 @@ def test_written_tables_read_back(small_table, tmp_path):
     assert isinstance(read, ScaleFreeSersic)
     assert (read.order, read.sersic_range, read.offset) == (3, small_table.sersic_range, small_table.offset)
     np.testing.assert_array_equal(read(SERSIC, 0.3), small_table(SERSIC, 0.3))
+    with pytest.raises(InputError, match=r"no such folder, expected one to write table.h5 to"):
+        small_table.write(tmp_path / "none/table.h5")
 
 
 def test_fits_are_repeatable(small_table):
