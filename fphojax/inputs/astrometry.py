@@ -145,7 +145,7 @@ def _inverse(matrix):
         return np.moveaxis(np.array([[d, -b], [-c, a]]) / (a * d - b * c), -1, 0)
 
 
-def local_affine(wcs, ra, dec, *, ra0: float | None = None, dec0: float) -> LocalAffine:
+def local_affine(wcs, ra, dec, *, dec0: float) -> LocalAffine:
     """Pixel positions of sources and the WCS linearised there.
 
     Newton's method on the forward transformation, starting from the WCS's own inverse, which for SIP is good
@@ -157,8 +157,8 @@ def local_affine(wcs, ra, dec, *, ra0: float | None = None, dec0: float) -> Loca
         World axes (ra, dec), degrees.
     ra, dec : array_like, shape (N,)
         Degrees.
-    ra0, dec0 : float
-        Reference position of the offsets (see `sky_offsets`), degrees. The result does not depend on ``ra0``.
+    dec0 : float
+        Declination of the reference position of the offsets (see `sky_offsets`), degrees. Its ra does not matter.
 
     Returns
     -------

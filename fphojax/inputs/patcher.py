@@ -369,7 +369,7 @@ class Patcher:
         jacobian = np.zeros((n_exposure, n_source, 2, 2))
         mixtures = {}
         for e, exposure in enumerate(frame.exposures):
-            affine = local_affine(exposure.wcs, catalog.ra, catalog.dec, ra0=region.ra, dec0=region.dec)
+            affine = local_affine(exposure.wcs, catalog.ra, catalog.dec, dec0=region.dec)
             pixel[e], jacobian[e] = affine.pixel, affine.jacobian
             for s in np.flatnonzero(np.isfinite(affine.pixel).all(axis=-1)):
                 location = tuple(affine.pixel[s])
