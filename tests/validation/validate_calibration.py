@@ -84,10 +84,11 @@ CHAINS, DRAWS, WARMUP = 2, 250, 200
 LEVELS = (0.50, 0.68, 0.95)
 BRIGHT = 10.0  # S/N from which coverage is judged
 ALLOWED = {"mixtures": 0.02, "exact": 0.03}  # of coverage, off its level
-JUDGED = ("flux", "x", "y", "rhalf")
+JUDGED = ("flux", "x", "y", "position", "rhalf")
 LEAST_P = 0.01
 EDGES = {"snr": (0, 10, 30, 100, np.inf), "size": (0, 1.5, 2.5, 3.5, np.inf)}
 LARGEST = 1.0  # mean pull shown
+FARTHEST = 10.0  # pull counted; none of chains is as far
 HERE = Path(__file__).parent
 
 
@@ -365,17 +366,22 @@ def collected(folder: Path) -> Table:
     trusted = rows[(rows["method"] == "laplace") & (rows["k_hat"] < TRUSTED)]
     trusted.replace_column("method", [f"laplace, k<{TRUSTED:g}"] * len(trusted))
     rows = vstack([rows, trusted])
-    rows["pull"] = (rows["mean"] - rows["truth"]) / rows["sd"]
+    # where Laplace's weights are of one draw alone, sd is nothing: such must not rule a mean
+    with np.errstate(divide="ignore"):
+        pull = (rows["mean"] - rows["truth"]) / rows["sd"]
+    rows["pull"] = np.clip(pull, -FARTHEST, FARTHEST)
     return rows
 
 
 def coverage_table(rows: Table) -> Table:
-    """Coverage, ranks and bias by simulator, method, parameter and S/N.
+    """Coverage, ranks and bias by simulator, method, parameter and S/N; "position" is x and y together.
 
     Fluxes of one source in several bands have much in common through its shape: for the test of ranks one band of
     each is taken.
     """
-    found = []
+    positions = rows[(rows["parameter"] == "x") | (rows["parameter"] == "y")]
+    positions.replace_column("parameter", ["position"] * len(positions))
+    rows, found = vstack([rows, positions]), []
     for sample_, chosen in (("all", rows), (f"S/N > {BRIGHT:g}", rows[rows["snr"] > BRIGHT])):
         for key, group in _groups(chosen, ("simulator", "method", "parameter")):
             row = {"sample": sample_, **key, "n": len(group)}
