@@ -107,6 +107,6 @@ def _refuse_earlier_run(folder: Path) -> None:
     """Before the work rather than after: what is in the folder is not to be replaced."""
     if (folder / "config.json").is_file():
         raise InputError(
-            f"{folder}: holds a run, expected a new or empty folder (--resume goes on with it, --overwrite "
-            "replaces it)"
+            f"{folder}: holds a run, expected a new or empty folder (`fphojax sample` with "
+            "--resume goes on with it, with --overwrite replaces it)"
         )

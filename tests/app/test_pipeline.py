@@ -222,8 +222,8 @@ def test_finished_run_is_not_replaced_unasked(finished):
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.splitlines() == [
-        f"error: {folder}: holds a run, expected a new or empty folder (--resume goes on with it, --overwrite "
-        "replaces it)"
+        f"error: {folder}: holds a run, expected a new or empty folder (`fphojax sample` with "
+        "--resume goes on with it, with --overwrite replaces it)"
     ]
     assert contents(folder) == before
 
