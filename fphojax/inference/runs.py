@@ -44,13 +44,20 @@ _ADVANCE = _Program.of(advance, None, None, None, 0, None, None, None)
 _COMPLETE = _Program.of(complete, None, 0, None, 0, None)
 
 
-def _in_threads(pool, n_chain, program, arguments):
-    """Results of a program for every chain; the first is made alone, so that all others find it compiled."""
+class _InThreads:
+    """Makes the results of a program for every chain in threads."""
 
-    def one(chain):
-        return jax.block_until_ready(program.of_one(*program.with_own(lambda own: own[chain], arguments)))
+    def __init__(self):
+        self._compiled = set()
 
-    return [one(0), *pool.map(one, range(1, n_chain))]
+    def __call__(self, pool, n_chain, program, arguments):
+        def one(chain):
+            return jax.block_until_ready(program.of_one(*program.with_own(lambda own: own[chain], arguments)))
+
+        # the first time one chain goes ahead, so that all others find the program compiled
+        ahead = [] if program in self._compiled else [one(0)]
+        self._compiled.add(program)
+        return [*ahead, *pool.map(one, range(len(ahead), n_chain))]
 
 
 def _in_one_program(call, pool, n_chain, program, arguments):
@@ -87,7 +94,7 @@ class Run:
 
     def __init__(self, kernel, posterior, white, progress, lockstep=None):
         if lockstep is None and not chains_together():
-            self._each = _in_threads
+            self._each = _InThreads()
         else:
             self._each = partial(_in_one_program, operator.call if lockstep is None else lockstep)
         self.kernel, self.posterior, self.white, self.progress = kernel, posterior, white, progress

@@ -1,5 +1,7 @@
 """The sampler on a scene whose posterior is known."""
 
+import threading
+
 import arviz
 import equinox as eqx
 import jax
@@ -98,16 +100,19 @@ def test_interruption_ends_sampling_where_fluxes_leave_their_box(bright_scene, m
 
 def test_slow_draws_are_made_one_by_one(bright_scene, chains, monkeypatch):
     """So that the progress bar moves, and Ctrl-C is heard, within a draw of them; the draws are the same."""
-    original, sizes = module._ADVANCE.of_one, []
+    original, sizes, threads = module._ADVANCE.of_one, [], []
 
     def recorded(*args):
         sizes.append(int(args[-3]))
+        threads.append(threading.current_thread())
         return original(*args)
 
     monkeypatch.setattr(module, "_ADVANCE", module._ADVANCE._replace(of_one=recorded))
     monkeypatch.setattr(module, "PACE", 0.0)
     found = sample(*bright_scene, draws=200, warmup=100, chains=2, seed=3, progress=False)
     assert set(sizes) == {1}
+    # one chain goes ahead once, to compile; then they move side by side
+    assert threads.count(threading.main_thread()) == 1
     assert len(sizes) == 2 * (found.n_warmup + 200)
     for name, values in chains.values.items():
         np.testing.assert_array_equal(found.values[name], values, err_msg=name)
