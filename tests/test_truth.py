@@ -337,6 +337,7 @@ def scenes_and_rows():
     return scenes, [row for scene in scenes for row in errors(scene, Model.of(scene).images())]
 
 
+@pytest.mark.slow
 def test_grid(capsys):
     _, rows = scenes_and_rows()
     with capsys.disabled():

@@ -4,6 +4,7 @@ import re
 
 import matplotlib.image
 import numpy as np
+import pytest
 
 import fphojax
 from fphojax.app.check import check_inputs
@@ -42,6 +43,7 @@ def test_settings_of_the_readme(request, tmp_path):
         prior.build()
 
 
+@pytest.mark.slow
 def test_example_of_the_readme(request, tmp_path, monkeypatch, capsys):
     """It runs as it is printed, but for fewer draws."""
     example = block_of_the_readme(request, "python", contains="demo_field")

@@ -21,6 +21,7 @@ def scene(make_patcher):
     return model, {**values, "sky": values["sky"] + 0.3}
 
 
+@pytest.mark.slow
 def test_equations_at_other_fluxes_and_sky(scene, capsys):
     """The design is taken at some fluxes; chi-squared and its gradient are asked for at others."""
     model, values = scene

@@ -1,6 +1,7 @@
 """The posterior of a PSF mixture, against the truth of a noisy image."""
 
 import numpy as np
+import pytest
 from numpy.testing import assert_allclose
 
 from fphojax.mixtures.psf_fit import fit_psf
@@ -20,6 +21,7 @@ def truth_image(n):
     return image
 
 
+@pytest.mark.slow
 def test_posterior_covers_the_truth():
     noise = 1e-4
     image = truth_image(23) + np.random.default_rng(5).normal(0, noise, (23, 23))
