@@ -254,10 +254,10 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             of_seed = validate(arguments.sources, Path(folder), seed)
         rows, found = rows + of_seed, found + faults(of_seed[0])
-    table = Table(rows)
+        table = Table(rows)
+        with replacing(RESULT) as temporary:
+            table.write(temporary, format="ascii.ecsv")
     table.pprint_all()
-    with replacing(RESULT) as temporary:
-        table.write(temporary, format="ascii.ecsv")
     print(*found, sep="\n")
     sys.exit(bool(found))
 
