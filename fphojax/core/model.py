@@ -26,9 +26,7 @@ __all__ = ["PARAMETERS", "SceneModel", "moved_inside", "support_edges"]
 
 PARAMETERS = Sources._fields
 N_DRAW = 4000  # for the width of a prior without a formula
-EDGE = (
-    1e-3  # a value on the edge of its prior's support is moved inside by this fraction of the prior's width
-)
+EDGE = 1e-3  # of the prior's width, by which a value on the edge of its support is moved inside
 
 
 def support_edges(prior):

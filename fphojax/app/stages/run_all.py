@@ -97,7 +97,8 @@ def run_all(
     wanted = set(STAGES if stages is None else stages)
     if "sample" in wanted:
         settings.refuse_forced_sampling()
-    _refuse_gaps(record, settings, steps, paths, wanted, start)
+    if stages is not None:
+        _refuse_gaps(record, settings, steps, paths, wanted, start)
     done, repeated, current, again, fit = {}, [], settings, False, None
     bar = tqdm(steps, desc="stages", unit="stage", disable=not progress)
     keys = _keys(settings, steps, paths)
