@@ -7,10 +7,11 @@ from rich.table import Table
 from tqdm.auto import tqdm
 
 from fphojax.inputs.astrometry import local_affine
-from fphojax.inputs.bounds import Bounds, default_bounds, wrap_pa
+from fphojax.inputs.bounds import Bounds, default_bounds
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.exposures import Exposure, collect
+from fphojax.inputs.patcher import start_violations
 from fphojax.inputs.psf import PSFStore
 from fphojax.inputs.store_check import store_problem
 from fphojax.inputs.stores import StoredExposure, open_stores
@@ -224,8 +225,10 @@ def _check_start(report: CheckReport) -> None:
     except InputError as error:
         report.problems.append(f"{settings.file}: bounds_kwargs: {error}")
         return
-    turned = catalog.replace(pa=wrap_pa(catalog.pa, report.bounds.lower["pa"], report.bounds.upper["pa"]))
-    lines = report.bounds.violations(turned)
+    try:
+        lines = start_violations(catalog, report.bounds)
+    except InputError as error:
+        lines = [str(error)]
     report.problems += [f"{settings.raw_catalog}: {line}" for line in lines]
 
 

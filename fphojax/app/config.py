@@ -87,6 +87,12 @@ def _total_steps(steps: Any) -> Any:
     return sum(steps) if isinstance(steps, list) and all(type(step) is int for step in steps) else steps
 
 
+def _as_text(identifier: Any) -> Any:
+    """An id as text, which YAML has made a number where it is one."""
+    return str(identifier) if type(identifier) is int else identifier
+
+
+Identifier = Annotated[str, BeforeValidator(_as_text)]
 FilePath = Annotated[Path, AfterValidator(_below_folder)]
 Pattern = Annotated[str, AfterValidator(_absolute_patterns)]
 ParameterName = Literal["flux", "x", "y", "q", "pa", "sersic", "rhalf"]
@@ -272,7 +278,7 @@ class Settings(Section):
     priors: dict[ParameterName, PriorSettings] = Field(
         {}, description="prior by parameter; elsewhere uniform in the bounds"
     )
-    ties: dict[ParameterName, dict[str, str]] = Field(
+    ties: dict[ParameterName, dict[Identifier, Identifier]] = Field(
         {}, description="by parameter: ids of sources, and of those whose value they take"
     )
 

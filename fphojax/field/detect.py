@@ -27,7 +27,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy.stats import SigmaClip, mad_std
-from astropy.table import Table
+from astropy.table import Column, MaskedColumn, Table
 from astropy.wcs import WCS
 from photutils.background import Background2D, SExtractorBackground
 from scipy.ndimage import binary_erosion
@@ -181,7 +181,8 @@ def with_detected(catalog: SourceCatalog, found: SourceCatalog) -> SourceCatalog
     -------
     SourceCatalog
         In the bands of `catalog`. New identifiers go on from the largest one; where identifiers are text, they are
-        "new" and a number. Of further columns those remain that both have.
+        "new" and a number. All further columns of `catalog` remain; where those of `found` lack one, new sources have
+        NaN, an empty text or a masked number there, and the profile "sersic".
     """
     found = found.select_bands(catalog.bands)
     size, new = len(catalog), len(found)
@@ -191,19 +192,34 @@ def with_detected(catalog: SourceCatalog, found: SourceCatalog) -> SourceCatalog
         taken = set(catalog.id.tolist())
         free = (name for k in range(size + new) if (name := f"new{k}") not in taken)
         ids = np.array([next(free) for _ in range(new)], dtype=str)
-    extra = Table({name: catalog[name] for name in catalog.extra.colnames})
+    extra = catalog.extra.copy()
     if "origin" not in extra.colnames:
         extra["origin"] = np.full(size, "catalog")
-    shared = [name for name in extra.colnames if name in found.extra.colnames]
     names = ("ra", "dec", "flux", "q", "pa", "sersic", "rhalf", "roi")
     return SourceCatalog(
         id=np.concatenate([catalog.id, ids]),
         bands=catalog.bands,
         flux_err=None if catalog.flux_err is None else np.concatenate([catalog.flux_err, found.flux]),
         meta=catalog.meta,
-        extra=Table({name: np.concatenate([extra[name], found[name]]) for name in shared}),
+        extra=Table([_continued(extra[name], found.extra.columns.get(name), new) for name in extra.colnames]),
         **{name: np.concatenate([getattr(catalog, name), getattr(found, name)]) for name in names},
     )
+
+
+def _continued(column: Column, new: np.ndarray | None, size: int) -> Column:
+    """A further column of a catalogue with the values of `size` new sources, which may have none, after it."""
+    shape = (size, *column.shape[1:])
+    if new is not None:
+        values = new
+    elif column.name == "profile":
+        values = np.full(shape, "sersic")
+    elif column.dtype.kind in "fU":
+        values = np.full(shape, np.nan if column.dtype.kind == "f" else "")
+    else:
+        values = np.ma.masked_all(shape, column.dtype)
+    joined = np.ma.concatenate([column, values])
+    kind, joined = (MaskedColumn, joined) if joined.mask.any() else (Column, joined.data)
+    return kind(joined, name=column.name, unit=column.unit, description=column.description)
 
 
 def _significance(maps: list[BandMaps], spectrum, model_error):

@@ -25,6 +25,7 @@ from ..inputs.astrometry import CircularRegion
 from ..inputs.bounds import Bounds, default_bounds, wrap_pa
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
+from ..inputs.patcher import start_violations
 from .bigscene import BigScene
 from .columns import STATE, SceneColumns
 from .grouping import LinkedGroups, NearGroups
@@ -125,7 +126,7 @@ class SuperScene:
             catalog = catalog.replace(roi=roi)
         bounds = default_bounds(catalog, **(bounds_kwargs or {}))
         catalog = catalog.replace(pa=wrap_pa(catalog.pa, bounds.lower["pa"], bounds.upper["pa"]))
-        if problems := bounds.violations(catalog):
+        if problems := start_violations(catalog, bounds):
             more = [f"and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
             raise InputError("\n".join(problems[:_MOST_PROBLEMS] + more))
         files = None if statefile is None else StateFiles(statefile)

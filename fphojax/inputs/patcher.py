@@ -28,7 +28,7 @@ from .nuisance import Nuisance
 from .psf import PSFStore
 from .stores import StoredExposure
 
-__all__ = ["PROFILES", "PatchFrame", "Patcher", "as_profiled"]
+__all__ = ["PROFILES", "PatchFrame", "Patcher", "as_profiled", "start_violations"]
 
 # What special profiles hold; a point source is as round as its PSF.
 PROFILES = {
@@ -53,6 +53,32 @@ def as_profiled(catalog: SourceCatalog) -> SourceCatalog:
             for name in ("q", "pa", "sersic", "rhalf")
         }
     )
+
+
+def start_violations(catalog: SourceCatalog, bounds: Bounds) -> list[str]:
+    """List what `Patcher.prepare_model` would refuse of a catalogue's start values.
+
+    Position angles count modulo half a turn, and the parameters that a special profile holds do not count.
+
+    Parameters
+    ----------
+    catalog : SourceCatalog
+        With a column ``profile`` in `extra`, if it has special profiles.
+    bounds : Bounds
+
+    Returns
+    -------
+    list of str
+        One line for each parameter of each source that lies outside its bounds.
+
+    Raises
+    ------
+    InputError
+        For an unknown profile.
+    """
+    turned = catalog.replace(pa=wrap_pa(catalog.pa, bounds.lower["pa"], bounds.upper["pa"]))
+    profiles = catalog["profile"] if "profile" in catalog.extra.colnames else None
+    return bounds.violations(_held_inside(turned, _held(profiles, len(catalog)), bounds))
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,16 +297,8 @@ class Patcher:
         active = active.select_bands(frame.bands)
         bounds = default_bounds(active) if bounds is None else bounds.matching(active)
         pa = wrap_pa(active.pa, bounds.lower["pa"], bounds.upper["pa"])
-        active = active.replace(pa=pa)
         held = _held(profiles, len(active))
-        # a held value has no part in the likelihood, and may have been left outside by an earlier fit
-        inside = {
-            name: np.where(
-                np.isnan(fixed), active[name], np.clip(active[name], bounds.lower[name], bounds.upper[name])
-            )
-            for name, fixed in held.items()
-        }
-        active = active.replace(**inside)
+        active = _held_inside(active.replace(pa=pa), held, bounds)
         boxed = [name for name in PARAMETERS if name not in (priors or {})]
         if problems := bounds.violations(active, boxed):
             raise InputError("\n".join(problems))
@@ -511,6 +529,17 @@ def _held(profiles, n_source):
         name: jnp.asarray([PROFILES[profile].get(name, np.nan) for profile in profiles])
         for name in sorted(names)
     }
+
+
+def _held_inside(catalog, held, bounds):
+    """A catalogue with its held values in their bounds: they have no part in the likelihood, and may lie anywhere."""
+    inside = {
+        name: np.where(
+            np.isnan(fixed), catalog[name], np.clip(catalog[name], bounds.lower[name], bounds.upper[name])
+        )
+        for name, fixed in held.items()
+    }
+    return catalog.replace(**inside)
 
 
 def _shifted(prior, shift):

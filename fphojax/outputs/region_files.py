@@ -20,6 +20,8 @@ _OTHERS, _PATCHES = "green", "blue"
 def write_regions(path, catalog: SourceCatalog) -> None:
     """Write the half-light ellipse of every source, named by its id; those with the `origin` "detected" in red.
 
+    A point source, of radius 0, is a point.
+
     Parameters
     ----------
     path : path-like
@@ -66,20 +68,20 @@ def write_patch_regions(path, patches: Iterable[PatchDraws]) -> None:
 
 
 def _ellipses(ra, dec, major, q, pa, ids, colours):
-    """Ellipses of semi-major axes in arcsec; position angles in degrees east of north."""
-    from regions import EllipseSkyRegion, RegionVisual
+    """Ellipses of semi-major axes in arcsec, a point where that is 0; position angles in degrees east of north."""
+    from regions import EllipseSkyRegion, PointSkyRegion, RegionVisual
 
-    return [
-        EllipseSkyRegion(
-            SkyCoord(ra[i], dec[i], unit="deg"),
-            width=2 * major[i] * u.arcsec,
-            height=2 * major[i] * q[i] * u.arcsec,
-            angle=pa[i] * u.deg + 90 * u.deg,  # of the major axis, from west
-            meta={"text": str(ids[i])},
-            visual=RegionVisual(color=colours[i]),
-        )
-        for i in range(len(ids))
-    ]
+    shapes = []
+    for i in range(len(ids)):
+        centre, meta = SkyCoord(ra[i], dec[i], unit="deg"), {"text": str(ids[i])}
+        visual = RegionVisual(color=colours[i])
+        if major[i] == 0:
+            shapes.append(PointSkyRegion(centre, meta=meta, visual=visual))
+            continue
+        width = 2 * major[i] * u.arcsec
+        angle = pa[i] * u.deg + 90 * u.deg  # of the major axis, from west
+        shapes.append(EllipseSkyRegion(centre, width, width * q[i], angle, meta=meta, visual=visual))
+    return shapes
 
 
 def _write(path, shapes):

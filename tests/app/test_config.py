@@ -64,6 +64,12 @@ def test_forcepho_spellings_are_read(write):
     assert settings.bandlist == ["g", "y"]
 
 
+def test_ties_take_ids_of_any_type(write):
+    ties = Settings.from_yaml(write(ties="{x: {12: 11}, y: {'12': 11, b1: a1}}")).ties
+    assert ties == {"x": {"12": "11"}, "y": {"12": "11", "b1": "a1"}}
+    assert message(write(ties="{x: {12: [11]}}")) == ["ties.x.12: found [11], expected a valid string"]
+
+
 def test_written_settings_read_back_the_same(write, tmp_path):
     settings = Settings.from_yaml(write(priors="{sersic: {distribution: Normal, loc: 2, scale: 1}}"))
     copy = tmp_path / "copy.yml"

@@ -105,3 +105,51 @@ def test_catalogue_of_special_profiles(run):
             f"sources {patch.active.id.tolist()}: flux {float(total.mean()):.1f}, truth {true:.1f}, pull {pull:+.1f}"
         )
         assert abs(pull) < 4
+
+
+@pytest.mark.slow
+def test_all_stages_of_a_field_with_a_star_a_bulge_with_its_disk_and_a_galaxy(tmp_path):
+    """As a user has it: rhalf 0 for the star, numbers as ids in `ties`; one source is not in the list."""
+    truth = mock_galaxies(
+        x=[-1.5, 0.5, 0.5, 1.7, -0.2],
+        y=[0.1, 0.0, 0.0, -1.0, 1.6],
+        flux={"F": [200.0, 150.0, 300.0, 100.0, 60.0]},
+        q=[1.0, 0.8, 0.5, 0.7, 0.8],
+        pa=[0.0, 30.0, 40.0, 10.0, 0.0],
+        sersic=[1.0, 4.0, 1.0, 1.5, 1.0],
+        rhalf=[1e-4, 0.1, 0.3, 0.15, 0.1],
+    )
+    field = mock_field(truth, [MockCamera("F", pixel_scale=0.1, fwhm=0.2, noise=0.4, width=6.0)], seed=2)
+    write_exposure(field.exposures[0], tmp_path / "image.fits")
+    field.psfs.write(tmp_path / "psfs.h5")
+    profiles = [*PROFILES, "sersic"]
+    start = truth[:4].replace(roi=np.full(4, 0.7), rhalf=np.array([0.0, 0.15, 0.25, 0.2]))
+    start.replace(extra=Table({"profile": profiles})).write(tmp_path / "peaks.ecsv")
+    (tmp_path / "field.yml").write_text(
+        """\
+bandlist: [F]
+fitsfiles: image.fits
+psfstorefile: psfs.h5
+raw_catalog: peaks.ecsv
+outbase: run
+bounds_kwargs: {n_pix: 1, pixscale: 0.1}
+buffer: 0.5
+ties: {x: {3: 2}, y: {3: 2}}
+chains: 2
+warmup: 60
+sampling_draws: 60
+"""
+    )
+    done = CliRunner().invoke(app, ["run", str(tmp_path / "field.yml"), "--quiet"])
+    print(done.output)
+    assert done.exit_code == 0, done.output
+    final = Table.read(tmp_path / "run" / "catalogs" / "final.fits")
+    assert final["id"].tolist() == [1, 2, 3, 4, 5]
+    assert final["profile"].tolist() == [*profiles, "sersic"]
+    scene = RunDirectory(tmp_path / "run").read_scene()
+    assert scene["origin"].tolist() == ["catalog"] * 4 + ["detected"]
+    assert final["rhalf"][0] == 0
+    assert (final["ra"][1], final["dec"][1]) == (final["ra"][2], final["dec"][2])
+    pull = (final["F"] - truth.flux[:, 0]) / final["F_err"]
+    print(f"pulls of the fluxes: {np.round(pull, 1)}")
+    assert np.abs(pull).max() < 4

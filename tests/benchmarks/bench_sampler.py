@@ -67,7 +67,10 @@ def bench(name: str, draws: int, chains: int, warmup: int) -> dict:
         "optimum s": round(found.wall_time - spent, 2),
         "largest shift [sd]": round(max(np.abs(value).max() for value in shift.values()), 3),
         "its error [sd]": round(
-            max(float((1 / np.sqrt(group["ess"])).max()) for group in theirs.values()), 3
+            max(
+                float((1 / np.sqrt(group.get("ess_pooled", group["ess"]))).max()) for group in theirs.values()
+            ),
+            3,
         ),
         "largest change of sd": round(max(np.abs(value - 1).max() for value in ratio.values()), 3),
     }

@@ -216,11 +216,28 @@ def test_new_sources_join_a_catalogue():
     assert joined["origin"].tolist() == ["catalog", "catalog", "detected"]
     assert joined.id.tolist() == [0, 1, 2]
     np.testing.assert_array_equal(joined.flux_err[2], [7.0, 8.0])
-    assert joined.extra.colnames == ["origin"]
+    assert joined.extra.colnames == ["source_index", "z", "origin"]
     again = with_detected(joined.replace(id=np.array(["a", "new0", "b"])), new)
     assert again["origin"].tolist() == ["catalog", "catalog", "detected", "detected"]
     assert again.id.tolist() == ["a", "new0", "b", "new1"]
     assert len(with_detected(old, new[[]])) == 2
+
+
+def test_columns_of_the_user_are_kept_beside_detected_sources():
+    """A star that lost its profile became a Sersic galaxy of radius 0."""
+    shape = {"q": 0.9, "pa": 0.0, "sersic": 1.0, "rhalf": 0.1, "bands": ["g"]}
+    mine = {"profile": ["point", "sersic"], "distance": [0.5, 1.5], "field": [3, 4], "note": ["a", "b"]}
+    old = SourceCatalog.from_columns(ra=[1.0, 1.1], dec=2.0, flux=[5, 6], extra=Table(mine), **shape)
+    old.extra["distance"].unit = "Mpc"
+    found = Table({"origin": ["detected"], "significance": [7.0]})
+    new = SourceCatalog.from_columns(ra=[1.2], dec=2.0, flux=[7], extra=found, **shape)
+    extra = with_detected(old, new).extra
+    assert extra.colnames == [*mine, "origin"]
+    assert extra["profile"].tolist() == ["point", "sersic", "sersic"]
+    np.testing.assert_array_equal(extra["distance"], [0.5, 1.5, np.nan])
+    assert str(extra["distance"].unit) == "Mpc"
+    assert extra["field"].tolist() == [3, 4, None]
+    assert extra["note"].tolist() == ["a", "b", ""]
 
 
 def test_what_is_refused():

@@ -57,3 +57,22 @@ def test_isophotes(tmp_path, wcs):
     write_isophotes(tmp_path / "isophotes.reg", table, "g")
     (region,) = Regions.read(tmp_path / "isophotes.reg", format="ds9")
     assert_along(region, wcs, MAJOR)
+
+
+def test_a_point_source_is_a_point(tmp_path):
+    """An ellipse of no width is refused by the package that writes them."""
+    shape = {
+        "dec": DEC,
+        "flux": [[1.0], [2.0]],
+        "q": 1.0,
+        "pa": 0.0,
+        "sersic": 1.0,
+        "roi": 1.0,
+        "bands": ("g",),
+    }
+    catalog = SourceCatalog.from_columns(ra=[RA, RA + 0.01], rhalf=[0.0, 0.5], **shape)
+    write_regions(tmp_path / "sources.reg", catalog)
+    point, ellipse = Regions.read(tmp_path / "sources.reg", format="ds9")
+    assert (type(point).__name__, type(ellipse).__name__) == ("PointSkyRegion", "EllipseSkyRegion")
+    assert point.center.ra.deg == pytest.approx(RA)
+    assert str(point.meta["text"]) == "0"
