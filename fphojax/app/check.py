@@ -269,7 +269,7 @@ def _catalog_columns(catalog: SourceCatalog, bounds: Bounds | None):
     yield "ra, deg", catalog.ra, nan
     yield "dec, deg", catalog.dec, nan
     yield "q", catalog.q, limits("q")
-    yield "pa, deg", np.rad2deg(catalog.pa), np.rad2deg(limits("pa"))
+    yield "pa, deg", catalog.pa, limits("pa")
     yield "sersic", catalog.sersic, limits("sersic")
     yield "rhalf, arcsec", catalog.rhalf, limits("rhalf")
     for i, band in enumerate(catalog.bands):

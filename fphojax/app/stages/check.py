@@ -80,7 +80,7 @@ def catalog_shown(found: CheckReport) -> Table:
         "ra [deg]": catalog.ra,
         "dec [deg]": catalog.dec,
         "q": catalog.q,
-        "pa [deg]": np.rad2deg(catalog.pa),
+        "pa [deg]": catalog.pa,
     }
     columns |= {"sersic": catalog.sersic, "rhalf [arcsec]": catalog.rhalf, "roi [arcsec]": catalog.roi}
     columns |= {f"{band} [nJy]": flux for band, flux in zip(catalog.bands, catalog.flux.T, strict=True)}
