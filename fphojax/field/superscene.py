@@ -25,7 +25,7 @@ from astropy import units as u
 from ..inputs.astrometry import CircularRegion
 from ..inputs.bounds import Bounds, default_bounds, wrap_pa
 from ..inputs.catalog import SourceCatalog
-from ..inputs.errors import InputError
+from ..inputs.errors import InputError, at_most_ten
 from ..inputs.units import to_number, to_unit
 from .bigscene import BigScene
 from .columns import STATE, SceneColumns
@@ -36,8 +36,6 @@ from .sphere import CircleIndex, enclosing_circle, separation, unit_vectors
 from .state import StateFiles
 
 __all__ = ["LinkedSuperScene", "SuperScene"]
-
-_MOST_PROBLEMS = 10  # named in one message
 
 
 class SuperScene:
@@ -128,8 +126,7 @@ class SuperScene:
         bounds = default_bounds(catalog, **(bounds_kwargs or {}))
         catalog = catalog.replace(pa=wrap_pa(catalog.pa, bounds.lower["pa"], bounds.upper["pa"]))
         if problems := bounds.violations(catalog):
-            more = [f"and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
-            raise InputError("\n".join(problems[:_MOST_PROBLEMS] + more))
+            raise InputError("\n".join(at_most_ten(problems, "bounds")))
         files = None if statefile is None else StateFiles(statefile)
         if files is not None and files.catalog.exists() and not overwrite:
             raise InputError(

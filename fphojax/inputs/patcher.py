@@ -21,7 +21,7 @@ from ..mixtures.sersic import load_sersic_table
 from .astrometry import CircularRegion, local_affine, sky_offsets
 from .bounds import Bounds, check_pa_prior, default_bounds, wrap_pa
 from .catalog import SourceCatalog
-from .errors import InputError
+from .errors import InputError, at_most_ten
 from .exposures import Exposure
 from .footprints import Footprints
 from .nuisance import Nuisance
@@ -286,7 +286,7 @@ class Patcher:
         active = active.replace(**inside)
         boxed = [name for name in PARAMETERS if name not in (priors or {})]
         if problems := bounds.violations(active, boxed):
-            raise InputError("\n".join(problems))
+            raise InputError("\n".join(at_most_ten(problems, "bounds")))
 
         patch = frame.patch
         if fixed is not None and len(fixed):

@@ -51,6 +51,7 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
     if masked:
         text += f" More than half of the pixels are masked in {', '.join(masked)}."
     level = "look at this" if masked else "pass"
+    text = " ".join([text, *(f"{note}." for note in found.notes)])
     return StageReport("check", text, tables, {}, time.perf_counter() - start, level)
 
 
