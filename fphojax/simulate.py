@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from astropy import units as u
 from astropy.io import fits
 from astropy.wcs import WCS
 from scipy.fft import fht, fhtoffset, irfft2, next_fast_len
@@ -21,6 +22,7 @@ from .inputs.errors import InputError
 from .inputs.exposures import Exposure
 from .inputs.files import replacing
 from .inputs.psf import PSFMixture
+from .inputs.units import convert_fields
 
 __all__ = [
     "ExposureSpec",
@@ -39,7 +41,7 @@ _STAMP_SIGMA = 5.0  # half-size of a PSF stamp, in units of the widest Gaussian
 
 @dataclass(frozen=True)
 class ExposureSpec:
-    """An exposure to be simulated, with a tangential projection.
+    """An exposure to be simulated, with a tangential projection; a Quantity is converted.
 
     Attributes
     ----------
@@ -69,6 +71,11 @@ class ExposureSpec:
     psf: PSFMixture
     noise: float
     flux_scale: float = 1.0
+
+    def __post_init__(self):
+        convert_fields(
+            self, pixel_scale=u.arcsec, rotation_deg=u.deg, ra=u.deg, dec=u.deg, noise=u.nJy, flux_scale=u.one
+        )
 
     def header(self) -> fits.Header:
         """FITS header: WCS, FILTER, EXPID, BUNIT."""
@@ -157,7 +164,7 @@ def noiseless_image(catalog: SourceCatalog, spec: ExposureSpec) -> np.ndarray:
     affine = local_affine(WCS(spec.header()), catalog.ra, catalog.dec, dec0=spec.dec)
     image = np.zeros(spec.shape)
     for s in np.flatnonzero(np.isfinite(affine.pixel).all(axis=-1)):
-        form = _form(affine.jacobian[s], catalog.q[s], catalog.pa[s], catalog.rhalf[s])
+        form = _form(affine.jacobian[s], catalog.q[s], np.deg2rad(catalog.pa[s]), catalog.rhalf[s])
         transform = _sersic_transform(float(catalog.sersic[s]))
         image += flux[s] * _convolved(spec.shape, affine.pixel[s], form, transform, spec.psf)
     return image

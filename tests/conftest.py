@@ -57,7 +57,7 @@ def make_patcher():
             dec=dec + offset[1],
             flux=rng.uniform(200, 400, (n_source, 2)),
             q=rng.uniform(0.4, 0.8, n_source),
-            pa=rng.uniform(0.3, 2.8, n_source),
+            pa=np.rad2deg(rng.uniform(0.3, 2.8, n_source)),
             sersic=rng.uniform(1.2, 3.5, n_source),
             rhalf=rng.uniform(0.1, 0.25, n_source),
             bands=("F1", "F2"),

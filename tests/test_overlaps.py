@@ -90,7 +90,7 @@ def test_two_halves_of_a_chain_agree(field, halves):
 
     names = ("ra", "dec", "q", "pa", "sersic", "rhalf")
     truth = {name: float(getattr(field.truth, name)[MIDDLE]) for name in names}
-    truth |= {"flux": float(field.truth.flux[MIDDLE, 0]), "pa": float(np.rad2deg(field.truth.pa[MIDDLE]))}
+    truth |= {"flux": float(field.truth.flux[MIDDLE, 0]), "pa": float(field.truth.pa[MIDDLE])}
     for name, true in truth.items():
         draws = [half[name].squeeze(drop=True).transpose("chain", "draw").to_numpy() for half in both]
         mean, sd = (np.array([statistic(part) for part in draws]) for statistic in (np.mean, np.std))

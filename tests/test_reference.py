@@ -185,7 +185,7 @@ def their_box(posterior, catalog, region):
                 "x": (edge["ra"] - catalog.ra) * ARCSEC_PER_DEGREE * cos_dec,
                 "y": (edge["dec"] - catalog.dec) * ARCSEC_PER_DEGREE,
                 "q": edge["q"] ** 2,
-                "pa": np.pi / 2 - posterior["pa"][other][:],
+                "pa": np.rad2deg(np.pi / 2 - posterior["pa"][other][:]),
                 "sersic": edge["sersic"],
                 "rhalf": edge["rhalf"],
             }

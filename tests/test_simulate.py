@@ -35,7 +35,7 @@ def _spec(**changes):
 
 
 def _source(sersic, **changes):
-    columns = {"ra": RA, "dec": DEC, "flux": [[100.0]], "q": 0.4, "pa": 0.7, "rhalf": 0.3, "bands": ("R",)}
+    columns = {"ra": RA, "dec": DEC, "flux": [[100.0]], "q": 0.4, "pa": 40.0, "rhalf": 0.3, "bands": ("R",)}
     return SourceCatalog.from_columns(sersic=sersic, **columns | changes)
 
 
@@ -54,7 +54,7 @@ def test_image_agrees_with_galsim(sersic):
     jacobian = SCALE * np.array([[-np.cos(theta), np.sin(theta)], [np.sin(theta), np.cos(theta)]])
     wcs = galsim.JacobianWCS(*jacobian.ravel())
     profile = galsim.Sersic(sersic, half_light_radius=0.3, flux=100.0, gsparams=params)
-    profile = profile.shear(q=0.4, beta=(np.pi / 2 - 0.7) * galsim.radians)
+    profile = profile.shear(q=0.4, beta=50.0 * galsim.degrees)
     psf = galsim.Add(
         [
             galsim.Gaussian(sigma=1.0, flux=a, gsparams=params)
@@ -95,7 +95,7 @@ def test_position_angle_is_east_of_north():
     wcs = WCS(spec.header())
     ends = wcs.pixel_to_world_values([50, 50 + major[0]], [50, 50 + major[1]])
     east, north = np.diff(sky_offsets(*ends, RA, DEC), axis=0)[0]
-    assert np.arctan2(east, north) % np.pi == pytest.approx(0.7, abs=0.02)
+    assert np.rad2deg(np.arctan2(east, north)) % 180 == pytest.approx(40.0, abs=1.1)
 
 
 def test_sources_far_outside_leave_nothing():

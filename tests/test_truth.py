@@ -238,7 +238,7 @@ class Model(NamedTuple):
             dec=DEC,
             flux=np.ones((1, len(bands))),
             q=scene.case.q,
-            pa=scene.pa,
+            pa=np.rad2deg(scene.pa),
             sersic=scene.case.sersic,
             rhalf=scene.case.rhalf * scene.pixel_scale,
             bands=bands,
@@ -409,7 +409,7 @@ def test_exact_images_are_exact(sersic, psf, capsys):
     side, factor = 64, 8  # its Fourier transforms imply copies too, here far away
     spec = ExposureSpec("F", "F", (side * factor, side * factor), 0.03, 25.0, RA, DEC, PSFS[psf], 1.0)
     columns = {"ra": RA + 1e-6, "dec": DEC - 2e-6, "flux": [[1.0]], "bands": ("F",)}
-    source = SourceCatalog.from_columns(sersic=sersic, rhalf=0.06, q=0.5, pa=0.7, **columns)
+    source = SourceCatalog.from_columns(sersic=sersic, rhalf=0.06, q=0.5, pa=np.rad2deg(0.7), **columns)
     corner = side * (factor - 1) // 2
     window = np.s_[corner : corner + side, corner : corner + side]
     other = noiseless_image(source, spec)[window]

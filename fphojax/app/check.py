@@ -7,9 +7,9 @@ from rich.table import Table
 from tqdm.auto import tqdm
 
 from fphojax.inputs.astrometry import local_affine
-from fphojax.inputs.bounds import Bounds, default_bounds
+from fphojax.inputs.bounds import Bounds, check_pa_prior, default_bounds
 from fphojax.inputs.catalog import SourceCatalog
-from fphojax.inputs.errors import InputError
+from fphojax.inputs.errors import InputError, at_most_ten
 from fphojax.inputs.exposures import Exposure, collect
 from fphojax.inputs.patcher import start_violations
 from fphojax.inputs.psf import PSFStore
@@ -42,6 +42,8 @@ class CheckReport:
         The PSF store of the settings; None if the PSF images of the exposures are to be used.
     problems : list of str
         One line each; a run can start if there is none.
+    notes : list of str
+        How each catalogue was read, and what of it the files of a run cannot hold; one line each.
     """
 
     settings: Settings
@@ -52,6 +54,7 @@ class CheckReport:
     bounds: Bounds | None = None
     psfs: PSFStore | None = None
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def exposure_table(self) -> Table:
         """Exposures: band, size (columns x rows), pixel scale, masked fraction, PSF."""
@@ -114,7 +117,8 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
     settings = report.settings
     if settings.pixelstorefile is None:
         extensions = settings.extensions.model_dump()
-        exposures, report.problems[:] = collect(settings.fitsfiles, progress=progress, **extensions)
+        exposures, problems = collect(settings.fitsfiles, progress=progress, **extensions)
+        report.problems += at_most_ten(problems, "exposures")
     else:
         try:
             exposures = open_stores(settings.pixelstorefile, settings.metastorefile)
@@ -154,10 +158,17 @@ def _read_catalogs(report: CheckReport, needed: bool) -> None:
         if path is None:
             continue
         try:
-            catalog = SourceCatalog.read(path, bands=settings.bandlist)
+            catalog, reading = SourceCatalog.read_as(path, bands=settings.bandlist)
         except InputError as error:
             report.problems.append(str(error))
             continue
+        report.notes.append(f"{path}: {reading}")
+        unheld = catalog.fits_problems()
+        report.notes += [
+            f"{path}: {name}: left out, as FITS files of a run cannot hold it: {reason}"
+            for name, reason in unheld.items()
+        ]
+        catalog = catalog.without(unheld)
         if len(catalog) == 0:
             if key == "raw_catalog" and not needed:
                 continue
@@ -175,13 +186,15 @@ def _check_psfs(report: CheckReport) -> None:
         except InputError as error:
             report.problems.append(str(error))
             return
+    problems = []
     for exposure in report.exposures:
         where = exposure.path if path is None else path
         try:
             _check_psf(exposure, report.psfs)
         except InputError as error:
             message = str(error)
-            report.problems.append(message if message.startswith(str(where)) else f"{where}: {message}")
+            problems.append(message if message.startswith(str(where)) else f"{where}: {message}")
+    report.problems += at_most_ten(problems, "PSFs")
 
 
 def _check_psf(exposure: Exposure, psfs: PSFStore | None) -> None:
@@ -208,11 +221,12 @@ def _check_positions(report: CheckReport) -> None:
         edge = np.array(exposure.shape[::-1]) - 0.5  # the centre of the first pixel is at 0
         seen |= ((pixel >= -0.5 - reach) & (pixel <= edge + reach)).all(axis=-1)
     path = report.settings.raw_catalog
-    for row in np.flatnonzero(~seen):
-        report.problems.append(
-            f"{path}: row {row} (id {catalog.id[row]}): found ra={catalog.ra[row]:.6f} "
-            f"dec={catalog.dec[row]:.6f} outside all exposures, expected it within its roi of at least one"
-        )
+    problems = [
+        f"{path}: row {row} (id {catalog.id[row]}): found ra={catalog.ra[row]:.6f} "
+        f"dec={catalog.dec[row]:.6f} outside all exposures, expected it within its roi of at least one"
+        for row in np.flatnonzero(~seen)
+    ]
+    report.problems += at_most_ten(problems, f"{path}: sources outside all exposures")
 
 
 def _check_start(report: CheckReport) -> None:
@@ -229,7 +243,8 @@ def _check_start(report: CheckReport) -> None:
         lines = start_violations(catalog, report.bounds)
     except InputError as error:
         lines = [str(error)]
-    report.problems += [f"{settings.raw_catalog}: {line}" for line in lines]
+    problems = [f"{settings.raw_catalog}: {line}" for line in lines]
+    report.problems += at_most_ten(problems, f"{settings.raw_catalog}: values outside the bounds")
 
 
 def _check_model(report: CheckReport) -> None:
@@ -242,7 +257,9 @@ def _check_model(report: CheckReport) -> None:
             report.problems.append(str(error))
     for name, prior in settings.priors.items():
         try:
-            prior.build()
+            built = prior.build()
+            if name == "pa":
+                check_pa_prior(built)
         except InputError as error:
             report.problems.append(f"{settings.file}: priors.{name}: {error}")
     if settings.outbase.exists() and not settings.outbase.is_dir():
@@ -272,7 +289,7 @@ def _catalog_columns(catalog: SourceCatalog, bounds: Bounds | None):
     yield "ra, deg", catalog.ra, nan
     yield "dec, deg", catalog.dec, nan
     yield "q", catalog.q, limits("q")
-    yield "pa, deg", np.rad2deg(catalog.pa), np.rad2deg(limits("pa"))
+    yield "pa, deg", catalog.pa, limits("pa")
     yield "sersic", catalog.sersic, limits("sersic")
     yield "rhalf, arcsec", catalog.rhalf, limits("rhalf")
     for i, band in enumerate(catalog.bands):

@@ -121,7 +121,7 @@ class BoundsSettings(Section):
         None, description="half-width of the flux range [standard deviation]"
     )
     sqrtq_range: Range | None = Field(None, description="range of sqrt(b/a)")
-    pa_range: Range | None = Field(None, description="range of the position angle [radian]")
+    pa_range: Range | None = Field(None, description="range of the angle from +RA towards +Dec [radian]")
     n_pix: PositiveFloat | None = Field(None, description="half-width of the position range [pixel]")
     pixscale: PositiveFloat | None = Field(None, description="size of the pixel meant by n_pix [arcsec]")
     rhalf_range: Range | None = Field(None, description="range of the half-light radius [arcsec]")
@@ -276,7 +276,8 @@ class Settings(Section):
     )
     bounds_kwargs: BoundsSettings = Field(BoundsSettings(), description="ranges of the parameters")
     priors: dict[ParameterName, PriorSettings] = Field(
-        {}, description="prior by parameter; elsewhere uniform in the bounds"
+        {},
+        description="prior by parameter, of pa in radians east of north; elsewhere uniform in the bounds",
     )
     ties: dict[ParameterName, dict[Identifier, Identifier]] = Field(
         {}, description="by parameter: ids of sources, and of those whose value they take"

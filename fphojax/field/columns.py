@@ -42,12 +42,14 @@ class SceneColumns:
         Parameters now.
     ra, dec : ndarray, shape (N,)
         Positions that the bounds are around, degrees.
-    bounds : Bounds
+    limits : pair of dict of str to ndarray
+        Lower and upper bounds as `Bounds.of_model` gives them.
 
     Attributes
     ----------
     values : ndarray, shape (N, n_band + 6)
-        Fluxes, ra, dec, q, pa, sersic, rhalf, in the units of `SourceCatalog`.
+        Fluxes, ra, dec, q, pa, sersic, rhalf, in the units of `SourceCatalog`, but ``pa`` in radians, as in the
+        files of the state.
     roi : ndarray, shape (N,)
         Radii of influence, arcsec.
     n_iter, n_patch : ndarray of int, shape (N,)
@@ -59,16 +61,12 @@ class SceneColumns:
     has_covariance : ndarray of bool, shape (N,)
     """
 
-    def __init__(self, catalog: SourceCatalog, ra, dec, bounds: Bounds):
+    def __init__(self, catalog: SourceCatalog, ra, dec, limits: tuple[dict, dict]):
         size = len(catalog)
         self.id, self.bands, self.roi = catalog.id, catalog.bands, catalog.roi
-        self.values = np.column_stack(
-            [catalog.flux, catalog.ra, catalog.dec, *(getattr(catalog, name) for name in _SHAPES)]
-        )
+        self.values = _values(catalog)
         self.start_ra, self.start_dec = ra, dec
-        self._lower, self._upper = (
-            np.column_stack([side[name] for name in PARAMETERS]) for side in (bounds.lower, bounds.upper)
-        )
+        self._lower, self._upper = (np.column_stack([side[name] for name in PARAMETERS]) for side in limits)
         self.n_iter, self.n_patch = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
         self.flags: dict[int, str] = {}
         self.flagged = np.zeros(size, dtype=bool)
@@ -128,8 +126,7 @@ class SceneColumns:
         """
         if catalog.bands != self.bands:
             raise InputError(f"catalogue in {', '.join(catalog.bands)}, expected {', '.join(self.bands)}")
-        shapes = (getattr(catalog, name) for name in _SHAPES)
-        values = np.column_stack([catalog.flux, catalog.ra, catalog.dec, *shapes])
+        values = _values(catalog)
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
             raise InputError(
@@ -153,9 +150,9 @@ class SceneColumns:
             upper[:, position] = np.maximum(upper[:, position] - moved, 0)
         return self._bounds(lower, upper)
 
-    def all_bounds(self) -> Bounds:
-        """Bounds of all sources; those of x and y are offsets from where the sources were at first."""
-        return self._bounds(self._lower, self._upper)
+    def all_limits(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The `limits` of all sources; those of x and y are offsets from where the sources were at first."""
+        return self._limits(self._lower), self._limits(self._upper)
 
     def covariances(self, rows) -> np.ndarray:
         """Covariance matrices of some sources, shape (n, n_band + 6, n_band + 6).
@@ -286,14 +283,23 @@ class SceneColumns:
         """Columns of `values` by the names of the catalogue."""
         n_band = len(self.bands)
         names = ("ra", "dec", *_SHAPES)
-        return {"flux": values[:, :n_band]} | dict(zip(names, values[:, n_band:].T, strict=True))
+        columns = {"flux": values[:, :n_band]} | dict(zip(names, values[:, n_band:].T, strict=True))
+        return columns | {"pa": np.rad2deg(columns["pa"])}
+
+    def _limits(self, side):
+        n_band = len(self.bands)
+        return {"flux": side[:, :n_band]} | dict(zip(PARAMETERS[1:], side[:, n_band:].T, strict=True))
 
     def _bounds(self, lower, upper):
-        n_band = len(self.bands)
         lower, upper = (
-            {"flux": side[:, :n_band]} | dict(zip(PARAMETERS[1:], side[:, n_band:].T, strict=True))
-            for side in (lower, upper)
+            limits | {"pa": np.rad2deg(limits["pa"])} for limits in map(self._limits, (lower, upper))
         )
         bounds = object.__new__(Bounds)  # checked when they came in
         bounds.__dict__.update(lower=lower, upper=upper, bands=self.bands)
         return bounds
+
+
+def _values(catalog):
+    """Parameters of a catalogue, a row for each source; ``pa`` in radians."""
+    shapes = (catalog.q, np.deg2rad(catalog.pa), catalog.sersic, catalog.rhalf)
+    return np.column_stack([catalog.flux, catalog.ra, catalog.dec, *shapes])

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from astropy import units as u
 
 from ..inputs.astrometry import sky_position
 from ..inputs.catalog import SourceCatalog
 from ..inputs.exposures import Exposure
 from ..inputs.psf import PSFMixture, PSFStore
+from ..inputs.units import convert_fields, to_number, to_unit
 from ..simulate import ExposureSpec, noiseless_image, simulate_exposures
 
 __all__ = ["MockCamera", "MockField", "demo_field", "mock_field", "mock_galaxies", "scattered_galaxies"]
@@ -41,7 +43,7 @@ class MockField(NamedTuple):
 
 @dataclass(frozen=True)
 class MockCamera:
-    """How a band of a mock field is observed.
+    """How a band of a mock field is observed; a Quantity is converted.
 
     Attributes
     ----------
@@ -64,6 +66,9 @@ class MockCamera:
     noise: float = 0.1
     n_exposure: int = 1
     width: float = 2.1
+
+    def __post_init__(self):
+        convert_fields(self, pixel_scale=u.arcsec, fwhm=u.arcsec, noise=u.nJy, width=u.arcsec)
 
     @property
     def psf(self) -> PSFMixture:
@@ -105,13 +110,13 @@ def mock_galaxies(*, x, y, flux: Mapping[str, Sequence[float]], q, pa, sersic, r
 
     Parameters
     ----------
-    x, y : array_like, shape (N,)
+    x, y : array_like or Quantity, shape (N,)
         Arcsec east and north of the middle.
-    flux : mapping of str to array_like, shape (N,)
+    flux : mapping of str to array_like or Quantity, shape (N,)
         By band, nJy.
-    q, sersic, rhalf : array_like, shape (N,), or float
+    q, sersic, rhalf : array_like or Quantity, shape (N,), or float
         Axis ratio b/a, Sersic index, circularised half-light radius [arcsec].
-    pa : array_like, shape (N,), or float
+    pa : array_like or Quantity, shape (N,), or float
         Degrees, east of north.
 
     Returns
@@ -119,13 +124,17 @@ def mock_galaxies(*, x, y, flux: Mapping[str, Sequence[float]], q, pa, sersic, r
     SourceCatalog
         With the identifiers 1, 2, ...
     """
-    ra, dec = sky_position(np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float)), RA, DEC)
+    x, y = (np.atleast_1d(to_unit(value, u.arcsec, name)) for value, name in ((x, "x"), (y, "y")))
+    ra, dec = sky_position(x, y, RA, DEC)
     return SourceCatalog.from_columns(
         ra=ra,
         dec=dec,
-        flux=np.stack([np.atleast_1d(values) for values in flux.values()], axis=1),
+        flux=np.stack(
+            [np.atleast_1d(to_unit(values, u.nJy, f"flux in {band}")) for band, values in flux.items()],
+            axis=1,
+        ),
         q=q,
-        pa=np.deg2rad(pa),
+        pa=pa,
         sersic=sersic,
         rhalf=rhalf,
         bands=tuple(flux),
@@ -150,6 +159,7 @@ def scattered_galaxies(
     -------
     SourceCatalog
     """
+    width = to_number(width, u.arcsec, "width")
     rng = np.random.default_rng(seed)
     x, y = rng.uniform(-width / 2, width / 2, (2, number))
     return mock_galaxies(
@@ -248,7 +258,7 @@ def _rough_peaks(truth: SourceCatalog, shift: float, seed: int) -> SourceCatalog
         dec=dec,
         flux=truth.flux * wrong,
         q=0.8,
-        pa=np.pi / 2,
+        pa=90.0,
         sersic=2.0,
         rhalf=0.15,
         bands=truth.bands,

@@ -162,19 +162,20 @@ class StateFiles:
             if path.is_dir() and re.fullmatch(rf"\.({names})\.[a-z0-9_]{{8}}", path.name):
                 shutil.rmtree(path)
 
-    def write_bounds(self, ra, dec, bounds: Bounds) -> None:
-        """Write positions (degrees) and bounds around them."""
+    def write_bounds(self, ra, dec, limits: tuple[dict, dict]) -> None:
+        """Write positions (degrees) and bounds around them, as `Bounds.of_model` gives them."""
         with replacing(self.bounds) as temporary, h5py.File(temporary, "w") as file:
             file["ra"], file["dec"] = ra, dec
-            for side in ("lower", "upper"):
+            for side, values in zip(("lower", "upper"), limits, strict=True):
                 for name in PARAMETERS:
-                    file[f"{side}/{name}"] = getattr(bounds, side)[name]
+                    file[f"{side}/{name}"] = values[name]
 
-    def read_bounds(self, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray, Bounds]:
+    def read_bounds(self, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[dict, dict]]:
         """What `write_bounds` was given, in the bands of the catalogue."""
         with _reading(self.bounds) as file:
             sides = [{name: file[f"{side}/{name}"][:] for name in PARAMETERS} for side in ("lower", "upper")]
-            return file["ra"][:], file["dec"][:], Bounds(*sides, tuple(bands))
+            checked = Bounds(*sides, tuple(bands))  # their shapes and order; pa is in radians
+            return file["ra"][:], file["dec"][:], (checked.lower, checked.upper)
 
     def write_covariances(self, order: Sequence[str], rows, triangles, size: int) -> None:
         """Write covariance matrices.

@@ -20,12 +20,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from astropy import units as u
 
 from ..inputs.astrometry import CircularRegion
 from ..inputs.bounds import Bounds, default_bounds, wrap_pa
 from ..inputs.catalog import SourceCatalog
-from ..inputs.errors import InputError
+from ..inputs.errors import InputError, at_most_ten
 from ..inputs.patcher import start_violations
+from ..inputs.units import to_number, to_unit
 from .bigscene import BigScene
 from .columns import STATE, SceneColumns
 from .grouping import LinkedGroups, NearGroups
@@ -35,8 +37,6 @@ from .sphere import CircleIndex, enclosing_circle, separation, unit_vectors
 from .state import StateFiles
 
 __all__ = ["LinkedSuperScene", "SuperScene"]
-
-_MOST_PROBLEMS = 10  # named in one message
 
 
 class SuperScene:
@@ -53,7 +53,7 @@ class SuperScene:
     statefile : path-like, optional
         ``<scene>.fits``; files beside it start with ``<scene>`` (see `fphojax.field.state`). Nothing is written
         before the first check-in. Without it, nothing ever is.
-    roi : array_like, shape (N,), or float, optional
+    roi : array_like or Quantity, shape (N,), or float, optional
         Radii of influence instead of the catalogue's, arcsec.
     bounds_kwargs : dict, optional
         Keywords of `default_bounds`.
@@ -122,13 +122,12 @@ class SuperScene:
     ):
         catalog = sourcecat.select_bands(bands)
         if roi is not None:
-            roi = np.broadcast_to(np.asarray(roi, dtype=np.float64), len(catalog)).copy()
+            roi = np.broadcast_to(to_unit(roi, u.arcsec, "roi"), len(catalog)).copy()
             catalog = catalog.replace(roi=roi)
         bounds = default_bounds(catalog, **(bounds_kwargs or {}))
         catalog = catalog.replace(pa=wrap_pa(catalog.pa, bounds.lower["pa"], bounds.upper["pa"]))
         if problems := start_violations(catalog, bounds):
-            more = [f"and {len(problems) - _MOST_PROBLEMS} more"] if len(problems) > _MOST_PROBLEMS else []
-            raise InputError("\n".join(problems[:_MOST_PROBLEMS] + more))
+            raise InputError("\n".join(at_most_ten(problems, "bounds")))
         files = None if statefile is None else StateFiles(statefile)
         if files is not None and files.catalog.exists() and not overwrite:
             raise InputError(
@@ -138,15 +137,17 @@ class SuperScene:
         options = {
             "target_niter": target_niter,
             "maxactive_per_patch": maxactive_per_patch,
-            "maxradius": maxradius,
+            "maxradius": to_number(maxradius, u.arcsec, "maxradius"),
             "strict": self._strict if strict is None else strict,
-            "buffer": buffer,
+            "buffer": to_number(buffer, u.arcsec, "buffer"),
             "max_fixed": max_fixed,
             "nscale": nscale,
             "together": [sorted(map(int, rows)) for rows in together],
             "seed": seed,
         }
-        self._prepare(SceneColumns(catalog, catalog.ra, catalog.dec, bounds), files, bigscene, options)
+        self._prepare(
+            SceneColumns(catalog, catalog.ra, catalog.dec, bounds.of_model()), files, bigscene, options
+        )
         self._fill_pool()
 
     @classmethod
@@ -180,7 +181,7 @@ class SuperScene:
             raise InputError(
                 f"{statefile}: no column {', '.join(absent)}, expected the state of a superscene"
             )
-        ra, dec, bounds = files.read_bounds(catalog.bands)
+        ra, dec, limits = files.read_bounds(catalog.bands)
         saved, entries = files.read_log()
         if len(ra) != len(catalog):
             raise InputError(f"{files.bounds}: {len(ra)} sources, expected {len(catalog)} as in {statefile}")
@@ -190,7 +191,7 @@ class SuperScene:
             raise InputError(f"options {', '.join(sorted(unknown))}, expected among {', '.join(saved)}")
 
         scene = kind.__new__(kind)
-        scene._prepare(SceneColumns(catalog, ra, dec, bounds), files, bigscene, saved | options)
+        scene._prepare(SceneColumns(catalog, ra, dec, limits), files, bigscene, saved | options)
         scene._on_disk = True
         scene._columns.restore(catalog.extra)
         scene._columns.put_covariances(*files.read_covariances())
@@ -324,8 +325,8 @@ class SuperScene:
         bounds : Bounds
             Those of x and y are offsets from the present position, and stay where they are on the sky.
         covs : ndarray, shape (n, n_band + 6, n_band + 6)
-            In the order of `parameters`, in the units of `SourceCatalog` (x and y: arcsec). NaN for a source
-            that was never checked in with one.
+            In the order of `parameters`, in the units of the model (x and y: arcsec, pa: radians). NaN for a
+            source that was never checked in with one.
         """
         rows = np.atleast_1d(source_index)
         return self._columns.bounds(rows), self._columns.covariances(rows)
@@ -546,7 +547,7 @@ class SuperScene:
         """Write everything for the first time; the catalogue comes last, and makes it a state."""
         files, columns = self._files, self._columns
         files.remove()
-        files.write_bounds(columns.start_ra, columns.start_dec, columns.all_bounds())
+        files.write_bounds(columns.start_ra, columns.start_dec, columns.all_limits())
         self._write_state()
         self._on_disk = True
 

@@ -3,21 +3,26 @@
 Any WCS with the common interface of APE 14 will do (astropy's FITS WCS with SIP, TPV or look-up tables,
 gwcs), as long as its world axes are right ascension and declination in degrees. The frame is taken as ICRS:
 many headers mean FK5 only by default, and the two differ by less than 0.03 arcsec.
+Positions and radii may come as astropy's Quantity, Angle and SkyCoord; plain numbers are degrees and arcsec.
 """
 
 import warnings
 from dataclasses import dataclass
 
 import numpy as np
+from astropy import units as u
 from astropy.coordinates import angular_separation
+from astropy.wcs import WCS, WcsError
 
 from .cutouts import disc_mask
 from .errors import InputError
+from .units import in_degrees, to_number, to_unit
 
 __all__ = [
     "CircularRegion",
     "LocalAffine",
     "check_celestial",
+    "completed",
     "footprint",
     "local_affine",
     "pixel_scale",
@@ -43,9 +48,9 @@ def sky_offsets(ra, dec, ra0: float, dec0: float) -> np.ndarray:
 
     Parameters
     ----------
-    ra, dec : array_like, shape (N,)
+    ra, dec : array_like, shape (N,), or Quantity
         Degrees.
-    ra0, dec0 : float
+    ra0, dec0 : float or Quantity
         Reference position, degrees.
 
     Returns
@@ -53,11 +58,12 @@ def sky_offsets(ra, dec, ra0: float, dec0: float) -> np.ndarray:
     ndarray, shape (N, 2)
         East and north offsets, arcsec. The difference in ra is wrapped to +-180 degrees.
     """
-    difference = np.asarray(ra, dtype=np.float64) - ra0
+    (ra, dec), (ra0, dec0) = in_degrees(ra, dec), in_degrees(ra0, dec0)
+    difference = ra - ra0
     # Wrapping costs digits, and hardly any patch lies across ra = 0.
     difference = np.where(np.abs(difference) > 180.0, _wrapped(difference), difference)
     x = difference * np.cos(np.deg2rad(dec0)) * ARCSEC
-    y = (np.asarray(dec, dtype=np.float64) - dec0) * ARCSEC
+    y = (dec - dec0) * ARCSEC
     return np.stack(np.broadcast_arrays(x, y), axis=-1)
 
 
@@ -66,9 +72,9 @@ def sky_position(x, y, ra0: float, dec0: float) -> tuple[np.ndarray, np.ndarray]
 
     Parameters
     ----------
-    x, y : array_like
+    x, y : array_like or Quantity
         East and north offsets, arcsec.
-    ra0, dec0 : float
+    ra0, dec0 : float or Quantity
         Reference position, degrees.
 
     Returns
@@ -76,8 +82,9 @@ def sky_position(x, y, ra0: float, dec0: float) -> tuple[np.ndarray, np.ndarray]
     ra, dec : ndarray
         Degrees, ra in [0, 360).
     """
-    ra = ra0 + np.asarray(x, dtype=np.float64) / (ARCSEC * np.cos(np.deg2rad(dec0)))
-    dec = dec0 + np.asarray(y, dtype=np.float64) / ARCSEC
+    ra0, dec0 = in_degrees(ra0, dec0)
+    ra = ra0 + to_unit(x, u.arcsec, "x") / (ARCSEC * np.cos(np.deg2rad(dec0)))
+    dec = dec0 + to_unit(y, u.arcsec, "y") / ARCSEC
     ra = np.where((ra < 0.0) | (ra >= 360.0), ra % 360.0, ra)
     return np.where(ra == 360.0, 0.0, ra), dec  # -1e-20 % 360 is 360
 
@@ -219,6 +226,34 @@ def footprint(wcs, shape: tuple[int, int]) -> tuple[float, float, float]:
     return float(ra[4]), float(dec[4]), float(radius) if np.isfinite(radius) else 180 * ARCSEC
 
 
+def completed(wcs):
+    """A WCS as astropy completes it: one made in Python without ``cunit`` has degrees.
+
+    Parameters
+    ----------
+    wcs : APE-14 WCS
+
+    Returns
+    -------
+    APE-14 WCS
+        A copy, where something had to be completed.
+
+    Raises
+    ------
+    InputError
+        Where astropy cannot make a WCS of it.
+    """
+    if not isinstance(wcs, WCS) or all(map(str, wcs.wcs.cunit)):
+        return wcs
+    wcs = wcs.deepcopy()
+    try:
+        wcs.wcs.set()
+    except WcsError as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"no usable WCS ({reason}), expected a celestial WCS") from error
+    return wcs
+
+
 def check_celestial(wcs, shape: tuple[int, int]) -> None:
     """Refuse a WCS that does not lead from pixels (x, y) to (ra, dec) in degrees.
 
@@ -242,26 +277,47 @@ def check_celestial(wcs, shape: tuple[int, int]) -> None:
 class CircularRegion:
     """A circle on the sky.
 
+    ``CircularRegion(53.16, -27.79, 2.0)`` or, with a SkyCoord in the place of ra and dec,
+    ``CircularRegion(SkyCoord("03h32m38s -27d47m24s"), radius=2 * u.arcsec)``.
+
     Attributes
     ----------
     ra, dec : float
-        Centre, degrees.
+        Centre, degrees. A Quantity or Angle is converted.
     radius : float
-        Arcsec.
+        Arcsec. A Quantity or Angle is converted.
+
+    Raises
+    ------
+    InputError
+        A unit of another dimension, a number that is not finite, a negative radius.
     """
 
     ra: float
-    dec: float
-    radius: float
+    dec: float | None = None
+    radius: float | None = None
+
+    def __post_init__(self):
+        if self.radius is None:
+            raise InputError("radius: found nothing, expected the radius of a region (arcsec)")
+        ra, dec = in_degrees(self.ra, self.dec)
+        numbers = to_number(ra, u.deg, "ra"), to_number(dec, u.deg, "dec")
+        numbers += (to_number(self.radius, u.arcsec, "radius"),)
+        if not (np.isfinite(numbers).all() and numbers[2] >= 0):
+            raise InputError(
+                "region: found ra={:g} dec={:g} radius={:g}, expected finite numbers".format(*numbers)
+            )
+        for name, number in zip(("ra", "dec", "radius"), numbers, strict=True):
+            object.__setattr__(self, name, number)
 
     def _separation(self, ra, dec):
         """Great-circle distance from the centre, arcsec."""
         angles = np.deg2rad([self.ra, self.dec]), np.deg2rad(ra), np.deg2rad(dec)
         return np.rad2deg(angular_separation(*angles[0], *angles[1:])) * ARCSEC
 
-    def contains(self, ra, dec) -> np.ndarray:
-        """Whether positions (degrees) lie in the circle, its rim included."""
-        return self._separation(ra, dec) <= self.radius
+    def contains(self, ra, dec=None) -> np.ndarray:
+        """Whether positions (degrees, Quantity, or a SkyCoord as `ra`) lie in the circle, its rim included."""
+        return self._separation(*in_degrees(ra, dec)) <= self.radius
 
     def cutout(self, wcs, shape: tuple[int, int]) -> tuple[tuple[int, int, int, int], np.ndarray] | None:
         """The part of an image that lies in the circle.

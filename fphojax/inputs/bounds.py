@@ -4,13 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from astropy import units as u
 
+from .angles import looks_like_radians
 from .catalog import SourceCatalog
 from .errors import InputError
+from .units import has_unit, to_number, to_unit
 
-__all__ = ["PARAMETERS", "Bounds", "default_bounds", "wrap_pa"]
+__all__ = ["PARAMETERS", "Bounds", "check_pa_prior", "default_bounds", "wrap_pa"]
 
 PARAMETERS = ("flux", "x", "y", "q", "pa", "sersic", "rhalf")
+_UNITS = {
+    "flux": u.nJy,
+    "x": u.arcsec,
+    "y": u.arcsec,
+    "pa": u.deg,
+    "rhalf": u.arcsec,
+    "q": u.one,
+    "sersic": u.one,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +34,7 @@ class Bounds:
     lower, upper : dict of str to ndarray
         For each name in `PARAMETERS`; shape (N, n_band) for ``flux``, (N,) for the others. ``x`` and ``y``
         are arcsec east and north of the source's own position in the catalogue; everything else is in the
-        units of `SourceCatalog`.
+        units of `SourceCatalog`, ``pa`` in degrees. What comes with a unit is converted.
     bands : tuple of str
         Columns of ``flux``.
 
@@ -37,6 +49,13 @@ class Bounds:
     bands: tuple[str, ...]
 
     def __post_init__(self):
+        for side, limits in (("lower", self.lower), ("upper", self.upper)):
+            if any(map(has_unit, limits.values())):
+                values = {
+                    name: to_unit(limits[name], unit, f"{side} bound of {name}")
+                    for name, unit in _UNITS.items()
+                }
+                object.__setattr__(self, side, limits | values)
         size = np.size(self.lower["x"])
         for name in PARAMETERS:
             low, high = self.lower[name], self.upper[name]
@@ -89,23 +108,44 @@ class Bounds:
         return self.select_bands(catalog.bands)
 
     def replace(self, **limits) -> "Bounds":
-        """Bounds with some limits changed, each given as ``name=(lower, upper)`` for all sources or each."""
+        """Bounds with some limits changed, each given as ``name=(lower, upper)`` for all sources or each.
+
+        A Quantity is converted; plain numbers are in the units of `SourceCatalog`, ``pa`` in degrees.
+
+        Raises
+        ------
+        InputError
+            An unknown name, a unit of another dimension, limits that the class refuses, or position angles without
+            a unit that look like radians.
+        """
         unknown = set(limits) - set(PARAMETERS)
         if unknown:
             raise InputError(
                 f"bounds of {', '.join(sorted(unknown))}, expected among {', '.join(PARAMETERS)}"
             )
+        if "pa" in limits and not any(map(has_unit, limits["pa"])):
+            plain = np.concatenate([np.ravel(limit) for limit in limits["pa"]]).astype(np.float64)
+            if looks_like_radians(plain):
+                raise InputError(
+                    f"bounds of pa: found plain numbers that look like radians, such as {plain[-1]:g}, expected "
+                    "degrees: give a Quantity (u.rad, or u.deg if degrees are meant)"
+                )
+        changed = (
+            {name: to_unit(pair[i], _UNITS[name], f"bounds of {name}") for name, pair in limits.items()}
+            for i in (0, 1)
+        )
         return Bounds(
             *(
-                side
-                | {
-                    name: np.broadcast_to(np.asarray(pair[i], dtype=np.float64), side[name].shape).copy()
-                    for name, pair in limits.items()
-                }
-                for i, side in enumerate(self._sides)
+                side | {name: np.broadcast_to(limit, side[name].shape).copy() for name, limit in new.items()}
+                for side, new in zip(self._sides, changed, strict=True)
             ),
             self.bands,
         )
+
+    def of_model(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Lower and upper bounds in the units of the model, where ``pa`` is in radians."""
+        lower, upper = (side | {"pa": np.deg2rad(side["pa"])} for side in self._sides)
+        return lower, upper
 
     def violations(self, catalog: SourceCatalog, names: Sequence[str] = PARAMETERS) -> list[str]:
         """One line for each (of some) parameter of each source that lies outside; a value on a bound lies inside."""
@@ -140,6 +180,8 @@ def default_bounds(
 ) -> Bounds:
     """Bounds around a catalogue; the keywords, their units and defaults are forcepho's ``bounds_kwargs``.
 
+    A Quantity is converted, in each of them.
+
     Parameters
     ----------
     catalog : SourceCatalog
@@ -152,7 +194,8 @@ def default_bounds(
     sqrtq_range : tuple of float
         Limits of sqrt(b/a).
     pa_range : tuple of float
-        Limits of the angle from +RA towards +Dec, radians; pi/2 minus it is our position angle.
+        Limits of the angle from +RA towards +Dec, radians, as forcepho has it; 90 degrees minus it is our position
+        angle. Plain numbers beyond 2 pi, which can only be degrees, are refused.
     n_pix, pixscale : float
         Positions lie within n_pix * pixscale arcsec of the catalogue, in either coordinate.
     rhalf_range : tuple of float
@@ -168,6 +211,20 @@ def default_bounds(
     InputError
         Limits in the wrong order or without sense, or a catalogue without any flux and without uncertainties.
     """
+    if not any(map(has_unit, pa_range)) and np.abs(pa_range).max() > 2 * np.pi:
+        raise InputError(
+            f"pa_range is {list(pa_range)}, expected radians within 2 pi (from +RA towards +Dec), or a Quantity"
+        )
+    sqrtq_range, pa_range, rhalf_range, sersic_range = (
+        tuple(to_number(limit, unit, name) for limit in limits) if any(map(has_unit, limits)) else limits
+        for name, unit, limits in (
+            ("sqrtq_range", u.one, sqrtq_range),
+            ("pa_range", u.rad, pa_range),
+            ("rhalf_range", u.arcsec, rhalf_range),
+            ("sersic_range", u.one, sersic_range),
+        )
+    )
+    n_pix, pixscale = to_number(n_pix, u.pix, "n_pix"), to_number(pixscale, u.arcsec, "pixscale")
     if not 0 <= sqrtq_range[0] < sqrtq_range[1] <= 1:
         raise InputError(f"sqrtq_range is {list(sqrtq_range)}, expected two increasing numbers in [0, 1]")
     for key, limits in (("pa_range", pa_range), ("rhalf_range", rhalf_range), ("sersic_range", sersic_range)):
@@ -186,7 +243,7 @@ def default_bounds(
         "x": (-shift, shift),
         "y": (-shift, shift),
         "q": (sqrtq_range[0] ** 2, sqrtq_range[1] ** 2),
-        "pa": (np.pi / 2 - pa_range[1], np.pi / 2 - pa_range[0]),
+        "pa": tuple(np.rad2deg([np.pi / 2 - pa_range[1], np.pi / 2 - pa_range[0]])),
         "sersic": sersic_range,
         "rhalf": rhalf_range,
     }
@@ -198,22 +255,43 @@ def default_bounds(
 
 
 def wrap_pa(pa, lower, upper) -> np.ndarray:
-    """Position angles moved by multiples of pi into [lower, upper], those already inside left as they are.
+    """Position angles moved by half turns into [lower, upper], those already inside left as they are.
 
     Parameters
     ----------
     pa, lower, upper : array_like
-        Radians.
+        Degrees.
 
     Returns
     -------
     ndarray
-        Radians. An angle that fits nowhere (the range spans less than pi) is brought next to its centre.
+        Degrees. An angle that fits nowhere (the range spans less than 180) is brought next to its centre.
     """
     pa, lower, upper = (np.asarray(angle, dtype=np.float64) for angle in (pa, lower, upper))
     centre = (lower + upper) / 2
-    nearest = pa - np.pi * np.round((pa - centre) / np.pi)
+    nearest = pa - 180 * np.round((pa - centre) / 180)
     return np.where((lower <= pa) & (pa <= upper), pa, nearest)
+
+
+def check_pa_prior(prior) -> None:
+    """Refuse a prior of the model's ``pa``, which is in radians, that is meant in degrees.
+
+    Parameters
+    ----------
+    prior : numpyro Distribution
+
+    Raises
+    ------
+    InputError
+        Its location, or an end of its range, lies beyond 2 pi.
+    """
+    for name in ("loc", "low", "high"):
+        value = getattr(prior, name, None)
+        if value is not None and np.any((np.abs(value) > 2 * np.pi) & np.isfinite(value)):
+            raise InputError(
+                f"prior of pa: found {name} = {np.ravel(value)[0]:g}, expected radians (east of north) within 2 pi: "
+                "priors are those of the model's parameter"
+            )
 
 
 def _flux_limits(catalog, n_sig_flux, flux_factor):

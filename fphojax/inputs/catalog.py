@@ -14,10 +14,11 @@ band                      total flux, one column per band, nJy
 band + ``_err``           standard deviation of the flux (all bands or none), nJy
 ========================  ==========================================================================
 
-Its metadata hold ``FPHOJAX`` (version of the layout) and ``FILTERS`` (bands, separated by commas). A FITS
-table without that mark and without a unit of ``pa`` is forcepho's: ``q`` is sqrt(b/a), ``pa`` is in radians
-from +RA towards +Dec, and flux uncertainties are in columns of the bands' names in a second table,
-``FLUX_ERR``. All other columns are kept, and written back.
+Its metadata hold ``FPHOJAX`` (version of the layout) and ``FILTERS`` (bands, separated by commas). Other units of
+these dimensions are converted. forcepho's table is FITS with ``FILTERS``, the columns ``id`` and ``roi``, and no
+units: ``q`` is sqrt(b/a), ``pa`` is in radians from +RA towards +Dec, and flux uncertainties are in columns of the
+bands' names in a second table, ``FLUX_ERR``. All other columns are kept, and written back where the format can hold
+them. `fphojax.inputs.catalog_files` has the rules.
 """
 
 import dataclasses
@@ -26,34 +27,42 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from astropy import units as u
-from astropy.io import fits
-from astropy.table import Column, Table
+from astropy.table import Table
+from astropy.utils.masked import Masked
 
+from .angles import from_forcepho, looks_like_radians, to_forcepho
+from .catalog_files import (
+    FLUX_UNIT,
+    FORCEPHO_STATE,
+    ROI_PER_RHALF,
+    SHAPES,
+    UNITS,
+    CatalogReading,
+    checked_ids,
+    read_columns,
+    require,
+    write_forcepho,
+    write_own,
+)
 from .errors import InputError
-from .files import replacing
+from .fits_tables import fits_problems
+from .units import has_unit, in_degrees, to_unit
 
 __all__ = ["ROI_PER_RHALF", "SourceCatalog", "from_forcepho", "to_forcepho"]
 
-ROI_PER_RHALF = 5.0
-
-_LAYOUT = 1
-_SHAPES = ("ra", "dec", "q", "pa", "sersic", "rhalf")
-_UNITS = {"ra": u.deg, "dec": u.deg, "pa": u.rad, "rhalf": u.arcsec, "roi": u.arcsec}
-_OWN_UNITS = _UNITS | {"pa": u.deg}
-_FLUX_UNIT = u.nJy
-# What forcepho's layout has besides, in its order, and the values of a source never fitted.
-_FORCEPHO_STATE = {"source_index": None, "is_active": 0, "is_valid": 1, "n_iter": 0, "n_patch": 0}
+_UNITS = UNITS | {"flux": FLUX_UNIT, "flux_err": FLUX_UNIT}
 
 
 @dataclass(frozen=True, eq=False)
 class SourceCatalog:
-    """Parameters of N sources, in the conventions of the code.
+    """Parameters of N sources, in the conventions of our own tables.
+
+    What comes with a unit (Quantity, Angle, Column) is converted.
 
     Attributes
     ----------
     id : ndarray, shape (N,)
-        Integers or strings.
+        Numbers or ASCII text.
     ra, dec : ndarray, shape (N,)
         Degrees.
     flux : ndarray, shape (N, n_band)
@@ -63,7 +72,7 @@ class SourceCatalog:
     q : ndarray, shape (N,)
         Axis ratio b/a, in (0, 1].
     pa : ndarray, shape (N,)
-        Position angle of the major axis, east of north, radians.
+        Position angle of the major axis, east of north, degrees.
     sersic : ndarray, shape (N,)
     rhalf : ndarray, shape (N,)
         Circularised half-light radius, arcsec; zero for a point.
@@ -78,7 +87,8 @@ class SourceCatalog:
     Raises
     ------
     InputError
-        Wrong shapes, values that are not finite or out of range: row, column, found, expected.
+        Wrong shapes, values that are masked, not finite or out of range, units of another dimension: row, column,
+        found, expected.
     """
 
     id: np.ndarray
@@ -96,6 +106,11 @@ class SourceCatalog:
     extra: Table = field(default_factory=Table)
 
     def __post_init__(self):
+        for name, unit in _UNITS.items():
+            value = getattr(self, name)
+            if has_unit(value) or isinstance(value, np.ma.MaskedArray | Masked):
+                object.__setattr__(self, name, to_unit(value, unit, name))
+        object.__setattr__(self, "id", checked_ids(self.id))
         _check(self)
 
     def __len__(self) -> int:
@@ -110,7 +125,7 @@ class SourceCatalog:
         if isinstance(rows, str):
             return self._column(rows)
         rows = np.atleast_1d(np.arange(len(self))[rows])
-        changes = {name: getattr(self, name)[rows] for name in ("id", "flux", "roi", *_SHAPES)}
+        changes = {name: getattr(self, name)[rows] for name in ("id", "flux", "roi", *SHAPES)}
         if self.flux_err is not None:
             changes["flux_err"] = self.flux_err[rows]
         return self.replace(**changes, extra=self.extra[rows] if self.extra.colnames else Table())
@@ -118,11 +133,11 @@ class SourceCatalog:
     def _column(self, name: str) -> np.ndarray:
         if name in self.bands:
             return self.flux[:, self.bands.index(name)]
-        if name in ("id", "roi", *_SHAPES):
+        if name in ("id", "roi", *SHAPES):
             return getattr(self, name)
         if name in self.extra.colnames:
             return np.asarray(self.extra[name])
-        known = ("id", "roi", *_SHAPES, *self.bands, *self.extra.colnames)
+        known = ("id", "roi", *SHAPES, *self.bands, *self.extra.colnames)
         raise KeyError(f"no column {name}, expected one of {', '.join(known)}")
 
     def replace(self, **changes) -> "SourceCatalog":
@@ -149,7 +164,7 @@ class SourceCatalog:
         cls,
         *,
         ra,
-        dec,
+        dec=None,
         flux,
         q,
         pa,
@@ -166,39 +181,54 @@ class SourceCatalog:
 
         Parameters
         ----------
-        ra, dec : array_like, shape (N,)
-            Degrees.
-        flux, flux_err : array_like, shape (N, n_band), or (N,) for a single band
-        q, pa, sersic, rhalf, roi : array_like, shape (N,), or a number for all sources
-            ``roi`` is 5 ``rhalf`` by default.
+        ra, dec : array_like, Quantity or Angle, shape (N,)
+            Plain numbers are degrees. Or a SkyCoord as `ra`, in any frame, without `dec`.
+        flux, flux_err : array_like or Quantity, shape (N, n_band), or (N,) for a single band
+            Plain numbers are nJy.
+        q, pa, sersic, rhalf, roi : array_like or Quantity, shape (N,), or a number for all sources
+            Plain numbers are degrees (``pa``) and arcsec (``rhalf``, ``roi``). ``roi`` is 5 ``rhalf`` by default.
         bands : sequence of str
         id : array_like, shape (N,), optional
             Row numbers by default.
         meta, extra : optional
+
+        Raises
+        ------
+        InputError
+            As the class; position angles without a unit that look like radians (see `looks_like_radians`).
         """
-        ra = np.atleast_1d(np.asarray(ra, dtype=np.float64))
-        size, bands = len(ra), tuple(bands)
+        ra, dec = in_degrees(ra, dec)
+        ra, bands = np.atleast_1d(ra).copy(), tuple(bands)
+        size = len(ra)
 
-        def column(values):
-            return np.broadcast_to(np.asarray(values, dtype=np.float64), size).copy()
+        def column(name, values):
+            values = to_unit(values, _UNITS[name], name)
+            if values.ndim and values.shape not in ((size,), (1,)):
+                raise InputError(
+                    f"{name} has shape {values.shape}, expected ({size},) as ra, or a single number"
+                )
+            return np.broadcast_to(values, size).copy()
 
-        def fluxes(values):
-            values = np.asarray(values, dtype=np.float64)
-            return (
-                values.reshape(size, 1) if len(bands) == 1 and values.size == size else np.atleast_2d(values)
+        def fluxes(name, values):
+            values = to_unit(values, FLUX_UNIT, name)
+            single = len(bands) == 1 and values.size == size
+            return (values.reshape(size, 1) if single else np.atleast_2d(values)).copy()
+
+        columns = {"dec": dec, "q": q, "pa": pa, "sersic": sersic, "rhalf": rhalf}
+        columns = {name: column(name, values) for name, values in columns.items()}
+        if not has_unit(pa) and looks_like_radians(columns["pa"]):
+            first = columns["pa"][np.argmax(columns["pa"] != 0)]
+            raise InputError(
+                f"pa: found plain numbers that look like radians, such as {first:g}, expected degrees: give "
+                "pa * u.rad, or pa * u.deg if degrees are meant"
             )
-
         return cls(
-            id=np.arange(size) if id is None else np.atleast_1d(id),
+            id=np.arange(size) if id is None else id,
             ra=ra,
-            dec=column(dec),
-            flux=fluxes(flux),
-            flux_err=None if flux_err is None else fluxes(flux_err),
-            q=column(q),
-            pa=column(pa),
-            sersic=column(sersic),
-            rhalf=column(rhalf),
-            roi=column(np.multiply(ROI_PER_RHALF, rhalf) if roi is None else roi),
+            **columns,
+            flux=fluxes("flux", flux),
+            flux_err=None if flux_err is None else fluxes("flux_err", flux_err),
+            roi=column("roi", ROI_PER_RHALF * columns["rhalf"] if roi is None else roi),
             bands=bands,
             meta={} if meta is None else meta,
             extra=Table() if extra is None else extra,
@@ -220,188 +250,59 @@ class SourceCatalog:
         InputError
             With the file, the column or row, what was found and what was expected.
         """
+        return cls.read_as(path, bands)[0]
+
+    @classmethod
+    def read_as(cls, path, bands: Sequence[str] | None = None) -> tuple["SourceCatalog", CatalogReading]:
+        """As `read`, and in which convention the file was read."""
         path = Path(path)
         try:
-            table, others = _read_tables(path)
-            filters = str(table.meta.pop("FILTERS", "")).replace(",", " ").split()
-            bands = tuple(filters if bands is None else bands)
-            if not bands:
-                raise InputError("no FILTERS in the header, expected the bands, separated by commas")
-            own = _is_own(table)
-            if not own and path.suffix == ".ecsv":
-                raise InputError("column pa has no unit, expected deg")
-            return _interpret(table, others, bands, own)
+            columns, reading = read_columns(path, bands)
+            return cls(**columns), reading
         except InputError as error:
             raise InputError(f"{path}: {error}") from error.__cause__
 
+    def fits_problems(self) -> dict[str, str]:
+        """Names of further columns and of entries of `meta` that FITS cannot hold, and why."""
+        columns = {
+            "id",
+            "roi",
+            *SHAPES,
+            *FORCEPHO_STATE,
+            *self.bands,
+            *(f"{band}_err" for band in self.bands),
+        }
+        columns -= FORCEPHO_STATE.keys() & set(self.extra.colnames)
+        return fits_problems(columns, self.extra, self.meta)
+
+    def without(self, names) -> "SourceCatalog":
+        """Copy without some further columns and entries of `meta`."""
+        kept = [name for name in self.extra.colnames if name not in names]
+        meta = {key: value for key, value in self.meta.items() if key not in names}
+        return self.replace(extra=self.extra[kept] if kept else Table(), meta=meta)
+
     def write(self, path) -> None:
-        """Write our own layout, as ECSV or FITS by the suffix of the name."""
-        path = Path(path)
-        kind = {".ecsv": "ascii.ecsv", ".fits": "fits"}.get(path.suffix)
-        if kind is None:
-            raise InputError(f"{path}: suffix {path.suffix!r} of a catalogue, expected .ecsv or .fits")
-        table = Table(meta=self.meta | {"FPHOJAX": _LAYOUT, "FILTERS": ",".join(self.bands)})
-        for name in ("id", "ra", "dec", "roi", "q", "pa", "sersic", "rhalf"):
-            values = np.rad2deg(self.pa) if name == "pa" else getattr(self, name)
-            table[name] = Column(values, unit=_OWN_UNITS.get(name))
-        for suffix, values in (("", self.flux), ("_err", self.flux_err)):
-            if values is not None:
-                for band, column in zip(self.bands, values.T, strict=True):
-                    table[band + suffix] = Column(column, unit=_FLUX_UNIT)
-        for name in self.extra.colnames:
-            table[name] = self.extra[name]
-        with replacing(path) as temporary:
-            table.write(temporary, format=kind, overwrite=True)
+        """Write our own layout, as ECSV or FITS by the suffix of the name.
+
+        A warning names further columns that FITS cannot hold, such as text that is not ASCII; they are left out.
+        """
+        write_own(path, self)
 
     def write_forcepho(self, path) -> None:
-        """Write forcepho's FITS layout, with flux uncertainties, if any, in a second table ``FLUX_ERR``."""
-        state = {name: self.extra[name] for name in _FORCEPHO_STATE if name in self.extra.colnames}
-        for name, default in _FORCEPHO_STATE.items():
-            fill = np.arange(len(self)) if default is None else np.full(len(self), default)
-            state.setdefault(name, fill.astype(np.int32))
-        columns = {"id": self.id, **{name: state[name] for name in _FORCEPHO_STATE}, "roi": self.roi}
-        q, pa = to_forcepho(self.q, self.pa)
-        columns |= {"ra": self.ra, "dec": self.dec, "q": q, "pa": pa}
-        columns |= {"sersic": self.sersic, "rhalf": self.rhalf}
-        columns |= dict(zip(self.bands, self.flux.T, strict=True))
-        columns |= {name: self.extra[name] for name in self.extra.colnames if name not in columns}
-        filters = ",".join(self.bands)
-        hdus = [fits.PrimaryHDU(), fits.table_to_hdu(Table(columns, meta=self.meta | {"FILTERS": filters}))]
-        hdus[0].header["FILTERS"] = filters
-        if self.flux_err is not None:
-            errors = Table({"id": self.id} | dict(zip(self.bands, self.flux_err.T, strict=True)))
-            hdus.append(fits.table_to_hdu(errors))
-            hdus[-1].name = "FLUX_ERR"
-        with replacing(path) as temporary:
-            fits.HDUList(hdus).writeto(temporary, overwrite=True)
+        """Write forcepho's FITS layout, with flux uncertainties, if any, in a second table ``FLUX_ERR``.
 
-
-def to_forcepho(q, pa):
-    """Axis ratio b/a and position angle east of north as forcepho has them: sqrt(b/a), from +RA towards +Dec.
-
-    Parameters
-    ----------
-    q, pa : array
-        Angles in radians, here and there.
-    """
-    return np.sqrt(q), np.pi / 2 - pa
-
-
-def from_forcepho(q, pa):
-    """Inverse of `to_forcepho`."""
-    return q**2, np.pi / 2 - pa
-
-
-def _read_tables(path: Path) -> tuple[Table, list[Table]]:
-    """The catalogue's table, and the other tables of a FITS file."""
-    if not path.is_file():
-        raise InputError("no such file, expected a catalogue (FITS or ECSV)")
-    try:
-        if path.suffix == ".ecsv":
-            return Table.read(path, format="ascii.ecsv"), []
-        with fits.open(path, memmap=False) as hdus:
-            tables = [
-                Table.read(
-                    hdu,
-                    format="fits",
-                    mask_invalid=False,
-                    character_as_bytes=False,
-                    unit_parse_strict="silent",
-                )
-                for hdu in hdus
-                if not hdu.is_image
-            ]
-            primary = hdus[0].header.get("FILTERS")
-    except (OSError, TypeError, ValueError, fits.VerifyError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"cannot be read ({reason}), expected a catalogue (FITS or ECSV)") from error
-    if not tables:
-        raise InputError("no table among its extensions, expected a catalogue")
-    if primary is not None:
-        tables[0].meta.setdefault("FILTERS", primary)
-    return tables[0], tables[1:]
-
-
-def _is_own(table: Table) -> bool:
-    """Whether a table keeps our conventions: marked so, or with a unit of pa, which forcepho never writes."""
-    version = table.meta.pop("FPHOJAX", None)
-    if version not in (None, _LAYOUT):
-        raise InputError(f"FPHOJAX = {version}, expected {_LAYOUT}: the layout is newer than this program")
-    return version is not None or ("pa" in table.colnames and table["pa"].unit is not None)
-
-
-def _interpret(table: Table, others: list[Table], bands: tuple[str, ...], own: bool) -> SourceCatalog:
-    """Catalogue from the tables of a file."""
-    missing = [name for name in (*_SHAPES, *bands) if name not in table.colnames]
-    if missing:
-        raise InputError(f"no column {', '.join(missing)}, found {', '.join(table.colnames)}")
-    ids = np.asarray(table["id"]) if "id" in table.colnames else np.arange(len(table))
-    ids = ids.astype(ids.dtype.newbyteorder("="))
-    _require_different(ids)
-    values = {name: _numbers(table[name], _UNITS.get(name)) for name in _SHAPES}
-    if not own:
-        _require(ids, "q", values["q"], (values["q"] > 0) & (values["q"] <= 1), "sqrt(b/a) in (0, 1]")
-        values["q"], values["pa"] = from_forcepho(values["q"], values["pa"])
-    has_roi = "roi" in table.colnames
-    values["roi"] = _numbers(table["roi"], u.arcsec) if has_roi else ROI_PER_RHALF * values["rhalf"]
-
-    errors = [band + "_err" for band in bands]
-    if own:
-        present = [name for name in errors if name in table.colnames]
-        if present and len(present) < len(errors):
-            raise InputError(f"flux uncertainties only in {', '.join(present)}, expected {', '.join(errors)}")
-        flux_err = _fluxes(table, present) if present else None
-    else:
-        second = _error_table(others, bands, len(table))
-        flux_err = None if second is None else _fluxes(second, bands)
-    used = {"id", "roi", *_SHAPES, *bands, *(errors if own else ())}
-    extra = Table({name: table[name] for name in table.colnames if name not in used})
-    flux = _fluxes(table, bands)
-    return SourceCatalog(
-        id=ids, flux=flux, flux_err=flux_err, bands=bands, meta=dict(table.meta), extra=extra, **values
-    )
-
-
-def _error_table(others: list[Table], bands, size: int) -> Table | None:
-    """forcepho's flux uncertainties: the table FLUX_ERR, else one with all bands and as many rows."""
-    for table in others:
-        fits_in = set(bands) <= set(table.colnames) and len(table) == size
-        if table.meta.get("EXTNAME") == "FLUX_ERR" and not fits_in:
-            raise InputError(
-                f"extension FLUX_ERR has {len(table)} rows and the columns {', '.join(table.colnames)}, "
-                f"expected {size} rows and {', '.join(bands)}"
-            )
-    usable = [table for table in others if set(bands) <= set(table.colnames) and len(table) == size]
-    return min(usable, key=lambda table: table.meta.get("EXTNAME") != "FLUX_ERR", default=None)
-
-
-def _fluxes(table: Table, columns: Sequence[str]) -> np.ndarray:
-    """Columns side by side, nJy."""
-    return np.stack([_numbers(table[name], _FLUX_UNIT) for name in columns], axis=-1)
-
-
-def _numbers(column: Column, unit: u.Unit | None) -> np.ndarray:
-    """A column as native float64 in `unit` (which it is in if it has none); NaN where a value is missing."""
-    if column.dtype.kind not in "iuf" or column.ndim != 1:
-        raise InputError(
-            f"column {column.name} holds {column.dtype}{column.shape[1:] or ''}, expected numbers"
-        )
-    values = np.asarray(np.ma.filled(np.ma.asarray(column, dtype=np.float64), np.nan))
-    if unit is None or column.unit is None:
-        return values
-    try:
-        return column.unit.to(unit, values)
-    except (u.UnitsError, TypeError) as error:
-        raise InputError(f"column {column.name} has the unit {column.unit}, expected {unit}") from error
+        Further columns as for `write`.
+        """
+        write_forcepho(path, self)
 
 
 def _check(cat: SourceCatalog) -> None:
     """Refuse wrong shapes and values that are not finite or out of range."""
     size, bands = len(cat.ra), cat.bands
-    reserved = {"id", "roi", *_SHAPES, *_FORCEPHO_STATE} & set(bands)
+    reserved = {"id", "roi", *SHAPES, *FORCEPHO_STATE} & set(bands)
     if reserved or len(set(bands)) < len(bands):
         raise InputError(f"bands {', '.join(bands)}, expected different ones, not named as other columns are")
-    shapes = {"id": (size,), "roi": (size,), "flux": (size, len(bands))} | dict.fromkeys(_SHAPES, (size,))
+    shapes = {"id": (size,), "roi": (size,), "flux": (size, len(bands))} | dict.fromkeys(SHAPES, (size,))
     shapes |= {} if cat.flux_err is None else {"flux_err": (size, len(bands))}
     for name, shape in shapes.items():
         if np.shape(getattr(cat, name)) != shape:
@@ -415,33 +316,11 @@ def _check(cat: SourceCatalog) -> None:
     ranges["rhalf"] = (cat.rhalf >= 0, "a number not below zero")
     for name, (good, expected) in ((name, found or (True, "")) for name, found in ranges.items()):
         values = getattr(cat, name)
-        _require(cat.id, name, values, np.isfinite(values), "a finite number")
-        _require(cat.id, name, values, good, expected)
+        require(cat.id, name, values, np.isfinite(values), "a finite number")
+        require(cat.id, name, values, good, expected)
     for i, band in enumerate(bands):
-        _require(cat.id, band, cat.flux[:, i], np.isfinite(cat.flux[:, i]), "a finite number")
+        require(cat.id, band, cat.flux[:, i], np.isfinite(cat.flux[:, i]), "a finite number")
         if cat.flux_err is not None:
             error = cat.flux_err[:, i]
             good = np.isnan(error) | (np.isfinite(error) & (error > 0))
-            _require(cat.id, f"uncertainty of {band}", error, good, "a positive number, or nan if not known")
-
-
-def _require_different(ids) -> None:
-    """Refuse ids that name two sources: results are found by them."""
-    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
-    again = np.flatnonzero(first[inverse] != np.arange(len(ids)))
-    if again.size:
-        row = again[0]
-        raise InputError(
-            f"row {row} (id {ids[row]}): row {first[inverse][row]} has this id, too, expected a different one for "
-            "each source"
-        )
-
-
-def _require(ids, column: str, values, good, expected: str) -> None:
-    """Name the first row of a column whose value will not do."""
-    if np.all(good):
-        return
-    bad = np.flatnonzero(~np.broadcast_to(good, np.shape(values)))
-    more = f" (and {bad.size - 1} rows more)" if bad.size > 1 else ""
-    row = bad[0]
-    raise InputError(f"row {row} (id {ids[row]}): {column} is {values[row]:g}, expected {expected}{more}")
+            require(cat.id, f"uncertainty of {band}", error, good, "a positive number, or nan if not known")

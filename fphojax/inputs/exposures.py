@@ -6,12 +6,15 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from astropy import units as u
 from astropy.io import fits
+from astropy.utils.masked import Masked
 from tqdm.auto import tqdm
 
-from .astrometry import check_celestial, footprint, pixel_scale
+from .astrometry import check_celestial, completed, footprint, pixel_scale
 from .errors import InputError
 from .fits_images import blame, image, image_hdu, keyword, opened, pixel_response, present, read_wcs
+from .units import has_unit, to_number, to_unit
 
 __all__ = ["Exposure", "capped_ierr", "collect", "less_sky", "read_exposures"]
 
@@ -116,10 +119,12 @@ class Exposure:
 
         Parameters
         ----------
-        data, err : array_like, shape (ny, nx)
-            Image and standard deviation, of any dtype and byte order. Pixels where either is not finite, or
+        data, err : array_like or Quantity, shape (ny, nx)
+            Image and standard deviation, of any dtype and byte order. Plain numbers are nJy per pixel, what has a
+            unit is converted; both have one, or neither. Pixels that are masked, where either is not finite, or
             where the error is not positive, have no weight.
         wcs : APE-14 WCS
+            Without ``cunit``, it is in degrees.
         mask : array_like, shape (ny, nx), optional
             Pixels where it is not zero have no weight.
         psf_image : array_like, shape (my, mx), optional
@@ -129,14 +134,17 @@ class Exposure:
         Raises
         ------
         InputError
-            Images that are not 2-D or differ in shape, no valid pixel, an unusable WCS or PSF.
+            Images that are not 2-D or differ in shape, no valid pixel, an unusable WCS or PSF; a unit that is no
+            flux density, or of one of the images alone.
         """
         label = f"exposure {name!r}" if path is None else f"{path}"
         with blame(label):
-            data, ierr = _weighted(data, err, mask)
+            data, ierr = _weighted(*_in_njy(data, err), mask)
+            wcs = completed(wcs)
             check_celestial(wcs, data.shape)
             if psf_image is not None:
                 psf_image = _checked_psf(psf_image)
+            flux_scale = to_number(flux_scale, u.one, "flux_scale")
             if not (np.isfinite(flux_scale) and flux_scale > 0):
                 raise InputError(f"flux scale is {flux_scale}, expected a positive number")
         return cls(
@@ -147,7 +155,7 @@ class Exposure:
             wcs=wcs,
             psf_image=psf_image,
             psf_includes_pixel=bool(psf_includes_pixel),
-            flux_scale=float(flux_scale),
+            flux_scale=flux_scale,
             path=path,
             header=fits.Header() if header is None else header,
         )
@@ -270,6 +278,21 @@ def capped_ierr(data, ierr, max_snr: float) -> np.ndarray:
     return capped
 
 
+def _in_njy(data, err):
+    """Image and error in nJy, where they have units; NaN where they are masked."""
+    if has_unit(data) != has_unit(err):
+        names = ("data", "err") if has_unit(data) else ("err", "data")
+        raise InputError(
+            f"{names[1]}: found no unit beside {names[0]} with one, expected a unit of both, or of neither"
+        )
+    images = []
+    for values, name in ((data, "data"), (err, "err")):
+        if isinstance(values, Masked | np.ma.MaskedArray):
+            values = values.astype(np.float64).filled(np.nan)
+        images.append(to_unit(values, u.nJy, name) if has_unit(values) else values)
+    return images
+
+
 def _weighted(data, err, mask):
     """Image and inverse error in float32, both 0 where the pixel has no weight."""
     data, err = np.asarray(data), np.asarray(err)
@@ -295,7 +318,7 @@ def _weighted(data, err, mask):
 
 def _checked_psf(image):
     """PSF image in native float64."""
-    image = np.asarray(image).astype(np.float64)
+    image = np.asarray(to_unit(image, u.one, "psf_image") if has_unit(image) else image).astype(np.float64)
     if image.ndim != 2:
         raise InputError(f"PSF image has shape {image.shape}, expected a 2-D image")
     if not np.isfinite(image).all():

@@ -5,9 +5,11 @@ from typing import Literal
 
 import jax.numpy as jnp
 import numpy as np
+from astropy import units as u
 from numpyro.distributions import Normal
 
 from ..core.sky import SkyBasis, sky_basis
+from .units import convert_fields
 
 __all__ = ["Nuisance"]
 
@@ -29,7 +31,7 @@ class Nuisance:
     scale_sigma : float
         That of the flux scale, around 1; 0 for no such parameter.
     shift_sigma : float
-        That of the shift, around 0, arcsec in each direction; 0 for no such parameter.
+        That of the shift, around 0, arcsec (or a Quantity) in each direction; 0 for no such parameter.
 
     Notes
     -----
@@ -41,6 +43,9 @@ class Nuisance:
     sky_sigma: float = 1.0
     scale_sigma: float = 0.0
     shift_sigma: float = 0.0
+
+    def __post_init__(self):
+        convert_fields(self, sky_sigma=u.one, scale_sigma=u.one, shift_sigma=u.arcsec)
 
     def build(
         self, patch, n_exposure: int

@@ -19,9 +19,9 @@ from ..core.patch import TILE, Patch, padded_length
 from ..core.pixels import PixelResponse, render
 from ..mixtures.sersic import load_sersic_table
 from .astrometry import CircularRegion, local_affine, sky_offsets
-from .bounds import Bounds, default_bounds, wrap_pa
+from .bounds import Bounds, check_pa_prior, default_bounds, wrap_pa
 from .catalog import SourceCatalog
-from .errors import InputError
+from .errors import InputError, at_most_ten
 from .exposures import Exposure
 from .footprints import Footprints
 from .nuisance import Nuisance
@@ -262,8 +262,9 @@ class Patcher:
         bounds : Bounds, optional
             Box of the uniform priors of the active sources, a row for each; `default_bounds` if not given.
         priors : mapping of str to numpyro Distribution, optional
-            Priors that replace the box for some parameters; for ``x`` and ``y`` they are densities of the offset
-            (arcsec) from the source's position in the catalogue.
+            Priors that replace the box for some parameters, in the units of the model: ``pa`` in radians, east of
+            north; for ``x`` and ``y`` they are densities of the offset (arcsec) from the source's position in the
+            catalogue.
         tolerance : float
             Gaussians are left out and merged where that changes no pixel by more than this fraction of its noise,
             anywhere in the box (see `culled_pairs`); 0, or a prior that replaces the box, keeps them all.
@@ -283,17 +284,19 @@ class Patcher:
         -------
         model : SceneModel
         start : dict of ndarray
-            The catalogue's parameters, in the names and shapes of the model, inside the priors' supports; nuisance
-            parameters at the means of their priors.
+            The catalogue's parameters, in the names, shapes and units of the model (``pa`` in radians), inside the
+            priors' supports; nuisance parameters at the means of their priors.
 
         Raises
         ------
         InputError
             Bounds that lack a band or a source; start values outside them, where they are the prior; a source without
-            a position in any exposure; no PSF for a band; an unknown profile, or a tie to a row that is tied itself
-            or is not there.
+            a position in any exposure; no PSF for a band; a prior of ``pa`` beyond 2 pi; an unknown profile, or a tie
+            to a row that is tied itself or is not there.
         """
         frame = self._frame()
+        if "pa" in (priors or {}):
+            check_pa_prior(priors["pa"])
         active = active.select_bands(frame.bands)
         bounds = default_bounds(active) if bounds is None else bounds.matching(active)
         pa = wrap_pa(active.pa, bounds.lower["pa"], bounds.upper["pa"])
@@ -301,7 +304,7 @@ class Patcher:
         active = _held_inside(active.replace(pa=pa), held, bounds)
         boxed = [name for name in PARAMETERS if name not in (priors or {})]
         if problems := bounds.violations(active, boxed):
-            raise InputError("\n".join(problems))
+            raise InputError("\n".join(at_most_ten(problems, "bounds")))
 
         patch = frame.patch
         if fixed is not None and len(fixed):
@@ -318,7 +321,7 @@ class Patcher:
             drawn=optics,
             pairs=self._all_pairs(optics) if listed and not culls else None,
             table=self.table,
-            priors=_priors(bounds, start, priors or {}) | more_priors,
+            priors=_priors(*bounds.of_model(), start, priors or {}) | more_priors,
             response=self.pixel_response,
             tolerance=tolerance,
             tied=_tied(ties or {}, len(active)),
@@ -355,7 +358,7 @@ class Patcher:
         return self.frame
 
     def _sources(self, catalog: SourceCatalog) -> Sources:
-        """Parameters of a catalogue as numbers of the patch."""
+        """Parameters of a catalogue as numbers of the model: offsets in the patch, angles in radians."""
         region = self._frame().region
         offset = sky_offsets(catalog.ra, catalog.dec, region.ra, region.dec)
         return Sources(
@@ -363,7 +366,7 @@ class Patcher:
             x=offset[:, 0],
             y=offset[:, 1],
             q=catalog.q,
-            pa=catalog.pa,
+            pa=np.deg2rad(catalog.pa),
             sersic=catalog.sersic,
             rhalf=catalog.rhalf,
         )
@@ -472,7 +475,9 @@ def _tiles_of(exposure: Exposure | StoredExposure, region: CircularRegion):
     return origin[weighted], data[weighted], ierr[weighted]
 
 
-def _priors(bounds: Bounds, start: Mapping[str, np.ndarray], replaced: Mapping[str, Distribution]):
+def _priors(
+    lower: Mapping, upper: Mapping, start: Mapping[str, np.ndarray], replaced: Mapping[str, Distribution]
+):
     """Uniform priors in a box, some of them replaced; positions become offsets from the patch reference."""
     priors = {}
     for name in PARAMETERS:
@@ -482,7 +487,7 @@ def _priors(bounds: Bounds, start: Mapping[str, np.ndarray], replaced: Mapping[s
             prior = _expanded(replaced[name], shape)
             priors[name] = _shifted(prior, shift) if name in ("x", "y") else prior
         else:
-            low, high = bounds.lower[name] + shift, bounds.upper[name] + shift
+            low, high = lower[name] + shift, upper[name] + shift
             priors[name] = Uniform(jnp.asarray(low), jnp.asarray(high))
     return priors
 

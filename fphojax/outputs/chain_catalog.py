@@ -62,7 +62,7 @@ class ChainCatalog:
         """Write the rows of a batch of sources."""
         values = dict(sources.values)
         values["ra"] = values["ra"] % 360
-        values["q"], values["pa"] = to_forcepho(values["q"], np.deg2rad(values["pa"]))
+        values["q"], values["pa"] = to_forcepho(values["q"], values["pa"])
         for s, row in enumerate(sources.rows):
             out = np.zeros((), dtype=self._row)
             out["id"], out["source_index"] = self._ids[row], self._index[row]
@@ -128,8 +128,7 @@ def read_chain_catalog(path) -> Table:
     if missing or not filters:
         what = f"draws of {', '.join(missing)}" if missing else "FILTERS in the header"
         raise InputError(f"{path}: found no {what}, expected a chain catalogue")
-    q, pa = from_forcepho(np.asarray(table["q"]), np.asarray(table["pa"]))
-    table["q"], table["pa"] = q, np.rad2deg(pa)
+    table["q"], table["pa"] = from_forcepho(np.asarray(table["q"]), np.asarray(table["pa"]))
     table["pa"].unit = "deg"
     table.meta["FILTERS"] = filters
     return table

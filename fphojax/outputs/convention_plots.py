@@ -44,7 +44,7 @@ def plot_shape_convention(q: float = 0.4, pa_deg: float = 35.0, rhalf: float = 0
     figure = Figure(figsize=(4.6, 4.2), layout="constrained")
     axis = figure.add_subplot(aspect="equal")
     pa = np.deg2rad(pa_deg)
-    ellipse = half_light_ellipse(q, pa, rhalf)
+    ellipse = half_light_ellipse(q, pa_deg, rhalf)
     a, b = rhalf / np.sqrt(q), rhalf * np.sqrt(q)
     axis.fill(*ellipse.T, color="C0", alpha=0.3)
     axis.plot(*ellipse.T, color="C0")
@@ -82,7 +82,7 @@ def plot_position_angles(angles_deg=(0, 30, 60, 90, 120, 150), *, q: float = 0.3
 
     figure = Figure(figsize=(1.9 * len(angles_deg), 2.6), layout="constrained")
     for axis, angle in zip(figure.subplots(1, len(angles_deg)), angles_deg, strict=True):
-        ellipse = half_light_ellipse(q, np.deg2rad(angle), 0.5)
+        ellipse = half_light_ellipse(q, angle, 0.5)
         axis.fill(*ellipse.T, color="C0", alpha=0.4)
         axis.plot(*ellipse[[0, 36]].T, color="C3")
         axis.set(xlim=(1, -1), ylim=(-1, 1), xticks=[], yticks=[], aspect="equal")

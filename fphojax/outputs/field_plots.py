@@ -33,8 +33,6 @@ def catalog_column(catalog: SourceCatalog, name: str) -> np.ndarray:
         raise InputError(f"found no column of numbers {name!r}, expected one of {', '.join(known)}")
     if name in catalog.bands:
         return catalog.flux[:, catalog.bands.index(name)]
-    if name == "pa":
-        return np.rad2deg(catalog.pa)
     values = getattr(catalog, name) if name in _SHAPES else catalog.extra[name]
     return np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
 

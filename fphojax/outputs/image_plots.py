@@ -165,7 +165,7 @@ def _first_of_each_band(frame):
 
 def _ellipses(draws, exposure, region):
     """Outlines (draw, point, 2) and centres (draw, 2) in pixels of half-light ellipses of one source."""
-    shapes = (draws["q"].to_numpy(), np.deg2rad(draws["pa"].to_numpy()), draws["rhalf"].to_numpy())
+    shapes = (draws["q"].to_numpy(), draws["pa"].to_numpy(), draws["rhalf"].to_numpy())
     sky = np.stack([half_light_ellipse(*shape) for shape in zip(*shapes, strict=True)])
     affine = local_affine(exposure.wcs, draws["ra"].to_numpy(), draws["dec"].to_numpy(), dec0=region.dec)
     return affine.pixel[:, None] + np.einsum("nij,npj->npi", affine.jacobian, sky), affine.pixel

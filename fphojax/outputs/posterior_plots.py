@@ -273,7 +273,7 @@ def _box(result, name):
         turns = 180 * np.round(
             (result.centred_draws["pa"] - result.draws["pa"]).median(("chain", "draw")) / 180
         )
-        return [np.rad2deg(side["pa"]) + turns.to_numpy() for side in (lower, upper)]
+        return [side["pa"] + turns.to_numpy() for side in (lower, upper)]
     return [side[name] for side in (lower, upper)]
 
 

@@ -208,8 +208,7 @@ def _source_catalog(final, draws):
     scene = draws.scene.select_bands(draws.bands)
     row = {name: i for i, name in enumerate(scene.id.tolist())}
     kept = scene[[row[name] for name in final["id"].tolist()]]
-    values = {name: np.asarray(final[name]) for name in ("ra", "dec", "q", "sersic", "rhalf")}
-    values["pa"] = np.deg2rad(np.asarray(final["pa"]))
+    values = {name: np.asarray(final[name]) for name in ("ra", "dec", "q", "pa", "sersic", "rhalf")}
     values["flux"] = np.stack([final[band] for band in draws.bands], axis=1)
     has_errors = f"{draws.bands[0]}_err" in final.colnames
     errors = np.stack([final[f"{band}_err"] for band in draws.bands], axis=1) if has_errors else None

@@ -30,7 +30,7 @@ def write_regions(path, catalog: SourceCatalog) -> None:
     origin = catalog["origin"] if "origin" in catalog.extra.colnames else np.full(len(catalog), "catalog")
     colours = [_COLOURS.get(str(name), _OTHERS) for name in origin]
     major = catalog.rhalf / np.sqrt(catalog.q)
-    shape = catalog.ra, catalog.dec, major, catalog.q, np.rad2deg(catalog.pa)
+    shape = catalog.ra, catalog.dec, major, catalog.q, catalog.pa
     _write(path, _ellipses(*shape, catalog.id, colours))
 
 

@@ -338,7 +338,6 @@ class PatchResult:
             case _:
                 raise ValueError(f"kind is {kind!r}, expected 'median', 'mean', 'last' or 'optimum'")
         values = {name: point[name].to_numpy() for name in POSTERIOR_UNITS}
-        values["pa"] = np.deg2rad(values["pa"])
         outside = (values["ra"] < 0) | (values["ra"] >= 360)
         values["ra"] = np.where(outside, values["ra"] % 360, values["ra"])
         scatter = draws["flux"].std(("chain", "draw")).to_numpy()
@@ -348,7 +347,7 @@ class PatchResult:
     def block_covs(self) -> np.ndarray:
         """Covariance matrix of the draws of each source, array (n_source, n_band + 6, n_band + 6).
 
-        In the order fluxes, x, y, q, pa, sersic, rhalf, and in the units of `SourceCatalog` (x and y: arcsec).
+        In the order fluxes, x, y, q, pa, sersic, rhalf, and in the units of the model (x and y: arcsec, pa: radians).
         """
         draws = self.centred_draws.stack(sample=("chain", "draw")).transpose("source", ..., "sample")
         per_degree = {"ra": 3600 * np.cos(np.deg2rad(self.region.dec)), "dec": 3600.0, "pa": np.pi / 180}

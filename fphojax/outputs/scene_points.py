@@ -85,5 +85,5 @@ def _catalog(draws, values):
     scene = draws.scene.select_bands(draws.bands)
     row = {name: i for i, name in enumerate(scene.id.tolist())}
     kept = scene[np.array([row[name] for name in draws.ids.tolist()])]
-    changes = values | {"ra": values["ra"] % 360, "pa": np.deg2rad(values["pa"])}
+    changes = values | {"ra": values["ra"] % 360}
     return kept.replace(**changes, flux_err=None)

@@ -25,7 +25,7 @@ def half_light_ellipse(q: float, pa: float, rhalf: float) -> np.ndarray:
     q : float
         b/a.
     pa : float
-        Radians, east of north.
+        Degrees, east of north.
     rhalf : float
         Circularised half-light radius, arcsec.
 
@@ -35,7 +35,8 @@ def half_light_ellipse(q: float, pa: float, rhalf: float) -> np.ndarray:
         Offsets east and north, arcsec; the first point is the end of the major axis.
     """
     along, across = rhalf / np.sqrt(q) * np.cos(_ANGLES), rhalf * np.sqrt(q) * np.sin(_ANGLES)
-    major, minor = np.array([np.sin(pa), np.cos(pa)]), np.array([np.cos(pa), -np.sin(pa)])
+    sin, cos = np.sin(np.deg2rad(pa)), np.cos(np.deg2rad(pa))
+    major, minor = np.array([sin, cos]), np.array([cos, -sin])
     return along[:, None] * major + across[:, None] * minor
 
 

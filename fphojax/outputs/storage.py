@@ -17,7 +17,7 @@ _UNITS = _COLUMNS | {"flux": "nJy", "x": "arcsec", "y": "arcsec"}
 
 
 def catalog_to_dataset(catalog: SourceCatalog) -> xr.Dataset:
-    """A catalogue as a dataset; angles in radians, so that no digit is lost.
+    """A catalogue as a dataset, ``pa`` in radians.
 
     Parameters
     ----------
@@ -28,7 +28,8 @@ def catalog_to_dataset(catalog: SourceCatalog) -> xr.Dataset:
     xarray.Dataset
         Dimensions source and band.
     """
-    data = {name: ("source", getattr(catalog, name), {"units": unit}) for name, unit in _COLUMNS.items()}
+    values = {name: getattr(catalog, name) for name in _COLUMNS} | {"pa": np.deg2rad(catalog.pa)}
+    data = {name: ("source", values[name], {"units": unit}) for name, unit in _COLUMNS.items()}
     data["flux"] = (("source", "band"), catalog.flux, {"units": "nJy"})
     if catalog.flux_err is not None:
         data["flux_err"] = (("source", "band"), catalog.flux_err, {"units": "nJy"})
@@ -43,6 +44,7 @@ def catalog_to_dataset(catalog: SourceCatalog) -> xr.Dataset:
 def catalog_from_dataset(dataset: xr.Dataset) -> SourceCatalog:
     """Inverse of `catalog_to_dataset`."""
     columns = {name: dataset[name].to_numpy() for name in (*_COLUMNS, "flux")}
+    columns["pa"] = np.rad2deg(columns["pa"])
     extra = dataset["extra"].item()
     return SourceCatalog(
         id=dataset["source"].to_numpy(),
@@ -55,7 +57,7 @@ def catalog_from_dataset(dataset: xr.Dataset) -> SourceCatalog:
 
 
 def bounds_to_dataset(bounds: Bounds, ids) -> xr.Dataset:
-    """Bounds as a dataset with the dimensions side (lower, upper), source and band.
+    """Bounds as a dataset with the dimensions side (lower, upper), source and band, ``pa`` in radians.
 
     Parameters
     ----------
@@ -68,9 +70,10 @@ def bounds_to_dataset(bounds: Bounds, ids) -> xr.Dataset:
     xarray.Dataset
     """
     data = {}
+    lower, upper = bounds.of_model()
     for name in PARAMETERS:
         dims = ("side", "source", "band") if name == "flux" else ("side", "source")
-        data[name] = (dims, np.stack([bounds.lower[name], bounds.upper[name]]), {"units": _UNITS[name]})
+        data[name] = (dims, np.stack([lower[name], upper[name]]), {"units": _UNITS[name]})
     coords = {"side": np.array(["lower", "upper"]), "source": ids, "band": np.array(bounds.bands)}
     return xr.Dataset(data, coords=coords)
 
@@ -78,6 +81,7 @@ def bounds_to_dataset(bounds: Bounds, ids) -> xr.Dataset:
 def bounds_from_dataset(dataset: xr.Dataset) -> Bounds:
     """Inverse of `bounds_to_dataset`."""
     sides = ({name: dataset[name].to_numpy()[i] for name in PARAMETERS} for i in (0, 1))
+    sides = (side | {"pa": np.rad2deg(side["pa"])} for side in sides)
     return Bounds(*sides, tuple(map(str, dataset["band"].to_numpy())))
 
 

@@ -133,4 +133,4 @@ def true_values(result: PatchResult, truth: SourceCatalog) -> dict[str, np.ndarr
     values = {name: getattr(truth, name) for name in POSTERIOR_UNITS}
     ra = truth.ra - 360 * np.round((truth.ra - result.region.ra) / 360)
     median = result.centred_draws["pa"].median(("chain", "draw")).to_numpy()
-    return values | {"ra": ra, "pa": median + (np.rad2deg(truth.pa) - median + 90) % 180 - 90}
+    return values | {"ra": ra, "pa": median + (truth.pa - median + 90) % 180 - 90}

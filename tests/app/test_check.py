@@ -54,7 +54,7 @@ class Field:
             "dec": [DEC, DEC + 1e-4],
             "flux": [[9.0, 8.0], [5.0, 6.0]],
             "q": 0.7,
-            "pa": 0.3,
+            "pa": 17.0,
         }
         return SourceCatalog.from_columns(
             **columns | {"sersic": 2.0, "rhalf": 0.3, "bands": ("g", "r")} | changes
@@ -276,7 +276,7 @@ def test_start_outside_bounds(run):
 
 
 def test_position_angle_counts_modulo_half_a_turn(run):
-    run.write_catalog(run.catalog(pa=0.3 + 3 * np.pi))
+    run.write_catalog(run.catalog(pa=17.0 + 3 * 180))
     assert run.check()[0].exit_code == 0
 
 

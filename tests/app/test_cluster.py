@@ -31,7 +31,7 @@ def make_scene():
         dec=rng.uniform(0, 20, 60) / 3600,
         flux=rng.uniform(1, 10, (60, 2)),
         q=0.8,
-        pa=0.3,
+        pa=17.0,
         sersic=2.0,
         rhalf=0.2,
         bands=BANDS,

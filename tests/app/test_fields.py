@@ -47,7 +47,7 @@ def settings(tmp_path):
         dec=DEC + np.array([-2.0, 2.0]) / 3600,
         flux=[[50.0], [50.0]],
         q=0.8,
-        pa=0.5,
+        pa=29.0,
         sersic=1.0,
         rhalf=0.1,
         roi=0.5,

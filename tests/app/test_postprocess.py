@@ -17,7 +17,7 @@ def run(tmp_path):
     made = RunDirectory.create(tmp_path / "run")
     made.write_config(json.dumps({"scene_catalog": "scene.fits"}))
     catalog = SourceCatalog.from_columns(
-        ra=[1.0], dec=[2.0], flux=[[1.0]], q=0.5, pa=0.1, sersic=1.0, rhalf=0.3, bands=("g",)
+        ra=[1.0], dec=[2.0], flux=[[1.0]], q=0.5, pa=6.0, sersic=1.0, rhalf=0.3, bands=("g",)
     )
     made.write_scene(catalog, {})
     return made

@@ -50,7 +50,7 @@ class Field:
             hdus.append(fits.ImageHDU(psf, name="PSF"))
             hdus.writeto(folder / f"images/{band}{i}.fits")
         SourceCatalog.from_columns(
-            ra=[RA], dec=[DEC], flux=[[9.0, 8.0]], q=0.7, pa=0.3, sersic=2.0, rhalf=0.3, bands=("g", "r")
+            ra=[RA], dec=[DEC], flux=[[9.0, 8.0]], q=0.7, pa=17.0, sersic=2.0, rhalf=0.3, bands=("g", "r")
         ).write(folder / "peaks.ecsv")
         self.images = sorted((folder / "images").glob("*.fits"))
         self.settings = {

@@ -56,7 +56,7 @@ def fit(exposures, source, scale):
     patch = patcher.build_patch(CircularRegion(source.ra[0], source.dec[0], REACH * scale), source.bands)
     bounds = default_bounds(source, pixscale=scale, rhalf_range=(0.3 * scale, 20 * scale))
     start = source.replace(
-        q=np.full(1, 0.7), pa=np.full(1, 0.2), sersic=np.full(1, 2.0), rhalf=np.full(1, 3 * scale)
+        q=np.full(1, 0.7), pa=np.full(1, 11.0), sersic=np.full(1, 2.0), rhalf=np.full(1, 3 * scale)
     )
     model, values = patcher.prepare_model(active=start, bounds=bounds)
     chains = sample(model, values, draws=8, warmup=8, chains=1, max_treedepth=2, seed=5, progress=False)

@@ -66,7 +66,7 @@ def mock_catalog(bands, n_source, rng):
         dec=DEC + offset[1],
         flux=rng.uniform(5, 100, (n_source, len(bands))),
         q=rng.uniform(0.4, 0.9, n_source),
-        pa=rng.uniform(0, np.pi, n_source),
+        pa=np.rad2deg(rng.uniform(0, np.pi, n_source)),
         sersic=rng.uniform(1, 4, n_source),
         rhalf=rng.uniform(0.1, 0.3, n_source),
         bands=tuple(bands),

@@ -39,7 +39,7 @@ def make_run(folder: Path, n_patch: int, n_source: int, n_chain: int, n_draw: in
     positions = RA + 1e-3 * np.arange(size)
     SourceCatalog.from_columns(
         id=np.arange(size), ra=positions, dec=np.full(size, DEC), flux=np.full((size, len(BANDS)), 100.0), q=0.7,
-        pa=0.7, sersic=2.0, rhalf=0.2, bands=BANDS,
+        pa=40.0, sersic=2.0, rhalf=0.2, bands=BANDS,
     ).write_forcepho(run.scene_path)  # fmt: skip
     return run
 

@@ -44,7 +44,7 @@ def clustered_catalog(size: int, seed: int) -> SourceCatalog:
         dec=y,
         flux=rng.lognormal(3, 1, (size, len(BANDS))),
         q=rng.uniform(0.3, 1, size),
-        pa=rng.uniform(0, np.pi, size),
+        pa=np.rad2deg(rng.uniform(0, np.pi, size)),
         sersic=rng.uniform(1, 4, size),
         rhalf=np.clip(rng.lognormal(np.log(0.15), 0.5, size), 0.04, 0.9),
         bands=BANDS,

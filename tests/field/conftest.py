@@ -23,7 +23,7 @@ def mock_field():
             dec=dec + y,
             flux=rng.uniform(1, 10, (size, len(BANDS))),
             q=rng.uniform(0.3, 1, size),
-            pa=rng.uniform(-1, 1, size),
+            pa=np.rad2deg(rng.uniform(-1, 1, size)),
             sersic=rng.uniform(1, 4, size),
             rhalf=np.clip(rng.lognormal(np.log(rhalf), 0.5, size), 0.04, 0.9),
             bands=BANDS,

@@ -47,7 +47,7 @@ def catalog(x, y, flux, *, sersic=1.0, rhalf=0.02, q=0.9):
         dec=DEC + np.asarray(y) / 3600,
         flux=flux,
         q=q,
-        pa=0.4,
+        pa=23.0,
         sersic=sersic,
         rhalf=rhalf,
         bands=("g", "r")[: flux.shape[1]],

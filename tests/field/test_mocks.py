@@ -22,7 +22,7 @@ def test_galaxies_are_where_they_were_put():
     offset = sky_offsets(GALAXIES.ra, GALAXIES.dec, GALAXIES.ra[0], GALAXIES.dec[0])
     np.testing.assert_allclose(offset, [[0, 0], [0.3, -0.2]], atol=1e-8)
     assert GALAXIES.bands == ("F1", "F2")
-    np.testing.assert_allclose(np.rad2deg(GALAXIES.pa), [30, 60])
+    np.testing.assert_allclose(GALAXIES.pa, [30, 60])
     assert GALAXIES.id.tolist() == [1, 2]
 
 

@@ -227,7 +227,7 @@ def test_big_sources_are_always_fixed(mock_field):
         dec=[-20.0, 30.0],
         flux=[[50.0, 100.0, 200.0]] * 2,
         q=0.7,
-        pa=0.3,
+        pa=17.0,
         sersic=4.0,
         rhalf=5.0,
         roi=60.0,

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from astropy import units as u
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import LogNormal, Normal, Uniform
 
@@ -101,7 +102,7 @@ def test_informative_prior_pulls(make_patcher):
 def test_position_angle_is_not_caught_at_the_edge_of_its_box(make_patcher):
     """The box is wider than half a turn; from a start near its edge the way to the truth may lead outside."""
     patcher, catalog = make_patcher(n_source=1, dtype=np.float64)
-    inclined = catalog.replace(pa=np.array([-0.9]), q=np.array([0.45]))
+    inclined = catalog.replace(pa=np.rad2deg([-0.9]), q=np.array([0.45]))
     bounds = default_bounds(catalog)  # -30 to 210 degrees
     model, truth = patcher.prepare_model(active=inclined, bounds=bounds)
     found = optimize(with_sources(model, truth), {**truth, "pa": np.array([-0.3])})
@@ -115,8 +116,8 @@ def test_position_angle_is_not_caught_at_the_edge_of_its_box(make_patcher):
 def test_box_of_half_a_turn(make_patcher, half, as_prior):
     """From its inside to its other end there is no way but over the edge."""
     patcher, catalog = make_patcher(n_source=1, dtype=np.float64)
-    catalog = catalog.replace(pa=np.array([1.9 - np.pi]), q=np.array([0.4]))
-    bounds = default_bounds(catalog).replace(pa=(-half, half))
+    catalog = catalog.replace(pa=np.rad2deg([1.9 - np.pi]), q=np.array([0.4]))
+    bounds = default_bounds(catalog).replace(pa=np.rad2deg([-half, half]) * u.deg)
     priors = {"pa": Uniform(-half, half)} if as_prior else None
     model, truth = patcher.prepare_model(active=catalog, bounds=bounds, priors=priors)
     found = optimize(with_sources(model, truth), {**truth, "pa": np.array([1.3])})

@@ -23,7 +23,7 @@ def catalog(**changes):
         "dec": [-5.0, -5.001, -5.002],
         "flux": [[1.0, 2.0], [3.0, -4.0], [5.0, 6.0]],
         "q": [0.5, 1.0, 0.7],
-        "pa": [0.1, -0.2, 3.0],
+        "pa": [6.0, -11.0, 172.0],
         "sersic": [1.0, 4.0, 2.0],
         "rhalf": [0.1, 0.2, 0.3],
         "bands": ("g", "F200W"),
@@ -37,7 +37,7 @@ def test_forcepho_keywords_become_our_conventions():
     )
     expected = {
         "q": (0.25, 0.81),
-        "pa": (np.pi / 2 - 0.7, np.pi / 2 + 0.2),
+        "pa": np.rad2deg([np.pi / 2 - 0.7, np.pi / 2 + 0.2]),
         "x": (-0.18, 0.18),
         "y": (-0.18, 0.18),
         "rhalf": (0.02, 2),
@@ -86,24 +86,24 @@ def test_no_flux_at_all():
     assert len(default_bounds(catalog(flux=np.zeros((3, 2)), flux_err=np.ones((3, 2))))) == 3
 
 
-@given(st.floats(-50, 50), st.floats(-4, 4), st.floats(np.pi + 1e-6, 7))
+@given(st.floats(-3000, 3000), st.floats(-230, 230), st.floats(180 + 1e-4, 400))
 def test_wrapped_angle_is_the_same_axis_inside_the_range(pa, lower, width):
     wrapped = wrap_pa(pa, lower, lower + width)
     assert lower <= wrapped <= lower + width
-    turns = (wrapped - pa) / np.pi
+    turns = (wrapped - pa) / 180
     np.testing.assert_allclose(turns, np.round(turns), atol=1e-12)
     if lower <= pa <= lower + width:
         assert wrapped == pa
 
 
 def test_wrapped_angle_that_fits_nowhere():
-    np.testing.assert_allclose(wrap_pa([0.2, 3.1, 1.0], 0.9, 1.1), [0.2, 3.1 - np.pi + 0, 1.0])
+    np.testing.assert_allclose(wrap_pa([12.0, 178.0, 57.0], 52.0, 63.0), [12.0, -2.0, 57.0])
     lines = default_bounds(catalog(), pa_range=(0.4, 0.5)).violations(catalog())
     assert sum(": pa is" in line for line in lines) == 3
 
 
 def test_violations():
-    sources = catalog(id=[7, 8, 9], rhalf=[0.1, 1.2, 0.3], q=[0.1, 1.0, 0.7], pa=0.3)
+    sources = catalog(id=[7, 8, 9], rhalf=[0.1, 1.2, 0.3], q=[0.1, 1.0, 0.7], pa=17.0)
     bounds = default_bounds(sources)
     assert bounds.violations(sources) == [
         "row 0 (id 7): q is 0.1, expected within [0.16, 1]",
@@ -206,7 +206,7 @@ def test_posteriors_of_the_reference_lie_within():
             }
         moved = sources.replace(
             q=mean["q"] ** 2,
-            pa=np.pi / 2 - mean["pa"],
+            pa=np.rad2deg(np.pi / 2 - mean["pa"]),
             sersic=mean["sersic"],
             rhalf=mean["rhalf"],
             flux=np.stack([mean[band] for band in sources.bands], axis=-1),

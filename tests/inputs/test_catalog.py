@@ -28,7 +28,7 @@ def small(**changes):
         "dec": [-5.0, -5.001, -5.002],
         "flux": [[1.0, 2.0], [3.0, -4.0], [5.0, 6.0]],
         "q": [0.5, 1.0, 0.7],
-        "pa": [0.1, -0.2, 3.0],
+        "pa": [6.0, -11.0, 172.0],
         "sersic": [1.0, 4.0, 2.0],
         "rhalf": [0.1, 0.2, 0.3],
         "bands": ("g", "F200W"),
@@ -39,7 +39,7 @@ def small(**changes):
 def assert_same(found, expected, ulps=4):
     for name in NUMBERS:
         values = getattr(expected, name)
-        scale = np.maximum(np.abs(values), 1.0 if name == "pa" else 0.0)
+        scale = np.maximum(np.abs(values), 90.0 if name == "pa" else 0.0)
         assert (np.abs(getattr(found, name) - values) <= ulps * np.spacing(scale)).all(), name
     np.testing.assert_array_equal(found.id, expected.id)
     assert found.bands == expected.bands
@@ -59,7 +59,7 @@ CATALOGS = st.builds(
     flux=numbers(-1e6, 1e6, (3, 2)),
     flux_err=st.none() | numbers(1e-6, 1e6, (3, 2)),
     q=numbers(0.01, 1),
-    pa=numbers(-10, 10),
+    pa=numbers(-200, 200),
     sersic=numbers(0.3, 8),
     rhalf=numbers(1e-3, 50),
     roi=numbers(1e-3, 50),
@@ -103,7 +103,7 @@ def test_extra_columns_ids_and_meta_are_kept(tmp_path, name):
 
 
 def test_own_table_carries_units(tmp_path):
-    small(flux_err=np.ones((3, 2)), pa=np.pi / 2).write(tmp_path / "a.fits")
+    small(flux_err=np.ones((3, 2)), pa=90.0).write(tmp_path / "a.fits")
     table = Table.read(tmp_path / "a.fits")
     units = {
         "ra": "deg",
@@ -137,7 +137,7 @@ def test_units_are_converted(tmp_path):
         found = SourceCatalog.read(tmp_path / name)
         assert found.ra[0] == pytest.approx(10)
         assert found.dec[0] == pytest.approx(np.rad2deg(0.1))
-        assert found.pa[0] == pytest.approx(np.pi / 2)
+        assert found.pa[0] == pytest.approx(90)
         assert found.rhalf[0] == pytest.approx(0.6)
         assert found.flux[0, 0] == pytest.approx(2000)
         assert found.q[0] == 0.5
@@ -173,7 +173,7 @@ def test_forcepho_conventions(tmp_path):
     found = SourceCatalog.read(forcepho(tmp_path / "f.fits"))
     np.testing.assert_allclose(found.q, [0.81, 0.25])
     # theirs: from +RA (east) towards +Dec (north); ours: from north towards east
-    np.testing.assert_allclose(found.pa, [np.pi / 2, np.pi / 2 - 0.3])
+    np.testing.assert_allclose(found.pa, [90, 90 - np.rad2deg(0.3)])
     assert found.bands == ("g", "F200W")
     assert found.id.dtype == np.dtype("=i4")
     assert found.flux_err is None
@@ -264,7 +264,10 @@ def test_columns_broadcast():
         ),
         ({"filters": None}, "no FILTERS in the header"),
         ({"filters": "g,g"}, "expected different ones"),
-        ({"g": Column([1.0, 2.0], unit="km")}, "column g has the unit km, expected nJy"),
+        (
+            {"g": Column([1.0, 2.0], unit="nJy")},
+            "pa has no unit, and the table is neither ours nor forcepho's",
+        ),
     ],
 )
 def test_refusals(tmp_path, changes, message):
@@ -288,8 +291,8 @@ def test_files_refused(tmp_path):
         SourceCatalog.read(tmp_path / "image.fits")
     with pytest.raises(InputError, match=r"suffix '.csv'"):
         small().write(tmp_path / "a.csv")
-    table = Table({"pa": [1.0]}, meta={"FILTERS": "g"})
-    table.write(tmp_path / "bare.ecsv")
+    names = ("ra", "dec", "q", "pa", "sersic", "rhalf", "g")
+    Table({name: [0.5] for name in names}, meta={"FILTERS": "g"}).write(tmp_path / "bare.ecsv")
     with pytest.raises(InputError, match="pa has no unit"):
         SourceCatalog.read(tmp_path / "bare.ecsv")
     small().write(tmp_path / "a.ecsv")
@@ -367,7 +370,7 @@ def test_columns_by_name():
         dec=0.0,
         flux=[[1.0, 2.0], [3.0, 4.0]],
         q=0.5,
-        pa=0.1,
+        pa=6.0,
         sersic=1.0,
         rhalf=0.2,
         bands=("g", "r"),

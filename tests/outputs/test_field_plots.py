@@ -27,7 +27,7 @@ def test_map_of_sources(fit, tmp_path):
 
 def test_columns_of_a_map(fit):
     assert sky_columns(fit.truth) == ["B", "R", "rhalf", "q", "sersic", "pa", "roi", "n_iter"]
-    np.testing.assert_allclose(catalog_column(fit.truth, "pa"), np.rad2deg(fit.truth.pa))
+    np.testing.assert_allclose(catalog_column(fit.truth, "pa"), fit.truth.pa)
     assert catalog_column(fit.truth, "n_iter").tolist() == [0, 3, 5]
     with pytest.raises(InputError, match="found no column of numbers 'note', expected one of B, R"):
         plot_sky(fit.truth, "note")

@@ -31,7 +31,7 @@ def test_ellipses_of_draws(fit, fitted, tmp_path):
     affine = local_affine(exposure.wcs, fit.truth.ra[:1], fit.truth.dec[:1], dec0=fit.truth.dec[0])
     sky = np.linalg.solve(affine.jacobian[0], vectors[:, 1])
     angle = np.arctan2(sky[0], sky[1])  # from north to east
-    assert abs((angle - fit.truth.pa[0] + np.pi / 2) % np.pi - np.pi / 2) < 0.4
+    assert abs((angle - np.deg2rad(fit.truth.pa[0]) + np.pi / 2) % np.pi - np.pi / 2) < 0.4
 
 
 def test_composites_share_a_grid(fit, fitted, tmp_path):

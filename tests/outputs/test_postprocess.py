@@ -67,7 +67,7 @@ def test_forcepho_catalogue_reads_back(run):
     for name in ("ra", "dec", "sersic", "rhalf"):
         np.testing.assert_array_equal(getattr(catalog, name), made.final[name])
     np.testing.assert_allclose(catalog.q, made.final["q"], rtol=1e-15)
-    np.testing.assert_allclose(np.rad2deg(catalog.pa), made.final["pa"], rtol=0, atol=1e-13)
+    np.testing.assert_allclose(catalog.pa, made.final["pa"], rtol=0, atol=1e-13)
     for b, band in enumerate(catalog.bands):
         np.testing.assert_array_equal(catalog.flux[:, b], made.final[band])
         np.testing.assert_array_equal(catalog.flux_err[:, b], made.final[f"{band}_err"])

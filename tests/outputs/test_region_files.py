@@ -40,7 +40,7 @@ def test_sources(tmp_path, wcs):
         dec=[DEC],
         flux=[[1.0]],
         q=Q,
-        pa=np.deg2rad(PA),
+        pa=PA,
         sersic=1.0,
         rhalf=MAJOR * np.sqrt(Q),
         bands=("g",),

@@ -152,12 +152,13 @@ def test_final_catalogue(fit):
     median, mean, last, optimum = (
         fit.result.final_catalog(kind) for kind in ("median", "mean", "last", "optimum")
     )
-    values["pa"] = values["pa"] - [0, np.pi]  # the mean within (-90, 90] degrees
+    values["pa"] = np.rad2deg(values["pa"] - [0, np.pi])  # the mean within (-90, 90] degrees
+    start = fit.chains.optimum.values | {"pa": np.rad2deg(fit.chains.optimum.values["pa"])}
     for name in ("flux", "q", "sersic", "rhalf", "pa"):
         np.testing.assert_allclose(getattr(median, name), np.median(values[name], axis=0), rtol=1e-13)
         np.testing.assert_allclose(getattr(mean, name), values[name].mean(axis=0), rtol=1e-13)
         np.testing.assert_allclose(getattr(last, name), values[name][-1], rtol=1e-13)
-        np.testing.assert_allclose(getattr(optimum, name), fit.chains.optimum.values[name], rtol=1e-13)
+        np.testing.assert_allclose(getattr(optimum, name), start[name], rtol=1e-13)
     np.testing.assert_allclose(median.flux_err, values["flux"].std(axis=0), rtol=1e-12)
     offset = sky_offsets(median.ra, median.dec, fit.frame.region.ra, fit.frame.region.dec)
     np.testing.assert_allclose(offset[:, 0], np.median(values["x"], axis=0), atol=1e-9)

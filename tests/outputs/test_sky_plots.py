@@ -12,7 +12,7 @@ GALAXY = mock_galaxies(x=0.3, y=0.1, flux={"F1": [500]}, q=0.3, pa=40, sersic=1.
 
 
 def test_ellipse_has_the_area_of_the_circle():
-    ellipse = half_light_ellipse(0.4, np.deg2rad(30), 0.5)
+    ellipse = half_light_ellipse(0.4, 30, 0.5)
     x, y = ellipse.T
     area = abs(np.sum(x[:-1] * y[1:] - x[1:] * y[:-1])) / 2
     assert area == pytest.approx(np.pi * 0.25, rel=2e-3)

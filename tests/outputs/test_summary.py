@@ -48,7 +48,7 @@ def test_angles_that_differ_by_half_turns_agree(fit):
 
 def test_truth_is_found_by_id(fit):
     truth = fit.truth[[2, 1, 0]]
-    truth = truth.replace(pa=truth.pa + 3 * np.pi)
+    truth = truth.replace(pa=truth.pa + 3 * 180)
     table = summary_table(fit.result, truth)
     assert list(_rows(table, "flux")["truth"]) == [100.0, 50.0, 60.0, 80.0]
     ra = _rows(table, "ra")

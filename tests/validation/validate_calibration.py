@@ -70,7 +70,7 @@ OVERSAMPLE = 2  # of the PSF images
 # The prior: uniform in these boxes. Those of fluxes end at twice a value that is drawn for each source.
 SHAPES = {
     "q": (0.2, 1.0),
-    "pa": (-np.pi / 2, np.pi / 2),
+    "pa": (-90.0, 90.0),
     "sersic": (0.6, 5.5),
     "rhalf": (0.5 * SCALE, 6 * SCALE),
 }
@@ -143,6 +143,7 @@ def draw_scene(number: int) -> Scene:
     ra, dec = sky_position(values["x"], values["y"], RA, DEC)
     own = {name: values[name] for name in ("flux", *SHAPES)}
     truth = catalog.replace(ra=ra, dec=dec, **own)
+    values["pa"] = np.deg2rad(values["pa"])  # as the model has it
     simulator = ("mixtures", "exact")[number // len(KINDS) % 2]
     return Scene(number, simulator, catalog, bounds, truth, values)
 
@@ -210,7 +211,7 @@ def _exact_image(truth, band, wcs):
     psf = galsim.InterpolatedImage(psf_image(band), flux=1.0, gsparams=exact.GALSIM)
     image = np.zeros((SIDE, SIDE))
     for s in range(len(truth)):
-        shape = truth.sersic[s], truth.rhalf[s], truth.q[s], truth.pa[s]
+        shape = truth.sersic[s], truth.rhalf[s], truth.q[s], np.deg2rad(truth.pa[s])
         profile = exact.galsim_profile(*map(float, shape), np.linalg.inv(affine.jacobian[s]))
         seen = galsim.Convolve(profile, psf, gsparams=exact.GALSIM)
         flux = truth.flux[s, truth.bands.index(band)]

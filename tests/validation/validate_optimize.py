@@ -73,7 +73,7 @@ def mock_field(size: int, seed: int) -> tuple[SourceCatalog, Exposure]:
         dec=dec,
         flux=10 ** rng.uniform(0.7, 2.3, size),
         q=rng.uniform(0.3, 0.95, size),
-        pa=rng.uniform(0, np.pi, size),
+        pa=np.rad2deg(rng.uniform(0, np.pi, size)),
         sersic=rng.uniform(0.8, 4.0, size),
         rhalf=rhalf,
         bands=(BAND,),
@@ -103,7 +103,7 @@ def _rendered(truth, wcs, shape):
     xx, yy, xy = PSF.covariances[0]
     for s in range(len(truth)):
         amplitudes, variances = (np.asarray(v) for v in table(truth.sersic[s], truth.rhalf[s]))
-        sin, cos = np.sin(truth.pa[s]), np.cos(truth.pa[s])
+        sin, cos = np.sin(np.deg2rad(truth.pa[s])), np.cos(np.deg2rad(truth.pa[s]))
         axes = affine.jacobian[s] @ np.array([[sin, cos], [cos, -sin]]).T  # columns: major axis, minor axis
         form = axes @ np.diag([1 / truth.q[s], truth.q[s]]) @ axes.T
         # all but the widest Gaussians, which hold little light, end within the stamp

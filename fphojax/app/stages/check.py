@@ -51,6 +51,7 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
     if masked:
         text += f" More than half of the pixels are masked in {', '.join(masked)}."
     level = "look at this" if masked else "pass"
+    text = " ".join([text, *(f"{note}." for note in found.notes)])
     return StageReport("check", text, tables, {}, time.perf_counter() - start, level)
 
 
@@ -80,7 +81,7 @@ def catalog_shown(found: CheckReport) -> Table:
         "ra [deg]": catalog.ra,
         "dec [deg]": catalog.dec,
         "q": catalog.q,
-        "pa [deg]": np.rad2deg(catalog.pa),
+        "pa [deg]": catalog.pa,
     }
     columns |= {"sersic": catalog.sersic, "rhalf [arcsec]": catalog.rhalf, "roi [arcsec]": catalog.roi}
     columns |= {f"{band} [nJy]": flux for band, flux in zip(catalog.bands, catalog.flux.T, strict=True)}

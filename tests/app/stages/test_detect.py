@@ -27,7 +27,7 @@ def write_field(folder, **changes):
         dec=[DEC, DEC - 3e-4],
         flux=[[40.0, 60.0], [20.0, 30.0]],
         q=0.8,
-        pa=0.5,
+        pa=29.0,
         sersic=1.0,
         rhalf=0.05,
         bands=("g", "r"),

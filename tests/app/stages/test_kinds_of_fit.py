@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("field")
     galaxy = SourceCatalog.from_columns(
-        ra=[RA], dec=[DEC], flux=[[80.0]], q=0.6, pa=0.5, sersic=1.0, rhalf=0.2, roi=1.0, bands=("g",)
+        ra=[RA], dec=[DEC], flux=[[80.0]], q=0.6, pa=29.0, sersic=1.0, rhalf=0.2, roi=1.0, bands=("g",)
     )
     psf = PSFMixture([1.0], [[0.0, 0.0]], [[1.8, 1.8, 0.0]], includes_pixel=True)
     specs = [ExposureSpec("g", name, (40, 40), 0.1, 0.0, RA, DEC, psf, 0.1) for name in ("g1", "g2")]

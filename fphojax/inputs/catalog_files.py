@@ -1,0 +1,355 @@
+"""Catalogue files: our own tables and forcepho's, which of the two a file is, and how both are written.
+
+A file is read as ours if it has our mark ``FPHOJAX``, if its ``pa`` has a unit, or if it is a FITS table without
+the keyword ``FILTERS``; without a unit ``pa`` is in degrees. It is read as forcepho's if it is a FITS table with
+``FILTERS`` and forcepho's columns, ``id`` and ``roi`` among them, and without any unit. What is neither is refused.
+"""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy import units as u
+from astropy.io import fits
+from astropy.table import Column, Table
+
+from .angles import from_forcepho, looks_like_radians, to_forcepho
+from .errors import InputError
+from .files import replacing
+from .fits_tables import held_by_fits
+from .units import conversion, to_unit
+
+__all__ = [
+    "FLUX_UNIT",
+    "FORCEPHO_STATE",
+    "ROI_PER_RHALF",
+    "SHAPES",
+    "UNITS",
+    "CatalogReading",
+    "checked_ids",
+    "read_columns",
+    "require",
+    "write_forcepho",
+    "write_own",
+]
+
+ROI_PER_RHALF = 5.0
+SHAPES = ("ra", "dec", "q", "pa", "sersic", "rhalf")
+UNITS = {
+    "ra": u.deg,
+    "dec": u.deg,
+    "pa": u.deg,
+    "rhalf": u.arcsec,
+    "roi": u.arcsec,
+    "q": u.one,
+    "sersic": u.one,
+}
+FLUX_UNIT = u.nJy
+# What forcepho's layout has besides, in its order, and the values of a source never fitted.
+FORCEPHO_STATE = {"source_index": None, "is_active": 0, "is_valid": 1, "n_iter": 0, "n_patch": 0}
+
+_LAYOUT = 1
+
+
+@dataclass(frozen=True)
+class CatalogReading:
+    """How a file was read.
+
+    Attributes
+    ----------
+    layout : {"fphojax", "forcepho"}
+        Whose conventions.
+    reason : str
+        By what they were known.
+    converted : tuple of str
+        What was made of units, column by column.
+    """
+
+    layout: str
+    reason: str
+    converted: tuple[str, ...] = ()
+
+    def __str__(self):
+        text = f"read as {self.layout}'s layout ({self.reason})"
+        return "; ".join([text, *self.converted])
+
+
+def read_columns(path: Path, bands: Sequence[str] | None) -> tuple[dict, CatalogReading]:
+    """The arguments of a `SourceCatalog`, and how they were read; errors do not name the file."""
+    table, others = _read_tables(path)
+    filters = str(table.meta.pop("FILTERS", "")).replace(",", " ").split()
+    bands = tuple(filters if bands is None else bands)
+    if not bands:
+        raise InputError("no FILTERS in the header, expected the bands, separated by commas")
+    missing = [name for name in (*SHAPES, *bands) if name not in table.colnames]
+    if missing:
+        raise InputError(f"no column {', '.join(missing)}, found {', '.join(table.colnames)}")
+    own, reason = _convention(table, bands, bool(filters), path.suffix == ".ecsv")
+    return _interpret(table, others, bands, own, reason)
+
+
+def write_own(path, catalog) -> None:
+    """Write a catalogue in our own layout, as ECSV or FITS by the suffix of the name."""
+    path = Path(path)
+    kind = {".ecsv": "ascii.ecsv", ".fits": "fits"}.get(path.suffix)
+    if kind is None:
+        raise InputError(f"{path}: suffix {path.suffix!r} of a catalogue, expected .ecsv or .fits")
+    columns = {}
+    for name in ("id", "ra", "dec", "roi", "q", "pa", "sersic", "rhalf"):
+        unit = UNITS.get(name)
+        columns[name] = Column(getattr(catalog, name), unit=None if unit is u.one else unit)
+    for suffix, values in (("", catalog.flux), ("_err", catalog.flux_err)):
+        if values is not None:
+            for band, column in zip(catalog.bands, values.T, strict=True):
+                columns[band + suffix] = Column(column, unit=FLUX_UNIT)
+    extra, meta = catalog.extra, catalog.meta
+    if kind == "fits":
+        extra, meta = held_by_fits(path, columns, extra, meta)
+    table = Table(columns, meta={**meta, "FPHOJAX": _LAYOUT, "FILTERS": ",".join(catalog.bands)})
+    for name in extra.colnames:
+        table[name] = extra[name]
+    with replacing(path) as temporary:
+        table.write(temporary, format=kind, overwrite=True)
+
+
+def write_forcepho(path, catalog) -> None:
+    """Write a catalogue in forcepho's FITS layout; flux uncertainties are in a second table, ``FLUX_ERR``."""
+    extra, size = catalog.extra, len(catalog)
+    state = {name: extra[name] for name in FORCEPHO_STATE if name in extra.colnames}
+    for name, default in FORCEPHO_STATE.items():
+        fill = np.arange(size) if default is None else np.full(size, default)
+        state.setdefault(name, fill.astype(np.int32))
+    columns = {"id": catalog.id, **{name: state[name] for name in FORCEPHO_STATE}, "roi": catalog.roi}
+    q, pa = to_forcepho(catalog.q, catalog.pa)
+    columns |= {"ra": catalog.ra, "dec": catalog.dec, "q": q, "pa": pa}
+    columns |= {"sersic": catalog.sersic, "rhalf": catalog.rhalf}
+    columns |= dict(zip(catalog.bands, catalog.flux.T, strict=True))
+    others = Table({name: extra[name] for name in extra.colnames if name not in columns})
+    others, meta = held_by_fits(path, columns, others, catalog.meta)
+    columns |= {name: others[name] for name in others.colnames}
+    filters = ",".join(catalog.bands)
+    hdus = [fits.PrimaryHDU(), fits.table_to_hdu(Table(columns, meta={**meta, "FILTERS": filters}))]
+    hdus[0].header["FILTERS"] = filters
+    if catalog.flux_err is not None:
+        errors = Table({"id": catalog.id} | dict(zip(catalog.bands, catalog.flux_err.T, strict=True)))
+        hdus.append(fits.table_to_hdu(errors))
+        hdus[-1].name = "FLUX_ERR"
+    with replacing(path) as temporary:
+        fits.HDUList(hdus).writeto(temporary, overwrite=True)
+
+
+def checked_ids(ids) -> np.ndarray:
+    """Identifiers as numbers or ASCII text, which every format of a run can hold.
+
+    Parameters
+    ----------
+    ids : array_like, shape (N,)
+
+    Raises
+    ------
+    InputError
+        One that is masked, not a number, or not ASCII; anything but numbers and text.
+    """
+    masked = np.flatnonzero(np.ma.getmaskarray(ids)) if isinstance(ids, np.ma.MaskedArray) else ()
+    if len(masked):
+        raise InputError(f"row {masked[0]}: id is masked, expected an identifier of each source")
+    ids = np.atleast_1d(np.asarray(ids))
+    if ids.dtype.kind == "O":  # as pandas has text
+        kinds = {type(value) for value in ids.tolist()}
+        ids = np.array(ids.tolist()) if kinds <= {str} or kinds <= {int} else ids
+    if ids.dtype.kind not in "iufSU":
+        raise InputError(f"id holds {ids.dtype}, expected numbers or text")
+    if ids.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(ids))
+    else:
+        bad = [
+            row
+            for row, name in enumerate(ids.ravel().tolist())
+            if ids.dtype.kind in "SU" and not name.isascii()
+        ]
+    if len(bad):
+        found = ids.ravel()[bad[0]]
+        raise InputError(f"row {bad[0]}: id is {found}, expected a number or ASCII text, which FITS can hold")
+    return ids
+
+
+def require(ids, column: str, values, good, expected: str) -> None:
+    """Name the first row of a column whose value will not do."""
+    if np.all(good):
+        return
+    bad = np.flatnonzero(~np.broadcast_to(good, np.shape(values)))
+    more = f" (and {bad.size - 1} rows more)" if bad.size > 1 else ""
+    row = bad[0]
+    raise InputError(f"row {row} (id {ids[row]}): {column} is {values[row]:g}, expected {expected}{more}")
+
+
+# --------------------------------------------------------------------------------------------------------
+# Reading
+
+
+def _read_tables(path: Path) -> tuple[Table, list[Table]]:
+    """The catalogue's table, and the other tables of a FITS file."""
+    if not path.is_file():
+        raise InputError("no such file, expected a catalogue (FITS or ECSV)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", u.UnitsWarning)  # units are looked at later
+            if path.suffix == ".ecsv":
+                return Table.read(path, format="ascii.ecsv"), []
+            with fits.open(path, memmap=False) as hdus:
+                tables = [_table_of(hdu) for hdu in hdus if not hdu.is_image]
+                primary = hdus[0].header.get("FILTERS")
+    except (OSError, TypeError, ValueError, fits.VerifyError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"cannot be read ({reason}), expected a catalogue (FITS or ECSV)") from error
+    if not tables:
+        raise InputError("no table among its extensions, expected a catalogue")
+    if primary is not None:
+        tables[0].meta.setdefault("FILTERS", primary)
+    return tables[0], tables[1:]
+
+
+def _table_of(hdu):
+    return Table.read(
+        hdu, format="fits", mask_invalid=False, character_as_bytes=False, unit_parse_strict="silent"
+    )
+
+
+def _convention(table: Table, bands: Sequence[str], has_filters: bool, ecsv: bool) -> tuple[bool, str]:
+    """Whether a table keeps our conventions rather than forcepho's, and by what that is known."""
+    version = table.meta.pop("FPHOJAX", None)
+    if version not in (None, _LAYOUT):
+        raise InputError(f"FPHOJAX = {version}, expected {_LAYOUT}: the layout is newer than this program")
+    has_state = set(FORCEPHO_STATE) <= set(table.colnames)
+    known = [name for name in ("roi", *SHAPES, *bands) if name in table.colnames]
+    with_unit = [name for name in known if table[name].unit is not None]
+    if version is not None:
+        return True, "keyword FPHOJAX"
+    if "pa" in with_unit:
+        if has_state:
+            raise InputError(
+                "has forcepho's columns (source_index, n_iter, ...), but pa has a unit, expected no unit "
+                "(forcepho's layout: q = sqrt(b/a)), or the keyword FPHOJAX = 1 (ours: q = b/a)"
+            )
+        return True, "unit of pa"
+    if ecsv:
+        raise InputError("column pa has no unit, expected deg")
+    if not has_filters and not has_state:
+        return True, "no keyword FILTERS"
+    absent = [name for name in ("id", "roi") if name not in table.colnames]
+    ours = with_unit + [band for band in bands if f"{band}_err" in table.colnames]
+    if has_filters and not absent:
+        _require_radians(table)
+    if not has_filters or absent or ours:
+        found = f"units or errors of {', '.join(ours)}" if ours else f"no {', '.join(absent) or 'FILTERS'}"
+        raise InputError(
+            f"column pa has no unit, and the table is neither ours nor forcepho's ({found}), "
+            "expected pa with the unit deg and q = b/a"
+        )
+    return False, "keyword FILTERS, no units"
+
+
+def _require_radians(table):
+    """Refuse angles in forcepho's columns that are degrees."""
+    values = to_unit(table["pa"], u.rad, "pa")
+    ids = table["id"]
+    good = ~(np.abs(values) > 2 * np.pi * (1 + 1e-9))
+    require(
+        ids,
+        "pa",
+        values,
+        good,
+        "radians within 2 pi, as forcepho's layout has them; degrees need the unit deg",
+    )
+
+
+def _interpret(table: Table, others: list[Table], bands: tuple[str, ...], own: bool, reason: str):
+    """Arguments of a catalogue from the tables of a file."""
+    ids = _ids(table)
+    said: list[str] = []
+    values = {name: _numbers(table[name], UNITS[name], said) for name in SHAPES if own or name != "pa"}
+    if not own:
+        values["pa"] = _numbers(table["pa"], u.rad, said)
+        require(ids, "q", values["q"], (values["q"] > 0) & (values["q"] <= 1), "sqrt(b/a) in (0, 1]")
+        values["q"], values["pa"] = from_forcepho(values["q"], values["pa"])
+        said.append("pa from radians, q from sqrt(b/a)")
+    elif table["pa"].unit is None:
+        if looks_like_radians(values["pa"]):
+            raise InputError(
+                "column pa has no unit and looks like radians, expected it with its unit, deg or rad"
+            )
+        said.append("pa has no unit: degrees")
+    has_roi = "roi" in table.colnames
+    values["roi"] = _numbers(table["roi"], u.arcsec, said) if has_roi else ROI_PER_RHALF * values["rhalf"]
+
+    errors = [band + "_err" for band in bands]
+    if own:
+        present = [name for name in errors if name in table.colnames]
+        if present and len(present) < len(errors):
+            raise InputError(f"flux uncertainties only in {', '.join(present)}, expected {', '.join(errors)}")
+        flux_err = _fluxes(table, present, said) if present else None
+    else:
+        second = _error_table(others, bands, len(table))
+        flux_err = None if second is None else _fluxes(second, bands, [])
+    used = {"id", "roi", *SHAPES, *bands, *(errors if own else ())}
+    columns = values | {"id": ids, "flux": _fluxes(table, bands, said), "flux_err": flux_err, "bands": bands}
+    columns["meta"] = dict(table.meta)
+    columns["extra"] = Table({name: table[name] for name in table.colnames if name not in used})
+    return columns, CatalogReading("fphojax" if own else "forcepho", reason, tuple(said))
+
+
+def _ids(table):
+    """Identifiers, row numbers if there are none; each names one source."""
+    if "id" not in table.colnames:
+        return np.arange(len(table))
+    ids = checked_ids(table["id"])
+    ids = ids.astype(ids.dtype.newbyteorder("="))
+    _, first, inverse = np.unique(ids, return_index=True, return_inverse=True)
+    again = np.flatnonzero(first[inverse] != np.arange(len(ids)))
+    if again.size:
+        row = again[0]
+        raise InputError(
+            f"row {row} (id {ids[row]}): row {first[inverse][row]} has this id, too, expected a different one for "
+            "each source"
+        )
+    return ids
+
+
+def _error_table(others: list[Table], bands, size: int) -> Table | None:
+    """forcepho's flux uncertainties: the table FLUX_ERR, else one with all bands and as many rows."""
+    for table in others:
+        fits_in = set(bands) <= set(table.colnames) and len(table) == size
+        if table.meta.get("EXTNAME") == "FLUX_ERR" and not fits_in:
+            raise InputError(
+                f"extension FLUX_ERR has {len(table)} rows and the columns {', '.join(table.colnames)}, "
+                f"expected {size} rows and {', '.join(bands)}"
+            )
+    usable = [table for table in others if set(bands) <= set(table.colnames) and len(table) == size]
+    return min(usable, key=lambda table: table.meta.get("EXTNAME") != "FLUX_ERR", default=None)
+
+
+def _fluxes(table: Table, columns: Sequence[str], said: list[str]) -> np.ndarray:
+    """Columns side by side, nJy."""
+    return np.stack([_numbers(table[name], FLUX_UNIT, said) for name in columns], axis=-1)
+
+
+def _numbers(column, unit: u.Unit, said: list[str]) -> np.ndarray:
+    """A column as native float64 in `unit` (which it is in if it has none); NaN where a value is missing."""
+    name = column.info.name
+    if column.dtype.kind not in "iuf" or column.ndim != 1:
+        raise InputError(f"column {name} holds {column.dtype}{column.shape[1:] or ''}, expected numbers")
+    if isinstance(column, u.Quantity):  # such as Longitude
+        return to_unit(column, unit, f"column {name}")
+    values = np.asarray(np.ma.filled(np.ma.asarray(column, dtype=np.float64), np.nan))
+    if column.unit is None:
+        return values
+    try:
+        factor = conversion(column.unit, unit)
+    except InputError as error:
+        raise InputError(f"column {name}: {error}") from error.__cause__
+    if factor == 1:
+        return values
+    said.append(f"{name} from {column.unit} to {unit or 'a pure number'}")
+    return values * factor
