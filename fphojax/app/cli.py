@@ -128,6 +128,8 @@ def check(
         console.print(report.exposure_table())
     if report.catalog is not None:
         console.print(report.catalog_table())
+    for note in report.notes:
+        typer.echo(f"note: {note}")
     if report.problems:
         raise InputError("\n".join(report.problems))
     console.print("No problems found.")

@@ -10,18 +10,17 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
 from .errors import InputError
+from .wcs_checks import check_wcs_keywords
 
 __all__ = [
     "asdf_bytes",
     "blame",
     "gwcs_of",
-    "image",
-    "image_hdu",
+    "image_of",
     "keyword",
     "lookup_tables",
     "opened",
     "pixel_response",
-    "present",
     "read_wcs",
 ]
 
@@ -42,38 +41,31 @@ def opened(path: Path):
         raise InputError("no such file, expected a FITS image")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*may have been truncated")
+        warnings.filterwarnings("error", message="(Checksum|Datasum) verification failed")
         try:
-            with fits.open(path, memmap=False) as hdus:
+            # opened here, for astropy leaves a file open that it cannot read
+            with path.open("rb") as file, fits.open(file, memmap=False, checksum=True) as hdus:
                 yield hdus
         except InputError:
             raise
         except (OSError, TypeError, ValueError, fits.VerifyError, UserWarning) as error:
             reason = " ".join(str(error).split())
+            if "verification failed" in reason:
+                raise InputError(
+                    f"{reason.rstrip('.')}, expected a file that is as it was when its CHECKSUM and DATASUM were "
+                    "written (astropy's `fitscheck --write` writes new ones)"
+                ) from error
             raise InputError(f"cannot be read as FITS ({reason}), expected a whole FITS file") from error
 
 
-def present(hdus, name):
-    """`name` if there is an extension of that name, else None."""
-    return name if name in hdus else None
-
-
-def image_hdu(hdus, key):
-    """The HDU of an image extension."""
-    names = [hdu.name or str(i) for i, hdu in enumerate(hdus)]
-    if (key not in hdus) if isinstance(key, str) else not 0 <= key < len(hdus):
-        raise InputError(f"no extension {key}, found {', '.join(names)}")
-    hdu = hdus[key]
+def image_of(hdu, label: str):
+    """Pixels of an image extension, shape (ny, nx); `label` is its name in messages."""
     if not hdu.is_image:
-        raise InputError(f"extension {key} is a table, expected an image")
-    return hdu
-
-
-def image(hdus, key):
-    """Pixels of an image extension, shape (ny, nx)."""
-    data = image_hdu(hdus, key).data
+        raise InputError(f"extension {label} is a table, expected an image")
+    data = hdu.data
     if data is None or data.ndim != 2:
         raise InputError(
-            f"extension {key} has shape {() if data is None else data.shape}, expected a 2-D image"
+            f"extension {label} has shape {() if data is None else data.shape}, expected a 2-D image"
         )
     return data
 
@@ -98,7 +90,15 @@ def pixel_response(hdu) -> bool:
 
 
 def read_wcs(header, hdus, key) -> WCS:
-    """The celestial WCS of a header."""
+    """The celestial WCS of a header.
+
+    Raises
+    ------
+    InputError
+        Keywords that are missing or no numbers, a matrix that is singular, or whatever astropy cannot read.
+    """
+    with blame(f"extension {key}"):
+        check_wcs_keywords(header)
     with warnings.catch_warnings():
         # These report repairs to dates and to spellings; the celestial axes are as meant.
         warnings.simplefilter("ignore", FITSFixedWarning)

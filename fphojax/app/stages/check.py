@@ -50,12 +50,13 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
     masked = [exposure.name for exposure in found.exposures if exposure.masked_fraction > 0.5]
     if masked:
         text += f" More than half of the pixels are masked in {', '.join(masked)}."
+    text += "".join(f" Note: {note}." for note in found.notes)
     level = "look at this" if masked else "pass"
     return StageReport("check", text, tables, {}, time.perf_counter() - start, level)
 
 
 def exposures_shown(found: CheckReport) -> QTable:
-    """Exposures that are fitted: band, size, pixel scale, masked fraction, median error of a pixel."""
+    """Exposures that are fitted: band, size, pixel scale, masked fraction, and how they were read."""
     rows = [
         {
             "exposure": exposure.name,
@@ -64,6 +65,7 @@ def exposures_shown(found: CheckReport) -> QTable:
             "rows": exposure.shape[0],
             "pixel scale": exposure.pixel_scale * u.arcsec,
             "masked": 100 * exposure.masked_fraction * u.percent,
+            "read as": exposure.read_as,
         }
         for exposure in found.exposures
     ]
