@@ -261,6 +261,7 @@ class Settings(Section):
     bitmask: int | None = Field(
         None,
         ge=0,
+        lt=2**32,
         description="bits of the mask that spoil a pixel; by default all, or JWST's do-not-use and non-science",
     )
     band_keyword: str | None = Field(

@@ -1,7 +1,11 @@
 """What images, keywords and WCS a FITS file holds, and one line on whatever is wrong with it."""
 
+import bz2
+import gzip
+import lzma
 import re
 import warnings
+import zlib
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -16,6 +20,7 @@ __all__ = [
     "asdf_bytes",
     "blame",
     "gwcs_of",
+    "image_hdu",
     "image_of",
     "keyword",
     "lookup_tables",
@@ -23,6 +28,10 @@ __all__ = [
     "pixel_response",
     "read_wcs",
 ]
+
+_COMPRESSIONS = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\0": lzma}
+_UNPACKING = EOFError, zlib.error, lzma.LZMAError
+_MOST_UNPACKED, _PIECE = 16_000_000_000, 16_000_000  # bytes
 
 
 @contextmanager
@@ -41,14 +50,14 @@ def opened(path: Path):
         raise InputError("no such file, expected a FITS image")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*may have been truncated")
+        warnings.filterwarnings("error", message="Error validating header")  # the rest would be left out
         warnings.filterwarnings("error", message="(Checksum|Datasum) verification failed")
         try:
-            # opened here, for astropy leaves a file open that it cannot read
-            with path.open("rb") as file, fits.open(file, memmap=False, checksum=True) as hdus:
+            with _unpacked(path) as file, fits.open(file, memmap=False, checksum=True) as hdus:
                 yield hdus
         except InputError:
             raise
-        except (OSError, TypeError, ValueError, fits.VerifyError, UserWarning) as error:
+        except (*_UNPACKING, OSError, TypeError, ValueError, fits.VerifyError, UserWarning) as error:
             reason = " ".join(str(error).split())
             if "verification failed" in reason:
                 raise InputError(
@@ -56,6 +65,37 @@ def opened(path: Path):
                     "written (astropy's `fitscheck --write` writes new ones)"
                 ) from error
             raise InputError(f"cannot be read as FITS ({reason}), expected a whole FITS file") from error
+
+
+@contextmanager
+def _unpacked(path):
+    """The content of a file, unpacked if it is compressed: of a damaged one astropy reads what it can."""
+    with path.open("rb") as file:
+        start = file.read(6)
+        file.seek(0)
+        unpack = next((module for magic, module in _COMPRESSIONS.items() if start.startswith(magic)), None)
+        if unpack is None:
+            yield file
+            return
+        content = BytesIO()
+        with unpack.open(file) as stream:
+            while piece := stream.read(_PIECE):
+                content.write(piece)
+                if content.tell() > _MOST_UNPACKED:
+                    raise InputError(f"unpacks to more than {_MOST_UNPACKED / 1e9:g} GB, expected less")
+        content.seek(0)
+        yield content
+
+
+def image_hdu(hdus, key):
+    """The HDU of an image extension."""
+    names = [hdu.name or str(i) for i, hdu in enumerate(hdus)]
+    if (key not in hdus) if isinstance(key, str) else not 0 <= key < len(hdus):
+        raise InputError(f"no extension {key}, found {', '.join(names)}")
+    hdu = hdus[key]
+    if not hdu.is_image:
+        raise InputError(f"extension {key} is a table, expected an image")
+    return hdu
 
 
 def image_of(hdu, label: str):

@@ -93,7 +93,7 @@ class Frame:
     psf_image : ndarray or None
     psf_includes_pixel : bool
     header : fits.Header
-        Of the science extension.
+        Of the science extension; of these pixels, so that ``BUNIT``, if there is one, is nJy.
     calibration : Calibration
     bad : BadPixels
     is_mosaic : bool
@@ -197,6 +197,7 @@ def _frame(hdus, chip: Chip, path, recipe, files):
     headers = chip.hdu.header, hdus[0].header
     data = image_of(chip.hdu, chip.label)
     err_name, err, err_unit = _err(hdus, chip, recipe, files)
+    _same_shape("error", err, data)
     bad = bad_pixels(
         hdus,
         chip,
@@ -214,6 +215,9 @@ def _frame(hdus, chip: Chip, path, recipe, files):
         err_scale = error_calibration(recipe.calibration, scale, err_unit, *headers, power=power)
     background = _background(hdus, chip, recipe, files)
     area = _area(hdus, chip, scale)
+    for what, image in (("background", background), ("AREA", area)):
+        if image is not None:
+            _same_shape(what, image, data)
     wcs, extras = _wcs(hdus, chip, recipe)
     check_celestial(wcs, data.shape)
     if scale.per_area:
@@ -230,12 +234,12 @@ def _frame(hdus, chip: Chip, path, recipe, files):
         band=band,
         label=chip.label,
         several=chip.several,
-        data=_calibrated(data, scale.factor * area, background),
-        err=_calibrated(_sigma(err, power), err_scale.factor * area),
+        data=_calibrated(data, scale.factor, area, background),
+        err=_calibrated(_sigma(err, power), err_scale.factor, area),
         wcs=wcs,
         psf_image=None if psf is None else image_of(psf, psf.name),
         psf_includes_pixel=psf is None or pixel_response(psf),
-        header=chip.hdu.header.copy(),
+        header=_header(chip.hdu.header),
         calibration=scale,
         bad=bad,
         is_mosaic=_resampled(hdus),
@@ -243,6 +247,16 @@ def _frame(hdus, chip: Chip, path, recipe, files):
         read_as=", ".join(parts),
         notes=tuple(note for note in (*psf_notes, quality_note(hdus, uses)) if note),
     )
+
+
+def _header(header):
+    """The header of the calibrated image."""
+    header = header.copy()
+    if "BUNIT" in header:
+        header["BUNIT"] = "nJy"
+    for key in ("CHECKSUM", "DATASUM"):  # they were of other pixels
+        header.remove(key, ignore_missing=True)
+    return header
 
 
 def _unit(unit, scale):
@@ -299,29 +313,29 @@ def _sigma(err, power):
 
 def _background(hdus, chip, recipe, files):
     if "background" in files:
-        background = _companion(files["background"], chip)[0]
-    elif recipe.background is None:
+        return _companion(files["background"], chip)[0]
+    if recipe.background is None:
         return None
-    else:
-        background = image_of(beside(hdus, recipe.background, chip), label(recipe.background))
-    if background.shape != chip.hdu.shape:
-        raise InputError(
-            f"background image has shape {background.shape}, expected {chip.hdu.shape} as the science image"
-        )
-    return background
+    return image_of(beside(hdus, recipe.background, chip), label(recipe.background))
+
+
+def _same_shape(what, image, data):
+    if image.shape != data.shape:
+        raise InputError(f"{what} image has shape {image.shape}, expected {data.shape} as the science image")
 
 
 def _area(hdus, chip, scale):
-    """Area of the pixels in units of the nominal one, where that matters and is known."""
+    """Area of the pixels in units of the nominal one; None where it does not matter or is not known."""
     if not (scale.per_area and named(hdus, "AREA")):
-        return 1.0
+        return None
     return image_of(beside(hdus, "AREA", chip), "AREA").astype(np.float64)
 
 
-def _calibrated(values, scale, background=None):
-    """Values less a background, scaled; untouched where there is nothing to do."""
+def _calibrated(values, factor, area, background=None):
+    """Values less a background, in nJy per pixel; untouched where there is nothing to do."""
     values = values if background is None else values.astype(np.float64) - background
-    return values.astype(np.float64) * scale if np.any(scale != 1) else values
+    scale = factor if area is None else factor * area
+    return values if area is None and factor == 1 else values.astype(np.float64) * scale
 
 
 def _band(headers, path, recipe):

@@ -48,16 +48,13 @@ def flux_density(unit: str) -> float | None:
     for name in (lower, lower.removesuffix("s")):
         if name in _SPELLED:
             return _SPELLED[name]
-    parsed = _parsed(text)
-    return float(parsed.to(u.nJy)) if parsed is not None and parsed.is_equivalent(u.nJy) else None
+    return _in_units_of(u.nJy, text)
 
 
 def surface_brightness(unit: str) -> float | None:
     """What a surface brightness is in nJy per steradian; None if the unit is not one."""
     text = _ascii(unit).replace(" ", "")
-    parsed = _parsed("MJy/sr" if text == "MJY/SR" else text)
-    per_sr = u.nJy / u.sr
-    return float(parsed.to(per_sr)) if parsed is not None and parsed.is_equivalent(per_sr) else None
+    return _in_units_of(u.nJy / u.sr, "MJy/sr" if text == "MJY/SR" else text)
 
 
 def same_unit(one: str, other: str) -> bool:
@@ -80,11 +77,21 @@ def _ascii(unit):
     return unit.strip().strip("'\"").replace("\N{MICRO SIGN}", "u").replace("\N{GREEK SMALL LETTER MU}", "u")
 
 
+def _in_units_of(unit, text):
+    """What the unit of that name is in another; None if it cannot be converted."""
+    parsed = _parsed(text)
+    if parsed is None or not parsed.is_equivalent(unit):
+        return None
+    factor = float(parsed.to(unit))
+    return factor if factor > 0 else None  # astropy reads "0 nJy"
+
+
 def _parsed(text):
-    """As astropy reads it; None if it does not, or text is empty."""
+    """As astropy reads it; None if it does not, or if it is a magnitude, which is no factor."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", u.UnitsWarning)
         try:
-            return u.Unit(text) if text else None
+            unit = u.Unit(text) if text else None
         except (ValueError, TypeError):
             return None
+    return unit if isinstance(unit, u.UnitBase) else None

@@ -329,9 +329,9 @@ def test_problems_leave_an_unfinished_build_that_goes_on(run):
     lines = run.refused()
     assert len(lines) == 2
     assert lines[0] == (
-        "images/g1.fits: extension SCI: BUNIT = 'furlong', expected nJy, uJy, mJy, Jy or nanomaggy per pixel, or none "
-        "for nJy; `fphojax preprocess` converts other units by the setting preprocess.calibration: PHOTFLAM, PHOTMJSR "
-        "or the keyword of the zero point"
+        "images/g1.fits: extension SCI: BUNIT = 'furlong', expected nJy, uJy, mJy, Jy or nanomaggy per pixel, or "
+        "none for nJy; `fphojax preprocess` converts other units by the setting preprocess.calibration: PHOTFLAM, "
+        "PHOTMJSR or the keyword of the zero point"
     )
     assert lines[1].startswith("images/r3.fits: exposure 'r2' of band r is in pixels.h5.building already")
     assert (run.folder / "pixels.h5.building").exists()

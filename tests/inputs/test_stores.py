@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import chain
 from multiprocessing import get_context
 from operator import methodcaller
 from pathlib import Path
@@ -71,7 +72,7 @@ def build(folder, exposures, **options):
     paths = folder / "pixels.h5", folder / "meta.json"
     with StoreWriter(*paths, **options) as writer:
         for exposure in exposures:
-            if (exposure.band, exposure.name) not in sum(writer.done.values(), []):
+            if (exposure.band, exposure.name) not in chain(*writer.done.values()):
                 put(writer, exposure)
         writer.finish()
     return paths

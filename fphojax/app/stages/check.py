@@ -29,7 +29,7 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
     Returns
     -------
     StageReport
-        Tables ``exposures`` and, if there is one, ``catalog``.
+        Tables ``exposures``; ``catalog``, if there is one; and ``notes``, what to know of the inputs, if anything.
 
     Raises
     ------
@@ -50,7 +50,11 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
     masked = [exposure.name for exposure in found.exposures if exposure.masked_fraction > 0.5]
     if masked:
         text += f" More than half of the pixels are masked in {', '.join(masked)}."
-    text += "".join(f" Note: {note}." for note in found.notes)
+    if found.notes:
+        tables["notes"] = Table({"note": found.notes})
+        text += (
+            f" There {'is' if len(found.notes) == 1 else 'are'} {counted(len(found.notes), 'note')} on them."
+        )
     level = "look at this" if masked else "pass"
     return StageReport("check", text, tables, {}, time.perf_counter() - start, level)
 
