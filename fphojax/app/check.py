@@ -43,7 +43,8 @@ class CheckReport:
     problems : list of str
         One line each; a run can start if there is none.
     notes : list of str
-        How each catalogue was read, and what of it the files of a run cannot hold; one line each.
+        One line each: what to know, though nothing is wrong with it. How each catalogue was read, and what of it the
+        files of a run cannot hold; exposures that no source reaches.
     """
 
     settings: Settings
@@ -57,10 +58,15 @@ class CheckReport:
     notes: list[str] = field(default_factory=list)
 
     def exposure_table(self) -> Table:
-        """Exposures: band, size (columns x rows), pixel scale, masked fraction, PSF."""
+        """Exposures: band, size (columns x rows), pixel scale, masked fraction, PSF, how they were read."""
         table = Table(title="Exposures", title_justify="left")
-        for name in ("exposure", "band", "size", "pixel scale", "masked", "PSF"):
-            table.add_column(name, justify="right" if name in ("size", "pixel scale", "masked") else "left")
+        for name in ("exposure", "band", "size", "scale", "masked", "PSF", "read as"):
+            table.add_column(
+                name,
+                justify="right" if name in ("size", "scale", "masked") else "left",
+                min_width=15 if name == "PSF" else None,  # "not in bandlist"
+                no_wrap=name in ("band", "scale", "masked"),
+            )
         for exposure in (*self.exposures, *self.left_out):
             table.add_row(
                 exposure.name,
@@ -69,6 +75,7 @@ class CheckReport:
                 f'{exposure.pixel_scale:.4f}"',
                 f"{100 * exposure.masked_fraction:.1f} %",
                 "not in bandlist" if exposure in self.left_out else _psf_source(exposure, self.psfs),
+                exposure.read_as,
             )
         return table
 
@@ -116,8 +123,7 @@ def check_inputs(
 def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
     settings = report.settings
     if settings.pixelstorefile is None:
-        extensions = settings.extensions.model_dump()
-        exposures, problems = collect(settings.fitsfiles, progress=progress, **extensions)
+        exposures, problems = collect(settings.fitsfiles, progress=progress, **settings.reading)
         report.problems += at_most_ten(problems, "exposures")
     else:
         try:
@@ -129,14 +135,59 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
     for exposure in exposures:
         (report.exposures if exposure.band in settings.bandlist else report.left_out).append(exposure)
     report.exposures.sort(key=lambda exposure: settings.bandlist.index(exposure.band))
-    present = {exposure.band for exposure in exposures}
+    report.notes += _grouped_notes(exposures)
+    _check_bands(report)
+
+
+def _grouped_notes(exposures: list[Exposure | StoredExposure]) -> list[str]:
+    """What is to be said about the files of exposures; once for all of which it is true."""
+    paths: dict[str, list[str]] = {}
+    for exposure in exposures:
+        for note in exposure.notes:
+            paths.setdefault(note, []).append(str(exposure.path))
+    lines = []
+    for note, found in paths.items():
+        first, *others = dict.fromkeys(found)
+        lines.append(f"{first}{f' and {len(others)} more' if others else ''}: {note}")
+    return lines
+
+
+def _check_bands(report: CheckReport) -> None:
+    """Every band has exposures; sky levels are those of bands; no band is missed by its capitals alone."""
+    settings = report.settings
+    present = {exposure.band for exposure in (*report.exposures, *report.left_out)}
     for band in settings.bandlist:
         if band not in present:
             found = ", ".join(sorted(present)) or "none"
             report.problems.append(
                 f"{settings.file}: bandlist: found no usable exposure in band {band}, expected one or more; "
-                f"bands of exposures: {found}"
+                f"bands of exposures: {found}{_twin(band, present, ' ({} differs only in its capitals)')}"
             )
+    for band in sorted(present - set(settings.bandlist)):
+        n_left_out = sum(exposure.band == band for exposure in report.left_out)
+        twin = _twin(band, settings.bandlist, "; its name differs from that of {} only in its capitals")
+        if twin:
+            report.notes.append(
+                f"{settings.file}: bandlist: exposures of band {band} ({n_left_out}) are left out{twin}"
+            )
+    for band in settings.tweakbg:
+        line = f"{settings.file}: tweakbg.{band}: found a sky level of band {band}"
+        if band not in present and band not in settings.bandlist:
+            found = ", ".join(sorted(present)) or "none"
+            line += f", expected a band of the exposures: {found}"
+            (report.problems if settings.sky else report.notes).append(line)
+        elif band not in settings.bandlist:
+            report.notes.append(f"{line}, which is not in bandlist")
+    if settings.tweakbg and not settings.sky:
+        report.notes.append(
+            f"{settings.file}: tweakbg: these sky levels are not subtracted; tweak_background: tweakbg does it"
+        )
+
+
+def _twin(band, bands, text: str) -> str:
+    """`text` about those of `bands` that differ from `band` only in their capitals; "" if none does."""
+    twins = [other for other in bands if other != band and other.casefold() == band.casefold()]
+    return text.format(", ".join(sorted(twins))) if twins else ""
 
 
 def _store_problems(exposures: list[StoredExposure], progress: bool, verify: bool) -> list[str]:
@@ -210,17 +261,28 @@ def _check_psf(exposure: Exposure, psfs: PSFStore | None) -> None:
 
 
 def _check_positions(report: CheckReport) -> None:
-    """Every source reaches at least one exposure; a fit may have moved its centre off the edge of an image."""
+    """Every source reaches at least one exposure; a fit may have moved its centre off the edge of an image.
+
+    An exposure that no source reaches is no fault, but may be one of another field.
+    """
     if report.catalog is None or not report.exposures:
         return
     catalog = report.catalog
-    seen = np.zeros(len(catalog), dtype=bool)
+    seen, unreached = np.zeros(len(catalog), dtype=bool), []
     for exposure in report.exposures:
         pixel = local_affine(exposure.wcs, catalog.ra, catalog.dec, dec0=float(np.median(catalog.dec))).pixel
         reach = (catalog.roi / exposure.pixel_scale)[:, None]
         edge = np.array(exposure.shape[::-1]) - 0.5  # the centre of the first pixel is at 0
-        seen |= ((pixel >= -0.5 - reach) & (pixel <= edge + reach)).all(axis=-1)
+        reached = ((pixel >= -0.5 - reach) & (pixel <= edge + reach)).all(axis=-1)
+        if not reached.any():
+            unreached.append(exposure)
+        seen |= reached
     path = report.settings.raw_catalog
+    if seen.any():  # else all sources are amiss, not the images
+        report.notes += [
+            f"{exposure.path}: exposure {exposure.name} of band {exposure.band}: no source of {path} reaches it"
+            for exposure in unreached
+        ]
     problems = [
         f"{path}: row {row} (id {catalog.id[row]}): found ra={catalog.ra[row]:.6f} "
         f"dec={catalog.dec[row]:.6f} outside all exposures, expected it within its roi of at least one"

@@ -129,7 +129,7 @@ def check(
     if report.catalog is not None:
         console.print(report.catalog_table())
     for note in report.notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        typer.echo(f"note: {note}")
     if report.problems:
         raise InputError("\n".join(report.problems))
     console.print("No problems found.")

@@ -23,6 +23,8 @@ from pydantic import (
 )
 
 from fphojax.inputs.errors import InputError
+from fphojax.inputs.fits_chips import extension_key
+from fphojax.inputs.frames import recipe_of
 
 from .settings_file import describe, expand_variables, read_mapping
 
@@ -93,9 +95,19 @@ def _as_text(identifier: Any) -> Any:
 
 
 Identifier = Annotated[str, BeforeValidator(_as_text)]
+def _extension(key: Any) -> Any:
+    """A name, the number of an HDU, or a pair of name and EXTVER."""
+    try:
+        return None if key is None else extension_key(key)
+    except InputError as error:
+        raise ValueError(str(error).replace("extension", "found", 1)) from error
+
+
 FilePath = Annotated[Path, AfterValidator(_below_folder)]
 Pattern = Annotated[str, AfterValidator(_absolute_patterns)]
 ParameterName = Literal["flux", "x", "y", "q", "pa", "sersic", "rhalf"]
+Extension = Annotated[str | int | tuple[str, int], BeforeValidator(_extension)]
+OptionalExtension = Annotated[str | int | tuple[str, int] | None, BeforeValidator(_extension)]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
@@ -106,12 +118,14 @@ class Section(BaseModel):
 
 
 class Extensions(Section):
-    """Names of the extensions of an exposure's FITS file."""
+    """Extensions of an exposure's FITS file: a name, the number of an HDU, or [name, EXTVER]."""
 
-    sci: str = Field("SCI", description="science image")
-    err: str = Field("ERR", description="standard deviation of each pixel")
-    mask: str | None = Field(None, description="non-zero where a pixel is bad; by default MASK, if present")
-    psf: str | None = Field(None, description="image of the PSF; by default PSF, if present")
+    sci: Extension = Field("SCI", description="science image; of a name, all EXTVERs, one exposure each")
+    err: Extension = Field("ERR", description="standard deviation of each pixel")
+    mask: OptionalExtension = Field(
+        None, description="non-zero where a pixel is bad; by default MASK, else DQ, else zeros of WHT"
+    )
+    psf: OptionalExtension = Field(None, description="image of the PSF; by default PSF, if present")
 
 
 class BoundsSettings(Section):
@@ -190,15 +204,15 @@ class PreprocessSettings(Section):
     calibration: str = Field(
         "none",
         min_length=1,
-        description="to nJy: none (they are), BUNIT, PHOTMJSR (JWST), PHOTFLAM (HST), or the keyword of the zero "
-        "point, such as ABMAG",
+        description="to nJy: none (BUNIT alone says it: nJy, uJy, ..., MJy/sr), BUNIT (must be there), PHOTMJSR "
+        "(JWST), PHOTFLAM (HST), or the keyword of the zero point, such as ABMAG",
     )
     error_pattern: Pattern | None = Field(
         None, description="files of errors; what * stands for is that of frame_search_pattern"
     )
     mask_pattern: Pattern | None = Field(None, description="files of masks, likewise")
     background_pattern: Pattern | None = Field(None, description="files of backgrounds, likewise")
-    background: str | None = Field(None, description="extension of a background to subtract")
+    background: OptionalExtension = Field(None, description="extension of a background to subtract")
     error_kind: Literal["sigma", "variance", "inverse_variance"] = Field(
         "sigma", description="what the error image holds"
     )
@@ -246,14 +260,29 @@ class Settings(Section):
     fitsfiles: Annotated[list[FilePath], BeforeValidator(_expand_globs), AfterValidator(_each_once)] = Field(
         [], validate_default=True, description="exposures: paths or globs"
     )
-    extensions: Extensions = Field(Extensions(), description="names of the FITS extensions of an exposure")
+    extensions: Extensions = Field(
+        Extensions(),
+        description="FITS extensions of an exposure: a name, the number of an HDU, or [name, EXTVER]",
+    )
+    bitmask: int | None = Field(
+        None,
+        ge=0,
+        lt=2**32,
+        description="bits of the mask that spoil a pixel; by default all, or JWST's do-not-use and non-science",
+    )
+    band_keyword: str | None = Field(
+        None,
+        min_length=1,
+        description="keyword of the band; by default FILTER, JWST's PUPIL, or the one of FILTER1 and FILTER2 that is "
+        "not clear",
+    )
+    band_patterns: dict[str, str] = Field(
+        {}, description="bands by patterns of file names, {'*_g_*.fits': g}; else the keywords say them"
+    )
 
     # how stores are made
     frame_search_pattern: Annotated[list[str] | str, AfterValidator(_absolute_patterns)] = Field(
         [], description="science images to store, globs; without it, fitsfiles"
-    )
-    bitmask: int | None = Field(
-        None, ge=0, description="bits of the mask that spoil a pixel; by default all, or JWST's DO_NOT_USE"
     )
     super_pixel_size: PositiveInt = Field(8, description="side of a super-pixel [pixel]")
     nside_full: Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)] | None = Field(
@@ -438,6 +467,11 @@ class Settings(Section):
                 f"{self.file}: forced_photometry: found true, expected false: sampling fits positions and shapes, "
                 "too; `fphojax optimize` measures fluxes alone"
             )
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Keyword arguments of `fphojax.inputs.exposures.collect`: how FITS files are read."""
+        return recipe_of(self.model_dump())
 
     @property
     def sky(self) -> dict[str, float]:

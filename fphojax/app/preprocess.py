@@ -1,6 +1,7 @@
 """`fphojax preprocess`: all images of a field into one pixel store and one meta file."""
 
 import glob
+import json
 import re
 import time
 from collections import deque
@@ -15,7 +16,7 @@ from tqdm.auto import tqdm
 
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.exposures import Exposure
-from fphojax.inputs.frames import Frame, FrameRecipe, is_mosaic, read_frame
+from fphojax.inputs.frames import Frame, FrameRecipe, is_mosaic, read_frames
 from fphojax.inputs.store_writer import StoreWriteError, StoreWriter, refuse_other_store
 
 from .config import Settings
@@ -38,7 +39,7 @@ class PreprocessReport:
     seconds, seconds_writing : float
         All in all; of these, writing and waiting for the disk.
     lines : list of str
-        One per exposure stored now: band, name, size, masked fraction, calibration.
+        One per exposure stored now: band, name, size, masked fraction, how it was read, calibration.
     """
 
     n_stored: int = 0
@@ -105,15 +106,16 @@ def preprocess(
         echo(f"{writer.building}: was damaged, and is built anew")
     report, problems, start = PreprocessReport(), [], time.perf_counter()
     todo = [frame for frame in frames if _stamp(*frame) not in writer.done]
-    report.n_kept = len(frames) - len(todo)
-    bar = tqdm(total=len(todo), desc="exposures", unit="image", disable=not progress)
+    report.n_kept = sum(map(len, writer.done.values()))
+    bar = tqdm(total=len(todo), desc="exposures", unit="file", disable=not progress)
     with writer, bar:
         made = partial(_made, settings=settings, mosaics=mosaics, writer=writer)
-        for path, files, making in _made_ahead(todo, partial(read_frame, recipe=recipe), made):
+        for path, files, making in _made_ahead(todo, partial(read_frames, recipe=recipe), made):
             try:
-                packed, line = making.result()
+                exposures = making.result()
                 began = time.perf_counter()
-                writer.add(packed, stamp=_stamp(path, files))
+                for packed, _ in exposures:
+                    writer.add(packed, stamp=_stamp(path, files), count=len(exposures))
             except StoreWriteError:
                 raise
             except InputError as error:
@@ -122,10 +124,11 @@ def preprocess(
             finally:
                 bar.update()
             report.seconds_writing += time.perf_counter() - began
-            report.n_stored += 1
-            report.n_byte += packed.blocks.nbytes
-            report.lines.append(line)
-            echo(line)
+            for packed, line in exposures:
+                report.n_stored += 1
+                report.n_byte += packed.blocks.nbytes
+                report.lines.append(line)
+                echo(line)
         if problems:
             raise InputError("\n".join(problems))
         began = time.perf_counter()
@@ -177,7 +180,15 @@ def _matching(patterns):
 
 def _store_options(settings: Settings, frames, mosaics: bool) -> dict:
     """What makes a store what it is, for its writer."""
-    recipe = asdict(_recipe(settings)) | {
+    made = asdict(_recipe(settings))
+    for key in (
+        "band",
+        "band_keyword",
+        "band_patterns",
+    ):  # stores made before there were these say nothing of them
+        if not made[key]:
+            del made[key]
+    recipe = json.loads(json.dumps(made)) | {
         "edge": settings.preprocess.edge,
         "max_snr": settings.max_snr,
         "sky": settings.sky if settings.max_snr > 0 else {},  # nothing else depends on it
@@ -193,15 +204,11 @@ def _store_options(settings: Settings, frames, mosaics: bool) -> dict:
 
 
 def _recipe(settings: Settings) -> FrameRecipe:
-    own, extensions = settings.preprocess, settings.extensions
+    own = settings.preprocess
     return FrameRecipe(
-        sci=extensions.sci,
-        err=extensions.err,
-        mask=extensions.mask,
-        psf=extensions.psf,
+        **settings.reading,
         background=own.background,
         error_kind=own.error_kind,
-        bitmask=settings.bitmask,
         calibration=own.calibration,
         split_by=own.split_by,
         wcs=own.wcs,
@@ -290,17 +297,21 @@ def _made_ahead(frames, read, make) -> Iterator[tuple[Path, dict[str, Path], Fut
         yield from ahead
 
 
-def _made(path: Path, reading: Future[Frame], *, settings: Settings, mosaics: bool, writer: StoreWriter):
-    """A frame that was read, as the store takes it, and the line about it."""
-    frame = reading.result()
-    if frame.is_mosaic != mosaics:
-        raise InputError(
-            f"{path}: found {_KINDS[frame.is_mosaic]}, expected {_KINDS[mosaics]} as the first image is: "
-            "they go into separate stores"
-        )
-    exposure = _brought_to_size(_capped(frame.exposure, settings), settings)
-    packed = writer.pack(exposure, attributes=_attributes(frame, settings), extras=frame.extras)
-    return packed, _line(exposure, frame)
+def _made(
+    path: Path, reading: Future[list[Frame]], *, settings: Settings, mosaics: bool, writer: StoreWriter
+):
+    """The frames of a file that was read, each as the store takes it with the line about it."""
+    made = []
+    for frame in reading.result():
+        if frame.is_mosaic != mosaics:
+            raise InputError(
+                f"{path}: found {_KINDS[frame.is_mosaic]}, expected {_KINDS[mosaics]} as the first image is: "
+                "they go into separate stores"
+            )
+        exposure = _brought_to_size(_capped(Exposure.from_frame(frame), settings), settings)
+        packed = writer.pack(exposure, attributes=_attributes(frame, settings), extras=frame.extras)
+        made.append((packed, _line(exposure, frame)))
+    return made
 
 
 def _capped(exposure: Exposure, settings: Settings) -> Exposure:
@@ -330,9 +341,10 @@ def _attributes(frame: Frame, settings: Settings) -> dict:
     attributes = {
         "counts_to_flux": frame.calibration.factor,
         "flux_units": frame.calibration.units,
-        "bitmask_applied": frame.bitmask,
-        "source": str(frame.exposure.path),
+        "bitmask_applied": frame.bad.bits,
+        "source": str(frame.path),
         "calibration": frame.calibration.how,
+        "read_as": frame.read_as,
     }
     return attributes | ({"max_snr_applied": settings.max_snr} if settings.max_snr > 0 else {})
 
@@ -340,6 +352,6 @@ def _attributes(frame: Frame, settings: Settings) -> dict:
 def _line(exposure: Exposure, frame: Frame) -> str:
     ny, nx = exposure.shape
     return (
-        f"{exposure.band} {exposure.name}: {nx} x {ny}, {100 * exposure.masked_fraction:.1f} % masked, "
-        f"{frame.calibration}"
+        f"{exposure.band} {exposure.name}: {nx} x {ny}, {100 * exposure.masked_fraction:.1f} % masked "
+        f"({frame.bad.how}), {frame.calibration}"
     )

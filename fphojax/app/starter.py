@@ -52,7 +52,8 @@ INSTRUMENTS = {
         (0.003, 1.5),
         0.3,
         "PHOTMJSR",
-        "Products cal.fits and i2d.fits (MJy/sr) go into a store first: fphojax preprocess.",
+        "Products cal.fits and i2d.fits (MJy/sr) are read as they are, by PIXAR_SR, DQ, FILTER and PUPIL; fphojax "
+        "preprocess puts many of them into a store.",
     ),
     "hst": Instrument(
         "HST (ACS, WFC3)",
@@ -61,7 +62,8 @@ INSTRUMENTS = {
         (0.005, 3.0),
         0.5,
         "PHOTFLAM",
-        "Products flc.fits and drc.fits (electrons) go into a store first: fphojax preprocess.",
+        "Products flc.fits and drc.fits (electrons) go into a store first: fphojax preprocess. Both chips of an "
+        "flc.fits are exposures; the band is FILTER, or the one of FILTER1 and FILTER2 (ACS) that is not clear.",
     ),
     "hsc": Instrument(
         "Subaru/HSC",
@@ -70,7 +72,8 @@ INSTRUMENTS = {
         (0.02, 6.0),
         2.0,
         "BUNIT",
-        "They are in nJy, or go into a store first (fphojax preprocess); the stage background measures their sky.",
+        "BUNIT says their unit, nJy or uJy and the like; others go into a store first (fphojax preprocess); the "
+        "stage background measures their sky.",
     ),
     "decam": Instrument(
         "DECam",
@@ -79,7 +82,8 @@ INSTRUMENTS = {
         (0.03, 10.0),
         2.5,
         "MAGZERO",
-        "They are in nJy, or go into a store first (fphojax preprocess); the stage background measures their sky.",
+        "BUNIT says their unit, nJy or uJy and the like; others go into a store first (fphojax preprocess); the "
+        "stage background measures their sky.",
     ),
     "generic": Instrument(
         "any camera",
@@ -88,7 +92,8 @@ INSTRUMENTS = {
         (0.01, 5.0),
         1.0,
         "BUNIT",
-        "They are in nJy per pixel (AB zero point 31.4), or go into a store first: fphojax preprocess.",
+        "BUNIT says their unit: nJy (AB zero point 31.4), uJy and the like per pixel; others go into a store first: "
+        "fphojax preprocess.",
     ),
 }
 
@@ -100,9 +105,9 @@ _HEAD = """\
 
 # ---- Look at these lines first ----
 
-# bands to fit: values of FILTER in the images' headers
+# bands to fit: values of FILTER in the images' headers (band_keyword and band_patterns below name another place)
 bandlist: {bands}
-# exposures: a path or glob, or a list of them, with extensions SCI and ERR, and MASK and PSF if there are any.
+# exposures: a path or glob, or a list of them; extensions SCI and ERR, and MASK (or DQ) and PSF if there are any.
 # {images}
 fitsfiles: images/*.fits
 # sources to start from: forcepho's columns or fphojax's own; rough values do

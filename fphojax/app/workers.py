@@ -218,7 +218,7 @@ def _exposures(settings):
     """Exposures in the bands that are fitted, as the settings name them."""
     if settings.pixelstorefile is not None:
         return open_stores(settings.pixelstorefile, settings.metastorefile, bands=settings.bandlist)
-    exposures, problems = collect(settings.fitsfiles, **settings.extensions.model_dump())
+    exposures, problems = collect(settings.fitsfiles, **settings.reading)
     if problems:
         raise InputError("; ".join(problems))
     return [exposure for exposure in exposures if exposure.band in settings.bandlist]

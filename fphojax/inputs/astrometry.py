@@ -1,8 +1,8 @@
 """Where sources fall on an exposure: sky offsets, local affine WCS, circular regions.
 
 Any WCS with the common interface of APE 14 will do (astropy's FITS WCS with SIP, TPV or look-up tables,
-gwcs), as long as its world axes are right ascension and declination in degrees. The frame is taken as ICRS:
-many headers mean FK5 only by default, and the two differ by less than 0.03 arcsec.
+gwcs), as long as its world axes are right ascension and declination in degrees, ICRS. FK5 of equinox 2000 is taken as
+ICRS: many headers mean FK5 only by default, and the two differ by less than 0.03 arcsec. Other frames are refused.
 Positions and radii may come as astropy's Quantity, Angle and SkyCoord; plain numbers are degrees and arcsec.
 """
 
@@ -17,6 +17,7 @@ from astropy.wcs import WCS, WcsError
 from .cutouts import disc_mask
 from .errors import InputError
 from .units import in_degrees, to_number, to_unit
+from .wcs_checks import frame_name
 
 __all__ = [
     "CircularRegion",
@@ -255,7 +256,7 @@ def completed(wcs):
 
 
 def check_celestial(wcs, shape: tuple[int, int]) -> None:
-    """Refuse a WCS that does not lead from pixels (x, y) to (ra, dec) in degrees.
+    """Refuse a WCS that does not lead from pixels (x, y) to (ra, dec) in degrees, ICRS (or FK5 of equinox 2000).
 
     Raises
     ------
@@ -266,6 +267,7 @@ def check_celestial(wcs, shape: tuple[int, int]) -> None:
     types = list(getattr(wcs, "world_axis_physical_types", None) or [])
     if types != ["pos.eq.ra", "pos.eq.dec"] or wcs.pixel_n_dim != 2:
         raise InputError(f"no usable WCS: {wcs.pixel_n_dim} pixel axes and world axes {types}; {expected}")
+    frame_name(wcs)
     if any(str(unit) != "deg" for unit in wcs.world_axis_units):
         raise InputError(f"WCS has the units {list(wcs.world_axis_units)}; expected deg")
     scale = pixel_scale(wcs, shape)

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from astropy import units as u
+from astropy.io import fits
 
 from .errors import InputError
+from .image_units import flux_density, root_unit, same_unit, surface_brightness
 
-__all__ = ["Calibration", "calibration"]
+__all__ = ["Calibration", "calibration", "error_calibration"]
 
 ZERO_POINT = 31.4  # AB magnitude of 1 nJy
 LIGHT = 2.99792458e18  # speed of light, Angstrom / s
@@ -28,11 +30,14 @@ class Calibration:
         Always "nJy"; what forcepho calls ``flux_units``.
     how : str
         Where the factor comes from, for people.
+    per_area : bool
+        Whether the image is a surface brightness, of which the factor has the nominal area of a pixel.
     """
 
     factor: float
     how: str
     units: str = "nJy"
+    per_area: bool = False
 
     def __str__(self):
         return f"1 image unit = {self.factor:.6g} nJy ({self.how})"
@@ -41,9 +46,10 @@ class Calibration:
 def calibration(method: str, *headers) -> Calibration:
     """Calibration of an image by the keywords of its headers.
 
-    ``none``: the image is in nJy per pixel; ``BUNIT`` must be absent or say so.
-    ``BUNIT``: a flux density per pixel, such as uJy.
-    ``PHOTMJSR``: surface brightness in MJy/sr, or DN/s with the keyword ``PHOTMJSR`` (MJy/sr per DN/s), times
+    ``none``: ``BUNIT`` alone says it: nJy, uJy and the like per pixel (see `fphojax.inputs.image_units`); nothing
+    for nJy; or a surface brightness, with the pixel area as for ``PHOTMJSR``.
+    ``BUNIT``: the same, but it must be a flux density per pixel.
+    ``PHOTMJSR``: surface brightness, such as MJy/sr, or DN/s with the keyword ``PHOTMJSR`` (MJy/sr per DN/s), times
     the pixel area, ``PIXAR_SR`` (sr) or ``PIXAR_A2`` (arcsec^2).
     ``PHOTFLAM``: f_nu = rate x ``PHOTFLAM`` x ``PHOTPLAM``^2 / c [erg/s/cm^2/Hz; Angstrom]; where ``BUNIT`` is not a
     rate, it is divided by ``EXPTIME`` (s).
@@ -66,8 +72,7 @@ def calibration(method: str, *headers) -> Calibration:
         A keyword that is missing or not a positive number, units that are unknown or do not go with the method.
     """
     lookup = _Keywords(headers)
-    rule = {"none": _none, "BUNIT": _unit, "PHOTMJSR": _surface_brightness, "PHOTFLAM": _photflam}.get(method)
-    return rule(lookup) if rule is not None else _zero_point(lookup, method)
+    return _RULES[method](lookup) if method in _RULES else _zero_point(lookup, method)
 
 
 class _Keywords:
@@ -91,41 +96,76 @@ class _Keywords:
         """BUNIT as it stands, "" if there is none."""
         return str(next((header["BUNIT"] for header in self._headers if "BUNIT" in header), "")).strip()
 
-    def unit(self):
-        """BUNIT as an astropy unit."""
-        try:
-            return u.Unit(self.bunit)
-        except ValueError as error:
-            raise InputError(
-                f"BUNIT = {self.bunit!r} is an unknown unit, expected one that astropy can read"
-            ) from error
 
+def error_calibration(method: str, science: Calibration, unit: str, *headers, power: int = 1) -> Calibration:
+    """Calibration of the error image, whose ``BUNIT`` may be another one than that of the science image.
 
-def _flux_density(lookup):
-    """nJy per BUNIT; None if it is not a flux density."""
-    try:
-        unit = lookup.unit()
-    except InputError:
-        return None
-    return unit.to(u.nJy) if unit.is_equivalent(u.nJy) else None
+    Parameters
+    ----------
+    method : str
+        As in `calibration`.
+    science : Calibration
+        That of the science image.
+    unit : str
+        ``BUNIT`` of the error image; "" if there is none.
+    *headers : fits.Header
+        Those of the science image.
+    power : {1, 2, -2}
+        The power of the standard deviation that the error image holds. For 2 and -2, a unit that is no power of a
+        flux or a surface brightness is not looked at: weights have all kinds of them.
+
+    Returns
+    -------
+    Calibration
+        Of the standard deviation.
+
+    Raises
+    ------
+    InputError
+        A unit that the method cannot convert, or that goes with no unit of the science image.
+    """
+    own = _Keywords(headers).bunit
+    if power != 1:
+        root = root_unit(unit, power)
+        fluxes = root is not None and (flux_density(root), surface_brightness(root)) != (None, None)
+        unit = root if fluxes else ""
+    if not unit or same_unit(unit, own):
+        return science
+    if method in _RULES and own:
+        return _RULES[method](_Keywords((fits.Header({"BUNIT": unit}), *headers)))
+    if not own and flux_density(unit) == science.factor:
+        return science
+    raise InputError(f"BUNIT = {unit!r}, expected {own or 'no BUNIT'} as in the science image")
 
 
 def _none(lookup):
-    if lookup.bunit and _flux_density(lookup) != 1.0:
+    if not lookup.bunit:
+        return Calibration(1.0, "no BUNIT, taken as nJy")
+    factor = flux_density(lookup.bunit)
+    if factor is not None:
+        return Calibration(factor, f"BUNIT = {lookup.bunit}")
+    if surface_brightness(lookup.bunit) is None:
         raise InputError(
-            f"BUNIT = {lookup.bunit!r}, expected nJy, or a flux calibration (setting preprocess.calibration)"
+            f"BUNIT = {lookup.bunit!r}, expected nJy, uJy, mJy, Jy or nanomaggy per pixel, or none for nJy; "
+            "`fphojax preprocess` converts other units by the setting preprocess.calibration: PHOTFLAM, PHOTMJSR or "
+            "the keyword of the zero point"
         )
-    return Calibration(1.0, "BUNIT = nJy" if lookup.bunit else "no BUNIT, taken as nJy")
+    if not (lookup.has("PIXAR_SR") or lookup.has("PIXAR_A2")):
+        raise InputError(
+            f"BUNIT = {lookup.bunit!r}, expected nJy per pixel, or the area of a pixel in PIXAR_SR or PIXAR_A2; "
+            "`fphojax preprocess` converts other units by the setting preprocess.calibration: PHOTMJSR with these "
+            "keywords, or the keyword of a zero point"
+        )
+    return _surface_brightness(lookup)
 
 
 def _unit(lookup):
     if not lookup.bunit:
         raise InputError("no keyword BUNIT, expected it for the flux calibration")
-    lookup.unit()
-    factor = _flux_density(lookup)
+    factor = flux_density(lookup.bunit)
     if factor is None:
-        raise InputError(f"BUNIT = {lookup.bunit!r}, expected a flux density, such as nJy or uJy")
-    return Calibration(float(factor), f"BUNIT = {lookup.bunit}")
+        raise InputError(f"BUNIT = {lookup.bunit!r}, expected a flux density per pixel, such as nJy or uJy")
+    return Calibration(factor, f"BUNIT = {lookup.bunit}")
 
 
 def _surface_brightness(lookup):
@@ -133,12 +173,12 @@ def _surface_brightness(lookup):
         area, how = lookup.number("PIXAR_SR"), "PIXAR_SR"
     else:
         area, how = lookup.number("PIXAR_A2") * u.arcsec.to(u.rad) ** 2, "PIXAR_A2"
-    factor, unit = 1e15 * area, lookup.bunit.replace(" ", "")
-    if unit == "MJy/sr":
-        return Calibration(factor, f"MJy/sr x {how}")
-    if unit.upper() == "DN/S":
-        return Calibration(factor * lookup.number("PHOTMJSR"), f"DN/s x PHOTMJSR x {how}")
-    raise InputError(f"BUNIT = {lookup.bunit!r}, expected MJy/sr or DN/s for the calibration PHOTMJSR")
+    per_sr, unit = surface_brightness(lookup.bunit), lookup.bunit
+    if per_sr is None:
+        if unit.replace(" ", "").upper() != "DN/S":
+            raise InputError(f"BUNIT = {unit!r}, expected MJy/sr or DN/s for the calibration PHOTMJSR")
+        per_sr, unit = 1e15 * lookup.number("PHOTMJSR"), "DN/s x PHOTMJSR"
+    return Calibration(area * per_sr, f"{unit} x {how}", per_area=True)
 
 
 def _photflam(lookup):
@@ -155,7 +195,7 @@ def _photflam(lookup):
 
 
 def _zero_point(lookup, key):
-    if _flux_density(lookup) is not None:
+    if flux_density(lookup.bunit) is not None or surface_brightness(lookup.bunit) is not None:
         raise InputError(
             f"BUNIT = {lookup.bunit!r} is a flux already, expected counts for the calibration {key}"
         )
@@ -163,3 +203,6 @@ def _zero_point(lookup, key):
     if not -100 < value < 100:  # as for a keyword that means something else
         raise InputError(f"{key} = {value:g}, expected an AB magnitude")
     return Calibration(10 ** (0.4 * (ZERO_POINT - value)), f"{key} = {value:g}")
+
+
+_RULES = {"none": _none, "BUNIT": _unit, "PHOTMJSR": _surface_brightness, "PHOTFLAM": _photflam}

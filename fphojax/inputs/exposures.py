@@ -13,7 +13,9 @@ from tqdm.auto import tqdm
 
 from .astrometry import check_celestial, completed, footprint, pixel_scale
 from .errors import InputError
-from .fits_images import blame, image, image_hdu, keyword, opened, pixel_response, present, read_wcs
+from .fits_chips import Key
+from .fits_images import blame
+from .frames import Frame, FrameRecipe, read_frame, read_frames
 from .units import has_unit, to_number, to_unit
 
 __all__ = ["Exposure", "capped_ierr", "collect", "less_sky", "read_exposures"]
@@ -46,6 +48,10 @@ class Exposure:
         The file it came from.
     header : fits.Header
         Header of the science extension.
+    read_as : str
+        What was found in its file and done with it: chip, unit, mask, band, sky frame.
+    notes : tuple of str
+        What else a person should know of its file.
     """
 
     name: str
@@ -58,6 +64,8 @@ class Exposure:
     flux_scale: float = 1.0
     path: Path | None = None
     header: fits.Header = field(default_factory=fits.Header, repr=False)
+    read_as: str = field(default="arrays", repr=False)
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -161,58 +169,77 @@ class Exposure:
         )
 
     @classmethod
+    def from_frame(cls, frame: Frame) -> "Exposure":
+        """Exposure from the images of a frame, in nJy.
+
+        Raises
+        ------
+        InputError
+            As `from_arrays`.
+        """
+        images = {
+            "data": frame.data,
+            "err": frame.err,
+            "wcs": frame.wcs,
+            "mask": frame.bad.where,
+            "psf_image": frame.psf_image,
+            "psf_includes_pixel": frame.psf_includes_pixel,
+            "band": frame.band,
+            "name": frame.name,
+            "header": frame.header,
+        }
+        if frame.several:  # the name says which of the file's images it is
+            with blame(str(frame.path)):
+                exposure = cls.from_arrays(**images)
+        else:
+            exposure = cls.from_arrays(**images, path=frame.path)
+        return replace(exposure, path=frame.path, read_as=frame.read_as, notes=frame.notes)
+
+    @classmethod
     def from_fits(
         cls,
         path,
         *,
-        sci: str | int = "SCI",
-        err: str | int = "ERR",
-        mask: str | int | None = None,
-        psf: str | int | None = None,
+        sci: Key = "SCI",
+        err: Key = "ERR",
+        mask: Key | None = None,
+        psf: Key | None = None,
         band: str | None = None,
+        bitmask: int | None = None,
+        band_keyword: str | None = None,
     ) -> "Exposure":
-        """Exposure from a FITS file.
+        """Exposure from a FITS file, brought to nJy.
 
-        The name is the keyword ``EXPID`` of the science or primary header, else the stem of the file's name.
+        The name is the keyword ``EXPID`` of the science or primary header, else the stem of the file's name. Where
+        the file has several images of the name `sci`, their EXTVER is added to it.
 
         Parameters
         ----------
         path : path-like
-        sci, err : str or int
-            Extensions of the image and of its standard deviation.
-        mask, psf : str or int, optional
-            Extensions of mask and PSF image, which must then exist; by default ``MASK`` and ``PSF``, if
-            present. The keyword ``PIXRESP`` of the PSF's header (default true) says whether it includes
-            the pixel response.
+        sci, err : str, int or tuple
+            Extensions of the image and of its standard deviation: a name, the number of an HDU, or (name, EXTVER).
+            ``BUNIT`` says their unit: nJy, uJy, mJy, Jy or nanomaggy per pixel; or MJy/sr, with the area of a pixel
+            in ``PIXAR_SR`` or ``PIXAR_A2``; none means nJy.
+        mask, psf : str, int or tuple, optional
+            Extensions of mask and PSF image, which must then exist. By default the mask is ``MASK``, else ``DQ``,
+            else zeros of ``WHT``; and the PSF is ``PSF``, if there is one. The keyword ``PIXRESP`` of the PSF's
+            header (default true) says whether it includes the pixel response.
         band : str, optional
-            By default the keyword ``FILTER`` of the science header, else of the primary header.
+            By default as the header says: ``FILTER``, ``PUPIL``, or one of ``FILTER1`` and ``FILTER2``.
+        bitmask : int, optional
+            Bits of the mask that spoil a pixel; by default all, for ``DQ`` of JWST do-not-use and non-science.
+        band_keyword : str, optional
+            Another keyword that holds the band.
 
         Raises
         ------
         InputError
             With the file, the extension or key, what was found and what was expected.
         """
-        path = Path(path)
-        with blame(str(path)), opened(path) as hdus:
-            header = image_hdu(hdus, sci).header
-            mask = present(hdus, "MASK") if mask is None else mask
-            psf = present(hdus, "PSF") if psf is None else psf
-            band = keyword("FILTER", header, hdus[0].header) if band is None else band
-            if band is None:
-                raise InputError(
-                    f"no keyword FILTER in extension {sci} or in the primary header, expected the band"
-                )
-            name = keyword("EXPID", header, hdus[0].header)
-            images = {
-                "data": image(hdus, sci),
-                "err": image(hdus, err),
-                "mask": None if mask is None else image(hdus, mask),
-                "psf_image": None if psf is None else image(hdus, psf),
-                "psf_includes_pixel": psf is None or pixel_response(image_hdu(hdus, psf)),
-                "wcs": read_wcs(header, hdus, sci),
-            }
-        name = path.name.split(".fits")[0] if name is None else name
-        return cls.from_arrays(**images, band=band, name=name, path=path, header=header.copy())
+        recipe = FrameRecipe(
+            sci=sci, err=err, mask=mask, psf=psf, band=band, bitmask=bitmask, band_keyword=band_keyword
+        )
+        return cls.from_frame(read_frame(path, recipe))
 
 
 def collect(paths: Iterable, *, progress: bool = False, **kwargs) -> tuple[list[Exposure], list[str]]:
@@ -221,10 +248,12 @@ def collect(paths: Iterable, *, progress: bool = False, **kwargs) -> tuple[list[
     Parameters
     ----------
     paths : iterable of path-like
+        Each file may hold several chips, which are exposures of their own.
     progress : bool
         Show a progress bar.
     **kwargs
-        Passed to `Exposure.from_fits`.
+        Fields of `fphojax.inputs.frames.FrameRecipe`: ``sci``, ``err``, ``mask``, ``psf``, ``band``, ``bitmask``,
+        ``band_keyword``, ``band_patterns``.
 
     Returns
     -------
@@ -233,26 +262,28 @@ def collect(paths: Iterable, *, progress: bool = False, **kwargs) -> tuple[list[
     problems : list of str
         One line for each that cannot.
     """
+    recipe = FrameRecipe(**kwargs)
     exposures, problems, seen = [], [], {}
     for path in tqdm(list(paths), desc="exposures", unit="file", disable=not progress):
         try:
-            exposure = Exposure.from_fits(path, **kwargs)
+            found = [Exposure.from_frame(frame) for frame in read_frames(path, recipe)]
         except InputError as error:
             problems.append(str(error))
             continue
-        first = seen.setdefault((exposure.band, exposure.name), exposure)
-        if first is exposure:
-            exposures.append(exposure)
-        else:
-            problems.append(
-                f"{path}: exposure {exposure.name!r} of band {exposure.band} was read from {first.path}, "
-                "expected EXPID to be unique within a band"
-            )
+        for exposure in found:
+            first = seen.setdefault((exposure.band, exposure.name), exposure)
+            if first is exposure:
+                exposures.append(exposure)
+            else:
+                problems.append(
+                    f"{path}: exposure {exposure.name!r} of band {exposure.band} was read from {first.path}, "
+                    "expected EXPID to be unique within a band"
+                )
     return exposures, problems
 
 
 def read_exposures(paths: Iterable, *, progress: bool = False, **kwargs) -> list[Exposure]:
-    """Read exposures; arguments as in `collect`.
+    """Read exposures, all chips of each file; arguments as in `collect`.
 
     Raises
     ------

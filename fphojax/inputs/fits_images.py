@@ -1,7 +1,11 @@
 """What images, keywords and WCS a FITS file holds, and one line on whatever is wrong with it."""
 
+import bz2
+import gzip
+import lzma
 import re
 import warnings
+import zlib
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -10,20 +14,24 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
 from .errors import InputError
+from .wcs_checks import check_wcs_keywords
 
 __all__ = [
     "asdf_bytes",
     "blame",
     "gwcs_of",
-    "image",
     "image_hdu",
+    "image_of",
     "keyword",
     "lookup_tables",
     "opened",
     "pixel_response",
-    "present",
     "read_wcs",
 ]
+
+_COMPRESSIONS = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\0": lzma}
+_UNPACKING = EOFError, zlib.error, lzma.LZMAError
+_MOST_UNPACKED, _PIECE = 16_000_000_000, 16_000_000  # bytes
 
 
 @contextmanager
@@ -42,19 +50,41 @@ def opened(path: Path):
         raise InputError("no such file, expected a FITS image")
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*may have been truncated")
+        warnings.filterwarnings("error", message="Error validating header")  # the rest would be left out
+        warnings.filterwarnings("error", message="(Checksum|Datasum) verification failed")
         try:
-            with fits.open(path, memmap=False) as hdus:
+            with _unpacked(path) as file, fits.open(file, memmap=False, checksum=True) as hdus:
                 yield hdus
         except InputError:
             raise
-        except (OSError, TypeError, ValueError, fits.VerifyError, UserWarning) as error:
+        except (*_UNPACKING, OSError, TypeError, ValueError, fits.VerifyError, UserWarning) as error:
             reason = " ".join(str(error).split())
+            if "verification failed" in reason:
+                raise InputError(
+                    f"{reason.rstrip('.')}, expected a file that is as it was when its CHECKSUM and DATASUM were "
+                    "written (astropy's `fitscheck --write` writes new ones)"
+                ) from error
             raise InputError(f"cannot be read as FITS ({reason}), expected a whole FITS file") from error
 
 
-def present(hdus, name):
-    """`name` if there is an extension of that name, else None."""
-    return name if name in hdus else None
+@contextmanager
+def _unpacked(path):
+    """The content of a file, unpacked if it is compressed: of a damaged one astropy reads what it can."""
+    with path.open("rb") as file:
+        start = file.read(6)
+        file.seek(0)
+        unpack = next((module for magic, module in _COMPRESSIONS.items() if start.startswith(magic)), None)
+        if unpack is None:
+            yield file
+            return
+        content = BytesIO()
+        with unpack.open(file) as stream:
+            while piece := stream.read(_PIECE):
+                content.write(piece)
+                if content.tell() > _MOST_UNPACKED:
+                    raise InputError(f"unpacks to more than {_MOST_UNPACKED / 1e9:g} GB, expected less")
+        content.seek(0)
+        yield content
 
 
 def image_hdu(hdus, key):
@@ -68,12 +98,14 @@ def image_hdu(hdus, key):
     return hdu
 
 
-def image(hdus, key):
-    """Pixels of an image extension, shape (ny, nx)."""
-    data = image_hdu(hdus, key).data
+def image_of(hdu, label: str):
+    """Pixels of an image extension, shape (ny, nx); `label` is its name in messages."""
+    if not hdu.is_image:
+        raise InputError(f"extension {label} is a table, expected an image")
+    data = hdu.data
     if data is None or data.ndim != 2:
         raise InputError(
-            f"extension {key} has shape {() if data is None else data.shape}, expected a 2-D image"
+            f"extension {label} has shape {() if data is None else data.shape}, expected a 2-D image"
         )
     return data
 
@@ -98,7 +130,15 @@ def pixel_response(hdu) -> bool:
 
 
 def read_wcs(header, hdus, key) -> WCS:
-    """The celestial WCS of a header."""
+    """The celestial WCS of a header.
+
+    Raises
+    ------
+    InputError
+        Keywords that are missing or no numbers, a matrix that is singular, or whatever astropy cannot read.
+    """
+    with blame(f"extension {key}"):
+        check_wcs_keywords(header)
     with warnings.catch_warnings():
         # These report repairs to dates and to spellings; the celestial axes are as meant.
         warnings.simplefilter("ignore", FITSFixedWarning)

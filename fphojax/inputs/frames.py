@@ -1,35 +1,37 @@
-"""Frames: science, error, mask and background images as pipelines write them, made into exposures in nJy."""
+"""Frames: science, error, mask and background images as pipelines write them, brought to nJy."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from astropy.io import fits
 
-from .calibration import Calibration, calibration
+from .astrometry import check_celestial, pixel_scale
+from .band_names import band_of
+from .calibration import Calibration, calibration, error_calibration
+from .data_quality import BadPixels, bad_pixels, hint_at_errors, quality_note
 from .errors import InputError
-from .exposures import Exposure
+from .fits_chips import Chip, Key, beside, chips, extension_key, label, named
 from .fits_images import (
     asdf_bytes,
     blame,
     gwcs_of,
-    image,
-    image_hdu,
+    image_of,
     keyword,
     lookup_tables,
     opened,
     pixel_response,
-    present,
     read_wcs,
 )
-from .store_layout import ALL_BITS
+from .wcs_checks import frame_name
 
-__all__ = ["Frame", "FrameRecipe", "is_mosaic", "read_frame"]
+__all__ = ["Frame", "FrameRecipe", "is_mosaic", "read_frame", "read_frames", "recipe_of"]
 
-# JWST's data quality: do-not-use and non-science. The other bits say what happened to a pixel, not that it is bad.
-JWST_BITS = 1 | 512
+_POWERS = {"sigma": 1, "variance": 2, "inverse_variance": -2}
+_ARCSEC = np.deg2rad(1 / 3600)
+_AREA_TOLERANCE = 0.2  # distortion changes the area of a pixel by a few per cent, another pixel scale by more
 
 
 @dataclass(frozen=True)
@@ -38,57 +40,105 @@ class FrameRecipe:
 
     Attributes
     ----------
-    sci, err, mask, psf, background : str or None
-        Extensions. By default the mask is ``MASK``, else ``DQ``, else zeros of ``WHT``; the PSF is ``PSF``.
+    sci, err, mask, psf, background : str, int, tuple or None
+        Extensions: a name, the number of an HDU, or (name, EXTVER). By default the mask is ``MASK``, else ``DQ``,
+        else zeros of ``WHT``; the PSF is ``PSF``. A name of `sci` means all its EXTVERs, one exposure each; the other
+        images of each are those with its EXTVER.
     error_kind : {"sigma", "variance", "inverse_variance"}
         What the error image holds.
     bitmask : int, optional
-        Bits of the mask that spoil a pixel; by default all, for JWST's ``DQ`` those of `JWST_BITS`.
+        Bits of the mask that spoil a pixel; by default all, for JWST's ``DQ`` do-not-use and non-science.
     calibration : str
         See `fphojax.inputs.calibration.calibration`.
     split_by : {None, "DETECTOR", "MODULE"}
         Keyword whose value is added to the band.
     wcs : {"header", "gwcs"}
         FITS header, or the extension ASDF.
+    band : str, optional
+        The band, whatever the header says.
+    band_keyword, band_patterns : str and mapping, optional
+        See `fphojax.inputs.band_names.band_of`.
     """
 
-    sci: str = "SCI"
-    err: str = "ERR"
-    mask: str | None = None
-    psf: str | None = None
-    background: str | None = None
+    sci: Key = "SCI"
+    err: Key = "ERR"
+    mask: Key | None = None
+    psf: Key | None = None
+    background: Key | None = None
     error_kind: Literal["sigma", "variance", "inverse_variance"] = "sigma"
     bitmask: int | None = None
     calibration: str = "none"
     split_by: str | None = None
     wcs: Literal["header", "gwcs"] = "header"
+    band: str | None = None
+    band_keyword: str | None = None
+    band_patterns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """An exposure in nJy, and how it came to be.
+    """The images of one exposure in nJy, and how they came to be.
 
     Attributes
     ----------
-    exposure : Exposure
+    path : Path
+    name, band : str
+    label : str
+        The science extension; with its EXTVER where the file has several.
+    several : bool
+        Whether the file has several science images of that name.
+    data, err : ndarray, shape (ny, nx)
+        Image less its background, and standard deviation; nJy per pixel.
+    wcs : APE-14 WCS
+    psf_image : ndarray or None
+    psf_includes_pixel : bool
+    header : fits.Header
+        Of the science extension; of these pixels, so that ``BUNIT``, if there is one, is nJy.
     calibration : Calibration
-    bitmask : int
-        Bits that were taken as bad; 0 if any bit was.
+    bad : BadPixels
     is_mosaic : bool
         Whether the image was resampled.
     extras : dict of str to bytes
         What a store keeps beside the pixels: ``wcs_tables``, ``gwcs``.
+    read_as : str
+        Chip, unit and its conversion, mask, band, sky frame: what was found and done, for a table.
+    notes : tuple of str
+        What else a person should know of the file.
     """
 
-    exposure: Exposure
+    path: Path
+    name: str
+    band: str
+    label: str
+    several: bool
+    data: np.ndarray = field(repr=False)
+    err: np.ndarray = field(repr=False)
+    wcs: object = field(repr=False)
+    psf_image: np.ndarray | None = field(repr=False)
+    psf_includes_pixel: bool
+    header: fits.Header = field(repr=False)
     calibration: Calibration
-    bitmask: int
+    bad: BadPixels
     is_mosaic: bool
     extras: dict[str, bytes] = field(repr=False)
+    read_as: str
+    notes: tuple[str, ...]
 
 
-def read_frame(path, recipe: FrameRecipe, *, files: Mapping[str, Path] | None = None) -> Frame:
-    """Read a frame and calibrate it.
+def recipe_of(config: Mapping) -> dict:
+    """Keyword arguments of `FrameRecipe` (and `read_exposures`) that settings, or a ``config.json``, imply.
+
+    Parameters
+    ----------
+    config : mapping
+        With ``extensions``, a mapping; ``bitmask``; and, if they are given, ``band_keyword`` and ``band_patterns``.
+    """
+    others = ("bitmask", "band_keyword", "band_patterns")
+    return dict(config["extensions"]) | {key: config[key] for key in others if config.get(key) is not None}
+
+
+def read_frames(path, recipe: FrameRecipe, *, files: Mapping[str, Path] | None = None) -> list[Frame]:
+    """Read the frames of a file, one for each chip, and calibrate them.
 
     Parameters
     ----------
@@ -97,11 +147,12 @@ def read_frame(path, recipe: FrameRecipe, *, files: Mapping[str, Path] | None = 
     recipe : FrameRecipe
     files : mapping, optional
         Files of the images "err", "mask", "background", where they are not extensions of the science file. Each is
-        the first image of its file.
+        the first image of its file, or the one with the chip's EXTVER.
 
     Returns
     -------
-    Frame
+    list of Frame
+        Named after the keyword ``EXPID``, else the file; with the EXTVER behind it where the file has several.
 
     Raises
     ------
@@ -110,26 +161,26 @@ def read_frame(path, recipe: FrameRecipe, *, files: Mapping[str, Path] | None = 
     """
     path, files = Path(path), files or {}
     with blame(str(path)), opened(path) as hdus:
-        sci = _science(hdus, recipe.sci, alone="err" in files)
-        header, primary = image_hdu(hdus, sci).header, hdus[0].header
-        data = image(hdus, sci)
-        err = _err(hdus, recipe, files)
-        bad, bitmask = _bad_pixels(hdus, recipe, files, (header, primary))
-        background = _background(hdus, recipe, files)
-        factor = calibration(recipe.calibration, header, primary)
-        data, err = _calibrated(hdus, data, err, background, factor, recipe)
-        psf = present(hdus, "PSF") if recipe.psf is None else recipe.psf
-        wcs, extras = _wcs(hdus, header, sci, recipe)
-        exposure = {
-            "band": _band(header, primary, recipe.split_by),
-            "name": keyword("EXPID", header, primary) or path.name.split(".fits")[0],
-            "psf_image": None if psf is None else image(hdus, psf),
-            "psf_includes_pixel": psf is None or pixel_response(image_hdu(hdus, psf)),
-            "header": header.copy(),
-        }
-        resampled = _resampled(hdus)
-    exposure = Exposure.from_arrays(data, err, wcs, mask=bad, path=path, **exposure)
-    return Frame(exposure, factor, bitmask, resampled, extras)
+        found = chips(hdus, _science(hdus, recipe.sci, alone="err" in files))
+        return [_frame(hdus, chip, path, recipe, files) for chip in found]
+
+
+def read_frame(path, recipe: FrameRecipe, *, files: Mapping[str, Path] | None = None) -> Frame:
+    """Read the only frame of a file; arguments as in `read_frames`.
+
+    Raises
+    ------
+    InputError
+        As `read_frames`; or the file has several.
+    """
+    frames = read_frames(path, recipe, files=files)
+    if len(frames) > 1:
+        found = ", ".join(frame.label for frame in frames)
+        raise InputError(
+            f"{path}: found {len(frames)} images ({found}), expected one: choose it with sci=({recipe.sci!r}, "
+            "EXTVER), or take all with read_exposures"
+        )
+    return frames[0]
 
 
 def is_mosaic(path) -> bool:
@@ -142,99 +193,193 @@ def _resampled(hdus):
     return keyword("S_RESAMP", hdus[0].header) == "COMPLETE" or ("WHT" in hdus and "DQ" not in hdus)
 
 
+def _frame(hdus, chip: Chip, path, recipe, files):
+    headers = chip.hdu.header, hdus[0].header
+    data = image_of(chip.hdu, chip.label)
+    err_name, err, err_unit = _err(hdus, chip, recipe, files)
+    _same_shape("error", err, data)
+    bad = bad_pixels(
+        hdus,
+        chip,
+        mask=recipe.mask,
+        err=recipe.err,
+        bitmask=recipe.bitmask,
+        headers=headers,
+        own_file=(files["mask"], _companion(files["mask"], chip)[0]) if "mask" in files else None,
+    )
+    with blame(f"extension {chip.label}"):
+        scale = calibration(recipe.calibration, *headers)
+        band, band_how = _band(headers, path, recipe)
+    power = _POWERS[recipe.error_kind]
+    with blame(str(files["err"]) if "err" in files else f"extension {err_name}"):
+        err_scale = error_calibration(recipe.calibration, scale, err_unit, *headers, power=power)
+    background = _background(hdus, chip, recipe, files)
+    area = _area(hdus, chip, scale)
+    for what, image in (("background", background), ("AREA", area)):
+        if image is not None:
+            _same_shape(what, image, data)
+    wcs, extras = _wcs(hdus, chip, recipe)
+    check_celestial(wcs, data.shape)
+    if scale.per_area:
+        _check_area(scale, headers, wcs, data.shape)
+    psf, psf_notes = _psf(hdus, chip, recipe)
+    parts = [chip.label] if chip.several else []
+    parts += [_unit(keyword("BUNIT", *headers), scale)]
+    parts += [f"{err_name or 'error'} {_unit(err_unit, err_scale)}"] if err_scale != scale else []
+    parts += [bad.how, band_how, frame_name(wcs)]
+    uses = {err_name: "the error image", bad.name: f"the mask (bad: {bad.rule})"}
+    return Frame(
+        path=path,
+        name=(keyword("EXPID", *headers) or path.name.split(".fits")[0]) + chip.suffix,
+        band=band,
+        label=chip.label,
+        several=chip.several,
+        data=_calibrated(data, scale.factor, area, background),
+        err=_calibrated(_sigma(err, power), err_scale.factor, area),
+        wcs=wcs,
+        psf_image=None if psf is None else image_of(psf, psf.name),
+        psf_includes_pixel=psf is None or pixel_response(psf),
+        header=_header(chip.hdu.header),
+        calibration=scale,
+        bad=bad,
+        is_mosaic=_resampled(hdus),
+        extras=extras,
+        read_as=", ".join(parts),
+        notes=tuple(note for note in (*psf_notes, quality_note(hdus, uses)) if note),
+    )
+
+
+def _header(header):
+    """The header of the calibrated image."""
+    header = header.copy()
+    if "BUNIT" in header:
+        header["BUNIT"] = "nJy"
+    for key in ("CHECKSUM", "DATASUM"):  # they were of other pixels
+        header.remove(key, ignore_missing=True)
+    return header
+
+
+def _unit(unit, scale):
+    """The unit of an image and what became of it, in a few words."""
+    if unit is not None and scale.factor == 1:
+        return unit
+    return (
+        "no BUNIT: nJy"
+        if unit is None and scale.factor == 1
+        else f"{unit or 'unit'} = {scale.factor:.6g} nJy"
+    )
+
+
 def _science(hdus, sci, alone):
     """The science extension; the first image, where each kind of image has its own file."""
-    return sci if sci in hdus or not alone else _first_image(hdus)
+    return sci if not alone or named(hdus, extension_key(sci)) else _images(hdus)[0][0]
 
 
-def _first_image(hdus):
-    found = [i for i, hdu in enumerate(hdus) if hdu.is_image and hdu.data is not None]
+def _images(hdus):
+    """(number, HDU) of all images of a file."""
+    found = [(i, hdu) for i, hdu in enumerate(hdus) if hdu.is_image and hdu.data is not None]
     if not found:
         raise InputError("no image in the file, expected one")
-    return found[0]
+    return found
 
 
-def _companion(path):
-    """The first image of a file of its own."""
+def _companion(path, chip):
+    """The image of a file of its own that belongs to a chip, and its BUNIT."""
     with blame(str(path)), opened(Path(path)) as hdus:
-        return image(hdus, _first_image(hdus))
+        number, hdu = _images(hdus)[0]
+        if chip.several:
+            hdu = beside(hdus, hdu.name or number, chip)
+        return image_of(hdu, hdu.name or str(number)), keyword("BUNIT", hdu.header) or ""
 
 
-def _err(hdus, recipe, files):
-    err = np.asarray(_companion(files["err"]) if "err" in files else image(hdus, recipe.err))
-    if recipe.error_kind == "sigma":
+def _err(hdus, chip, recipe, files):
+    """Name, values and BUNIT of the error image."""
+    if "err" in files:
+        return "", *_companion(files["err"], chip)
+    try:
+        hdu = beside(hdus, recipe.err, chip)
+    except InputError as error:
+        raise InputError(f"{error}{hint_at_errors(hdus)}") from error
+    name = hdu.name or label(recipe.err)
+    return name, image_of(hdu, label(recipe.err)), keyword("BUNIT", hdu.header) or ""
+
+
+def _sigma(err, power):
+    if power == 1:
         return err
     with np.errstate(all="ignore"):
-        root = np.sqrt(err.astype(np.float64))
-        return root if recipe.error_kind == "variance" else 1 / root
+        return err.astype(np.float64) ** (1 / power)
 
 
-def _bad_pixels(hdus, recipe, files, headers):
-    """Pixels without weight (None: none), and the bits by which they were chosen."""
-    if "mask" in files:
-        values, what = _companion(files["mask"]), f"mask {files['mask']}"
-    else:
-        what = recipe.mask or present(hdus, "MASK") or present(hdus, "DQ")
-        if what is None:
-            weights = present(hdus, "WHT") if recipe.err != "WHT" else None
-            return (None if weights is None else ~(image(hdus, weights) > 0)), ALL_BITS
-        values = image(hdus, what)
-    bits = recipe.bitmask
-    if bits is None and what == "DQ" and keyword("TELESCOP", *headers) == "JWST":
-        bits = JWST_BITS
-    if not bits:
-        return values != 0, ALL_BITS
-    if values.dtype.kind not in "iu":
-        raise InputError(
-            f"{what if 'mask' in files else f'extension {what}'} has dtype {values.dtype}, expected integers for "
-            f"bitmask {bits}"
-        )
-    return (values.astype(np.int64) & bits) != 0, bits
-
-
-def _background(hdus, recipe, files):
+def _background(hdus, chip, recipe, files):
     if "background" in files:
-        return _companion(files["background"])
-    return None if recipe.background is None else image(hdus, recipe.background)
+        return _companion(files["background"], chip)[0]
+    if recipe.background is None:
+        return None
+    return image_of(beside(hdus, recipe.background, chip), label(recipe.background))
 
 
-def _calibrated(hdus, data, err, background, factor, recipe):
-    """Image less background and error, nJy per pixel; untouched where there is nothing to do."""
-    if background is not None and background.shape != data.shape:
-        raise InputError(
-            f"background image has shape {background.shape}, expected {data.shape} as the science image"
-        )
-    scale = factor.factor
-    if recipe.calibration == "PHOTMJSR" and "AREA" in hdus:  # pixel areas in units of the nominal one
-        scale = scale * image(hdus, "AREA").astype(np.float64)
-    if background is not None:
-        data = data.astype(np.float64) - background
-    if np.any(scale != 1):
-        data, err = data.astype(np.float64) * scale, err.astype(np.float64) * scale
-    return data, err
+def _same_shape(what, image, data):
+    if image.shape != data.shape:
+        raise InputError(f"{what} image has shape {image.shape}, expected {data.shape} as the science image")
 
 
-def _band(header, primary, split_by):
-    """FILTER, or PUPIL where JWST's filter is there (F162M, or behind CLEAR); with the detector or module."""
-    band = keyword("FILTER", header, primary)
-    if band is None:
-        raise InputError("no keyword FILTER in the science or primary header, expected the band")
-    pupil = keyword("PUPIL", header, primary)
-    if pupil is not None and re.fullmatch(r"F\d{3}[WMN]2?", pupil):
-        band = pupil
-    if split_by is None:
-        return band
-    part = keyword(split_by, header, primary)
+def _area(hdus, chip, scale):
+    """Area of the pixels in units of the nominal one; None where it does not matter or is not known."""
+    if not (scale.per_area and named(hdus, "AREA")):
+        return None
+    return image_of(beside(hdus, "AREA", chip), "AREA").astype(np.float64)
+
+
+def _calibrated(values, factor, area, background=None):
+    """Values less a background, in nJy per pixel; untouched where there is nothing to do."""
+    values = values if background is None else values.astype(np.float64) - background
+    scale = factor if area is None else factor * area
+    return values if area is None and factor == 1 else values.astype(np.float64) * scale
+
+
+def _band(headers, path, recipe):
+    """The band, with the detector or module; and what says so."""
+    if recipe.band is not None:
+        return recipe.band, "band given"
+    band, how = band_of(headers, path, key=recipe.band_keyword, patterns=recipe.band_patterns)
+    if recipe.split_by is None:
+        return band, how
+    part = keyword(recipe.split_by, *headers)
     if part is None:
-        raise InputError(f"no keyword {split_by}, expected it to split the band {band} (setting split_by)")
-    return f"{band}_{part}"
+        raise InputError(
+            f"no keyword {recipe.split_by}, expected it to split the band {band} (setting split_by)"
+        )
+    return f"{band}_{part}", f"{how} + {recipe.split_by}"
 
 
-def _wcs(hdus, header, sci, recipe):
+def _psf(hdus, chip, recipe):
+    """The HDU of the PSF, None if there is none; and what is to be said about it."""
+    key = "PSF" if recipe.psf is None else recipe.psf
+    if recipe.psf is None and not named(hdus, key):
+        return None, ()
+    hdu = beside(hdus, key, chip, shared=True)
+    shared = chip.count > 1 and (not isinstance(key, str) or len(named(hdus, key)) == 1)
+    return hdu, (f"all chips have the same PSF, extension {label(key)}",) if shared else ()
+
+
+def _wcs(hdus, chip, recipe):
     """The WCS, and what a store must keep of it beside the header."""
     if recipe.wcs == "gwcs":
         content = asdf_bytes(hdus)
         return gwcs_of(content), {"gwcs": content}
-    wcs = read_wcs(header, hdus, sci)
+    wcs = read_wcs(chip.hdu.header, hdus, chip.label)
     tables = lookup_tables(hdus, wcs)
     return wcs, {} if tables is None else {"wcs_tables": tables}
+
+
+def _check_area(scale, headers, wcs, shape):
+    """A header that was taken over from an image of another pixel scale would spoil all fluxes."""
+    key = "PIXAR_SR" if scale.how.endswith("PIXAR_SR") else "PIXAR_A2"
+    stated = float(next(header[key] for header in headers if key in header))
+    side = pixel_scale(wcs, shape)
+    measured = side**2 * (_ARCSEC**2 if key == "PIXAR_SR" else 1.0)
+    if not abs(stated / measured - 1) < _AREA_TOLERANCE:
+        raise InputError(
+            f"{key} = {stated:g}, expected about {measured:.4g}: by the WCS, pixels are {side:.4g} arcsec wide"
+        )

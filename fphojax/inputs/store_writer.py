@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -57,8 +58,8 @@ class StoreWriter:
 
     Attributes
     ----------
-    done : dict of str to (band, name)
-        Exposures that are whole, by the stamp they were added with.
+    done : dict of str to list of (band, name)
+        Exposures of files all of whose exposures are whole, by the stamp they were added with.
     restarted : bool
         Whether an unfinished build was damaged and was dropped.
 
@@ -87,7 +88,7 @@ class StoreWriter:
         self.journal = self.building.with_name(self.building.name + ".jsonl")
         self._recipe = _whole_recipe(recipe, super_pixel_size, nside_full, compression)
         self._headers: dict[tuple[str, str], str] = {}
-        self.done: dict[str, tuple[str, str]] = {}
+        self.done: dict[str, list[tuple[str, str]]] = {}
         self.restarted = False
         self._check_paths(overwrite)
         self._go_on(wanted)
@@ -121,7 +122,7 @@ class StoreWriter:
         count = self._count(exposure)
         return pack(exposure, size=self.super_pixel_size, count=count, attributes=attributes, extras=extras)
 
-    def add(self, exposure: PackedExposure, *, stamp: str) -> None:
+    def add(self, exposure: PackedExposure, *, stamp: str, count: int = 1) -> None:
         """Add an exposure, whole or not at all.
 
         Parameters
@@ -130,6 +131,8 @@ class StoreWriter:
             What `pack` gave.
         stamp : str
             What tells this source file, as it is now, from others.
+        count : int
+            Number of exposures that the file holds. A build that was stopped between them begins it anew.
 
         Raises
         ------
@@ -154,9 +157,10 @@ class StoreWriter:
         except (OSError, RuntimeError) as error:
             raise StoreWriteError(_no_room(self.building, error)) from error
         self._wait()
-        line = {"band": key[0], "name": key[1], "stamp": stamp, "header": exposure.header}
+        line = {"band": key[0], "name": key[1], "stamp": stamp, "count": count, "header": exposure.header}
         self._pending = self._disk.submit(self._settle, line)
-        self._headers[key], self.done[stamp] = exposure.header, key
+        self._headers[key] = exposure.header
+        self.done.setdefault(stamp, []).append(key)
 
     def finish(self) -> None:
         """Write the meta file, and give both files their names.
@@ -240,6 +244,7 @@ class StoreWriter:
             )
         if wanted is not None:
             lines = lines[:1] + [line for line in lines[1:] if line["stamp"] in wanted]
+        lines = lines[:1] + _of_whole_files(lines[1:])
         if lines:
             try:
                 self._drop_unfinished({(line["band"], line["name"]) for line in lines[1:]})
@@ -247,7 +252,8 @@ class StoreWriter:
                 self.restarted, lines = True, []
         if lines:
             self._headers = {(line["band"], line["name"]): line["header"] for line in lines[1:]}
-            self.done = {line["stamp"]: (line["band"], line["name"]) for line in lines[1:]}
+            for line in lines[1:]:
+                self.done.setdefault(line["stamp"], []).append((line["band"], line["name"]))
         try:
             if not lines:
                 with h5py.File(self.building, "w") as file:
@@ -368,6 +374,12 @@ def refuse_other_store(
             f"{pixelfile}: was made of other images ({len(new)} are new or changed since, {len(gone)} gone or "
             f"changed, the first is {first}), expected the same, or {anew}"
         )
+
+
+def _of_whole_files(lines):
+    """Lines of a journal of files all of whose exposures it names."""
+    found = Counter(line["stamp"] for line in lines)
+    return [line for line in lines if found[line["stamp"]] == line.get("count", 1)]
 
 
 def _whole_recipe(recipe, super_pixel_size, nside_full, compression) -> dict:

@@ -16,6 +16,7 @@ from .errors import InputError
 from .exposures import capped_ierr, less_sky
 from .fits_images import blame, gwcs_of, read_wcs
 from .store_reader import PixelStore, StoreEntry, read_meta
+from .wcs_checks import frame_name
 
 __all__ = ["StoredExposure", "open_stores"]
 
@@ -47,6 +48,7 @@ class StoredExposure:
     max_snr: float = np.inf
 
     flux_scale = 1.0  # stores are calibrated when they are built
+    notes = ()  # they were said then
 
     def __reduce__(self):
         return _stored, (self.store.path, self.metafile, self.band, self.name, self.sky, self.max_snr)
@@ -88,11 +90,9 @@ class StoredExposure:
         """The WCS of its header, or the gwcs kept beside its pixels."""
         with blame(f"{self.metafile}: header of exposure {self.name!r} of band {self.band}"):
             gwcs = self._bytes("gwcs")
-            if gwcs is not None:
-                return gwcs_of(gwcs)
-            tables = self._bytes("wcs_tables")
-            with fits.HDUList() if tables is None else fits.open(BytesIO(tables)) as hdus:
-                return read_wcs(self.header, hdus if len(hdus) else None, "SCI")
+            wcs = self._header_wcs() if gwcs is None else gwcs_of(gwcs)
+            frame_name(wcs)
+            return wcs
 
     @cached_property
     def footprint(self) -> tuple[float, float, float]:
@@ -104,6 +104,16 @@ class StoredExposure:
     def pixel_scale(self) -> float:
         """Square root of the pixel area at the image centre, arcsec."""
         return pixel_scale(self.wcs, self.shape)
+
+    @property
+    def read_as(self) -> str:
+        """What was found in the file that it came from, and done with it, as far as the store says so."""
+        known = self.attributes.get("read_as")
+        if known is not None:
+            return str(known)
+        bits = self.attributes.get("bitmask_applied")
+        unit = str(self.attributes.get("flux_units", "no unit, taken as nJy"))
+        return unit if bits is None else f"{unit}, bitmask {int(bits)}"
 
     @property
     def masked_fraction(self) -> float:
@@ -146,6 +156,11 @@ class StoredExposure:
     def capped(self, max_snr: float) -> "StoredExposure":
         """The exposure with errors raised so that no pixel's signal-to-noise ratio exceeds `max_snr`."""
         return replace(self, max_snr=min(self.max_snr, max_snr))
+
+    def _header_wcs(self):
+        tables = self._bytes("wcs_tables")
+        with fits.HDUList() if tables is None else fits.open(BytesIO(tables)) as hdus:
+            return read_wcs(self.header, hdus if len(hdus) else None, "SCI")
 
     def _bytes(self, what):
         dataset = self.store.dataset(self.band, self.name, what)

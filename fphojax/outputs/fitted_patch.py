@@ -12,6 +12,7 @@ from ..inputs.astrometry import CircularRegion, sky_offsets
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
 from ..inputs.exposures import read_exposures
+from ..inputs.frames import recipe_of
 from ..inputs.nuisance import Nuisance
 from ..inputs.patcher import Patcher, PatchFrame, as_profiled
 from ..inputs.psf import PSFStore
@@ -107,7 +108,7 @@ def open_patcher(run: RunDirectory) -> Patcher:
     """
     config = run.read_config()
     if config["pixelstorefile"] is None:
-        exposures = read_exposures(config["fitsfiles"], **config["extensions"])
+        exposures = read_exposures(config["fitsfiles"], **recipe_of(config))
     else:
         exposures = open_stores(config["pixelstorefile"], config["metastorefile"])
     sky = run.read_sky()

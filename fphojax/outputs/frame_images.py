@@ -300,7 +300,7 @@ def _cutout(exposure, box, model, rest):
 def _header(exposure, *, chi=False):
     """The header of an exposure, for other pixels of the same place."""
     header = exposure.header.copy() if len(exposure.header) else exposure.wcs.to_header(relax=True)
-    for key in (*_OF_THE_ORIGINAL, "EXTNAME"):
+    for key in (*_OF_THE_ORIGINAL, "EXTNAME", "EXTVER"):
         header.remove(key, ignore_missing=True, remove_all=True)
     if not chi:
         header["BUNIT"] = "nJy"

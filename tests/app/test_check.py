@@ -156,7 +156,8 @@ def test_named_extension_must_exist(run):
 def test_missing_filter(run):
     run.edit(lambda hdus: hdus["SCI"].header.remove("FILTER"))
     assert run.problems()[0] == (
-        "g.fits: no keyword FILTER in extension SCI or in the primary header, expected the band"
+        "g.fits: extension SCI: no keyword FILTER (or FILTER1, FILTER2) in the header of the image or of the file, "
+        "expected the band; the settings band_keyword and band_patterns name another place"
     )
 
 

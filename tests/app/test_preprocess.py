@@ -329,7 +329,9 @@ def test_problems_leave_an_unfinished_build_that_goes_on(run):
     lines = run.refused()
     assert len(lines) == 2
     assert lines[0] == (
-        "images/g1.fits: BUNIT = 'furlong', expected nJy, or a flux calibration (setting preprocess.calibration)"
+        "images/g1.fits: extension SCI: BUNIT = 'furlong', expected nJy, uJy, mJy, Jy or nanomaggy per pixel, or "
+        "none for nJy; `fphojax preprocess` converts other units by the setting preprocess.calibration: PHOTFLAM, "
+        "PHOTMJSR or the keyword of the zero point"
     )
     assert lines[1].startswith("images/r3.fits: exposure 'r2' of band r is in pixels.h5.building already")
     assert (run.folder / "pixels.h5.building").exists()
@@ -380,9 +382,9 @@ PRODUCTS = {
     # headers of primary and SCI; calibration; nJy per unit, by independent arithmetic; bands when split or not
     "jwst": (
         {"TELESCOP": "JWST", "FILTER": "F150W2", "PUPIL": "F162M", "DETECTOR": "NRCB3", "MODULE": "B"},
-        {"BUNIT": "MJy/sr", "PIXAR_SR": 2.29e-14, "PIXAR_A2": 9.7e-4},
+        {"BUNIT": "MJy/sr", "PIXAR_SR": 3.01e-14, "PIXAR_A2": 1.28e-3},
         "PHOTMJSR",
-        2.29e-14 * 1e6 * 1e9,
+        3.01e-14 * 1e6 * 1e9,
         {None: "F162M", "DETECTOR": "F162M_NRCB3", "MODULE": "F162M_B"},
     ),
     "hst": (
@@ -438,7 +440,7 @@ def test_products_of_telescopes_as_they_come(tmp_path, product):
 def test_calibration_keywords_that_are_missing(run):
     run.edit(lambda hdus: hdus["SCI"].header.remove("ABMAG"), "g1")
     assert run.refused(calibration="ABMAG") == [
-        "images/g1.fits: no keyword ABMAG, expected it for the flux calibration"
+        "images/g1.fits: extension SCI: no keyword ABMAG, expected it for the flux calibration"
     ]
     (run.folder / "pixels.h5.building").unlink()
     (run.folder / "pixels.h5.building.jsonl").unlink()

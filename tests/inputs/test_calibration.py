@@ -13,7 +13,9 @@ from hypothesis import strategies as st
 
 from fphojax.inputs import InputError
 from fphojax.inputs.calibration import calibration
-from fphojax.inputs.frames import JWST_BITS, FrameRecipe, is_mosaic, read_frame
+from fphojax.inputs.data_quality import JWST_BITS
+from fphojax.inputs.exposures import Exposure
+from fphojax.inputs.frames import FrameRecipe, is_mosaic, read_frame
 
 SHAPE = 12, 10
 
@@ -70,10 +72,16 @@ def test_flux_densities_and_none():
 @pytest.mark.parametrize(
     ("method", "cards", "match"),
     [
-        ("none", {"BUNIT": "uJy"}, "BUNIT = 'uJy', expected nJy, or a flux calibration"),
+        (
+            "none",
+            {"BUNIT": "MJy/sr"},
+            "BUNIT = 'MJy/sr', expected nJy per pixel, or the area of a pixel in PIXAR_SR",
+        ),
+        ("none", {"BUNIT": "mjy"}, "BUNIT = 'mjy', expected nJy, uJy"),
+        ("none", {"BUNIT": "Jy/beam"}, "BUNIT = 'Jy/beam', expected nJy, uJy"),
         ("none", {"BUNIT": "DN/s"}, "BUNIT = 'DN/s', expected nJy"),
         ("BUNIT", {}, "no keyword BUNIT"),
-        ("BUNIT", {"BUNIT": "furlong^2"}, "BUNIT = 'furlong.2' is an unknown unit"),
+        ("BUNIT", {"BUNIT": "furlong^2"}, "BUNIT = 'furlong.2', expected a flux density per pixel"),
         ("BUNIT", {"BUNIT": "MJy/sr"}, "expected a flux density"),
         ("PHOTMJSR", {"BUNIT": "MJy/sr"}, "no keyword PIXAR_A2"),
         ("PHOTMJSR", {"BUNIT": "DN/s", "PIXAR_SR": 1e-14}, "no keyword PHOTMJSR"),
@@ -133,8 +141,8 @@ def test_jwst_stage_2(tmp_path):
     path = tmp_path / "jw_cal.fits"
     data, err = jwst(path, dq=dq, area=area)
     frame = read_frame(path, FrameRecipe(calibration="PHOTMJSR"))
-    exposure = frame.exposure
-    assert (exposure.band, exposure.name, frame.bitmask, frame.is_mosaic) == (
+    exposure = Exposure.from_frame(frame)
+    assert (exposure.band, exposure.name, frame.bad.bits, frame.is_mosaic) == (
         "F162M",
         "jw_cal",
         JWST_BITS,
@@ -146,11 +154,11 @@ def test_jwst_stage_2(tmp_path):
     scale = 1e15 * 2.0e-14 * area
     np.testing.assert_allclose(exposure.data[good], (data * scale)[good], rtol=3e-7)
     np.testing.assert_allclose(exposure.ierr[good], (1 / (err * scale))[good], rtol=3e-7)
-    assert read_frame(path, FrameRecipe(bitmask=4, calibration="PHOTMJSR")).exposure.ierr[0, 1] == 0
+    assert read_frame(path, FrameRecipe(bitmask=4, calibration="PHOTMJSR")).bad.where[0, 1]
     split = [
         read_frame(path, FrameRecipe(split_by=key, calibration="PHOTMJSR")) for key in ("DETECTOR", "MODULE")
     ]
-    assert [frame.exposure.band for frame in split] == ["F162M_NRCA1", "F162M_A"]
+    assert [frame.band for frame in split] == ["F162M_NRCA1", "F162M_A"]
 
 
 def test_jwst_stage_3(tmp_path):
@@ -161,8 +169,8 @@ def test_jwst_stage_3(tmp_path):
     frame = read_frame(path, FrameRecipe(calibration="PHOTMJSR"))
     assert frame.is_mosaic
     assert is_mosaic(path)
-    assert frame.exposure.band == "F200W"
-    np.testing.assert_array_equal(frame.exposure.ierr > 0, weight > 0)
+    assert frame.band == "F200W"
+    np.testing.assert_array_equal(Exposure.from_frame(frame).ierr > 0, weight > 0)
     assert frame.calibration.units == "nJy"
 
 
@@ -175,7 +183,7 @@ def test_errors_of_other_kinds(tmp_path, kind, power):
     with fits.open(path, mode="update") as hdus:
         hdus["ERR"].data = values
         hdus["ERR"].header["EXTNAME"] = "WHT"
-    exposure = read_frame(path, FrameRecipe(err="WHT", error_kind=kind)).exposure
+    exposure = Exposure.from_frame(read_frame(path, FrameRecipe(err="WHT", error_kind=kind)))
     good = exposure.ierr > 0
     assert not good[2, 2]
     assert good.sum() == good.size - 1
@@ -193,8 +201,7 @@ def test_files_of_their_own_and_a_background(tmp_path):
     for kind, image in images.items():
         fits.PrimaryHDU(image, header).writeto(paths[kind])
     science = paths.pop("sci")
-    frame = read_frame(science, FrameRecipe(bitmask=8), files=paths)
-    exposure = frame.exposure
+    exposure = Exposure.from_frame(read_frame(science, FrameRecipe(bitmask=8), files=paths))
     assert exposure.ierr[1, 1] == 0
     assert exposure.ierr[2, 2] > 0
     expected = images["sci"].astype("f8") - images["background"]
@@ -214,12 +221,16 @@ def test_files_of_their_own_and_a_background(tmp_path):
 def test_frames_that_are_refused(tmp_path):
     path = tmp_path / "a.fits"
     jwst(path, dq=np.zeros(SHAPE, "f4"))
-    refused("a.fits: BUNIT = 'MJy/sr', expected nJy", read_frame, path, FrameRecipe(bitmask=None, mask="ERR"))
+    other = tmp_path / "b" / "a.fits"
+    other.parent.mkdir()
+    jwst(other, sci={"BUNIT": "DN/s"})
+    refused("a.fits: extension SCI: BUNIT = 'DN/s', expected nJy", read_frame, other, FrameRecipe(mask="ERR"))
     recipe = FrameRecipe(calibration="PHOTMJSR")
     refused("extension DQ has dtype >?f.*4.*, expected integers for bitmask 513", read_frame, path, recipe)
     refused("no extension BKG", read_frame, path, FrameRecipe(mask="ERR", background="BKG"))
     plain = FrameRecipe(mask="SCI", calibration="ABMAG")
-    refused("no keyword ABMAG", read_frame, path, plain)
+    refused("no keyword ABMAG", read_frame, other, plain)
+    refused("BUNIT = 'MJy/sr' is a flux already", read_frame, path, plain)
     refused(
         "no extension ASDF", read_frame, path, FrameRecipe(mask="ERR", calibration="PHOTMJSR", wcs="gwcs")
     )
@@ -274,8 +285,8 @@ def test_gwcs_of_the_asdf_extension(tmp_path):
         hdus.append(fits.BinTableHDU.from_columns([column], name="ASDF"))
     frame = read_frame(path, FrameRecipe(wcs="gwcs"))
     with StoreWriter(tmp_path / "p.h5", tmp_path / "m.json") as writer:
-        writer.add(writer.pack(frame.exposure, attributes={}, extras=frame.extras), stamp="1")
+        writer.add(writer.pack(Exposure.from_frame(frame), attributes={}, extras=frame.extras), stamp="1")
         writer.finish()
     (stored,) = open_stores(tmp_path / "p.h5", tmp_path / "m.json")
-    for found in (frame.exposure.wcs, stored.wcs):
+    for found in (frame.wcs, stored.wcs):
         np.testing.assert_allclose(found(3.0, 7.0), wcs(3.0, 7.0), rtol=0, atol=1e-13)

@@ -21,6 +21,7 @@ from regions import Regions
 
 from fphojax import RunDirectory, SourceCatalog
 from fphojax.inputs.exposures import read_exposures
+from fphojax.inputs.frames import recipe_of
 from fphojax.outputs.catalog_columns import COLUMNS
 from fphojax.outputs.chain_catalog import read_chain_catalog
 from fphojax.outputs.fitted_patch import open_patcher
@@ -35,7 +36,7 @@ def check_images(run: RunDirectory):
     inputs = {
         (e.band, e.name): path
         for path in config["fitsfiles"]
-        for e in read_exposures([path], **config["extensions"])
+        for e in read_exposures([path], **recipe_of(config))
     }
     paths = sorted((run.path / "images").glob("*.fits"))
     exact, chi_error, data_error, wcs_error, chi2 = [], 0.0, 0.0, 0.0, {}

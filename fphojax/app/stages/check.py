@@ -29,7 +29,7 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
     Returns
     -------
     StageReport
-        Tables ``exposures`` and, if there is one, ``catalog``.
+        Tables ``exposures``; ``catalog``, if there is one; and ``notes``, what to know of the inputs, if anything.
 
     Raises
     ------
@@ -50,13 +50,18 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
     masked = [exposure.name for exposure in found.exposures if exposure.masked_fraction > 0.5]
     if masked:
         text += f" More than half of the pixels are masked in {', '.join(masked)}."
+    if found.notes:
+        tables["notes"] = Table({"note": found.notes})
+        text += (
+            f" There {'is' if len(found.notes) == 1 else 'are'} {counted(len(found.notes), 'note')} on them."
+        )
     level = "look at this" if masked else "pass"
     text = " ".join([text, *(f"{note}." for note in found.notes)])
     return StageReport("check", text, tables, {}, time.perf_counter() - start, level)
 
 
 def exposures_shown(found: CheckReport) -> QTable:
-    """Exposures that are fitted: band, size, pixel scale, masked fraction, median error of a pixel."""
+    """Exposures that are fitted: band, size, pixel scale, masked fraction, and how they were read."""
     rows = [
         {
             "exposure": exposure.name,
@@ -65,6 +70,7 @@ def exposures_shown(found: CheckReport) -> QTable:
             "rows": exposure.shape[0],
             "pixel scale": exposure.pixel_scale * u.arcsec,
             "masked": 100 * exposure.masked_fraction * u.percent,
+            "read as": exposure.read_as,
         }
         for exposure in found.exposures
     ]

@@ -1,0 +1,97 @@
+"""Flux units of images, however they are spelled, in nJy."""
+
+import re
+import warnings
+
+from astropy import units as u
+
+__all__ = ["NANOMAGGY", "flux_density", "root_unit", "same_unit", "surface_brightness"]
+
+NANOMAGGY = 3631.0  # nJy
+_SPELLED = {
+    "njy": 1.0,
+    "nanojy": 1.0,
+    "nanojansky": 1.0,
+    "ujy": 1e3,
+    "microjy": 1e3,
+    "microjansky": 1e3,
+    "millijy": 1e6,
+    "millijansky": 1e6,
+    "jy": 1e9,
+    "jansky": 1e9,
+    "nanomaggy": NANOMAGGY,
+    "nanomaggie": NANOMAGGY,
+    "nmgy": NANOMAGGY,
+    "maggy": NANOMAGGY * 1e9,
+    "maggie": NANOMAGGY * 1e9,
+    "mgy": NANOMAGGY * 1e9,
+}  # whatever their capitals; "mjy" is milli or mega by its first letter, and neither is a guess to make
+_PER_PIXEL = re.compile(r"\s*(/|\bper\b|\*|\.)?\s*(pixels?|pix)(\s*(\^|\*\*)?\s*\(?-1\)?)?$", re.IGNORECASE)
+
+
+def flux_density(unit: str) -> float | None:
+    """What a flux density (per pixel) is in nJy.
+
+    Parameters
+    ----------
+    unit : str
+        As in ``BUNIT``: nJy, uJy, mJy, Jy, their names in full, nanomaggy (3631 nJy), or what astropy reads as such;
+        with "/pix" or without.
+
+    Returns
+    -------
+    float or None
+        nJy per unit; None if it is not a flux density.
+    """
+    text = _PER_PIXEL.sub("", _ascii(unit))
+    lower = text.lower()
+    for name in (lower, lower.removesuffix("s")):
+        if name in _SPELLED:
+            return _SPELLED[name]
+    return _in_units_of(u.nJy, text)
+
+
+def surface_brightness(unit: str) -> float | None:
+    """What a surface brightness is in nJy per steradian; None if the unit is not one."""
+    text = _ascii(unit).replace(" ", "")
+    return _in_units_of(u.nJy / u.sr, "MJy/sr" if text == "MJY/SR" else text)
+
+
+def same_unit(one: str, other: str) -> bool:
+    """Whether two units are spelled alike, but for blanks and for capitals that mean nothing."""
+    one, other = (_ascii(unit).replace(" ", "") for unit in (one, other))
+    if one == other:
+        return True
+    same = flux_density(one) == flux_density(other) and surface_brightness(one) == surface_brightness(other)
+    return same and one.lower() == other.lower()
+
+
+def root_unit(unit: str, power: float) -> str | None:
+    """The unit of which `unit` is a power, as a string; None if astropy cannot read it."""
+    parsed = _parsed(_ascii(unit))
+    return None if parsed is None else (parsed ** (1 / power)).to_string()
+
+
+def _ascii(unit):
+    """Without outer blanks and quotes; the micro sign and the Greek letter are "u"."""
+    return unit.strip().strip("'\"").replace("\N{MICRO SIGN}", "u").replace("\N{GREEK SMALL LETTER MU}", "u")
+
+
+def _in_units_of(unit, text):
+    """What the unit of that name is in another; None if it cannot be converted."""
+    parsed = _parsed(text)
+    if parsed is None or not parsed.is_equivalent(unit):
+        return None
+    factor = float(parsed.to(unit))
+    return factor if factor > 0 else None  # astropy reads "0 nJy"
+
+
+def _parsed(text):
+    """As astropy reads it; None if it does not, or if it is a magnitude, which is no factor."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", u.UnitsWarning)
+        try:
+            unit = u.Unit(text) if text else None
+        except (ValueError, TypeError):
+            return None
+    return unit if isinstance(unit, u.UnitBase) else None

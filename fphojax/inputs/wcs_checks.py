@@ -1,0 +1,103 @@
+"""What a WCS must say before it is believed: numbers where it needs them, and a sky frame that is nearly ICRS."""
+
+import re
+from numbers import Real
+
+import numpy as np
+
+from .errors import InputError
+
+__all__ = ["check_wcs_keywords", "frame_name"]
+
+_CELESTIAL = re.compile(r"(RA|DEC|.LON|.LAT)-")
+_EQUINOX = 2000.0
+_TOLERANCE = 1e-4  # years: precession then moves the sky by less than 0.005 arcsec
+
+
+def check_wcs_keywords(header) -> None:
+    """Refuse a celestial header whose position, scale or equinox would be made up.
+
+    Readers of FITS take 0 for a position that is missing or is a text, 1 degree for a pixel whose matrix is missing
+    or zero, and ICRS for an equinox that is a text.
+
+    Raises
+    ------
+    InputError
+        The keyword, what was found and what was expected.
+    """
+    types = [str(header.get(f"CTYPE{axis}", "")) for axis in (1, 2)]
+    if not all(_CELESTIAL.match(kind) for kind in types):
+        return  # whoever needs a celestial WCS says so
+    for key in ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2"):
+        if key not in header:
+            raise InputError(f"no keyword {key}, expected it for the WCS ({types[0]}, {types[1]})")
+        _number(header, key)
+    _check_matrix(header)
+    equinox = header.get("EQUINOX", header.get("EPOCH"))
+    if isinstance(equinox, str) and not re.fullmatch(r"\s*J?2000(\.0*)?\s*", equinox):
+        raise InputError(f"EQUINOX = {equinox!r}, expected a number, such as 2000.0")
+
+
+def _number(header, key):
+    value = header[key]
+    if not isinstance(value, Real) or isinstance(value, bool) or not np.isfinite(value):
+        raise InputError(f"{key} = {value!r}, expected a number")
+    return float(value)
+
+
+def _check_matrix(header):
+    """Pixels must have a size, and rows and columns must lead elsewhere on the sky."""
+    pairs = [(i, j) for i in (1, 2) for j in (1, 2)]
+    for name, matrix in (("CD", np.zeros((2, 2))), ("PC", np.eye(2))):  # what is not given has these values
+        given = [(i, j) for i, j in pairs if f"{name}{i}_{j}" in header]
+        if not given:
+            continue
+        for i, j in given:
+            matrix[i - 1, j - 1] = _number(header, f"{name}{i}_{j}")
+        if not abs(np.linalg.det(matrix)) > 1e-10 * np.abs(matrix).max() ** 2:
+            values = ", ".join(f"{value:g}" for value in matrix.ravel())
+            raise InputError(
+                f"the WCS matrix {name}1_1, {name}1_2, {name}2_1, {name}2_2 is {values}, expected one that is not "
+                "singular"
+            )
+        if name == "CD":
+            return
+    for key in ("CDELT1", "CDELT2"):
+        if key not in header:
+            raise InputError(f"no keyword CD1_1 and no {key}, expected the scale of the WCS")
+        if _number(header, key) == 0:
+            raise InputError(f"{key} = 0, expected the size of a pixel for the WCS [deg]")
+
+
+def frame_name(wcs) -> str:
+    """The sky frame of a WCS: ICRS, or FK5 of equinox 2000, which is the same within 0.03 arcsec.
+
+    Parameters
+    ----------
+    wcs : APE-14 WCS
+
+    Returns
+    -------
+    str
+        "ICRS" or "FK5".
+
+    Raises
+    ------
+    InputError
+        For any other frame; positions would be wrong by arcminutes.
+    """
+    found = [entry[2].get("frame") for entry in wcs.world_axis_object_classes.values() if len(entry) > 2]
+    frame = next((frame for frame in found if frame is not None), None)
+    name = getattr(frame, "name", None)
+    if name == "icrs" or (name == "fk5" and abs(frame.equinox.jyear - _EQUINOX) < _TOLERANCE):
+        return name.upper()
+    if frame is None:
+        radesys = getattr(getattr(wcs, "wcs", None), "radesys", "") or "none"
+        text = f"RADESYS = {radesys!r}"
+    else:
+        equinox = getattr(frame, "equinox", None)
+        text = name.upper() if equinox is None else f"{name.upper()} of equinox {equinox.value}"
+    raise InputError(
+        f"WCS has the sky frame {text}, expected ICRS, or FK5 of equinox 2000 (RADESYS, EQUINOX): bring the header "
+        "to one of them"
+    )

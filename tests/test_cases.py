@@ -1,0 +1,101 @@
+"""Inputs of public bug reports of other tools: read as they are meant, or refused."""
+
+import shutil
+
+import numpy as np
+import pytest
+from astropy.io import fits
+from typer.testing import CliRunner
+
+from fphojax import InputError, read_exposures
+from fphojax.app.cli import app
+from fphojax.inputs.stores import open_stores
+
+
+@pytest.fixture
+def case(cases, tmp_path):
+    """Function that copies the folder of a case, of which commands may write into."""
+
+    def copy(name):
+        folder = tmp_path / name
+        shutil.copytree(cases / name, folder, copy_function=shutil.copyfile)
+        return folder
+
+    return copy
+
+
+def invoke(*arguments):
+    done = CliRunner().invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "120"})
+    print(done.output)
+    return done
+
+
+def test_surface_brightness_without_the_area_of_a_pixel_is_refused(case):
+    folder = case("bunit")
+    done = invoke("check", folder / "field.yml")
+    assert done.exit_code == 2
+    line = done.stderr.splitlines()[0]
+    assert line.startswith(
+        f"error: {folder}/MJysr.fits: extension SCI: BUNIT = 'MJy/sr', expected nJy per pixel, or the area of a "
+        "pixel in PIXAR_SR or PIXAR_A2; `fphojax preprocess` converts other units by the setting"
+    )
+    with fits.open(folder / "MJysr.fits", mode="update") as hdus:
+        before = hdus["SCI"].data.astype(np.float64), hdus["ERR"].data.copy()
+        hdus["SCI"].header["PIXAR_A2"] = 0.03**2
+    (exposure,) = read_exposures([folder / "MJysr.fits"])
+    factor = 1e15 * np.deg2rad(0.03 / 3600) ** 2  # nJy per MJy/sr in a pixel of 0.03 arcsec
+    np.testing.assert_allclose(exposure.data, before[0] * factor, rtol=1e-6)
+    np.testing.assert_allclose(1 / exposure.ierr, before[1] * factor, rtol=1e-6)
+    assert exposure.read_as == "MJy/sr = 21.154 nJy, no mask, FILTER, ICRS"
+
+
+def test_data_quality_is_applied_by_the_same_rules_everywhere(case):
+    folder = case("dq")
+    done = invoke("check", folder / "field.yml")
+    assert done.exit_code == 0
+    assert "14.3 %" in done.stdout
+    assert "MJy/sr = 21 nJy, DQ bits 1|512, FILTER, ICRS" in done.stdout
+    assert f"note: {folder}/jw_cal.fits: extension DQ is the mask (bad: bits 1|512)" in done.stdout
+    assert invoke("preprocess", folder / "p.yml").exit_code == 0
+    (stored,) = open_stores(folder / "dq_pix.h5", folder / "dq_meta.json")
+    (exposure,) = read_exposures([folder / "jw_cal.fits"])
+    bad = fits.getdata(folder / "jw_cal.fits", "DQ") == 1
+    assert exposure.masked_fraction == pytest.approx(1 / 7, abs=1e-3)
+    data, ierr = stored.window(0, 70, 0, 70)
+    np.testing.assert_array_equal(exposure.ierr == 0, bad)
+    np.testing.assert_array_equal(data, exposure.data)
+    np.testing.assert_array_equal(ierr, exposure.ierr)
+    assert stored.read_as == exposure.read_as
+    assert np.abs(exposure.data).max() < 500  # no bad pixel is left
+
+
+def test_every_chip_is_an_exposure(case):
+    folder = case("twochip")
+    done = invoke("check", folder / "field.yml")
+    assert done.exit_code == 0
+    for text in ("F200W_1_1", "SCI,1, nJy, no mask, FILTER, ICRS", "F200W_1_2", "SCI,2, nJy, no mask"):
+        assert text in done.stdout
+    assert "twochip.fits: all chips have the same PSF, extension PSF" in done.stdout
+    both = read_exposures([folder / "twochip.fits"])
+    for exposure, version in zip(both, (1, 2), strict=True):
+        np.testing.assert_array_equal(exposure.data, fits.getdata(folder / "twochip.fits", ("SCI", version)))
+        assert exposure.psf_image is not None
+    for choice in (("SCI", 2), ["SCI", 2], 3):
+        err = 4 if choice == 3 else "ERR"
+        (second,) = read_exposures([folder / "twochip.fits"], sci=choice, err=err)
+        assert second.name == "F200W_1_2"
+        np.testing.assert_array_equal(second.data, both[1].data)
+
+
+def test_every_chip_goes_into_the_store(case):
+    folder = case("twochip")
+    assert invoke("preprocess", folder / "ixx.yml").exit_code == 0
+    stored = open_stores(folder / "ixx.h5", folder / "ixx.json")
+    assert [exposure.name for exposure in stored] == ["ixx_flc_1", "ixx_flc_2"]
+    for exposure, version in zip(stored, (1, 2), strict=True):
+        counts = fits.getdata(folder / "ixx_flc.fits", ("SCI", version)).astype(np.float64)
+        factor = 7e-20 * 8045.0**2 / 2.99792458e18 * 1e32 / 1000  # PHOTFLAM, PHOTPLAM, EXPTIME
+        np.testing.assert_allclose(exposure.window(0, 70, 0, 70)[0], counts * factor, rtol=1e-6)
+        assert exposure.header["CCDCHIP"] == {1: 2, 2: 1}[version]
+    with pytest.raises(InputError, match="SCI,1: BUNIT = 'ELECTRONS', expected nJy, uJy"):
+        read_exposures([folder / "ixx_flc.fits"])
