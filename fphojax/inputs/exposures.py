@@ -195,13 +195,14 @@ class Exposure:
                     f"no keyword FILTER in extension {sci} or in the primary header, expected the band"
                 )
             name = keyword("EXPID", header, hdus[0].header)
+            wcs = read_wcs(header, hdus, sci)
             images = {
                 "data": image(hdus, sci),
                 "err": image(hdus, err),
                 "mask": None if mask is None else image(hdus, mask),
                 "psf_image": None if psf is None else image(hdus, psf),
-                "psf_includes_pixel": psf is None or pixel_response(image_hdu(hdus, psf)),
-                "wcs": read_wcs(header, hdus, sci),
+                "psf_includes_pixel": psf is None or pixel_response(image_hdu(hdus, psf), wcs),
+                "wcs": wcs,
             }
         name = path.name.split(".fits")[0] if name is None else name
         return cls.from_arrays(**images, band=band, name=name, path=path, header=header.copy())

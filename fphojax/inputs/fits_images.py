@@ -1,5 +1,6 @@
 """What images, keywords and WCS a FITS file holds, and one line on whatever is wrong with it."""
 
+import math
 import re
 import warnings
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs.utils import proj_plane_pixel_area
 
 from .errors import InputError
 
@@ -21,9 +23,13 @@ __all__ = [
     "lookup_tables",
     "opened",
     "pixel_response",
+    "positive",
     "present",
     "read_wcs",
 ]
+
+# Largest relative difference of pixel scales that are the same.
+_SAME_SCALE = 0.02
 
 
 @contextmanager
@@ -84,13 +90,38 @@ def keyword(key: str, *headers):
     return next((value for value in values if value), None)
 
 
-def pixel_response(hdu) -> bool:
-    """Whether a PSF image includes the pixel response; refuses one on another pixel grid."""
-    oversampling = hdu.header.get("OVERSAMP", 1)
-    if oversampling != 1:
+def positive(header, key: str, label: str) -> float | None:
+    """A keyword that holds a positive number; None if it is missing."""
+    value = header.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InputError(f"extension {label} has {key} = {value!r}, expected a positive number")
+    return value
+
+
+def pixel_response(hdu, wcs=None) -> bool:
+    """Whether a PSF image includes the pixel response; refuses one on another pixel grid.
+
+    Parameters
+    ----------
+    hdu : HDU
+    wcs : WCS, optional
+        Of the exposure, to compare pixel scales with.
+    """
+    oversampling = positive(hdu.header, "OVERSAMP", hdu.name)
+    if oversampling not in (None, 1):
         raise InputError(
-            f"extension {hdu.name} has OVERSAMP = {oversampling}, expected 1: the image's pixel scale"
+            f"extension {hdu.name} has OVERSAMP = {oversampling}, expected 1: the image's pixel scale "
+            "(or psfstorefile, a store made by `fphojax psf`)"
         )
+    scale = positive(hdu.header, "PIXELSCL", hdu.name)
+    if scale is not None and wcs is not None:
+        expected = 3600 * proj_plane_pixel_area(wcs) ** 0.5
+        if expected > 0 and abs(scale / expected - 1) > _SAME_SCALE:
+            raise InputError(
+                f"extension {hdu.name} has PIXELSCL = {scale:g}, expected {expected:.4g}: the image's pixel scale"
+            )
     value = hdu.header.get("PIXRESP", True)
     if not isinstance(value, bool):
         raise InputError(f"extension {hdu.name} has PIXRESP = {value!r}, expected T or F")

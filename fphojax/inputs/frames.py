@@ -124,7 +124,8 @@ def read_frame(path, recipe: FrameRecipe, *, files: Mapping[str, Path] | None = 
             "band": _band(header, primary, recipe.split_by),
             "name": keyword("EXPID", header, primary) or path.name.split(".fits")[0],
             "psf_image": None if psf is None else image(hdus, psf),
-            "psf_includes_pixel": psf is None or pixel_response(image_hdu(hdus, psf)),
+            "psf_includes_pixel": psf is None
+            or pixel_response(image_hdu(hdus, psf), None if recipe.wcs == "gwcs" else wcs),
             "header": header.copy(),
         }
         resampled = _resampled(hdus)

@@ -12,6 +12,8 @@ from .errors import InputError
 __all__ = ["FIELDS", "collapsed", "repeated", "replacing", "table"]
 
 FIELDS = ("amp", "xcen", "ycen", "Cxx", "Cyy", "Cxy")
+# Most radii of a Sersic table, beyond any that forcepho has.
+_MOST_RADII = 1000
 
 
 def table(mixtures):
@@ -57,6 +59,10 @@ def collapsed(rows, where):
     if "sersic_bin" not in names:
         return rows
     bins = np.unique(rows["sersic_bin"])
+    if bins.size > _MOST_RADII:
+        raise InputError(
+            f"{where}/parameters: {bins.size} values of sersic_bin, expected at most {_MOST_RADII} radii"
+        )
     parts = []
     for row in rows:
         split = [np.stack([row[row["sersic_bin"] == b][name] for name in FIELDS]) for b in bins]
@@ -65,6 +71,10 @@ def collapsed(rows, where):
                 f"{where}/parameters: PSF differs between Sersic radii, expected the same mixture for all"
             )
         parts.append(row[row["sersic_bin"] == bins[0]])
+    if len({part.size for part in parts}) > 1:
+        raise InputError(
+            f"{where}/parameters: {len(parts)} locations with different numbers of Gaussians, expected the same"
+        )
     return np.stack(parts)
 
 

@@ -80,7 +80,7 @@ def test_refusals(write_image, tmp_path):
     image = write_image("a.fits")
     assert invoke(image, "--band", "F1", "--ngauss", 2, "--out", store).exit_code == 0
     before = store.read_bytes()
-    again = invoke(image, "--band", "F1", "--ngauss", 2, "--out", store)
+    again = invoke(image, "--band", "F1", "--ngauss", 3, "--out", store)
     assert again.exit_code == 2
     assert "has a PSF for band F1 already" in again.output
     assert invoke(image, image, "--band", "F2", "--out", store, "--location", 1, 2).exit_code == 2
