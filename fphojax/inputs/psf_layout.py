@@ -71,10 +71,6 @@ def collapsed(rows, where):
                 f"{where}/parameters: PSF differs between Sersic radii, expected the same mixture for all"
             )
         parts.append(row[row["sersic_bin"] == bins[0]])
-    if len({part.size for part in parts}) > 1:
-        raise InputError(
-            f"{where}/parameters: {len(parts)} locations with different numbers of Gaussians, expected the same"
-        )
     return np.stack(parts)
 
 

@@ -13,6 +13,8 @@ __all__ = ["read_mixtures"]
 
 # Most Gaussians of a dataset `parameters`, whatever it declares.
 _MOST_ROWS = 1_000_000
+# Characters of an attribute that a message shows.
+_MOST_SHOWN = 40
 # What h5py raises for files that are broken inside.
 _BROKEN = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeError)
 
@@ -66,7 +68,7 @@ def _names(group, where):
     except _BROKEN as error:
         raise InputError(f"{where} cannot be read ({_reason(error)}), expected a whole file") from None
     for name in names:
-        if not name.isprintable():  # surrogates included, which stand for what is not UTF-8
+        if isinstance(name, bytes) or not name.isprintable():  # bytes: not UTF-8
             raise InputError(f"{where} has a member named {name!a}, expected a printable name")
     return names
 
@@ -93,14 +95,14 @@ def _mixtures(group, where):
     n_gauss = _attribute(group, "n_psf_per_source", where)
     if n_gauss is not None and not (np.issubdtype(type(n_gauss), np.integer) and n_gauss == width):
         raise InputError(
-            f"{where}: attribute n_psf_per_source is {n_gauss!s:.60}, expected {width}, the Gaussians of a row"
+            f"{where}: attribute n_psf_per_source is {_shown(n_gauss)}, expected {width}, the Gaussians of a row"
         )
     includes_pixel = _attribute(group, "includes_pixel", where)
     if includes_pixel is not None and not (
         isinstance(includes_pixel, np.bool_ | bool | np.integer) and includes_pixel in (0, 1)
     ):
         raise InputError(
-            f"{where}: attribute includes_pixel is {includes_pixel!r:.60}, expected true or false"
+            f"{where}: attribute includes_pixel is {_shown(includes_pixel)}, expected true or false"
         )
     rows = collapsed(rows, where)
     places = [None] * len(rows)
@@ -210,6 +212,12 @@ def _attribute(group, key, where):
         if isinstance(error, InputError):
             raise
         raise InputError(f"{where}: attribute {key} cannot be read ({_reason(error)})") from None
+
+
+def _shown(value):
+    """The beginning of an attribute's value, as Python writes it."""
+    text = repr(value.tolist() if hasattr(value, "tolist") else value)
+    return text if len(text) < _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def _kind(item):
