@@ -177,7 +177,7 @@ def verdicts_shown(found: Sequence[FittedFile]) -> Table:
             f"{verdict.size_model:.2f}",
             f"{100 * verdict.relative_l2:.2f} %",
             f"{100 * verdict.ee_error:.2f} %",
-            "kept" if kept else f"{fit.seconds:.1f}",
+            "in store" if kept else f"{fit.seconds:.1f}",
             "; ".join(verdict.complaints) or "good",
         )
     return table

@@ -90,7 +90,7 @@ def jobs_of(exposures: Iterable, settings: Settings) -> list[PSFJob]:
 def offset_shown(fit: PSFFit | EffectivePSF) -> str:
     """Where the core of a PSF image is, in pixels from the centre of the image, and what was done about it."""
     x, y = (round(value, 3) + 0.0 for value in fit.offset)
-    done = "" if not (x or y) else ", taken out" if fit.shift == fit.offset else ", kept"
+    done = "" if not (x or y) else ", recentred" if fit.shift == fit.offset else ", as it is"
     return f"{x:+.3f} {y:+.3f}{done}"
 
 

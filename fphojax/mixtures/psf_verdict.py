@@ -61,10 +61,11 @@ class PSFVerdict:
     @property
     def complaints(self):
         """The measures beyond their limits, as a list of short sentences; empty for a good fit."""
+        found = ((name.replace("_", " "), getattr(self, name), limit) for name, limit in _LIMITS.items())
         return [
-            f"{name.replace('_', ' ')} {getattr(self, name):.3g} > {limit:g}"
-            for name, limit in _LIMITS.items()
-            if abs(getattr(self, name)) > limit
+            f"{name} {value:.3g} " + (f"> {limit:g}" if value > 0 else f"< {-limit:g}")
+            for name, value, limit in found
+            if abs(value) > limit
         ]
 
     @property

@@ -211,9 +211,9 @@ BAD = {
         "/g",
         "attribute includes_pixel is [True, False], expected",
     ),
-    "includes_pixel is long": (many_values, "/g", "includes_pixel is [False, False, False, False, False, Fals..., expected"),
+    "includes_pixel is long": (many_values, "/g", "is [False, False, False, False, False, Fals..., expected"),
     "includes_pixel is 7": (seven_in_an_exposure, "/g/e1", "attribute includes_pixel is 7, expected"),
-    "includes_pixel is NaN": (parameters(ROWS, includes_pixel=np.nan), "/g", "attribute includes_pixel is nan, expected"),
+    "includes_pixel is NaN": (parameters(ROWS, includes_pixel=np.nan), "/g", "includes_pixel is nan, expected"),
     "n_psf_per_source is wrong": (
         parameters(ROWS, n_psf_per_source=18),
         "/g",
