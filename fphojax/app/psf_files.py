@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rich.table import Table
 
 from fphojax.inputs.errors import InputError
-from fphojax.inputs.psf import PSFStore
+from fphojax.inputs.psf import PSFStore, check_name
 from fphojax.inputs.psfex import fit_psfex
 from fphojax.mixtures.psf_fit import plot_psf_fit
 from fphojax.outputs.plots import save_figure
@@ -102,11 +102,18 @@ def fit_files(
             raise InputError(f"{given[0]}: found with {paths[0]}, expected none: a PSFEx file says it all")
         if len(paths) > 1:
             raise InputError(f"{paths[1]}: found {len(paths)} files, expected a single PSFEx file")
-        made = PSFStore()
+        check_name(band)
+        made, present = PSFStore(), PSFStore.open(store) if store.exists() else PSFStore()
+        if (band, None) in present and not overwrite:  # before minutes of fits
+            raise InputError(f"{store}: has a PSF for band {band} already, expected none (or --overwrite)")
         made.add(fit_psfex(paths[0], workers=workers, n_gauss=n_gauss, n_negative=n_negative), band)
         made.add_to(store, overwrite=overwrite)
         return []
 
+    if figures is not None:
+        nearest = next((path for path in (figures, *figures.parents) if path.exists()), Path())
+        if not nearest.is_dir():
+            raise InputError(f"--figures: {nearest} is a file, expected a folder")
     header = {
         "extension": extension,
         "oversample": oversample,

@@ -53,7 +53,10 @@ class PSFJob(NamedTuple):
         ------
         InputError
         """
-        check_name(self.band, self.exposure)
+        try:
+            check_name(self.band, self.exposure)
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from None
         options = {key: self.options[key] for key in ("oversample", "includes_pixel", "recentre")}
         effective_psf(self.image, name=self.name, **options)
 

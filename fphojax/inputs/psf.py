@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 
 from .errors import InputError
-from .psf_layout import repeated, replacing, table
+from .psf_layout import DATASETS, repeated, replacing, table
 from .psf_mixture import PSFMixture, blended, check_values
 from .psf_reader import read_mixtures
 
@@ -20,7 +20,7 @@ class PSFStore:
     with the fields amp, xcen, ycen, Cxx, Cyy, Cxy [pixels]; dataset ``BAND/detector_locations``
     (n_location, 2); attribute ``includes_pixel`` of the group, false where it is absent; the PSF of a single
     exposure likewise in the group ``BAND/EXPOSURE``. A row with fewer Gaussians than its dataset is padded
-    with amplitude zero. An attribute ``made_from`` says for each location what the mixture was fitted to.
+    with amplitude zero. A dataset ``made_from`` says for each location what the mixture was fitted to.
 
     ``PSFStore()`` is empty, `PSFStore.open` reads a file.
     """
@@ -187,7 +187,7 @@ class PSFStore:
                     group = group.require_group(exposure)
                 group.attrs["includes_pixel"] = mixtures[0].includes_pixel
                 if any(m.made_from for m in mixtures):
-                    group.attrs["made_from"] = np.array([m.made_from.encode("ascii") for m in mixtures])
+                    group["made_from"] = np.array([m.made_from.encode("ascii") for m in mixtures])
                 group["parameters"] = table(mixtures)
                 _write_locations(group, mixtures)
 
@@ -258,9 +258,7 @@ class PSFStore:
 def check_name(band, exposure=None):
     """Refuse a band or an exposure that cannot name a group of a store."""
     for key in (band, exposure):
-        if key is not None and (
-            not key or not key.isprintable() or "/" in key or key in (".", "parameters", "detector_locations")
-        ):
+        if key is not None and (not key or not key.isprintable() or "/" in key or key in (".", *DATASETS)):
             what = f"PSF of {band!r}" + (f", exposure {exposure!r}" if exposure is not None else "")
             raise InputError(f"{what}: {key!r} cannot name a group, expected a printable name without '/'")
 

@@ -9,9 +9,11 @@ import numpy as np
 from . import files
 from .errors import InputError
 
-__all__ = ["FIELDS", "collapsed", "repeated", "replacing", "table"]
+__all__ = ["DATASETS", "FIELDS", "collapsed", "repeated", "replacing", "table"]
 
 FIELDS = ("amp", "xcen", "ycen", "Cxx", "Cyy", "Cxy")
+# What a group holds beside groups of exposures.
+DATASETS = ("parameters", "detector_locations", "made_from")
 # Most radii of a Sersic table, beyond any that forcepho has.
 _MOST_RADII = 1000
 

@@ -6,13 +6,14 @@ import h5py
 import numpy as np
 
 from .errors import InputError
-from .psf_layout import FIELDS, collapsed
+from .psf_layout import DATASETS, FIELDS, collapsed
 from .psf_mixture import PSFMixture
 
 __all__ = ["read_mixtures"]
 
 # Most Gaussians of a dataset `parameters`, whatever it declares.
 _MOST_ROWS = 1_000_000
+_MOST_BYTES = 2**28
 # Characters of an attribute that a message shows.
 _MOST_SHOWN = 40
 # What h5py raises for files that are broken inside.
@@ -54,7 +55,7 @@ def read_mixtures(file: h5py.File, name: str) -> Iterator[tuple[str, str | None,
             raise InputError(f"{where} has no dataset `parameters`, expected one")
         for exposure in names:
             below = _item(group, exposure, name)
-            if exposure in ("parameters", "detector_locations") or not isinstance(below, h5py.Group):
+            if exposure in DATASETS or not isinstance(below, h5py.Group):
                 continue
             inside = f"{where}/{exposure}"
             if "parameters" not in _names(below, inside):
@@ -172,8 +173,9 @@ def _parameters_fault(shape, dtype):
             return f": field {name} is of type {dtype[name]}, expected plain numbers"
     if shape is None or len(shape) not in (1, 2) or 0 in shape:
         return f" has shape {shape}, expected (locations, Gaussians)"
-    if np.prod(shape, dtype=float) > _MOST_ROWS:
-        return f" has shape {shape}, expected at most {_MOST_ROWS:,} Gaussians"
+    size = np.prod(shape, dtype=float)
+    if size > _MOST_ROWS or size * dtype.itemsize > _MOST_BYTES:
+        return f" has shape {shape}, expected at most {_MOST_ROWS:,} Gaussians of a few numbers"
     return ""
 
 
@@ -187,16 +189,20 @@ def _places_fault(shape, dtype):
 
 def _made_from(group, n_location, where):
     """What each mixture was fitted to, as `PSFStore.write` has it."""
-    value = _attribute(group, "made_from", where)
-    if value is None:
+    if "made_from" not in group:
         return [""] * n_location
-    value = np.atleast_1d(value)
-    if value.dtype.kind != "S" or value.shape != (n_location,):
+    value = _array(group, "made_from", where, _texts_fault, f"{n_location} short texts")
+    if value.shape != (n_location,):
         raise InputError(
-            f"{where}: attribute made_from has type {value.dtype} and shape {value.shape}, expected {n_location} "
-            "short texts"
+            f"{where}/made_from has shape {value.shape}, expected {(n_location,)}, as parameters"
         )
     return [text.decode("ascii", "replace") for text in value]
+
+
+def _texts_fault(shape, dtype):
+    if dtype.kind != "S" or shape is None or np.prod(shape, dtype=float) * dtype.itemsize > _MOST_BYTES:
+        return f" has shape {shape} and holds {dtype}, expected short texts"
+    return ""
 
 
 def _attribute(group, key, where):

@@ -14,10 +14,12 @@ from .psf_search import search
 from .psf_solver import Problem, covariance_of
 from .psf_verdict import PSFVerdict, judge, model_values, plot_psf_fit
 
-__all__ = ["PSFFit", "fit_each", "fit_psf", "fit_psfs", "judge_mixture", "plot_psf_fit"]
+__all__ = ["MOST_GAUSS", "PSFFit", "fit_each", "fit_psf", "fit_psfs", "judge_mixture", "plot_psf_fit"]
 
 logger = logging.getLogger(__name__)
 
+# Most Gaussians of a mixture: far more than any image can tell apart, and the search takes long.
+MOST_GAUSS = 64
 # Smallest standard deviation [native pixels] of a component as it is sampled on the native grid.
 _MIN_SIGMA = 0.4
 # Largest offset of a Gaussian from the source, in half-light radii.
@@ -291,8 +293,8 @@ def judge_mixture(image, mixture, *, oversample=1, recentre=False, name="PSF ima
 
 def _checked_options(n_gauss, n_negative, centre, normalise, name):
     """The sum of the amplitudes (None: free), after a look at the options."""
-    if n_gauss is not None and n_gauss < 1:
-        raise InputError(f"{name}: n_gauss is {n_gauss}, expected at least 1")
+    if n_gauss is not None and not 1 <= n_gauss <= MOST_GAUSS:
+        raise InputError(f"{name}: n_gauss is {n_gauss}, expected 1 to {MOST_GAUSS}")
     if n_negative < 0 or (n_gauss is not None and n_negative >= n_gauss):
         raise InputError(f"{name}: n_negative is {n_negative}, expected 0 to n_gauss - 1")
     if centre not in ("free", "fixed"):

@@ -13,6 +13,8 @@ __all__ = ["EffectivePSF", "effective_psf", "half_light_radius", "windowed_momen
 _MAX_BORDER = 0.1
 # Smallest peak, in units of the robust scatter of the pixels, that stands out of noise.
 _MIN_PEAK = 6.0
+# Smallest side of an image [native pixels].
+_MIN_SIDE = 3
 # An odd-sized image whose core is closer to its central pixel than this [native pixels] counts as centred.
 _MAX_OFFSET = 0.5
 
@@ -163,7 +165,7 @@ def effective_psf(
     """
     image, good = _checked(image, mask, name)
     s = oversample
-    if not s > 0 or (s != int(s) and not includes_pixel):
+    if not 0 < s < np.inf or (not includes_pixel and s != int(s)):
         wanted = (
             "a positive number"
             if includes_pixel
@@ -176,6 +178,11 @@ def effective_psf(
         raise InputError(f"{name}: total flux is {flux:.6g}, expected a positive one")
     scale = 1.0 if total is None else total / flux
     ny, nx = image.shape
+    if min(image.shape) < _MIN_SIDE * s:
+        raise InputError(
+            f"{name}: shape is {image.shape} at {s:.6g} pixels per native pixel, expected {_MIN_SIDE} or more native "
+            "pixels on a side"
+        )
     if s > 1 and not includes_pixel:
         box = (int(s), int(s))
         values = sliding_window_view(image, box).sum(axis=(2, 3))

@@ -89,9 +89,12 @@ def linked(key, link):
     return make
 
 
-def two_origins(file):
-    file["g/parameters"] = ROWS
-    file["g"].attrs["made_from"] = np.array(["a", "b"], dtype=h5py.string_dtype())
+def origins(value):
+    def make(file):
+        file["g/parameters"] = ROWS
+        file["g/made_from"] = value
+
+    return make
 
 
 def number(file):
@@ -229,7 +232,14 @@ BAD = {
         "/g",
         "n_psf_per_source is [2, 2], expected 2",
     ),
-    "made_from of other length": (two_origins, "/g", "attribute made_from has type object and shape (2,)"),
+    "made_from of other length": (origins(np.array([b"a", b"b"])), "/g/made_from", "has shape (2,), expected (1,)"),
+    "made_from of numbers": (origins(np.array([1.0])), "/g/made_from", "holds float64, expected short texts"),
+    "made_from of objects": (origins("text"), "/g/made_from", "holds object, expected short texts"),
+    "fields of a megabyte": (
+        declared("g/parameters", (1000, 2), [*DTYPE, ("more", "f8", (200_000,))], chunks=(1, 1)),
+        "/g/parameters",
+        "has shape (1000, 2), expected at most 1,000,000 Gaussians of a few numbers",
+    ),
     "name not UTF-8": (not_utf8, "psf.h5", "has a member named b'\\xff\\xfe', expected a printable name"),
     "locations of one axis": (places([1.0, 2.0]), "/g", "has shape (2,), expected (2, 2)"),
     "locations in three axes": (places(np.eye(3)[:2]), "/g", "has shape (2, 3), expected (2, 2)"),
@@ -289,7 +299,8 @@ def test_a_pipe_or_a_folder_is_not_waited_for(tmp_path):
 @pytest.mark.parametrize("value", [1, 0, np.True_, np.False_, np.int8(1)])
 def test_flags_as_programs_write_them(value, tmp_path):
     with h5py.File(tmp_path / "psf.h5", "w") as file:
-        parameters(ROWS, includes_pixel=value, n_psf_per_source=2, made_from=np.array([b"abc"]))(file)
+        parameters(ROWS, includes_pixel=value, n_psf_per_source=2)(file)
+        file["g/made_from"] = np.array([b"abc"])
     found = PSFStore.open(tmp_path / "psf.h5").lookup("g")
     assert found.includes_pixel == bool(value)
     assert found.made_from == "abc"
