@@ -19,8 +19,12 @@ from fphojax.mixtures.psf_image import effective_psf
 from fphojax.mixtures.sersic import load_sersic_table
 
 from .config import Settings
+from .psf_fits import offset_shown
 
 __all__ = ["CheckReport", "check_inputs"]
+
+# A PSF image whose core is off its centre by less [pixels] is not worth a word.
+_CENTRED = 0.02
 
 
 @dataclass
@@ -74,7 +78,9 @@ class CheckReport:
                 f"{exposure.shape[1]} x {exposure.shape[0]}",
                 f'{exposure.pixel_scale:.4f}"',
                 f"{100 * exposure.masked_fraction:.1f} %",
-                "not in bandlist" if exposure in self.left_out else _psf_source(exposure, self.psfs),
+                "not in bandlist"
+                if exposure in self.left_out
+                else _psf_source(exposure, self.psfs, self.settings),
                 exposure.read_as,
             )
         return table
@@ -330,7 +336,7 @@ def _check_model(report: CheckReport) -> None:
         )
 
 
-def _psf_source(exposure: Exposure, psfs: PSFStore | None) -> str:
+def _psf_source(exposure: Exposure, psfs: PSFStore | None, settings: Settings) -> str:
     """Where an exposure's PSF comes from."""
     if psfs is not None:
         own = exposure.name in psfs.exposures(exposure.band)
@@ -338,7 +344,17 @@ def _psf_source(exposure: Exposure, psfs: PSFStore | None) -> str:
     if exposure.psf_image is None:
         return "missing"
     ny, nx = exposure.psf_image.shape
-    return f"image {nx} x {ny}" + ("" if exposure.psf_includes_pixel else ", no pixel")
+    text = f"image {nx} x {ny}" + ("" if exposure.psf_includes_pixel else ", no pixel")
+    try:
+        recentre = settings.psf_centre == "recentre"
+        image = effective_psf(
+            exposure.psf_image, includes_pixel=exposure.psf_includes_pixel, recentre=recentre
+        )
+    except InputError:
+        return text  # it is among the problems
+    if np.hypot(*image.offset) < _CENTRED:
+        return text
+    return f"{text}, core off centre: {offset_shown(image)}"
 
 
 def _catalog_columns(catalog: SourceCatalog, bounds: Bounds | None):

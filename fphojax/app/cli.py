@@ -429,11 +429,43 @@ def psf(
         int | None, typer.Option(help="Number of Gaussians; by default as few as reach a residual of 1 %.")
     ] = None,
     negative: Annotated[int, typer.Option(help="How many of them may be negative.", min=0)] = 0,
-    oversample: Annotated[int, typer.Option(help="Pixels of the image per native pixel.", min=1)] = 1,
+    extension: Annotated[
+        str | None,
+        typer.Option(
+            help="Name or number of the extension; by default PSF, else the first image.", show_default=False
+        ),
+    ] = None,
+    oversample: Annotated[
+        float | None,
+        typer.Option(
+            help="Pixels of the image per pixel of the exposures; by default OVERSAMP of the header, else 1.",
+            show_default=False,
+            min=1,
+        ),
+    ] = None,
+    pixel_scale: Annotated[
+        float | None,
+        typer.Option(
+            help="Pixel scale of the exposures [arcsec]: that of the image (PIXELSCL or WCS) is compared with it.",
+            show_default=False,
+            min=1e-6,
+        ),
+    ] = None,
     includes_pixel: Annotated[
         bool | None,
-        typer.Option(help="Whether the image includes the response of the native pixel.", show_default=False),
+        typer.Option(
+            help="Whether the image includes the response of the pixel; by default PIXRESP of the header, else only "
+            "an image at the scale of the exposures does.",
+            show_default=False,
+        ),
     ] = None,
+    recentre: Annotated[
+        bool,
+        typer.Option(
+            "--recentre/--as-it-is",
+            help="A core that is off the central pixel by less than half a pixel: take the offset out, or keep it.",
+        ),
+    ] = False,
     location: Annotated[
         tuple[float, float] | None,
         typer.Option(
@@ -442,28 +474,41 @@ def psf(
     ] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for a figure of each fit.")] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace PSFs that the store has.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace PSFs of other images or options that the store has.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Fit mixtures of Gaussians to PSF images, and say how good they are."""
-    from rich.console import Console
+    """Fit mixtures of Gaussians to PSF images, and say how they were read and how good they are.
 
-    from .psf_files import fit_files, verdicts_shown
+    Each is in the store as soon as it is fitted: after Ctrl-C, the same command goes on with those that are missing.
+    """
+    from .psf_files import fit_files, notes_shown, readings_shown, verdicts_shown
 
     found = fit_files(
         images,
         band,
         out,
+        extension=int(extension) if extension is not None and extension.isdecimal() else extension,
+        oversample=oversample,
+        pixel_scale=pixel_scale,
+        includes_pixel=includes_pixel,
+        recentre=recentre,
+        n_gauss=ngauss,
+        n_negative=negative,
         location=location,
         figures=figures,
         overwrite=overwrite,
         workers=workers,
-        n_gauss=ngauss,
-        n_negative=negative,
-        oversample=oversample,
-        includes_pixel=includes_pixel,
+        progress=_bars(quiet),
     )
     if found:
-        Console().print(verdicts_shown(found))
+        console = _console()
+        for table in (readings_shown(found), verdicts_shown(found)):
+            console.print(table)
+            console.print()
+    for note in notes_shown(found):
+        typer.echo(f"note: {note}", err=True)
     typer.echo(f"wrote {out}")
 
 

@@ -335,7 +335,12 @@ class Settings(Section):
     tolerance: float = Field(
         1e-4, ge=0, description="what leaving out and merging Gaussians may change in a pixel, over its noise"
     )
-    n_gauss_psf: PositiveInt = Field(4, description="Gaussians of a PSF mixture fitted to a PSF image")
+    n_gauss_psf: PositiveInt = Field(4, le=64, description="Gaussians of a PSF mixture fitted to a PSF image")
+    psf_centre: Literal["as it is", "recentre"] = Field(
+        "as it is",
+        description="a PSF image whose core is off its central pixel by less than half a pixel: 'as it is' keeps the "
+        "offset, 'recentre' takes it out",
+    )
     max_snr: float = Field(0.0, ge=0, description="cap on the signal-to-noise ratio of a pixel; 0 for none")
     tweak_background: Literal["tweakbg"] | None = Field(
         None, description="'tweakbg' to subtract the sky levels given under that key"

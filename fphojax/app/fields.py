@@ -5,22 +5,21 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 
 from scipy.cluster.hierarchy import DisjointSet
-from tqdm.auto import tqdm
 
 from fphojax.field.scheduler import Fit, ScheduleReport, schedule
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
-from fphojax.inputs.psf import PSFMixture, PSFStore
-from fphojax.mixtures.psf_fit import fit_psf
+from fphojax.inputs.psf import PSFStore
 from fphojax.outputs.run_directory import RunDirectory
 
 from .check import CheckReport, check_inputs
 from .cluster import cluster_client
 from .config import Settings
+from .psf_fits import fitted_psfs
 from .workers import FieldInputs, keep_inputs
 
-__all__ = ["fit_field", "fitted_psfs", "tied_rows"]
+__all__ = ["fit_field", "tied_rows"]
 
 
 # What may change from one part of a run to the next.
@@ -149,15 +148,6 @@ def tied_rows(catalog: SourceCatalog, settings: Settings) -> list[list[int]]:
     return [sorted(rows) for rows in linked.subsets()]
 
 
-def fitted_psfs(exposures, n_gauss: int, progress: bool) -> PSFStore:
-    """Mixtures of the PSF images that the exposures carry."""
-    store = PSFStore()
-    for exposure in tqdm(exposures, desc="PSFs", unit="image", disable=not progress):
-        fit = fit_psf(exposure.psf_image, n_gauss=n_gauss, includes_pixel=exposure.psf_includes_pixel)
-        store.add(PSFMixture.from_fit(fit), exposure.band, exposure=exposure.name)
-    return store
-
-
 def _start_directory(settings: Settings, path: Path, *, resume: bool, overwrite: bool) -> RunDirectory:
     """The folder of a run with its settings in it, new or that of an earlier part of the run."""
     if resume:
@@ -171,11 +161,15 @@ def _start_directory(settings: Settings, path: Path, *, resume: bool, overwrite:
 def _psfs_of_run(report: CheckReport, directory: RunDirectory, *, resume: bool, progress: bool) -> PSFStore:
     """PSF mixtures of all exposures, from the settings' store or fitted; also in ``psfs.h5`` of the folder."""
     path = directory.path / "psfs.h5"
+    if report.psfs is None:
+        again = "the same command with --resume"
+        return fitted_psfs(
+            report.exposures, report.settings, path, replace=not resume, progress=progress, again=again
+        )[0]
     if resume and path.is_file():
         return PSFStore.open(path)
-    psfs = report.psfs or fitted_psfs(report.exposures, report.settings.n_gauss_psf, progress)
-    psfs.write(path, overwrite=True)
-    return psfs
+    report.psfs.write(path, overwrite=True)
+    return report.psfs
 
 
 def _open_scene(

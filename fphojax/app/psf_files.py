@@ -4,26 +4,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-from astropy.io import fits
 from rich.table import Table
 
 from fphojax.inputs.errors import InputError
-from fphojax.inputs.fits_images import blame, opened
-from fphojax.inputs.psf import PSFMixture, PSFStore
+from fphojax.inputs.psf import PSFStore, check_name
 from fphojax.inputs.psfex import fit_psfex
-from fphojax.mixtures.psf_fit import fit_psfs, plot_psf_fit
+from fphojax.mixtures.psf_fit import plot_psf_fit
 from fphojax.outputs.plots import save_figure
 
-__all__ = ["FittedFile", "fit_files", "verdicts_shown"]
+from .psf_fits import FittedPSF, PSFJob, fit_into, offset_shown
+from .psf_images import PSFImage, read_psf_image
+
+__all__ = ["FittedFile", "fit_files", "notes_shown", "readings_shown", "verdicts_shown"]
 
 
 class FittedFile(NamedTuple):
     """A PSF image and its mixture."""
 
-    path: Path
-    image: np.ndarray
-    fit: object
+    image: PSFImage
+    fitted: FittedPSF
 
 
 def fit_files(
@@ -31,17 +30,25 @@ def fit_files(
     band: str,
     store: Path,
     *,
+    extension: str | int | None = None,
+    oversample: float | None = None,
+    pixel_scale: float | None = None,
+    includes_pixel: bool | None = None,
+    recentre: bool = False,
+    n_gauss: int | None = None,
+    n_negative: int = 0,
     location: tuple[float, float] | None = None,
     figures: Path | None = None,
     overwrite: bool = False,
     workers: int = 1,
-    **options,
+    progress: bool = False,
 ) -> list[FittedFile]:
-    """Fit mixtures to PSF images and add them to a store.
+    """Fit mixtures to PSF images and add each to a store as it is fitted.
 
     One image is the band's PSF; with a detector position it joins those at other positions that the store has.
     Several images are those of single exposures, named by EXPID or by the file. A PSFEx file (``.psf``) is evaluated
-    on a grid of positions.
+    on a grid of positions, which is written whole. Mixtures that the store has of the same images, fitted with the
+    same options, are kept: after Ctrl-C, the same call goes on.
 
     Parameters
     ----------
@@ -49,17 +56,20 @@ def fit_files(
     band : str
     store : Path
         HDF5 file; made, or added to.
+    extension, oversample, pixel_scale, includes_pixel
+        See `read_psf_image`.
+    recentre, n_gauss, n_negative
+        See `fit_psf`.
     location : tuple of float, optional
         Detector position (x, y) of the image.
     figures : Path, optional
         Folder for a figure of each fit.
     overwrite : bool
-        Whether PSFs that the store has may be replaced.
+        Whether PSFs that the store has of other images, or fitted with other options, may be replaced.
     workers : int
         Processes.
-    **options
-        Those of `fit_psf`; ``includes_pixel`` of None is what the image's header says, else whether it is at the
-        native scale.
+    progress : bool
+        Show a progress bar.
 
     Returns
     -------
@@ -70,90 +80,127 @@ def fit_files(
     ------
     InputError
         One line; nothing is written then.
+    KeyboardInterrupt
+        After Ctrl-C: what had been fitted is kept, and the message says so.
     """
     if location is not None and len(paths) > 1:
         raise InputError(f"--location: found {len(paths)} images, expected a single one")
-    made = PSFStore()
+    if oversample is not None and pixel_scale is not None:
+        raise InputError(f"--pixel-scale: found --oversample {oversample:g} beside it, expected one of them")
     if paths[0].suffix == ".psf":
+        of_images = {
+            "--extension": extension,
+            "--oversample": oversample,
+            "--pixel-scale": pixel_scale,
+            "--includes-pixel": includes_pixel,
+            "--recentre": recentre or None,
+            "--location": location,
+            "--figures": figures,
+        }
+        given = [option for option, value in of_images.items() if value is not None]
+        if given:
+            raise InputError(f"{given[0]}: found with {paths[0]}, expected none: a PSFEx file says it all")
         if len(paths) > 1:
             raise InputError(f"{paths[1]}: found {len(paths)} files, expected a single PSFEx file")
-        options = {key: options[key] for key in ("n_gauss", "n_negative")}
-        made.add(fit_psfex(paths[0], workers=workers, **options), band)
+        check_name(band)
+        made, present = PSFStore(), PSFStore.open(store) if store.exists() else PSFStore()
+        if (band, None) in present and not overwrite:  # before minutes of fits
+            raise InputError(f"{store}: has a PSF for band {band} already, expected none (or --overwrite)")
+        made.add(fit_psfex(paths[0], workers=workers, n_gauss=n_gauss, n_negative=n_negative), band)
         made.add_to(store, overwrite=overwrite)
         return []
 
-    images, names, pixel = zip(*(_read(path) for path in paths), strict=True)
-    asked = options.pop("includes_pixel")
-    includes = {p if asked is None else asked for p in (_default(p, options["oversample"]) for p in pixel)}
-    if len(includes) > 1:
-        raise InputError("PIXRESP: found both T and F in the images, expected one; or give --includes-pixel")
-    fits_ = fit_psfs(
-        images, names=[str(path) for path in paths], workers=workers, includes_pixel=includes.pop(), **options
-    )
-    mixtures = [PSFMixture.from_fit(fit, detector_location=location) for fit in fits_]
-    if len(paths) == 1:
-        others = _elsewhere(store, band, location, overwrite)
-        made.add([*others, *mixtures], band)
-        made.add_to(store, overwrite=overwrite or bool(others))
-    else:
-        for name, mixture in zip(names, mixtures, strict=True):
-            made.add(mixture, band, exposure=name)
-        made.add_to(store, overwrite=overwrite)
-    found = [FittedFile(*row) for row in zip(paths, images, fits_, strict=True)]
+    if figures is not None:
+        nearest = next((path for path in (figures, *figures.parents) if path.exists()), Path())
+        if not nearest.is_dir():
+            raise InputError(f"--figures: {nearest} is a file, expected a folder")
+    header = {
+        "extension": extension,
+        "oversample": oversample,
+        "pixel_scale": pixel_scale,
+        "includes_pixel": includes_pixel,
+    }
+    images = [read_psf_image(path, band=band, **header) for path in paths]
+    jobs = [
+        PSFJob(
+            str(image.path),
+            image.values,
+            band,
+            image.name if len(paths) > 1 else None,
+            location,
+            {
+                "n_gauss": n_gauss,
+                "n_negative": n_negative,
+                "oversample": image.oversample,
+                "includes_pixel": image.includes_pixel,
+                "recentre": recentre,
+            },
+        )
+        for image in images
+    ]
+    fitted = fit_into(store, jobs, replace=overwrite, workers=workers, progress=progress)
+    found = [FittedFile(*row) for row in zip(images, fitted, strict=True)]
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)
-        for path, image, fit in found:
-            save_figure(plot_psf_fit(fit, image), figures / f"{path.stem}.png")
+        for image, psf in found:
+            save_figure(plot_psf_fit(psf.fit, image.values), figures / f"{image.path.stem}.png")
     return found
 
 
-def _elsewhere(store: Path, band: str, location, overwrite) -> list[PSFMixture]:
-    """A band's mixtures that a store has at other detector positions.
+def readings_shown(found: Sequence[FittedFile]) -> Table:
+    """How each image was read, and what says so.
 
-    None if one of them has no position, or this one may not be replaced.
+    Pixels of the image per pixel of the exposures; whether the pixel response is in; offset of the core from the
+    centre of the image, in pixels of the exposures.
     """
-    if location is None or not store.exists():
-        return []
-    made = PSFStore.open(store)
-    present = made.mixtures(band) if band in made.bands else []
-    places = [mixture.detector_location for mixture in present]
-    if None in places or (tuple(location) in places and not overwrite):
-        return []
-    return [mixture for mixture, place in zip(present, places, strict=True) if place != tuple(location)]
+    table = _table("PSF images, as they were read")
+    for name in ("image", "extension", "sampling", "includes pixel", "core off centre [pixel]"):
+        table.add_column(name, overflow="fold")
+    for image, (_, fit, _) in found:
+        table.add_row(
+            image.path.stem,
+            image.extension,
+            f"{image.oversample:.4g}, {image.sampling_by}",
+            f"{'yes' if image.includes_pixel else 'no'}, {image.pixel_by}",
+            offset_shown(fit),
+        )
+    return table
 
 
 def verdicts_shown(found: Sequence[FittedFile]) -> Table:
-    """How good each mixture is: relative L2 residual, largest error of the encircled energy, complaints."""
-    table = Table(title="PSF mixtures", title_justify="left", box=None)
-    for name in ("image", "Gaussians", "L2", "EE error", "seconds", "verdict"):
+    """How good each mixture is.
+
+    Width of the core (sigma of a round Gaussian) in pixels of the exposures; relative L2 residual; largest error of
+    the encircled energy; complaints.
+    """
+    table = _table("PSF mixtures")
+    for name in ("image", "Gaussians", "width [pixel]", "L2", "EE error", "seconds", "verdict"):
         table.add_column(name, justify="left" if name in ("image", "verdict") else "right", overflow="fold")
-    for path, _, fit in found:
+    for image, (_, fit, kept) in found:
         verdict = fit.verdict
         table.add_row(
-            path.stem,
+            image.path.stem,
             str(len(fit.amplitudes)),
+            f"{verdict.size_model:.2f}",
             f"{100 * verdict.relative_l2:.2f} %",
             f"{100 * verdict.ee_error:.2f} %",
-            f"{fit.seconds:.1f}",
+            "in store" if kept else f"{fit.seconds:.1f}",
             "; ".join(verdict.complaints) or "good",
         )
     return table
 
 
-def _read(path: Path):
-    """Image, exposure name, and what the header says of the pixel response (None if nothing)."""
-    with blame(str(path)), opened(path) as hdus:
-        present = [
-            hdu for hdu in hdus if isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU)
-        ]
-        named = [hdu for hdu in present if hdu.name == "PSF"]
-        flat = [hdu for hdu in present if hdu.data is not None and hdu.data.ndim == 2]
-        if not (named or flat):
-            raise InputError("no image, expected a PSF extension or an image of two dimensions")
-        hdu = (named or flat)[0]
-        name = hdu.header.get("EXPID", hdus[0].header.get("EXPID", path.stem))
-        return np.asarray(hdu.data, dtype=np.float64), str(name), hdu.header.get("PIXRESP")
+def notes_shown(found: Sequence[FittedFile]) -> list[str]:
+    """One line on whatever was assumed of images, or contradicts their headers."""
+    files = {}
+    for image, _ in found:
+        for note in image.notes:
+            files.setdefault(note, []).append(image.path.name)
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {note}"
+        for note, names in files.items()
+    ]
 
 
-def _default(pixel_response, oversample):
-    return bool(pixel_response) if pixel_response is not None else oversample == 1
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)

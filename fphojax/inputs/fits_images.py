@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import lzma
+import math
 import re
 import warnings
 import zlib
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
+from astropy.wcs.utils import proj_plane_pixel_area
 
 from .errors import InputError
 from .wcs_checks import check_wcs_keywords
@@ -26,12 +28,14 @@ __all__ = [
     "lookup_tables",
     "opened",
     "pixel_response",
+    "positive",
     "read_wcs",
 ]
 
 _COMPRESSIONS = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\0": lzma}
 _UNPACKING = EOFError, zlib.error, lzma.LZMAError
 _MOST_UNPACKED, _PIECE = 16_000_000_000, 16_000_000  # bytes
+_SAME_SCALE = 0.02  # largest relative difference of pixel scales that are the same
 
 
 @contextmanager
@@ -116,13 +120,38 @@ def keyword(key: str, *headers):
     return next((value for value in values if value), None)
 
 
-def pixel_response(hdu) -> bool:
-    """Whether a PSF image includes the pixel response; refuses one on another pixel grid."""
-    oversampling = hdu.header.get("OVERSAMP", 1)
-    if oversampling != 1:
+def positive(header, key: str, label: str) -> float | None:
+    """A keyword that holds a positive number; None if it is missing."""
+    value = header.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise InputError(f"extension {label} has {key} = {value!r}, expected a positive number")
+    return value
+
+
+def pixel_response(hdu, wcs=None) -> bool:
+    """Whether a PSF image includes the pixel response; refuses one on another pixel grid.
+
+    Parameters
+    ----------
+    hdu : HDU
+    wcs : WCS, optional
+        Of the exposure, to compare pixel scales with.
+    """
+    oversampling = positive(hdu.header, "OVERSAMP", hdu.name)
+    if oversampling not in (None, 1):
         raise InputError(
-            f"extension {hdu.name} has OVERSAMP = {oversampling}, expected 1: the image's pixel scale"
+            f"extension {hdu.name} has OVERSAMP = {oversampling}, expected 1: the image's pixel scale "
+            "(or psfstorefile, a store made by `fphojax psf`)"
         )
+    scale = positive(hdu.header, "PIXELSCL", hdu.name)
+    if scale is not None and wcs is not None:
+        expected = 3600 * proj_plane_pixel_area(wcs) ** 0.5
+        if expected > 0 and abs(scale / expected - 1) > _SAME_SCALE:
+            raise InputError(
+                f"extension {hdu.name} has PIXELSCL = {scale:g}, expected {expected:.4g}: the image's pixel scale"
+            )
     value = hdu.header.get("PIXRESP", True)
     if not isinstance(value, bool):
         raise InputError(f"extension {hdu.name} has PIXRESP = {value!r}, expected T or F")

@@ -238,7 +238,7 @@ def _frame(hdus, chip: Chip, path, recipe, files):
         err=_calibrated(_sigma(err, power), err_scale.factor, area),
         wcs=wcs,
         psf_image=None if psf is None else image_of(psf, psf.name),
-        psf_includes_pixel=psf is None or pixel_response(psf),
+        psf_includes_pixel=psf is None or pixel_response(psf, None if recipe.wcs == "gwcs" else wcs),
         header=_header(chip.hdu.header),
         calibration=scale,
         bad=bad,

@@ -6,10 +6,11 @@ import h5py
 import numpy as np
 
 from .errors import InputError
-from .psf_layout import collapsed, repeated, replacing, table
-from .psf_mixture import PSFMixture, blended
+from .psf_layout import DATASETS, repeated, replacing, table
+from .psf_mixture import PSFMixture, blended, check_values
+from .psf_reader import read_mixtures
 
-__all__ = ["PSFMixture", "PSFStore"]
+__all__ = ["PSFMixture", "PSFStore", "check_name"]
 
 
 class PSFStore:
@@ -19,7 +20,7 @@ class PSFStore:
     with the fields amp, xcen, ycen, Cxx, Cyy, Cxy [pixels]; dataset ``BAND/detector_locations``
     (n_location, 2); attribute ``includes_pixel`` of the group, false where it is absent; the PSF of a single
     exposure likewise in the group ``BAND/EXPOSURE``. A row with fewer Gaussians than its dataset is padded
-    with amplitude zero.
+    with amplitude zero. A dataset ``made_from`` says for each location what the mixture was fitted to.
 
     ``PSFStore()`` is empty, `PSFStore.open` reads a file.
     """
@@ -43,17 +44,23 @@ class PSFStore:
         Raises
         ------
         InputError
-            For a file that is missing or not a PSF store.
+            For a file that is missing or not a PSF store, or one whose PSFs cannot be such; it names the group.
         """
         path = pathlib.Path(path)
         store = cls()
         store._name = str(path)
+        if not path.exists():
+            raise InputError(f"{path}: no such file, expected a PSF store")
+        if not path.is_file():  # a pipe would be waited for
+            raise InputError(f"{path}: not a regular file, expected a PSF store")
         try:
             with h5py.File(path, "r") as file:
-                for band, group in file.items():
-                    store._read(group, band, None)
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file, expected a PSF store") from None
+                for band, exposure, mixtures in read_mixtures(file, str(path)):
+                    group = f"/{band}" + (f"/{exposure}" if exposure is not None else "")
+                    try:
+                        store.add(mixtures, band, exposure)
+                    except InputError as error:
+                        raise InputError(f"{path}: {group}: {error}") from None
         except OSError as error:
             raise InputError(
                 f"{path}: not an HDF5 file, expected a PSF store ({' '.join(str(error).split())})"
@@ -70,6 +77,10 @@ class PSFStore:
     def exposures(self, band):
         """The exposures of a band that have PSFs of their own, sorted: list of str."""
         return sorted(exposure for b, exposure in self._entries if b == band and exposure is not None)
+
+    def __contains__(self, key):
+        """Whether there is a PSF of (band, exposure); exposure None: of all exposures of the band."""
+        return key in self._entries
 
     def mixtures(self, band, exposure=None):
         """All mixtures (one for each detector position) of a band or of one exposure: list of PSFMixture."""
@@ -91,15 +102,12 @@ class PSFStore:
         Raises
         ------
         InputError
-            For several mixtures that lack positions or differ in whether they include the pixel.
+            For several mixtures that lack positions or differ in whether they include the pixel, and for one whose
+            numbers are no PSF's.
         """
         mixtures = [mixtures] if isinstance(mixtures, PSFMixture) else list(mixtures)
+        check_name(band, exposure)
         where = f"PSF of {band}" + (f", exposure {exposure}" if exposure is not None else "")
-        for key in (band, exposure):
-            if key is not None and (
-                not key or "/" in key or key in (".", "parameters", "detector_locations")
-            ):
-                raise InputError(f"{where}: {key!r} cannot name a group, expected a name without '/'")
         if not mixtures:
             raise InputError(f"{where}: no mixture was given, expected at least one")
         if len(mixtures) > 1 and any(m.detector_location is None for m in mixtures):
@@ -110,6 +118,13 @@ class PSFStore:
             raise InputError(
                 f"{where}: some mixtures include the pixel response and some do not, expected one kind"
             )
+        for mixture in mixtures:
+            place = mixture.detector_location
+            try:
+                check_values(mixture)
+            except InputError as error:
+                at = f" at {place}" if place is not None else ""
+                raise InputError(f"{where}{at}: {error}") from None
         self._entries[band, exposure] = tuple(mixtures)
 
     def lookup(self, band, exposure=None, location=None, *, interpolate=False):
@@ -171,6 +186,8 @@ class PSFStore:
                 if exposure is not None:
                     group = group.require_group(exposure)
                 group.attrs["includes_pixel"] = mixtures[0].includes_pixel
+                if any(m.made_from for m in mixtures):
+                    group["made_from"] = np.array([m.made_from.encode("ascii") for m in mixtures])
                 group["parameters"] = table(mixtures)
                 _write_locations(group, mixtures)
 
@@ -237,40 +254,13 @@ class PSFStore:
         what = f"band {band}" + (f", exposure {exposure}" if exposure is not None else "")
         return f"no PSF for {what}; {self._name} has {', '.join(self.bands) or 'none'}"
 
-    def _read(self, group, band, exposure):
-        """Put in what a group of the file holds, and its sub-groups if it is a band's."""
-        where = f"{self._name}: {group.name}"
-        if not isinstance(group, h5py.Group):
-            raise InputError(f"{where} is a dataset, expected a group")
-        if "parameters" in group:
-            rows = collapsed(group["parameters"][()], where)
-            places = group["detector_locations"][()] if "detector_locations" in group else [None] * len(rows)
-            if len(places) != len(rows):
-                raise InputError(
-                    f"{where}: {len(places)} detector_locations, expected {len(rows)}, as parameters"
-                )
-            includes_pixel = bool(group.attrs.get("includes_pixel", False))
-            try:
-                mixtures = [_mixture(row, includes_pixel, xy) for row, xy in zip(rows, places, strict=True)]
-                self.add(mixtures, band, exposure)
-            except InputError as error:
-                raise InputError(f"{where}: {error}") from None
-        elif exposure is not None or not len(group):
-            raise InputError(f"{where} has no dataset `parameters`, expected one")
-        for name, item in group.items():
-            if exposure is None and isinstance(item, h5py.Group):
-                self._read(item, band, name)
 
-
-def _mixture(row, includes_pixel, location):
-    """A row of the parameters as a PSFMixture, without the padding."""
-    if np.any(row["amp"]):
-        row = row[row["amp"] != 0]
-    means = np.stack([row["xcen"], row["ycen"]], axis=1)
-    covariances = np.stack([row["Cxx"], row["Cyy"], row["Cxy"]], axis=1)
-    return PSFMixture(
-        row["amp"], means, covariances, includes_pixel, None if location is None else tuple(location)
-    )
+def check_name(band, exposure=None):
+    """Refuse a band or an exposure that cannot name a group of a store."""
+    for key in (band, exposure):
+        if key is not None and (not key or not key.isprintable() or "/" in key or key in (".", *DATASETS)):
+            what = f"PSF of {band!r}" + (f", exposure {exposure!r}" if exposure is not None else "")
+            raise InputError(f"{what}: {key!r} cannot name a group, expected a printable name without '/'")
 
 
 def _write_locations(group, mixtures):

@@ -9,9 +9,13 @@ import numpy as np
 from . import files
 from .errors import InputError
 
-__all__ = ["FIELDS", "collapsed", "repeated", "replacing", "table"]
+__all__ = ["DATASETS", "FIELDS", "collapsed", "repeated", "replacing", "table"]
 
 FIELDS = ("amp", "xcen", "ycen", "Cxx", "Cyy", "Cxy")
+# What a group holds beside groups of exposures.
+DATASETS = ("parameters", "detector_locations", "made_from")
+# Most radii of a Sersic table, beyond any that forcepho has.
+_MOST_RADII = 1000
 
 
 def table(mixtures):
@@ -57,6 +61,10 @@ def collapsed(rows, where):
     if "sersic_bin" not in names:
         return rows
     bins = np.unique(rows["sersic_bin"])
+    if bins.size > _MOST_RADII:
+        raise InputError(
+            f"{where}/parameters: {bins.size} values of sersic_bin, expected at most {_MOST_RADII} radii"
+        )
     parts = []
     for row in rows:
         split = [np.stack([row[row["sersic_bin"] == b][name] for name in FIELDS]) for b in bins]

@@ -6,7 +6,14 @@ import numpy as np
 
 from .errors import InputError
 
-__all__ = ["PSFMixture", "blended"]
+__all__ = ["PSFMixture", "blended", "check_values"]
+
+# What a PSF can be: total flux; sum of the sizes of its amplitudes over that; standard deviations of its Gaussians
+# [pixels]; distance of its centroid from the source [pixels], beside the width of its strongest Gaussian.
+_FLUX = (0.5, 1.5)
+_MOST_CANCELLED = 100.0
+_SIGMA = (0.01, 1e4)
+_MOST_OFF = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +32,14 @@ class PSFMixture:
         Whether the response of the pixel is part of the mixture.
     detector_location : (x, y) or None
         Position on the detector [pixels] for which the mixture holds.
+    made_from : str
+        Identifies the image and the options of the fit (see `fphojax.app.psf_fits`); empty if unknown.
 
     Raises
     ------
     InputError
-        For shapes that do not agree, values that are not finite, a covariance that is not positive definite,
-        or amplitudes that sum to zero or less.
+        For shapes that do not agree, values or positions that are not finite, a covariance that is not positive
+        definite, or amplitudes that sum to zero or less.
     """
 
     amplitudes: np.ndarray
@@ -38,6 +47,7 @@ class PSFMixture:
     covariances: np.ndarray
     includes_pixel: bool = True
     detector_location: tuple[float, float] | None = None
+    made_from: str = ""
 
     def __post_init__(self):
         for name in ("amplitudes", "means", "covariances"):
@@ -66,12 +76,16 @@ class PSFMixture:
             )
         if self.detector_location is not None:
             x, y = self.detector_location
+            if not np.isfinite([x, y]).all():
+                raise InputError(f"PSF mixture: detector location is ({x}, {y}), expected finite pixels")
             object.__setattr__(self, "detector_location", (float(x), float(y)))
 
     @classmethod
-    def from_fit(cls, fit, *, detector_location=None):
+    def from_fit(cls, fit, *, detector_location=None, made_from=""):
         """The mixture of a `fphojax.mixtures.psf_fit.PSFFit`."""
-        return cls(fit.amplitudes, fit.means, fit.covariances, fit.includes_pixel, detector_location)
+        return cls(
+            fit.amplitudes, fit.means, fit.covariances, fit.includes_pixel, detector_location, made_from
+        )
 
     def render(self, shape, centre, *, pixel_variance=None):
         """The PSF of a source sampled at pixel centres.
@@ -100,6 +114,45 @@ class PSFMixture:
             exponent = -0.5 * (yy * dx**2 - 2 * xy * dx * dy + xx * dy**2) / det
             image += amplitude / (2 * np.pi * np.sqrt(det)) * np.exp(exponent)
         return image
+
+
+def check_values(mixture):
+    """Refuse a mixture whose numbers are no PSF's, however well formed.
+
+    Parameters
+    ----------
+    mixture : PSFMixture
+
+    Raises
+    ------
+    InputError
+        For a total flux far from 1, amplitudes that cancel each other, Gaussians much narrower than a pixel or wider
+        than any detector, or a centroid far off the source.
+    """
+    amplitudes = mixture.amplitudes
+    total = amplitudes.sum()
+    if not _FLUX[0] <= total <= _FLUX[1]:
+        raise InputError(f"total flux is {total:.6g}, expected {_FLUX[0]} to {_FLUX[1]}")
+    if np.abs(amplitudes).sum() > _MOST_CANCELLED * total:
+        k = np.abs(amplitudes).argmax()
+        raise InputError(
+            f"amplitude of Gaussian {k} is {amplitudes[k]:.6g} of a total flux of {total:.6g}, expected amplitudes "
+            f"whose sizes sum to less than {_MOST_CANCELLED:g} times that"
+        )
+    xx, yy, xy = mixture.covariances.T
+    sigma = np.sqrt(np.linalg.eigvalsh(np.stack([[xx, xy], [xy, yy]]).transpose(2, 0, 1)).clip(0))
+    bad = np.flatnonzero((sigma < _SIGMA[0]).any(axis=1) | (sigma > _SIGMA[1]).any(axis=1))
+    if bad.size:
+        found = " x ".join(f"{s:.3g}" for s in sigma[bad[0]])
+        raise InputError(
+            f"Gaussian {bad[0]} is {found} pixels wide (sigma), expected {_SIGMA[0]:g} to {_SIGMA[1]:g}"
+        )
+    x, y = amplitudes @ mixture.means / total
+    most = _MOST_OFF + sigma[amplitudes.argmax()].mean()
+    if np.hypot(x, y) > most:
+        raise InputError(
+            f"centroid is ({x:.6g}, {y:.6g}) pixels off the source, expected it within {most:.3g}"
+        )
 
 
 def blended(mixtures, location):

@@ -85,6 +85,11 @@ def read_psfex(path):
         sampling = float(header["PSF_SAMP"])
     except KeyError as error:
         raise InputError(f"{path}: {error.args[0].rstrip('.')} in PSF_DATA, expected it") from None
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: PSF_DATA cannot be read ({reason}), expected a PSFEx model") from None
+    if not 0 < sampling < np.inf:
+        raise InputError(f"{path}: PSF_SAMP is {sampling}, expected a positive number")
     names = [name for name, _, _ in axes]
     if axes and (len(axes) != 2 or not (names[0].startswith("X") and names[1].startswith("Y"))):
         raise InputError(f"{path}: PSF depends on {', '.join(names)}, expected X_IMAGE, Y_IMAGE or nothing")

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import functools
 import logging
 import multiprocessing
 import time
@@ -15,10 +14,12 @@ from .psf_search import search
 from .psf_solver import Problem, covariance_of
 from .psf_verdict import PSFVerdict, judge, model_values, plot_psf_fit
 
-__all__ = ["PSFFit", "fit_psf", "fit_psfs", "plot_psf_fit"]
+__all__ = ["MOST_GAUSS", "PSFFit", "fit_each", "fit_psf", "fit_psfs", "judge_mixture", "plot_psf_fit"]
 
 logger = logging.getLogger(__name__)
 
+# Most Gaussians of a mixture: far more than any image can tell apart, and the search takes long.
+MOST_GAUSS = 64
 # Smallest standard deviation [native pixels] of a component as it is sampled on the native grid.
 _MIN_SIGMA = 0.4
 # Largest offset of a Gaussian from the source, in half-light radii.
@@ -47,8 +48,11 @@ class PSFFit:
         Constant of the fit per native pixel, not part of the mixture.
     oversample : float
         Pixels of the image per native pixel and axis.
+    offset : tuple of float
+        Centroid (x, y) of the core minus the geometric centre of the image [native pixels].
     shift : tuple of float
-        Position (x, y) of the source minus the geometric centre of the image [native pixels].
+        What of it was taken out: position (x, y) of the source minus the geometric centre of the image [native
+        pixels].
     scale : float
         Factor by which the fit multiplied the image.
     verdict : PSFVerdict
@@ -62,6 +66,7 @@ class PSFFit:
     includes_pixel: bool
     background: float
     oversample: float
+    offset: tuple[float, float]
     shift: tuple[float, float]
     scale: float
     verdict: PSFVerdict
@@ -69,7 +74,13 @@ class PSFFit:
 
     def effective(self, image, *, mask=None):
         """The effective PSF (`EffectivePSF`) in an image, scaled as this fit scaled it."""
-        raw = effective_psf(image, oversample=self.oversample, includes_pixel=self.includes_pixel, mask=mask)
+        raw = effective_psf(
+            image,
+            oversample=self.oversample,
+            includes_pixel=self.includes_pixel,
+            mask=mask,
+            recentre=self.shift == self.offset,
+        )
         return dataclasses.replace(raw, values=raw.values * self.scale, scale=self.scale)
 
     def values(self, effective):
@@ -93,6 +104,7 @@ def fit_psf(
     oversample=1,
     includes_pixel=True,
     mask=None,
+    recentre=False,
     centre="free",
     normalise=True,
     background=False,
@@ -108,8 +120,8 @@ def fit_psf(
     before the integration over pixels (False). An oversampled image without the pixel response
     (``oversample`` > 1, ``includes_pixel=False``) is summed over native pixels at every sub-pixel position;
     the mixture then describes the PSF without the pixel. The source is at the central pixel of an odd-sized
-    image if the core is there within half a native pixel, else at the centroid of the core; ``shift``
-    reports it.
+    image if the core is there within half a native pixel, unless ``recentre`` says otherwise, else at the
+    centroid of the core; ``offset`` and ``shift`` report it.
 
     Parameters
     ----------
@@ -125,6 +137,8 @@ def fit_psf(
         Whether the mixture includes the response of the native pixel (and an oversampled image does).
     mask : array of bool (ny, nx), optional
         True where a pixel is not to be used.
+    recentre : bool
+        Whether the source is at the centroid of the core however the image is centred.
     centre : {"free", "fixed"}
         Whether each Gaussian has its own mean, or all are centred on the source.
     normalise : bool or float
@@ -164,6 +178,7 @@ def fit_psf(
         includes_pixel=includes_pixel,
         mask=mask,
         total=1.0 if total is None else total,
+        recentre=recentre,
         name=name,
     )
     if any(effective.shift):
@@ -213,23 +228,73 @@ def fit_psfs(images, *, workers=1, names=None, **options):
     """
     images = list(images)
     names = [f"PSF image {i}" for i in range(len(images))] if names is None else list(names)
-    job = functools.partial(_fit_named, options=options)
+    jobs = [(image, options | {"name": name}) for image, name in zip(images, names, strict=True)]
+    done = dict(fit_each(jobs, workers=workers))
+    return [done[i] for i in range(len(jobs))]
+
+
+def fit_each(jobs, *, workers=1):
+    """Fit mixtures to many PSF images, and hand out each when it is done.
+
+    Parameters
+    ----------
+    jobs : sequence of (image, options)
+        The options are those of `fit_psf`.
+    workers : int
+        See `fit_psfs`.
+
+    Yields
+    ------
+    index : int
+        Of the job.
+    fit : PSFFit
+    """
     if workers == 1:
-        return [job(image, name) for image, name in zip(images, names, strict=True)]
+        for i, (image, options) in enumerate(jobs):
+            yield i, fit_psf(image, **options)
+        return
     # fresh interpreters: forking a process in which JAX has threads can hang
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
-        return list(pool.map(job, images, names))
+    pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
+    try:
+        waiting = {pool.submit(fit_psf, image, **options): i for i, (image, options) in enumerate(jobs)}
+        for future in concurrent.futures.as_completed(waiting):
+            yield waiting[future], future.result()
+    finally:  # after Ctrl-C, too: what has not begun is not waited for
+        pool.shutdown(cancel_futures=True)
 
 
-def _fit_named(image, name, options):
-    return fit_psf(image, name=name, **options)
+def judge_mixture(image, mixture, *, oversample=1, recentre=False, name="PSF image"):
+    """A mixture that was fitted to an image before, with default options, and how good it is.
+
+    Parameters
+    ----------
+    image : array (ny, nx)
+    mixture : PSFMixture
+    oversample, recentre, name
+        As in `fit_psf`.
+
+    Returns
+    -------
+    PSFFit
+    """
+    total = float(mixture.amplitudes.sum())
+    effective = effective_psf(
+        image,
+        oversample=oversample,
+        includes_pixel=mixture.includes_pixel,
+        total=total,
+        recentre=recentre,
+        name=name,
+    )
+    parts = mixture.amplitudes, mixture.means, mixture.covariances
+    return _judged(parts, effective, mixture.includes_pixel, background=0.0)
 
 
 def _checked_options(n_gauss, n_negative, centre, normalise, name):
     """The sum of the amplitudes (None: free), after a look at the options."""
-    if n_gauss is not None and n_gauss < 1:
-        raise InputError(f"{name}: n_gauss is {n_gauss}, expected at least 1")
+    if n_gauss is not None and not 1 <= n_gauss <= MOST_GAUSS:
+        raise InputError(f"{name}: n_gauss is {n_gauss}, expected 1 to {MOST_GAUSS}")
     if n_negative < 0 or (n_gauss is not None and n_negative >= n_gauss):
         raise InputError(f"{name}: n_negative is {n_negative}, expected 0 to n_gauss - 1")
     if centre not in ("free", "fixed"):
@@ -293,9 +358,15 @@ def _finish(components, problem, effective, total, constrained, includes_pixel, 
     effective = dataclasses.replace(
         effective, values=effective.values * factor, scale=effective.scale * factor
     )
-    model = model_values(
-        effective, amplitudes, means, covariances, response=problem.response, background=background
-    )
+    fit = _judged((amplitudes, means, covariances), effective, includes_pixel, background=background)
+    return dataclasses.replace(fit, seconds=time.process_time() - start)
+
+
+def _judged(parts, effective, includes_pixel, *, background):
+    """Amplitudes, means and covariances with their verdict, in no time."""
+    amplitudes, means, covariances = parts
+    response = 0.0 if includes_pixel else _PIXEL_VARIANCE
+    model = model_values(effective, *parts, response=response, background=background)
     return PSFFit(
         amplitudes=amplitudes,
         means=means,
@@ -303,8 +374,9 @@ def _finish(components, problem, effective, total, constrained, includes_pixel, 
         includes_pixel=includes_pixel,
         background=background,
         oversample=effective.oversample,
+        offset=effective.offset,
         shift=effective.shift,
         scale=effective.scale,
         verdict=judge(effective, model, amplitudes.sum(), background=background),
-        seconds=time.process_time() - start,
+        seconds=0.0,
     )

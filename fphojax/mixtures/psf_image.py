@@ -13,6 +13,8 @@ __all__ = ["EffectivePSF", "effective_psf", "half_light_radius", "windowed_momen
 _MAX_BORDER = 0.1
 # Smallest peak, in units of the robust scatter of the pixels, that stands out of noise.
 _MIN_PEAK = 6.0
+# Smallest side of an image [native pixels].
+_MIN_SIDE = 3
 # An odd-sized image whose core is closer to its central pixel than this [native pixels] counts as centred.
 _MAX_OFFSET = 0.5
 
@@ -32,9 +34,11 @@ class EffectivePSF:
         Pixels to be used.
     oversample : float
         Grid points per native pixel and axis.
+    offset : tuple of float
+        Centroid (x, y) of the core minus the geometric centre of the image, in native pixels.
     shift : tuple of float
-        Position (x, y) of the source minus the geometric centre of the image, in native pixels; zero where
-        the image is centred.
+        What of it was taken out: position (x, y) of the source minus the geometric centre of the image, in native
+        pixels; zero where the image counts as centred.
     scale : float
         Factor by which the image was multiplied.
     half_light_radius : float
@@ -46,6 +50,7 @@ class EffectivePSF:
     y: np.ndarray
     good: np.ndarray
     oversample: float
+    offset: tuple[float, float]
     shift: tuple[float, float]
     scale: float
     half_light_radius: float
@@ -115,7 +120,16 @@ def windowed_moments(values, x, y, good, *, radius, max_iter=100):
     return centre, 2 * moments
 
 
-def effective_psf(image, *, oversample=1, includes_pixel=True, mask=None, total=None, name="PSF image"):
+def effective_psf(
+    image,
+    *,
+    oversample=1,
+    includes_pixel=True,
+    mask=None,
+    total=None,
+    recentre=False,
+    name="PSF image",
+):
     """The effective PSF that an image of a point source holds.
 
     An oversampled image without the pixel response is summed over all boxes of ``oversample`` pixels on a
@@ -133,6 +147,9 @@ def effective_psf(image, *, oversample=1, includes_pixel=True, mask=None, total=
         True where a pixel is not to be used.
     total : float, optional
         The image is scaled so that its pixels sum to this.
+    recentre : bool
+        Whether the source is at the centroid of the core in any case. Without, an odd-sized image whose core is
+        within half a native pixel of its central pixel is taken as it is: the source is at that pixel.
     name : str
         What error messages call the image.
 
@@ -148,15 +165,24 @@ def effective_psf(image, *, oversample=1, includes_pixel=True, mask=None, total=
     """
     image, good = _checked(image, mask, name)
     s = oversample
-    if not s > 0 or (s != int(s) and not includes_pixel):
-        wanted = "a positive number" if includes_pixel else "a whole number >= 1, to sum over native pixels"
-        raise InputError(f"{name}: oversample is {s!r}, expected {wanted}")
+    if not 0 < s < np.inf or (not includes_pixel and s != int(s)):
+        wanted = (
+            "a positive number"
+            if includes_pixel
+            else "a whole number >= 1, to sum over native pixels (or an image that includes the pixel response)"
+        )
+        raise InputError(f"{name}: oversample is {s:.6g}, expected {wanted}")
     image = np.where(good, image, 0.0)
     flux = image.sum()
     if not flux > 0:
         raise InputError(f"{name}: total flux is {flux:.6g}, expected a positive one")
     scale = 1.0 if total is None else total / flux
     ny, nx = image.shape
+    if min(image.shape) < _MIN_SIDE * s:
+        raise InputError(
+            f"{name}: shape is {image.shape} at {s:.6g} pixels per native pixel, expected {_MIN_SIDE} or more native "
+            "pixels on a side"
+        )
     if s > 1 and not includes_pixel:
         box = (int(s), int(s))
         values = sliding_window_view(image, box).sum(axis=(2, 3))
@@ -174,7 +200,8 @@ def effective_psf(image, *, oversample=1, includes_pixel=True, mask=None, total=
         raise InputError(
             f"{name}: no clear peak (the flux around the brightest pixel has no centre), expected one"
         )
-    if nx % 2 == 1 and ny % 2 == 1 and np.hypot(*centre) <= _MAX_OFFSET:
+    offset = centre
+    if not recentre and nx % 2 == 1 and ny % 2 == 1 and np.hypot(*centre) <= _MAX_OFFSET:
         centre = np.zeros(2)
     return EffectivePSF(
         values=values,
@@ -182,6 +209,7 @@ def effective_psf(image, *, oversample=1, includes_pixel=True, mask=None, total=
         y=y - centre[1],
         good=good,
         oversample=s,
+        offset=(float(offset[0]), float(offset[1])),
         shift=(float(centre[0]), float(centre[1])),
         scale=float(scale),
         half_light_radius=radius,

@@ -10,7 +10,13 @@ from .psf_solver import gaussians
 __all__ = ["PSFVerdict", "judge", "model_values", "plot_psf_fit"]
 
 # A verdict is poor beyond these.
-_LIMITS = {"relative_l2": 0.05, "ee_error": 0.01, "worst_pixel": 0.1, "flux_outside": 0.02}
+_LIMITS = {
+    "relative_l2": 0.05,
+    "ee_error": 0.01,
+    "worst_pixel": 0.1,
+    "flux_outside": 0.02,
+    "pedestal": 0.05,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +40,9 @@ class PSFVerdict:
         (Cxx - Cyy, 2 Cxy) / (Cxx + Cyy) of the windowed moments.
     flux_outside : float
         Fraction of the mixture's total amplitude that falls outside the fitted image.
+    pedestal : float
+        Fraction of the image's flux that a constant at the mean level of its border would hold: sky that was left in
+        a PSF image, or one that is too small. The mixture describes it as wings.
     """
 
     relative_l2: float
@@ -47,14 +56,16 @@ class PSFVerdict:
     ellipticity_image: tuple[float, float]
     ellipticity_model: tuple[float, float]
     flux_outside: float
+    pedestal: float
 
     @property
     def complaints(self):
         """The measures beyond their limits, as a list of short sentences; empty for a good fit."""
+        found = ((name.replace("_", " "), getattr(self, name), limit) for name, limit in _LIMITS.items())
         return [
-            f"{name.replace('_', ' ')} {getattr(self, name):.3g} > {limit:g}"
-            for name, limit in _LIMITS.items()
-            if abs(getattr(self, name)) > limit
+            f"{name} {value:.3g} " + (f"> {limit:g}" if value > 0 else f"< {-limit:g}")
+            for name, value, limit in found
+            if abs(value) > limit
         ]
 
     @property
@@ -130,7 +141,17 @@ def judge(effective, model, total, *, background=0.0):
         ellipticity_image=ellipticities[0],
         ellipticity_model=ellipticities[1],
         flux_outside=float(1 - inside / total),
+        pedestal=_pedestal(effective.values - background, good),
     )
+
+
+def _pedestal(values, good):
+    """What a constant at the level of the border would hold, as a fraction of the flux."""
+    border = good.copy()
+    border[1:-1, 1:-1] = False
+    if not border.any():
+        return 0.0
+    return float(values[border].mean() * good.sum() / values[good].sum())
 
 
 def _encircled(effective, background, model, total):

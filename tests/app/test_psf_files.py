@@ -75,12 +75,94 @@ def test_one_detector_position_is_fitted_anew(write_image, tmp_path):
     assert found == {(10, 20): 1, (500, 20): 2, (900, 20): 1}
 
 
+def core_off_centre(folder):
+    image = MIXTURE.render((31, 31), (15.3, 14.8))
+    fits.PrimaryHDU(image).writeto(folder / "off.fits")
+    return folder / "off.fits"
+
+
+def mean_offset(mixture):
+    return mixture.amplitudes @ mixture.means
+
+
+@pytest.mark.parametrize(
+    ("option", "words", "offset"),
+    [
+        ([], "as it is", (0.3, -0.2)),
+        (["--as-it-is"], "as it is", (0.3, -0.2)),
+        (["--recentre"], "recentred", (0.0, 0.0)),
+    ],
+)
+def test_core_off_the_centre_by_less_than_half_a_pixel(option, words, offset, tmp_path):
+    store = tmp_path / "psfs.h5"
+    done = invoke(core_off_centre(tmp_path), "--band", "F1", "--ngauss", 2, "--out", store, *option)
+    assert done.exit_code == 0, done.output
+    assert f"+0.300 -0.200, {words}" in done.output
+    np.testing.assert_allclose(mean_offset(PSFStore.open(store).lookup("F1")), offset, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "centre", "words"),
+    [
+        ((30, 30), (14.5, 14.5), "+0.000 +0.000"),
+        ((30, 30), (15, 15), "+0.500 +0.500, recentred"),
+        ((30, 31), (15, 14), "+0.000 -0.500, recentred"),
+        ((25, 41), (20, 12), "+0.000 +0.000"),
+    ],
+)
+def test_even_sized_and_oblong_images(shape, centre, words, tmp_path):
+    fits.PrimaryHDU(MIXTURE.render(shape, centre)).writeto(tmp_path / "a.fits")
+    done = invoke(tmp_path / "a.fits", "--band", "F1", "--ngauss", 2, "--out", tmp_path / "p.h5")
+    assert done.exit_code == 0, done.output
+    assert words in done.output
+    assert ("recentred" in done.output) == ("recentred" in words)
+    found = PSFStore.open(tmp_path / "p.h5").lookup("F1")
+    np.testing.assert_allclose(mean_offset(found), 0, atol=1e-3)
+    np.testing.assert_allclose(found.covariances, MIXTURE.covariances, atol=0.05)
+
+
+def test_sky_in_the_image_is_complained_about(tmp_path):
+    fits.PrimaryHDU(MIXTURE.render((31, 31), (15, 15)) + 1e-4).writeto(tmp_path / "a.fits")
+    done = invoke(tmp_path / "a.fits", "--band", "F1", "--ngauss", 3, "--out", tmp_path / "p.h5")
+    assert done.exit_code == 0, done.output
+    assert "pedestal 0.0877 > 0.05" in done.output
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        ("--extension", "1"),
+        ("--oversample", 2),
+        ("--pixel-scale", 0.1),
+        ("--includes-pixel",),
+        ("--recentre",),
+        ("--location", 1, 2),
+        ("--figures", "f"),
+    ],
+)
+def test_options_that_a_psfex_file_has_no_use_for(option, tmp_path):
+    done = invoke(tmp_path / "a.psf", "--band", "F1", "--out", tmp_path / "p.h5", *option)
+    assert done.exit_code == 2
+    assert f"error: {option[0]}: found with {tmp_path / 'a.psf'}, expected none" in done.output
+
+
+def test_bands_and_scales_that_contradict(write_image, tmp_path):
+    store = tmp_path / "psfs.h5"
+    image = write_image("a.fits", FILTER="F200W", PIXELSCL=0.031)
+    both = invoke(image, "--band", "F1", "--out", store, "--oversample", 2, "--pixel-scale", 0.03)
+    assert both.exit_code == 2
+    assert "error: --pixel-scale: found --oversample 2 beside it, expected one of them" in both.output
+    done = invoke(image, "--band", "F1", "--ngauss", 2, "--out", store, "--pixel-scale", 0.031)
+    assert done.exit_code == 0
+    assert "note: a.fits: FILTER is F200W, taken as the PSF of band F1" in done.output
+
+
 def test_refusals(write_image, tmp_path):
     store = tmp_path / "psfs.h5"
     image = write_image("a.fits")
     assert invoke(image, "--band", "F1", "--ngauss", 2, "--out", store).exit_code == 0
     before = store.read_bytes()
-    again = invoke(image, "--band", "F1", "--ngauss", 2, "--out", store)
+    again = invoke(image, "--band", "F1", "--ngauss", 3, "--out", store)
     assert again.exit_code == 2
     assert "has a PSF for band F1 already" in again.output
     assert invoke(image, image, "--band", "F2", "--out", store, "--location", 1, 2).exit_code == 2

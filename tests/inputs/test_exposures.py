@@ -187,6 +187,14 @@ def test_refusals(write, tmp_path):
     assert "1 non-finite" in refusal(write(hdus(psf=np.array([[1, np.nan]])), "11.fits"))
     four = fits.Header({"OVERSAMP": 4})
     assert "OVERSAMP = 4" in refusal(write(hdus(psf=np.ones((3, 3)), psf_header=four), "12.fits"))
+    text = fits.Header({"OVERSAMP": "two"})
+    assert "OVERSAMP = 'two', expected a" in refusal(
+        write(hdus(psf=np.ones((3, 3)), psf_header=text), "16.fits")
+    )
+    fine = fits.Header({"PIXELSCL": 0.01})
+    assert "PIXELSCL = 0.01, expected" in refusal(
+        write(hdus(psf=np.ones((3, 3)), psf_header=fine), "17.fits")
+    )
     maybe = fits.Header({"PIXRESP": "maybe"})
     assert "PIXRESP" in refusal(write(hdus(psf=np.ones((3, 3)), psf_header=maybe), "13.fits"))
     table = hdus()

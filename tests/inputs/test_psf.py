@@ -246,11 +246,11 @@ def bad_file(path, kind):
             words = "/g/parameters: no field Cxy"
         elif kind == "locations":
             file["g/detector_locations"] = np.zeros((3, 2))
-            words = "/g: 3 detector_locations, expected 2"
+            words = "/g: detector_locations has shape (3, 2), expected (2, 2)"
         elif kind == "flux":
             rows["amp"] = 0
-            file["g/detector_locations"] = np.zeros((2, 2))
-            words = "/g: PSF mixture: total flux is 0"
+            file["g/detector_locations"] = np.eye(2)
+            words = "/g, location 0: PSF mixture: total flux is 0"
         file["g/parameters"] = rows
     return words
 

@@ -128,6 +128,31 @@ def test_off_centre_and_even_sized_images_report_their_shift():
     assert_allclose(fit.means, [[0.3, 0.0]], atol=1e-6)
 
 
+def test_recentred_images_lose_their_offset():
+    round_ = {"amplitudes": [1.0], "means": np.zeros((1, 2)), "covariances": np.array([[3.0, 3.0, 0.0]])}
+    image = mixture((41, 41), centre=(20.3, 19.8), **round_)
+    kept, recentred = fit_psf(image, n_gauss=1), fit_psf(image, n_gauss=1, recentre=True)
+    for fit in (kept, recentred):
+        assert_allclose(fit.offset, (0.3, -0.2), atol=1e-4)
+        assert_allclose(fit.values(fit.effective(image)).sum(), 1, atol=1e-6)
+    assert kept.shift == (0.0, 0.0)
+    assert_allclose(kept.means, [[0.3, -0.2]], atol=1e-6)
+    assert recentred.shift == recentred.offset
+    assert_allclose(recentred.means, 0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("sky", "words"), [(1e-4, "pedestal 0.144 > 0.05"), (-1e-4, "pedestal -0.202 < -0.05"), (1e-5, None)]
+)
+def test_sky_in_an_image_is_complained_about(sky, words):
+    """Three Gaussians describe sky as wings, and nothing but the border says so."""
+    one = [[1.0], np.zeros((1, 2)), np.array([[3.0, 3.0, 0.0]])]
+    image = mixture((41, 41), *one) + sky
+    complaints = fit_psf(image, n_gauss=3).verdict.complaints
+    assert (words in complaints) if words else not complaints
+    assert not fit_psf(image, n_gauss=3, background=True).verdict.complaints
+
+
 def test_chooses_the_smallest_number_of_gaussians():
     image = mixture((51, 51))
     fit = fit_psf(image, n_gauss=None, target_l2=1e-3)

@@ -23,7 +23,7 @@ from fphojax.outputs.wording import counted
 
 from ..check import check_inputs
 from ..config import Settings
-from ..fields import fitted_psfs
+from ..psf_fits import fitted_psfs
 from ..workers import prepared
 from .folders import latest_fit, next_path, run_at
 from .report import StageReport
@@ -126,7 +126,7 @@ def _psfs(settings, checked, fit, progress):
     """The mixtures of the fit, those of the settings, or new ones."""
     if fit is not None and (fit.path / "psfs.h5").is_file():
         return PSFStore.open(fit.path / "psfs.h5")
-    return checked.psfs or fitted_psfs(checked.exposures, settings.n_gauss_psf, progress)
+    return checked.psfs or fitted_psfs(checked.exposures, settings, progress=progress)[0]
 
 
 def _psf_image(mixture):

@@ -4,14 +4,14 @@ import time
 
 from astropy import units as u
 from astropy.table import QTable, Table
-from tqdm.auto import tqdm
 
 from fphojax.inputs.errors import InputError
-from fphojax.inputs.psf import PSFMixture, PSFStore
-from fphojax.mixtures.psf_fit import fit_psf, plot_psf_fit
+from fphojax.inputs.psf import PSFStore
+from fphojax.mixtures.psf_fit import plot_psf_fit
 
 from ..check import check_inputs
 from ..config import Settings
+from ..psf_fits import FittedPSF, fit_into, fitted_psfs, jobs_of, offset_shown
 from .report import StageReport
 
 __all__ = ["plot_worst_psf", "psf"]
@@ -19,6 +19,9 @@ __all__ = ["plot_worst_psf", "psf"]
 
 def psf(settings: Settings, *, progress: bool = False) -> StageReport:
     """Fit the PSF images of the exposures, unless the settings name a store of mixtures.
+
+    Each mixture is in the store as soon as it is fitted; what an earlier call fitted of the same images with the same
+    options is kept.
 
     Parameters
     ----------
@@ -44,14 +47,10 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
         table = _of_store(found.exposures, found.psfs)
         text = f"Mixtures of {settings.psfstorefile.name}, for {len(found.exposures)} exposures."
         return StageReport("psf", text, {"psfs": table}, {}, time.perf_counter() - start)
-    store, rows = PSFStore(), []
-    for exposure in tqdm(found.exposures, desc="PSFs", unit="image", disable=not progress):
-        fit = _fitted(exposure, settings)
-        store.add(PSFMixture.from_fit(fit), exposure.band, exposure=exposure.name)
-        rows.append(_row(exposure, fit))
     path = settings.outbase / "psfs.h5"
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.write(path, overwrite=True)
+    _, fitted = fitted_psfs(found.exposures, settings, path, replace=True, progress=progress)
+    rows = [_row(psf) for psf in fitted]
     table = QTable(rows)
     for name in ("L2 residual", "encircled energy error"):
         table[name].info.format = ".2f"
@@ -80,23 +79,18 @@ def plot_worst_psf(settings: Settings, report: StageReport):
     row = table[int(table["L2 residual"].argmax())]
     exposures = check_inputs(settings, needs_catalog=False).exposures
     (exposure,) = (e for e in exposures if (e.name, e.band) == (row["exposure"], row["band"]))
-    return plot_psf_fit(_fitted(exposure, settings), exposure.psf_image)
+    (fitted,) = fit_into(report.files["psfs"], jobs_of([exposure], settings))
+    return plot_psf_fit(fitted.fit, exposure.psf_image)
 
 
-def _fitted(exposure, settings):
-    return fit_psf(
-        exposure.psf_image,
-        n_gauss=settings.n_gauss_psf,
-        includes_pixel=exposure.psf_includes_pixel,
-        name=exposure.name,
-    )
-
-
-def _row(exposure, fit):
+def _row(fitted: FittedPSF):
+    job, fit, _ = fitted
     return {
-        "exposure": exposure.name,
-        "band": exposure.band,
+        "exposure": job.exposure,
+        "band": job.band,
         "Gaussians": len(fit.amplitudes),
+        "includes pixel": fit.includes_pixel,
+        "core off centre": offset_shown(fit),
         "L2 residual": 100 * fit.verdict.relative_l2 * u.percent,
         "encircled energy error": 100 * fit.verdict.ee_error * u.percent,
         "complaints": "; ".join(fit.verdict.complaints),

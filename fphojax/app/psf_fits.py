@@ -1,0 +1,265 @@
+"""PSF images fitted one after another into a store, which has each mixture as soon as there is one."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from fphojax.inputs.errors import InputError
+from fphojax.inputs.psf import PSFMixture, PSFStore, check_name
+from fphojax.mixtures.psf_fit import PSFFit, fit_each, judge_mixture
+from fphojax.mixtures.psf_image import EffectivePSF, effective_psf
+
+from .config import Settings
+
+__all__ = ["FittedPSF", "PSFJob", "fit_into", "fitted_psfs", "jobs_of", "offset_shown"]
+
+
+class PSFJob(NamedTuple):
+    """A PSF image to be fitted, and where its mixture belongs.
+
+    ``options`` are those of `fit_psf`: n_gauss, n_negative, oversample, includes_pixel, recentre.
+    """
+
+    name: str
+    image: np.ndarray
+    band: str
+    exposure: str | None
+    location: tuple[float, float] | None
+    options: dict
+
+    @property
+    def made_from(self) -> str:
+        """Identifies image and options: a digest."""
+        image = np.ascontiguousarray(self.image, dtype="<f8")
+        digest = hashlib.sha256(json.dumps([image.shape, self.options], sort_keys=True).encode())
+        digest.update(image.tobytes())
+        return digest.hexdigest()[:32]
+
+    @property
+    def label(self) -> str:
+        """What the mixture is of, in words."""
+        text = f"band {self.band}" + (f", exposure {self.exposure}" if self.exposure is not None else "")
+        return text + (f" at {self.location}" if self.location is not None else "")
+
+    def check(self) -> None:
+        """Refuse what cannot be fitted, before anything is.
+
+        Raises
+        ------
+        InputError
+        """
+        try:
+            check_name(self.band, self.exposure)
+        except InputError as error:
+            raise InputError(f"{self.name}: {error}") from None
+        options = {key: self.options[key] for key in ("oversample", "includes_pixel", "recentre")}
+        effective_psf(self.image, name=self.name, **options)
+
+
+class FittedPSF(NamedTuple):
+    """A PSF image, its mixture, and whether the store had it already."""
+
+    job: PSFJob
+    fit: PSFFit
+    kept: bool
+
+
+def jobs_of(exposures: Iterable, settings: Settings) -> list[PSFJob]:
+    """The PSF images that exposures carry, to be fitted as the settings say."""
+    return [
+        PSFJob(
+            str(exposure.path or exposure.name),
+            exposure.psf_image,
+            exposure.band,
+            exposure.name,
+            None,
+            {
+                "n_gauss": settings.n_gauss_psf,
+                "n_negative": 0,
+                "oversample": 1.0,
+                "includes_pixel": exposure.psf_includes_pixel,
+                "recentre": settings.psf_centre == "recentre",
+            },
+        )
+        for exposure in exposures
+    ]
+
+
+def offset_shown(fit: PSFFit | EffectivePSF) -> str:
+    """Where the core of a PSF image is, in pixels from the centre of the image, and what was done about it."""
+    x, y = (round(value, 3) + 0.0 for value in fit.offset)
+    done = "" if not (x or y) else ", recentred" if fit.shift == fit.offset else ", as it is"
+    return f"{x:+.3f} {y:+.3f}{done}"
+
+
+def fitted_psfs(
+    exposures: Iterable,
+    settings: Settings,
+    path: Path | None = None,
+    *,
+    progress: bool = False,
+    **options,
+) -> tuple[PSFStore, list[FittedPSF]]:
+    """Mixtures of the PSF images that exposures carry, and of no others.
+
+    Parameters
+    ----------
+    exposures : iterable of Exposure
+    settings : Settings
+    path : Path, optional
+        Store that has each mixture when it is fitted.
+    progress : bool
+    **options
+        Those of `fit_into`.
+
+    Returns
+    -------
+    PSFStore
+    list of FittedPSF
+        In the order of the exposures.
+    """
+    fitted = fit_into(path, jobs_of(exposures, settings), progress=progress, **options)
+    store = PSFStore()
+    for job, fit, _ in fitted:
+        store.add(PSFMixture.from_fit(fit, made_from=job.made_from), job.band, exposure=job.exposure)
+    if path is not None:
+        store.write(path, overwrite=True)
+    return store, fitted
+
+
+def fit_into(
+    path: Path | None,
+    jobs: Sequence[PSFJob],
+    *,
+    replace: bool = False,
+    workers: int = 1,
+    progress: bool = False,
+    again: str = "the same command",
+) -> list[FittedPSF]:
+    """Fit PSF images, and write each mixture to a store when it is done.
+
+    A mixture that the store has of the same image with the same options is kept as it is, so that a call that was
+    interrupted goes on where it was.
+
+    Parameters
+    ----------
+    path : Path or None
+        HDF5 file; made, or added to. None keeps nothing.
+    jobs : sequence of PSFJob
+    replace : bool
+        Whether PSFs that the store has of other images, or fitted with other options, may be replaced.
+    workers : int
+        Processes.
+    progress : bool
+        Show a progress bar.
+    again : str
+        What goes on after Ctrl-C.
+
+    Returns
+    -------
+    list of FittedPSF
+        In the order of the jobs.
+
+    Raises
+    ------
+    InputError
+        One line; nothing has been fitted or written then.
+    KeyboardInterrupt
+        After Ctrl-C: the message says how many are kept.
+    """
+    for job in jobs:
+        job.check()
+    _refuse_twice(jobs)
+    done = {}
+    if path is not None:
+        if not path.parent.is_dir():
+            raise InputError(f"{path.parent}: no such folder, expected one to write {path.name} to")
+        done = _kept(path, jobs, replace)
+    waiting = [i for i in range(len(jobs)) if i not in done]
+    bar = tqdm(total=len(jobs), initial=len(done), desc="PSFs", unit="image", disable=not progress)
+    try:
+        with bar:
+            todo = [(jobs[i].image, {**jobs[i].options, "name": jobs[i].name}) for i in waiting]
+            for k, fit in fit_each(todo, workers=workers):
+                i = waiting[k]
+                if path is not None:
+                    _write(path, jobs[i], fit)
+                done[i] = FittedPSF(jobs[i], fit, False)
+                bar.update()
+    except KeyboardInterrupt:
+        where = f" and kept in {path}; {again} goes on" if path is not None else ""
+        raise KeyboardInterrupt(f"interrupted: {len(done)} of {len(jobs)} PSFs are fitted{where}") from None
+    return [done[i] for i in range(len(jobs))]
+
+
+def _refuse_twice(jobs):
+    """Two images cannot have the same place in a store."""
+    first = {}
+    for job in jobs:
+        key = job.band, job.exposure, job.location
+        if key in first:
+            raise InputError(
+                f"{job.name}: found another PSF of {job.label}, expected one; the first is {first[key].name}"
+            )
+        first[key] = job
+
+
+def _present(store, job):
+    """The mixture that a store has at the place of a job; None if it has none."""
+    if (job.band, job.exposure) not in store:
+        return None
+    found = store.mixtures(job.band, job.exposure)
+    if job.location is None:
+        return found[0]
+    return next((m for m in found if m.detector_location in (None, job.location)), None)
+
+
+def _kept(path, jobs, replace):
+    """What the store has already of these images, by the number of the job."""
+    store = PSFStore.open(path) if path.exists() else PSFStore()
+    kept = {}
+    for i, job in enumerate(jobs):
+        mixture = _present(store, job)
+        if mixture is None:
+            _refuse_another_kind(path, store, job)
+            continue
+        same = mixture.made_from == job.made_from and mixture.detector_location == job.location
+        if same:
+            options = {key: job.options[key] for key in ("oversample", "recentre")}
+            kept[i] = FittedPSF(job, judge_mixture(job.image, mixture, name=job.name, **options), True)
+        elif not replace:
+            raise InputError(
+                f"{path}: has a PSF for {job.label} already, not of {job.name} with these options, expected none or "
+                "the same (or --overwrite)"
+            )
+    return kept
+
+
+def _refuse_another_kind(path, store, job):
+    """Mixtures of one band differ by detector position only."""
+    if (job.band, job.exposure) in store:
+        includes_pixel = store.mixtures(job.band, job.exposure)[0].includes_pixel
+        if includes_pixel != job.options["includes_pixel"]:
+            has = "include" if includes_pixel else "do not include"
+            raise InputError(
+                f"{job.name}: found includes_pixel {job.options['includes_pixel']}, expected {includes_pixel}: the "
+                f"PSFs of band {job.band} at other positions in {path} {has} the pixel response"
+            )
+
+
+def _write(path, job, fit):
+    """Put a mixture into the store, beside those at other detector positions."""
+    mixture = PSFMixture.from_fit(fit, detector_location=job.location, made_from=job.made_from)
+    store, others = PSFStore(), []
+    if job.location is not None and path.exists():
+        present = PSFStore.open(path)
+        if (job.band, job.exposure) in present:
+            others = present.mixtures(job.band, job.exposure)
+    others = [m for m in others if m.detector_location not in (None, job.location)]
+    store.add([*others, mixture], job.band, exposure=job.exposure)
+    store.add_to(path, overwrite=True)

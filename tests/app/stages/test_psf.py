@@ -1,0 +1,142 @@
+"""The PSF stage: each mixture is written when it is fitted, and the centre is as the settings say."""
+
+import numpy as np
+import pytest
+import yaml
+from astropy.io import fits
+
+from fphojax import PSFMixture, PSFStore
+from fphojax.app.config import Settings
+from fphojax.app.fields import fit_field
+from fphojax.app.stages.psf import plot_worst_psf, psf
+from fphojax.field.scheduler import PatchOutcome
+from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.errors import InputError
+from fphojax.mixtures import psf_fit
+from fphojax.mixtures.psf_fit import fit_psf
+from fphojax.simulate import ExposureSpec, simulate_exposures, write_exposure
+
+RA, DEC = 150.0, 2.0
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Three exposures of one band; the core of each PSF image is off its centre by 0.1, 0.2, 0.3 pixel."""
+    truth = SourceCatalog.from_columns(
+        ra=[RA], dec=[DEC], flux=[[50.0]], q=0.8, pa=0.5, sersic=1.0, rhalf=0.1, bands=("g",)
+    )
+    specs = []
+    for i in (1, 2, 3):
+        mixture = PSFMixture([1.0], [[0.1 * i, 0.0]], [[1.0 + i, 1.0 + i, 0.0]], includes_pixel=True)
+        specs.append(ExposureSpec("g", f"g{i}", (20, 20), 0.1, 0.0, RA, DEC, mixture, noise=0.1))
+    for exposure in simulate_exposures(truth, specs, seed=1):
+        write_exposure(exposure, tmp_path / f"{exposure.name}.fits")
+    truth.write(tmp_path / "peaks.ecsv")
+    return tmp_path
+
+
+def settings(folder, **changes):
+    content = {"bandlist": ["g"], "fitsfiles": "g*.fits", "raw_catalog": "peaks.ecsv", "n_gauss_psf": 1}
+    (folder / "field.yml").write_text(yaml.safe_dump(content | {"outbase": "run"} | changes))
+    return Settings.from_yaml(folder / "field.yml")
+
+
+@pytest.fixture
+def fitted(monkeypatch):
+    """Numbers of Gaussians and of the exposure of each fit; the fit number `stop` is interrupted."""
+
+    class Fits(list):
+        stop = None
+
+        def __call__(self, image, *, name, n_gauss, **options):
+            if len(self) == self.stop:
+                raise KeyboardInterrupt
+            self.append((name.rpartition("/")[2], n_gauss))
+            return fit_psf(image, name=name, n_gauss=n_gauss, **options)
+
+    fits_ = Fits()
+    monkeypatch.setattr(psf_fit, "fit_psf", fits_)
+    return fits_
+
+
+def test_interrupted_stage_goes_on(folder, fitted):
+    given, path = settings(folder), folder / "run" / "psfs.h5"
+    fitted.stop = 2
+    with pytest.raises(
+        KeyboardInterrupt, match=r"2 of 3 PSFs are fitted and kept in .*; the same command goes on"
+    ):
+        psf(given)
+    assert PSFStore.open(path).exposures("g") == ["g1", "g2"]
+    fitted.stop = None
+    report = psf(given)
+    assert fitted == [("g1.fits", 1), ("g2.fits", 1), ("g3.fits", 1)]
+    store = PSFStore.open(path)
+    widths = [store.lookup("g", name).covariances[0, 0] for name in report.tables["psfs"]["exposure"]]
+    np.testing.assert_allclose(widths, [2.0, 3.0, 4.0], rtol=1e-3)
+    assert plot_worst_psf(given, report) is not None
+    assert len(fitted) == 3
+
+
+def test_other_settings_and_other_images_are_fitted_anew(folder, fitted):
+    psf(settings(folder))
+    with fits.open(folder / "g2.fits", mode="update") as hdus:
+        hdus["PSF"].data = hdus["PSF"].data[::-1, ::-1].copy()
+    fitted.clear()
+    psf(settings(folder))
+    assert fitted == [("g2.fits", 1)]
+    fitted.clear()
+    psf(settings(folder, n_gauss_psf=2))
+    assert fitted == [("g1.fits", 2), ("g2.fits", 2), ("g3.fits", 2)]
+    (folder / "g3.fits").unlink()
+    psf(settings(folder, n_gauss_psf=2))
+    assert PSFStore.open(folder / "run" / "psfs.h5").exposures("g") == ["g1", "g2"]
+
+
+@pytest.mark.parametrize(("centre", "words"), [("as it is", "as it is"), ("recentre", "recentred")])
+def test_offset_of_the_core_is_said_and_taken_out_if_asked(folder, centre, words):
+    report = psf(settings(folder, psf_centre=centre))
+    offsets = [f"+0.{i}00 +0.000, {words}" for i in (1, 2, 3)]
+    assert list(report.tables["psfs"]["core off centre"]) == offsets
+    store = PSFStore.open(report.files["psfs"])
+    means = [store.lookup("g", f"g{i}").means[0, 0] for i in (1, 2, 3)]
+    expected = (0.1, 0.2, 0.3) if centre == "as it is" else 0
+    np.testing.assert_allclose(means, expected, atol=2e-3)
+
+
+class Stand:
+    """A fit that leaves the sources as they were."""
+
+    def __call__(self, tasks):
+        return [
+            PatchOutcome(final=task.active, n_iter=1, block_covs=np.ones((1, 7, 7)), summary={})
+            for task in tasks
+        ]
+
+
+def fit(given, **options):
+    return fit_field(given, given.outbase, lambda *_: Stand(), target_niter=1, **options)
+
+
+def test_a_fit_that_was_interrupted_at_its_psfs_goes_on(folder, fitted):
+    given, path = settings(folder), folder / "run" / "psfs.h5"
+    fitted.stop = 1
+    with pytest.raises(KeyboardInterrupt, match=r"1 of 3 PSFs .* the same command with --resume goes on"):
+        fit(given)
+    assert PSFStore.open(path).exposures("g") == ["g1"]
+    fitted.stop = None
+    fit(given, resume=True)
+    assert [name for name, _ in fitted] == ["g1.fits", "g2.fits", "g3.fits"]
+    assert PSFStore.open(path).exposures("g") == ["g1", "g2", "g3"]
+
+
+def test_a_fit_does_not_go_on_with_other_psfs(folder):
+    given = settings(folder)
+    fit(given)
+    before = (folder / "run" / "psfs.h5").read_bytes()
+    with fits.open(folder / "g2.fits", mode="update") as hdus:
+        hdus["PSF"].data = hdus["PSF"].data[::-1, ::-1].copy()
+    with pytest.raises(
+        InputError, match=r"has a PSF for band g, exposure g2 already, not of .*g2.fits with these"
+    ):
+        fit(given, resume=True)
+    assert (folder / "run" / "psfs.h5").read_bytes() == before
