@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from astropy.io import fits
-from rich.table import Table
 
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.fits_images import blame, opened
@@ -14,6 +13,8 @@ from fphojax.inputs.psf import PSFMixture, PSFStore
 from fphojax.inputs.psfex import fit_psfex
 from fphojax.mixtures.psf_fit import fit_psfs, plot_psf_fit
 from fphojax.outputs.plots import save_figure
+
+from .plain_table import PlainTable
 
 __all__ = ["FittedFile", "fit_files", "verdicts_shown"]
 
@@ -122,9 +123,9 @@ def _elsewhere(store: Path, band: str, location, overwrite) -> list[PSFMixture]:
     return [mixture for mixture, place in zip(present, places, strict=True) if place != tuple(location)]
 
 
-def verdicts_shown(found: Sequence[FittedFile]) -> Table:
+def verdicts_shown(found: Sequence[FittedFile]) -> PlainTable:
     """How good each mixture is: relative L2 residual, largest error of the encircled energy, complaints."""
-    table = Table(title="PSF mixtures", title_justify="left", box=None)
+    table = PlainTable("PSF mixtures")
     for name in ("image", "Gaussians", "L2", "EE error", "seconds", "verdict"):
         table.add_column(name, justify="left" if name in ("image", "verdict") else "right", overflow="fold")
     for path, _, fit in found:
