@@ -264,8 +264,8 @@ def _check_prior(prior: PriorSettings, lower, upper, ids) -> None:
     if mass[at] < LEAST_MASS:
         much = f"less than {100 * LEAST_MASS:g} %" if mass[at] > 0 else "nothing"
         raise InputError(
-            f"found {prior}, of which {much} lies within the bounds [{lower[at]:.6g}, {upper[at]:.6g}] of row {at[0]} "
-            f"(id {ids[at[0]]}), expected most of it"
+            f"found {prior}, of which {much} lies within the bounds [{lower[at]:.6g}, {upper[at]:.6g}] of row "
+            f"{at[0]} (id {ids[at[0]]}), expected most of it"
         )
 
 

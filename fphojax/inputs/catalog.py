@@ -32,6 +32,7 @@ from astropy.table import Column, Table
 
 from .errors import InputError
 from .files import replacing
+from .seals import SEAL_CARD, changed, is_sealed
 
 __all__ = ["ROI_PER_RHALF", "SourceCatalog", "from_forcepho", "to_forcepho"]
 
@@ -296,6 +297,7 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
     """The catalogue's table, and the other tables of a FITS file."""
     if not path.is_file():
         raise InputError("no such file, expected a catalogue (FITS or ECSV)")
+    sealed = is_sealed(path)
     try:
         if path.suffix == ".ecsv":
             return Table.read(path, format="ascii.ecsv"), []
@@ -312,9 +314,12 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
                 if not hdu.is_image
             ]
             primary = hdus[0].header.get("FILTERS")
+            promised = SEAL_CARD in hdus[0].header
     except (OSError, TypeError, ValueError, fits.VerifyError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"cannot be read ({reason}), expected a catalogue (FITS or ECSV)") from error
+    if promised and not sealed:
+        raise changed()
     if not tables:
         raise InputError("no table among its extensions, expected a catalogue")
     if primary is not None:

@@ -2,11 +2,16 @@
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import InputError
 
-__all__ = ["require_regular"]
+__all__ = ["blame", "decoding", "require_regular", "require_stored"]
+
+_ALWAYS_READ = 64 * 1024 * 1024  # bytes of a dataset, whatever the file holds
+_MOST_UNPACKED = 1100  # bytes that a byte of the file can stand for; deflate's limit is 1032
 
 _KINDS = {
     stat.S_ISDIR: "a folder",
@@ -45,4 +50,56 @@ def require_regular(path, expected: str, *, most_bytes: int | None = None) -> No
     if most_bytes is not None and status.st_size > most_bytes:
         raise InputError(
             f"{path}: found {status.st_size / 1e6:.0f} MB, expected {expected} of at most {most_bytes / 1e6:.0f} MB"
+        )
+
+
+@contextmanager
+def blame(label) -> Iterator[None]:
+    """Put the name of the file in front of what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{label}: {error}") from error.__cause__
+
+
+@contextmanager
+def decoding(path, expected: str) -> Iterator[None]:
+    """Whatever goes wrong while a file's content is taken apart becomes one line about the file.
+
+    The body does nothing but read: an error in it says that the file is not what it should be.
+
+    Parameters
+    ----------
+    path : path-like
+    expected : str
+        What the file should be, for the message.
+
+    Raises
+    ------
+    InputError
+        Instead of any exception of the body but an InputError.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+        raise InputError(f"{path}: cannot be read ({kind}{reason}), expected {expected}") from error
+
+
+def require_stored(dataset, path) -> None:
+    """Refuse an HDF5 dataset that declares far more than the file holds: to read it would take all memory.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+    path : path-like
+        For the message.
+    """
+    if dataset.nbytes > _ALWAYS_READ + _MOST_UNPACKED * dataset.id.get_storage_size():
+        raise InputError(
+            f"{path}: dataset {dataset.name} declares {dataset.nbytes / 1e9:.1f} GB, of which the file holds "
+            f"{dataset.id.get_storage_size()} bytes, expected what it declares"
         )

@@ -10,6 +10,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 
 from .errors import InputError
+from .file_checks import blame
 
 __all__ = [
     "asdf_bytes",
@@ -24,15 +25,6 @@ __all__ = [
     "present",
     "read_wcs",
 ]
-
-
-@contextmanager
-def blame(label: str):
-    """Put the name of the file in front of what is wrong with it."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{label}: {error}") from error.__cause__
 
 
 @contextmanager
