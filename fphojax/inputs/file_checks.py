@@ -42,8 +42,11 @@ def require_regular(path, expected: str, *, most_bytes: int | None = None) -> No
     try:
         status = os.stat(path)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{path}: found {reason.lower()}, expected {expected}") from error
+        absent = isinstance(error, FileNotFoundError)
+        reason = (
+            "no such file" if absent else f"found {(getattr(error, 'strerror', '') or str(error)).lower()}"
+        )
+        raise InputError(f"{path}: {reason}, expected {expected}") from error
     for is_kind, name in _KINDS.items():
         if is_kind(status.st_mode):
             raise InputError(f"{path}: found {name}, expected {expected}")
@@ -85,7 +88,7 @@ def decoding(path, expected: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
-        kind = "" if isinstance(error, OSError) else f"{type(error).__name__}: "
+        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise InputError(f"{path}: cannot be read ({kind}{reason}), expected {expected}") from error
 
 
