@@ -100,6 +100,7 @@ def test_every_chip_goes_into_the_store(case):
     with pytest.raises(InputError, match="SCI,1: BUNIT = 'ELECTRONS', expected nJy, uJy"):
         read_exposures([folder / "ixx_flc.fits"])
 
+
 def core(mixture):
     """Sigma of the Gaussian that holds most flux [pixels]."""
     return np.sqrt(mixture.covariances[mixture.amplitudes.argmax(), :2].mean())

@@ -1,9 +1,9 @@
 """Look at everything a run is about to use, and say all that is wrong with it before it starts."""
 
+import os
 from dataclasses import dataclass, field
 
 import numpy as np
-from rich.table import Table
 from tqdm.auto import tqdm
 
 from fphojax.inputs.astrometry import local_affine
@@ -18,11 +18,13 @@ from fphojax.inputs.stores import StoredExposure, open_stores
 from fphojax.mixtures.psf_image import effective_psf
 from fphojax.mixtures.sersic import load_sersic_table
 
-from .config import Settings
+from .config import PriorSettings, Settings
+from .plain_table import PlainTable
 from .psf_fits import offset_shown
 
 __all__ = ["CheckReport", "check_inputs"]
 
+LEAST_MASS = 1e-3  # of a prior within the bounds
 # A PSF image whose core is off its centre by less [pixels] is not worth a word.
 _CENTRED = 0.02
 
@@ -61,9 +63,9 @@ class CheckReport:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def exposure_table(self) -> Table:
+    def exposure_table(self) -> PlainTable:
         """Exposures: band, size (columns x rows), pixel scale, masked fraction, PSF, how they were read."""
-        table = Table(title="Exposures", title_justify="left")
+        table = PlainTable("Exposures", frame=True)
         for name in ("exposure", "band", "size", "scale", "masked", "PSF", "read as"):
             table.add_column(
                 name,
@@ -85,9 +87,9 @@ class CheckReport:
             )
         return table
 
-    def catalog_table(self) -> Table:
+    def catalog_table(self) -> PlainTable:
         """Smallest, median and largest value of each parameter of the catalogue, beside its bounds."""
-        table = Table(title=f"Catalogue, number of sources: {len(self.catalog)}", title_justify="left")
+        table = PlainTable(f"Catalogue, number of sources: {len(self.catalog)}", frame=True)
         table.add_column("parameter")
         for name in ("smallest", "median", "largest", "lower bound", "upper bound"):
             table.add_column(name, justify="right")
@@ -328,11 +330,30 @@ def _check_model(report: CheckReport) -> None:
             built = prior.build()
             if name == "pa":
                 check_pa_prior(built)
+            if report.bounds is not None:
+                lower, upper = report.bounds.of_model()
+                _check_prior(prior, lower[name], upper[name], report.catalog.id)
         except InputError as error:
             report.problems.append(f"{settings.file}: priors.{name}: {error}")
-    if settings.outbase.exists() and not settings.outbase.is_dir():
+    there = settings.outbase
+    while not there.exists():
+        there = there.parent
+    if not os.access(there, os.W_OK | os.X_OK):
         report.problems.append(
-            f"{settings.file}: outbase: found the file {settings.outbase}, expected a folder"
+            f"{settings.file}: outbase: found {settings.outbase}, expected a folder that can be written: {there} "
+            "may not be"
+        )
+
+
+def _check_prior(prior: PriorSettings, lower, upper, ids) -> None:
+    """A prior takes the place of the bounds, and the bounds tell where its parameter can be."""
+    mass = prior.mass_within(lower, upper)
+    at = np.unravel_index(np.argmin(mass), mass.shape)
+    if mass[at] < LEAST_MASS:
+        much = f"less than {100 * LEAST_MASS:g} %" if mass[at] > 0 else "nothing"
+        raise InputError(
+            f"found {prior}, of which {much} lies within the bounds [{lower[at]:.6g}, {upper[at]:.6g}] of row "
+            f"{at[0]} (id {ids[at[0]]}), expected most of it"
         )
 
 

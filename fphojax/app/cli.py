@@ -16,6 +16,7 @@ from fphojax.inputs.errors import InputError
 __all__ = ["app", "main"]
 
 _MOST_FIGURES, _MOST_FLAGGED = 3, 10  # named at the end of a run
+_UsageError = typer.BadParameter.__base__  # typer has no name of its own for it
 
 
 _STORY = """Fluxes, positions and shapes of galaxies, with uncertainties, from many images at once.
@@ -32,7 +33,8 @@ The other commands are its stages, one by one: preprocess and psf, before there 
 class OneLineErrors(TyperGroup):
     """Commands whose errors are one line each, unless --debug asks for the trace.
 
-    The exit status is 2 where the input is at fault, 130 after Ctrl-C, and 1 for anything else.
+    The exit status is 2 where the input is at fault, 130 after Ctrl-C, and 1 for anything else. An exception that no
+    one expected is a fault of the program, and is called so.
     """
 
     def invoke(self, ctx):
@@ -41,13 +43,26 @@ class OneLineErrors(TyperGroup):
         except InputError as error:
             if ctx.params["debug"]:
                 raise
-            report_problems(str(error).splitlines())
+            report_problems(str(error).split("\n"))
             raise typer.Exit(2) from None
         except KeyboardInterrupt as error:
             if ctx.params["debug"]:
                 raise
             report_problems([str(error) or "interrupted"])
             raise typer.Exit(130) from None
+        except (_UsageError, typer.Exit, typer.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.params["debug"]:
+                raise
+            said = " ".join(str(error).split())
+            report_problems(
+                [
+                    f"internal error: {type(error).__name__}: {said}; please report it, "
+                    "`fphojax --debug COMMAND` shows the trace"
+                ]
+            )
+            raise typer.Exit(1) from None
 
 
 app = typer.Typer(
@@ -73,7 +88,8 @@ Scheduler = Annotated[
 def report_problems(problems: list[str]) -> None:
     """Print problems, one line each, to the standard error."""
     for problem in problems:
-        typer.echo(f"error: {problem}", err=True)
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in problem)
+        typer.echo(f"error: {line}", err=True)
 
 
 def _show_version(wanted: bool) -> None:
@@ -113,15 +129,13 @@ def check(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
 ) -> None:
     """Show the exposures and the catalogue of a configuration, and every problem with them."""
-    from rich.console import Console
-
     from .check import check_inputs
     from .config import Settings
     from .store_table import store_table
 
     settings = Settings.from_yaml(config)
     report = check_inputs(settings, progress=sys.stderr.isatty(), verify=True)
-    console = Console()
+    console = _console()
     if settings.pixelstorefile is not None and (report.exposures or report.left_out):
         console.print(store_table([*report.exposures, *report.left_out]))
     if report.exposures or report.left_out:
@@ -527,7 +541,7 @@ def demo(
         console.print(table)
         console.print()
     for figure in done.figures:
-        console.print(f"figure: {figure}", highlight=False, soft_wrap=True)
+        console.print(f"figure: {figure}", soft_wrap=True)
     _show_stages(done.settings, done.stages)
 
 
@@ -560,16 +574,16 @@ def _report(report) -> None:
     for title, table in report.tables.items():
         console.print(table_shown(title, table))
         console.print()
-    console.print(report.verdict, highlight=False)
+    console.print(report.verdict)
     for what, path in report.files.items():
-        console.print(f"{what}: {path}", highlight=False, soft_wrap=True)
+        console.print(f"{what}: {path}", soft_wrap=True)
 
 
 def _show_stages(settings, done) -> None:
     """Print how every stage ended, and where its files are."""
-    from rich.table import Table
+    from .plain_table import PlainTable
 
-    table = Table(title="Stages", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = PlainTable("Stages")
     for name in ("stage", "", "verdict", "seconds"):
         table.add_column(name, justify="right" if name == "seconds" else "left")
     for name, outcome in done.steps.items():
@@ -578,17 +592,18 @@ def _show_stages(settings, done) -> None:
     console = _console()
     console.print(table)
     if done.index is not None:
-        console.print(f"notebooks: {done.index}", highlight=False, soft_wrap=True)
+        console.print(f"notebooks: {done.index}", soft_wrap=True)
     for outcome in done.steps.values():
         if "report" in outcome.files:
-            console.print(f"report: {outcome.files['report']}", highlight=False, soft_wrap=True)
-    console.print(f"run directory: {settings.outbase}", highlight=False, soft_wrap=True)
+            console.print(f"report: {outcome.files['report']}", soft_wrap=True)
+    console.print(f"run directory: {settings.outbase}", soft_wrap=True)
 
 
 def _console():
+    """A console that prints names as they are: no markup, no emoji."""
     from rich.console import Console
 
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)
     if not console.is_terminal:  # a log file has no width to keep to
         console.width = 120
     return console
@@ -606,12 +621,12 @@ def _show(finished) -> None:
         console.print(parameters_shown(result))
     else:
         console.print(patches_shown(finished.scene))
-    console.print(f"\n{field_summary(finished)}", highlight=False)
+    console.print(f"\n{field_summary(finished)}")
     for figure in finished.figures[:_MOST_FIGURES]:
-        console.print(f"figure: {figure}", highlight=False, soft_wrap=True)
+        console.print(f"figure: {figure}", soft_wrap=True)
     if len(finished.figures) > _MOST_FIGURES:
-        console.print(f"{len(finished.figures) - _MOST_FIGURES} more figures beside it", highlight=False)
-    console.print(f"run directory: {finished.directory.path}", highlight=False, soft_wrap=True)
+        console.print(f"{len(finished.figures) - _MOST_FIGURES} more figures beside it")
+    console.print(f"run directory: {finished.directory.path}", soft_wrap=True)
 
 
 def main() -> None:

@@ -3,11 +3,13 @@
 import glob
 import json
 import os
+import re
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
-import yaml
+import numpy as np
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,13 +22,15 @@ from pydantic import (
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.fits_chips import extension_key
 from fphojax.inputs.frames import recipe_of
 
-from .settings_file import describe, expand_variables, read_mapping
+from .settings_file import describe, expand_variables, read_mapping, shown
+from .yaml_text import dumped
 
 __all__ = [
     "BoundsSettings",
@@ -37,33 +41,65 @@ __all__ = [
     "Settings",
 ]
 
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes that systems allow
+_N_DRAW = 20_000  # for the mass of a prior: numpyro's formulae fail outside the support
+MOST_DRAWS = 4_000_000  # of a source, in all chains: 15 sources in 10 bands take 8 GB
+_ODD_NUMBER = re.compile(r"[-+]?(0[0-9][0-9_:]*|[0-9]+[_:][0-9_:]*)(\.[0-9_]*)?")
+
 
 def _below_folder(path: Path, info: ValidationInfo) -> Path:
-    folder = (info.context or {}).get("folder", Path())
-    return Path(os.path.abspath(folder / path.expanduser()))
+    return _possible(_folder(info) / _at_home(path))
+
+
+def _folder(info: ValidationInfo) -> Path:
+    return (info.context or {}).get("folder", Path())
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"found {shown(str(path))}, expected ~ before the name of a user that there is"
+        ) from None
+
+
+def _possible(path: Path) -> Path:
+    """A path without . and .., as far as files can have such names."""
+    path = Path(os.path.abspath(path))
+    try:
+        sizes = [len(os.fsencode(part)) for part in path.parts]
+    except UnicodeEncodeError:
+        raise ValueError(f"found {shown(str(path))}, expected a name that files can have") from None
+    if max(sizes) > _LONGEST_NAME or sum(sizes) + len(sizes) > _LONGEST_PATH:
+        raise ValueError(
+            f"found {shown(str(path))}, expected names of at most {_LONGEST_NAME} bytes, {_LONGEST_PATH} in all"
+        )
+    return path
 
 
 def _expand_globs(patterns: Any, info: ValidationInfo) -> Any:
-    """Paths that the patterns name, sorted within each; a name without wildcard is kept as it is."""
+    """Paths that the patterns name, sorted within each; one that is the name of a file is kept as it is."""
     patterns = [patterns] if isinstance(patterns, str) else patterns
     if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
-        raise ValueError(f"found {patterns!r}, expected a path or glob, or a list of them")
+        raise ValueError(f"found {shown(patterns)}, expected a path or glob, or a list of them")
     paths = []
     for pattern in patterns:
-        if not glob.has_magic(pattern):
+        if not glob.has_magic(pattern) or _below_folder(Path(pattern), info).exists():
             paths.append(pattern)
             continue
-        found = sorted(glob.glob(str(_below_folder(Path(pattern), info))))
+        found = sorted(glob.glob(_absolute_patterns(pattern, info)))
         if not found:
-            raise ValueError(f"found no file that matches {pattern!r}, expected at least one")
+            raise ValueError(f"found no file that matches {shown(pattern)}, expected at least one")
         paths += found
     return paths
 
 
 def _absolute_patterns(patterns: Any, info: ValidationInfo) -> Any:
-    """Globs as absolute paths; their wildcards stay."""
+    """Globs as absolute paths; their wildcards stay, and those characters of the folder's name are none."""
     if isinstance(patterns, str):
-        return str(_below_folder(Path(patterns), info))
+        pattern = _at_home(Path(patterns))
+        return str(_possible(Path(glob.escape(str(_folder(info)))) / pattern))
     return [_absolute_patterns(p, info) for p in patterns] if isinstance(patterns, list) else patterns
 
 
@@ -95,6 +131,8 @@ def _as_text(identifier: Any) -> Any:
 
 
 Identifier = Annotated[str, BeforeValidator(_as_text)]
+
+
 def _extension(key: Any) -> Any:
     """A name, the number of an HDU, or a pair of name and EXTVER."""
     try:
@@ -115,6 +153,51 @@ class Section(BaseModel):
     """A mapping in the file whose keys are all known."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_value_in_disguise(cls, value: Any, info: ValidationInfo) -> Any:
+        taken = _leaves(cls.model_fields[info.field_name].annotation)
+        if BaseModel not in taken:  # a section looks at its own values
+            _refuse_disguises(value, taken)
+        return value
+
+
+def _refuse_disguises(value: Any, taken: set) -> None:
+    """Refuse what Python takes for a number: true (for 1), and text such as '0250' or '1_000'."""
+    number = bool(taken & {int, float})
+    for part in _parts(value):
+        if isinstance(part, bool) and bool not in taken:
+            expected = "a number" if number else "text (a name that looks like this stands in quotes)"
+            raise ValueError(f"found {str(part).lower()}, expected {expected}")
+        if number and str not in taken and isinstance(part, str) and _ODD_NUMBER.fullmatch(part):
+            raise ValueError(
+                f"found {shown(part)}, expected a number without leading zeros and without _ or : among its digits"
+            )
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """What lists and mappings (but for those of a section of their own) are made of."""
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from _parts(entry)
+    elif isinstance(value, dict):
+        for entry in value.values():
+            yield from _parts(entry)
+    else:
+        yield value
+
+
+def _leaves(annotation: Any) -> set:
+    """Types of the values that a field may hold, one by one."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {BaseModel}
+    parts = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return {type(part) for part in parts}
+    if get_origin(annotation) is dict:
+        parts = parts[1:]
+    return set().union(*map(_leaves, parts)) if parts else {annotation}
 
 
 class Extensions(Section):
@@ -150,6 +233,13 @@ class PriorSettings(BaseModel):
 
     distribution: str = Field(description="name of a distribution in numpyro.distributions")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_argument_in_disguise(cls, value: Any) -> Any:
+        arguments = value if isinstance(value, dict) else {}
+        _refuse_disguises([v for key, v in arguments.items() if key != "distribution"], {float})
+        return value
+
     def build(self):
         """The numpyro distribution.
 
@@ -168,13 +258,32 @@ class PriorSettings(BaseModel):
             made = kind(**self.__pydantic_extra__, validate_args=True)
             if not isinstance(made, distributions.Distribution):
                 raise TypeError(f"{self.distribution} is not a distribution")
-            return made
-        except (TypeError, ValueError) as error:
-            found = ", ".join(f"{key}={value:g}" for key, value in self.__pydantic_extra__.items())
+        except Exception as error:  # of numpyro, and of what it calls with arguments that it did not look at
             reason = " ".join(str(error).split())
-            raise InputError(
-                f"found {self.distribution}({found}), expected its arguments: {reason}"
-            ) from error
+            raise InputError(f"found {self}, expected its arguments: {reason}") from error
+        unusable = distributions.Delta, distributions.Unit, distributions.Distribution
+        if made.is_discrete or type(made) in unusable:
+            raise InputError(f"found {self}, expected a continuous distribution: parameters take any value")
+        if made.batch_shape or made.event_shape:
+            raise InputError(f"found {self}, expected a distribution of single numbers")
+        return made
+
+    def __str__(self):
+        found = ", ".join(f"{key}={value:g}" for key, value in self.__pydantic_extra__.items())
+        return f"{self.distribution}({found})"
+
+    def mass_within(self, lower, upper) -> np.ndarray:
+        """How much of the distribution lies between bounds, in [0, 1], of the shape of the bounds.
+
+        Parameters
+        ----------
+        lower, upper : array_like
+        """
+        import jax
+
+        draws = np.sort(np.asarray(self.build().sample(jax.random.key(0), (_N_DRAW,))))
+        below, above = np.searchsorted(draws, lower, "left"), np.searchsorted(draws, upper, "right")
+        return (above - below) / _N_DRAW
 
 
 class NuisanceSettings(Section):
@@ -284,7 +393,7 @@ class Settings(Section):
     frame_search_pattern: Annotated[list[str] | str, AfterValidator(_absolute_patterns)] = Field(
         [], description="science images to store, globs; without it, fitsfiles"
     )
-    super_pixel_size: PositiveInt = Field(8, description="side of a super-pixel [pixel]")
+    super_pixel_size: PositiveInt = Field(8, le=1024, description="side of a super-pixel [pixel]")
     nside_full: Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)] | None = Field(
         None, description="size of all images in the store, or [nx, ny]; by default each has its own [pixel]"
     )
@@ -317,16 +426,23 @@ class Settings(Section):
     )
 
     # patches
-    maxactive_per_patch: PositiveInt = Field(15, description="most sources fitted together in a patch")
+    maxactive_per_patch: PositiveInt = Field(
+        15, le=1000, description="most sources fitted together in a patch"
+    )
     strict: bool = Field(True, description="whether all sources linked to a fitted one join its patch")
-    patch_maxradius: PositiveFloat = Field(15.0, description="largest radius of a patch [arcsec]")
+    patch_maxradius: PositiveFloat = Field(15.0, le=36000, description="largest radius of a patch [arcsec]")
     buffer: float = Field(
-        0.0, ge=0, description="width added around the sources' radii of influence in a patch [arcsec]"
+        0.0,
+        ge=0,
+        le=36000,
+        description="width added around the sources' radii of influence in a patch [arcsec]",
     )
     max_active_fraction: float = Field(
         0.1, gt=0, le=1, description="patches are taken out while fewer sources (or 32 patches) are out"
     )
-    ntry_checkout: PositiveInt = Field(1000, description="tries to find a free patch before waiting")
+    ntry_checkout: PositiveInt = Field(
+        1000, le=1_000_000_000, description="tries to find a free patch before waiting"
+    )
 
     # the model
     pixel_response: Literal["variance", "quartic", "second_order"] = Field(
@@ -335,7 +451,7 @@ class Settings(Section):
     tolerance: float = Field(
         1e-4, ge=0, description="what leaving out and merging Gaussians may change in a pixel, over its noise"
     )
-    n_gauss_psf: PositiveInt = Field(4, le=64, description="Gaussians of a PSF mixture fitted to a PSF image")
+    n_gauss_psf: PositiveInt = Field(4, le=40, description="Gaussians of a PSF mixture fitted to a PSF image")
     psf_centre: Literal["as it is", "recentre"] = Field(
         "as it is",
         description="a PSF image whose core is off its central pixel by less than half a pixel: 'as it is' keeps the "
@@ -354,7 +470,7 @@ class Settings(Section):
         description="where optimisation starts: at the catalogue's values, or at draws from the prior",
     )
     optimize_passes: PositiveInt = Field(
-        2, description="how often sources are optimised that have neighbours outside their patch"
+        2, le=100, description="how often sources are optimised that have neighbours outside their patch"
     )
     linear_optimize: bool = Field(
         False, description="keep, with each patch, the precision matrix of all its fluxes in each band"
@@ -371,22 +487,25 @@ class Settings(Section):
     rounds: int = Field(
         1,
         ge=0,
+        le=100,
         description="how often a run follows an optimisation by background, detection and another one",
     )
 
     # sampling
-    seed: int = Field(0, ge=0, description="seed of all random numbers")
+    seed: int = Field(0, ge=0, le=4_294_967_295, description="seed of all random numbers")
     sampler: Literal["nuts", "laplace"] = Field(
         "nuts",
         description="how draws are made: NUTS, or a normal distribution at the optimum with importance weights",
     )
-    chains: PositiveInt = Field(4, description="chains per patch")
+    chains: PositiveInt = Field(4, le=1000, description="chains per patch")
     warmup: Annotated[PositiveInt, BeforeValidator(_total_steps)] = Field(
-        500, description="steps of each chain before its draws; a list is summed"
+        500, le=1_000_000, description="steps of each chain before its draws; a list is summed"
     )
-    sampling_draws: PositiveInt = Field(500, description="draws of each chain")
+    sampling_draws: PositiveInt = Field(500, le=1_000_000, description="draws of each chain")
     target_niter: PositiveInt | None = Field(
-        None, description="draws of each chain after which a source is done; by default sampling_draws"
+        None,
+        le=1_000_000,
+        description="draws of each chain after which a source is done; by default sampling_draws",
     )
     full_cov: bool = Field(True, description="dense mass matrix instead of a diagonal one")
     max_treedepth: int = Field(9, ge=1, le=20, description="a trajectory takes at most 2^max_treedepth steps")
@@ -412,6 +531,27 @@ class Settings(Section):
         if value is not None and any(n % size for n in value):
             raise ValueError(f"found {list(value)}, expected multiples of super_pixel_size = {size}")
         return value
+
+    @field_validator("sampling_draws")
+    @classmethod
+    def _draws_fit_into_memory(cls, value: int, info: ValidationInfo) -> int:
+        chains = info.data.get("chains", 1)
+        if value * chains > MOST_DRAWS:
+            raise ValueError(
+                f"found {value} in each of {chains} chains, expected at most {MOST_DRAWS} in all"
+            )
+        return value
+
+    @field_validator("outbase")
+    @classmethod
+    def _folder_can_be_made(cls, value: Path) -> Path:
+        there = value
+        while not os.path.lexists(there):
+            there = there.parent
+        if there.is_dir():
+            return value
+        below = "" if there == value else f" below {there}, which is a file"
+        raise ValueError(f"found {'the file ' if there == value else ''}{value}, expected a folder{below}")
 
     @field_validator("use_gradients")
     @classmethod
@@ -439,7 +579,7 @@ class Settings(Section):
         """
         path = Path(path)
         problems: list[str] = []
-        given = expand_variables(read_mapping(path), (), problems) | (overrides or {})
+        given = expand_variables(read_mapping(path) | (overrides or {}), (), problems)
         try:
             settings = cls.model_validate(given, context={"folder": path.parent.resolve()})
         except ValidationError as error:
@@ -489,4 +629,13 @@ class Settings(Section):
 
     def dump_yaml(self) -> str:
         """Settings as YAML text that `from_yaml` reads back; paths are absolute."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return dumped(_without_variables(self.model_dump(mode="json")))
+
+
+def _without_variables(value: Any) -> Any:
+    """Text whose $ name no shell variables when it is read."""
+    if isinstance(value, dict):
+        return {key: _without_variables(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_variables(entry) for entry in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from rich.table import Table
-
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.psf import PSFStore, check_name
 from fphojax.inputs.psfex import fit_psfex
 from fphojax.mixtures.psf_fit import plot_psf_fit
 from fphojax.outputs.plots import save_figure
 
+from .plain_table import PlainTable
 from .psf_fits import FittedPSF, PSFJob, fit_into, offset_shown
 from .psf_images import PSFImage, read_psf_image
 
@@ -147,13 +146,13 @@ def fit_files(
     return found
 
 
-def readings_shown(found: Sequence[FittedFile]) -> Table:
+def readings_shown(found: Sequence[FittedFile]) -> PlainTable:
     """How each image was read, and what says so.
 
     Pixels of the image per pixel of the exposures; whether the pixel response is in; offset of the core from the
     centre of the image, in pixels of the exposures.
     """
-    table = _table("PSF images, as they were read")
+    table = PlainTable("PSF images, as they were read")
     for name in ("image", "extension", "sampling", "includes pixel", "core off centre [pixel]"):
         table.add_column(name, overflow="fold")
     for image, (_, fit, _) in found:
@@ -167,13 +166,13 @@ def readings_shown(found: Sequence[FittedFile]) -> Table:
     return table
 
 
-def verdicts_shown(found: Sequence[FittedFile]) -> Table:
+def verdicts_shown(found: Sequence[FittedFile]) -> PlainTable:
     """How good each mixture is.
 
     Width of the core (sigma of a round Gaussian) in pixels of the exposures; relative L2 residual; largest error of
     the encircled energy; complaints.
     """
-    table = _table("PSF mixtures")
+    table = PlainTable("PSF mixtures")
     for name in ("image", "Gaussians", "width [pixel]", "L2", "EE error", "seconds", "verdict"):
         table.add_column(name, justify="left" if name in ("image", "verdict") else "right", overflow="fold")
     for image, (_, fit, kept) in found:
@@ -200,7 +199,3 @@ def notes_shown(found: Sequence[FittedFile]) -> list[str]:
         f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {note}"
         for note, names in files.items()
     ]
-
-
-def _table(title: str) -> Table:
-    return Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)

@@ -7,6 +7,8 @@ import yaml
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.files import replacing
 
+from .yaml_text import composed, dumped, loaded
+
 __all__ = ["with_value", "write_sky"]
 
 
@@ -24,16 +26,16 @@ def write_sky(path: Path, sky: dict[str, float]) -> None:
         The text cannot be changed in place; the file stays as it was.
     """
     text = path.read_text(encoding="utf-8")
-    if yaml.compose(text, Loader=yaml.SafeLoader).flow_style:
+    if composed(text).flow_style:
         raise InputError(
             f"{path}: found a mapping in braces, expected one key a line, to change levels in place"
         )
     rounded = {band: float(f"{level:.6g}") for band, level in sky.items()}
-    wanted = yaml.safe_load(text) | {"tweak_background": "tweakbg", "tweakbg": rounded}
-    block = yaml.safe_dump(rounded, default_flow_style=True, sort_keys=False, width=float("inf")).strip()
+    wanted = loaded(text) | {"tweak_background": "tweakbg", "tweakbg": rounded}
+    block = dumped(rounded, default_flow_style=True, width=float("inf")).strip()
     for key, value in (("tweak_background", "tweakbg"), ("tweakbg", block)):
         text = with_value(text, key, value)
-    if yaml.safe_load(text) != wanted:
+    if loaded(text) != wanted:
         raise InputError(f"{path}: its text cannot be changed in place, expected plain keys and values")
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -50,7 +52,7 @@ def with_value(text: str, key: str, value: str) -> str:
     value : str
         On one line.
     """
-    for name, node in yaml.compose(text, Loader=yaml.SafeLoader).value:
+    for name, node in composed(text).value:
         if name.value == key:
             # a block ends where the next token starts: after comments that belong to what follows
             return f"{text[: name.end_mark.index]}: {value}{text[_end(node) :]}"

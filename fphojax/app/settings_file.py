@@ -11,8 +11,14 @@ import yaml
 from pydantic import BaseModel
 
 from fphojax.inputs.errors import InputError
+from fphojax.inputs.file_checks import require_regular
 
-__all__ = ["assigned", "describe", "expand_variables", "read_mapping"]
+from .yaml_text import composed, loaded
+
+__all__ = ["assigned", "describe", "expand_variables", "read_mapping", "shown"]
+
+_MOST_BYTES = 8 * 1024 * 1024  # of a file of settings: 100,000 names of files
+_LONGEST = 100  # characters of a value in a message
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
@@ -23,6 +29,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     InputError
         The file is absent, is not YAML, holds something else, or has a key twice.
     """
+    require_regular(path, "a YAML file", most_bytes=_MOST_BYTES)
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
@@ -30,15 +37,14 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: found bytes that are not UTF-8, expected a YAML file") from error
     try:
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-        content = yaml.safe_load(text)
+        tree, content = composed(text), loaded(text)
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: found {' '.join(str(error).split())}, expected YAML") from error
+        raise InputError(f"{path}: found {_problem(error)}, expected YAML") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: found {type(content).__name__}, expected a mapping of settings")
-    repeated = _repeated_keys(tree)
-    if repeated:
-        raise InputError("\n".join(f"{path}: {problem}" for problem in repeated))
+    wrong = _repeated_keys(tree) or _unnamed(content)
+    if wrong:
+        raise InputError("\n".join(f"{path}: {problem}" for problem in wrong))
     return content
 
 
@@ -48,29 +54,67 @@ def assigned(changes: list[str]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        One line for each that is no such text.
+        One line for each that is no such text, names a part of a setting, or names a setting again.
     """
     found, problems = {}, []
     for text in changes:
-        key, equals, value = text.partition("=")
-        try:
-            found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            equals = ""
-        if not (key.strip() and equals):
-            problems.append(f"--set: found {text!r}, expected KEY=VALUE")
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not (key and equals):
+            problems.append(f"--set: found {shown(text)}, expected KEY=VALUE")
+            continue
+        if "." in key:
+            whole, _, part = key.partition(".")
+            problems.append(
+                f"--set: found {shown(text)}, expected a whole setting: --set '{whole}={{{part}: {value}}}'"
+            )
+        elif key in found:
+            problems.append(f"--set: found {key} more than once, expected each setting once")
+        else:
+            try:
+                found[key] = loaded(value)
+            except yaml.YAMLError as error:
+                problems.append(f"--set: {key}: found {_problem(error)}, expected a value in YAML")
     if problems:
         raise InputError("\n".join(problems))
     return found
 
 
-def _repeated_keys(node: yaml.Node) -> list[str]:
+def shown(value: Any) -> str:
+    """A value for a message: in one line, and not too long for it."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 30]}... ({len(text)} characters)"
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    """What PyYAML says, without the quotation of the text."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return " ".join(str(error).split())
+    said = ": ".join(part for part in (error.context, error.problem) if part)
+    mark = error.problem_mark or error.context_mark
+    where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
+    return " ".join(said.split()) + where
+
+
+def _repeated_keys(tree: yaml.Node) -> list[str]:
     """YAML forbids a key to stand twice in a mapping, but its reader keeps the last one and says nothing."""
-    if not isinstance(node, yaml.MappingNode):
-        return []
-    counts = Counter(key.value for key, _ in node.value)
-    lines = [f"{key}: found {count} times, expected once" for key, count in counts.items() if count > 1]
-    return lines + [line for _, value in node.value for line in _repeated_keys(value)]
+    lines, seen, todo = [], set(), [tree]
+    while todo:
+        node = todo.pop()
+        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            todo += reversed(node.value)
+            continue
+        counts = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        lines += [f"{_name(key)}: found {n} times, expected once" for key, n in counts.items() if n > 1]
+        todo += [value for _, value in reversed(node.value)]
+    return lines
+
+
+def _unnamed(content: dict) -> list[str]:
+    """Keys of the file that are no text, as the names of all settings are."""
+    return [f"{shown(key)}: unknown key, expected a name" for key in content if not isinstance(key, str)]
 
 
 def expand_variables(value: Any, keys: tuple, problems: list[str]) -> Any:
@@ -91,17 +135,27 @@ def expand_variables(value: Any, keys: tuple, problems: list[str]) -> Any:
         return [expand_variables(entry, keys, problems) for entry in value]
     if not isinstance(value, str):
         return value
+    if not value.isprintable():
+        problems.append(f"{_dotted(keys)}: found {shown(value)}, expected text without control characters")
+        return value
     try:
         return string.Template(value).substitute(os.environ)
     except KeyError as error:
         problems.append(f"{_dotted(keys)}: found ${error.args[0]}, expected a shell variable that is defined")
     except ValueError:
-        problems.append(f"{_dotted(keys)}: found {value!r}, expected $ before names of shell variables only")
+        problems.append(
+            f"{_dotted(keys)}: found {shown(value)}, expected $ before names of shell variables only"
+        )
     return value
 
 
+def _name(key: Any) -> str:
+    """A key for a message."""
+    return key if isinstance(key, str) and key.isprintable() and len(key) <= _LONGEST else shown(key)
+
+
 def _dotted(keys: tuple) -> str:
-    return ".".join(str(key) for key in keys if key != "[key]")
+    return ".".join(_name(key) for key in keys if key != "[key]")
 
 
 def describe(model: type[BaseModel], entry: dict[str, Any]) -> str:
@@ -118,9 +172,9 @@ def describe(model: type[BaseModel], entry: dict[str, Any]) -> str:
     if entry["type"] == "value_error":
         return f"{name}: {entry['ctx']['error']}"
     if entry["type"] in ("model_type", "dict_type"):
-        return f"{name}: found {entry['input']!r}, expected a mapping"
+        return f"{name}: found {shown(entry['input'])}, expected a mapping"
     expected = entry["msg"].removeprefix("Input should be ")
-    return f"{name}: found {entry['input']!r}, expected {expected[0].lower()}{expected[1:]}"
+    return f"{name}: found {shown(entry['input'])}, expected {expected[0].lower()}{expected[1:]}"
 
 
 def _section(model: type[BaseModel], keys: tuple) -> type[BaseModel]:

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 
-from rich.table import Table
-
 from fphojax.inputs.stores import StoredExposure
+
+from .plain_table import PlainTable
 
 __all__ = ["store_table"]
 
 
-def store_table(exposures: Sequence[StoredExposure]) -> Table:
+def store_table(exposures: Sequence[StoredExposure]) -> PlainTable:
     """Number and sizes of exposures, units, calibration factors, bit masks and bytes on disk of every band."""
-    table = Table(title=f"Pixel store {exposures[0].path.name}", title_justify="left")
+    table = PlainTable(f"Pixel store {exposures[0].path.name}", frame=True)
     for name in ("band", "exposures", "sizes", "units", "nJy per count", "bitmask", "MB", "of raw"):
         table.add_column(name, justify="right" if name in ("exposures", "MB", "of raw") else "left")
     for band in dict.fromkeys(exposure.band for exposure in exposures):

@@ -3,8 +3,6 @@
 import json
 
 import numpy as np
-from rich.markup import escape
-from rich.table import Table
 
 from fphojax.field.superscene import SuperScene
 from fphojax.inputs.catalog import SourceCatalog
@@ -12,6 +10,7 @@ from fphojax.outputs.results import PatchResult
 from fphojax.outputs.summary import decimals, exposure_table, summary_table
 
 from .pipeline import FinishedRun
+from .plain_table import PlainTable
 
 __all__ = ["exposures_shown", "field_summary", "parameters_shown", "patches_shown", "table_shown"]
 
@@ -20,14 +19,14 @@ AT_BOUND = 0.05  # of the draws
 _MOST_PATCHES = 40  # shown
 
 
-def parameters_shown(result: PatchResult, truth: SourceCatalog | None = None) -> Table:
+def parameters_shown(result: PatchResult, truth: SourceCatalog | None = None) -> PlainTable:
     """Median, 68 % interval, convergence and flags of every parameter, beside the truth if it is known.
 
     The interval is given by its distances from the median; those of ra and dec are coordinate differences.
     """
     found = summary_table(result, truth)
     # without frames, and sources as headings: fits into 80 columns
-    table = Table(title="Parameters", title_justify="left", box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    table = PlainTable("Parameters", spacing=1)
     names = ["parameter", "unit", "value", "68 % interval", "r_hat", "ESS", "flags"]
     if truth is not None:
         names.insert(2, "truth")
@@ -39,13 +38,13 @@ def parameters_shown(result: PatchResult, truth: SourceCatalog | None = None) ->
         if row["id"] != previous:
             previous = row["id"]
             table.add_row()
-            table.add_row(f"[bold]source {escape(str(previous))}[/bold]")
+            table.add_row(f"source {previous}", style="bold")
         digits = decimals(row["lower"], row["upper"])
         numbers = [f"{row['value']:.{digits}f}", _interval(row, digits)]
         if truth is not None:
             numbers.insert(0, f"{row['truth']:.{digits}f}")
         table.add_row(
-            escape(f"{row['parameter']} {row['band']}".strip()),
+            f"{row['parameter']} {row['band']}".strip(),
             str(row["unit"]),
             *numbers,
             f"{row['r_hat']:.3f}",
@@ -72,11 +71,9 @@ def _interval(row, digits):
     return f"{low:+.{digits}f} {high:+.{digits}f}"
 
 
-def exposures_shown(result: PatchResult) -> Table:
+def exposures_shown(result: PatchResult) -> PlainTable:
     """Used pixels and chi-squared per degree of freedom of every exposure."""
-    table = Table(
-        title="Exposures at the optimum", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False
-    )
+    table = PlainTable("Exposures at the optimum")
     for name in ("band", "exposure", "pixels", "chi2", "chi2/dof"):
         table.add_column(name, justify="left" if name in ("band", "exposure") else "right")
     for row in exposure_table(result):
@@ -86,14 +83,14 @@ def exposures_shown(result: PatchResult) -> Table:
     return table
 
 
-def table_shown(title: str, found) -> Table:
+def table_shown(title: str, found) -> PlainTable:
     """A table of astropy for the terminal; units are in the headings, formats those of its columns."""
-    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    table = PlainTable(title)
     for name in found.colnames:
         column = found[name]
         unit = f" [{column.unit}]" if getattr(column, "unit", None) else ""
         text = np.asarray(column).dtype.kind in "US"
-        table.add_column(escape(name + unit), justify="left" if text else "right")
+        table.add_column(name + unit, justify="left" if text else "right")
     for row in found:
         table.add_row(*(_cell(found, row, name) for name in found.colnames))
     return table
@@ -106,16 +103,14 @@ def _cell(found, row, name):
         if np.isnan(value):
             return ""
         return format(value, found[name].info.format or ".4g")
-    return escape(str(value))
+    return str(value)
 
 
-def patches_shown(scene: SuperScene) -> Table:
+def patches_shown(scene: SuperScene) -> PlainTable:
     """The patches of a field: sources, likelihood calls, divergent draws, time; the last ones if they are many."""
     entries = [json.loads(entry) for entry in scene.patchlog]
     more = f", the last {_MOST_PATCHES} of {len(entries)}" if len(entries) > _MOST_PATCHES else ""
-    table = Table(
-        title=f"Patches{more}", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False
-    )
+    table = PlainTable(f"Patches{more}")
     for name in ("patch", "sources", "draws", "calls", "divergent", "seconds", "notes"):
         table.add_column(name, justify="left" if name == "notes" else "right")
     for entry in entries[-_MOST_PATCHES:]:
@@ -127,7 +122,7 @@ def patches_shown(scene: SuperScene) -> Table:
             str(len(entry["sources"])),
             str(entry["n_iter"]),
             *(f"{number:.0f}" for number in numbers),
-            escape(notes),
+            notes,
         )
     return table
 

@@ -15,7 +15,6 @@ A record is its length and CRC-32 (two little-endian uint32), and that many byte
 of the log and its number, and how long a row of each array is) and the arrays.
 """
 
-import contextlib
 import json
 import os
 import re
@@ -26,16 +25,21 @@ import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from ..inputs.bounds import PARAMETERS, Bounds
+from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
 from ..inputs.files import replacing
+from ..inputs.hdf5_files import new_hdf5, read_hdf5
+from ..inputs.json_files import read_json, write_json
+from ..inputs.seals import seal_fits
 
 __all__ = ["Journal", "StateFiles"]
 
-_FRAME = struct.Struct("<II")
+_BOUNDS, _COVARIANCES, _LOG = "bounds of sources (HDF5)", "covariances of sources (HDF5)", "the log of a run"
+_KEYS = {"taskID", "n_iter", "sources"}  # of an entry of the log
+_FRAME, _HEAD = struct.Struct("<II"), b'{"number": '
 _INTEGERS, _FLOATS = np.dtype("<i4"), np.dtype("<f8")
 
 
@@ -101,18 +105,14 @@ class Journal:
         while start < len(content):
             body = _framed(content, start)
             if body is None:
-                break
-            size, checksum = _FRAME.unpack_from(content, start)
-            end = start + _FRAME.size + size
-            if zlib.crc32(body) != checksum:
-                if end < len(content):
+                if _another(content, start):
                     raise InputError(
-                        f"{self.path}: record at byte {start} has CRC-32 {zlib.crc32(body):08x}, "
-                        f"expected {checksum:08x}"
+                        f"{self.path}: record at byte {start} is damaged (its CRC-32 is not that of its content), "
+                        "expected records that are whole, but for the last one"
                     )
                 break
             yield _decoded(body)
-            start = end
+            start += _FRAME.size + len(body)
         if start < len(content):
             os.truncate(self.path, start)
 
@@ -162,9 +162,15 @@ class StateFiles:
             if path.is_dir() and re.fullmatch(rf"\.({names})\.[a-z0-9_]{{8}}", path.name):
                 shutil.rmtree(path)
 
+    def write_catalog(self, catalog: SourceCatalog) -> None:
+        """Write the catalogue with the state of each source."""
+        with replacing(self.catalog) as temporary:
+            catalog.write_forcepho(temporary)
+            seal_fits(temporary)
+
     def write_bounds(self, ra, dec, limits: tuple[dict, dict]) -> None:
         """Write positions (degrees) and bounds around them, as `Bounds.of_model` gives them."""
-        with replacing(self.bounds) as temporary, h5py.File(temporary, "w") as file:
+        with new_hdf5(self.bounds) as file:
             file["ra"], file["dec"] = ra, dec
             for side, values in zip(("lower", "upper"), limits, strict=True):
                 for name in PARAMETERS:
@@ -172,7 +178,7 @@ class StateFiles:
 
     def read_bounds(self, bands: Sequence[str]) -> tuple[np.ndarray, np.ndarray, tuple[dict, dict]]:
         """What `write_bounds` was given, in the bands of the catalogue."""
-        with _reading(self.bounds) as file:
+        with read_hdf5(self.bounds, _BOUNDS) as file:
             sides = [{name: file[f"{side}/{name}"][:] for name in PARAMETERS} for side in ("lower", "upper")]
             checked = Bounds(*sides, tuple(bands))  # their shapes and order; pa is in radians
             return file["ra"][:], file["dec"][:], (checked.lower, checked.upper)
@@ -191,39 +197,57 @@ class StateFiles:
         size : int
             Number of all sources.
         """
-        with replacing(self.covariances) as temporary, h5py.File(temporary, "w") as file:
+        with new_hdf5(self.covariances) as file:
             file["source_index"], file["upper_triangle"] = rows, triangles
             file.attrs["parameters"] = list(order)
             file.attrs["n_sources"] = size
 
     def read_covariances(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and triangles as `write_covariances` was given them."""
-        with _reading(self.covariances) as file:
+        with read_hdf5(self.covariances, _COVARIANCES) as file:
             return file["source_index"][:], file["upper_triangle"][:]
 
     def write_log(self, options: dict, entries: Sequence[str]) -> None:
         """Write settings, and the entries of check-ins, each JSON text already."""
-        with replacing(self.log) as temporary, open(temporary, "w") as file:
-            file.write(f'{{"options": {json.dumps(options)},\n"patchlog": [')
-            file.write(",".join(f"\n{entry}" for entry in entries))
-            file.write("]}\n")
+        text = ",".join(f"\n{entry}" for entry in entries)
+        write_json(self.log, f'{{"options": {json.dumps(options)},\n"patchlog": [{text}]}}\n')
 
     def read_log(self) -> tuple[dict, list[str]]:
         """What `write_log` was given."""
-        try:
-            log = json.loads(self.log.read_text())
-        except (OSError, ValueError) as error:
-            raise InputError(f"{self.log}: cannot be read ({error}), expected the log of a run") from error
-        return log["options"], [json.dumps(entry) for entry in log["patchlog"]]
+        log = read_json(self.log, _LOG, {"options": dict, "patchlog": list})
+        entries = log["patchlog"]
+        for number, entry in enumerate(entries):
+            if not (isinstance(entry, dict) and entry.keys() >= _KEYS and _rows_of(entry)):
+                raise InputError(
+                    f"{self.log}: patchlog: entry {number}: found {entry!r:.100}, expected {_LOG}"
+                )
+        return log["options"], [json.dumps(entry) for entry in entries]
+
+
+def _rows_of(entry):
+    """Whether the sources of an entry can be rows."""
+    sources = entry["sources"]
+    return isinstance(sources, list) and sources and all(type(row) is int and row >= 0 for row in sources)
 
 
 def _framed(content, start):
-    """Bytes of the record at `start`; None if the file ends before the record does."""
+    """Bytes of the record at `start`; None if there is no whole one."""
     first = start + _FRAME.size
-    if first > len(content):
+    if not 0 <= start <= len(content) - _FRAME.size:
         return None
-    end = first + _FRAME.unpack_from(content, start)[0]
-    return memoryview(content)[first:end] if end <= len(content) else None
+    size, checksum = _FRAME.unpack_from(content, start)
+    body = memoryview(content)[first : first + size]
+    return body if len(body) == size > 0 and zlib.crc32(body) == checksum else None
+
+
+def _another(content, start):
+    """Whether there is a whole record behind the one at `start`, wherever that should have ended."""
+    first = content.find(_HEAD, start + _FRAME.size + 1)
+    while first != -1:
+        if _framed(content, first - _FRAME.size) is not None:
+            return True
+        first = content.find(_HEAD, first + 1)
+    return False
 
 
 def _decoded(body):
@@ -236,14 +260,3 @@ def _decoded(body):
         arrays.append(part.reshape(head["rows"], width))
         start += part.nbytes
     return head["number"], head["entry"], *arrays, *([None] * (3 - len(arrays)))
-
-
-@contextlib.contextmanager
-def _reading(path):
-    """An HDF5 file of the state."""
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, KeyError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read ({reason}), expected a file of the state") from error

@@ -26,6 +26,7 @@ from ..inputs.astrometry import CircularRegion
 from ..inputs.bounds import Bounds, default_bounds, wrap_pa
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError, at_most_ten
+from ..inputs.file_checks import decoding
 from ..inputs.patcher import start_violations
 from ..inputs.units import to_number, to_unit
 from .bigscene import BigScene
@@ -186,15 +187,19 @@ class SuperScene:
         if len(ra) != len(catalog):
             raise InputError(f"{files.bounds}: {len(ra)} sources, expected {len(catalog)} as in {statefile}")
         kinds = {kind.__name__: kind for kind in (SuperScene, LinkedSuperScene)}
-        kind = kinds[saved.pop("kind")]
+        with decoding(files.log, "the log of a superscene"):
+            kind = kinds[saved.pop("kind")]
         if unknown := set(options) - set(saved):
             raise InputError(f"options {', '.join(sorted(unknown))}, expected among {', '.join(saved)}")
 
         scene = kind.__new__(kind)
-        scene._prepare(SceneColumns(catalog, ra, dec, limits), files, bigscene, saved | options)
+        with decoding(files.log, "the options of a superscene"):
+            scene._prepare(SceneColumns(catalog, ra, dec, limits), files, bigscene, saved | options)
         scene._on_disk = True
-        scene._columns.restore(catalog.extra)
-        scene._columns.put_covariances(*files.read_covariances())
+        with decoding(statefile, "the state of a superscene"):
+            scene._columns.restore(catalog.extra)
+        with decoding(files.covariances, "covariances of the sources"):
+            scene._columns.put_covariances(*files.read_covariances())
         scene.patchlog = entries
         scene._restore_reasons()
         scene._replay()
@@ -555,7 +560,7 @@ class SuperScene:
         files, columns = self._files, self._columns
         files.write_covariances(self.parameters, *columns.known_covariances(), len(columns))
         files.write_log({"kind": type(self).__name__} | self.options, self.patchlog)
-        self.catalog.write_forcepho(files.catalog)
+        files.write_catalog(self.catalog)
         # all that it holds is in the other files now; until it is gone, it may be replayed over them
         files.journal.clear()
 

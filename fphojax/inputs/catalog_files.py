@@ -19,6 +19,7 @@ from .angles import from_forcepho, looks_like_radians, to_forcepho
 from .errors import InputError
 from .files import replacing
 from .fits_tables import held_by_fits
+from .seals import SEAL_CARD, changed, is_sealed
 from .units import conversion, to_unit
 
 __all__ = [
@@ -193,6 +194,7 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
     """The catalogue's table, and the other tables of a FITS file."""
     if not path.is_file():
         raise InputError("no such file, expected a catalogue (FITS or ECSV)")
+    sealed = is_sealed(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", u.UnitsWarning)  # units are looked at later
@@ -201,9 +203,12 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
             with fits.open(path, memmap=False) as hdus:
                 tables = [_table_of(hdu) for hdu in hdus if not hdu.is_image]
                 primary = hdus[0].header.get("FILTERS")
+                promised = SEAL_CARD in hdus[0].header
     except (OSError, TypeError, ValueError, fits.VerifyError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"cannot be read ({reason}), expected a catalogue (FITS or ECSV)") from error
+    if promised and not sealed:
+        raise changed()
     if not tables:
         raise InputError("no table among its extensions, expected a catalogue")
     if primary is not None:

@@ -16,6 +16,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_area
 
 from .errors import InputError
+from .file_checks import blame
 from .wcs_checks import check_wcs_keywords
 
 __all__ = [
@@ -36,15 +37,6 @@ _COMPRESSIONS = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\0": lzma}
 _UNPACKING = EOFError, zlib.error, lzma.LZMAError
 _MOST_UNPACKED, _PIECE = 16_000_000_000, 16_000_000  # bytes
 _SAME_SCALE = 0.02  # largest relative difference of pixel scales that are the same
-
-
-@contextmanager
-def blame(label: str):
-    """Put the name of the file in front of what is wrong with it."""
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"{label}: {error}") from error.__cause__
 
 
 @contextmanager

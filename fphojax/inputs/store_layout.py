@@ -16,15 +16,18 @@ attribute ``includes_pixel``; ``wcs_tables``, the bytes of a FITS file with the 
 distortion; ``gwcs``, the bytes of an ASDF file with the WCS. At the top of the file: ``index``, the bytes of a JSON
 text that repeats ``image_shape``, ``footprint`` and ``header_crc32`` of all exposures, by band and name; with it a
 store of any size is opened at once. Likewise ``made_of``: the settings that made the pixels what they are
-(``recipe``), and of each image the files with their sizes and times (``stamps``).
+(``recipe``), and of each image the files with their sizes and times (``stamps``). All of these but the pixels have
+the attribute ``crc32``, the checksum of the array; the pixels have one for each chunk (HDF5's Fletcher-32), which is
+looked at whenever a chunk is read.
 """
 
 import numpy as np
 
-__all__ = ["ALL_BITS", "CHUNK", "INDEX", "MADE_OF", "STATED", "packed", "super_shape", "unpacked"]
+__all__ = ["ALL_BITS", "CHUNK", "CRC", "INDEX", "MADE_OF", "STATED", "packed", "super_shape", "unpacked"]
 
 CHUNK = 128  # pixels on a side of an HDF5 chunk: about a patch, and large against the cost of a chunk
 INDEX = "index"
+CRC = "crc32"  # attribute of what stands beside the pixels, and of the index: CRC-32 of the array
 MADE_OF = "made_of"
 STATED = ("image_shape", "footprint", "header_crc32")  # attributes of a dataset that the index repeats
 ALL_BITS = 0  # bitmask_applied where any non-zero mask value is bad

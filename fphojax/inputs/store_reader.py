@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +11,21 @@ import h5py
 import numpy as np
 
 from .errors import InputError
-from .fits_images import blame
-from .store_layout import INDEX, MADE_OF, STATED, unpacked
+from .file_checks import blame, decoding, require_regular, require_stored
+from .store_layout import CRC, INDEX, MADE_OF, STATED, unpacked
 
 __all__ = ["PixelStore", "StoreEntry", "read_meta"]
+
+# Attributes of pixels that are read back, and their types.
+_NUMBER, _INTEGER = int | float | np.integer | np.floating, int | np.integer
+_ATTRIBUTES = {
+    "counts_to_flux": _NUMBER,
+    "n_weighted": _INTEGER,
+    "data_crc32": _INTEGER,
+    "header_crc32": _INTEGER,
+}
+_NAMES = {_NUMBER: "a number", _INTEGER: "an integer"}
+_LARGEST_SUPER_PIXEL, _LARGEST_SIDE = 4096, 1_000_000  # pixels
 
 
 @dataclass(frozen=True)
@@ -59,8 +71,7 @@ class PixelStore:
     def __init__(self, path):
         self.path = Path(path)
         self._file, self._process = None, None
-        if not self.path.is_file():
-            raise InputError(f"{self.path}: no such file, expected a pixel store (fphojax preprocess)")
+        require_regular(self.path, "a pixel store (fphojax preprocess)")
         try:
             with blame(str(self.path)), _one_line():
                 self.super_pixel_size = self._super_pixel_size()
@@ -94,10 +105,44 @@ class PixelStore:
         InputError
             If these are its pixels.
         """
-        found = self.file().get(f"{band}/{name}/{what}")
+        found = self._there(f"{band}/{name}/{what}")
         if found is None and what == "data":
             raise InputError(f"no dataset {band}/{name}/data in the file, expected it as the index says")
+        if found is not None and not isinstance(found, h5py.Dataset):
+            raise InputError(f"{band}/{name}/{what} is a group, expected a dataset")
+        if found is not None and (found.is_virtual or found.external):
+            raise InputError(f"{band}/{name}/{what} has its values in other files, expected them in this one")
         return found
+
+    def _there(self, path):
+        """What there is at a path within the file; None if there is nothing."""
+        item = self.file()
+        for part in path.split("/"):
+            link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
+            if link is None:
+                return None
+            if not isinstance(link, h5py.HardLink):
+                raise InputError(f"{path} leads over a link to {link.path}, expected it in the file itself")
+            item = item[part]
+        return item
+
+    def beside(self, band: str, name: str, what: str) -> np.ndarray | None:
+        """All of a dataset that stands beside the pixels of an exposure; None if it does not have it.
+
+        Raises
+        ------
+        InputError
+            It cannot be read, or differs from its own checksum.
+        """
+        with blame(f"{self.path}: exposure {name!r} of band {band}"), _one_line():
+            dataset = self.dataset(band, name, what)
+            if dataset is None:
+                return None
+            require_stored(dataset, self.path)
+            content = dataset[()]
+            if int(dataset.attrs.get(CRC, zlib.crc32(content))) != zlib.crc32(content):
+                raise InputError(f"{what} differs from its own checksum, expected it as it was written")
+            return content
 
     def entry_in_file(self, band: str, name: str) -> StoreEntry:
         """What the pixels themselves say of an exposure: the entry, unless the index is wrong."""
@@ -107,14 +152,33 @@ class PixelStore:
     def attributes(self, band: str, name: str) -> dict:
         """All attributes of an exposure's pixels."""
         with blame(f"{self.path}: exposure {name!r} of band {band}"), _one_line():
-            return dict(self.dataset(band, name).attrs)
+            found = dict(self.dataset(band, name).attrs)
+            for key, kind in _ATTRIBUTES.items():
+                if key in found and not isinstance(found[key], kind):
+                    raise InputError(f"data has {key} = {found[key]!r}, expected {_NAMES[kind]}")
+            return found
 
     def made_of(self) -> dict | None:
         """What the store was made with and of (see `store_layout`); None where it does not say: others made it."""
         if MADE_OF not in self.file():
             return None
         with blame(f"{self.path}: dataset {MADE_OF}"), _one_line():
-            return json.loads(self.file()[MADE_OF][:].tobytes())
+            found = json.loads(self._text(MADE_OF))
+            if not (isinstance(found, dict) and isinstance(found["recipe"], dict)):
+                raise InputError("holds no recipe, expected what the store was made of")
+            if not all(isinstance(stamp, str) for stamp in found["stamps"]):
+                raise InputError(
+                    "holds other things than names as stamps, expected what the store was made of"
+                )
+            return found
+
+    def _text(self, name):
+        """Bytes of a text at the top of the file."""
+        dataset = self._there(name)
+        if not (isinstance(dataset, h5py.Dataset) and dataset.dtype == np.uint8 and dataset.ndim == 1):
+            raise InputError(f"dataset {name} is {dataset!r}, expected the bytes of a text")
+        require_stored(dataset, self.path)
+        return dataset[:].tobytes()
 
     def n_byte(self, band: str, name: str) -> int:
         """Bytes of an exposure's pixels on disk."""
@@ -147,11 +211,19 @@ class PixelStore:
     def _super_pixel_size(self):
         if "super_pixel_size" not in self.file().attrs:
             raise InputError("no attribute super_pixel_size, expected a pixel store")
-        return int(self.file().attrs["super_pixel_size"])
+        size = int(self.file().attrs["super_pixel_size"])
+        if not 0 < size <= _LARGEST_SUPER_PIXEL:
+            raise InputError(f"super_pixel_size is {size}, expected 1 to {_LARGEST_SUPER_PIXEL}")
+        return size
 
     def _entries(self) -> Iterator[StoreEntry]:
         if INDEX in self.file():
-            yield from self._indexed(self.file()[INDEX][:].tobytes())
+            text = self._text(INDEX)
+            if int(self.file()[INDEX].attrs.get(CRC, zlib.crc32(text))) != zlib.crc32(text):
+                raise InputError(
+                    f"dataset {INDEX} differs from its own checksum, expected it as it was written"
+                )
+            yield from self._indexed(text)
             return
         full = self._full()
         paths = []
@@ -169,6 +241,9 @@ class PixelStore:
             for band, exposures in index.items():
                 for name, stated in exposures.items():
                     ny, nx = stated["image_shape"]
+                    good = type(ny) is int and type(nx) is int and min(ny, nx) > 0 and _is_circle(stated)
+                    if not (good and type(stated.get("header_crc32", 0)) is int):
+                        raise ValueError(f"{band}/{name}: {stated}")
                     yield StoreEntry(band, name, (ny, nx), stated)
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             raise InputError(
@@ -180,12 +255,18 @@ class PixelStore:
 
     def _entry(self, band, name, dataset, full):
         s = self.super_pixel_size
+        if dataset.dtype.kind != "f":
+            raise InputError(f"data are {dataset.dtype}, expected float32")
         if dataset.ndim != 3 or dataset.shape[2] != 2 * s**2:
             raise InputError(
                 f"data has shape {dataset.shape}, expected (nx / {s}, ny / {s}, {2 * s**2}) for super_pixel_size {s}"
             )
         stated = {key: dataset.attrs[key].tolist() for key in STATED if key in dataset.attrs}
+        if not _is_circle(stated):
+            raise InputError(f"footprint is {stated['footprint']}, expected ra, dec and a radius")
         padded = dataset.shape[0] * s, dataset.shape[1] * s
+        if max(padded) > _LARGEST_SIDE:
+            raise InputError(f"image has {padded} pixels, expected at most {_LARGEST_SIDE} on a side")
         if "image_shape" in stated:
             ny, nx = (int(n) for n in stated["image_shape"])
         elif padded == full:
@@ -197,6 +278,12 @@ class PixelStore:
         return StoreEntry(band, name, (ny, nx), stated)
 
 
+def _is_circle(stated):
+    """Whether a footprint, if there is one, is three numbers."""
+    circle = stated.get("footprint", [0.0, 0.0, 0.0])
+    return len(circle) == 3 and bool(np.isfinite(np.asarray(circle, dtype=float)).all())
+
+
 def read_meta(path) -> dict[tuple[str, str], str]:
     """Headers of a meta file, as strings, by (band, exposure).
 
@@ -206,12 +293,9 @@ def read_meta(path) -> dict[tuple[str, str], str]:
         For a file that is missing or not a meta store.
     """
     path = Path(path)
-    try:
+    require_regular(path, "a meta store (JSON)")
+    with decoding(path, "a meta store (JSON)"):
         content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror.lower()}, expected a meta store (JSON)") from error
-    except ValueError as error:
-        raise InputError(f"{path}: cannot be read as JSON ({error}), expected a meta store") from error
     ok = isinstance(content, dict) and all(isinstance(group, dict) for group in content.values())
     if not ok or not all(isinstance(text, str) for group in content.values() for text in group.values()):
         raise InputError(f"{path}: not a meta store, expected headers as strings by band and exposure")
@@ -225,6 +309,6 @@ class _one_line:
         return self
 
     def __exit__(self, kind, error, trace):
-        if isinstance(error, (OSError, RuntimeError, KeyError)):
+        if isinstance(error, Exception) and not isinstance(error, InputError):
             reason = " ".join(str(error).split())
             raise InputError(f"cannot be read as HDF5 ({reason}), expected a whole pixel store") from error

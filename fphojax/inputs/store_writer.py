@@ -2,6 +2,7 @@
 
 import json
 import os
+import zlib
 from collections import Counter
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,7 +14,7 @@ import numpy as np
 from .errors import InputError
 from .exposures import Exposure
 from .store_journal import append_line, read_lines, to_disk, write_lines
-from .store_layout import CHUNK, INDEX, MADE_OF, STATED, super_shape
+from .store_layout import CHUNK, CRC, INDEX, MADE_OF, STATED, super_shape
 from .store_packing import PackedExposure, pack
 from .store_reader import PixelStore
 
@@ -151,7 +152,9 @@ class StoreWriter:
                 group = file.create_group(f"{key[0]}/{key[1]}")
                 self._write_blocks(group, exposure).attrs.update(exposure.attributes)
                 for name, content in exposure.datasets.items():
-                    group.create_dataset(name, data=content)
+                    group.create_dataset(name, data=content).attrs[CRC] = zlib.crc32(
+                        np.ascontiguousarray(content)
+                    )
                 if "psf" in group:
                     group["psf"].attrs["includes_pixel"] = exposure.psf_includes_pixel
         except (OSError, RuntimeError) as error:
@@ -189,8 +192,9 @@ class StoreWriter:
                     sizes.add(self._padded(dataset))
                     stated = {key: dataset.attrs[key].tolist() for key in STATED}
                     index.setdefault(band, {})[name] = stated
-                file[INDEX] = np.frombuffer(json.dumps(index).encode(), dtype=np.uint8)
-                file[MADE_OF] = np.frombuffer(made_of, dtype=np.uint8)
+                for name, text in ((INDEX, json.dumps(index).encode()), (MADE_OF, made_of)):
+                    file[name] = np.frombuffer(text, dtype=np.uint8)
+                    file[name].attrs[CRC] = zlib.crc32(text)
                 largest = np.max(list(sizes), axis=0)
                 file.attrs["nside_full"] = largest[0] if largest[0] == largest[1] else largest
                 file.attrs["several_sizes"] = len(sizes) > 1
@@ -298,7 +302,9 @@ class StoreWriter:
         more = _COMPRESSIONS[self.compression]
         if more:
             more = more | {"shuffle": True}
-        dataset = group.create_dataset("data", blocks.shape, np.float32, chunks=chunk, **more)
+        dataset = group.create_dataset(
+            "data", blocks.shape, np.float32, chunks=chunk, fletcher32=True, **more
+        )
         for x, y0, y1 in _spans(exposure.used, chunk):
             dataset[x : x + chunk[0], y0:y1] = blocks[x : x + chunk[0], y0:y1]
         return dataset

@@ -127,14 +127,21 @@ class StoredExposure:
     @property
     def psf_image(self) -> np.ndarray | None:
         """PSF at the pixel scale of the image, shape (my, mx); None if the store has none."""
-        dataset = self.store.dataset(self.band, self.name, "psf")
-        return None if dataset is None else dataset[:]
+        return self.store.beside(self.band, self.name, "psf")
 
     @property
     def psf_includes_pixel(self) -> bool:
         """Whether the PSF image is an effective one."""
         dataset = self.store.dataset(self.band, self.name, "psf")
-        return True if dataset is None else bool(dataset.attrs["includes_pixel"])
+        if dataset is None:
+            return True
+        found = dataset.attrs.get("includes_pixel")
+        if not isinstance(found, bool | np.bool_ | np.integer):
+            raise InputError(
+                f"{self.path}: exposure {self.name!r} of band {self.band}: psf has includes_pixel = {found!r}, "
+                "expected true or false"
+            )
+        return bool(found)
 
     def window(self, x0: int, x1: int, y0: int, y1: int) -> tuple[np.ndarray, np.ndarray]:
         """Image and inverse error of the pixels in half-open ranges, shape (y1 - y0, x1 - x0)."""
@@ -163,8 +170,8 @@ class StoredExposure:
             return read_wcs(self.header, hdus if len(hdus) else None, "SCI")
 
     def _bytes(self, what):
-        dataset = self.store.dataset(self.band, self.name, what)
-        return None if dataset is None else dataset[:].tobytes()
+        content = self.store.beside(self.band, self.name, what)
+        return None if content is None else content.tobytes()
 
 
 def open_stores(pixelfile, metafile, bands: Sequence[str] | None = None) -> list[StoredExposure]:

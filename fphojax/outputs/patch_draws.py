@@ -5,14 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
-import h5py
 import numpy as np
 
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
+from ..inputs.hdf5_files import read_hdf5
 from .results import NUISANCE_DIMS, POSTERIOR_UNITS
 from .run_directory import RunDirectory
 
+_EXPECTED = "the result of a patch (netCDF)"
 __all__ = ["PatchDraws", "RunDraws", "SourceDraws", "read_patch_draws"]
 
 _KEPT = 64  # patches in memory, for sources that several have
@@ -120,7 +121,7 @@ class RunDraws:
         self.patches_of, self.n_draw, bands = defaultdict(list), 0, {}
         for patch in run.patches():
             path = run.samples_path(patch)
-            with _opened(path) as file:
+            with read_hdf5(path, _EXPECTED) as file:
                 posterior = file["posterior"]
                 for identifier in _strings(posterior["source"][()]).tolist():
                     self.patches_of[identifier].append(patch)
@@ -192,12 +193,8 @@ def read_patch_draws(path, patch: int) -> PatchDraws:
     InputError
         The file is missing or is not a result of a patch.
     """
-    with _opened(path) as file:
-        try:
-            return _patch_draws(file, patch)
-        except (KeyError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(f"{path}: cannot be read ({reason}), expected the result of a patch") from error
+    with read_hdf5(path, _EXPECTED) as file:
+        return _patch_draws(file, patch)
 
 
 def _patch_draws(file, patch):
@@ -260,14 +257,6 @@ def _on_one_turn(pa):
     sin, cos = np.sin(double).mean(axis=(1, 2)), np.cos(double).mean(axis=(1, 2))
     mean = np.rad2deg(np.arctan2(sin, cos) / 2)[:, None, None]
     return mean + (pa - mean + 90) % 180 - 90
-
-
-def _opened(path):
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path}: cannot be read ({reason}), expected the result of a patch") from error
 
 
 def _strings(array):

@@ -3,18 +3,18 @@
 from collections import defaultdict
 from dataclasses import dataclass
 
-import h5py
 import numpy as np
 
 from ..core.model import SceneModel
 from ..inputs.errors import InputError
-from ..inputs.files import replacing
+from ..inputs.hdf5_files import new_hdf5, read_hdf5
 from ..inputs.patcher import PatchFrame
 from .run_directory import RunDirectory
 from .tiles import residual_tiles
 
 __all__ = ["ExposureResiduals", "RunResiduals", "write_residuals"]
 
+_EXPECTED = "residuals of a patch (HDF5)"
 _COLUMNS = ("xpix", "ypix", "data", "ierr", "residual")
 
 
@@ -66,7 +66,7 @@ class RunResiduals:
         for patch in run.patches():
             path = run.residuals_path(patch)
             if path.is_file():
-                with h5py.File(path, "r") as file:
+                with read_hdf5(path, _EXPECTED) as file:
                     for band, exposures in file.items():
                         for name in exposures:
                             self._files[band, name].append(path)
@@ -112,7 +112,7 @@ def write_residuals(path, frame: PatchFrame, model: SceneModel, values) -> None:
     for name in {name for exposure in frame.exposures for name in (exposure.band, exposure.name)}:
         if "/" in name or name in ("", "."):
             raise InputError(f"{path}: {name!r} cannot name a group, expected a name without '/'")
-    with replacing(path) as temporary, h5py.File(temporary, "w", track_order=True) as file:
+    with new_hdf5(path, track_order=True) as file:
         for e, exposure in enumerate(frame.exposures):
             x, y, flat = frame.pixels(e)
             group = file.require_group(exposure.band).create_group(exposure.name)
@@ -123,5 +123,5 @@ def write_residuals(path, frame: PatchFrame, model: SceneModel, values) -> None:
 
 def _group(path, band, name):
     """All columns of one exposure in one file."""
-    with h5py.File(path, "r") as file:
+    with read_hdf5(path, _EXPECTED) as file:
         return {key: file[band][name][key][()] for key in _COLUMNS}

@@ -17,8 +17,11 @@ from ..inputs.astrometry import CircularRegion, sky_position
 from ..inputs.bounds import Bounds
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
+from ..inputs.file_checks import decoding
 from ..inputs.files import replacing
+from ..inputs.hdf5_files import SEALED, open_hdf5
 from ..inputs.patcher import PatchFrame
+from ..inputs.seals import append_seal
 from .netcdf import write_groups
 from .own_pixels import own_pixels
 from .storage import bounds_from_dataset, bounds_to_dataset, catalog_from_dataset, catalog_to_dataset
@@ -261,7 +264,8 @@ class PatchResult:
         attrs |= {f"region_{name}": value for name, value in dataclasses.asdict(self.region).items()}
         attrs |= {f"version_{name}": text for name, text in self.versions.items()}
         with replacing(path) as temporary:
-            write_groups(temporary, groups, attrs)
+            write_groups(temporary, groups, attrs | {SEALED: 1})
+            append_seal(temporary)
 
     @classmethod
     def read(cls, path) -> "PatchResult":
@@ -276,16 +280,14 @@ class PatchResult:
         InputError
             The file is missing, or is not a result of a patch.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise InputError(f"{path}: no such file, expected the result of a patch (netCDF)")
-        try:
-            groups = xr.open_groups(path, engine="h5netcdf")
-        except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                f"{path}: cannot be read ({reason}), expected the result of a patch (netCDF)"
-            ) from error
+        expected = "the result of a patch (netCDF)"
+        open_hdf5(path, expected).close()
+        with decoding(path, expected):
+            return cls._read(Path(path))
+
+    @classmethod
+    def _read(cls, path):
+        groups = xr.open_groups(path, engine="h5netcdf")
         groups = {name.strip("/"): _loaded(dataset) for name, dataset in groups.items()}
         attrs = _OLDER | groups.pop("").attrs
         missing = sorted(set(_GROUPS) - set(groups))

@@ -1,6 +1,5 @@
 """The folder of a run: where everything is, and how it is read back."""
 
-import json
 import re
 import shutil
 from collections.abc import Iterable, Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
 from ..inputs.files import replacing
+from ..inputs.json_files import read_json, write_json
 from .results import PatchResult
 
 __all__ = ["RunDirectory"]
@@ -18,6 +18,21 @@ _OF_RUN = re.compile(
     r"\..*|(optimize|background|detect)_\d+.*|postop\.fits|(patches|figures|catalogs|images|notebooks)|psfs\.h5"
     r"|report\.html|.*\.ya?ml"
 )
+# Types of the settings that are read back.
+_CONFIG = {
+    "scene_catalog": str,
+    "tweakbg": dict,
+    "ties": dict,
+    "priors": dict,
+    "nuisance": dict,
+    "extensions": dict,
+    "fitsfiles": list,
+    "big_catalog": str | None,
+    "pixelstorefile": str | None,
+    "metastorefile": str | None,
+    "splinedatafile": str | None,
+    "max_snr": int | float,
+}
 _HALF_WRITTEN = re.compile(r"\..+\.\w+\.[a-z0-9_]{8}")  # folders of `replacing`, after a kill
 _OF_PATCH = re.compile(r"\.?patch(\d+)_\w+\..*")  # one that begins with a dot is half-written
 
@@ -142,14 +157,14 @@ class RunDirectory:
         source : path-like, optional
             The file from which they were read, to be copied.
         """
-        _write_text(self.config_path, settings)
+        write_json(self.config_path, settings)
         if source is not None:
             with replacing(self.path / Path(source).name) as temporary:
                 shutil.copyfile(source, temporary)
 
     def read_config(self) -> dict:
         """Settings, as plain Python values."""
-        return _read_json(self.config_path)
+        return read_json(self.config_path, "the settings of a run (config.json)", _CONFIG)
 
     def read_sky(self) -> dict[str, float]:
         """Level that was subtracted from the images of each band; empty if none was."""
@@ -166,7 +181,7 @@ class RunDirectory:
             Plain Python values.
         """
         catalog.write_forcepho(self.scene_path)
-        _write_text(self.log_path, json.dumps(log, indent=2) + "\n")
+        write_json(self.log_path, log)
 
     def read_scene(self) -> SourceCatalog:
         """The current parameters."""
@@ -174,7 +189,7 @@ class RunDirectory:
 
     def read_log(self) -> dict:
         """The log, as plain Python values."""
-        return _read_json(self.log_path)
+        return read_json(self.log_path, "the log of a run")
 
     def patches(self) -> list[int]:
         """Numbers of the patches that have a result, in increasing order."""
@@ -214,17 +229,3 @@ class RunDirectory:
         self.keep_patches(())
         for figure in (*self.path.glob("figures/*.png"), *self.path.glob("figures/*.pdf")):
             figure.unlink()
-
-
-def _write_text(path, text):
-    with replacing(path) as temporary:
-        temporary.write_text(text)
-
-
-def _read_json(path):
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file, expected one in the folder of a run") from None
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not JSON ({error}), expected a file of a run") from None

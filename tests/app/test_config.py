@@ -195,4 +195,4 @@ def test_file_that_is_no_yaml(tmp_path):
 
 
 def test_missing_file(tmp_path):
-    assert message(tmp_path / "run.yml") == ["found no such file or directory, expected a YAML file"]
+    assert message(tmp_path / "run.yml") == ["no such file, expected a YAML file"]

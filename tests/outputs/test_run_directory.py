@@ -67,7 +67,7 @@ def test_missing_and_broken_files(tmp_path):
     with pytest.raises(InputError, match=r"config\.json: no such file"):
         run.read_config()
     run.config_path.write_text("{")
-    with pytest.raises(InputError, match=r"config\.json: not JSON"):
+    with pytest.raises(InputError, match=r"config\.json: cannot be read"):
         run.read_config()
 
 

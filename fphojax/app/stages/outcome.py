@@ -1,11 +1,11 @@
 """What a stage leaves for the next one, and for the record of a run: a small file beside its notebook."""
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fphojax.inputs.errors import InputError
-from fphojax.inputs.files import replacing
+from fphojax.inputs.file_checks import blame
+from fphojax.inputs.json_files import read_json, write_json
 
 from ..config import Settings
 from .loop import next_settings
@@ -62,12 +62,34 @@ class Outcome:
             raise InputError(
                 f"{path}: no such file, expected the verdict of a stage: its last cell writes it"
             )
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
+        with blame(path):
+            return cls.of_json(read_json(path, "the verdict of a stage"))
+
+    @classmethod
+    def of_json(cls, content) -> "Outcome":
+        """What a file holds of an outcome.
+
+        Raises
+        ------
+        InputError
+            It is none.
+        """
+        try:
+            found = cls(**content)
+            good = isinstance(found.changes, dict) and all(
+                isinstance(path, str) for path in found.files.values()
+            )
+            good = good and isinstance(found.verdict, str) and found.level in ("pass", "look at this")
+            good = good and isinstance(found.seconds, int | float)
+        except (TypeError, AttributeError):
+            good = False
+        if not good:
+            raise InputError(f"found {content!r:.100}, expected how a stage ended")
+        return found
 
     def write(self, path: Path) -> None:
         """Write JSON, at once or not at all."""
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        write_json(path, asdict(self))
 
 
 @dataclass(frozen=True)

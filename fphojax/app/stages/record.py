@@ -8,7 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import fphojax
-from fphojax.inputs.files import replacing
+from fphojax.inputs.errors import InputError
+from fphojax.inputs.file_checks import blame
+from fphojax.inputs.json_files import read_json, write_json
 
 from ..config import Settings
 from ..preprocess import image_files
@@ -32,7 +34,7 @@ class RunRecord:
 
     def __init__(self, path: Path):
         self._path = path
-        self._entries = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self._entries = _entries(path) if path.exists() else {}
 
     def begun(self, step: Step, key: str) -> bool:
         """Whether a step with this key was begun and has not ended."""
@@ -44,7 +46,7 @@ class RunRecord:
         entry = self._entries.get(step.name)
         if entry is None or entry["key"] != key or "outcome" not in entry:
             return None
-        found = Outcome(**entry["outcome"])
+        found = Outcome.of_json(entry["outcome"])
         return found if all(Path(path).exists() for path in found.files.values()) else None
 
     def begin(
@@ -88,8 +90,21 @@ class RunRecord:
 
     def _write(self):
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(self._path) as temporary:
-            temporary.write_text(json.dumps(self._entries, indent=2) + "\n", encoding="utf-8")
+        write_json(self._path, self._entries)
+
+
+def _entries(path):
+    """Entries of a record by the name of their step."""
+    expected = "the record of a run (without it, all stages are done anew)"
+    entries = read_json(path, expected)
+    for name, entry in entries.items():
+        good = isinstance(entry, dict) and "key" in entry and isinstance(entry.get("folder", ""), str)
+        if good and "outcome" in entry:
+            with blame(f"{path}: {name}"):
+                Outcome.of_json(entry["outcome"])
+        if not good:
+            raise InputError(f"{path}: {name}: found {entry!r:.100}, expected {expected}")
+    return entries
 
 
 def step_key(step: Step, settings: Settings, template: Path | None, before: str | None) -> str:

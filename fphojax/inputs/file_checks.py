@@ -1,0 +1,108 @@
+"""What a file must be before it is opened: a regular one, of a size that can be meant."""
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import InputError
+
+__all__ = ["blame", "decoding", "require_regular", "require_stored"]
+
+_ALWAYS_READ = 64 * 1024 * 1024  # bytes of a dataset, whatever the file holds
+_MOST_UNPACKED = 1100  # bytes that a byte of the file can stand for; deflate's limit is 1032
+
+_KINDS = {
+    stat.S_ISDIR: "a folder",
+    stat.S_ISFIFO: "a named pipe",
+    stat.S_ISSOCK: "a socket",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+}
+
+
+def require_regular(path, expected: str, *, most_bytes: int | None = None) -> None:
+    """Refuse what is not a regular file: to open a named pipe would wait for ever, to read a device never end.
+
+    Parameters
+    ----------
+    path : path-like
+    expected : str
+        What the file should be, for the message.
+    most_bytes : int, optional
+        A larger file is refused.
+
+    Raises
+    ------
+    InputError
+        No such file, one that may not be looked at, a folder, a pipe, a device, or one that is too large.
+    """
+    path = Path(path)
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError) as error:
+        absent = isinstance(error, FileNotFoundError)
+        reason = (
+            "no such file" if absent else f"found {(getattr(error, 'strerror', '') or str(error)).lower()}"
+        )
+        raise InputError(f"{path}: {reason}, expected {expected}") from error
+    for is_kind, name in _KINDS.items():
+        if is_kind(status.st_mode):
+            raise InputError(f"{path}: found {name}, expected {expected}")
+    if most_bytes is not None and status.st_size > most_bytes:
+        raise InputError(
+            f"{path}: found {status.st_size / 1e6:.0f} MB, expected {expected} of at most {most_bytes / 1e6:.0f} MB"
+        )
+
+
+@contextmanager
+def blame(label) -> Iterator[None]:
+    """Put the name of the file in front of what is wrong with it."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{label}: {error}") from error.__cause__
+
+
+@contextmanager
+def decoding(path, expected: str) -> Iterator[None]:
+    """Whatever goes wrong while a file's content is taken apart becomes one line about the file.
+
+    The body does nothing but read: an error in it says that the file is not what it should be.
+
+    Parameters
+    ----------
+    path : path-like
+    expected : str
+        What the file should be, for the message.
+
+    Raises
+    ------
+    InputError
+        Instead of any exception of the body but an InputError.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
+        raise InputError(f"{path}: cannot be read ({kind}{reason}), expected {expected}") from error
+
+
+def require_stored(dataset, path) -> None:
+    """Refuse an HDF5 dataset that declares far more than the file holds: to read it would take all memory.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset
+    path : path-like
+        For the message.
+    """
+    if dataset.nbytes > _ALWAYS_READ + _MOST_UNPACKED * dataset.id.get_storage_size():
+        raise InputError(
+            f"{path}: dataset {dataset.name} declares {dataset.nbytes / 1e9:.1f} GB, of which the file holds "
+            f"{dataset.id.get_storage_size()} bytes, expected what it declares"
+        )

@@ -1,0 +1,96 @@
+"""Seals: the checksum of a whole file, kept in the file itself, that tells whether it is still as it was written.
+
+A seal is the text ``fphojax-crc32:`` and eight hexadecimal digits: the CRC-32 of all bytes of the file, these digits
+taken as zeros. It stands where a file of the format has room for it: in the card ``SEAL`` of a FITS file's first
+header, under the key ``seal`` of JSON, behind the end of HDF5 (netCDF). Only files of the program's own state have
+one; files that others wrote, or older versions, are read without.
+"""
+
+import re
+import zlib
+from pathlib import Path
+
+from astropy.io import fits
+
+from .errors import InputError
+
+__all__ = ["SEAL_CARD", "UNSEALED", "append_seal", "changed", "is_sealed", "seal", "seal_fits"]
+
+SEAL_CARD = "SEAL"
+_MARK = b"fphojax-crc32:"
+_SEAL = re.compile(re.escape(_MARK) + rb"([0-9a-f]{8})")
+UNSEALED = _MARK.decode() + 8 * "0"  # what stands in a file until it is sealed
+
+
+def seal(path) -> None:
+    """Put the checksum into a file that has `UNSEALED` in it.
+
+    Parameters
+    ----------
+    path : path-like
+    """
+    content = Path(path).read_bytes()
+    start = content.index(UNSEALED.encode()) + len(_MARK)
+    with open(path, "r+b") as file:
+        file.seek(start)
+        file.write(_digits(content))
+
+
+def append_seal(path) -> None:
+    """Seal a file of a format that may have bytes behind its end, as HDF5.
+
+    Parameters
+    ----------
+    path : path-like
+    """
+    with open(path, "ab") as file:
+        file.write(UNSEALED.encode())
+    content = Path(path).read_bytes()
+    with open(path, "r+b") as file:
+        file.seek(len(content) - 8)
+        file.write(_digits(content))
+
+
+def seal_fits(path) -> None:
+    """Seal a FITS file, in its first header.
+
+    Parameters
+    ----------
+    path : path-like
+    """
+    fits.setval(path, SEAL_CARD, value=UNSEALED, comment="of this file, as it was written")
+    seal(path)
+
+
+def is_sealed(path) -> bool:
+    """Whether a file has a seal; refuses one that is not as it was when it was sealed.
+
+    Parameters
+    ----------
+    path : path-like
+
+    Raises
+    ------
+    InputError
+        The file was changed.
+    """
+    content = Path(path).read_bytes()
+    found = list(_SEAL.finditer(content))
+    for match in found:
+        start = match.start(1)
+        if _digits(content[:start] + 8 * b"0" + content[start + 8 :]) == match[1]:
+            return True
+    if found:
+        raise changed()
+    return False
+
+
+def changed() -> InputError:
+    """What is said of a file that lacks the seal it says it has, or does not agree with it."""
+    return InputError(
+        "does not agree with its own checksum, expected the file as it was written: it was changed or damaged since"
+    )
+
+
+def _digits(content: bytes) -> bytes:
+    return b"%08x" % zlib.crc32(content)
