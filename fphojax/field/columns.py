@@ -43,6 +43,8 @@ class SceneColumns:
     ra, dec : ndarray, shape (N,)
         Positions that the bounds are around, degrees.
     bounds : Bounds
+    rhalf : ndarray, shape (N,), optional
+        Half-light radii at first, arcsec; the catalogue's by default.
 
     Attributes
     ----------
@@ -59,13 +61,14 @@ class SceneColumns:
     has_covariance : ndarray of bool, shape (N,)
     """
 
-    def __init__(self, catalog: SourceCatalog, ra, dec, bounds: Bounds):
+    def __init__(self, catalog: SourceCatalog, ra, dec, bounds: Bounds, rhalf=None):
         size = len(catalog)
         self.id, self.bands, self.roi = catalog.id, catalog.bands, catalog.roi
         self.values = np.column_stack(
             [catalog.flux, catalog.ra, catalog.dec, *(getattr(catalog, name) for name in _SHAPES)]
         )
         self.start_ra, self.start_dec = ra, dec
+        self.start_rhalf = catalog.rhalf.copy() if rhalf is None else rhalf
         self._lower, self._upper = (
             np.column_stack([side[name] for name in PARAMETERS]) for side in (bounds.lower, bounds.upper)
         )
@@ -97,10 +100,10 @@ class SceneColumns:
         """Their names, in the order of covariances."""
         return (*self.bands, *PARAMETERS[1:])
 
-    def take(self, rows) -> SourceCatalog:
+    def take(self, rows, values=None) -> SourceCatalog:
         """Catalogue of some sources, without uncertainties; ``source_index`` is the row here.
 
-        Of the other columns it has ``profile`` alone.
+        Of the other columns it has ``profile`` alone. Parameters are as they are now, or, if given, `values`.
         """
         catalog = object.__new__(SceneRows)
         columns = {"source_index": rows.copy()}
@@ -114,7 +117,7 @@ class SceneColumns:
             bands=self.bands,
             meta={},
             _columns=columns,
-            **self._attributes(self.values[rows]),
+            **self._attributes(self.values[rows] if values is None else values),
         )
         return catalog
 
@@ -162,9 +165,13 @@ class SceneColumns:
 
         That of a source which never had one is NaN.
         """
-        blocks = self._triangles[rows][:, self._matrix_of_triangle]
+        blocks = self.blocks_of(self._triangles[rows])
         blocks[~self.has_covariance[rows]] = np.nan
         return blocks
+
+    def blocks_of(self, triangles) -> np.ndarray:
+        """Inverse of `triangles_of`."""
+        return triangles[:, self._matrix_of_triangle]
 
     def triangles_of(self, blocks, size: int) -> np.ndarray:
         """Upper triangles of covariance matrices of `size` sources, shape (size, k).
@@ -255,15 +262,20 @@ class SceneColumns:
             **self._attributes(self.values.copy()),
         )
 
-    def restore(self, state: Table) -> None:
-        """Take counters and flags from the columns that `catalog` added.
+    def restore(self, state: Table, values=None) -> None:
+        """Take counters and flags from the columns that `catalog` added, and parameters to the last bit from `values`.
 
-        Also undoes the rounding of q and pa on their way through the file where that led out of the bounds.
+        Without these, the rounding of q and pa on their way through the file is undone where it led out of the bounds.
         """
         self.n_iter[:], self.n_patch[:] = state["n_iter"], state["n_patch"]
         reasons = np.asarray(state["fit_flag"]).astype(str)
         self.flagged = reasons != ""
         self.flags.update((row, str(reasons[row])) for row in np.flatnonzero(self.flagged).tolist())
+        if values is not None:
+            if values.shape != self.values.shape:
+                raise InputError(f"parameters of shape {values.shape}, expected {self.values.shape}")
+            self.values[:] = values
+            return
         for name in ("q", "pa"):
             column = self.parameters.index(name)
             values = self.values[:, column]
