@@ -263,9 +263,9 @@ class SceneColumns:
         )
 
     def restore(self, state: Table, values=None) -> None:
-        """Take counters and flags from the columns that `catalog` added, and parameters to the last bit from `values`.
+        """Take counters and flags from the columns that `catalog` added, and from `values` the exact parameters.
 
-        Without these, the rounding of q and pa on their way through the file is undone where it led out of the bounds.
+        Without them, the rounding of q and pa on their way through the file is undone where it led out of the bounds.
         """
         self.n_iter[:], self.n_patch[:] = state["n_iter"], state["n_patch"]
         reasons = np.asarray(state["fit_flag"]).astype(str)

@@ -202,6 +202,7 @@ class Journal:
         """Add a record; when this returns, the record survives the process."""
         content = memoryview(_framed(record))
         if self._file is None:
+            self._cut_off_half_record()
             self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
             weakref.finalize(self, self._file.close)
         end = self._file.tell()
@@ -223,14 +224,6 @@ class Journal:
         for record, _ in self._read():
             yield record
 
-    def repair(self) -> None:
-        """Cut off a half-written last record, so that others can follow."""
-        end = 0
-        for _, end in self._read():  # noqa: B007
-            pass
-        if self.path.exists() and end < self.path.stat().st_size:
-            os.truncate(self.path, end)
-
     def rewrite(self, records: Iterable[Record]) -> None:
         """Have these records and no others; without any, there is no file."""
         content = b"".join(map(_framed, records))
@@ -242,6 +235,12 @@ class Journal:
             return
         with replacing(self.path) as temporary:
             temporary.write_bytes(content)
+
+    def _cut_off_half_record(self):
+        """Let others follow where a process was killed while it wrote."""
+        end = max((end for _, end in self._read()), default=0)
+        if self.path.exists() and end < self.path.stat().st_size:
+            os.truncate(self.path, end)
 
     def _read(self):
         """Records, and where each ends."""

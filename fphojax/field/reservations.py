@@ -118,7 +118,7 @@ class Reservations:
         return number
 
     def bring_back(self, number: int) -> np.ndarray:
-        """Bring a patch back; rows of its sources, and of the seeds that waited for it, without those that still wait."""
+        """Bring a patch back; rows of its sources, and of the seeds that waited for it, but those that still wait."""
         patch = self._patches.pop(number)
         self.is_active[patch.active], self._active_in[patch.active] = False, -1
         self.n_active -= len(patch.active)

@@ -225,7 +225,6 @@ class SuperScene:
         scene._columns.put_covariances(*covariances)
         scene.patchlog = entries
         scene._restore_reasons()
-        files.journal.repair()
         scene._replay()
         scene._fill_pool()
         return scene

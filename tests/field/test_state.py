@@ -182,7 +182,7 @@ def test_half_written_record_is_ignored(scene, tmp_path, cut):
     os.truncate(journal, size + cut)
     again = SuperScene.resume(tmp_path / "scene.fits")
     assert_same(half, again)
-    assert journal.stat().st_size == size
+    assert journal.stat().st_size == size + cut  # who only looks leaves it as it is
     step(again, 2)
     assert_same(again, SuperScene.resume(tmp_path / "scene.fits"))
 
@@ -278,8 +278,9 @@ def test_records_of_all_kinds_are_read_back(tmp_path):
     size = journal.path.stat().st_size
     assert len(list(journal.records())) == 3  # who reads leaves the file as it is
     assert journal.path.stat().st_size == size
-    journal.repair()
-    assert journal.path.stat().st_size == size - 4
+    journal = Journal(journal.path)
+    journal.append(Release(9))
+    assert [type(record) for record in journal.records()] == [CheckOut, Kept, Release, Release]
     journal.rewrite([])
     assert not journal.path.exists()
 
