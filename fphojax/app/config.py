@@ -624,7 +624,7 @@ class Settings(Section):
         return dict(self.tweakbg) if self.tweak_background == "tweakbg" else {}
 
     def to_json(self) -> str:
-        """Settings as JSON text, the ``config.json`` of a run; paths are absolute."""
+        """Settings as JSON text; paths are absolute."""
         return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
 
     def dump_yaml(self) -> str:

@@ -1,21 +1,26 @@
 """A field fitted patch by patch, whatever the fit: inputs, PSFs, scene, workers, and what Ctrl-C leaves."""
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 
 from scipy.cluster.hierarchy import DisjointSet
 
 from fphojax.field.scheduler import Fit, ScheduleReport, schedule
+from fphojax.field.state import StateFiles
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.psf import PSFStore
+from fphojax.outputs.portable import map_paths
 from fphojax.outputs.run_directory import RunDirectory
+from fphojax.outputs.wording import counted
 
 from .check import CheckReport, check_inputs
 from .cluster import cluster_client
 from .config import Settings
+from .preprocess import input_files
 from .psf_fits import fitted_psfs
 from .workers import FieldInputs, keep_inputs
 
@@ -99,8 +104,10 @@ def fit_field(
     # a cluster that cannot be had is one more thing that is wrong before anything is written
     with cluster_client(workers=workers, scheduler=scheduler) as client:
         directory = _start_directory(settings, folder, resume=resume, overwrite=overwrite)
-        psfs = _psfs_of_run(report, directory, resume=resume, progress=progress)
         scene = _open_scene(report, directory, together, options)
+        if resume:
+            directory.write_config(settings.to_json(), settings.source)
+        psfs = _psfs_of_run(report, directory, resume=resume, progress=progress)
         local = workers is None and scheduler is None
         if local:
             keep_inputs(FieldInputs.make(settings, report.exposures, psfs), directory.path / "psfs.h5")
@@ -116,12 +123,15 @@ def fit_field(
                     progress=progress,
                 )
             except KeyboardInterrupt:
+                before = directory.previous()
+                earlier = f"; the earlier run is in {before[-1]} until this one is complete" if before else ""
                 raise KeyboardInterrupt(
                     f"interrupted: {len(scene) - scene.n_undone} of {len(scene)} sources are done and kept in "
-                    f"{directory.path}; the same command with --resume goes on"
+                    f"{directory.path}; the same command with --resume goes on{earlier}"
                 ) from None
             finally:
-                _keep_fitted(directory, scene)
+                directory.remove_half_written()
+    directory.complete()
     return directory, scene, done
 
 
@@ -152,8 +162,10 @@ def _start_directory(settings: Settings, path: Path, *, resume: bool, overwrite:
     """The folder of a run with its settings in it, new or that of an earlier part of the run."""
     if resume:
         directory = RunDirectory(path, scene_catalog=settings.scene_catalog)
-    else:
-        directory = RunDirectory.create(path, scene_catalog=settings.scene_catalog, overwrite=overwrite)
+        directory.go_on()
+        return directory
+    options = {"scene_catalog": settings.scene_catalog, "overwrite": overwrite}
+    directory = RunDirectory.create(path, **options, inputs=input_files(settings))
     directory.write_config(settings.to_json(), settings.source)
     return directory
 
@@ -182,19 +194,29 @@ def _open_scene(
     report : CheckReport
         What was read.
     directory : RunDirectory
-        Patches in it that the scene does not know are deleted.
     together : list of list of int
         See `tied_rows`.
     options : dict
         Keywords of `LinkedSuperScene`.
+
+    Raises
+    ------
+    InputError
+        There are patches that the state does not know; they stay.
     """
     inputs = _scene_inputs(report)
     if directory.scene_path.is_file():
-        scene = SuperScene.resume(directory.scene_path, bigscene=inputs["bigscene"], **options)
+        try:
+            scene = SuperScene.resume(directory.scene_path, bigscene=inputs["bigscene"], **options)
+        except InputError as error:
+            raise InputError(
+                f"{error}; put that file back to go on, nothing was changed; --overwrite starts anew"
+            ) from error
         if list(map(str, scene.catalog.id)) != list(map(str, report.catalog.id)):
             raise InputError(
                 f"{directory.scene_path}: other sources than {report.settings.raw_catalog}, expected the same"
             )
+        _refuse_unknown_patches(directory, scene)
     else:
         scene = LinkedSuperScene(
             report.catalog,
@@ -204,15 +226,30 @@ def _open_scene(
             **inputs,
             **options,
         )
+        _refuse_unknown_patches(directory, scene)
         scene.writeout()
-    _keep_fitted(directory, scene)
     return scene
 
 
-def _keep_fitted(directory: RunDirectory, scene: SuperScene) -> None:
-    """Delete what there is of patches that were given up, perhaps after they were written, or never came back."""
-    entries = map(json.loads, scene.patchlog)
-    directory.keep_patches(entry["taskID"] for entry in entries if "flag" not in entry)
+def _refuse_unknown_patches(directory: RunDirectory, scene: SuperScene) -> None:
+    """What was fitted is not fitted again, nor replaced: the state has been lost.
+
+    Files of patches that are out are of fits that had not been checked in; they are made again, as they are.
+    """
+    known = {json.loads(entry)["taskID"] for entry in scene.patchlog} | {patch.number for patch in scene.out}
+    unknown = [number for number in directory.patch_files() if number not in known]
+    if unknown:
+        raise InputError(
+            f"{directory.samples_path(unknown[0])}: found a patch ({counted(len(unknown), 'patch')} in all) that the "
+            f"state of the run does not know, expected none: put back {_state_files(directory)} of the run to go on, "
+            "or move these patches elsewhere to fit their sources again; --overwrite starts anew"
+        )
+
+
+def _state_files(directory):
+    """Names of the files of the state, for a message."""
+    catalog, *others = StateFiles(directory.scene_path).all
+    return ", ".join(path.name for path in (catalog, *reversed(others)))
 
 
 def _refuse_other_settings(settings: Settings, folder: Path, may_change: Set[str]) -> None:
@@ -221,11 +258,17 @@ def _refuse_other_settings(settings: Settings, folder: Path, may_change: Set[str
     run = RunDirectory(folder, scene_catalog=settings.scene_catalog)
     before = run.read_config()
     for key in sorted((now.keys() | before.keys()) - may_change):
-        if now.get(key) != before.get(key):
+        if not _same(key, now.get(key), before.get(key)):
             raise InputError(
                 f"{settings.file}: {key}: found {now.get(key)}, expected {before.get(key)} as in "
                 f"{run.config_path}, the run to go on with"
             )
+
+
+def _same(key, now, before):
+    """Whether values of a setting mean the same: paths may lead to one file in several ways."""
+    values = [map_paths({key: value}, os.path.realpath) for value in (now, before)]
+    return values[0] == values[1]
 
 
 def _scene_inputs(report):

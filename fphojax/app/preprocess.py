@@ -21,9 +21,10 @@ from fphojax.inputs.store_writer import StoreWriteError, StoreWriter, refuse_oth
 
 from .config import Settings
 
-__all__ = ["PreprocessReport", "image_files", "preprocess", "refuse_other_stores"]
+__all__ = ["PreprocessReport", "image_files", "input_files", "preprocess", "refuse_other_stores"]
 
 _KINDS = ("a single exposure", "a mosaic")
+_SINGLE = ("raw_catalog", "big_catalog", "psfstorefile", "splinedatafile", "pixelstorefile", "metastorefile")
 
 
 @dataclass
@@ -143,6 +144,14 @@ def image_files(settings: Settings) -> list[Path]:
     own = settings.preprocess
     beside = (own.error_pattern, own.mask_pattern, own.background_pattern)
     return _science_files(settings) + _matching(pattern for pattern in beside if pattern is not None)
+
+
+def input_files(settings: Settings) -> list[Path]:
+    """All files that the settings name, that of the settings and the images to store among them."""
+    names = ("fitsfiles", *_SINGLE)
+    values = [getattr(settings, name) for name in names]
+    paths = [path for value in values for path in (value if isinstance(value, list) else [value])]
+    return [path for path in (*paths, settings.source, *image_files(settings)) if path is not None]
 
 
 def refuse_other_stores(settings: Settings) -> bool:

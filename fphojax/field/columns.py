@@ -44,6 +44,8 @@ class SceneColumns:
         Positions that the bounds are around, degrees.
     limits : pair of dict of str to ndarray
         Lower and upper bounds as `Bounds.of_model` gives them.
+    rhalf : ndarray, shape (N,), optional
+        Half-light radii at first, arcsec; the catalogue's by default.
 
     Attributes
     ----------
@@ -61,11 +63,12 @@ class SceneColumns:
     has_covariance : ndarray of bool, shape (N,)
     """
 
-    def __init__(self, catalog: SourceCatalog, ra, dec, limits: tuple[dict, dict]):
+    def __init__(self, catalog: SourceCatalog, ra, dec, limits: tuple[dict, dict], rhalf=None):
         size = len(catalog)
         self.id, self.bands, self.roi = catalog.id, catalog.bands, catalog.roi
         self.values = _values(catalog)
         self.start_ra, self.start_dec = ra, dec
+        self.start_rhalf = catalog.rhalf.copy() if rhalf is None else rhalf
         self._lower, self._upper = (np.column_stack([side[name] for name in PARAMETERS]) for side in limits)
         self.n_iter, self.n_patch = np.zeros(size, dtype=np.int32), np.zeros(size, dtype=np.int32)
         self.flags: dict[int, str] = {}
@@ -95,10 +98,10 @@ class SceneColumns:
         """Their names, in the order of covariances."""
         return (*self.bands, *PARAMETERS[1:])
 
-    def take(self, rows) -> SourceCatalog:
+    def take(self, rows, values=None) -> SourceCatalog:
         """Catalogue of some sources, without uncertainties; ``source_index`` is the row here.
 
-        Of the other columns it has ``profile`` alone.
+        Of the other columns it has ``profile`` alone. Parameters are as they are now, or, if given, `values`.
         """
         catalog = object.__new__(SceneRows)
         columns = {"source_index": rows.copy()}
@@ -112,7 +115,7 @@ class SceneColumns:
             bands=self.bands,
             meta={},
             _columns=columns,
-            **self._attributes(self.values[rows]),
+            **self._attributes(self.values[rows] if values is None else values),
         )
         return catalog
 
@@ -159,9 +162,13 @@ class SceneColumns:
 
         That of a source which never had one is NaN.
         """
-        blocks = self._triangles[rows][:, self._matrix_of_triangle]
+        blocks = self.blocks_of(self._triangles[rows])
         blocks[~self.has_covariance[rows]] = np.nan
         return blocks
+
+    def blocks_of(self, triangles) -> np.ndarray:
+        """Inverse of `triangles_of`."""
+        return triangles[:, self._matrix_of_triangle]
 
     def triangles_of(self, blocks, size: int) -> np.ndarray:
         """Upper triangles of covariance matrices of `size` sources, shape (size, k).
@@ -252,15 +259,20 @@ class SceneColumns:
             **self._attributes(self.values.copy()),
         )
 
-    def restore(self, state: Table) -> None:
-        """Take counters and flags from the columns that `catalog` added.
+    def restore(self, state: Table, values=None) -> None:
+        """Take counters and flags from the columns that `catalog` added, and from `values` the exact parameters.
 
-        Also undoes the rounding of q and pa on their way through the file where that led out of the bounds.
+        Without them, the rounding of q and pa on their way through the file is undone where it led out of the bounds.
         """
         self.n_iter[:], self.n_patch[:] = state["n_iter"], state["n_patch"]
         reasons = np.asarray(state["fit_flag"]).astype(str)
         self.flagged = reasons != ""
         self.flags.update((row, str(reasons[row])) for row in np.flatnonzero(self.flagged).tolist())
+        if values is not None:
+            if values.shape != self.values.shape:
+                raise InputError(f"parameters of shape {values.shape}, expected {self.values.shape}")
+            self.values[:] = values
+            return
         for name in ("q", "pa"):
             column = self.parameters.index(name)
             values = self.values[:, column]

@@ -42,6 +42,7 @@ class Reservations:
         self._next = 0
         self._active_in = np.full(size, -1, dtype=np.int64)
         self._fixed_in: dict[int, set[int]] = {}
+        self._waits_for: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._patches)
@@ -60,8 +61,8 @@ class Reservations:
         row = int(taken[0])
         return int(self._active_in[row]) if self.is_active[row] else min(self._fixed_in[row])
 
-    def take(self, active, fixed) -> None:
-        """Take a patch out, of free sources and such as are not active."""
+    def take(self, active, fixed) -> int:
+        """Take a patch out, of free sources and such as are not active; its number here."""
         number = self._next
         self._next += 1
         self._patches[number] = _Patch(active, fixed)
@@ -70,10 +71,24 @@ class Reservations:
         self.n_active += len(active)
         for row in fixed.tolist():
             self._fixed_in.setdefault(row, set()).add(number)
+        return number
 
     def wait(self, seed: int, number: int) -> None:
         """Note a seed that cannot be taken before a patch is back."""
         self._patches[number].waiting.append(seed)
+        self._waits_for[seed] = number
+
+    def waiting(self, number: int) -> list[int]:
+        """Seeds that wait for a patch."""
+        return self._patches[number].waiting
+
+    def active_in(self, row: int) -> int:
+        """Number of the patch in which a source is active; -1 if in none."""
+        return int(self._active_in[row])
+
+    def active_of(self, number: int) -> int:
+        """A source that is active in a patch."""
+        return int(self._patches[number].active[0])
 
     def number_of(self, active, fixed=None) -> int:
         """Number of the patch of these sources.
@@ -103,7 +118,7 @@ class Reservations:
         return number
 
     def bring_back(self, number: int) -> np.ndarray:
-        """Bring a patch back; the rows of its sources, and of the seeds that waited for it."""
+        """Bring a patch back; rows of its sources, and of the seeds that waited for it, but those that still wait."""
         patch = self._patches.pop(number)
         self.is_active[patch.active], self._active_in[patch.active] = False, -1
         self.n_active -= len(patch.active)
@@ -113,4 +128,9 @@ class Reservations:
             if not patches:
                 del self._fixed_in[row]
                 self.is_fixed[row] = False
-        return np.concatenate([patch.active, patch.fixed, np.array(patch.waiting, dtype=int)])
+        for seed in patch.waiting:
+            del self._waits_for[seed]
+        rows = np.concatenate([patch.active, patch.fixed, np.array(patch.waiting, dtype=int)])
+        if self._waits_for:
+            rows = rows[[row not in self._waits_for for row in rows.tolist()]]
+        return rows

@@ -2,11 +2,13 @@
 
 The order of check-outs and check-ins depends on the scene and its seed alone, not on when a fit ends: patches come
 back in the order in which they went out, while those behind the first are being fitted already. So a run gives
-the same results however many workers it has.
+the same results however many workers it has. Nor do interruptions change them: patches that were out are out again,
+under the same numbers and with the same seeds, and what their fits had found is there already.
 """
 
 import contextlib
 import hashlib
+import itertools
 import signal
 import threading
 import time
@@ -142,7 +144,7 @@ def schedule(
     Raises
     ------
     KeyboardInterrupt
-        After Ctrl-C; the patches that had been fitted by then are checked in, the others are free again.
+        After Ctrl-C; what fits had found by then is kept by the scene, and `schedule` goes on from there.
     """
     here = _Here() if client is None else _There(client)
     return _Loop(scene, fit, here, batch, max_active_fraction, ntry_checkout).run(progress)
@@ -163,6 +165,16 @@ class _Promise:
 
     def done(self):
         return False
+
+    def cancel(self):
+        pass
+
+
+class _Known:
+    """What fits had found before an interruption."""
+
+    def __init__(self, outcomes):
+        self.outcomes = outcomes
 
     def cancel(self):
         pass
@@ -204,6 +216,7 @@ class _Loop:
         began = time.monotonic()
         with self.interruptions, _Bar(self.scene, progress) as bar:
             try:
+                self.go_on()
                 while True:
                     while tasks := self.checked_out():
                         self.queue.append((tasks, self.executor.submit(self.fit, tasks)))
@@ -220,18 +233,36 @@ class _Loop:
                 self.report.wall_time = time.monotonic() - began
         return self.report
 
-    def checked_out(self):
-        """As many tasks as a list may have; none if a patch has to come back first."""
-        tasks = []
+    def go_on(self):
+        """Queue the patches that are out since an earlier part of the run, as they were then."""
+        lists = [list(patches) for _, patches in itertools.groupby(self.scene.out, lambda out: out.batch)]
+        for number, patches in enumerate(lists, 1):
+            tasks = [self.task(out.number, out.region, out.active, out.fixed) for out in patches]
+            if all(out.kept is not None for out in patches):
+                self.queue.append((tasks, _Known([_outcome(out.kept) for out in patches])))
+                continue
+            if number == len(lists) and self.scene.filling:
+                tasks = self.checked_out(tasks)
+            self.queue.append((tasks, self.executor.submit(self.fit, tasks)))
+        if lists and lists[0][0].number != lists[0][0].batch:
+            self.check_in_first()  # those before them in the list are in
+
+    def checked_out(self, tasks=()):
+        """As many tasks as a list may have, some of which there are; none if a patch has to come back first."""
+        tasks = list(tasks)
         while len(tasks) < self.batch and self.has_room():
-            region, active, fixed = self.scene.checkout_region(ntry=self.ntry_checkout)
-            if region is None:
+            number = self.next_number
+            batch = tasks[0].number if tasks else number
+            found = self.scene.checkout_region(ntry=self.ntry_checkout, number=number, batch=batch)
+            if found[0] is None:
                 break
-            bounds, covs = self.scene.bounds_and_covs(active["source_index"])
-            seed = self.seed(self.next_number)
-            tasks.append(PatchTask(self.next_number, region, active, fixed, bounds, covs, seed))
+            tasks.append(self.task(number, *found))
             self.next_number += 1
         return tasks
+
+    def task(self, number, region, active, fixed):
+        bounds, covs = self.scene.bounds_and_covs(active["source_index"])
+        return PatchTask(number, region, active, fixed, bounds, covs, self.seed(number))
 
     def has_room(self):
         return self.scene.n_active < self.most_active or self.scene.n_out < max(FEWEST_OUT, self.batch)
@@ -244,8 +275,10 @@ class _Loop:
     def check_in_first(self):
         """Wait for the patches that are out longest, and check them in."""
         tasks, future = self.queue[0]
-        outcomes = self.settled(tasks, future)
+        outcomes = future.outcomes if isinstance(future, _Known) else self.settled(tasks, future)
         with self.interruptions.held():
+            if len(tasks) > 1 and not isinstance(future, _Known):
+                self.keep(tasks, outcomes)  # else a kill could come in the midst of them
             self.queue.popleft()
             for task, outcome in zip(tasks, outcomes, strict=True):
                 self.check_in(task, outcome)
@@ -277,17 +310,30 @@ class _Loop:
         self.report.summaries.append(outcome.summary)
         self.report.n_draw += outcome.n_iter * len(task.active)
 
+    def keep(self, tasks, outcomes):
+        """Have what fits have found on disk before the patches are checked in."""
+        kept = {}
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            failed = isinstance(outcome, str)
+            kept[task.number] = {"n_iter": 0, "flag": outcome} if failed else vars(outcome)
+        self.scene.keep_outcomes(kept)
+
     def wind_up(self):
-        """Check in what has been fitted; all other patches are free again."""
+        """Keep what has been fitted; all patches stay out, to be checked in in their turn."""
         while self.queue:
             tasks, future = self.queue.popleft()
-            outcomes = _outcomes(tasks, future) if future.done() else [""] * len(tasks)
+            if not isinstance(future, _Known) and future.done():
+                outcomes = _outcomes(tasks, future)
+                if not any(isinstance(outcome, str) for outcome in outcomes):  # else to be tried again
+                    self.keep(tasks, outcomes)
             future.cancel()
-            for task, outcome in zip(tasks, outcomes, strict=True):
-                if isinstance(outcome, str):
-                    self.scene.release_region(task.active, task.fixed)
-                else:
-                    self.check_in(task, outcome)
+
+
+def _outcome(kept):
+    """Outcome of a patch as the scene has kept it, or why there is none."""
+    kept = dict(kept)
+    flag = kept.pop("flag")
+    return flag if flag is not None else PatchOutcome(**kept | {"summary": kept["summary"] or {}})
 
 
 def _outcomes(tasks: Sequence[PatchTask], future) -> list[PatchOutcome | str]:

@@ -1,6 +1,6 @@
-"""A pool of sources from which the next seed is drawn, in time that does not depend on their number."""
+"""A pool of sources from which the next seed is taken, in time that does not depend on their number."""
 
-from array import array
+import heapq
 
 import numpy as np
 
@@ -10,68 +10,104 @@ LEVELS = 8
 
 
 class SeedPool:
-    """Sources that may be drawn, those with fewer iterations more often.
+    """Sources that may be drawn, by and large those with fewer iterations first.
 
-    A source that has made n of its target of iterations stands on level ``int(8 n / target)``, and each level
-    is drawn half as often, per source, as the one below.
+    A source that has made n of its target of iterations stands on level ``int(8 n / target)``. Each waits a random
+    time, exponentially distributed, on average twice as long as on the level below, and the one that waits least is
+    drawn: so each level is drawn half as often, per source, as the one below. The time follows from the seed, the
+    source and its iterations alone. What is drawn next depends on which sources are in the pool, then, and not on how
+    they came there: a pool that is made anew goes on as the one before.
 
     Parameters
     ----------
     n_iter : ndarray of int, shape (N,)
         Iterations of all sources; those at the target are not put in.
     target : int
+    seed : int
     """
 
-    def __init__(self, n_iter, target: int):
+    def __init__(self, n_iter, target: int, seed: int):
         self._target = target
-        # where each source stands in the list of its level, -1 if nowhere
-        self._place = array("i", np.full(len(n_iter), -1, dtype=np.intc).tobytes())
-        self._level = array("b", bytes(len(n_iter)))
-        level = n_iter * LEVELS // target
-        self._lists = [
-            array("i", np.flatnonzero(level == k).astype(np.intc).tobytes()) for k in range(LEVELS)
-        ]
-        for k, rows in enumerate(self._lists):
-            for place, row in enumerate(rows):
-                self._place[row] = place
-                self._level[row] = k
+        self._seed = _mixed(np.array([seed % 2**64], dtype=np.uint64))
+        self._present = n_iter < target
+        self._size = int(np.count_nonzero(self._present))
+        self._in_line = self._present.copy()  # with the time of `_time`
+        self._time = np.full(len(n_iter), np.nan)
+        rows = np.flatnonzero(self._present)
+        self._time[rows] = self._times(rows, n_iter[rows])
+        # two lines: those who are there at first, and those who come later
+        self._rows = rows[np.argsort(self._time[rows], kind="stable")].astype(np.int32)
+        self._row_times, self._next = self._time[self._rows], 0
+        self._later: list[tuple[float, int]] = []
 
     def __len__(self) -> int:
-        return sum(map(len, self._lists))
+        return self._size
 
-    def add(self, row: int, n_iter: int) -> None:
-        """Put a source in, if it is not, and not at its target."""
-        if n_iter < self._target and self._place[row] < 0:
-            level = n_iter * LEVELS // self._target
-            self._level[row] = level
-            self._place[row] = len(self._lists[level])
-            self._lists[level].append(row)
+    def add(self, rows, n_iter) -> None:
+        """Put sources in, unless they are in, or at their target.
+
+        Parameters
+        ----------
+        rows, n_iter : ndarray of int, shape (n,)
+        """
+        new = ~self._present[rows] & (n_iter < self._target)
+        rows, n_iter = np.asarray(rows)[new], np.asarray(n_iter)[new]
+        for row, time in zip(rows.tolist(), self._times(rows, n_iter).tolist(), strict=True):
+            if self._present[row]:
+                continue  # it was twice among them
+            self._present[row] = True
+            self._size += 1
+            if self._time[row] != time or not self._in_line[row]:
+                self._time[row], self._in_line[row] = time, True
+                heapq.heappush(self._later, (time, row))
 
     def discard(self, row: int) -> None:
-        """Take a source out, if it is in; the last of its level moves to its place."""
-        place = self._place[row]
-        if place >= 0:
-            rows = self._lists[self._level[row]]
-            last = rows.pop()
-            if last != row:
-                rows[place] = last
-                self._place[last] = place
-            self._place[row] = -1
+        """Take a source out, if it is in."""
+        if self._present[row]:
+            self._present[row] = False
+            self._size -= 1
 
-    def draw(self, rng: np.random.Generator) -> int:
-        """One of the sources, which stays in the pool.
+    def draw(self) -> int:
+        """The source that waits least; it stays in the pool.
 
         Raises
         ------
         IndexError
             If the pool is empty.
         """
-        levels = [(rows, len(rows) * 0.5**level) for level, rows in enumerate(self._lists) if rows]
-        if not levels:
+        # here those leave the lines who left the pool, or whose time is another one since
+        while self._next < len(self._rows) and not self._waits(*self._first()):
+            self._next += 1
+        while self._later and not self._waits(*self._later[0]):
+            heapq.heappop(self._later)
+        ahead = [self._first()] if self._next < len(self._rows) else []
+        if not ahead and not self._later:
             raise IndexError("no source to draw")
-        chosen = rng.random() * sum(weight for _, weight in levels)
-        rows, weight = levels.pop(0)
-        while chosen >= weight and levels:
-            chosen -= weight
-            rows, weight = levels.pop(0)
-        return rows[min(int(chosen / weight * len(rows)), len(rows) - 1)]
+        return min(ahead + self._later[:1])[1]
+
+    def _first(self):
+        """Time and row of the next in the first line."""
+        return float(self._row_times[self._next]), int(self._rows[self._next])
+
+    def _waits(self, time, row):
+        """Whether this place in a line still counts; it is given up if not."""
+        if self._time[row] != time:
+            return False
+        self._in_line[row] = self._present[row]
+        return bool(self._present[row])
+
+    def _times(self, rows, n_iter):
+        """How long sources wait."""
+        bits = _mixed(
+            _mixed(self._seed ^ np.asarray(rows, dtype=np.uint64)) ^ np.asarray(n_iter, dtype=np.uint64)
+        )
+        uniform = (bits >> np.uint64(11)) * 2.0**-53
+        return -np.log1p(-uniform) * 2.0 ** (np.asarray(n_iter, dtype=np.int64) * LEVELS // self._target)
+
+
+def _mixed(bits):
+    """Integers of 64 bits whose bits all depend on all bits of those given (the finalizer of splitmix64)."""
+    bits = bits + np.uint64(0x9E3779B97F4A7C15)
+    bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return bits ^ (bits >> np.uint64(31))

@@ -18,6 +18,7 @@ long in a field of 10^6 sources as in one of 10^3.
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from astropy import units as u
@@ -32,12 +33,38 @@ from ..inputs.units import to_number, to_unit
 from .bigscene import BigScene
 from .columns import STATE, SceneColumns
 from .grouping import LinkedGroups, NearGroups
+from .journal import CheckIn, CheckOut, Kept, KeptOutcome, Release
+from .outstanding import NumberedPatch, Outstanding
 from .reservations import Reservations
 from .seeds import SeedPool
 from .sphere import CircleIndex, enclosing_circle, separation, unit_vectors
 from .state import StateFiles
 
-__all__ = ["LinkedSuperScene", "SuperScene"]
+__all__ = ["LinkedSuperScene", "PatchOut", "SuperScene"]
+
+
+@dataclass(frozen=True, eq=False)
+class PatchOut:
+    """A patch that is out under a number.
+
+    Attributes
+    ----------
+    number : int
+    batch : int
+        Number of the first of those that are fitted together with it.
+    region : CircularRegion
+    active, fixed : SourceCatalog
+        As `SuperScene.checkout_region` gave them.
+    kept : dict or None
+        What its fit has found, if it has ended: arguments of `SuperScene.checkin_region`.
+    """
+
+    number: int
+    batch: int
+    region: CircularRegion
+    active: SourceCatalog
+    fixed: SourceCatalog
+    kept: dict | None
 
 
 class SuperScene:
@@ -153,7 +180,9 @@ class SuperScene:
 
     @classmethod
     def resume(cls, statefile, *, bigscene: SourceCatalog | None = None, **options) -> "SuperScene":
-        """Go on from the state on disk; patches that were out are free again.
+        """Go on from the state on disk, as if there had been no interruption.
+
+        Patches that were out under a number still are (`out`), all others are free again.
 
         Parameters
         ----------
@@ -182,7 +211,7 @@ class SuperScene:
             raise InputError(
                 f"{statefile}: no column {', '.join(absent)}, expected the state of a superscene"
             )
-        ra, dec, limits = files.read_bounds(catalog.bands)
+        ra, dec, rhalf, limits = files.read_bounds(catalog.bands)
         saved, entries = files.read_log()
         if len(ra) != len(catalog):
             raise InputError(f"{files.bounds}: {len(ra)} sources, expected {len(catalog)} as in {statefile}")
@@ -194,16 +223,16 @@ class SuperScene:
 
         scene = kind.__new__(kind)
         with decoding(files.log, "the options of a superscene"):
-            scene._prepare(SceneColumns(catalog, ra, dec, limits), files, bigscene, saved | options)
+            scene._prepare(SceneColumns(catalog, ra, dec, limits, rhalf), files, bigscene, saved | options)
         scene._on_disk = True
+        *covariances, values = files.read_covariances()
         with decoding(statefile, "the state of a superscene"):
-            scene._columns.restore(catalog.extra)
+            scene._columns.restore(catalog.extra, values)
         with decoding(files.covariances, "covariances of the sources"):
-            scene._columns.put_covariances(*files.read_covariances())
+            scene._columns.put_covariances(*covariances)
         scene.patchlog = entries
         scene._restore_reasons()
         scene._replay()
-        scene._rng = np.random.default_rng([scene.options["seed"], len(scene.patchlog)])
         scene._fill_pool()
         return scene
 
@@ -246,9 +275,25 @@ class SuperScene:
         return len(self.flags)
 
     @property
+    def out(self) -> list[PatchOut]:
+        """Patches that are out under a number, in the order in which they went."""
+        patches = []
+        for patch in self._numbered.patches.values():
+            region, centre = self._region(patch.active)
+            active, fixed = self._catalogs(region, centre, patch.active, patch.fixed)
+            patches.append(PatchOut(patch.number, patch.batch, region, active, fixed, self._arguments(patch)))
+        return patches
+
+    @property
+    def filling(self) -> bool:
+        """Whether no patch came back since the last of `out` went: more may be fitted together with it."""
+        return self._numbered.filling
+
+    @property
     def next_number(self) -> int:
-        """A number for the next patch, larger than all ``taskID`` of the log that are integers."""
-        numbers = (json.loads(entry)["taskID"] for entry in self.patchlog)
+        """A number for the next patch, larger than those of `out` and all ``taskID`` of the log that are integers."""
+        numbers = [json.loads(entry)["taskID"] for entry in self.patchlog]
+        numbers += [patch.number for patch in self._numbered.patches.values()]
         return 1 + max((number for number in numbers if isinstance(number, int)), default=-1)
 
     @property
@@ -279,7 +324,12 @@ class SuperScene:
     # ----------------------------------------------------------------------------------------------
 
     def checkout_region(
-        self, seed_index: int = -1, *, ntry: int | None = None
+        self,
+        seed_index: int = -1,
+        *,
+        ntry: int | None = None,
+        number: int | None = None,
+        batch: int | None = None,
     ) -> tuple[CircularRegion, SourceCatalog, SourceCatalog] | tuple[None, None, None]:
         """Take a group of sources out to be fitted.
 
@@ -290,6 +340,11 @@ class SuperScene:
             given as seed is taken even if it is done or flagged.
         ntry : int, optional
             Most seeds to draw; by default as many as it takes to know that no group is free.
+        number : int, optional
+            Of the patch, no other having it. With a number it belongs to the state on disk, and is out again after
+            an interruption (see `out`).
+        batch : int, optional
+            Number of the first patch of those that are fitted together with this one; itself by default.
 
         Returns
         -------
@@ -305,17 +360,17 @@ class SuperScene:
             if seed_index >= len(self):
                 raise InputError(f"seed_index is {seed_index}, expected at most {len(self) - 1}")
             found = self._group(int(seed_index))
-            return (None, None, None) if isinstance(found, int) else self._take_out(*found)
+            return (None, None, None) if isinstance(found, int) else self._take_out(*found, number, batch)
         tried = 0
         while len(self._pool) and tried != ntry:
             tried += 1
-            seed = self._pool.draw(self._rng)
+            seed = self._pool.draw()
             found = self._group(seed)
             if not isinstance(found, int):
-                return self._take_out(*found)
+                return self._take_out(*found, number, batch)
             # the seed is back in the pool when the patch that is in its way is
             self._pool.discard(seed)
-            self._out.wait(seed, found)
+            self._numbered.wait(seed, found)
         return None, None, None
 
     def bounds_and_covs(self, source_index) -> tuple[Bounds, np.ndarray]:
@@ -388,20 +443,47 @@ class SuperScene:
         if summary:
             entry["summary"] = summary
         text = json.dumps(entry)
-        if self._files is not None:
-            if not self._on_disk:
-                self._write_first()
-            self._files.journal.append(len(self.patchlog), text, counts, values, triangles)
+        self._note(CheckIn(len(self.patchlog), text, counts, values, triangles, self._numbered.waits))
+        self._numbered.waits = []
         before = self._count_undone(rows)
         columns.put(rows, counts, values, triangles)
         columns.set_flag(rows, flag)
         self.patchlog.append(text)
         self._n_undone += self._count_undone(rows) - before
-        self._bring_back(number)
+        self._bring_back(number, fitted=True)
 
     def release_region(self, active: SourceCatalog, fixed: SourceCatalog | None) -> None:
         """Bring a group back as if it had never been out."""
-        self._bring_back(self._out.number_of(np.asarray(active["source_index"]), _indices(fixed)))
+        place = self._out.number_of(np.asarray(active["source_index"]), _indices(fixed))
+        if (patch := self._numbered.patches.get(place)) is not None:
+            self._note(Release(patch.number))
+        self._bring_back(place, fitted=False)
+
+    def keep_outcomes(self, outcomes: dict[int, dict]) -> None:
+        """Put on disk what fits have found of patches of `out` that are to be checked in later.
+
+        Parameters
+        ----------
+        outcomes : dict of int to dict
+            By number, arguments of `checkin_region`: ``final``, ``n_iter``, ``block_covs``, ``flag``, ``summary``. Of
+            patches that are fitted together, all are on disk when this returns, or none is.
+
+        Raises
+        ------
+        InputError
+            As `checkin_region`.
+        """
+        kept = []
+        for number, found in outcomes.items():
+            values = triangles = None
+            if found.get("flag") is None:
+                values = self._columns.values_of(found["final"])
+                if found.get("block_covs") is not None:
+                    triangles = self._columns.triangles_of(found["block_covs"], len(values))
+            more = {name: found.get(name) for name in ("flag", "summary")}
+            kept.append(KeptOutcome(number, found["n_iter"], **more, values=values, covariances=triangles))
+        self._note(Kept(kept))
+        self._numbered.keep(kept)
 
     def writeout(self) -> None:
         """Write the whole state; takes time in proportion to the number of sources.
@@ -435,7 +517,6 @@ class SuperScene:
         self.n_iter, self.n_patch = columns.n_iter, columns.n_patch
         self.patchlog: list[str] = []
         self._columns, self._files, self._on_disk = columns, files, False
-        self._rng = np.random.default_rng([options["seed"], 0])
         self._vectors = unit_vectors(columns.start_ra, columns.start_dec)
         self._index = CircleIndex(self._vectors, columns.roi)
         self._groups = self._make_groups()
@@ -443,6 +524,7 @@ class SuperScene:
         self._nobody = columns.take(np.empty(0, dtype=int))
         self._partners = self._find_partners()
         self._out = Reservations(len(columns))
+        self._numbered = Outstanding(self._out)
         self._marked = np.zeros(len(columns), dtype=bool)  # only within a search
 
     def _make_groups(self):
@@ -450,7 +532,7 @@ class SuperScene:
         return NearGroups(
             self._vectors,
             self._columns.roi,
-            self._columns.values[:, self.parameters.index("rhalf")].copy(),
+            self._columns.start_rhalf,
             nscale=options["nscale"],
             maxactive=options["maxactive_per_patch"],
             maxradius=options["maxradius"],
@@ -486,7 +568,10 @@ class SuperScene:
         """Count, and draw from, the sources as they are now."""
         target, flagged = self.options["target_niter"], self._columns.flagged
         self._n_undone = self._count_undone(np.arange(len(self)))
-        self._pool = SeedPool(np.where(flagged, target, self.n_iter), target)
+        self._pool = SeedPool(np.where(flagged, target, self.n_iter), target, self.options["seed"])
+        for place, patch in self._numbered.patches.items():
+            for row in (*patch.active.tolist(), *patch.fixed.tolist(), *self._out.waiting(place)):
+                self._pool.discard(row)
 
     def _count_undone(self, rows):
         undone = (self.n_iter[rows] < self.options["target_niter"]) & ~self._columns.flagged[rows]
@@ -529,40 +614,68 @@ class SuperScene:
         dec = math.degrees(math.atan2(z, math.hypot(x, y)))
         return CircularRegion(ra, dec, min(radius + self.options["buffer"], most)), centre
 
-    def _take_out(self, region, centre, active, fixed):
-        self._out.take(active, fixed)
+    def _take_out(self, region, centre, active, fixed, number, batch):
+        if number is None:
+            self._out.take(active, fixed)
+        else:
+            patch = NumberedPatch(number, number if batch is None else batch, active, fixed)
+            rows = active.tolist(), fixed.tolist()
+            self._note(CheckOut(number, patch.batch, *rows, self._numbered.waits))
+            self._numbered.waits = []
+            self._numbered.take(patch)
         for row in (*active.tolist(), *fixed.tolist()):
             self._pool.discard(row)
+        return region, *self._catalogs(region, centre, active, fixed)
+
+    def _catalogs(self, region, centre, active, fixed):
+        """Active and fixed sources of a patch, the big ones among them."""
         around = self._columns.take(fixed) if len(fixed) else self._nobody
         if self._big is not None:
             around = self._big.joined(around, centre, region.radius)
-        return region, self._columns.take(active), around
+        return self._columns.take(active), around
 
-    def _bring_back(self, number):
+    def _bring_back(self, place, *, fitted):
         """Make the sources of a patch, and the seeds that wait for it, free."""
-        rows = self._out.bring_back(number)
+        rows = self._numbered.bring_back(place, fitted=fitted)
         rows = rows[~(self._out.is_taken(rows) | self._columns.flagged[rows])]
-        for row, n_iter in zip(rows.tolist(), self.n_iter[rows].tolist(), strict=True):
-            self._pool.add(row, n_iter)
+        self._pool.add(rows, self.n_iter[rows])
+
+    def _arguments(self, patch):
+        """For `checkin_region`, what was found of a patch whose turn has not come."""
+        if (kept := patch.kept) is None:
+            return None
+        columns = self._columns
+        final = columns.take(patch.active, kept.values)
+        covs = None if kept.covariances is None else columns.blocks_of(kept.covariances)
+        more = {"flag": kept.flag, "summary": kept.summary, "block_covs": covs}
+        return {"final": final, "n_iter": kept.n_iter} | more
 
     # ----------------------------------------------------------------------------------------------
     # The state on disk
+
+    def _note(self, record):
+        """Put on disk what happens now."""
+        if self._files is not None:
+            if not self._on_disk:
+                self._write_first()
+            self._files.journal.append(record)
 
     def _write_first(self):
         """Write everything for the first time; the catalogue comes last, and makes it a state."""
         files, columns = self._files, self._columns
         files.remove()
-        files.write_bounds(columns.start_ra, columns.start_dec, columns.all_limits())
+        start = columns.start_ra, columns.start_dec, columns.start_rhalf
+        files.write_bounds(*start, columns.all_limits())
         self._write_state()
         self._on_disk = True
 
     def _write_state(self):
         files, columns = self._files, self._columns
-        files.write_covariances(self.parameters, *columns.known_covariances(), len(columns))
+        files.write_covariances(self.parameters, *columns.known_covariances(), columns.values)
         files.write_log({"kind": type(self).__name__} | self.options, self.patchlog)
         files.write_catalog(self.catalog)
-        # all that it holds is in the other files now; until it is gone, it may be replayed over them
-        files.journal.clear()
+        # but for the patches that are out, all that it holds is in the other files now; before, it may be replayed
+        files.journal.rewrite(self._numbered.records())
 
     def _restore_reasons(self):
         """Why sources were given up, whole: the catalogue has room for the beginning only."""
@@ -572,18 +685,23 @@ class SuperScene:
                 self.flags.update((row, entry["flag"]) for row in entry["sources"] if row in self.flags)
 
     def _replay(self):
-        """Take in what was checked in since the files were written."""
-        columns = self._columns
-        for number, entry, counts, values, triangles in self._files.journal.records():
-            rows = np.array(entry["sources"], dtype=int)
-            if len(rows) != len(values) or rows.max() >= len(self) or values.shape[1] != columns.n_parameter:
-                raise InputError(
-                    f"{self._files.journal.path}: record of another run, expected {len(self)} sources"
-                )
-            columns.put(rows, counts, values, triangles)
-            columns.set_flag(rows, entry.get("flag"))
-            if number == len(self.patchlog):
-                self.patchlog.append(json.dumps(entry))
+        """Let happen again what happened since the files were written."""
+        columns, path = self._columns, self._files.journal.path
+        for record in self._files.journal.records():
+            if isinstance(record, CheckIn):
+                entry = json.loads(record.entry)
+                rows, values = np.array(entry["sources"], dtype=int), record.values
+                if (
+                    len(rows) != len(values)
+                    or rows.max() >= len(self)
+                    or values.shape[1] != columns.n_parameter
+                ):
+                    raise InputError(f"{path}: record of another run, expected {len(self)} sources")
+                columns.put(rows, record.counts, values, record.covariances)
+                columns.set_flag(rows, entry.get("flag"))
+                if record.number == len(self.patchlog):
+                    self.patchlog.append(record.entry)
+            self._numbered.replay(record)
 
 
 class LinkedSuperScene(SuperScene):

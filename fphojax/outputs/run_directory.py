@@ -1,22 +1,31 @@
 """The folder of a run: where everything is, and how it is read back."""
 
+import json
+import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from astropy.io import fits
+
+from ..field.journal import CheckIn, Journal
+from ..field.state import StateFiles
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
 from ..inputs.files import replacing
 from ..inputs.json_files import read_json, write_json
+from .aside import WRITTEN_IN, drop_previous, move_aside, previous_folders, put_back
+from .portable import map_paths, relative, resolved
 from .results import PatchResult
+from .wording import counted
 
 __all__ = ["RunDirectory"]
 
 # What stages before and after sampling leave in its folder, and what a run that was killed at its start may have.
 _OF_RUN = re.compile(
-    r"\..*|(optimize|background|detect)_\d+.*|postop\.fits|(patches|figures|catalogs|images|notebooks)|psfs\.h5"
-    r"|report\.html|.*\.ya?ml"
+    r"\..*|(optimize|background|detect|previous)_\d+.*|postop\.fits"
+    r"|(patches|figures|catalogs|images|regions|notebooks)|psfs\.h5|report\.html|.*\.ya?ml"
 )
 # Types of the settings that are read back.
 _CONFIG = {
@@ -33,8 +42,18 @@ _CONFIG = {
     "splinedatafile": str | None,
     "max_snr": int | float,
 }
+# What a run has in its folder besides the files of its scene. Users may have put more there.
+_OWN = {
+    ".": r"config\.json|psfs\.h5|report\.html",
+    "patches": r"patch\d+_(samples\.nc|residuals\.h5)",
+    "figures": r"patch\d+_residuals\.png|(chains|residuals)\.pdf|truth\.png",
+    "catalogs": r"(final|multipatch|neighbours)\.(fits|ecsv|parquet)|(postsample|forcepho)\.fits",
+    "images": r".*\.fits",
+    "regions": r"(sources|patches|isophotes_.*)\.reg",
+}
+_OF_IMAGES = "NUISANCE", "DRAW"  # keywords that images of a run have, one or the other
 _HALF_WRITTEN = re.compile(r"\..+\.\w+\.[a-z0-9_]{8}")  # folders of `replacing`, after a kill
-_OF_PATCH = re.compile(r"\.?patch(\d+)_\w+\..*")  # one that begins with a dot is half-written
+_OF_PATCH = re.compile(r"\.patch\d+_\w+\..*\.[a-z0-9_]{8}")
 
 
 class RunDirectory:
@@ -76,7 +95,14 @@ class RunDirectory:
             raise InputError(f"{self.path}: no such folder, expected the folder of a run")
 
     @classmethod
-    def create(cls, path, *, scene_catalog: str = "scene.fits", overwrite: bool = False) -> "RunDirectory":
+    def create(
+        cls,
+        path,
+        *,
+        scene_catalog: str = "scene.fits",
+        overwrite: bool = False,
+        inputs: Iterable[Path] = (),
+    ) -> "RunDirectory":
         """Make the folders of a new run.
 
         Parameters
@@ -84,7 +110,10 @@ class RunDirectory:
         path : path-like
         scene_catalog : str
         overwrite : bool
-            Whether the folder may hold an earlier run, whose patches and figures are then deleted.
+            Whether the folder may hold an earlier run. Its files are then moved into ``previous_N``, where they are
+            until `complete`.
+        inputs : iterable of Path
+            Files that stay where they are.
 
         Raises
         ------
@@ -96,17 +125,27 @@ class RunDirectory:
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: is a file, expected a folder for the run")
         held = path / "config.json"
+        if path.is_dir():
+            put_back(path)
         if held.is_file():
             if not overwrite:
                 raise InputError(f"{path}: holds a run, expected a new or empty folder for another one")
+        elif not overwrite and (patches := sorted((path / "patches").glob("patch*_samples.nc"))):
+            raise InputError(
+                f"{patches[0]}: found a patch ({counted(len(patches), 'patch')} in all) of a run without "
+                "config.json, expected a new or empty folder: put that file back to go on with --resume; --overwrite "
+                "starts anew"
+            )
         elif path.is_dir() and (strange := [p.name for p in path.iterdir() if not _OF_RUN.fullmatch(p.name)]):
             raise InputError(
                 f"{path}: holds {min(strange)}, which is not of a run, expected a new or empty folder for the run"
             )
-        (path / "figures").mkdir(parents=True, exist_ok=True)
-        (path / "patches").mkdir(exist_ok=True)
+        path.mkdir(parents=True, exist_ok=True)
         run = cls(path, scene_catalog=scene_catalog)
-        run._clear()
+        move_aside(path, run.own_files(inputs))
+        run.remove_half_written()
+        for name in ("figures", "patches"):
+            (path / name).mkdir(exist_ok=True)
         return run
 
     @classmethod
@@ -153,18 +192,22 @@ class RunDirectory:
         Parameters
         ----------
         settings : str
-            JSON text.
+            JSON text, with absolute paths; in the file they are relative to the folder, where they can be.
         source : path-like, optional
             The file from which they were read, to be copied.
         """
-        write_json(self.config_path, settings)
+        folder = os.path.abspath(self.path)
+        config = map_paths(json.loads(settings), lambda path: relative(path, folder)) | {WRITTEN_IN: folder}
+        write_json(self.config_path, config)
         if source is not None:
             with replacing(self.path / Path(source).name) as temporary:
                 shutil.copyfile(source, temporary)
 
     def read_config(self) -> dict:
-        """Settings, as plain Python values."""
-        return read_json(self.config_path, "the settings of a run (config.json)", _CONFIG)
+        """Settings, as plain Python values; paths are absolute, whether the run was moved or not."""
+        config = read_json(self.config_path, "the settings of a run (config.json)", _CONFIG)
+        written_in = config.pop(WRITTEN_IN, None)
+        return map_paths(config, lambda path: resolved(path, self.path, written_in))
 
     def read_sky(self) -> dict[str, float]:
         """Level that was subtracted from the images of each band; empty if none was."""
@@ -192,9 +235,33 @@ class RunDirectory:
         return read_json(self.log_path, "the log of a run")
 
     def patches(self) -> list[int]:
-        """Numbers of the patches that have a result, in increasing order."""
+        """Numbers of the patches that have a result, in increasing order.
+
+        Files of patches that the log does not know, as they were being fitted when the run ended, or that were given
+        up are no results.
+
+        Raises
+        ------
+        InputError
+            The log is damaged.
+        """
+        found = self.patch_files()
+        known = self._checked_in()
+        return found if known is None else [number for number in found if number in known]
+
+    def patch_files(self) -> list[int]:
+        """Numbers of all patches of which there is a file, in increasing order."""
         names = (re.fullmatch(r"patch(\d+)_samples\.nc", p.name) for p in (self.path / "patches").glob("*"))
         return sorted(int(name[1]) for name in names if name)
+
+    def _checked_in(self):
+        """Numbers of the patches that the log knows as fitted; None if there is no such log."""
+        entries = self.read_log().get("patchlog") if self.log_path.is_file() else None
+        if entries is None:
+            return None
+        records = Journal(self.scene_path.with_suffix(".journal")).records()
+        entries = entries + [json.loads(record.entry) for record in records if isinstance(record, CheckIn)]
+        return {entry["taskID"] for entry in entries if "flag" not in entry}
 
     def write_patch(self, patch: int, result: PatchResult) -> None:
         """Write the result of a patch."""
@@ -204,28 +271,52 @@ class RunDirectory:
         """Read the result of a patch."""
         return PatchResult.read(self.samples_path(patch))
 
-    def keep_patches(self, numbers: Iterable[int]) -> None:
-        """Delete all that there is of other patches than these, and what was only half written.
+    def remove_half_written(self) -> None:
+        """Delete what processes that were killed have written in part."""
+        folders = [path for path in self.path.glob(".*") if _HALF_WRITTEN.fullmatch(path.name)]
+        for name in ("patches", "figures"):
+            folders += [path for path in (self.path / name).glob(".*") if _OF_PATCH.fullmatch(path.name)]
+        for path in folders:
+            if path.is_dir():
+                shutil.rmtree(path)
+
+    def own_files(self, inputs: Iterable[Path] = ()) -> list[Path]:
+        """Files of the run and of its products, those of other stages and copies of settings apart.
 
         Parameters
         ----------
-        numbers : iterable of int
+        inputs : iterable of Path
+            Files that are not the run's, whatever their names.
         """
-        kept = set(numbers)
-        for path in self.path.glob(".*"):
-            if path.is_dir() and _HALF_WRITTEN.fullmatch(path.name):
-                shutil.rmtree(path)
-        for folder in ("patches", "figures"):
-            for path in (self.path / folder).glob("*"):
-                name = _OF_PATCH.fullmatch(path.name)
-                if name and path.is_dir():
-                    shutil.rmtree(path)
-                elif name and int(name[1]) not in kept:
-                    path.unlink()
+        kept = {os.path.realpath(path) for path in inputs}
+        found = [
+            path
+            for folder, pattern in _OWN.items()
+            for path in (self.path / folder).glob("*")
+            if re.fullmatch(pattern, path.name) and (folder != "images" or _is_of_images(path))
+        ]
+        found += [path for path in StateFiles(self.scene_path).all if path.is_file()]
+        return [path for path in found if os.path.realpath(path) not in kept]
 
-    def _clear(self):
-        """Delete what an earlier run left and this one might not replace."""
-        self.scene_path.unlink(missing_ok=True)  # first: without it there is nothing to go on from
-        self.keep_patches(())
-        for figure in (*self.path.glob("figures/*.png"), *self.path.glob("figures/*.pdf")):
-            figure.unlink()
+    def go_on(self) -> None:
+        """Before a run that is there goes on: finish, or undo, what a process has left undone."""
+        put_back(self.path)
+        self.remove_half_written()
+
+    def previous(self) -> list[Path]:
+        """Folders with what this run is to replace."""
+        return [path for path in previous_folders(self.path) if (path / "config.json").is_file()]
+
+    def complete(self) -> None:
+        """Delete what the run has replaced, now that it is complete; what a run of all stages replaces stays."""
+        done = (path for path in self.previous() if not (path / "notebooks" / "record.json").is_file())
+        drop_previous(self.path, done)
+
+
+def _is_of_images(path):
+    """Whether an image is one of those that runs make."""
+    try:
+        header = fits.getheader(path)
+    except (OSError, ValueError):
+        return False
+    return any(keyword in header for keyword in _OF_IMAGES)

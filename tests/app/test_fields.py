@@ -1,6 +1,7 @@
 """A field fitted patch by patch, by a fit that does nothing."""
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import yaml
 from fphojax.app.config import Settings
 from fphojax.app.fields import fit_field
 from fphojax.app.stages.steps import first_read_after
+from fphojax.field.journal import CheckIn, Journal
 from fphojax.field.scheduler import PatchOutcome
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
@@ -68,14 +70,116 @@ def fitted(settings, **options):
     return fit_field(settings, settings.outbase, lambda folder, _: Stand(folder), target_niter=1, **options)
 
 
-def test_nothing_is_kept_of_a_patch_that_was_given_up(settings):
-    """Not even what was written before it failed."""
+def test_a_patch_that_was_given_up_is_no_result(settings):
+    """Though its file was written before it failed, and stays."""
     run, scene, _ = fitted(settings)
     entries = [json.loads(entry) for entry in scene.patchlog]
     kept = [entry["taskID"] for entry in entries if "flag" not in entry]
     assert (len(entries), len(kept)) == (2, 1)
     assert list(scene.flags) == [1]
     assert run.patches() == kept
+    assert run.patch_files() == [0, 1]
+    run, again, _ = fitted(settings, resume=True)
+    assert again.patchlog == scene.patchlog
+    assert run.patches() == kept
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def only_in_the_journal(run, scene):
+    """The state of a run that was killed before it wrote all: what came of its patches is in the journal alone."""
+    entries = scene.patchlog.copy()
+    scene.patchlog.clear()
+    scene.writeout()
+    for number, entry in enumerate(entries):
+        rows = json.loads(entry)["sources"]
+        record = CheckIn(number, entry, np.ones((len(rows), 2), int), scene._columns.values[rows])
+        Journal(run.path / "scene.journal").append(record)
+
+
+@pytest.mark.parametrize("how", ["missing", "emptied", "cut"])
+@pytest.mark.parametrize(
+    "name",
+    ["scene.fits", "scene_log.json", "scene.journal", "scene.bounds.h5", "scene.covs.h5", "config.json"],
+)
+def test_a_lost_state_is_refused_and_no_patch_with_it(settings, name, how):
+    """One line says what is there and how to go on; with the file back, the run does."""
+    run, scene, _ = fitted(settings)
+    if name == "scene.journal":
+        only_in_the_journal(run, scene)
+    path = run.path / name
+    content = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes(content[: len(content) // 3 if how == "cut" else 0])
+    before = contents(run.path)
+    with pytest.raises(InputError) as error:
+        # as the command does: without settings there is no run to go on with
+        fitted(settings, resume=(run.path / "config.json").is_file())
+    message = str(error.value)
+    assert "\n" not in message
+    assert str(run.path) in message
+    if name != "config.json" or how == "missing":
+        assert "put" in message
+        assert "--overwrite starts anew" in message
+    assert contents(run.path) == before
+    path.write_bytes(content)
+    run, again, _ = fitted(settings, resume=True)
+    assert run.patch_files() == [0, 1]
+    assert again.patchlog == scene.patchlog or name == "scene.journal"
+    assert not again.undone
+
+
+def cut_short(folder, _):
+    """A fit that Ctrl-C ends after the first patch."""
+
+    def fit(tasks):
+        if tasks[0].number:
+            raise KeyboardInterrupt
+        return Stand(folder)(tasks)
+
+    return fit
+
+
+def test_another_run_in_the_folder_leaves_the_first_one_until_it_is_done(settings):
+    run, _, _ = fitted(settings)
+    first, kept = run.read_log(), run.patches()
+    with pytest.raises(
+        KeyboardInterrupt, match=r"with --resume goes on; the earlier run is in .*previous_1 until"
+    ):
+        fit_field(settings, settings.outbase, cut_short, target_niter=1, overwrite=True)
+    earlier = RunDirectory.open(settings.outbase / "previous_1")
+    assert earlier.read_log() == first
+    assert earlier.patches() == kept
+    assert earlier.read_config()["fitsfiles"] == [str(path) for path in settings.fitsfiles]
+    assert run.patch_files() == [0]
+    fitted(settings, resume=True)
+    assert run.patch_files() == [0, 1]
+    assert not list(settings.outbase.glob("*previous*"))
+
+
+def test_a_folder_that_was_moved_goes_on(settings, tmp_path):
+    """With its inputs, or without them."""
+    with pytest.raises(KeyboardInterrupt):
+        fit_field(settings, settings.outbase, cut_short, target_niter=1)
+    (tmp_path / "a").mkdir()
+    for name in ("g1.fits", "peaks.ecsv", "field.yml", "output"):
+        shutil.move(tmp_path / name, tmp_path / "a" / name)
+    moved = Settings.from_yaml(tmp_path / "a" / "field.yml")
+    run, scene, _ = fitted(moved, resume=True)
+    assert run.path == tmp_path / "a" / "output"
+    assert not scene.undone
+    assert run.read_config()["raw_catalog"] == str(tmp_path / "a" / "peaks.ecsv")
+    shutil.move(run.path, tmp_path / "alone")
+    alone = Settings.from_yaml(tmp_path / "a" / "field.yml", {"outbase": tmp_path / "alone"})
+    fitted(alone, resume=True)
+    shutil.copy(tmp_path / "a" / "peaks.ecsv", tmp_path / "a" / "other.ecsv")
+    other = alone.changed(raw_catalog=str(tmp_path / "a" / "other.ecsv"))
+    with pytest.raises(InputError, match=r"raw_catalog: found .*other.ecsv, expected .*a/peaks.ecsv as in"):
+        fitted(other, resume=True)
 
 
 def test_a_run_goes_on_with_the_settings_that_it_began_with(settings):

@@ -1,5 +1,6 @@
 """The loop over a field with fits that cost nothing."""
 
+import hashlib
 import json
 import os
 import signal
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
+from fphojax.field.journal import Journal
 from fphojax.field.scheduler import PatchOutcome, schedule
+from fphojax.field.state import StateFiles
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
 
 BANDS = ("g", "r")
@@ -46,12 +49,19 @@ class Reversed:
 
 class Future:
     def __init__(self, client, fit, tasks):
-        self.client, self.make, self.value = client, lambda: fit(tasks), None
+        self.client, self.fit, self.tasks, self.value = client, fit, tasks, None
+
+    def make(self):
+        try:
+            self.value = self.fit(self.tasks)
+        except RuntimeError as error:
+            self.value = error
 
     def result(self):
         while self.value is None:
-            last = self.client.waiting.pop()
-            last.value = last.make()
+            self.client.waiting.pop().make()
+        if isinstance(self.value, RuntimeError):
+            raise self.value
         return self.value
 
     def done(self):
@@ -197,7 +207,7 @@ def interruptible():
 
 @pytest.mark.parametrize("early", [True, False])
 def test_interruption_checks_in_what_is_done(make_scene, tmp_path, interruptible, early):
-    """Ctrl-C while the tenth patch is fitted; a fit may end early then, instead of raising."""
+    """Ctrl-C while the tenth patch is fitted; a fit may end then, instead of raising."""
     scene = make_scene()
 
     def interrupted(tasks):
@@ -213,32 +223,194 @@ def test_interruption_checks_in_what_is_done(make_scene, tmp_path, interruptible
         schedule(scene, interrupted, progress=False)
     assert signal.getsignal(signal.SIGINT) is interruptible
     assert len(scene.patchlog) == 9 + early
-    assert scene.n_out == 0
     again = SuperScene.resume(tmp_path / "scene.fits")
     np.testing.assert_array_equal(again.n_iter, scene.n_iter)
-    assert again.next_number == 9 + early
+    assert [out.number for out in again.out] == [out.number for out in scene.out]
+    assert again.out[0].number == 9 + early
     report = schedule(again, fit, progress=False)
     assert report.patches[0] == 9 + early
     assert not again.undone
     assert (again.n_iter == 60 * again.n_patch).all()
 
 
-def test_interruption_keeps_fits_behind_the_first(make_scene):
-    class Interrupted(Reversed):
-        def submit(self, fit, tasks, **options):
-            future = super().submit(fit, tasks, **options)
-            if tasks[0].number == 6:
-                last = self.waiting.pop()
-                last.value = last.make()
-            if tasks[0].number == 7:
-                raise KeyboardInterrupt
-            return future
+class Interrupted(Reversed):
+    """Patch 6 has been fitted, and none before it, when Ctrl-C comes."""
 
+    def submit(self, fit, tasks, **options):
+        future = super().submit(fit, tasks, **options)
+        if tasks[0].number == 6:
+            self.waiting.pop().make()
+        if tasks[0].number == 7:
+            raise KeyboardInterrupt
+        return future
+
+
+def test_interruption_keeps_fits_behind_the_first(make_scene, tmp_path):
+    """Patch 6 is not checked in before its turn, nor fitted again."""
     scene = make_scene(size=200)
     with pytest.raises(KeyboardInterrupt):
         schedule(scene, fit, client=Interrupted(), progress=False)
-    assert [json.loads(entry)["taskID"] for entry in scene.patchlog] == [6]
-    assert scene.next_number == 7
+    assert not scene.patchlog
+    fitted_again = []
+
+    def watched(tasks):
+        fitted_again.extend(task.number for task in tasks)
+        return fit(tasks)
+
+    again = SuperScene.resume(tmp_path / "scene.fits")
+    schedule(again, watched, progress=False)
+    assert fitted_again == [number for number in range(len(again.patchlog)) if number != 6]
+    whole = make_scene("whole", size=200)
+    schedule(whole, fit, progress=False)
+    assert_same_to_the_last_bit(again, whole)
+
+
+class Killed(BaseException):
+    """In the place of SIGKILL: nobody catches it."""
+
+
+def assert_same_to_the_last_bit(one, two):
+    assert one.patchlog == two.patchlog  # sources, order, seeds
+    np.testing.assert_array_equal(one._columns.values, two._columns.values)
+    everyone = np.arange(len(one))
+    np.testing.assert_array_equal(one._columns.covariances(everyone), two._columns.covariances(everyone))
+    np.testing.assert_array_equal(one.n_iter, two.n_iter)
+    assert one.flags == two.flags
+    (a, _), (b, _) = (scene.bounds_and_covs(everyone) for scene in (one, two))
+    for name in a.lower:
+        np.testing.assert_array_equal(a.lower[name], b.lower[name])
+        np.testing.assert_array_equal(a.upper[name], b.upper[name])
+
+
+def seeded(tasks):
+    """A fit whose result depends on all that the patches are given; the log tells it. Patch 4 fails, 7 at first."""
+    if any(task.number == 4 or (task.number == 7 and task.seed == first_seed(7)) for task in tasks):
+        raise RuntimeError("singular")
+    outcomes = fit(tasks)
+    for task, outcome in zip(tasks, outcomes, strict=True):
+        q = np.clip(task.active.q * (1 + 1e-3 * np.nan_to_num(task.covs[:, 0, 0])), 0.41, 0.99)
+        object.__setattr__(outcome, "final", outcome.final.replace(q=q, pa=task.active.pa + 0.1))
+        outcome.summary.update(
+            seed=task.seed, fixed=task.fixed["source_index"].tolist(), around=float(task.fixed.q.sum())
+        )
+    return outcomes
+
+
+def first_seed(number):
+    return int.from_bytes(hashlib.blake2b(f"4 {number} 0".encode(), digest_size=4).digest())
+
+
+def interrupted_run(scene, path, how, *, after, client=None, **options):
+    """A scene that is done, though every so many records the process ended; the number of parts."""
+    append, write_log, parts = Journal.append, StateFiles.write_log, 0
+    while True:
+        parts, left = parts + 1, after(parts)
+
+        def counted(journal, record, after_it=parts % 2):
+            nonlocal left
+            left -= 1
+            if left == 0 and not after_it:
+                raise how
+            append(journal, record)
+            if left == 0 and after_it:
+                raise how
+
+        def cut(files, *arguments, parts=parts):
+            if parts % 3 == 0:
+                raise how
+            write_log(files, *arguments)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(Journal, "append", counted)
+            try:
+                if parts % 4 == 0:  # in the midst of writing all
+                    patched.setattr(StateFiles, "write_log", cut)
+                    scene.writeout()
+                made_by = None if client is None else client()
+                if issubclass(how, KeyboardInterrupt):
+                    with scene:
+                        schedule(scene, seeded, client=made_by, progress=False, **options)
+                else:
+                    schedule(scene, seeded, client=made_by, progress=False, **options)
+                return scene, parts
+            except how:
+                scene = SuperScene.resume(path)
+
+
+@pytest.mark.parametrize(
+    ("how", "batch", "client", "strict"),
+    [
+        (Killed, 1, None, True),
+        (Killed, 3, Reversed, True),
+        (Killed, 4, None, False),
+        (KeyboardInterrupt, 1, Reversed, True),
+        (KeyboardInterrupt, 3, None, True),
+        (KeyboardInterrupt, 4, Reversed, False),
+    ],
+)
+def test_an_interrupted_run_ends_as_one_that_was_left_alone(
+    make_scene, tmp_path, interruptible, how, batch, client, strict
+):
+    """To the last bit, wherever between two records it ended; with parts of different length."""
+    options = {"batch": batch, "ntry_checkout": 7}
+    whole = make_scene("whole", size=100, strict=strict)
+    schedule(whole, seeded, progress=False, **options)
+    assert len(whole.flags) > 0
+    cut = make_scene("cut", size=100, strict=strict)
+    cut, parts = interrupted_run(
+        cut, tmp_path / "cut.fits", how, after=lambda part: 5 + 5 * part % 17, client=client, **options
+    )
+    print(f"{parts} parts, {len(whole.patchlog)} patches")
+    assert parts > 10
+    assert_same_to_the_last_bit(whole, cut)
+    cut.writeout()
+    assert_same_to_the_last_bit(whole, SuperScene.resume(tmp_path / "cut.fits"))
+
+
+def test_groups_by_size_are_those_of_the_first_part(mock_field, tmp_path):
+    """Though sources have other half-light radii by then."""
+
+    def grown(tasks):
+        outcomes = seeded(tasks)
+        for outcome in outcomes:
+            rhalf = np.where(outcome.final.id % 2, 0.3, 1.0) * outcome.final.rhalf
+            object.__setattr__(outcome, "final", outcome.final.replace(rhalf=np.maximum(rhalf, 0.04)))
+        return outcomes
+
+    scenes = []
+    for name in ("whole", "cut"):
+        catalog = mock_field(100, 2, density=0.1)
+        path = tmp_path / f"{name}.fits"
+        scenes.append(
+            SuperScene(catalog, BANDS, statefile=path, target_niter=100, seed=4, maxactive_per_patch=4)
+        )
+    whole, cut = scenes
+
+    def killed(tasks):
+        if tasks[0].number == 30:
+            raise Killed
+        return grown(tasks)
+
+    schedule(whole, grown, progress=False)
+    with pytest.raises(Killed):
+        schedule(cut, killed, progress=False)
+    cut = SuperScene.resume(tmp_path / "cut.fits")
+    schedule(cut, grown, progress=False)
+    assert_same_to_the_last_bit(whole, cut)
+
+
+def test_patches_that_are_out_can_be_let_go(make_scene, tmp_path):
+    scene = make_scene()
+    _, active, fixed = scene.checkout_region(number=0)
+    scene.checkout_region(number=1)
+    scene.release_region(active, fixed)
+    again = SuperScene.resume(tmp_path / "scene.fits")
+    assert [out.number for out in again.out] == [1]
+    (out,) = again.out
+    again.release_region(out.active, out.fixed)
+    assert again.n_out == 0
+    assert again.is_valid.all()
+    assert not SuperScene.resume(tmp_path / "scene.fits").out
 
 
 def test_progress_line(make_scene, capsys):

@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 
-from fphojax.field.state import Journal, StateFiles
+from fphojax.field.journal import CheckIn, CheckOut, Journal, Kept, KeptOutcome, Release
+from fphojax.field.state import StateFiles
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
 from fphojax.inputs import InputError
 from fphojax.inputs.catalog import SourceCatalog
@@ -31,17 +33,17 @@ def step(scene, number=1, **options):
 
 def assert_same(one, two):
     for name in COLUMNS:
-        np.testing.assert_allclose(getattr(one.catalog, name), getattr(two.catalog, name), rtol=1e-14)
+        np.testing.assert_array_equal(getattr(one.catalog, name), getattr(two.catalog, name))
     for name in ("n_iter", "n_patch", "has_covariance"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
     assert one.flags == two.flags
     assert one.patchlog == two.patchlog
     assert one.n_undone == two.n_undone
     (a, c), (b, d) = (scene.bounds_and_covs(np.arange(len(scene))) for scene in (one, two))
-    np.testing.assert_allclose(c, d, rtol=1e-14)
+    np.testing.assert_array_equal(c, d)
     for name in a.lower:
-        np.testing.assert_allclose(a.lower[name], b.lower[name], atol=1e-9)
-        np.testing.assert_allclose(a.upper[name], b.upper[name], atol=1e-9)
+        np.testing.assert_array_equal(a.lower[name], b.lower[name])
+        np.testing.assert_array_equal(a.upper[name], b.upper[name])
 
 
 @pytest.fixture
@@ -92,6 +94,19 @@ def test_written_state(scene, tmp_path):
     assert log["options"]["target_niter"] == 100
     assert [entry["taskID"] for entry in log["patchlog"]] == [0, 1]
     assert log["patchlog"][1]["flag"] == "failed"
+
+
+def test_a_state_of_an_earlier_version(scene, tmp_path):
+    """It has neither the exact parameters nor the first radii."""
+    with scene:
+        step(scene, 0)
+    for name, dataset in (("covs", "values"), ("bounds", "rhalf")):
+        with h5py.File(tmp_path / f"scene.{name}.h5", "a") as file:
+            del file[dataset]
+    again = SuperScene.resume(tmp_path / "scene.fits")
+    for name in COLUMNS:
+        np.testing.assert_allclose(getattr(scene.catalog, name), getattr(again.catalog, name), rtol=1e-14)
+    assert again.patchlog == scene.patchlog
 
 
 def test_columns_and_uncertainties_of_the_user_are_kept(mock_field, tmp_path):
@@ -167,7 +182,7 @@ def test_half_written_record_is_ignored(scene, tmp_path, cut):
     os.truncate(journal, size + cut)
     again = SuperScene.resume(tmp_path / "scene.fits")
     assert_same(half, again)
-    assert journal.stat().st_size == size
+    assert journal.stat().st_size == size + cut  # who only looks leaves it as it is
     step(again, 2)
     assert_same(again, SuperScene.resume(tmp_path / "scene.fits"))
 
@@ -209,11 +224,14 @@ def test_catalogue_that_is_no_state(mock_field, tmp_path):
         SuperScene.resume(tmp_path / "scene.fits")
 
 
+def check_in(number, values, covariances=None):
+    return CheckIn(number, json.dumps({"a": number}), np.ones((2, 2), dtype=int), values, covariances)
+
+
 def test_disk_full_leaves_the_journal_readable(tmp_path, monkeypatch):
+    values = np.arange(6.0).reshape(2, 3)
+    Journal(tmp_path / "x.journal").append(check_in(1, values))
     journal = Journal(tmp_path / "x.journal")
-    counts, values = np.ones((2, 2), dtype=int), np.arange(6.0).reshape(2, 3)
-    journal.append(0, '{"a": 1}', counts, values)
-    journal = Journal(journal.path)
 
     class Full(io.FileIO):
         """A file that takes ten bytes and no more."""
@@ -229,13 +247,42 @@ def test_disk_full_leaves_the_journal_readable(tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("builtins.open", lambda path, mode, buffering: Full(path, mode))
         with pytest.raises(OSError, match="No space"):
-            journal.append(1, '{"a": 2}', counts, values)
+            journal.append(check_in(2, values))
     journal = Journal(journal.path)
-    journal.append(1, '{"a": 3}', counts, values, 2 * values)
+    journal.append(check_in(3, values, 2 * values))
     records = list(journal.records())
-    assert [(number, entry) for number, entry, *_ in records] == [(0, {"a": 1}), (1, {"a": 3})]
-    assert records[0][4] is None
-    np.testing.assert_array_equal(records[1][4], 2 * values)
+    assert [json.loads(record.entry) for record in records] == [{"a": 1}, {"a": 3}]
+    assert records[0].covariances is None
+    np.testing.assert_array_equal(records[1].covariances, 2 * values)
+
+
+def test_records_of_all_kinds_are_read_back(tmp_path):
+    journal, values = Journal(tmp_path / "x.journal"), np.arange(6.0).reshape(2, 3)
+    kept = [
+        KeptOutcome(7, 60, None, {"seed": 3}, values, values[:, :2] / 3),
+        KeptOutcome(8, flag="not finite: µ"),
+        KeptOutcome(9, 1, None, {}, values[:1]),
+    ]
+    out = CheckOut(7, 6, [3, 1], [2], [[5, 3]], closed=True)
+    journal.rewrite([out, Kept(kept)])
+    journal.append(Release(8))
+    for reader in (Journal(journal.path), journal):
+        first, second, third = reader.records()
+        assert vars(first) == vars(out)
+        assert third.patch == 8
+        for one, two in zip(kept, second.outcomes, strict=True):
+            for name, value in vars(one).items():
+                np.testing.assert_array_equal(getattr(two, name), value)
+    with open(journal.path, "ab") as file:
+        file.write(b"half")
+    size = journal.path.stat().st_size
+    assert len(list(journal.records())) == 3  # who reads leaves the file as it is
+    assert journal.path.stat().st_size == size
+    journal = Journal(journal.path)
+    journal.append(Release(9))
+    assert [type(record) for record in journal.records()] == [CheckOut, Kept, Release, Release]
+    journal.rewrite([])
+    assert not journal.path.exists()
 
 
 def test_leftovers_are_removed_and_nothing_else(tmp_path):
@@ -243,6 +290,7 @@ def test_leftovers_are_removed_and_nothing_else(tmp_path):
     (tmp_path / ".scene.fits.ab_12cdf").mkdir()
     (tmp_path / ".scene.fits.ab_12cdf" / "scene.fits").touch()
     (tmp_path / ".scene_log.json.ab_12cdg").mkdir()
+    (tmp_path / ".scene.journal.ab_12cdh").mkdir()
     kept = [".scene.fits.mine", ".scene", "scene.fits", ".scene_log.json.ab_12cde"]
     for name in kept:
         (tmp_path / name).touch()

@@ -43,7 +43,9 @@ def test_flux_densities(unit, factor):
     assert surface_brightness(unit) is None
 
 
-NONE = "mjy MJY Jy/beam MJy/sr DN DN/s adu ADU counts counts/s ELECTRONS/S e-/s furlong mag mag(AB) dex(nJy) 1"
+NONE = (
+    "mjy MJY Jy/beam MJy/sr DN DN/s adu ADU counts counts/s ELECTRONS/S e-/s furlong mag mag(AB) dex(nJy) 1"
+)
 NONE += " nJy/pix/s"
 
 

@@ -1,0 +1,115 @@
+"""Results that are about to be replaced: they lie in ``previous_N`` beside until the new ones are complete.
+
+While they are being moved the folder is ``.previous_N``: what a process that dies then has moved is put back.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from ..inputs.errors import InputError
+from ..inputs.json_files import read_json, write_json
+from .portable import map_paths, relative, resolved
+
+__all__ = ["WRITTEN_IN", "drop_previous", "move_aside", "previous_folders", "put_back"]
+
+WRITTEN_IN = "written_in"  # key of ``config.json``: where its folder was then
+_NAME = re.compile(r"\.?previous_(\d+)")
+_DONE = ".replaced"  # what is being deleted
+
+
+def previous_folders(folder: Path) -> list[Path]:
+    """Folders of earlier results that have not been replaced, the oldest first."""
+    found = {int(name[1]): path for path in folder.glob("previous_*") if (name := _NAME.fullmatch(path.name))}
+    return [found[number] for number in sorted(found)]
+
+
+def move_aside(folder: Path, paths: Iterable[Path]) -> Path | None:
+    """Move files or folders into a new ``previous_N``.
+
+    Parameters
+    ----------
+    folder : Path
+    paths : iterable of Path
+        Below the folder; those that do not exist are left out. ``config.json`` goes last: without it there is no run.
+
+    Returns
+    -------
+    Path or None
+        ``previous_N``, in which all has the place that it had; None if there was nothing to move.
+    """
+    folder = Path(os.path.abspath(folder))
+    names = [Path(os.path.abspath(path)).relative_to(folder) for path in paths]
+    present = {name for name in names if (folder / name).exists()}
+    names = sorted(present, key=lambda name: (name.name == "config.json", name))
+    if not names:
+        return None
+    numbers = [int(_NAME.fullmatch(path.name)[1]) for path in previous_folders(folder)]
+    unfinished = folder / f".previous_{max(numbers, default=0) + 1}"
+    for name in names:
+        (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
+        os.replace(folder / name, unfinished / name)
+    aside = unfinished.with_name(unfinished.name[1:])
+    for config in (unfinished / "config.json", *unfinished.glob("*/config.json")):
+        _lead_to_the_same(config, folder, aside)
+    os.rename(unfinished, aside)
+    return aside
+
+
+def put_back(folder: Path) -> None:
+    """Undo a move that was not finished."""
+    for path in folder.glob(".previous_*"):
+        if path.is_dir() and _NAME.fullmatch(path.name):
+            _merge(path, folder)
+
+
+def drop_previous(folder: Path, paths: Iterable[Path]) -> None:
+    """Delete earlier results, now that others are complete.
+
+    Parameters
+    ----------
+    folder : Path
+    paths : iterable of Path
+        Some of `previous_folders`.
+    """
+    done = folder / _DONE
+    for path in paths:
+        done.mkdir(exist_ok=True)
+        os.rename(path, done / path.name)
+    if done.is_dir():
+        shutil.rmtree(done)
+
+
+def _merge(source, target):
+    """Move what is in one folder into another, and remove it."""
+    for path in sorted(source.iterdir()):
+        if path.is_dir() and (target / path.name).is_dir():
+            _merge(path, target / path.name)
+        else:
+            os.replace(path, target / path.name)
+    source.rmdir()
+
+
+def _lead_to_the_same(config, folder, aside):
+    """Paths of settings that were moved lead to the files that they led to, those moved along included."""
+    try:
+        settings = read_json(config, "the settings of a run")
+    except InputError:
+        return  # it was no file of settings, or damaged, before
+    written_in = settings.pop(WRITTEN_IN, None)
+    inside = config.parent.relative_to(aside.with_name(f".{aside.name}"))
+    before, now = folder / inside, aside / inside
+    if written_in == str(now):
+        return  # done before
+
+    def moved(path):
+        path = resolved(path, before, written_in)
+        if os.path.commonpath([path, folder]) == str(folder):
+            name = os.path.relpath(path, folder)
+            if (aside.with_name(f".{aside.name}") / name).exists():
+                path = str(aside / name)
+        return relative(path, now)
+
+    write_json(config, map_paths(settings, moved) | {WRITTEN_IN: str(now)})
