@@ -3,6 +3,8 @@
 Commands import what they need when they run, so that help comes at once.
 """
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +13,9 @@ import typer
 from typer.core import TyperGroup
 
 import fphojax
-from fphojax.inputs.errors import InputError
+from fphojax.field.interrupts import Interruptions
+from fphojax.inputs.errors import InputError, MachineError, StorageError
+from fphojax.inputs.files import storage_fault
 
 __all__ = ["app", "main"]
 
@@ -32,22 +36,44 @@ The other commands are its stages, one by one: preprocess and psf, before there 
 class OneLineErrors(TyperGroup):
     """Commands whose errors are one line each, unless --debug asks for the trace.
 
-    The exit status is 2 where the input is at fault, 130 after Ctrl-C, and 1 for anything else.
+    The exit status is 2 where the input is at fault, 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, which
+    act like it, and 1 for anything else, such as a full disk.
     """
 
     def invoke(self, ctx):
-        try:
-            return super().invoke(ctx)
-        except InputError as error:
-            if ctx.params["debug"]:
-                raise
-            report_problems(str(error).splitlines())
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt as error:
-            if ctx.params["debug"]:
-                raise
-            report_problems([str(error) or "interrupted"])
-            raise typer.Exit(130) from None
+        with Interruptions(terminations=True) as interruptions:
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt as error:
+                interruptions.settle()
+                if ctx.params["debug"]:
+                    raise
+                report_problems([str(error) or "interrupted"])
+                raise typer.Exit(128 + (interruptions.seen or signal.SIGINT)) from None
+            except Exception as error:
+                told = _told(error)
+                if ctx.params["debug"] or told is None:
+                    raise
+                lines = str(told).splitlines()
+                if isinstance(told, MachineError):
+                    lines[-1] += (
+                        f"; the same command {_GO_ON.get(ctx.invoked_subcommand, 'may be given again')}"
+                    )
+                report_problems(lines)
+                raise typer.Exit(1 if isinstance(told, MachineError) else 2) from None
+
+
+# How to go on with a command that begins anew unless told otherwise, and those that need not be told.
+_GO_ON = dict.fromkeys(("sample", "optimize"), "with --resume goes on")
+_GO_ON |= dict.fromkeys(("run", "demo", "preprocess"), "goes on")
+
+
+def _told(error: Exception) -> InputError | None:
+    """An error that is told in a line; a fault of the disk is, wherever it comes from."""
+    if isinstance(error, InputError) or (fault := storage_fault(error, of_place=True)) is None:
+        return error if isinstance(error, InputError) else None
+    name = getattr(error, "filename", None)
+    return StorageError(fault if name is None else f"{name}: {fault}")
 
 
 app = typer.Typer(
@@ -445,21 +471,24 @@ def psf(
     """Fit mixtures of Gaussians to PSF images, and say how good they are."""
     from rich.console import Console
 
+    from fphojax.inputs.locks import file_lock
+
     from .psf_files import fit_files, verdicts_shown
 
-    found = fit_files(
-        images,
-        band,
-        out,
-        location=location,
-        figures=figures,
-        overwrite=overwrite,
-        workers=workers,
-        n_gauss=ngauss,
-        n_negative=negative,
-        oversample=oversample,
-        includes_pixel=includes_pixel,
-    )
+    with file_lock(out):
+        found = fit_files(
+            images,
+            band,
+            out,
+            location=location,
+            figures=figures,
+            overwrite=overwrite,
+            workers=workers,
+            n_gauss=ngauss,
+            n_negative=negative,
+            oversample=oversample,
+            includes_pixel=includes_pixel,
+        )
     if found:
         Console().print(verdicts_shown(found))
     typer.echo(f"wrote {out}")
@@ -569,4 +598,12 @@ def _show(finished) -> None:
 
 def main() -> None:
     """Entry point of the command `fphojax`."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if isinstance(end.code, int) and end.code > 128:
+            # no thread that still computes is waited for, and no further Ctrl-C finds anything to break
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code)
+        raise

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 
 from scipy.cluster.hierarchy import DisjointSet
 from tqdm.auto import tqdm
 
+from fphojax.field.interrupts import Interruptions
 from fphojax.field.scheduler import Fit, ScheduleReport, schedule
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
 from fphojax.inputs.catalog import SourceCatalog
-from fphojax.inputs.errors import InputError
+from fphojax.inputs.errors import InputError, MachineError
 from fphojax.inputs.psf import PSFMixture, PSFStore
 from fphojax.mixtures.psf_fit import fit_psf
 from fphojax.outputs.run_directory import RunDirectory
@@ -35,6 +37,7 @@ def fit_field(
     target_niter: int,
     batch: int = 1,
     resume: bool = False,
+    retry: bool = False,
     overwrite: bool = False,
     unread: Iterable[str] = (),
     workers: int | None = None,
@@ -56,6 +59,8 @@ def fit_field(
         Most patches that are fitted together.
     resume : bool
         Go on with the run in the folder.
+    retry : bool
+        When going on, try sources that were given up again.
     overwrite : bool
         Whether an earlier run in the folder is removed.
     unread : iterable of str
@@ -76,6 +81,8 @@ def fit_field(
     ------
     InputError
         One line for every problem with the inputs; nothing is written then.
+    MachineError
+        The disk is full or fails, or the cluster is gone: what had been fitted is kept.
     KeyboardInterrupt
         After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
@@ -98,10 +105,12 @@ def fit_field(
             report.catalog, settings.bandlist, together=together, **_scene_inputs(report), **options
         )
     # a cluster that cannot be had is one more thing that is wrong before anything is written
-    with cluster_client(workers=workers, scheduler=scheduler) as client:
+    with Interruptions() as interruptions, cluster_client(workers=workers, scheduler=scheduler) as client:
         directory = _start_directory(settings, folder, resume=resume, overwrite=overwrite)
         psfs = _psfs_of_run(report, directory, resume=resume, progress=progress)
         scene = _open_scene(report, directory, together, options)
+        if resume and retry:
+            scene.retry_flagged()
         local = workers is None and scheduler is None
         if local:
             keep_inputs(FieldInputs.make(settings, report.exposures, psfs), directory.path / "psfs.h5")
@@ -117,12 +126,17 @@ def fit_field(
                     progress=progress,
                 )
             except KeyboardInterrupt:
+                interruptions.settle()
                 raise KeyboardInterrupt(
-                    f"interrupted: {len(scene) - scene.n_undone} of {len(scene)} sources are done and kept in "
-                    f"{directory.path}; the same command with --resume goes on"
+                    f"interrupted: {_kept(directory, scene)}; the same command with --resume goes on"
                 ) from None
+            except MachineError as error:
+                interruptions.settle()
+                raise type(error)(f"{error}; {_kept(directory, scene)}") from error
             finally:
-                _keep_fitted(directory, scene)
+                # what cannot be removed now is removed when the run goes on
+                with interruptions.held(), suppress(OSError):
+                    _keep_fitted(directory, scene)
     return directory, scene, done
 
 
@@ -219,6 +233,10 @@ def _keep_fitted(directory: RunDirectory, scene: SuperScene) -> None:
     """Delete what there is of patches that were given up, perhaps after they were written, or never came back."""
     entries = map(json.loads, scene.patchlog)
     directory.keep_patches(entry["taskID"] for entry in entries if "flag" not in entry)
+
+
+def _kept(directory: RunDirectory, scene: SuperScene) -> str:
+    return f"{len(scene) - scene.n_undone} of {len(scene)} sources are done and kept in {directory.path}"
 
 
 def _refuse_other_settings(settings: Settings, folder: Path, may_change: Set[str]) -> None:

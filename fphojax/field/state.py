@@ -30,8 +30,8 @@ import h5py
 import numpy as np
 
 from ..inputs.bounds import PARAMETERS, Bounds
-from ..inputs.errors import InputError
-from ..inputs.files import replacing
+from ..inputs.errors import InputError, StorageError
+from ..inputs.files import replacing, replacing_hdf5, storage_fault
 
 __all__ = ["Journal", "StateFiles"]
 
@@ -51,6 +51,7 @@ class Journal:
     def __init__(self, path):
         self.path = Path(path)
         self._file = None
+        self._whole = None  # where whole records end, while there may be more
 
     def append(self, number: int, entry: str, counts, values, covariances=None) -> None:
         """Add a record; when this returns, the record survives the process.
@@ -64,6 +65,11 @@ class Journal:
         counts : ndarray of int, shape (n, k)
         values : ndarray, shape (n, m)
         covariances : ndarray, shape (n, p), optional
+
+        Raises
+        ------
+        StorageError
+            The disk is full or fails; the journal ends with the record before.
         """
         floats = [values] if covariances is None else [values, covariances]
         widths = [counts.shape[1], *(part.shape[1] for part in floats)]
@@ -73,16 +79,26 @@ class Journal:
         arrays = [np.asarray(counts, dtype=_INTEGERS), *(np.asarray(part, dtype=_FLOATS) for part in floats)]
         body = b"".join([head, *(part.tobytes() for part in arrays)])
         record = memoryview(_FRAME.pack(len(body), zlib.crc32(body)) + body)
-        if self._file is None:
-            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
-            weakref.finalize(self, self._file.close)
-        end = self._file.tell()
         try:
+            if self._file is None:
+                self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+                weakref.finalize(self, self._file.close)
+            if self._whole is not None:
+                self._file.truncate(self._whole)
+            self._whole = os.fstat(self._file.fileno()).st_size
             while record:
                 record = record[self._file.write(record) :]
-        except OSError:
-            self._file.truncate(end)  # a half-written record in the middle would make the rest unreadable
-            raise
+            self._whole = None
+        except OSError as error:
+            # a half-written record in the middle would make the rest unreadable; if it cannot be cut off now, it is
+            # before the next one, or when the journal is read
+            with contextlib.suppress(OSError):
+                if self._file is not None and self._whole is not None:
+                    self._file.truncate(self._whole)
+            fault = storage_fault(error, of_place=True)
+            if fault is None:
+                raise
+            raise StorageError(f"{self.path}: cannot be written ({fault})") from error
 
     def records(self) -> Iterator[tuple[int, dict, np.ndarray, np.ndarray, np.ndarray | None]]:
         """What `append` was given, record by record, with the entry decoded.
@@ -120,7 +136,7 @@ class Journal:
         """Remove all records."""
         if self._file is not None:
             self._file.close()
-            self._file = None
+            self._file = self._whole = None
         self.path.unlink(missing_ok=True)
 
 
@@ -164,7 +180,7 @@ class StateFiles:
 
     def write_bounds(self, ra, dec, bounds: Bounds) -> None:
         """Write positions (degrees) and bounds around them."""
-        with replacing(self.bounds) as temporary, h5py.File(temporary, "w") as file:
+        with replacing_hdf5(self.bounds) as file:
             file["ra"], file["dec"] = ra, dec
             for side in ("lower", "upper"):
                 for name in PARAMETERS:
@@ -190,7 +206,7 @@ class StateFiles:
         size : int
             Number of all sources.
         """
-        with replacing(self.covariances) as temporary, h5py.File(temporary, "w") as file:
+        with replacing_hdf5(self.covariances) as file:
             file["source_index"], file["upper_triangle"] = rows, triangles
             file.attrs["parameters"] = list(order)
             file.attrs["n_sources"] = size

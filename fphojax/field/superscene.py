@@ -24,7 +24,7 @@ import numpy as np
 from ..inputs.astrometry import CircularRegion
 from ..inputs.bounds import Bounds, default_bounds, wrap_pa
 from ..inputs.catalog import SourceCatalog
-from ..inputs.errors import InputError
+from ..inputs.errors import InputError, StorageError
 from .bigscene import BigScene
 from .columns import STATE, SceneColumns
 from .grouping import LinkedGroups, NearGroups
@@ -203,9 +203,14 @@ class SuperScene:
     def __enter__(self) -> "SuperScene":
         return self
 
-    def __exit__(self, *_):
-        if self._files is not None:
+    def __exit__(self, kind, error, trace):
+        if self._files is None:
+            return
+        try:
             self.writeout()
+        except StorageError:
+            if not isinstance(error, StorageError):  # else it has been told; check-ins are in the journal
+                raise
 
     def __len__(self) -> int:
         return len(self._columns)
@@ -395,6 +400,18 @@ class SuperScene:
     def release_region(self, active: SourceCatalog, fixed: SourceCatalog | None) -> None:
         """Bring a group back as if it had never been out."""
         self._bring_back(self._out.number_of(np.asarray(active["source_index"]), _indices(fixed)))
+
+    def retry_flagged(self) -> int:
+        """Let the sources that were given up be tried again; how many they are."""
+        rows = np.array(sorted(self.flags), dtype=int)
+        if len(rows):
+            self._columns.set_flag(rows, None)
+            self._n_undone += self._count_undone(rows)
+            for row, n_iter in zip(rows.tolist(), self.n_iter[rows].tolist(), strict=True):
+                self._pool.add(row, n_iter)
+            if self._files is not None:
+                self.writeout()
+        return len(rows)
 
     def writeout(self) -> None:
         """Write the whole state; takes time in proportion to the number of sources.

@@ -1,15 +1,14 @@
 """Mixtures of Gaussians from PSF images, by deterministic least squares."""
 
-import concurrent.futures
 import dataclasses
 import functools
 import logging
-import multiprocessing
 import time
 
 import numpy as np
 
 from ..inputs.errors import InputError
+from ..inputs.processes import process_pool
 from .psf_image import effective_psf, windowed_moments
 from .psf_search import search
 from .psf_solver import Problem, covariance_of
@@ -216,9 +215,7 @@ def fit_psfs(images, *, workers=1, names=None, **options):
     job = functools.partial(_fit_named, options=options)
     if workers == 1:
         return [job(image, name) for image, name in zip(images, names, strict=True)]
-    # fresh interpreters: forking a process in which JAX has threads can hang
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with process_pool(workers) as pool:
         return list(pool.map(job, images, names))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..core.model import SceneModel
 from ..inputs.errors import InputError
-from ..inputs.files import replacing
+from ..inputs.files import replacing_hdf5
 from ..inputs.patcher import PatchFrame
 from .run_directory import RunDirectory
 from .tiles import residual_tiles
@@ -112,7 +112,7 @@ def write_residuals(path, frame: PatchFrame, model: SceneModel, values) -> None:
     for name in {name for exposure in frame.exposures for name in (exposure.band, exposure.name)}:
         if "/" in name or name in ("", "."):
             raise InputError(f"{path}: {name!r} cannot name a group, expected a name without '/'")
-    with replacing(path) as temporary, h5py.File(temporary, "w", track_order=True) as file:
+    with replacing_hdf5(path, track_order=True) as file:
         for e, exposure in enumerate(frame.exposures):
             x, y, flat = frame.pixels(e)
             group = file.require_group(exposure.band).create_group(exposure.name)

@@ -17,7 +17,7 @@ from ..inputs.astrometry import CircularRegion, sky_position
 from ..inputs.bounds import Bounds
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
-from ..inputs.files import replacing
+from ..inputs.files import replacing_hdf5
 from ..inputs.patcher import PatchFrame
 from .netcdf import write_groups
 from .own_pixels import own_pixels
@@ -260,8 +260,8 @@ class PatchResult:
         attrs = {"fphojax_layout": _LAYOUT} | {name: getattr(self, name) for name in _RUN}
         attrs |= {f"region_{name}": value for name, value in dataclasses.asdict(self.region).items()}
         attrs |= {f"version_{name}": text for name, text in self.versions.items()}
-        with replacing(path) as temporary:
-            write_groups(temporary, groups, attrs)
+        with replacing_hdf5(path, track_order=True) as file:
+            write_groups(file, groups, attrs)
 
     @classmethod
     def read(cls, path) -> "PatchResult":

@@ -11,6 +11,7 @@ from fphojax.field.state import Journal, StateFiles
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
 from fphojax.inputs import InputError
 from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.errors import StorageError
 
 BANDS = ("g", "r")
 COLUMNS = ("ra", "dec", "flux", "q", "pa", "sersic", "rhalf", "roi")
@@ -228,7 +229,7 @@ def test_disk_full_leaves_the_journal_readable(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("builtins.open", lambda path, mode, buffering: Full(path, mode))
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(StorageError, match=r"x.journal: cannot be written \(no space left on device\)"):
             journal.append(1, '{"a": 2}', counts, values)
     journal = Journal(journal.path)
     journal.append(1, '{"a": 3}', counts, values, 2 * values)
