@@ -3,6 +3,8 @@
 Commands import what they need when they run, so that help comes at once.
 """
 
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +13,9 @@ import typer
 from typer.core import TyperGroup
 
 import fphojax
-from fphojax.inputs.errors import InputError
+from fphojax.field.interrupts import Interruptions
+from fphojax.inputs.errors import InputError, MachineError, StorageError
+from fphojax.inputs.files import storage_fault
 
 __all__ = ["app", "main"]
 
@@ -33,36 +37,52 @@ The other commands are its stages, one by one: preprocess and psf, before there 
 class OneLineErrors(TyperGroup):
     """Commands whose errors are one line each, unless --debug asks for the trace.
 
-    The exit status is 2 where the input is at fault, 130 after Ctrl-C, and 1 for anything else. An exception that no
-    one expected is a fault of the program, and is called so.
+    The exit status is 2 where the input is at fault, 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, which
+    act like it, and 1 for anything else, such as a full disk. An exception that no one expected is a fault of the
+    program, and is called so.
     """
 
     def invoke(self, ctx):
-        try:
-            return super().invoke(ctx)
-        except InputError as error:
-            if ctx.params["debug"]:
+        with Interruptions(terminations=True) as interruptions:
+            try:
+                return super().invoke(ctx)
+            except KeyboardInterrupt as error:
+                interruptions.settle()
+                if ctx.params["debug"]:
+                    raise
+                report_problems([str(error) or "interrupted"])
+                raise typer.Exit(128 + (interruptions.seen or signal.SIGINT)) from None
+            except (_UsageError, typer.Exit, typer.Abort, BrokenPipeError):
                 raise
-            report_problems(str(error).split("\n"))
-            raise typer.Exit(2) from None
-        except KeyboardInterrupt as error:
-            if ctx.params["debug"]:
-                raise
-            report_problems([str(error) or "interrupted"])
-            raise typer.Exit(130) from None
-        except (_UsageError, typer.Exit, typer.Abort, BrokenPipeError):
-            raise
-        except Exception as error:
-            if ctx.params["debug"]:
-                raise
-            said = " ".join(str(error).split())
-            report_problems(
-                [
-                    f"internal error: {type(error).__name__}: {said}; please report it, "
-                    "`fphojax --debug COMMAND` shows the trace"
-                ]
-            )
-            raise typer.Exit(1) from None
+            except Exception as error:
+                if ctx.params["debug"]:
+                    raise
+                told = _told(error)
+                lines = str(told).split("\n")
+                if isinstance(told, MachineError):
+                    lines[-1] += (
+                        f"; the same command {_GO_ON.get(ctx.invoked_subcommand, 'may be given again')}"
+                    )
+                report_problems(lines)
+                raise typer.Exit(1 if told is not error or isinstance(told, MachineError) else 2) from None
+
+
+# How to go on with a command that begins anew unless told otherwise, and those that need not be told.
+_GO_ON = dict.fromkeys(("sample", "optimize"), "with --resume goes on")
+_GO_ON |= dict.fromkeys(("run", "demo", "preprocess", "psf"), "goes on")
+
+
+def _told(error: Exception) -> Exception:
+    """What is said of an error, in one line; a fault of the disk is told as such, wherever it comes from."""
+    if isinstance(error, InputError):
+        return error
+    if (fault := storage_fault(error, of_place=True)) is not None:
+        name = getattr(error, "filename", None)
+        return StorageError(fault if name is None else f"{name}: {fault}")
+    said = " ".join(str(error).split())
+    return RuntimeError(
+        f"internal error: {type(error).__name__}: {said}; please report it, `fphojax --debug COMMAND` shows the trace"
+    )
 
 
 app = typer.Typer(
@@ -497,25 +517,28 @@ def psf(
 
     Each is in the store as soon as it is fitted: after Ctrl-C, the same command goes on with those that are missing.
     """
+    from fphojax.inputs.locks import file_lock
+
     from .psf_files import fit_files, notes_shown, readings_shown, verdicts_shown
 
-    found = fit_files(
-        images,
-        band,
-        out,
-        extension=int(extension) if extension is not None and extension.isdecimal() else extension,
-        oversample=oversample,
-        pixel_scale=pixel_scale,
-        includes_pixel=includes_pixel,
-        recentre=recentre,
-        n_gauss=ngauss,
-        n_negative=negative,
-        location=location,
-        figures=figures,
-        overwrite=overwrite,
-        workers=workers,
-        progress=_bars(quiet),
-    )
+    with file_lock(out):
+        found = fit_files(
+            images,
+            band,
+            out,
+            extension=int(extension) if extension is not None and extension.isdecimal() else extension,
+            oversample=oversample,
+            pixel_scale=pixel_scale,
+            includes_pixel=includes_pixel,
+            recentre=recentre,
+            n_gauss=ngauss,
+            n_negative=negative,
+            location=location,
+            figures=figures,
+            overwrite=overwrite,
+            workers=workers,
+            progress=_bars(quiet),
+        )
     if found:
         console = _console()
         for table in (readings_shown(found), verdicts_shown(found)):
@@ -631,4 +654,12 @@ def _show(finished) -> None:
 
 def main() -> None:
     """Entry point of the command `fphojax`."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        if isinstance(end.code, int) and end.code > 128:
+            # no thread that still computes is waited for, and no further Ctrl-C finds anything to break
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(end.code)
+        raise

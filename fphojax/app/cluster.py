@@ -2,15 +2,14 @@
 
 import logging
 import os
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
 
 from fphojax.inputs.errors import InputError
+from fphojax.inputs.processes import deaf_children
 
 __all__ = ["cluster_client", "memory_limit", "thread_limits"]
 
@@ -46,7 +45,7 @@ def cluster_client(*, workers: int | None = None, scheduler: str | None = None) 
     ----------
     workers : int, optional
         Processes to start on this machine. Each fits a patch at a time, and they divide the processor's threads and
-        the memory among them. They do not hear of Ctrl-C.
+        the memory among them. They do not hear of Ctrl-C and SIGTERM.
     scheduler : str, optional
         Address of the scheduler of an existing cluster, such as ``tcp://10.0.0.5:8786``.
 
@@ -91,7 +90,7 @@ def cluster_client(*, workers: int | None = None, scheduler: str | None = None) 
         "distributed.scheduler.worker-saturation": 1.0,
     }
     before = dict(os.environ)
-    with dask.config.set(settings), _ignored_interrupts():
+    with dask.config.set(settings), deaf_children():
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
@@ -103,16 +102,3 @@ def cluster_client(*, workers: int | None = None, scheduler: str | None = None) 
         os.environ.pop(name) if name not in before else os.environ.update({name: before[name]})
     with cluster, Client(cluster) as client:
         yield client
-
-
-@contextmanager
-def _ignored_interrupts():
-    """What is started meanwhile ignores Ctrl-C, which a terminal sends to all processes of a command."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -3,15 +3,17 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence, Set
+from contextlib import suppress
 from pathlib import Path
 
 from scipy.cluster.hierarchy import DisjointSet
 
+from fphojax.field.interrupts import Interruptions
 from fphojax.field.scheduler import Fit, ScheduleReport, schedule
 from fphojax.field.state import StateFiles
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
 from fphojax.inputs.catalog import SourceCatalog
-from fphojax.inputs.errors import InputError
+from fphojax.inputs.errors import InputError, MachineError
 from fphojax.inputs.psf import PSFStore
 from fphojax.outputs.portable import map_paths
 from fphojax.outputs.run_directory import RunDirectory
@@ -39,6 +41,7 @@ def fit_field(
     target_niter: int,
     batch: int = 1,
     resume: bool = False,
+    retry: bool = False,
     overwrite: bool = False,
     unread: Iterable[str] = (),
     workers: int | None = None,
@@ -60,6 +63,8 @@ def fit_field(
         Most patches that are fitted together.
     resume : bool
         Go on with the run in the folder.
+    retry : bool
+        When going on, try sources that were given up again.
     overwrite : bool
         Whether an earlier run in the folder is removed.
     unread : iterable of str
@@ -80,6 +85,8 @@ def fit_field(
     ------
     InputError
         One line for every problem with the inputs; nothing is written then.
+    MachineError
+        The disk is full or fails, or the cluster is gone: what had been fitted is kept.
     KeyboardInterrupt
         After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
@@ -102,9 +109,11 @@ def fit_field(
             report.catalog, settings.bandlist, together=together, **_scene_inputs(report), **options
         )
     # a cluster that cannot be had is one more thing that is wrong before anything is written
-    with cluster_client(workers=workers, scheduler=scheduler) as client:
+    with Interruptions() as interruptions, cluster_client(workers=workers, scheduler=scheduler) as client:
         directory = _start_directory(settings, folder, resume=resume, overwrite=overwrite)
         scene = _open_scene(report, directory, together, options)
+        if resume and retry:
+            scene.retry_flagged()
         if resume:
             directory.write_config(settings.to_json(), settings.source)
         psfs = _psfs_of_run(report, directory, resume=resume, progress=progress)
@@ -123,14 +132,19 @@ def fit_field(
                     progress=progress,
                 )
             except KeyboardInterrupt:
+                interruptions.settle()
                 before = directory.previous()
                 earlier = f"; the earlier run is in {before[-1]} until this one is complete" if before else ""
                 raise KeyboardInterrupt(
-                    f"interrupted: {len(scene) - scene.n_undone} of {len(scene)} sources are done and kept in "
-                    f"{directory.path}; the same command with --resume goes on{earlier}"
+                    f"interrupted: {_kept(directory, scene)}; the same command with --resume goes on{earlier}"
                 ) from None
+            except MachineError as error:
+                interruptions.settle()
+                raise type(error)(f"{error}; {_kept(directory, scene)}") from error
             finally:
-                directory.remove_half_written()
+                # what cannot be removed now is removed when the run goes on
+                with interruptions.held(), suppress(OSError):
+                    directory.remove_half_written()
     directory.complete()
     return directory, scene, done
 
@@ -250,6 +264,10 @@ def _state_files(directory):
     """Names of the files of the state, for a message."""
     catalog, *others = StateFiles(directory.scene_path).all
     return ", ".join(path.name for path in (catalog, *reversed(others)))
+
+
+def _kept(directory: RunDirectory, scene: SuperScene) -> str:
+    return f"{len(scene) - scene.n_undone} of {len(scene)} sources are done and kept in {directory.path}"
 
 
 def _refuse_other_settings(settings: Settings, folder: Path, may_change: Set[str]) -> None:

@@ -13,6 +13,7 @@ from fphojax.inference.covariance import optimum_as_chains, parameter_covariance
 from fphojax.inference.flags import fit_flags
 from fphojax.inference.linear_fit import flux_precision, held_shapes
 from fphojax.inference.optimize import optimize_many
+from fphojax.inputs.locks import refuse_lost_lock
 from fphojax.outputs.residuals import write_residuals
 from fphojax.outputs.results import PatchResult
 from fphojax.outputs.run_directory import RunDirectory
@@ -35,10 +36,13 @@ class OptimizeFit:
     settings : Settings
     folder : Path
         Of the run; it holds the PSFs already, in ``psfs.h5``.
+    lock : str, optional
+        Token of the lock of the folder: once it is not that any more, the run has ended, and nothing is written.
     """
 
     settings: Settings
     folder: Path
+    lock: str | None = None
 
     def __call__(self, tasks: list[PatchTask]) -> list[PatchOutcome]:
         """Fit the patches of a list, together if there are several."""
@@ -74,6 +78,7 @@ class OptimizeFit:
         )
         if settings.linear_optimize:
             result = result.with_flux_precision(flux_precision(model, optimum))
+        refuse_lost_lock(self.folder, self.lock)
         directory.write_patch(task.number, result)
         if settings.write_residuals:
             write_residuals(directory.residuals_path(task.number), frame, model, optimum.values)

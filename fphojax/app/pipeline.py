@@ -7,6 +7,7 @@ from fphojax.core.backend import patches_together
 from fphojax.field.scheduler import ScheduleReport
 from fphojax.field.superscene import SuperScene
 from fphojax.inputs.errors import InputError
+from fphojax.inputs.locks import folder_lock, lock_token
 from fphojax.outputs.results import PatchResult
 from fphojax.outputs.run_directory import RunDirectory
 
@@ -54,6 +55,7 @@ def run(
     *,
     overwrite: bool = False,
     resume: bool = False,
+    retry: bool = False,
     workers: int | None = None,
     scheduler: str | None = None,
     progress: bool = True,
@@ -67,6 +69,8 @@ def run(
         Whether the folder of an earlier run may be replaced.
     resume : bool
         Go on with the run in the folder, if there is one.
+    retry : bool
+        When going on, try sources that were given up again.
     workers, scheduler
         See `cluster_client`; without either, patches are fitted in this process.
     progress : bool
@@ -79,26 +83,30 @@ def run(
     Raises
     ------
     InputError
-        One line for every problem with the inputs; nothing is written then.
+        One line for every problem with the inputs, or another process works in the folder; nothing is written then.
     KeyboardInterrupt
         After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
-    resume = resume and (settings.outbase / "config.json").is_file()
-    settings.refuse_forced_sampling()
-    if not resume and not overwrite:
-        _refuse_earlier_run(settings.outbase)
-    directory, scene, done = fit_field(
-        settings,
-        settings.outbase,
-        lambda folder, local: SamplingFit(settings, folder, progress=progress and local),
-        target_niter=settings.target_niter or settings.sampling_draws,
-        batch=patches_together(),
-        resume=resume,
-        overwrite=overwrite,
-        workers=workers,
-        scheduler=scheduler,
-        progress=progress,
-    )
+    with folder_lock(settings.outbase):
+        resume = resume and (settings.outbase / "config.json").is_file()
+        settings.refuse_forced_sampling()
+        if not resume and not overwrite:
+            _refuse_earlier_run(settings.outbase)
+        directory, scene, done = fit_field(
+            settings,
+            settings.outbase,
+            lambda folder, local: SamplingFit(
+                settings, folder, progress=progress and local, lock=lock_token(folder)
+            ),
+            target_niter=settings.target_niter or settings.sampling_draws,
+            batch=patches_together(),
+            resume=resume,
+            retry=retry,
+            overwrite=overwrite,
+            workers=workers,
+            scheduler=scheduler,
+            progress=progress,
+        )
     figures = [directory.figure_path(f"patch{number}_residuals") for number in done.patches]
     return FinishedRun(directory, scene, done, [path for path in figures if path.is_file()])
 

@@ -6,6 +6,7 @@ from typing import get_args
 import numpy as np
 
 from fphojax.inputs.errors import InputError
+from fphojax.inputs.locks import folder_lock
 from fphojax.outputs.catalog_columns import FLAGS
 from fphojax.outputs.postprocess import Catalogs
 from fphojax.outputs.postprocess import postprocess as write_products
@@ -36,7 +37,9 @@ def postprocess(folder: Path, *, kind: str, **options) -> list[str]:
     """
     if kind not in get_args(DrawKind):
         raise InputError(f"--draw {kind}: expected one of {', '.join(get_args(DrawKind))}")
-    made = write_products(RunDirectory.open(folder), kind=kind, **options)
+    run = RunDirectory.open(folder)
+    with folder_lock(folder):
+        made = write_products(run, kind=kind, **options)
     return [*_about_sources(made), *_about_files(made)]
 
 

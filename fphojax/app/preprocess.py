@@ -8,16 +8,17 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 
 import numpy as np
 from tqdm.auto import tqdm
 
-from fphojax.inputs.errors import InputError
+from fphojax.inputs.errors import InputError, StorageError
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.frames import Frame, FrameRecipe, is_mosaic, read_frames
-from fphojax.inputs.store_writer import StoreWriteError, StoreWriter, refuse_other_store
+from fphojax.inputs.locks import file_lock
+from fphojax.inputs.store_writer import StoreWriter, refuse_other_store
 
 from .config import Settings
 
@@ -25,6 +26,21 @@ __all__ = ["PreprocessReport", "image_files", "input_files", "preprocess", "refu
 
 _KINDS = ("a single exposure", "a mosaic")
 _SINGLE = ("raw_catalog", "big_catalog", "psfstorefile", "splinedatafile", "pixelstorefile", "metastorefile")
+
+
+def _alone(make: Callable) -> Callable:
+    """Let stores be made only while no other process makes them."""
+
+    @wraps(make)
+    def alone(settings: Settings, **options):
+        if settings.pixelstorefile is None:
+            raise InputError(
+                f"{settings.file}: found no pixelstorefile, expected the files of the stores to make"
+            )
+        with file_lock(settings.pixelstorefile):
+            return make(settings, **options)
+
+    return alone
 
 
 @dataclass
@@ -59,6 +75,7 @@ class PreprocessReport:
         )
 
 
+@_alone
 def preprocess(
     settings: Settings,
     *,
@@ -90,10 +107,6 @@ def preprocess(
     InputError
         One line for each image that cannot be stored.
     """
-    if settings.pixelstorefile is None:
-        raise InputError(
-            f"{settings.file}: found no pixelstorefile, expected the files of the stores to make"
-        )
     recipe = _recipe(settings)
     frames = _frames(settings)
     mosaics = _of_mosaics(frames)
@@ -117,7 +130,7 @@ def preprocess(
                 began = time.perf_counter()
                 for packed, _ in exposures:
                     writer.add(packed, stamp=_stamp(path, files), count=len(exposures))
-            except StoreWriteError:
+            except StorageError:
                 raise
             except InputError as error:
                 problems.append(str(error))

@@ -16,6 +16,7 @@ from fphojax.inference.sample import sample, sample_many
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.exposures import Exposure, collect
+from fphojax.inputs.locks import refuse_lost_lock
 from fphojax.inputs.patcher import Patcher, PatchFrame, as_profiled
 from fphojax.inputs.psf import PSFStore
 from fphojax.inputs.stores import StoredExposure, open_stores
@@ -129,11 +130,14 @@ class SamplingFit:
         Of the run; it holds the PSFs already, in ``psfs.h5``.
     progress : bool
         Show progress bars of every patch.
+    lock : str, optional
+        Token of the lock of the folder: once it is not that any more, the run has ended, and nothing is written.
     """
 
     settings: Settings
     folder: Path
     progress: bool = False
+    lock: str | None = None
 
     def __call__(self, tasks: list[PatchTask]) -> list[PatchOutcome]:
         """Fit the patches of a list, together if there are several."""
@@ -158,6 +162,7 @@ class SamplingFit:
         result = PatchResult.from_chains(
             chains, frame, model, active=task.active, fixed=task.fixed, bounds=task.bounds
         )
+        refuse_lost_lock(self.folder, self.lock)
         directory.write_patch(task.number, result)
         if settings.write_residuals:
             values = chains.optimum.values

@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import os
+import warnings
 
 import jax
 import psutil
@@ -65,6 +66,8 @@ def keep_compiled_programs() -> None:
     A folder that is set already (``JAX_COMPILATION_CACHE_DIR``) is left as it is; where the cache folder cannot
     be written, programs are compiled anew in every process.
     """
+    # a cache on a disk that is full, or that a kill has cut off, is no reason to trouble anyone
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
     if jax.config.jax_compilation_cache_dir is None:
         folder = user_cache_path("fphojax") / "compiled"
         try:

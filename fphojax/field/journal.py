@@ -10,6 +10,7 @@ release    of a patch that is back as if it had never been out
 =========  ====================================================================================================
 """
 
+import contextlib
 import json
 import os
 import re
@@ -22,8 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..inputs.errors import InputError
-from ..inputs.files import replacing
+from ..inputs.errors import InputError, StorageError
+from ..inputs.files import replacing, storage_fault
 
 __all__ = ["CheckIn", "CheckOut", "Journal", "Kept", "KeptOutcome", "Release"]
 
@@ -198,21 +199,38 @@ class Journal:
     def __init__(self, path):
         self.path = Path(path)
         self._file = None
+        self._whole = None  # where whole records end, while there may be more
 
     def append(self, record: Record) -> None:
-        """Add a record; when this returns, the record survives the process."""
+        """Add a record; when this returns, the record survives the process.
+
+        Raises
+        ------
+        StorageError
+            The disk is full or fails; the journal ends with the record before.
+        """
         content = memoryview(_framed(record))
-        if self._file is None:
-            self._cut_off_half_record()
-            self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
-            weakref.finalize(self, self._file.close)
-        end = self._file.tell()
         try:
+            if self._file is None:
+                self._cut_off_half_record()
+                self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+                weakref.finalize(self, self._file.close)
+            if self._whole is not None:
+                self._file.truncate(self._whole)
+            self._whole = os.fstat(self._file.fileno()).st_size
             while content:
                 content = content[self._file.write(content) :]
-        except OSError:
-            self._file.truncate(end)  # a half-written record in the middle would make the rest unreadable
-            raise
+            self._whole = None
+        except OSError as error:
+            # a half-written record in the middle would make the rest unreadable; if it cannot be cut off now, it is
+            # before the next one
+            with contextlib.suppress(OSError):
+                if self._file is not None and self._whole is not None:
+                    self._file.truncate(self._whole)
+            fault = storage_fault(error, of_place=True)
+            if fault is None:
+                raise
+            raise StorageError(f"{self.path}: cannot be written ({fault})") from error
 
     def records(self) -> Iterator[Record]:
         """What `append` was given, without a half-written last record.
@@ -230,7 +248,7 @@ class Journal:
         content = b"".join(map(_framed, records))
         if self._file is not None:
             self._file.close()
-            self._file = None
+            self._file = self._whole = None
         if not content:
             self.path.unlink(missing_ok=True)
             return

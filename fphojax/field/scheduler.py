@@ -6,15 +6,15 @@ the same results however many workers it has. Nor do interruptions change them: 
 under the same numbers and with the same seeds, and what their fits had found is there already.
 """
 
-import contextlib
 import hashlib
 import itertools
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -22,6 +22,9 @@ from tqdm.auto import tqdm
 from ..inputs.astrometry import CircularRegion
 from ..inputs.bounds import Bounds
 from ..inputs.catalog import SourceCatalog
+from ..inputs.errors import MachineError, StorageError
+from ..inputs.files import storage_fault
+from .interrupts import Interruptions
 from .superscene import SuperScene
 
 __all__ = ["Fit", "PatchOutcome", "PatchTask", "ScheduleReport", "schedule"]
@@ -125,7 +128,8 @@ def schedule(
     fit : callable
         Takes a list of `PatchTask` and returns a `PatchOutcome` for each; it must be picklable if there is a client.
         If it raises, or an outcome is not finite, each patch concerned is tried once more, alone and with another
-        seed; then its sources are flagged with the reason and left as they are.
+        seed; then its sources are flagged with the reason and left as they are. Faults of the disk and of the cluster
+        are not the patch's.
     client : distributed.Client, optional
         Cluster that fits; without it, this process does.
     batch : int
@@ -145,6 +149,8 @@ def schedule(
     ------
     KeyboardInterrupt
         After Ctrl-C; what fits had found by then is kept by the scene, and `schedule` goes on from there.
+    MachineError
+        The disk is full or fails, or the cluster is gone; likewise.
     """
     here = _Here() if client is None else _There(client)
     return _Loop(scene, fit, here, batch, max_active_fraction, ntry_checkout).run(progress)
@@ -204,12 +210,12 @@ class _Loop:
     """The state of `schedule`."""
 
     def __init__(self, scene, fit, executor, batch, max_active_fraction, ntry_checkout):
-        self.scene, self.fit, self.executor, self.batch = scene, fit, executor, batch
+        self.scene, self.fit, self.executor, self.batch = scene, partial(_fitted, fit), executor, batch
         self.ntry_checkout = ntry_checkout
         self.most_active = max_active_fraction * len(scene)
         self.next_number = scene.next_number
         self.report = ScheduleReport()
-        self.interruptions = _Interruptions()
+        self.interruptions = Interruptions()
         self.queue = deque()  # lists of tasks and their futures, in the order of check-out
 
     def run(self, progress):
@@ -225,7 +231,7 @@ class _Loop:
                     self.check_in_first()
                     bar.show(self.report)
                     self.interruptions.raise_if_seen()
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, MachineError):
                 with self.interruptions.held():
                     self.wind_up()
                 raise
@@ -322,10 +328,11 @@ class _Loop:
         """Keep what has been fitted; all patches stay out, to be checked in in their turn."""
         while self.queue:
             tasks, future = self.queue.popleft()
-            if not isinstance(future, _Known) and future.done():
-                outcomes = _outcomes(tasks, future)
-                if not any(isinstance(outcome, str) for outcome in outcomes):  # else to be tried again
-                    self.keep(tasks, outcomes)
+            with suppress(MachineError):  # the first was told already
+                if not isinstance(future, _Known) and future.done():
+                    outcomes = _outcomes(tasks, future)
+                    if not any(isinstance(outcome, str) for outcome in outcomes):  # else to be tried again
+                        self.keep(tasks, outcomes)
             future.cancel()
 
 
@@ -336,12 +343,29 @@ def _outcome(kept):
     return flag if flag is not None else PatchOutcome(**kept | {"summary": kept["summary"] or {}})
 
 
+def _fitted(fit: Fit, tasks: list[PatchTask]) -> list[PatchOutcome]:
+    """Outcomes of a fit; it is here, where what an error came from is known, that a fault of the disk is told."""
+    try:
+        return fit(tasks)
+    except MachineError:
+        raise
+    except Exception as error:
+        if (fault := storage_fault(error, of_place=True)) is not None:
+            said = " ".join(str(error).split())
+            raise StorageError(said if fault in said.lower() else f"{said} ({fault})") from error
+        raise
+
+
 def _outcomes(tasks: Sequence[PatchTask], future) -> list[PatchOutcome | str]:
     """For each task its outcome, or what is wrong with it."""
     try:
         outcomes = future.result()
         if len(outcomes) != len(tasks):
             raise ValueError(f"{len(outcomes)} outcomes of {len(tasks)} patches")
+    except MachineError:
+        raise
+    except CancelledError as error:
+        raise MachineError("the scheduler of the cluster is gone, expected it to answer") from error
     except Exception as error:
         # whatever it is, and MemoryError is one of them: the other patches shall not suffer from it
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -361,46 +385,6 @@ def _problem(task, outcome):
     if covs is not None and not np.isfinite(covs).all():
         return "covariances are not finite"
     return None
-
-
-class _Interruptions:
-    """Remembers Ctrl-C, and keeps it from breaking a check-in in two."""
-
-    def __init__(self):
-        self.seen = False
-        self._held = False
-        self._before = None
-
-    def __enter__(self):
-        before = signal.getsignal(signal.SIGINT)
-        # elsewhere signals do not arrive; and where Ctrl-C is ignored, it stays so
-        if threading.current_thread() is threading.main_thread() and callable(before):
-            self._before = before
-            signal.signal(signal.SIGINT, self._note)
-        return self
-
-    def __exit__(self, *_):
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
-
-    def _note(self, number, frame):
-        self.seen = True
-        if not self._held:
-            self._before(number, frame)
-
-    @contextlib.contextmanager
-    def held(self):
-        """While this lasts, Ctrl-C is remembered and does nothing else."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
-
-    def raise_if_seen(self):
-        """A fit may have ended early after Ctrl-C, instead of raising."""
-        if self.seen:
-            raise KeyboardInterrupt
 
 
 class _Bar:

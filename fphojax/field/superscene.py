@@ -26,7 +26,7 @@ from astropy import units as u
 from ..inputs.astrometry import CircularRegion
 from ..inputs.bounds import Bounds, default_bounds, wrap_pa
 from ..inputs.catalog import SourceCatalog
-from ..inputs.errors import InputError, at_most_ten
+from ..inputs.errors import InputError, StorageError, at_most_ten
 from ..inputs.file_checks import decoding
 from ..inputs.patcher import start_violations
 from ..inputs.units import to_number, to_unit
@@ -239,9 +239,14 @@ class SuperScene:
     def __enter__(self) -> "SuperScene":
         return self
 
-    def __exit__(self, *_):
-        if self._files is not None:
+    def __exit__(self, kind, error, trace):
+        if self._files is None:
+            return
+        try:
             self.writeout()
+        except StorageError:
+            if not isinstance(error, StorageError):  # else it has been told; check-ins are in the journal
+                raise
 
     def __len__(self) -> int:
         return len(self._columns)
@@ -484,6 +489,17 @@ class SuperScene:
             kept.append(KeptOutcome(number, found["n_iter"], **more, values=values, covariances=triangles))
         self._note(Kept(kept))
         self._numbered.keep(kept)
+
+    def retry_flagged(self) -> int:
+        """Let the sources that were given up be tried again; how many they are."""
+        rows = np.array(sorted(self.flags), dtype=int)
+        if len(rows):
+            self._columns.set_flag(rows, None)
+            self._n_undone += self._count_undone(rows)
+            self._pool.add(rows, self.n_iter[rows])
+            if self._files is not None:
+                self.writeout()
+        return len(rows)
 
     def writeout(self) -> None:
         """Write the whole state; takes time in proportion to the number of sources.

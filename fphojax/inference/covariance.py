@@ -9,6 +9,7 @@ from numpyro.distributions import Uniform
 
 from ..core.model import SceneModel
 from .chains import Chains
+from .interruptible import interruptible
 from .optimize import Optimum
 
 __all__ = [
@@ -40,7 +41,7 @@ def parameter_covariance(model: SceneModel, optimum: Optimum) -> np.ndarray:
     ndarray (N, N)
         In the order of `ravel_pytree`.
     """
-    slope = np.asarray(_slopes(model, optimum.unconstrained))
+    slope = np.asarray(interruptible(_slopes, model, optimum.unconstrained))
     covariance = _unconstrained_covariance(model, optimum) * np.outer(slope, slope)
     followed = places(optimum.values)
     followed |= {name: followed[name][np.asarray(source)] for name, source in model.tied.items()}

@@ -16,6 +16,7 @@ from arviz_stats.base import array_stats
 from ..core.model import SceneModel
 from .chains import Chains
 from .covariance import inverse
+from .interruptible import interruptible
 from .optimize import optimize
 from .sample import OUTSIDE
 from .whitening import posterior_around, whitening
@@ -48,14 +49,14 @@ def laplace(model: SceneModel, start, *, draws: int = 256, chains: int = 4, seed
     optimum = optimize(model, start, density="unconstrained")
     size, kept = OVERSAMPLED * draws * chains, draws * chains
     for apart in (True, False):
-        posterior, origin, covariance = posterior_around(model, optimum, fluxes_apart=apart)
+        posterior, origin, covariance = interruptible(posterior_around, model, optimum, fluxes_apart=apart)
         white = whitening(origin, covariance)
         normal = np.random.default_rng(seed).normal(size=(size, origin.size))
         points = white.origin + normal @ white.factor.T
-        log_ratio = 0.5 * np.sum(normal**2, axis=1) - np.asarray(_potential(posterior, points))
+        log_ratio = 0.5 * np.sum(normal**2, axis=1) - np.asarray(interruptible(_potential, posterior, points))
         weight, k_hat = _smoothed(log_ratio)
         chosen = _resampled(weight, kept, np.random.default_rng([seed, 1]))
-        drawn = _drawn(posterior, jax.random.key(seed), points[chosen])
+        drawn = interruptible(_drawn, posterior, jax.random.key(seed), points[chosen])
         outside = np.asarray(drawn.outside)
         if posterior.linear is None or outside.mean() <= OUTSIDE:
             break

@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 
 from ..core.model import SceneModel, support_edges
 from ..core.padding import padded_model, padded_values, real_values
+from .interruptible import interruptible
 from .lockstep import in_step
 from .search import search
 
@@ -110,7 +111,7 @@ def optimize_many(
         raise ValueError(f"density: found {density!r}, expected 'values' or 'unconstrained'")
     prepared = [_prepared(*pair) for pair in zip(models, starts, strict=True)]
     how = density == "unconstrained", *map(jnp.asarray, (max_steps, tolerance))
-    found = in_step([(search, (*scene, *how)) for scene in prepared])
+    found = interruptible(in_step, [(search, (*scene, *how)) for scene in prepared])
     return [_optimum(*scene) for scene in zip(models, (begun for _, begun in prepared), found, strict=True)]
 
 

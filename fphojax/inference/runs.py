@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from tqdm.auto import tqdm
 
 from ..core.backend import chains_together
 from .chains import Standing
+from .interruptible import interruptible
 from .nuts import MOST, advance, begin, complete
 from .warmup import ROUND, warm_up
 
@@ -55,7 +57,7 @@ class _InThreads:
             return jax.block_until_ready(program.of_one(*program.with_own(lambda own: own[chain], arguments)))
 
         # the first time one chain goes ahead, so that all others find the program compiled
-        ahead = [] if program in self._compiled else [one(0)]
+        ahead = [] if program in self._compiled else [pool.submit(one, 0).result()]
         self._compiled.add(program)
         return [*ahead, *pool.map(one, range(len(ahead), n_chain))]
 
@@ -63,7 +65,7 @@ class _InThreads:
 def _in_one_program(call, pool, n_chain, program, arguments):
     """Results of a program for every chain, all made by one `call`."""
     stacked = program.with_own(lambda own: jax.tree.map(lambda *parts: jnp.stack(parts), *own), arguments)
-    made = call(program.of_all, *stacked)
+    made = interruptible(call, program.of_all, *stacked)
     return [jax.tree.map(lambda array, chain=chain: array[chain], made) for chain in range(n_chain)]
 
 
@@ -107,7 +109,7 @@ class Run:
         self.keys = keys[2 * n_chain :]
         for start, moves in zip(keys[:n_chain], keys[n_chain : 2 * n_chain], strict=True):
             position = jax.random.normal(start, self.white.origin.shape)
-            state = begin(self.kernel, self.posterior, self.white, position, moves)
+            state = interruptible(begin, self.kernel, self.posterior, self.white, position, moves)
             if not np.isfinite(state.hmc.potential_energy):
                 state = begin(self.kernel, self.posterior, self.white, jnp.zeros_like(position), moves)
             self.states.append(state)
@@ -217,8 +219,15 @@ class Run:
     def _bar(self, draws, text):
         return tqdm(total=draws, desc=text, unit="draw", disable=not self.progress)
 
+    @contextmanager
     def _pool(self):
-        return ThreadPoolExecutor(min(len(self.states), os.cpu_count() or 1))
+        pool = ThreadPoolExecutor(min(len(self.states), os.cpu_count() or 1))
+        try:
+            yield pool
+        finally:
+            pool.shutdown(
+                wait=False, cancel_futures=True
+            )  # after Ctrl-C the draws that are being made are given up
 
 
 def _first(draws, n):

@@ -17,6 +17,7 @@ import numpy as np
 from ..core.model import SceneModel
 from .chains import Chains
 from .covariance import inverse
+from .interruptible import interruptible
 from .lockstep import Lockstep
 from .nuts import Kernel
 from .optimize import optimize
@@ -94,8 +95,8 @@ def sample(
     optimum = optimize(model, start, density="unconstrained")
     kernel, n_calls = Kernel(max_treedepth, target_accept), 0
     for apart in (True, False) if integrate_fluxes else (False,):
-        posterior, origin, first = posterior_around(
-            model, optimum, fluxes_apart=apart, ellipticity=ellipticity
+        posterior, origin, first = interruptible(
+            posterior_around, model, optimum, fluxes_apart=apart, ellipticity=ellipticity
         )
         if covariance is not None:
             first = with_known_blocks(first, posterior, optimum, origin, covariance)

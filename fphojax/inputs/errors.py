@@ -1,8 +1,8 @@
-"""The one exception that speaks to a user about their files and settings."""
+"""The exceptions that speak to a user: about their files and settings, or about the machine."""
 
 from collections.abc import Sequence
 
-__all__ = ["InputError", "at_most_ten"]
+__all__ = ["InputError", "MachineError", "StorageError", "at_most_ten"]
 
 _MOST = 10
 
@@ -12,6 +12,14 @@ class InputError(ValueError):
 
     The message is one line: the file, key or row, what was found and what was expected.
     """
+
+
+class MachineError(InputError):
+    """The machine fails, not an input: the work stops at once, what was finished is kept, and it can go on."""
+
+
+class StorageError(MachineError):
+    """A disk is full, fails or cannot be written; the message says which file, and why."""
 
 
 def at_most_ten(problems: Sequence[str], kind: str) -> list[str]:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import h5py
 
 from .file_checks import blame, decoding, require_regular
-from .files import replacing
+from .files import replacing, replacing_hdf5
 from .seals import append_seal, changed, is_sealed
 
 __all__ = ["SEALED", "new_hdf5", "open_hdf5", "read_hdf5"]
@@ -58,7 +58,7 @@ def new_hdf5(path, **options) -> Iterator[h5py.File]:
         Of `h5py.File`.
     """
     with replacing(path) as temporary:
-        with h5py.File(temporary, "w", **options) as file:
-            file.attrs[SEALED] = True
+        with replacing_hdf5(temporary, **options) as file:
+            file.attrs[SEALED] = 1
             yield file
         append_seal(temporary)

@@ -3,7 +3,6 @@
 import contextlib
 import pathlib
 
-import h5py
 import numpy as np
 
 from . import files
@@ -120,5 +119,5 @@ def replacing(path, overwrite):
     path = pathlib.Path(path)
     if path.exists() and not overwrite:
         raise InputError(f"{path}: exists already, expected a new file (or overwrite=True)")
-    with files.replacing(path) as temporary, h5py.File(temporary, "w") as file:
+    with files.replacing_hdf5(path) as file:
         yield file

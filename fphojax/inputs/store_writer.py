@@ -11,14 +11,15 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .errors import InputError
+from .errors import InputError, StorageError
 from .exposures import Exposure
+from .files import storage_fault
 from .store_journal import append_line, read_lines, to_disk, write_lines
 from .store_layout import CHUNK, CRC, INDEX, MADE_OF, STATED, super_shape
 from .store_packing import PackedExposure, pack
 from .store_reader import PixelStore
 
-__all__ = ["StoreWriteError", "StoreWriter", "refuse_other_store"]
+__all__ = ["StoreWriter", "refuse_other_store"]
 
 _OVERHEAD = 64 * 1024  # bytes of HDF5's own for an exposure, and
 _PER_ENTRY = 512  # for a chunk of it, or a line of the index: both more than it takes
@@ -28,10 +29,6 @@ _COMPRESSIONS = {
     "lzf": {"compression": "lzf"},
     "gzip": {"compression": "gzip", "compression_opts": 4},
 }
-
-
-class StoreWriteError(InputError):
-    """The disk is full or fails: there is no use in going on."""
 
 
 class StoreWriter:
@@ -102,7 +99,7 @@ class StoreWriter:
     def __exit__(self, kind, error, trace):
         try:
             self._wait()
-        except StoreWriteError:
+        except StorageError:
             if kind is None:  # else the body has failed already, mostly for the same reason
                 raise
         finally:
@@ -158,7 +155,7 @@ class StoreWriter:
                 if "psf" in group:
                     group["psf"].attrs["includes_pixel"] = exposure.psf_includes_pixel
         except (OSError, RuntimeError) as error:
-            raise StoreWriteError(_no_room(self.building, error)) from error
+            raise StorageError(_no_room(self.building, error)) from error
         self._wait()
         line = {"band": key[0], "name": key[1], "stamp": stamp, "count": count, "header": exposure.header}
         self._pending = self._disk.submit(self._settle, line)
@@ -203,7 +200,7 @@ class StoreWriter:
             to_disk(temporary)
         except (OSError, RuntimeError) as error:
             temporary.unlink(missing_ok=True)
-            raise StoreWriteError(_no_room(temporary, error)) from error
+            raise StorageError(_no_room(temporary, error)) from error
         # A death between these leaves a meta file without pixels, and the journal: the next build ends at once.
         os.replace(temporary, self.metafile)
         os.replace(self.building, self.pixelfile)
@@ -217,7 +214,7 @@ class StoreWriter:
             to_disk(self.building)
             append_line(self.journal, line)
         except OSError as error:
-            raise StoreWriteError(_no_room(self.building, error)) from error
+            raise StorageError(_no_room(self.building, error)) from error
 
     def _wait(self):
         """Until the exposure added last is on the disk."""
@@ -264,7 +261,7 @@ class StoreWriter:
                     file.attrs["super_pixel_size"] = self.super_pixel_size
             write_lines(self.journal, lines or [{"recipe": self._recipe}])
         except (OSError, RuntimeError) as error:
-            raise StoreWriteError(_no_room(self.building, error)) from error
+            raise StorageError(_no_room(self.building, error)) from error
 
     def _drop_unfinished(self, whole):
         """Remove from the file what the journal does not name; a KeyError if it lacks what is named."""
@@ -414,8 +411,8 @@ def _spans(used, chunk):
 
 
 def _no_room(path, error):
-    reason = " ".join(str(error).split())
-    return f"{path}: cannot be written ({reason}), expected room on the disk; a new start goes on from here"
+    reason = storage_fault(error, of_place=True) or " ".join(str(error).split())
+    return f"{path}: cannot be written ({reason}), expected room on the disk"
 
 
 def _difference(old, new):

@@ -1,14 +1,14 @@
 """Mixtures of Gaussians from PSF images, by deterministic least squares."""
 
-import concurrent.futures
 import dataclasses
 import logging
-import multiprocessing
 import time
+from concurrent.futures import as_completed
 
 import numpy as np
 
 from ..inputs.errors import InputError
+from ..inputs.processes import process_pool
 from .psf_image import effective_psf, windowed_moments
 from .psf_search import search
 from .psf_solver import Problem, covariance_of
@@ -253,15 +253,10 @@ def fit_each(jobs, *, workers=1):
         for i, (image, options) in enumerate(jobs):
             yield i, fit_psf(image, **options)
         return
-    # fresh interpreters: forking a process in which JAX has threads can hang
-    context = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=context)
-    try:
+    with process_pool(workers) as pool:
         waiting = {pool.submit(fit_psf, image, **options): i for i, (image, options) in enumerate(jobs)}
-        for future in concurrent.futures.as_completed(waiting):
+        for future in as_completed(waiting):
             yield waiting[future], future.result()
-    finally:  # after Ctrl-C, too: what has not begun is not waited for
-        pool.shutdown(cancel_futures=True)
 
 
 def judge_mixture(image, mixture, *, oversample=1, recentre=False, name="PSF image"):

@@ -22,7 +22,7 @@ import numpy as np
 from scipy.interpolate import RectBivariateSpline
 
 from fphojax.inputs.errors import InputError
-from fphojax.inputs.files import replacing
+from fphojax.inputs.files import replacing_hdf5
 
 __all__ = ["FixedRadiiSersic", "ScaleFreeSersic", "load_sersic_table"]
 
@@ -103,7 +103,7 @@ class ScaleFreeSersic(eqx.Module):
         InputError
             If its folder does not exist.
         """
-        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        with replacing_hdf5(path) as file:
             for name in _SCALE_FREE_DATASETS:
                 file[name] = np.asarray(getattr(self, name), dtype="f8")
             file.attrs["sersic_range"] = self.sersic_range

@@ -1,14 +1,13 @@
 """The final catalogue of a run: one row per source, with everything that its draws say."""
 
-import multiprocessing
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 from astropy.table import Column, Table
 from tqdm.auto import tqdm
 
+from ..inputs.processes import process_pool
 from .catalog_columns import FLAGS, PARAMETER_UNIT, ColumnName
 from .draw_columns import DrawColumns
 from .multipatch import DISAGREES, largest_shift, parameter_names, parameters_first
@@ -86,9 +85,7 @@ class CatalogBuilder:
                 self._put(sources, draws, self._of_draws(draws))
                 yield sources
             return
-        # fresh interpreters: forking a process in which JAX has threads can hang
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        with process_pool(workers) as pool:
             queue = deque()
             for sources in batches:
                 draws = parameters_first(sources.values)

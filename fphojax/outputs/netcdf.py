@@ -17,21 +17,21 @@ __all__ = ["write_groups"]
 _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable. {:10d}"
 
 
-def write_groups(path, groups: Mapping[str, xr.Dataset], attrs: Mapping) -> None:
-    """Write datasets, each to a group of a new file.
+def write_groups(file: h5py.File, groups: Mapping[str, xr.Dataset], attrs: Mapping) -> None:
+    """Write datasets, each to a group of a file.
 
     Parameters
     ----------
-    path : path-like
+    file : h5py.File
+        Empty, and made with ``track_order=True``.
     groups : mapping of str to xarray.Dataset
         Numbers, booleans and strings.
     attrs : mapping
         Attributes of the file.
     """
-    with h5py.File(path, "w", track_order=True) as file:
-        file.attrs.update(attrs)
-        for name, dataset in groups.items():
-            _write(file.create_group(name, track_order=True), dataset)
+    file.attrs.update(attrs)
+    for name, dataset in groups.items():
+        _write(file.create_group(name, track_order=True), dataset)
 
 
 def _write(group, dataset):

@@ -18,10 +18,8 @@ from ..inputs.bounds import Bounds
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
 from ..inputs.file_checks import decoding
-from ..inputs.files import replacing
-from ..inputs.hdf5_files import SEALED, open_hdf5
+from ..inputs.hdf5_files import new_hdf5, open_hdf5
 from ..inputs.patcher import PatchFrame
-from ..inputs.seals import append_seal
 from .netcdf import write_groups
 from .own_pixels import own_pixels
 from .storage import bounds_from_dataset, bounds_to_dataset, catalog_from_dataset, catalog_to_dataset
@@ -263,9 +261,8 @@ class PatchResult:
         attrs = {"fphojax_layout": _LAYOUT} | {name: getattr(self, name) for name in _RUN}
         attrs |= {f"region_{name}": value for name, value in dataclasses.asdict(self.region).items()}
         attrs |= {f"version_{name}": text for name, text in self.versions.items()}
-        with replacing(path) as temporary:
-            write_groups(temporary, groups, attrs | {SEALED: 1})
-            append_seal(temporary)
+        with new_hdf5(path, track_order=True) as file:
+            write_groups(file, groups, attrs)
 
     @classmethod
     def read(cls, path) -> "PatchResult":

@@ -13,6 +13,7 @@ from fphojax.field.state import StateFiles
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
 from fphojax.inputs import InputError
 from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.errors import StorageError
 
 BANDS = ("g", "r")
 COLUMNS = ("ra", "dec", "flux", "q", "pa", "sersic", "rhalf", "roi")
@@ -246,7 +247,7 @@ def test_disk_full_leaves_the_journal_readable(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr("builtins.open", lambda path, mode, buffering: Full(path, mode))
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(StorageError, match=r"x.journal: cannot be written \(no space left on device\)"):
             journal.append(check_in(2, values))
     journal = Journal(journal.path)
     journal.append(check_in(3, values, 2 * values))

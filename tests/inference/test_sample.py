@@ -111,8 +111,7 @@ def test_slow_draws_are_made_one_by_one(bright_scene, chains, monkeypatch):
     monkeypatch.setattr(module, "PACE", 0.0)
     found = sample(*bright_scene, draws=200, warmup=100, chains=2, seed=3, progress=False)
     assert set(sizes) == {1}
-    # one chain goes ahead once, to compile; then they move side by side
-    assert threads.count(threading.main_thread()) == 1
+    assert threading.main_thread() not in threads  # it listens for Ctrl-C
     assert len(sizes) == 2 * (found.n_warmup + 200)
     for name, values in chains.values.items():
         np.testing.assert_array_equal(found.values[name], values, err_msg=name)

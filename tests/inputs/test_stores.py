@@ -409,7 +409,7 @@ def test_full_disk(tmp_path, before):
     assert (done.returncode, done.stderr) == (0, "")
     (line,) = done.stdout.splitlines()
     assert line[0] in "12"
-    assert "pixels.h5.building: cannot be written ([Errno 27] File too large)" in line
+    assert "pixels.h5.building: cannot be written (file too large)" in line
     assert not (tmp_path / "pixels.h5").exists()
     writer = StoreWriter(tmp_path / "pixels.h5", tmp_path / "meta.json")
     print(f"kept {len(writer.done)} exposures")
@@ -453,7 +453,7 @@ def test_no_space_left_on_device(tmp_path, monkeypatch, when):
                 writer.finish()
 
     refused(
-        r"cannot be written \(.*No space left on device\), expected room on the disk; a new start goes on",
+        r"cannot be written \(no space left on device\), expected room on the disk",
         interrupted,
     )
     assert not any(path.exists() for path in paths)

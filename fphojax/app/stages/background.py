@@ -12,12 +12,13 @@ from fphojax.outputs.residuals import RunResiduals
 
 from ..config import Settings
 from ..settings_edit import write_sky
-from .folders import next_path, run_at
+from .folders import alone_in_outbase, next_path, run_at
 from .report import StageReport
 
 __all__ = ["background"]
 
 
+@alone_in_outbase
 def background(
     settings: Settings, *, run: Path | None = None, write: bool = False, progress: bool = False
 ) -> StageReport:

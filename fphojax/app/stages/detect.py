@@ -25,7 +25,7 @@ from ..check import check_inputs
 from ..config import Settings
 from ..psf_fits import fitted_psfs
 from ..workers import prepared
-from .folders import latest_fit, next_path, run_at
+from .folders import alone_in_outbase, latest_fit, next_path, run_at
 from .report import StageReport
 
 __all__ = ["detect"]
@@ -33,6 +33,7 @@ __all__ = ["detect"]
 _STAMP = 4.0  # half-size of a PSF image, in standard deviations of its widest Gaussian
 
 
+@alone_in_outbase
 def detect(
     settings: Settings,
     *,

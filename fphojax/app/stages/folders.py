@@ -1,14 +1,28 @@
 """Where the stages of a field keep their results, below ``outbase``."""
 
 import re
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
 
 from fphojax.inputs.errors import InputError
+from fphojax.inputs.locks import folder_lock
 from fphojax.outputs.run_directory import RunDirectory
 
 from ..config import Settings
 
-__all__ = ["last_path", "latest_fit", "next_path", "run_at"]
+__all__ = ["alone_in_outbase", "last_path", "latest_fit", "next_path", "run_at"]
+
+
+def alone_in_outbase(stage: Callable) -> Callable:
+    """Let a stage, a function of settings, run only while no other process works in ``outbase``."""
+
+    @wraps(stage)
+    def alone(settings: Settings, *args, **kwargs):
+        with folder_lock(settings.outbase):
+            return stage(settings, *args, **kwargs)
+
+    return alone
 
 
 def next_path(outbase: Path, stage: str, suffix: str = "") -> Path:

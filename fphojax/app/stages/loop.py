@@ -15,6 +15,7 @@ from ..config import Settings
 from .background import background
 from .chi2 import chi2_table
 from .detect import detect
+from .folders import alone_in_outbase
 from .optimize import optimize
 from .postop import postop
 from .report import StageReport
@@ -48,6 +49,7 @@ def next_settings(settings: Settings, *reports: StageReport) -> Settings:
     return settings.model_copy(update=changes)
 
 
+@alone_in_outbase
 def loop(
     settings: Settings,
     *,

@@ -3,13 +3,19 @@
 import html
 import logging
 import os
+import signal
+import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from fphojax.inputs.errors import InputError
-from fphojax.inputs.files import replacing
+from fphojax.field.interrupts import Interruptions
+from fphojax.inputs.errors import InputError, MachineError, StorageError
+from fphojax.inputs.files import replacing, storage_fault
 
 __all__ = ["execute", "write_html", "write_index"]
+
+_ASKED, _PATIENCE = 5, 2.0  # times that a kernel is asked to end its cell, and seconds between them
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -44,25 +50,95 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
     ------
     InputError
         The error of a cell, in one line.
+    MachineError
+        Likewise; or the disk has no room for the notebook.
+    KeyboardInterrupt
+        After Ctrl-C, once the cell that was running has ended.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    try:
-        papermill.execute_notebook(
-            template,
-            notebook,
-            parameters=dict(parameters),
-            kernel_name="python3",
-            progress_bar=progress,
-            cwd=notebook.parent,
-            extra_arguments=["--IPKernelApp.log_level=50"],  # what it says is not about the notebook
-        )
-    except PapermillExecutionError as error:
-        said = " ".join(str(error.evalue).split())
-        kind = "" if error.ename == "InputError" else f"{error.ename}: "
-        raise InputError(f"{notebook}: {kind}{said}") from error
+    with _KernelInterruptions() as interruptions:
+        try:
+            papermill.execute_notebook(
+                template,
+                notebook,
+                parameters=dict(parameters),
+                kernel_name="python3",
+                progress_bar=progress,
+                cwd=notebook.parent,
+                extra_arguments=["--IPKernelApp.log_level=50"],  # what it says is not about the notebook
+                kernel_manager_class=interruptions.kernel_manager(),
+                on_cell_start=interruptions.cell_starts,
+            )
+        except Exception as error:
+            if interruptions.seen is not None:  # the kernel may have been killed for it
+                raise KeyboardInterrupt from None
+            if isinstance(error, PapermillExecutionError):
+                said = " ".join(str(error.evalue).split())
+                if error.ename == "KeyboardInterrupt":
+                    raise KeyboardInterrupt(said) from None
+                if error.ename in ("MachineError", "StorageError"):
+                    raise MachineError(said) from error
+                kind = "" if error.ename == "InputError" else f"{error.ename}: "
+                raise InputError(f"{notebook}: {kind}{said}") from error
+            if (fault := storage_fault(error)) is not None:
+                raise StorageError(f"{notebook}: cannot be written ({fault})") from error
+            raise
+    interruptions.raise_if_seen()
+
+
+class _KernelInterruptions(Interruptions):
+    """Hands Ctrl-C on to the kernel that executes a notebook, which a terminal does not reach.
+
+    The kernel is killed if it has not ended its cell within ten seconds.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self._manager, self._in_cell, self._over = None, False, threading.Event()
+
+    def __exit__(self, *_):
+        self._over.set()
+        super().__exit__(*_)
+
+    def kernel_manager(self):
+        """Class that makes the manager of the kernel."""
+        from jupyter_client import AsyncKernelManager
+
+        def known(manager):
+            self._manager = manager
+
+        class Manager(AsyncKernelManager):
+            def __init__(self, **options):
+                super().__init__(**options)
+                known(self)
+
+        return Manager
+
+    def cell_starts(self, **_):
+        """A cell is about to be executed."""
+        self._in_cell = True
+
+    def _note(self, number, frame):
+        if not self._in_cell:
+            super()._note(number, frame)
+        elif self.seen is None:
+            threading.Thread(target=self._interrupt, daemon=True).start()
+        self.seen = number
+
+    def _interrupt(self):
+        """Between two cells the kernel is deaf, so it is told again."""
+        for _ in range(_ASKED):
+            self._signal(signal.SIGINT)
+            if self._over.wait(_PATIENCE):
+                return
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number):
+        with suppress(ProcessLookupError):
+            os.kill(self._manager.provisioner.pid, number)
 
 
 def write_html(notebook: Path) -> Path:

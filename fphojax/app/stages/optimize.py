@@ -10,6 +10,7 @@ from astropy.table import Table
 
 from fphojax.core.backend import patches_together
 from fphojax.inputs.errors import InputError
+from fphojax.inputs.locks import folder_lock, lock_token
 from fphojax.outputs.wording import counted
 
 from ..config import Settings
@@ -32,6 +33,7 @@ def optimize(
     *,
     out: Path | None = None,
     resume: bool = False,
+    retry: bool = False,
     workers: int | None = None,
     scheduler: str | None = None,
     progress: bool = False,
@@ -45,6 +47,8 @@ def optimize(
         Folder of the run; ``optimize_N`` in ``outbase`` by default, N one more than the last.
     resume : bool
         Go on with the last ``optimize_N`` (or with `out`), if there is one.
+    retry : bool
+        When going on, try sources that were given up again.
     workers, scheduler
         See `fphojax.app.cluster.cluster_client`; without either, patches are fitted in this process.
     progress : bool
@@ -60,24 +64,16 @@ def optimize(
     Raises
     ------
     InputError
-        One line for every problem with the inputs; nothing is written then. Or the fits of all sources failed.
+        One line for every problem with the inputs, or another process works in the folder; nothing is written then.
+        Or the fits of all sources failed.
     KeyboardInterrupt
         After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
     start = time.perf_counter()
-    folder = Path(out) if out else (last_path if resume else next_path)(settings.outbase, "optimize")
-    run, scene, _ = fit_field(
-        settings,
-        folder,
-        lambda folder, _: OptimizeFit(settings, folder),
-        target_niter=settings.optimize_passes,
-        batch=patches_together(),
-        resume=resume and (folder / "config.json").is_file(),
-        unread=first_read_after("optimize"),
-        workers=workers,
-        scheduler=scheduler,
-        progress=progress,
-    )
+    with folder_lock(settings.outbase if out is None else out):  # before the number is chosen
+        folder = Path(out) if out else (last_path if resume else next_path)(settings.outbase, "optimize")
+        with folder_lock(folder):
+            run, scene = _fitted(settings, folder, resume, retry, workers, scheduler, progress)
     tables = _tables(scene)
     flagged = tables["flagged"]
     if len(flagged) == len(scene) and all(flagged["ended"] == "failed"):
@@ -89,6 +85,24 @@ def optimize(
     files = {"run": run.path, "catalog": run.scene_path}
     text, level = _verdict(tables)
     return StageReport("optimize", text, tables, files, time.perf_counter() - start, level)
+
+
+def _fitted(settings, folder, resume, retry, workers, scheduler, progress):
+    """The folder of the fit and its scene."""
+    run, scene, _ = fit_field(
+        settings,
+        folder,
+        lambda folder, _: OptimizeFit(settings, folder, lock_token(folder)),
+        target_niter=settings.optimize_passes,
+        batch=patches_together(),
+        resume=resume and (folder / "config.json").is_file(),
+        retry=retry,
+        unread=first_read_after("optimize"),
+        workers=workers,
+        scheduler=scheduler,
+        progress=progress,
+    )
+    return run, scene
 
 
 def _tables(scene) -> dict[str, Table]:

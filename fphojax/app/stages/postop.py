@@ -12,7 +12,7 @@ from fphojax.inputs.files import replacing
 from fphojax.outputs.wording import counted
 
 from ..config import Settings
-from .folders import run_at
+from .folders import alone_in_outbase, run_at
 from .report import StageReport
 
 __all__ = ["postop"]
@@ -20,6 +20,7 @@ __all__ = ["postop"]
 _N_SIG_FLUX = 5.0  # default of `default_bounds`
 
 
+@alone_in_outbase
 def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     """Write the optimised catalogue with flux uncertainties, and settings with which sampling starts from it.
 

@@ -11,6 +11,7 @@ from fphojax.outputs.run_directory import RunDirectory
 from fphojax.outputs.wording import counted
 
 from ..config import Settings
+from .folders import alone_in_outbase
 from .report import StageReport
 
 __all__ = ["postprocess"]
@@ -18,6 +19,7 @@ __all__ = ["postprocess"]
 _LARGEST_RHAT = 1.05
 
 
+@alone_in_outbase
 def postprocess(settings: Settings, *, workers: int | None = None, progress: bool = False) -> StageReport:
     """Write the products of the sampling run in ``outbase``, and its report.
 

@@ -1,6 +1,7 @@
 """`fphojax run`: all stages of a run in order, each as a notebook, none done twice."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,7 @@ from fphojax.inputs.files import replacing
 
 from ..config import Settings
 from ..starter import template_folder
-from .folders import next_path
+from .folders import alone_in_outbase, next_path
 from .notebooks import execute, write_html, write_index
 from .outcome import Outcome
 from .postop import postop
@@ -47,6 +48,7 @@ def templates_of(settings: Settings) -> Path:
     return own if own is not None and own.is_dir() else template_folder()
 
 
+@alone_in_outbase
 def run_all(
     settings: Settings,
     *,
@@ -190,9 +192,11 @@ def _done(step: Step, settings: Settings, options: dict, template, folder: Path,
     parameters = {"config": str(config), "outcome": str(outcome)} | options
     try:
         execute(template, notebook, parameters, progress=progress)
-    finally:
-        if notebook.is_file():
+    except BaseException:
+        with suppress(Exception):  # the disk may be full, and the notebook cut off
             write_html(notebook)
+        raise
+    write_html(notebook)
     return Outcome.read(outcome)
 
 
