@@ -116,7 +116,7 @@ def test_patches_are_those_that_the_log_and_the_journal_know(fit, tmp_path):
     assert run.patches() == [0, 3]
     assert run.patch_files() == [0, 1, 2, 3, 4]
     run.log_path.write_text("{")
-    with pytest.raises(InputError, match=r"scene_log\.json: not JSON"):
+    with pytest.raises(InputError, match=r"scene_log\.json: cannot be read"):
         run.patches()
 
 
