@@ -1,9 +1,11 @@
 """PSF images in files become mixtures in a store: the work of `fphojax psf`."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from rich.markup import escape
 from rich.table import Table
 
 from fphojax.inputs.errors import InputError
@@ -87,6 +89,8 @@ def fit_files(
         raise InputError(f"--location: found {len(paths)} images, expected a single one")
     if oversample is not None and pixel_scale is not None:
         raise InputError(f"--pixel-scale: found --oversample {oversample:g} beside it, expected one of them")
+    if pixel_scale is not None and not 0 < pixel_scale < math.inf:
+        raise InputError(f"--pixel-scale: found {pixel_scale}, expected arcsec")
     if paths[0].suffix == ".psf":
         of_images = {
             "--extension": extension,
@@ -158,8 +162,8 @@ def readings_shown(found: Sequence[FittedFile]) -> Table:
         table.add_column(name, overflow="fold")
     for image, (_, fit, _) in found:
         table.add_row(
-            image.path.stem,
-            image.extension,
+            escape(image.path.stem),
+            escape(image.extension),
             f"{image.oversample:.4g}, {image.sampling_by}",
             f"{'yes' if image.includes_pixel else 'no'}, {image.pixel_by}",
             offset_shown(fit),
@@ -179,7 +183,7 @@ def verdicts_shown(found: Sequence[FittedFile]) -> Table:
     for image, (_, fit, kept) in found:
         verdict = fit.verdict
         table.add_row(
-            image.path.stem,
+            escape(image.path.stem),
             str(len(fit.amplitudes)),
             f"{verdict.size_model:.2f}",
             f"{100 * verdict.relative_l2:.2f} %",

@@ -179,6 +179,10 @@ def fit_into(
     if path is not None:
         if not path.parent.is_dir():
             raise InputError(f"{path.parent}: no such folder, expected one to write {path.name} to")
+        try:
+            path.exists()
+        except OSError as error:  # a name that no file can have
+            raise InputError(f"{path}: {error.strerror}, expected the name of a store") from None
         done = _kept(path, jobs, replace)
     waiting = [i for i in range(len(jobs)) if i not in done]
     bar = tqdm(total=len(jobs), initial=len(done), desc="PSFs", unit="image", disable=not progress)
