@@ -11,8 +11,9 @@ from tqdm.auto import tqdm
 
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.psf import PSFMixture, PSFStore, check_name
-from fphojax.mixtures.psf_fit import PSFFit, fit_each, judge_mixture
+from fphojax.mixtures.psf_fit import PSFFit, fit_each
 from fphojax.mixtures.psf_image import EffectivePSF, effective_psf
+from fphojax.mixtures.psf_result import judge_mixture
 
 from .config import Settings
 
