@@ -1,5 +1,6 @@
 """PSF images in files become mixtures in a store: the work of `fphojax psf`."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -86,6 +87,8 @@ def fit_files(
         raise InputError(f"--location: found {len(paths)} images, expected a single one")
     if oversample is not None and pixel_scale is not None:
         raise InputError(f"--pixel-scale: found --oversample {oversample:g} beside it, expected one of them")
+    if pixel_scale is not None and not 0 < pixel_scale < math.inf:
+        raise InputError(f"--pixel-scale: found {pixel_scale}, expected arcsec")
     if paths[0].suffix == ".psf":
         of_images = {
             "--extension": extension,

@@ -11,8 +11,9 @@ from tqdm.auto import tqdm
 
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.psf import PSFMixture, PSFStore, check_name
-from fphojax.mixtures.psf_fit import PSFFit, fit_each, judge_mixture
+from fphojax.mixtures.psf_fit import PSFFit, fit_each
 from fphojax.mixtures.psf_image import EffectivePSF, effective_psf
+from fphojax.mixtures.psf_result import judge_mixture
 
 from .config import Settings
 
@@ -179,6 +180,10 @@ def fit_into(
     if path is not None:
         if not path.parent.is_dir():
             raise InputError(f"{path.parent}: no such folder, expected one to write {path.name} to")
+        try:
+            path.exists()
+        except OSError as error:  # a name that no file can have
+            raise InputError(f"{path}: {error.strerror}, expected the name of a store") from None
         done = _kept(path, jobs, replace)
     waiting = [i for i in range(len(jobs)) if i not in done]
     bar = tqdm(total=len(jobs), initial=len(done), desc="PSFs", unit="image", disable=not progress)

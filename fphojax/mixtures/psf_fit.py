@@ -10,11 +10,12 @@ import numpy as np
 from ..inputs.errors import InputError
 from ..inputs.processes import process_pool
 from .psf_image import effective_psf, windowed_moments
+from .psf_result import PIXEL_VARIANCE, PSFFit, judged
 from .psf_search import search
 from .psf_solver import Problem, covariance_of
-from .psf_verdict import PSFVerdict, judge, model_values, plot_psf_fit
+from .psf_verdict import plot_psf_fit
 
-__all__ = ["MOST_GAUSS", "PSFFit", "fit_each", "fit_psf", "fit_psfs", "judge_mixture", "plot_psf_fit"]
+__all__ = ["MOST_GAUSS", "PSFFit", "fit_each", "fit_psf", "fit_psfs", "plot_psf_fit"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,74 +27,6 @@ _MIN_SIGMA = 0.4
 _MEAN_LIMIT = 3.0
 # Radii at which the encircled energy is compared, and what an error of it costs in units of the relative L2.
 _N_RINGS, _RING_WEIGHT = 12, 2.0
-# Variance per axis of a square pixel of unit side.
-_PIXEL_VARIANCE = 1 / 12
-
-
-@dataclasses.dataclass(frozen=True)
-class PSFFit:
-    """A mixture of Gaussians fitted to a PSF image, and how good it is.
-
-    Attributes
-    ----------
-    amplitudes : ndarray (K,)
-    means : ndarray (K, 2)
-        Offsets x, y from the source, in native pixels.
-    covariances : ndarray (K, 3)
-        xx, yy, xy in native pixels squared; components are ordered by size.
-    includes_pixel : bool
-        Whether the mixture includes the response of the native pixel. If not, a renderer integrates over
-        pixels (adds I/12 to the covariances).
-    background : float
-        Constant of the fit per native pixel, not part of the mixture.
-    oversample : float
-        Pixels of the image per native pixel and axis.
-    offset : tuple of float
-        Centroid (x, y) of the core minus the geometric centre of the image [native pixels].
-    shift : tuple of float
-        What of it was taken out: position (x, y) of the source minus the geometric centre of the image [native
-        pixels].
-    scale : float
-        Factor by which the fit multiplied the image.
-    verdict : PSFVerdict
-    seconds : float
-        Processor time that the fit took.
-    """
-
-    amplitudes: np.ndarray
-    means: np.ndarray
-    covariances: np.ndarray
-    includes_pixel: bool
-    background: float
-    oversample: float
-    offset: tuple[float, float]
-    shift: tuple[float, float]
-    scale: float
-    verdict: PSFVerdict
-    seconds: float
-
-    def effective(self, image, *, mask=None):
-        """The effective PSF (`EffectivePSF`) in an image, scaled as this fit scaled it."""
-        raw = effective_psf(
-            image,
-            oversample=self.oversample,
-            includes_pixel=self.includes_pixel,
-            mask=mask,
-            recentre=self.shift == self.offset,
-        )
-        return dataclasses.replace(raw, values=raw.values * self.scale, scale=self.scale)
-
-    def values(self, effective):
-        """The model on the grid of an `EffectivePSF`, background included: ndarray (ny, nx)."""
-        response = 0.0 if self.includes_pixel else _PIXEL_VARIANCE
-        return model_values(
-            effective,
-            self.amplitudes,
-            self.means,
-            self.covariances,
-            response=response,
-            background=self.background,
-        )
 
 
 def fit_psf(
@@ -185,7 +118,7 @@ def fit_psf(
         logger.info(
             "%s: source is (%+.3f, %+.3f) native pixels from the centre of the image", name, *effective.shift
         )
-    response = 0.0 if includes_pixel else _PIXEL_VARIANCE
+    response = 0.0 if includes_pixel else PIXEL_VARIANCE
     problem = _problem(effective, response, total if constrained else None, background, centre == "fixed")
     components = search(
         problem,
@@ -259,33 +192,6 @@ def fit_each(jobs, *, workers=1):
             yield waiting[future], future.result()
 
 
-def judge_mixture(image, mixture, *, oversample=1, recentre=False, name="PSF image"):
-    """A mixture that was fitted to an image before, with default options, and how good it is.
-
-    Parameters
-    ----------
-    image : array (ny, nx)
-    mixture : PSFMixture
-    oversample, recentre, name
-        As in `fit_psf`.
-
-    Returns
-    -------
-    PSFFit
-    """
-    total = float(mixture.amplitudes.sum())
-    effective = effective_psf(
-        image,
-        oversample=oversample,
-        includes_pixel=mixture.includes_pixel,
-        total=total,
-        recentre=recentre,
-        name=name,
-    )
-    parts = mixture.amplitudes, mixture.means, mixture.covariances
-    return _judged(parts, effective, mixture.includes_pixel, background=0.0)
-
-
 def _checked_options(n_gauss, n_negative, centre, normalise, name):
     """The sum of the amplitudes (None: free), after a look at the options."""
     if n_gauss is not None and not 1 <= n_gauss <= MOST_GAUSS:
@@ -353,25 +259,5 @@ def _finish(components, problem, effective, total, constrained, includes_pixel, 
     effective = dataclasses.replace(
         effective, values=effective.values * factor, scale=effective.scale * factor
     )
-    fit = _judged((amplitudes, means, covariances), effective, includes_pixel, background=background)
+    fit = judged((amplitudes, means, covariances), effective, includes_pixel, background=background)
     return dataclasses.replace(fit, seconds=time.process_time() - start)
-
-
-def _judged(parts, effective, includes_pixel, *, background):
-    """Amplitudes, means and covariances with their verdict, in no time."""
-    amplitudes, means, covariances = parts
-    response = 0.0 if includes_pixel else _PIXEL_VARIANCE
-    model = model_values(effective, *parts, response=response, background=background)
-    return PSFFit(
-        amplitudes=amplitudes,
-        means=means,
-        covariances=covariances,
-        includes_pixel=includes_pixel,
-        background=background,
-        oversample=effective.oversample,
-        offset=effective.offset,
-        shift=effective.shift,
-        scale=effective.scale,
-        verdict=judge(effective, model, amplitudes.sum(), background=background),
-        seconds=0.0,
-    )

@@ -214,6 +214,34 @@ def test_psf_without_peak(run):
     assert line.startswith("g.fits: PSF image: ")
 
 
+@pytest.mark.parametrize(
+    ("centre", "words"), [("as it is", "+0.250 -0.100, as it is"), ("recentre", "+0.250 -0.100, recentred")]
+)
+def test_psf_whose_core_is_off_its_centre(run, centre, words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+
+    def shift(hdus):
+        y, x = np.mgrid[-7:8, -7:8]
+        hdus["PSF"].data = np.exp(-((x - 0.25) ** 2 + (y + 0.1) ** 2) / 4.0)
+
+    run.edit(shift)
+    run.settings["psf_centre"] = centre
+    result, _ = run.check()
+    print(result.stdout)
+    assert result.exit_code == 0
+    assert f"core off centre: {words}" in result.stdout
+    assert result.stdout.count("core off centre") == 1
+
+
+def test_psf_on_another_pixel_scale(run):
+    def finer(hdus):
+        hdus["PSF"].header["PIXELSCL"] = 0.1
+
+    run.edit(finer)
+    line = "g.fits: extension PSF has PIXELSCL = 0.1, expected 0.2: the image's pixel scale"
+    assert run.problems()[0] == line
+
+
 def test_missing_catalog_column(run):
     text = (run.folder / "peaks.ecsv").read_text().replace("rhalf", "radius")
     (run.folder / "peaks.ecsv").write_text(text)

@@ -157,6 +157,47 @@ def test_bands_and_scales_that_contradict(write_image, tmp_path):
     assert "note: a.fits: FILTER is F200W, taken as the PSF of band F1" in done.output
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--oversample", "inf"], "oversample is inf, expected a whole number"),
+        (["--oversample", "20", "--no-includes-pixel"], "expected 3 or more native pixels on a side"),
+        (["--pixel-scale", "inf"], "--pixel-scale: found inf, expected arcsec"),
+        (["--location", "nan", "1"], "detector location is (nan, 1.0), expected finite pixels"),
+        (["--ngauss", "0"], "n_gauss is 0, expected 1 to 64"),
+        (["--ngauss", "1000000"], "n_gauss is 1000000, expected 1 to 64"),
+        (["--ngauss", "2", "--negative", "2"], "n_negative is 2, expected 0 to n_gauss - 1"),
+        (["--band", ""], "'' cannot name a group"),
+        (["--band", "a/b"], "'a/b' cannot name a group"),
+        (["--band", "made_from"], "'made_from' cannot name a group"),
+        (["--extension", "-1"], "no extension -1, found PRIMARY"),
+        (["--out", "none/p.h5"], "none: no such folder, expected one to write p.h5 to"),
+        (["--out", "a.fits"], "a.fits: not an HDF5 file, expected a PSF store"),
+        (["--out", "a.fits/p.h5"], "a.fits: no such folder"),
+        (["--out", "."], "not a regular file, expected a PSF store"),
+        (["--out", 300 * "x"], "File name too long, expected the name of a store"),
+        (["--figures", "a.fits/f"], "--figures: a.fits is a file, expected a folder"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_in_one_line(options, words, write_image, tmp_path, monkeypatch):
+    image = write_image("a.fits")
+    monkeypatch.chdir(tmp_path)
+    standard = {"--band": "F1", "--out": "p.h5", "--ngauss": "1"}
+    given = [x for key, value in standard.items() if key not in options for x in (key, value)]
+    done = invoke(image, *given, *options)
+    assert done.exit_code == 2, done.output
+    assert len(done.output.splitlines()) == 1
+    assert words in done.output
+    assert [path.name for path in tmp_path.iterdir()] == ["a.fits"]
+
+
+def test_names_with_brackets_are_shown_as_they_are(write_image, tmp_path):
+    image = write_image("[bold]x.fits", extension="[RED]A")
+    done = invoke(image, "--band", "F1", "--ngauss", 1, "--out", tmp_path / "p.h5")
+    assert done.exit_code == 0, done.output
+    assert "[bold]x  [RED]A" in done.output
+
+
 def test_refusals(write_image, tmp_path):
     store = tmp_path / "psfs.h5"
     image = write_image("a.fits")

@@ -1,0 +1,126 @@
+"""A mixture of Gaussians fitted to a PSF image, and how good it is."""
+
+import dataclasses
+
+import numpy as np
+
+from .psf_image import effective_psf
+from .psf_verdict import PSFVerdict, judge, model_values
+
+__all__ = ["PIXEL_VARIANCE", "PSFFit", "judge_mixture", "judged"]
+
+# Variance per axis of a square pixel of unit side.
+PIXEL_VARIANCE = 1 / 12
+
+
+@dataclasses.dataclass(frozen=True)
+class PSFFit:
+    """A mixture of Gaussians fitted to a PSF image, and how good it is.
+
+    Attributes
+    ----------
+    amplitudes : ndarray (K,)
+    means : ndarray (K, 2)
+        Offsets x, y from the source, in native pixels.
+    covariances : ndarray (K, 3)
+        xx, yy, xy in native pixels squared; components are ordered by size.
+    includes_pixel : bool
+        Whether the mixture includes the response of the native pixel. If not, a renderer integrates over
+        pixels (adds I/12 to the covariances).
+    background : float
+        Constant of the fit per native pixel, not part of the mixture.
+    oversample : float
+        Pixels of the image per native pixel and axis.
+    offset : tuple of float
+        Centroid (x, y) of the core minus the geometric centre of the image [native pixels].
+    shift : tuple of float
+        What of it was taken out: position (x, y) of the source minus the geometric centre of the image [native
+        pixels].
+    scale : float
+        Factor by which the fit multiplied the image.
+    verdict : PSFVerdict
+    seconds : float
+        Processor time that the fit took.
+    """
+
+    amplitudes: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
+    includes_pixel: bool
+    background: float
+    oversample: float
+    offset: tuple[float, float]
+    shift: tuple[float, float]
+    scale: float
+    verdict: PSFVerdict
+    seconds: float
+
+    def effective(self, image, *, mask=None):
+        """The effective PSF (`EffectivePSF`) in an image, scaled as this fit scaled it."""
+        raw = effective_psf(
+            image,
+            oversample=self.oversample,
+            includes_pixel=self.includes_pixel,
+            mask=mask,
+            recentre=self.shift == self.offset,
+        )
+        return dataclasses.replace(raw, values=raw.values * self.scale, scale=self.scale)
+
+    def values(self, effective):
+        """The model on the grid of an `EffectivePSF`, background included: ndarray (ny, nx)."""
+        response = 0.0 if self.includes_pixel else PIXEL_VARIANCE
+        return model_values(
+            effective,
+            self.amplitudes,
+            self.means,
+            self.covariances,
+            response=response,
+            background=self.background,
+        )
+
+
+def judge_mixture(image, mixture, *, oversample=1, recentre=False, name="PSF image"):
+    """A mixture that was fitted to an image before, with default options, and how good it is.
+
+    Parameters
+    ----------
+    image : array (ny, nx)
+    mixture : PSFMixture
+    oversample, recentre, name
+        As in `fit_psf`.
+
+    Returns
+    -------
+    PSFFit
+    """
+    total = float(mixture.amplitudes.sum())
+    effective = effective_psf(
+        image,
+        oversample=oversample,
+        includes_pixel=mixture.includes_pixel,
+        total=total,
+        recentre=recentre,
+        name=name,
+    )
+    parts = mixture.amplitudes, mixture.means, mixture.covariances
+    return judged(parts, effective, mixture.includes_pixel, background=0.0)
+
+
+def judged(parts, effective, includes_pixel, *, background):
+    """Amplitudes, means and covariances with their verdict, in no time."""
+    amplitudes, means, covariances = parts
+    response = 0.0 if includes_pixel else PIXEL_VARIANCE
+    model = model_values(effective, *parts, response=response, background=background)
+    return PSFFit(
+        amplitudes=amplitudes,
+        means=means,
+        covariances=covariances,
+        includes_pixel=includes_pixel,
+        background=background,
+        oversample=effective.oversample,
+        offset=effective.offset,
+        shift=effective.shift,
+        scale=effective.scale,
+        verdict=judge(effective, model, amplitudes.sum(), background=background),
+        seconds=0.0,
+    )
