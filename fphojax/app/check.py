@@ -62,7 +62,6 @@ class CheckReport:
             table.add_column(
                 name,
                 justify="right" if name in ("size", "scale", "masked") else "left",
-                min_width=15 if name == "PSF" else None,  # "not in bandlist"
                 no_wrap=name in ("band", "scale", "masked"),
             )
         for exposure in (*self.exposures, *self.left_out):
@@ -72,7 +71,7 @@ class CheckReport:
                 f"{exposure.shape[1]} x {exposure.shape[0]}",
                 f'{exposure.pixel_scale:.4f}"',
                 f"{100 * exposure.masked_fraction:.1f} %",
-                "not in bandlist" if exposure in self.left_out else _psf_source(exposure, self.psfs),
+                "not fitted" if exposure in self.left_out else _psf_source(exposure, self.psfs),
                 exposure.read_as,
             )
         return table
