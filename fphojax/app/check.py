@@ -70,7 +70,6 @@ class CheckReport:
             table.add_column(
                 name,
                 justify="right" if name in ("size", "scale", "masked") else "left",
-                min_width=15 if name == "PSF" else None,  # "not in bandlist"
                 no_wrap=name in ("band", "scale", "masked"),
             )
         for exposure in (*self.exposures, *self.left_out):
@@ -80,7 +79,7 @@ class CheckReport:
                 f"{exposure.shape[1]} x {exposure.shape[0]}",
                 f'{exposure.pixel_scale:.4f}"',
                 f"{100 * exposure.masked_fraction:.1f} %",
-                "not in bandlist"
+                "not fitted"
                 if exposure in self.left_out
                 else _psf_source(exposure, self.psfs, self.settings),
                 exposure.read_as,

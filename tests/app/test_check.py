@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from fphojax.app.check import check_inputs
 from fphojax.app.cli import app
 from fphojax.app.config import Settings
+from fphojax.app.stages.check import check as stage
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.psf import PSFMixture, PSFStore
 
@@ -69,10 +70,15 @@ class Field:
             change(hdus)
             hdus.writeto(self.folder / name, overwrite=True)
 
-    def check(self):
-        """Run the command; return its result and its problems, the folder's name cut out."""
+    def write(self):
+        """Write the settings."""
         config = self.folder / "run.yml"
         config.write_text(yaml.safe_dump(self.settings))
+        return config
+
+    def check(self):
+        """Run the command; return its result and its problems, the folder's name cut out."""
+        config = self.write()
         before = {path: path.stat().st_mtime_ns for path in self.folder.rglob("*")}
         result = CliRunner().invoke(app, ["check", str(config)])
         assert before == {path: path.stat().st_mtime_ns for path in self.folder.rglob("*")}
@@ -114,7 +120,7 @@ def test_exposure_of_another_band_is_left_out(run):
     run.settings["bandlist"] = ["r"]
     result, _ = run.check()
     assert result.exit_code == 0
-    assert "not in bandlist" in result.stdout
+    assert "not fitted" in result.stdout
 
 
 def test_exposures_are_in_the_order_of_bandlist(run):
@@ -358,6 +364,159 @@ def test_settings_at_fault(run):
 def test_debug_shows_the_trace(run):
     result = CliRunner().invoke(app, ["--debug", "check", str(run.folder / "absent.yml")])
     assert type(result.exception).__name__ == "InputError"
+
+
+# ------------------------------------------------------------------------------------------------
+# What is read, and what is to be known about it
+
+
+def notes(run):
+    """The command's notes, of inputs without problems."""
+    result, lines = run.check()
+    print(result.stdout, *lines, sep="\n")
+    assert result.exit_code == 0
+    found = [line for line in result.stdout.splitlines() if line.startswith("note: ")]
+    return [line.removeprefix("note: ").replace(f"{run.folder}/", "") for line in found]
+
+
+def test_nothing_to_know(run):
+    assert notes(run) == []
+
+
+def test_table_says_how_images_were_read(run):
+    run.edit(lambda hdus: hdus["SCI"].header.update(BUNIT="uJy", RADESYS="FK5"))
+    table = check_inputs(Settings.from_yaml(run.write())).exposure_table()
+    column = next(column for column in table.columns if str(column.header) == "read as")
+    assert [str(cell) for cell in column._cells] == [
+        "uJy = 1000 nJy, no mask, FILTER, FK5",
+        "no BUNIT: nJy, no mask, FILTER, ICRS",
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_table_is_readable_on_a_terminal(run, monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    lines = run.check()[0].stdout.splitlines()
+    print(*lines, sep="\n")
+    assert max(map(len, lines)) <= width
+    row = next(line for line in lines if "g1" in line)
+    for text in (
+        "20 x 24",
+        '0.2000"',
+        "0.0 %",
+        "image 15 x 15",
+        "no BUNIT: nJy" if width == 120 else "no BUNIT:",
+    ):
+        assert text in row
+
+
+def test_quality_extensions_are_named_once_for_all_files(run):
+    def add(hdus):
+        for name in ("DQ", "VAR_POISSON", "VAR_FLAT"):
+            hdus.append(fits.ImageHDU(np.zeros(SHAPE, "i4"), name=name))
+
+    run.edit(add)
+    assert notes(run) == ["g.fits: extension DQ is the mask (bad: not 0); VAR_POISSON, VAR_FLAT are not used"]
+    run.edit(add, "r.fits")
+    assert notes(run) == [
+        "g.fits and 1 more: extension DQ is the mask (bad: not 0); VAR_POISSON, VAR_FLAT are not used"
+    ]
+
+
+def test_bitmask_is_for_files_too(run):
+    dq = np.zeros(SHAPE, "i4")
+    dq[:6] = 4
+    dq[6] = 2
+    run.edit(lambda hdus: hdus.append(fits.ImageHDU(dq, name="DQ")))
+    run.settings["bitmask"] = 4
+    result, _ = run.check()
+    assert "25.0 %" in result.stdout
+    del run.settings["bitmask"]
+    assert "29.2 %" in run.check()[0].stdout
+
+
+def test_chips_are_exposures_and_a_setting_chooses(run):
+    def double(hdus):
+        for name in ("SCI", "ERR"):
+            second = hdus[name].copy()
+            second.header["EXTVER"] = 2
+            hdus.append(second)
+
+    run.edit(double)
+    result, _ = run.check()
+    assert all(text in result.stdout for text in ("g1_1", "g1_2", "SCI,1", "SCI,2"))
+    run.settings["extensions"] = {"sci": ["SCI", 2]}
+    run.settings["bandlist"], run.settings["fitsfiles"] = ["g"], "g.fits"
+    result, _ = run.check()
+    assert result.exit_code == 0
+    assert "g1_2" in result.stdout
+    assert "g1_1" not in result.stdout
+    run.settings["extensions"] = {"sci": 4, "err": 5}
+    assert "g1_2" in run.check()[0].stdout
+    run.settings["extensions"] = {"sci": ["SCI"]}
+    assert run.problems() == [
+        "run.yml: extensions.sci: found ('SCI',), expected a name, the number of an HDU, or a pair of name and "
+        "EXTVER such as [SCI, 2]"
+    ]
+
+
+def test_band_by_keyword_and_by_file(run):
+    run.edit(lambda hdus: hdus["SCI"].header.update(FILTER="x", BAND="g"))
+    run.edit(lambda hdus: hdus["SCI"].header.update(FILTER="x", BAND="y"), "r.fits")
+    run.settings |= {"band_keyword": "BAND", "band_patterns": {"r*.fits": "r"}}
+    result, _ = run.check()
+    assert result.exit_code == 0
+    run.settings["band_patterns"] = {"*.fits": "g", "r*.fits": "r"}
+    assert run.problems()[0].startswith(
+        "r.fits: extension SCI: the name fits several entries of band_patterns"
+    )
+
+
+def test_band_that_differs_in_its_capitals(run):
+    run.edit(lambda hdus: hdus["SCI"].header.update(FILTER="G"))
+    assert run.problems()[0] == (
+        "run.yml: bandlist: found no usable exposure in band g, expected one or more; bands of exposures: G, r "
+        "(G differs only in its capitals)"
+    )
+    run.settings["bandlist"] = ["r"]
+    run.settings["fitsfiles"] = ["r.fits", "R.fits"]
+    run.edit(lambda hdus: hdus.writeto(run.folder / "R.fits"), "r.fits")
+    run.edit(lambda hdus: hdus["SCI"].header.update(FILTER="R"), "R.fits")
+    assert notes(run) == [
+        "run.yml: bandlist: exposures of band R (1) are left out; its name differs from that of r only in its "
+        "capitals"
+    ]
+
+
+def test_sky_levels_of_other_bands(run):
+    run.settings |= {"tweak_background": "tweakbg", "tweakbg": {"g": 0.1, "G": 0.2}}
+    assert run.problems() == [
+        "run.yml: tweakbg.G: found a sky level of band G, expected a band of the exposures: g, r"
+    ]
+    run.settings |= {"tweakbg": {"g": 0.1}, "bandlist": ["r"]}
+    assert notes(run) == ["run.yml: tweakbg.g: found a sky level of band g, which is not in bandlist"]
+    del run.settings["tweak_background"]
+    assert notes(run)[-1] == (
+        "run.yml: tweakbg: these sky levels are not subtracted; tweak_background: tweakbg does it"
+    )
+
+
+def test_exposure_that_no_source_reaches(run):
+    run.edit(lambda hdus: hdus["SCI"].header.update(CRVAL2=DEC + 1), "r.fits")
+    assert notes(run) == ["r.fits: exposure r1 of band r: no source of peaks.ecsv reaches it"]
+
+
+def test_stage_says_what_is_to_be_known(run):
+    run.edit(lambda hdus: hdus.append(fits.ImageHDU(np.ones(SHAPE, "f4"), name="WHT")))
+    report = stage(Settings.from_yaml(run.write()))
+    assert list(report.tables["exposures"]["read as"]) == [
+        "no BUNIT: nJy, WHT, FILTER, ICRS",
+        "no BUNIT: nJy, no mask, FILTER, ICRS",
+    ]
+    assert list(report.tables["notes"]["note"]) == [
+        f"{run.folder}/g.fits: extension WHT is the mask (bad: not above 0)"
+    ]
+    assert "There is 1 note on them." in report.verdict
 
 
 def test_real_exposures(data_dir, request):

@@ -21,6 +21,7 @@ from fphojax.app.stages.steps import Step
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.psf import PSFStore
+from fphojax.inputs.store_writer import StoreWriter
 from fphojax.inputs.stores import open_stores
 
 RA, DEC = 150.0, 2.0
@@ -137,7 +138,7 @@ def test_command_line(run):
         assert text in result.stdout
     run.settings["bandlist"] = ["r"]
     run.settings["raw_catalog"] = "peaks.ecsv"
-    assert "not in bandlist" in run.command("check").stdout
+    assert "not fitted" in run.command("check").stdout
 
 
 def test_check_of_files_and_of_stores_agree(run):
@@ -359,6 +360,65 @@ def test_a_changed_file_is_read_again(run):
     assert [e.name for e in stored] == ["g0", "g1", "r2"]
     (exposure,) = read_exposures(run.images[:1])
     np.testing.assert_array_equal(stored[0].window(0, 20, 0, 24)[0], exposure.data)
+
+
+def two_chips(run, name="g0"):
+    """Give an image a second chip, with other pixels."""
+    with fits.open(run.folder / f"images/{name}.fits", mode="update") as hdus:
+        for kind in ("SCI", "ERR", "MASK", "PSF"):
+            second = hdus[kind].copy()
+            second.data = second.data * (2 if kind == "SCI" else 1)
+            second.header["EXTVER"] = 2
+            hdus.append(second)
+
+
+def test_chips_go_into_the_store(run):
+    two_chips(run)
+    stored, lines = run.make()
+    assert [exposure.name for exposure in stored] == ["g0_1", "g0_2", "g1", "r2", "r3"]
+    assert len(lines) == 5
+    for exposure, read in zip(stored, read_exposures(run.images), strict=True):
+        ny, nx = exposure.shape
+        np.testing.assert_array_equal(exposure.window(0, nx, 0, ny)[0], read.data)
+        assert exposure.read_as == read.read_as
+    assert stage(run.load()).verdict == "The stores were there. They hold 5 exposures in g, r."
+
+
+def test_a_build_that_was_stopped_between_chips_has_both_in_the_end(run, monkeypatch):
+    two_chips(run)
+    add = StoreWriter.add
+
+    def stopped(writer, packed, **options):
+        if packed.name == "g0_2":
+            raise KeyboardInterrupt
+        add(writer, packed, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreWriter, "add", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            preprocess(run.load(), progress=False, echo=print)
+    report = preprocess(run.load(), progress=False, echo=print)
+    assert (report.n_stored, report.n_kept) == (5, 0)
+    assert [exposure.name for exposure in run.stores()] == ["g0_1", "g0_2", "g1", "r2", "r3"]
+
+
+def test_a_chip_of_the_settings(run):
+    two_chips(run)
+    run.settings["extensions"] = {"sci": ["SCI", 2]}
+    run.settings["frame_search_pattern"] = "images/g0.fits"
+    (stored,), _ = run.make()
+    assert stored.name == "g0_2"
+    run.settings["extensions"] = {"sci": ["SCI", 1]}
+    assert "(sci: ['SCI', 2], now ['SCI', 1])" in refused_by_stage(run)
+    run.settings["extensions"] = {"sci": ["SCI", 2]}
+    assert stage(run.load()).verdict.startswith("The stores were there.")
+
+
+def test_store_of_bands_by_file_name(run):
+    run.settings |= {"band_patterns": {"g*.fits": "g2"}, "bandlist": ["g2", "r"]}
+    stored, _ = run.make()
+    assert [exposure.band for exposure in stored] == ["g2", "g2", "r", "r"]
+    assert stored[0].read_as == "no BUNIT: nJy, MASK, file name g*.fits, ICRS"
 
 
 def test_mosaics_and_exposures_go_apart(run):

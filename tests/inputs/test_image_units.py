@@ -43,10 +43,7 @@ def test_flux_densities(unit, factor):
     assert surface_brightness(unit) is None
 
 
-NONE = (
-    "mjy MJY Jy/beam MJy/sr DN DN/s adu ADU counts counts/s ELECTRONS/S e-/s furlong mag mag(AB) dex(nJy) 1"
-)
-NONE += " nJy/pix/s"
+NONE = "mjy MJY Jy/beam MJy/sr DN DN/s adu counts counts/s ELECTRONS/S e-/s furlong mag mag(AB) dex(nJy) 1 nJy/pix/s"
 
 
 @pytest.mark.parametrize("unit", ["", "0 nJy", "???", "erg/s/cm2/Angstrom", *NONE.split()])
