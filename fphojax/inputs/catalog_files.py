@@ -5,6 +5,7 @@ the keyword ``FILTERS``; without a unit ``pa`` is in degrees. It is read as forc
 ``FILTERS`` and forcepho's columns, ``id`` and ``roi`` among them, and without any unit. What is neither is refused.
 """
 
+import contextlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def write_own(path, catalog) -> None:
     table = Table(columns, meta={**meta, "FPHOJAX": _LAYOUT, "FILTERS": ",".join(catalog.bands)})
     for name in extra.colnames:
         table[name] = extra[name]
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, _any_unit():
         table.write(temporary, format=kind, overwrite=True)
 
 
@@ -130,7 +131,8 @@ def write_forcepho(path, catalog) -> None:
     others, meta = held_by_fits(path, columns, others, catalog.meta)
     columns |= {name: others[name] for name in others.colnames}
     filters = ",".join(catalog.bands)
-    hdus = [fits.PrimaryHDU(), fits.table_to_hdu(Table(columns, meta={**meta, "FILTERS": filters}))]
+    with _any_unit():
+        hdus = [fits.PrimaryHDU(), fits.table_to_hdu(Table(columns, meta={**meta, "FILTERS": filters}))]
     hdus[0].header["FILTERS"] = filters
     if catalog.flux_err is not None:
         errors = Table({"id": catalog.id} | dict(zip(catalog.bands, catalog.flux_err.T, strict=True)))
@@ -194,8 +196,7 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
     if not path.is_file():
         raise InputError("no such file, expected a catalogue (FITS or ECSV)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", u.UnitsWarning)  # units are looked at later
+        with _any_unit():  # they are looked at later
             if path.suffix == ".ecsv":
                 return Table.read(path, format="ascii.ecsv"), []
             with fits.open(path, memmap=False) as hdus:
@@ -209,6 +210,14 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
     if primary is not None:
         tables[0].meta.setdefault("FILTERS", primary)
     return tables[0], tables[1:]
+
+
+@contextlib.contextmanager
+def _any_unit():
+    """Units that astropy does not know are no reason to warn: their names are kept."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", u.UnitsWarning)
+        yield
 
 
 def _table_of(hdu):
