@@ -81,6 +81,12 @@ def data_dir():
     return _shared_folder("FPHOJAX_DATA", "data")
 
 
+@pytest.fixture(scope="session")
+def cases():
+    """Folder of small inputs that went wrong in other tools."""
+    return _shared_folder("FPHOJAX_CASES", "cases")
+
+
 @pytest.fixture
 def run_loop(data_dir, tmp_path):
     """Function that runs the loop on one of the sets of real images."""
