@@ -8,7 +8,10 @@ import pytest
 from astropy.table import Table
 from typer.testing import CliRunner
 
+from fphojax.app.check import check_inputs
 from fphojax.app.cli import app
+from fphojax.app.config import Settings
+from fphojax.field.superscene import LinkedSuperScene
 from fphojax.inputs import InputError
 from fphojax.inputs.catalog import SourceCatalog
 
@@ -45,15 +48,14 @@ def test_angles_without_a_unit(cases):
         SourceCatalog.read(cases / "pa_unit" / "deg_no_unit.fits", bands=["F200W"])
 
 
-@pytest.mark.parametrize("name", ["lost", "right"])
-def test_forced_flux_without_a_unit_of_pa(case, name):
+def test_forced_flux_without_a_unit_of_pa(case):
     folder = case("pa_unit") / "forced"
-    result = run("check", folder / f"{name}.yml")
+    result = run("check", folder / "lost.yml")
     assert result.exit_code == 0
-    said = "; pa has no unit: degrees" if name == "lost" else ""
-    assert f"{name}.ecsv: read as fphojax's layout (keyword FPHOJAX){said}" in lines_of(result, folder)
-    assert run("optimize", folder / f"{name}.yml", "--forced").exit_code == 0
-    fitted = SourceCatalog.read(folder / f"run_{name}" / "optimize_1" / "scene.fits")
+    lines = lines_of(result, folder)
+    assert "lost.ecsv: read as fphojax's layout (keyword FPHOJAX); pa has no unit: degrees" in lines
+    assert run("optimize", folder / "lost.yml", "--forced").exit_code == 0
+    fitted = SourceCatalog.read(folder / "run_lost" / "optimize_1" / "scene.fits")
     assert fitted.flux[0, 0] == pytest.approx(59.6, abs=0.05)
     assert fitted.pa[0] == pytest.approx(30.0)
 
@@ -81,11 +83,21 @@ def test_text_that_fits_cannot_hold(case):
     assert result.exit_code == 0
     line = "peaks.ecsv: label: left out, as FITS files of a run cannot hold it: row 1: 'betaβ' is not ASCII"
     assert line in lines_of(result, folder)
-    result = run("optimize", folder / "field.yml")
-    assert result.exit_code == 0, result.output
-    scene = SourceCatalog.read(folder / "run" / "optimize_1" / "scene.fits")
+    catalog = check_inputs(Settings.from_yaml(folder / "field.yml")).catalog
+    with LinkedSuperScene(catalog, catalog.bands, statefile=folder / "scene.fits", roi=0.6) as scene:
+        _, active, fixed = scene.checkout_region()
+        scene.checkin_region(active, fixed, 1)
+    scene = SourceCatalog.read(folder / "scene.fits")
     assert {"vec", "ok", "zphot"} <= set(scene.extra.colnames)
     assert "label" not in scene.extra.colnames
     given = SourceCatalog.read(folder / "peaks.ecsv")
     given.write(folder / "again.ecsv")
     assert Table.read(folder / "again.ecsv")["label"].tolist() == ["alpha", "betaβ"]
+
+
+@pytest.mark.slow
+def test_run_with_text_that_fits_cannot_hold(case):
+    folder = case("unicode_extra")
+    result = run("run", folder / "field.yml", "--no-notebooks")
+    assert result.exit_code == 0, result.output
+    assert Table.read(folder / "run" / "catalogs" / "final.fits")["id"].tolist() == ["NGC 1/a", "src b"]

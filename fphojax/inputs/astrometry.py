@@ -245,8 +245,8 @@ def completed(wcs):
     """
     if not isinstance(wcs, WCS) or all(map(str, wcs.wcs.cunit)):
         return wcs
-    wcs = wcs.deepcopy()
     try:
+        wcs = wcs.deepcopy()
         wcs.wcs.set()
     except WcsError as error:
         reason = " ".join(str(error).split())
