@@ -87,7 +87,7 @@ def read_columns(path: Path, bands: Sequence[str] | None) -> tuple[dict, Catalog
     missing = [name for name in (*SHAPES, *bands) if name not in table.colnames]
     if missing:
         raise InputError(f"no column {', '.join(missing)}, found {', '.join(table.colnames)}")
-    own, reason = _convention(table, bands, bool(filters), path.suffix == ".ecsv")
+    own, reason = _convention(table, filters, path.suffix == ".ecsv")
     return _interpret(table, others, bands, own, reason)
 
 
@@ -226,13 +226,13 @@ def _table_of(hdu):
     )
 
 
-def _convention(table: Table, bands: Sequence[str], has_filters: bool, ecsv: bool) -> tuple[bool, str]:
+def _convention(table: Table, filters: Sequence[str], ecsv: bool) -> tuple[bool, str]:
     """Whether a table keeps our conventions rather than forcepho's, and by what that is known."""
     version = table.meta.pop("FPHOJAX", None)
     if version not in (None, _LAYOUT):
         raise InputError(f"FPHOJAX = {version}, expected {_LAYOUT}: the layout is newer than this program")
     has_state = set(FORCEPHO_STATE) <= set(table.colnames)
-    known = [name for name in ("roi", *SHAPES, *bands) if name in table.colnames]
+    known = [name for name in ("roi", *SHAPES, *filters) if name in table.colnames]
     with_unit = [name for name in known if table[name].unit is not None]
     if version is not None:
         return True, "keyword FPHOJAX"
@@ -245,13 +245,13 @@ def _convention(table: Table, bands: Sequence[str], has_filters: bool, ecsv: boo
         return True, "unit of pa"
     if ecsv:
         raise InputError("column pa has no unit, expected deg")
-    if not has_filters and not has_state:
+    if not filters and not has_state:
         return True, "no keyword FILTERS"
     absent = [name for name in ("id", "roi") if name not in table.colnames]
-    ours = with_unit + [band for band in bands if f"{band}_err" in table.colnames]
-    if has_filters and not absent:
+    ours = with_unit + [band for band in filters if f"{band}_err" in table.colnames]
+    if filters and not absent:
         _require_radians(table)
-    if not has_filters or absent or ours:
+    if not filters or absent or ours:
         found = f"units or errors of {', '.join(ours)}" if ours else f"no {', '.join(absent) or 'FILTERS'}"
         raise InputError(
             f"column pa has no unit, and the table is neither ours nor forcepho's ({found}), "

@@ -475,6 +475,12 @@ FORCEPHO = {"meta": {"FILTERS": "g"}, "roi": 0.5}
         ({"units": {"pa": "radians"}, "pa": 1.0}, "fphojax", np.rad2deg(1), 0.64),
         ({"units": {"ra": "deg", "rhalf": "arcsec", "g": "nJy"}}, "fphojax", 30.0, 0.64),
         ({"meta": {"FPHOJAX": 1, "FILTERS": "g"}, "roi": 0.5}, "fphojax", 30.0, 0.64),
+        (
+            FORCEPHO | {"pa": 0.3, "z": 1.0, "z_err": 0.1, "units": {"z": "nJy"}},
+            "forcepho",
+            90 - np.rad2deg(0.3),
+            0.64**2,
+        ),
         (FORCEPHO | {"pa": 0.3}, "forcepho", 90 - np.rad2deg(0.3), 0.64**2),
     ],
 )
