@@ -302,6 +302,15 @@ def _check(cat: SourceCatalog) -> None:
     reserved = {"id", "roi", *SHAPES, *FORCEPHO_STATE} & set(bands)
     if reserved or len(set(bands)) < len(bands):
         raise InputError(f"bands {', '.join(bands)}, expected different ones, not named as other columns are")
+    for band in bands:
+        if not (
+            isinstance(band, str)
+            and band.isascii()
+            and band.isprintable()
+            and band.strip(" ")
+            and "," not in band
+        ):
+            raise InputError(f"band {band!r}, expected ASCII text without commas, which files can hold")
     shapes = {"id": (size,), "roi": (size,), "flux": (size, len(bands))} | dict.fromkeys(SHAPES, (size,))
     shapes |= {} if cat.flux_err is None else {"flux_err": (size, len(bands))}
     for name, shape in shapes.items():

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
+from astropy.io.ascii.ecsv import InvalidEcsvDatatypeWarning
 from astropy.table import Column, Table
 
 from .angles import from_forcepho, looks_like_radians, to_forcepho
@@ -80,7 +81,7 @@ class CatalogReading:
 def read_columns(path: Path, bands: Sequence[str] | None) -> tuple[dict, CatalogReading]:
     """The arguments of a `SourceCatalog`, and how they were read; errors do not name the file."""
     table, others = _read_tables(path)
-    filters = str(table.meta.pop("FILTERS", "")).replace(",", " ").split()
+    filters = _filters(table)
     bands = tuple(filters if bands is None else bands)
     if not bands:
         raise InputError("no FILTERS in the header, expected the bands, separated by commas")
@@ -158,6 +159,8 @@ def checked_ids(ids) -> np.ndarray:
     if len(masked):
         raise InputError(f"row {masked[0]}: id is masked, expected an identifier of each source")
     ids = np.atleast_1d(np.asarray(ids))
+    if ids.ndim != 1:
+        raise InputError(f"id has shape {ids.shape}, expected one for each source")
     if ids.dtype.kind == "O":  # as pandas has text
         kinds = {type(value) for value in ids.tolist()}
         ids = np.array(ids.tolist()) if kinds <= {str} or kinds <= {int} else ids
@@ -214,9 +217,10 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
 
 @contextlib.contextmanager
 def _any_unit():
-    """Units that astropy does not know are no reason to warn: their names are kept."""
+    """Units and types that astropy does not know are no reason to warn: they are kept as they are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", u.UnitsWarning)
+        warnings.simplefilter("ignore", InvalidEcsvDatatypeWarning)
         yield
 
 
@@ -224,6 +228,13 @@ def _table_of(hdu):
     return Table.read(
         hdu, format="fits", mask_invalid=False, character_as_bytes=False, unit_parse_strict="silent"
     )
+
+
+def _filters(table):
+    """Bands that FILTERS names, separated by commas (whose names may have blanks) or by blanks."""
+    text = str(table.meta.pop("FILTERS", ""))
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return names if set(names) <= set(table.colnames) else text.replace(",", " ").split()
 
 
 def _convention(table: Table, filters: Sequence[str], ecsv: bool) -> tuple[bool, str]:
@@ -250,7 +261,7 @@ def _convention(table: Table, filters: Sequence[str], ecsv: bool) -> tuple[bool,
     absent = [name for name in ("id", "roi") if name not in table.colnames]
     ours = with_unit + [band for band in filters if f"{band}_err" in table.colnames]
     if filters and not absent:
-        _require_radians(table)
+        _require_radians(table, table["id"], "forcepho's layout has them")
     if not filters or absent or ours:
         found = f"units or errors of {', '.join(ours)}" if ours else f"no {', '.join(absent) or 'FILTERS'}"
         raise InputError(
@@ -260,18 +271,11 @@ def _convention(table: Table, filters: Sequence[str], ecsv: bool) -> tuple[bool,
     return False, "keyword FILTERS, no units"
 
 
-def _require_radians(table):
-    """Refuse angles in forcepho's columns that are degrees."""
-    values = to_unit(table["pa"], u.rad, "pa")
-    ids = table["id"]
+def _require_radians(table, ids, why: str):
+    """Refuse radians that can only be degrees."""
+    values = _numbers(table["pa"], u.rad, [])
     good = ~(np.abs(values) > 2 * np.pi * (1 + 1e-9))
-    require(
-        ids,
-        "pa",
-        values,
-        good,
-        "radians within 2 pi, as forcepho's layout has them; degrees need the unit deg",
-    )
+    require(ids, "pa", values, good, f"radians within 2 pi, as {why}; degrees need the unit deg")
 
 
 def _interpret(table: Table, others: list[Table], bands: tuple[str, ...], own: bool, reason: str):
@@ -290,6 +294,8 @@ def _interpret(table: Table, others: list[Table], bands: tuple[str, ...], own: b
                 "column pa has no unit and looks like radians, expected it with its unit, deg or rad"
             )
         said.append("pa has no unit: degrees")
+    elif conversion(table["pa"].unit, u.rad) == 1:
+        _require_radians(table, ids, "its unit says")
     has_roi = "roi" in table.colnames
     values["roi"] = _numbers(table["roi"], u.arcsec, said) if has_roi else ROI_PER_RHALF * values["rhalf"]
 

@@ -508,6 +508,8 @@ def test_convention_of_a_file(tmp_path, columns, layout, pa, q):
         ({"meta": {"FILTERS": "g"}}, "neither ours nor forcepho's .no roi., expected pa"),
         (dict.fromkeys(("source_index", "is_active", "is_valid", "n_iter", "n_patch"), 0), "no roi"),
         ({"pa": [0.5235987755982988, 0.0]}, "column pa has no unit and looks like radians"),
+        ({"units": {"pa": "rad"}}, r"row 0 .id 1.: pa is 30, expected radians within 2 pi, as its unit says"),
+        ({"id": np.ones((2, 2))}, r"id has shape .2, 2., expected one for each source"),
         ({"units": {"g": "furlong"}}, "column g: unknown unit 'furlong', expected nJy"),
         ({"units": {"g": "mag"}}, "column g: unit mag is a magnitude, expected nJy"),
         ({"units": {"rhalf": "pix"}}, "column rhalf: unit pix, expected arcsec"),
@@ -587,3 +589,20 @@ def test_what_fits_cannot_hold(tmp_path):
     assert found.extra["label"].tolist() == ["a", "β", "c"]
     assert found.extra["größe"].tolist() == [1.0, 2.0, 3.0]
     assert found.meta["AUTHOR"] == "Müller"
+
+
+def test_names_of_bands(tmp_path):
+    """Those of DECam's headers have blanks."""
+    catalog = small(bands=("g DECam SDSS c0001", "r"))
+    for name, write in (
+        ("a.fits", catalog.write),
+        ("a.ecsv", catalog.write),
+        ("f.fits", catalog.write_forcepho),
+    ):
+        write(tmp_path / name)
+        assert SourceCatalog.read(tmp_path / name).bands == catalog.bands
+    path = forcepho(tmp_path / "f.fits", filters="g F200W")
+    assert SourceCatalog.read(path).bands == ("g", "F200W")
+    for band in ("Hβ", "g,r", "", 1):
+        with pytest.raises(InputError, match=f"band {band!r}, expected ASCII text without commas"):
+            small(bands=(band, "r"))
