@@ -408,6 +408,7 @@ def test_quantities_are_converted():
     np.testing.assert_allclose(found.roi, [60, 120, 180])
     np.testing.assert_allclose(found.q, [0.5] * 3)
     np.testing.assert_allclose(found.replace(pa=[1.0, 2.0, 3.0] * u.rad).pa, np.rad2deg([1, 2, 3]))
+    assert small(extra={"note": ["x", "y", "z"]})["note"].tolist() == ["x", "y", "z"]
     assert small(rhalf=0.002 * u.arcmin).roi[0] == pytest.approx(ROI_PER_RHALF * 0.12)
     assert all(type(getattr(found, name)) is np.ndarray for name in (*NUMBERS, "id", "flux_err"))
 
@@ -431,6 +432,7 @@ def test_quantities_are_converted():
         ({"ra": "10 11 12"}, "ra: found '10 11 12', expected numbers"),
         ({"ra": MaskedColumn([1.0, 2.0, 3.0], mask=[0, 0, 1])}, "ra: found 1 masked, the first in row 2"),
         ({"dec": [1.0, 2.0]}, r"dec has shape \(2,\), expected \(3,\) as ra"),
+        ({"bands": "gr"}, "bands is 'gr', expected a sequence of names"),
         ({"id": [1.0, np.nan, 3.0]}, "row 1: id is nan, expected a number or ASCII text"),
         ({"id": MaskedColumn([1, 2, 3], mask=[0, 1, 0])}, "row 1: id is masked, expected an identifier"),
         ({"id": ["a", "β", "c"]}, "row 1: id is β, expected a number or ASCII text, which FITS can hold"),
