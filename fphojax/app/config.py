@@ -367,7 +367,7 @@ class Settings(Section):
         None, validate_default=True, description="headers of the exposures in pixelstorefile (JSON)"
     )
     fitsfiles: Annotated[list[FilePath], BeforeValidator(_expand_globs), AfterValidator(_each_once)] = Field(
-        [], validate_default=True, description="exposures: paths or globs"
+        [], validate_default=True, description="exposures: paths or globs; the catalogues are none of them"
     )
     extensions: Extensions = Field(
         Extensions(),
@@ -520,6 +520,8 @@ class Settings(Section):
     @field_validator("fitsfiles")
     @classmethod
     def _exposures_are_given(cls, value: list[Path], info: ValidationInfo) -> list[Path]:
+        catalogs = {info.data.get("raw_catalog"), info.data.get("big_catalog")}
+        value = [path for path in value if path not in catalogs]
         if not value and info.data.get("pixelstorefile") is None:
             raise ValueError("found nothing, expected exposures: paths or globs")
         return value

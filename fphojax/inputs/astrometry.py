@@ -6,6 +6,7 @@ ICRS: many headers mean FK5 only by default, and the two differ by less than 0.0
 Positions and radii may come as astropy's Quantity, Angle and SkyCoord; plain numbers are degrees and arcsec.
 """
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -246,8 +247,8 @@ def completed(wcs):
     """
     if not isinstance(wcs, WCS) or all(map(str, wcs.wcs.cunit)):
         return wcs
-    wcs = wcs.deepcopy()
     try:
+        wcs = wcs.deepcopy()
         wcs.wcs.set()
     except WcsError as error:
         reason = " ".join(str(error).split())
@@ -302,15 +303,18 @@ class CircularRegion:
     def __post_init__(self):
         if self.radius is None:
             raise InputError("radius: found nothing, expected the radius of a region (arcsec)")
-        ra, dec = in_degrees(self.ra, self.dec)
-        numbers = to_number(ra, u.deg, "ra"), to_number(dec, u.deg, "dec")
-        numbers += (to_number(self.radius, u.arcsec, "radius"),)
-        if not (np.isfinite(numbers).all() and numbers[2] >= 0):
-            raise InputError(
-                "region: found ra={:g} dec={:g} radius={:g}, expected finite numbers".format(*numbers)
-            )
-        for name, number in zip(("ra", "dec", "radius"), numbers, strict=True):
-            object.__setattr__(self, name, number)
+        numbers = self.ra, self.dec, self.radius
+        if not all(
+            type(number) is float for number in numbers
+        ):  # hundreds of thousands of patches have floats
+            ra, dec = in_degrees(self.ra, self.dec)
+            numbers = to_number(ra, u.deg, "ra"), to_number(dec, u.deg, "dec")
+            numbers += (to_number(self.radius, u.arcsec, "radius"),)
+            for name, number in zip(("ra", "dec", "radius"), numbers, strict=True):
+                object.__setattr__(self, name, number)
+        if not (all(map(math.isfinite, numbers)) and numbers[2] >= 0):
+            found = "ra={:g} dec={:g} radius={:g}".format(*numbers)
+            raise InputError(f"region: found {found}, expected finite numbers, the radius not below zero")
 
     def _separation(self, ra, dec):
         """Great-circle distance from the centre, arcsec."""

@@ -22,7 +22,7 @@ them. `fphojax.inputs.catalog_files` has the rules.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -175,7 +175,7 @@ class SourceCatalog:
         roi=None,
         flux_err=None,
         meta: dict | None = None,
-        extra: Table | None = None,
+        extra: Table | Mapping | None = None,
     ) -> "SourceCatalog":
         """Catalogue from arrays, in the conventions of the class.
 
@@ -197,6 +197,8 @@ class SourceCatalog:
         InputError
             As the class; position angles without a unit that look like radians (see `looks_like_radians`).
         """
+        if isinstance(bands, str):
+            raise InputError(f"bands is {bands!r}, expected a sequence of names, such as [{bands!r}]")
         ra, dec = in_degrees(ra, dec)
         ra, bands = np.atleast_1d(ra).copy(), tuple(bands)
         size = len(ra)
@@ -231,7 +233,7 @@ class SourceCatalog:
             roi=column("roi", ROI_PER_RHALF * columns["rhalf"] if roi is None else roi),
             bands=bands,
             meta={} if meta is None else meta,
-            extra=Table() if extra is None else extra,
+            extra=Table() if extra is None else Table(extra),
         )
 
     @classmethod
@@ -302,6 +304,15 @@ def _check(cat: SourceCatalog) -> None:
     reserved = {"id", "roi", *SHAPES, *FORCEPHO_STATE} & set(bands)
     if reserved or len(set(bands)) < len(bands):
         raise InputError(f"bands {', '.join(bands)}, expected different ones, not named as other columns are")
+    for band in bands:
+        if not (
+            isinstance(band, str)
+            and band.isascii()
+            and band.isprintable()
+            and band.strip(" ")
+            and "," not in band
+        ):
+            raise InputError(f"band {band!r}, expected ASCII text without commas, which files can hold")
     shapes = {"id": (size,), "roi": (size,), "flux": (size, len(bands))} | dict.fromkeys(SHAPES, (size,))
     shapes |= {} if cat.flux_err is None else {"flux_err": (size, len(bands))}
     for name, shape in shapes.items():

@@ -5,6 +5,7 @@ the keyword ``FILTERS``; without a unit ``pa`` is in degrees. It is read as forc
 ``FILTERS`` and forcepho's columns, ``id`` and ``roi`` among them, and without any unit. What is neither is refused.
 """
 
+import contextlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
+from astropy.io.ascii.ecsv import InvalidEcsvDatatypeWarning
 from astropy.table import Column, Table
 
 from .angles import from_forcepho, looks_like_radians, to_forcepho
@@ -80,14 +82,14 @@ class CatalogReading:
 def read_columns(path: Path, bands: Sequence[str] | None) -> tuple[dict, CatalogReading]:
     """The arguments of a `SourceCatalog`, and how they were read; errors do not name the file."""
     table, others = _read_tables(path)
-    filters = str(table.meta.pop("FILTERS", "")).replace(",", " ").split()
+    filters = _filters(table)
     bands = tuple(filters if bands is None else bands)
     if not bands:
         raise InputError("no FILTERS in the header, expected the bands, separated by commas")
     missing = [name for name in (*SHAPES, *bands) if name not in table.colnames]
     if missing:
         raise InputError(f"no column {', '.join(missing)}, found {', '.join(table.colnames)}")
-    own, reason = _convention(table, bands, bool(filters), path.suffix == ".ecsv")
+    own, reason = _convention(table, filters, path.suffix == ".ecsv")
     return _interpret(table, others, bands, own, reason)
 
 
@@ -111,7 +113,7 @@ def write_own(path, catalog) -> None:
     table = Table(columns, meta={**meta, "FPHOJAX": _LAYOUT, "FILTERS": ",".join(catalog.bands)})
     for name in extra.colnames:
         table[name] = extra[name]
-    with replacing(path) as temporary:
+    with replacing(path) as temporary, _any_unit():
         table.write(temporary, format=kind, overwrite=True)
 
 
@@ -131,7 +133,8 @@ def write_forcepho(path, catalog) -> None:
     others, meta = held_by_fits(path, columns, others, catalog.meta)
     columns |= {name: others[name] for name in others.colnames}
     filters = ",".join(catalog.bands)
-    hdus = [fits.PrimaryHDU(), fits.table_to_hdu(Table(columns, meta={**meta, "FILTERS": filters}))]
+    with _any_unit():
+        hdus = [fits.PrimaryHDU(), fits.table_to_hdu(Table(columns, meta={**meta, "FILTERS": filters}))]
     hdus[0].header["FILTERS"] = filters
     if catalog.flux_err is not None:
         errors = Table({"id": catalog.id} | dict(zip(catalog.bands, catalog.flux_err.T, strict=True)))
@@ -157,6 +160,8 @@ def checked_ids(ids) -> np.ndarray:
     if len(masked):
         raise InputError(f"row {masked[0]}: id is masked, expected an identifier of each source")
     ids = np.atleast_1d(np.asarray(ids))
+    if ids.ndim != 1:
+        raise InputError(f"id has shape {ids.shape}, expected one for each source")
     if ids.dtype.kind == "O":  # as pandas has text
         kinds = {type(value) for value in ids.tolist()}
         ids = np.array(ids.tolist()) if kinds <= {str} or kinds <= {int} else ids
@@ -196,8 +201,7 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
         raise InputError("no such file, expected a catalogue (FITS or ECSV)")
     sealed = is_sealed(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", u.UnitsWarning)  # units are looked at later
+        with _any_unit():  # they are looked at later
             if path.suffix == ".ecsv":
                 return Table.read(path, format="ascii.ecsv"), []
             with fits.open(path, memmap=False) as hdus:
@@ -216,19 +220,35 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
     return tables[0], tables[1:]
 
 
+@contextlib.contextmanager
+def _any_unit():
+    """Units and types that astropy does not know are no reason to warn: they are kept as they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", u.UnitsWarning)
+        warnings.simplefilter("ignore", InvalidEcsvDatatypeWarning)
+        yield
+
+
 def _table_of(hdu):
     return Table.read(
         hdu, format="fits", mask_invalid=False, character_as_bytes=False, unit_parse_strict="silent"
     )
 
 
-def _convention(table: Table, bands: Sequence[str], has_filters: bool, ecsv: bool) -> tuple[bool, str]:
+def _filters(table):
+    """Bands that FILTERS names, separated by commas (whose names may have blanks) or by blanks."""
+    text = str(table.meta.pop("FILTERS", ""))
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    return names if set(names) <= set(table.colnames) else text.replace(",", " ").split()
+
+
+def _convention(table: Table, filters: Sequence[str], ecsv: bool) -> tuple[bool, str]:
     """Whether a table keeps our conventions rather than forcepho's, and by what that is known."""
     version = table.meta.pop("FPHOJAX", None)
     if version not in (None, _LAYOUT):
         raise InputError(f"FPHOJAX = {version}, expected {_LAYOUT}: the layout is newer than this program")
     has_state = set(FORCEPHO_STATE) <= set(table.colnames)
-    known = [name for name in ("roi", *SHAPES, *bands) if name in table.colnames]
+    known = [name for name in ("roi", *SHAPES, *filters) if name in table.colnames]
     with_unit = [name for name in known if table[name].unit is not None]
     if version is not None:
         return True, "keyword FPHOJAX"
@@ -241,13 +261,13 @@ def _convention(table: Table, bands: Sequence[str], has_filters: bool, ecsv: boo
         return True, "unit of pa"
     if ecsv:
         raise InputError("column pa has no unit, expected deg")
-    if not has_filters and not has_state:
+    if not filters and not has_state:
         return True, "no keyword FILTERS"
     absent = [name for name in ("id", "roi") if name not in table.colnames]
-    ours = with_unit + [band for band in bands if f"{band}_err" in table.colnames]
-    if has_filters and not absent:
-        _require_radians(table)
-    if not has_filters or absent or ours:
+    ours = with_unit + [band for band in filters if f"{band}_err" in table.colnames]
+    if filters and not absent:
+        _require_radians(table, table["id"], "forcepho's layout has them")
+    if not filters or absent or ours:
         found = f"units or errors of {', '.join(ours)}" if ours else f"no {', '.join(absent) or 'FILTERS'}"
         raise InputError(
             f"column pa has no unit, and the table is neither ours nor forcepho's ({found}), "
@@ -256,18 +276,11 @@ def _convention(table: Table, bands: Sequence[str], has_filters: bool, ecsv: boo
     return False, "keyword FILTERS, no units"
 
 
-def _require_radians(table):
-    """Refuse angles in forcepho's columns that are degrees."""
-    values = to_unit(table["pa"], u.rad, "pa")
-    ids = table["id"]
+def _require_radians(table, ids, why: str):
+    """Refuse radians that can only be degrees."""
+    values = _numbers(table["pa"], u.rad, [])
     good = ~(np.abs(values) > 2 * np.pi * (1 + 1e-9))
-    require(
-        ids,
-        "pa",
-        values,
-        good,
-        "radians within 2 pi, as forcepho's layout has them; degrees need the unit deg",
-    )
+    require(ids, "pa", values, good, f"radians within 2 pi, as {why}; degrees need the unit deg")
 
 
 def _interpret(table: Table, others: list[Table], bands: tuple[str, ...], own: bool, reason: str):
@@ -286,6 +299,8 @@ def _interpret(table: Table, others: list[Table], bands: tuple[str, ...], own: b
                 "column pa has no unit and looks like radians, expected it with its unit, deg or rad"
             )
         said.append("pa has no unit: degrees")
+    elif conversion(table["pa"].unit, u.rad) == 1:
+        _require_radians(table, ids, "its unit says")
     has_roi = "roi" in table.colnames
     values["roi"] = _numbers(table["roi"], u.arcsec, said) if has_roi else ROI_PER_RHALF * values["rhalf"]
 

@@ -73,15 +73,19 @@ def conversion(found, unit: u.UnitBase) -> float:
         An unknown unit, or one of another dimension: found, expected.
     """
     expected = f"expected {_words(unit)}"
+    if _is_magnitude(found):
+        raise InputError(f"unit {found} is a magnitude, {expected}: 10 ** (-0.4 (m - 31.4)) is nJy for AB")
     try:
         parsed = parse_unit(found)
     except InputError as error:
         raise InputError(f"{error}, {expected}") from error.__cause__
-    if _is_magnitude(parsed):
-        raise InputError(f"unit {found} is a magnitude, {expected}: 10 ** (-0.4 (m - 31.4)) is nJy for AB")
     try:
         return float(parsed.to(unit))
     except u.UnitsError as error:
+        if (parsed * u.sr).is_equivalent(unit):
+            raise InputError(
+                f"unit {found} is a surface brightness, {expected}: times the area of a pixel, it is a flux"
+            ) from error
         raise InputError(f"unit {str(found) or 'of a pure number'}, {expected}") from error
 
 
@@ -167,7 +171,11 @@ def in_degrees(ra, dec=None) -> tuple[np.ndarray, np.ndarray]:
         raise InputError("dec: found a value beside a SkyCoord in the place of ra, expected none")
     try:
         position = ra.icrs
-    except ValueError as error:
+    except (
+        AttributeError,
+        TypeError,
+        ValueError,
+    ) as error:  # whichever astropy has for a frame without a place
         reason = " ".join(str(error).split())
         raise InputError(
             f"ra: found a SkyCoord of frame {ra.frame.name} ({reason}), expected one that leads to ICRS"
@@ -193,7 +201,7 @@ def _unmasked(value, name):
 def _is_magnitude(unit):
     if isinstance(unit, u.FunctionUnitBase):
         return True
-    return u.mag in getattr(unit, "bases", ()) or "mag" in unit.to_string().lower().split()
+    return str(unit).strip().lower() in ("mag", "abmag", "stmag", "mag(ab)", "mag(st)")
 
 
 def _words(unit):

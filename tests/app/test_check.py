@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import yaml
 from astropy.io import fits
+from astropy.table import Table
 from astropy.wcs import WCS
 from typer.testing import CliRunner
 
@@ -529,3 +530,48 @@ def test_real_exposures(data_dir, request):
     assert report.problems == []
     assert sorted(exposure.band for exposure in report.exposures) == list("gggrrzzz")
     assert report.catalog.bands == ("g", "r", "z")
+
+
+def test_convention_of_the_catalogue_is_said(run):
+    result, _ = run.check()
+    assert "peaks.ecsv: read as fphojax's layout (keyword FPHOJAX)" in result.stdout
+    table = Table.read(run.folder / "peaks.ecsv")
+    table["pa"].unit, table["g"].unit = None, "nmgy"
+    table["label"] = ["a", "β"]
+    table.write(run.folder / "peaks.ecsv", overwrite=True)
+    lines = run.check()[0].stdout.replace(f"{run.folder}/", "").splitlines()
+    assert (
+        "peaks.ecsv: read as fphojax's layout (keyword FPHOJAX); pa has no unit: degrees; g from nmgy to nJy"
+        in lines
+    )
+    assert (
+        "peaks.ecsv: label: left out, as FITS files of a run cannot hold it: row 1: 'β' is not ASCII" in lines
+    )
+
+
+def test_ten_lines_and_a_count(run):
+    catalog = run.catalog()
+    far = catalog[np.arange(5000) % 2].replace(dec=np.linspace(10, 11, 5000), id=np.arange(5000))
+    run.write_catalog(far)
+    lines = run.problems()
+    assert len(lines) == 11
+    assert all(line.startswith("peaks.ecsv: row ") for line in lines[:10])
+    assert lines[10] == "peaks.ecsv: sources outside all exposures: and 4,990 more like these"
+    run.write_catalog(catalog[np.arange(30) % 2].replace(rhalf=np.full(30, 7.0), id=np.arange(30)))
+    lines = run.problems()
+    assert len(lines) == 11
+    assert lines[10] == "peaks.ecsv: values outside the bounds: and 20 more like these"
+
+
+def test_prior_of_pa_is_in_radians(run):
+    run.settings["priors"] = {"pa": {"distribution": "Normal", "loc": 40.0, "scale": 5.0}}
+    assert run.problems() == [
+        "run.yml: priors.pa: prior of pa: found loc = 40, expected radians (east of north) within 2 pi: priors are "
+        "those of the model's parameter"
+    ]
+
+
+def test_the_catalogue_is_no_exposure(run):
+    run.catalog().write(run.folder / "peaks.fits")
+    run.settings["raw_catalog"], run.settings["fitsfiles"] = "peaks.fits", "*.fits"
+    assert run.check()[0].exit_code == 0

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from astropy import units as u
 
 from fphojax.field.mocks import MockCamera, demo_field, mock_field, mock_galaxies
 from fphojax.inputs.astrometry import sky_offsets
+from fphojax.inputs.errors import InputError
 from fphojax.simulate import ExposureSpec, noiseless_image
 
 GALAXIES = mock_galaxies(
@@ -68,3 +70,30 @@ def _spec_like(exposure, psfs):
     psf = psfs.lookup(exposure.band)
     place = (exposure.shape, scale, rotation, h["CRVAL1"], h["CRVAL2"])
     return ExposureSpec(exposure.band, exposure.name, *place, psf, 1 / exposure.ierr[0, 0])
+
+
+def test_quantities_are_converted():
+    found = mock_galaxies(
+        x=[0, 0.005] * u.arcmin,
+        y=[0.0, -0.2],
+        flux={"F1": [0.1, 0.05] * u.uJy, "F2": [20, 30]},
+        q=0.6,
+        pa=np.deg2rad([30, 60]) * u.rad,
+        sersic=1.0,
+        rhalf=100 * u.mas,
+    )
+    for name in ("ra", "dec", "flux", "pa", "rhalf", "roi"):
+        np.testing.assert_allclose(getattr(found, name), getattr(GALAXIES, name), rtol=1e-13, err_msg=name)
+    camera = MockCamera(
+        "F1", pixel_scale=30 * u.mas, fwhm=0.07 * u.arcsec, noise=1e-4 * u.uJy, width=0.035 * u.arcmin
+    )
+    for name in ("pixel_scale", "fwhm", "noise", "width"):
+        assert getattr(camera, name) == pytest.approx(getattr(MockCamera("F1"), name))
+    plain = {"x": 0, "y": 0, "flux": {"F1": [1.0]}, "q": 0.5, "pa": 0, "sersic": 1, "rhalf": 0.1}
+    for name, value, message in (
+        ("pa", np.pi / 2, "pa: found plain numbers that look like radians"),
+        ("x", 1 * u.kpc, "x: found unit kpc, expected arcsec"),
+        ("flux", {"F1": [1.0] * u.ABmag}, r"flux in F1: found unit mag\(AB\) is a magnitude"),
+    ):
+        with pytest.raises(InputError, match=message):
+            mock_galaxies(**plain | {name: value})

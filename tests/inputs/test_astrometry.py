@@ -6,6 +6,8 @@ from pathlib import Path
 import mpmath
 import numpy as np
 import pytest
+from astropy import units as u
+from astropy.coordinates import Angle, SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 from hypothesis import given
@@ -15,6 +17,7 @@ from fphojax.inputs import InputError
 from fphojax.inputs.astrometry import (
     CircularRegion,
     check_celestial,
+    completed,
     local_affine,
     pixel_scale,
     sky_offsets,
@@ -277,3 +280,53 @@ def test_gwcs_agrees_with_fits():
     np.testing.assert_array_equal(
         region.pixel_mask(wcs, (120, 100)), region.pixel_mask(WCS(header), (120, 100))
     )
+
+
+def test_positions_with_units():
+    place = SkyCoord(10.0, 60.0, unit="deg")
+    for region in (
+        CircularRegion(place, radius=1 * u.arcsec),
+        CircularRegion(place.galactic, radius=1.0),
+        CircularRegion(place.ra, place.dec, Angle("1s")),
+        CircularRegion(np.deg2rad(10) * u.rad, 60.0, u.arcmin / 60),
+    ):
+        np.testing.assert_allclose([region.ra, region.dec, region.radius], [10.0, 60.0, 1.0], rtol=1e-13)
+        assert all(type(value) is float for value in (region.ra, region.dec, region.radius))
+    assert region.contains(place)
+    assert not region.contains(place.ra + 3 * u.arcsec, place.dec)
+    found = sky_offsets([10.001, 10.002] * u.deg, 3600.0 * u.arcmin, place.ra, place.dec)
+    np.testing.assert_array_equal(found, sky_offsets([10.001, 10.002], 60.0, 10.0, 60.0))
+    found = sky_position(0.01 * u.arcmin, 1 * u.arcsec, place.ra, 60.0)
+    np.testing.assert_allclose(found, sky_position(0.6, 1.0, 10.0, 60.0), rtol=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((10.0, 60.0, 1 * u.kpc), "radius: found unit kpc, expected arcsec"),
+        ((10.0 * u.m, 60.0, 1.0), "ra: found unit m, expected deg"),
+        ((SkyCoord(1, 2, unit="deg"), 60.0, 1.0), "dec: found a value beside a SkyCoord"),
+        ((10.0, 60.0), "radius: found nothing, expected the radius"),
+        ((10.0, 60.0, -1.0), "region: found ra=10 dec=60 radius=-1, expected finite numbers"),
+        ((np.nan, 60.0, 1.0), "region: found ra=nan"),
+        ((SkyCoord([1, 2], [1, 2], unit="deg"), None, 1.0), "ra: found 2 numbers, expected one"),
+    ],
+)
+def test_regions_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        CircularRegion(*arguments)
+
+
+def test_wcs_without_units_is_completed():
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ("RA---TAN", "DEC--TAN"), (150.0, 2.0), (50.5, 60.5)
+    wcs.wcs.cdelt = -0.03 / 3600, 0.03 / 3600
+    made = completed(wcs)
+    check_celestial(made, (120, 100))
+    assert [str(unit) for unit in made.wcs.cunit] == ["deg", "deg"]
+    assert [str(unit) for unit in wcs.wcs.cunit] == ["", ""]  # the caller's own is left as it is
+    assert completed(made) is made
+    assert pixel_scale(made, (120, 100)) == pytest.approx(0.03)
+    wcs.wcs.cd = np.zeros((2, 2))
+    with pytest.raises(InputError, match="no usable WCS"):
+        completed(wcs)

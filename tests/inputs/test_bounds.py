@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpyro.distributions import Normal, TruncatedNormal, Uniform, VonMises
 
 from fphojax.inputs import InputError
-from fphojax.inputs.bounds import PARAMETERS, Bounds, default_bounds, wrap_pa
+from fphojax.inputs.bounds import PARAMETERS, Bounds, check_pa_prior, default_bounds, wrap_pa
 from fphojax.inputs.catalog import SourceCatalog
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared"
@@ -212,3 +214,74 @@ def test_posteriors_of_the_reference_lie_within():
             flux=np.stack([mean[band] for band in sources.bands], axis=-1),
         )
         assert bounds.violations(moved) == [], path.parent.name
+
+
+def test_quantities_are_converted():
+    sources = catalog()
+    plain = default_bounds(
+        sources, pa_range=(-0.2, 0.7), n_pix=3, pixscale=0.06, rhalf_range=(0.02, 2), sqrtq_range=(0.5, 0.9)
+    )
+    given = default_bounds(
+        sources,
+        pa_range=np.rad2deg([-0.2, 0.7]) * u.deg,
+        n_pix=3 * u.pix,
+        pixscale=0.001 * u.arcmin,
+        rhalf_range=(20 * u.mas, 2 * u.arcsec),
+        sqrtq_range=[50, 90] * u.percent,
+    )
+    for name in PARAMETERS:
+        np.testing.assert_allclose(given.lower[name], plain.lower[name], rtol=1e-14, atol=1e-14)
+        np.testing.assert_allclose(given.upper[name], plain.upper[name], rtol=1e-14, atol=1e-14)
+    changed = plain.replace(
+        pa=[-0.5, 1.5] * u.rad, flux=(-1 * u.uJy, [1, 2] * u.nmgy), x=[-0.001, 0.001] * u.arcmin
+    )
+    assert changed.lower["pa"] == pytest.approx(np.rad2deg([-0.5] * 3))
+    assert changed.upper["pa"] == pytest.approx(np.rad2deg([1.5] * 3))
+    assert changed.lower["flux"] == pytest.approx(np.full((3, 2), -1000.0))
+    assert changed.upper["flux"] == pytest.approx(np.tile([3631.0, 7262.0], (3, 1)))
+    assert changed.upper["x"] == pytest.approx([0.06] * 3)
+    direct = Bounds(plain.lower | {"pa": [-0.5] * 3 * u.rad}, plain.upper, plain.bands)
+    np.testing.assert_allclose(direct.lower["pa"], changed.lower["pa"])
+
+
+@given(st.floats(-89.9, 89.9), st.floats(0.1, 180))
+def test_bounds_of_the_model_are_radians(low, width):
+    bounds = default_bounds(catalog()).replace(pa=[low, low + width] * u.deg)
+    lower, upper = bounds.of_model()
+    assert lower["pa"] == pytest.approx(np.deg2rad([low] * 3))
+    assert upper["pa"] == pytest.approx(np.deg2rad([low + width] * 3))
+    assert lower["q"] is bounds.lower["q"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        (
+            {"pa": (-np.pi / 2, np.pi / 2)},
+            "bounds of pa: found plain numbers that look like radians, such as 1.5708",
+        ),
+        ({"pa": (0, np.deg2rad(60))}, "look like radians, such as 1.0472, expected degrees: give a Quantity"),
+        ({"pa": [1, 2] * u.arcsec / u.s}, "bounds of pa: found unit arcsec / s, expected deg"),
+        ({"rhalf": (0.1, 1 * u.kpc)}, "bounds of rhalf: found unit kpc, expected arcsec"),
+    ],
+)
+def test_limits_refused(limits, message):
+    with pytest.raises(InputError, match=message):
+        default_bounds(catalog()).replace(**limits)
+
+
+def test_degrees_in_the_place_of_radians():
+    with pytest.raises(InputError, match=r"pa_range is \[-90, 90\], expected radians within 2 pi"):
+        default_bounds(catalog(), pa_range=(-90, 90))
+    with pytest.raises(InputError, match="pa_range: found unit arcsec / s, expected rad"):
+        default_bounds(catalog(), pa_range=[-90, 90] * u.arcsec / u.s)
+    for prior, found in ((Normal(30.0, 5.0), "loc = 30"), (Uniform(-90.0, 90.0), "low = -90")):
+        with pytest.raises(InputError, match=f"prior of pa: found {found}, expected radians"):
+            check_pa_prior(prior)
+    for prior in (
+        Normal(0.5, 5.0),
+        Uniform(-np.pi, np.pi),
+        TruncatedNormal(1.0, 0.3, low=0.0),
+        VonMises(1.0, 2.0),
+    ):
+        check_pa_prior(prior)

@@ -1,13 +1,16 @@
 """Catalogues: conventions, round trips through both layouts, and what is refused."""
 
 import os
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy import units as u
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.table import Column, MaskedColumn, Table
+from astropy.utils.exceptions import AstropyWarning
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -382,3 +385,226 @@ def test_columns_by_name():
     np.testing.assert_array_equal(catalog["roi"], [1.0, 1.0])
     with pytest.raises(KeyError, match="no column flux_g, expected one of id, roi, ra"):
         catalog["flux_g"]
+
+
+def test_quantities_are_converted():
+    columns = {
+        "ra": SkyCoord([10.0, 10.001, 10.002], [-5.0, -5.001, -5.002], unit="deg"),
+        "dec": None,
+        "flux": [[0.1, 2.0], [3.0, -4.0], [5.0, 6.0]] * u.uJy,
+        "flux_err": np.ones((3, 2)) * u.nmgy,
+        "pa": [0.1, -0.2, 3.0] * u.rad,
+        "rhalf": 0.002 * u.arcmin,
+        "roi": Column([1.0, 2.0, 3.0], unit="arcmin"),
+        "q": 50 * u.percent,
+    }
+    found = small(**columns)
+    np.testing.assert_allclose(found.ra, [10.0, 10.001, 10.002], rtol=1e-14)
+    np.testing.assert_allclose(found.dec, [-5.0, -5.001, -5.002], rtol=1e-14)
+    np.testing.assert_allclose(found.flux, [[100, 2000], [3000, -4000], [5000, 6000]])
+    np.testing.assert_allclose(found.flux_err, np.full((3, 2), 3631))
+    np.testing.assert_allclose(found.pa, np.rad2deg([0.1, -0.2, 3.0]))
+    np.testing.assert_allclose(found.rhalf, [0.12] * 3)
+    np.testing.assert_allclose(found.roi, [60, 120, 180])
+    np.testing.assert_allclose(found.q, [0.5] * 3)
+    np.testing.assert_allclose(found.replace(pa=[1.0, 2.0, 3.0] * u.rad).pa, np.rad2deg([1, 2, 3]))
+    assert small(extra={"note": ["x", "y", "z"]})["note"].tolist() == ["x", "y", "z"]
+    assert small(rhalf=0.002 * u.arcmin).roi[0] == pytest.approx(ROI_PER_RHALF * 0.12)
+    assert all(type(getattr(found, name)) is np.ndarray for name in (*NUMBERS, "id", "flux_err"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"flux": np.ones((3, 2)) * u.arcsec}, "flux: found unit arcsec, expected nJy"),
+        ({"flux": np.ones((3, 2)) * u.ABmag}, r"flux: found unit mag\(AB\) is a magnitude"),
+        ({"pa": 30 * u.arcsec / u.s}, "pa: found unit arcsec / s, expected deg"),
+        (
+            {"pa": np.pi / 2},
+            r"pa: found plain numbers that look like radians, such as 1.5708, expected degrees",
+        ),
+        (
+            {"pa": np.deg2rad([0, 30, 60])},
+            r"such as 0.523599, expected degrees: give pa \* u.rad, or pa \* u.deg",
+        ),
+        ({"rhalf": 0.1 * u.kpc}, "rhalf: found unit kpc, expected arcsec"),
+        ({"q": 0.5 * u.deg}, "q: found unit deg, expected a pure number"),
+        ({"ra": "10 11 12"}, "ra: found '10 11 12', expected numbers"),
+        ({"ra": MaskedColumn([1.0, 2.0, 3.0], mask=[0, 0, 1])}, "ra: found 1 masked, the first in row 2"),
+        ({"dec": [1.0, 2.0]}, r"dec has shape \(2,\), expected \(3,\) as ra"),
+        ({"bands": "gr"}, "bands is 'gr', expected a sequence of names"),
+        ({"id": [1.0, np.nan, 3.0]}, "row 1: id is nan, expected a number or ASCII text"),
+        ({"id": MaskedColumn([1, 2, 3], mask=[0, 1, 0])}, "row 1: id is masked, expected an identifier"),
+        ({"id": ["a", "β", "c"]}, "row 1: id is β, expected a number or ASCII text, which FITS can hold"),
+        ({"id": np.array(["a", None, 3], object)}, "id holds object, expected numbers or text"),
+    ],
+)
+def test_arguments_refused(changes, message):
+    with pytest.raises(InputError, match=message) as caught:
+        small(**changes)
+    assert "\n" not in str(caught.value)
+
+
+def test_degrees_that_are_meant():
+    np.testing.assert_array_equal(small(pa=np.pi / 2 * u.deg).pa, [np.pi / 2] * 3)
+    assert small(id=np.array(["a", "b", "c"], object)).id.dtype.kind == "U"
+
+
+def as_file(path, *, units=None, **columns):
+    """A plain table of astropy's."""
+    known = {"id": [1, 2], "ra": [10.0, 10.1], "dec": [-5.0, -5.1], "q": 0.64, "pa": 30.0, "sersic": 1.0}
+    meta = columns.pop("meta", {})
+    known |= {"rhalf": 0.1, "g": [1.0, 2.0]} | columns
+    table = Table(
+        {name: [value] * 2 if np.ndim(value) == 0 else value for name, value in known.items()}, meta=meta
+    )
+    for name, unit in (units or {}).items():
+        table[name].unit = unit
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", u.UnitsWarning)
+        table.write(path, overwrite=True)
+    return path
+
+
+FORCEPHO = {"meta": {"FILTERS": "g"}, "roi": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("columns", "layout", "pa", "q"),
+    [
+        ({}, "fphojax", 30.0, 0.64),  # plain, as README says
+        ({"units": {"pa": "deg"}}, "fphojax", 30.0, 0.64),
+        ({"units": {"pa": "radians"}, "pa": 1.0}, "fphojax", np.rad2deg(1), 0.64),
+        ({"units": {"ra": "deg", "rhalf": "arcsec", "g": "nJy"}}, "fphojax", 30.0, 0.64),
+        ({"meta": {"FPHOJAX": 1, "FILTERS": "g"}, "roi": 0.5}, "fphojax", 30.0, 0.64),
+        (
+            FORCEPHO | {"pa": 0.3, "z": 1.0, "z_err": 0.1, "units": {"z": "nJy"}},
+            "forcepho",
+            90 - np.rad2deg(0.3),
+            0.64**2,
+        ),
+        (FORCEPHO | {"pa": 0.3}, "forcepho", 90 - np.rad2deg(0.3), 0.64**2),
+    ],
+)
+def test_convention_of_a_file(tmp_path, columns, layout, pa, q):
+    found, reading = SourceCatalog.read_as(as_file(tmp_path / "a.fits", **columns), ["g"])
+    assert reading.layout == layout
+    np.testing.assert_allclose(found.pa, pa)
+    np.testing.assert_allclose(found.q, q)
+    assert str(reading).startswith(f"read as {layout}'s layout (")
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        (FORCEPHO, r"row 0 \(id 1\): pa is 30, expected radians within 2 pi.*degrees need the unit deg"),
+        (FORCEPHO | {"pa": [1.0, -6.3]}, r"row 1 \(id 2\): pa is -6.3, expected radians within 2 pi"),
+        (
+            FORCEPHO | {"pa": 1.0, "units": {"g": "nJy"}},
+            "nor forcepho's .units or errors of g.",
+        ),
+        (
+            FORCEPHO | {"pa": 1.0, "g_err": 0.1},
+            "nor forcepho's .units or errors of g.",
+        ),
+        ({"meta": {"FILTERS": "g"}}, "neither ours nor forcepho's .no roi., expected pa"),
+        (dict.fromkeys(("source_index", "is_active", "is_valid", "n_iter", "n_patch"), 0), "no roi"),
+        ({"pa": [0.5235987755982988, 0.0]}, "column pa has no unit and looks like radians"),
+        ({"units": {"pa": "rad"}}, r"row 0 .id 1.: pa is 30, expected radians within 2 pi, as its unit says"),
+        ({"id": np.ones((2, 2))}, r"id has shape .2, 2., expected one for each source"),
+        ({"units": {"g": "furlong"}}, "column g: unknown unit 'furlong', expected nJy"),
+        ({"units": {"g": "mag"}}, "column g: unit mag is a magnitude, expected nJy"),
+        ({"units": {"rhalf": "pix"}}, "column rhalf: unit pix, expected arcsec"),
+        ({"units": {"pa": "nJy"}}, "column pa: unit nJy, expected deg"),
+    ],
+)
+def test_files_that_are_not_clear(tmp_path, columns, message):
+    with pytest.raises(InputError, match=rf"a\.fits: .*{message}") as caught:
+        SourceCatalog.read(as_file(tmp_path / "a.fits", **columns), ["g"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("suffix", ["fits", "ecsv"])
+def test_names_of_units_in_files(tmp_path, suffix):
+    units = {"ra": "degrees", "dec": "degree", "pa": "degrees", "rhalf": "arcseconds", "g": "nanomaggies"}
+    path = as_file(tmp_path / "a.fits", units=units)
+    if suffix == "ecsv":
+        table = Table.read(path, unit_parse_strict="silent")
+        path = tmp_path / "a.ecsv"
+        table.write(path)
+    found, reading = SourceCatalog.read_as(path, ["g"])
+    np.testing.assert_allclose(found.flux[:, 0], [3631, 7262])
+    np.testing.assert_array_equal(found.rhalf, [0.1, 0.1])
+    assert reading.converted == ("g from nanomaggies to nJy",)
+
+
+def test_ids_of_files(tmp_path):
+    for ids, message in (
+        (MaskedColumn([1, 2], mask=[False, True]), "row 1: id is masked"),
+        ([1.0, np.nan], "row 1: id is nan"),
+        (["a", "β"], "row 1: id is β"),
+    ):
+        with pytest.raises(InputError, match=rf"a\.ecsv: {message}"):
+            SourceCatalog.read(as_file(tmp_path / "a.ecsv", id=ids, units={"pa": "deg"}), ["g"])
+
+
+def test_what_fits_cannot_hold(tmp_path):
+    extra = Table(
+        {
+            "label": ["a", "β", "c"],
+            "größe": [1.0, 2.0, 3.0],
+            "ID": [1, 2, 3],
+            "Note": ["x", "y", "z"],
+            "note": ["x", "y", "z"],
+            "ok": MaskedColumn([True, False, True], mask=[False, True, False]),
+            "any": np.array([1, "b", None], dtype=object),
+            "small": np.array([1, -2, 3], np.int8),
+            "far": Column([1.0, 2.0, 3.0], unit=u.Unit("furlong", parse_strict="silent")),
+            "vector": np.arange(6.0).reshape(3, 2),
+            "masked": MaskedColumn([1, 2, 3], mask=[False, True, False]),
+        }
+    )
+    meta = {"AUTHOR": "Müller", "FIELD": "GOODS-S", "DEEP": {"a": 1}, "BAD": float("nan")}
+    catalog = small(extra=extra, meta=meta)
+    problems = catalog.fits_problems()
+    left_out = {"label", "größe", "ID", "note", "ok", "any", "AUTHOR", "DEEP", "BAD"}
+    assert set(problems) == left_out
+    assert problems["label"] == "row 1: 'β' is not ASCII"
+    assert problems["ID"] == "its name differs from that of id in case only"
+    for write in (catalog.write, catalog.write_forcepho):
+        with pytest.warns(
+            AstropyWarning, match=r"a\.fits: left out, as FITS cannot hold it: label \(row 1: 'β'"
+        ):
+            write(tmp_path / "a.fits")
+        found = SourceCatalog.read(tmp_path / "a.fits")
+        assert left_out.isdisjoint([*found.extra.colnames, *found.meta])
+        assert found.extra["small"].tolist() == [1, -2, 3]
+        assert str(found.extra["far"].unit) == "furlong"
+        np.testing.assert_array_equal(found.extra["vector"], extra["vector"])
+        assert found.extra["masked"].mask.tolist() == [False, True, False]
+        assert found.meta["FIELD"] == "GOODS-S"
+    kept = catalog.without(problems)
+    assert kept.fits_problems() == {}
+    kept.write_forcepho(tmp_path / "b.fits")  # without a warning
+    catalog.without(["any"]).write(tmp_path / "a.ecsv")
+    found = SourceCatalog.read(tmp_path / "a.ecsv")
+    assert found.extra["label"].tolist() == ["a", "β", "c"]
+    assert found.extra["größe"].tolist() == [1.0, 2.0, 3.0]
+    assert found.meta["AUTHOR"] == "Müller"
+
+
+def test_names_of_bands(tmp_path):
+    """Those of DECam's headers have blanks."""
+    catalog = small(bands=("g DECam SDSS c0001", "r"))
+    for name, write in (
+        ("a.fits", catalog.write),
+        ("a.ecsv", catalog.write),
+        ("f.fits", catalog.write_forcepho),
+    ):
+        write(tmp_path / name)
+        assert SourceCatalog.read(tmp_path / name).bands == catalog.bands
+    path = forcepho(tmp_path / "f.fits", filters="g F200W")
+    assert SourceCatalog.read(path).bands == ("g", "F200W")
+    for band in ("Hβ", "g,r", "", 1):
+        with pytest.raises(InputError, match=f"band {band!r}, expected ASCII text without commas"):
+            small(bands=(band, "r"))

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from astropy import units as u
 from astropy.io import fits
+from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
 from fphojax.inputs import InputError
@@ -296,3 +298,52 @@ def test_capped_raises_errors_of_bright_pixels_only(exposure):
     np.testing.assert_array_equal(capped.data, exposure.data)
     assert capped.ierr.dtype == np.float32
     assert capped.ierr[3, 4] == 0
+
+
+def from_arrays(data, err, wcs=None, **more):
+    return Exposure.from_arrays(data, err, wcs or WCS(wcs_header()), band="g", name="e1", **more)
+
+
+def test_images_with_units():
+    data, err = images()
+    plain = from_arrays(data, err)
+    found = from_arrays(
+        data * 1e-3 * u.uJy, err * u.nJy, psf_image=np.ones((3, 3)) * u.one, flux_scale=100 * u.percent
+    )
+    np.testing.assert_allclose(found.data, plain.data, rtol=1e-6)
+    np.testing.assert_array_equal(found.ierr, plain.ierr)
+    assert found.flux_scale == 1.0
+    for values, message in (
+        (
+            (data * u.MJy / u.sr, err * u.MJy / u.sr),
+            "data: found unit MJy / sr is a surface brightness",
+        ),
+        ((data * u.electron / u.s, err * u.electron / u.s), "data: found unit electron / s, expected nJy"),
+        ((data * u.uJy, err), "err: found no unit beside data with one"),
+        ((data, err * u.uJy), "data: found no unit beside err with one"),
+    ):
+        with pytest.raises(InputError, match=f"exposure 'e1': {message}"):
+            from_arrays(*values)
+
+
+def test_masked_pixels_have_no_weight():
+    data, err = images()
+    masked = np.zeros(data.shape, dtype=bool)
+    masked[2, 3] = True
+    for values in (
+        (np.ma.array(data, mask=masked), err),
+        (data, np.ma.array(err, mask=masked)),
+        (Masked(data * u.nJy, mask=masked), err * u.nJy),
+    ):
+        found = from_arrays(*values)
+        assert (found.ierr == 0).sum() == 1
+        assert found.ierr[2, 3] == found.data[2, 3] == 0
+
+
+def test_wcs_without_cunit():
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.crpix = ["RA---TAN", "DEC--TAN"], [150.0, 2.0], [5.0, 6.0]
+    wcs.wcs.cdelt = [-0.1 / 3600, 0.1 / 3600]
+    found = from_arrays(*images(), wcs)
+    assert found.pixel_scale == pytest.approx(0.1)
+    assert not any(map(str, wcs.wcs.cunit))

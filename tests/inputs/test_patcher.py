@@ -125,3 +125,15 @@ def test_missing_psf_and_missing_patch(make_patcher):
     empty.build_patch(patcher.frame.region)
     with pytest.raises(InputError, match="F1"):
         empty.prepare_model(active=catalog)
+
+
+def test_the_model_has_radians(make_patcher):
+    """Degrees of catalogue and bounds are converted where the model is made, and nowhere else."""
+    patcher, catalog = make_patcher()
+    bounds = default_bounds(catalog).replace(pa=(10.0, 170.0))
+    model, start = patcher.prepare_model(active=catalog.replace(pa=np.array([30.0, 240.0])), bounds=bounds)
+    np.testing.assert_allclose(start["pa"], np.deg2rad([30.0, 60.0]), rtol=1e-14)
+    np.testing.assert_allclose(model.priors["pa"].low, np.deg2rad([10.0, 10.0]))
+    np.testing.assert_allclose(model.priors["pa"].high, np.deg2rad([170.0, 170.0]))
+    with pytest.raises(InputError, match="prior of pa: found loc = 30, expected radians"):
+        patcher.prepare_model(active=catalog, priors={"pa": Normal(30.0, 5.0)})
