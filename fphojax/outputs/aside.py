@@ -13,7 +13,7 @@ from pathlib import Path
 from ..inputs.files import replacing
 from .portable import map_paths, relative, resolved
 
-__all__ = ["WRITTEN_IN", "drop_previous", "move_aside", "previous_folders", "put_back"]
+__all__ = ["WRITTEN_IN", "drop_previous", "move_aside", "move_back", "previous_folders", "put_back"]
 
 WRITTEN_IN = "written_in"  # key of ``config.json``: where its folder was then
 _NAME = re.compile(r"\.?previous_(\d+)")
@@ -52,8 +52,7 @@ def move_aside(folder: Path, paths: Iterable[Path]) -> Path | None:
         (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(folder / name, unfinished / name)
     aside = unfinished.with_name(unfinished.name[1:])
-    for config in (unfinished / "config.json", *unfinished.glob("*/config.json")):
-        _lead_to_the_same(config, folder, aside)
+    _readdress(unfinished, folder, aside)
     os.rename(unfinished, aside)
     return aside
 
@@ -63,6 +62,21 @@ def put_back(folder: Path) -> None:
     for path in folder.glob(".previous_*"):
         if path.is_dir() and _NAME.fullmatch(path.name):
             _merge(path, folder)
+
+
+def move_back(folder: Path, aside: Path) -> None:
+    """Undo what `move_aside` did.
+
+    Parameters
+    ----------
+    folder : Path
+    aside : Path
+        What it returned; it is gone then.
+    """
+    unfinished = aside.with_name(f".{aside.name}")
+    os.rename(aside, unfinished)
+    _readdress(unfinished, aside, folder)
+    put_back(folder)
 
 
 def drop_previous(folder: Path, paths: Iterable[Path]) -> None:
@@ -92,26 +106,25 @@ def _merge(source, target):
     source.rmdir()
 
 
-def _lead_to_the_same(config, folder, aside):
-    """Paths of settings that were moved lead to the files that they led to, those moved along included."""
-    try:
-        settings = json.loads(config.read_text(encoding="utf-8"))
-        written_in = settings.pop(WRITTEN_IN, None)
-    except (ValueError, AttributeError):
-        return  # it was no file of settings, or damaged, before
-    inside = config.parent.relative_to(aside.with_name(f".{aside.name}"))
-    before, now = folder / inside, aside / inside
-    if written_in == str(now):
-        return  # done before
+def _readdress(moved, before, now):
+    """Paths of settings that are being moved lead to the files that they led to, those moved along included."""
+    for config in (moved / "config.json", *moved.glob("*/config.json")):
+        try:
+            settings = json.loads(config.read_text(encoding="utf-8"))
+            written_in, time = settings.pop(WRITTEN_IN, None), config.stat().st_mtime_ns
+        except (OSError, ValueError, AttributeError):
+            continue  # there is none, or it was none before
+        inside = config.parent.relative_to(moved)
 
-    def moved(path):
-        path = resolved(path, before, written_in)
-        if os.path.commonpath([path, folder]) == str(folder):
-            name = os.path.relpath(path, folder)
-            if (aside.with_name(f".{aside.name}") / name).exists():
-                path = str(aside / name)
-        return relative(path, now)
+        def changed(path, inside=inside, written_in=written_in):
+            path = resolved(path, before / inside, written_in)
+            if os.path.commonpath([path, before]) == str(before):
+                name = os.path.relpath(path, before)
+                if (moved / name).exists():
+                    path = os.path.normpath(now / name)
+            return relative(path, now / inside)
 
-    with replacing(config) as temporary:
-        text = json.dumps(map_paths(settings, moved) | {WRITTEN_IN: str(now)}, indent=2)
-        temporary.write_text(text + "\n", encoding="utf-8")
+        with replacing(config) as temporary:
+            text = json.dumps(map_paths(settings, changed) | {WRITTEN_IN: str(now / inside)}, indent=2)
+            temporary.write_text(text + "\n", encoding="utf-8")
+            os.utime(temporary, ns=(time, time))  # it tells which fit is the latest
