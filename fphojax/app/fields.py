@@ -5,6 +5,8 @@ import os
 from collections.abc import Callable, Iterable, Sequence, Set
 from pathlib import Path
 
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 from scipy.cluster.hierarchy import DisjointSet
 from tqdm.auto import tqdm
 
@@ -13,9 +15,9 @@ from fphojax.field.state import StateFiles
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
+from fphojax.inputs.portable import map_paths
 from fphojax.inputs.psf import PSFMixture, PSFStore
 from fphojax.mixtures.psf_fit import fit_psf
-from fphojax.outputs.portable import map_paths
 from fphojax.outputs.run_directory import RunDirectory
 from fphojax.outputs.wording import counted
 
@@ -262,13 +264,25 @@ def _refuse_other_settings(settings: Settings, folder: Path, may_change: Set[str
     """Patches of one run are fitted alike."""
     now = json.loads(settings.to_json())
     run = RunDirectory(folder, scene_catalog=settings.scene_catalog)
-    before = run.read_config()
+    before = _with_defaults(run.read_config(), Settings)
     for key in sorted((now.keys() | before.keys()) - may_change):
         if not _same(key, now.get(key), before.get(key)):
             raise InputError(
                 f"{settings.file}: {key}: found {now.get(key)}, expected {before.get(key)} as in "
                 f"{run.config_path}, the run to go on with"
             )
+
+
+def _with_defaults(found, kind):
+    """Settings of a run, with what earlier versions did not know as it is by default."""
+    filled = dict(found)
+    for name, field in kind.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            filled[name] = _with_defaults(found.get(name, {}), type(default))
+        elif name not in found and not field.is_required():
+            filled[name] = to_jsonable_python(default)
+    return filled
 
 
 def _same(key, now, before):

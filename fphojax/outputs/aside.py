@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..inputs.files import replacing
-from .portable import map_paths, relative, resolved
+from ..inputs.portable import map_paths, relative, resolved
 
 __all__ = ["WRITTEN_IN", "drop_previous", "move_aside", "move_back", "previous_folders", "put_back"]
 
@@ -26,7 +26,7 @@ def previous_folders(folder: Path) -> list[Path]:
     return [found[number] for number in sorted(found)]
 
 
-def move_aside(folder: Path, paths: Iterable[Path]) -> Path | None:
+def move_aside(folder: Path, paths: Iterable[Path], copies: Iterable[Path] = ()) -> Path | None:
     """Move files or folders into a new ``previous_N``.
 
     Parameters
@@ -34,6 +34,8 @@ def move_aside(folder: Path, paths: Iterable[Path]) -> Path | None:
     folder : Path
     paths : iterable of Path
         Below the folder; those that do not exist are left out. ``config.json`` goes last: without it there is no run.
+    copies : iterable of Path
+        Files of the folder that belong to these, and stay until others are written over them.
 
     Returns
     -------
@@ -52,6 +54,9 @@ def move_aside(folder: Path, paths: Iterable[Path]) -> Path | None:
         (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(folder / name, unfinished / name)
     aside = unfinished.with_name(unfinished.name[1:])
+    for path in copies:
+        if path.is_file() and not (unfinished / path.name).exists():
+            shutil.copy2(path, unfinished / path.name)
     _readdress(unfinished, folder, aside)
     os.rename(unfinished, aside)
     return aside

@@ -14,8 +14,8 @@ from ..field.state import StateFiles
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
 from ..inputs.files import replacing
+from ..inputs.portable import map_paths, relative, resolved
 from .aside import WRITTEN_IN, drop_previous, move_aside, previous_folders, put_back
-from .portable import map_paths, relative, resolved
 from .results import PatchResult
 from .wording import counted
 
@@ -126,7 +126,7 @@ class RunDirectory:
             )
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, scene_catalog=scene_catalog)
-        move_aside(path, run.own_files(inputs))
+        move_aside(path, run.own_files(inputs), [*path.glob("*.yml"), *path.glob("*.yaml")])
         run.remove_half_written()
         for name in ("figures", "patches"):
             (path / name).mkdir(exist_ok=True)

@@ -1,6 +1,7 @@
 """The record of a run: which steps are done, and with what, so that none is done twice."""
 
 import copy
+import filecmp
 import hashlib
 import json
 import os
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import fphojax
 from fphojax.inputs.files import replacing
+from fphojax.inputs.portable import map_paths, relative, resolved
 from fphojax.outputs.aside import drop_previous, move_aside, move_back, previous_folders
-from fphojax.outputs.portable import map_paths, relative, resolved
 from fphojax.outputs.run_directory import RunDirectory
 
 from ..config import Settings
@@ -75,7 +76,11 @@ class RunRecord:
                 made += self._made(other, entry, settings)
                 known = {"done_before": True} if self.was_done(other) else {}
                 self._entries[other.name] = {"key": None, "first": entry.get("first")} | known
-        if made and (aside := move_aside(self._folder, made)) is not None:
+        # a later optimisation writes over what an earlier one has handed on
+        copies = [
+            path for pattern in ("postop.fits", "*.yml", "*.yaml") for path in self._folder.glob(pattern)
+        ]
+        if made and (aside := move_aside(self._folder, made, copies)) is not None:
             self._before = self._before[0], aside
             kept = aside / self._path.relative_to(self._folder)
             kept.parent.mkdir(parents=True, exist_ok=True)
@@ -102,7 +107,8 @@ class RunRecord:
         own += [notebooks / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json")]
         pages = [notebooks / f"{step.name}{suffix}" for suffix in (".ipynb", ".html")]
         moved = [path.relative_to(aside) for path in aside.rglob("*") if path.is_file()]
-        if any((self._folder / name).exists() for name in moved if name not in (*own, *pages)):
+        present = [name for name in moved if name not in (*own, *pages) and (self._folder / name).exists()]
+        if not all(filecmp.cmp(self._folder / name, aside / name, shallow=False) for name in present):
             return False
         for name in pages:
             if (self._folder / name).is_file():

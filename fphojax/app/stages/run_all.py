@@ -240,7 +240,7 @@ def _done(step: Step, settings: Settings, options: dict, template, folder: Path,
     config.parent.mkdir(parents=True, exist_ok=True)
     outcome.unlink(missing_ok=True)
     with replacing(config) as temporary:
-        temporary.write_text(settings.dump_yaml(), encoding="utf-8")
+        temporary.write_text(settings.dump_yaml(config.parent), encoding="utf-8")
     notebook = folder / f"{step.name}.ipynb"
     parameters = {"config": str(config), "outcome": str(outcome)} | options
     try:
