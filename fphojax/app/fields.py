@@ -18,7 +18,7 @@ from fphojax.inputs.errors import InputError
 from fphojax.inputs.portable import map_paths
 from fphojax.inputs.psf import PSFMixture, PSFStore
 from fphojax.mixtures.psf_fit import fit_psf
-from fphojax.outputs.run_directory import RunDirectory
+from fphojax.outputs.run_directory import ANEW, RunDirectory
 from fphojax.outputs.wording import counted
 
 from .check import CheckReport, check_inputs
@@ -217,9 +217,7 @@ def _open_scene(
         try:
             scene = SuperScene.resume(directory.scene_path, bigscene=inputs["bigscene"], **options)
         except InputError as error:
-            raise InputError(
-                f"{error}; put that file back to go on, nothing was changed; --overwrite starts anew"
-            ) from error
+            raise InputError(f"{error}; put that file back to go on, nothing was changed; {ANEW}") from error
         if list(map(str, scene.catalog.id)) != list(map(str, report.catalog.id)):
             raise InputError(
                 f"{directory.scene_path}: other sources than {report.settings.raw_catalog}, expected the same"
@@ -250,7 +248,7 @@ def _refuse_unknown_patches(directory: RunDirectory, scene: SuperScene) -> None:
         raise InputError(
             f"{directory.samples_path(unknown[0])}: found a patch ({counted(len(unknown), 'patch')} in all) that the "
             f"state of the run does not know, expected none: put back {_state_files(directory)} of the run to go on, "
-            "or move these patches elsewhere to fit their sources again; --overwrite starts anew"
+            f"or move these patches elsewhere to fit their sources again; {ANEW}"
         )
 
 

@@ -19,7 +19,7 @@ from .aside import WRITTEN_IN, drop_previous, move_aside, previous_folders, put_
 from .results import PatchResult
 from .wording import counted
 
-__all__ = ["RunDirectory"]
+__all__ = ["ANEW", "RunDirectory"]
 
 # What stages before and after sampling leave in its folder, and what a run that was killed at its start may have.
 _OF_RUN = re.compile(
@@ -35,6 +35,7 @@ _OWN = {
     "images": r".*\.fits",
     "regions": r"(sources|patches|isophotes_.*)\.reg",
 }
+ANEW = "to start anew: sample with --overwrite, or optimize without --resume"  # for messages
 _OF_IMAGES = "NUISANCE", "DRAW"  # keywords that images of a run have, one or the other
 _HALF_WRITTEN = re.compile(r"\..+\.\w+\.[a-z0-9_]{8}")  # folders of `replacing`, after a kill
 _OF_PATCH = re.compile(r"\.patch\d+_\w+\..*\.[a-z0-9_]{8}")
@@ -117,8 +118,7 @@ class RunDirectory:
         elif not overwrite and (patches := sorted((path / "patches").glob("patch*_samples.nc"))):
             raise InputError(
                 f"{patches[0]}: found a patch ({counted(len(patches), 'patch')} in all) of a run without "
-                "config.json, expected a new or empty folder: put that file back to go on with --resume; --overwrite "
-                "starts anew"
+                f"config.json, expected a new or empty folder: put that file back to go on with --resume; {ANEW}"
             )
         elif path.is_dir() and (strange := [p.name for p in path.iterdir() if not _OF_RUN.fullmatch(p.name)]):
             raise InputError(
