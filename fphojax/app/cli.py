@@ -243,7 +243,12 @@ def sample(
             help="Go on with the run in the folder, if there is one. Sources that were given up are not tried anew.",
         ),
     ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run.")] = False,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace an earlier run, which is in previous_N until this one is complete."
+        ),
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
     """Fit a field patch by patch, until every source has its draws; 1 is the exit status if any was given up."""

@@ -28,6 +28,7 @@ from pydantic import (
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.fits_chips import extension_key
 from fphojax.inputs.frames import recipe_of
+from fphojax.inputs.portable import map_paths, relative
 
 from .settings_file import describe, expand_variables, read_mapping, shown
 from .yaml_text import dumped
@@ -629,9 +630,18 @@ class Settings(Section):
         """Settings as JSON text; paths are absolute."""
         return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
 
-    def dump_yaml(self) -> str:
-        """Settings as YAML text that `from_yaml` reads back; paths are absolute."""
-        return dumped(_without_variables(self.model_dump(mode="json")))
+    def dump_yaml(self, folder: Path | None = None) -> str:
+        """Settings as YAML text that `from_yaml` reads back.
+
+        Parameters
+        ----------
+        folder : Path, optional
+            Of the file; paths are relative to it, where they can be. Without it they are absolute.
+        """
+        dump = self.model_dump(mode="json")
+        if folder is not None:
+            dump = map_paths(dump, lambda path: relative(path, folder))
+        return dumped(_without_variables(dump))
 
 
 def _without_variables(value: Any) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 
+from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 from scipy.cluster.hierarchy import DisjointSet
 
 from fphojax.field.interrupts import Interruptions
@@ -14,9 +16,9 @@ from fphojax.field.state import StateFiles
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError, MachineError
+from fphojax.inputs.portable import map_paths
 from fphojax.inputs.psf import PSFStore
-from fphojax.outputs.portable import map_paths
-from fphojax.outputs.run_directory import RunDirectory
+from fphojax.outputs.run_directory import ANEW, RunDirectory
 from fphojax.outputs.wording import counted
 
 from .check import CheckReport, check_inputs
@@ -223,9 +225,7 @@ def _open_scene(
         try:
             scene = SuperScene.resume(directory.scene_path, bigscene=inputs["bigscene"], **options)
         except InputError as error:
-            raise InputError(
-                f"{error}; put that file back to go on, nothing was changed; --overwrite starts anew"
-            ) from error
+            raise InputError(f"{error}; put that file back to go on, nothing was changed; {ANEW}") from error
         if list(map(str, scene.catalog.id)) != list(map(str, report.catalog.id)):
             raise InputError(
                 f"{directory.scene_path}: other sources than {report.settings.raw_catalog}, expected the same"
@@ -256,7 +256,7 @@ def _refuse_unknown_patches(directory: RunDirectory, scene: SuperScene) -> None:
         raise InputError(
             f"{directory.samples_path(unknown[0])}: found a patch ({counted(len(unknown), 'patch')} in all) that the "
             f"state of the run does not know, expected none: put back {_state_files(directory)} of the run to go on, "
-            "or move these patches elsewhere to fit their sources again; --overwrite starts anew"
+            f"or move these patches elsewhere to fit their sources again; {ANEW}"
         )
 
 
@@ -274,13 +274,25 @@ def _refuse_other_settings(settings: Settings, folder: Path, may_change: Set[str
     """Patches of one run are fitted alike."""
     now = json.loads(settings.to_json())
     run = RunDirectory(folder, scene_catalog=settings.scene_catalog)
-    before = run.read_config()
+    before = _with_defaults(run.read_config(), Settings)
     for key in sorted((now.keys() | before.keys()) - may_change):
         if not _same(key, now.get(key), before.get(key)):
             raise InputError(
                 f"{settings.file}: {key}: found {now.get(key)}, expected {before.get(key)} as in "
                 f"{run.config_path}, the run to go on with"
             )
+
+
+def _with_defaults(found, kind):
+    """Settings of a run, with what earlier versions did not know as it is by default."""
+    filled = dict(found)
+    for name, field in kind.model_fields.items():
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, BaseModel):
+            filled[name] = _with_defaults(found.get(name, {}), type(default))
+        elif name not in found and not field.is_required():
+            filled[name] = to_jsonable_python(default)
+    return filled
 
 
 def _same(key, now, before):

@@ -18,6 +18,7 @@ from fphojax.inputs.errors import InputError, StorageError
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.frames import Frame, FrameRecipe, is_mosaic, read_frames
 from fphojax.inputs.locks import file_lock
+from fphojax.inputs.portable import stamp
 from fphojax.inputs.store_writer import StoreWriter, refuse_other_store
 
 from .config import Settings
@@ -119,7 +120,7 @@ def preprocess(
     if writer.restarted:
         echo(f"{writer.building}: was damaged, and is built anew")
     report, problems, start = PreprocessReport(), [], time.perf_counter()
-    todo = [frame for frame in frames if _stamp(*frame) not in writer.done]
+    todo = [frame for frame in frames if _stamp(settings, *frame) not in writer.done]
     report.n_kept = sum(map(len, writer.done.values()))
     bar = tqdm(total=len(todo), desc="exposures", unit="file", disable=not progress)
     with writer, bar:
@@ -129,7 +130,7 @@ def preprocess(
                 exposures = making.result()
                 began = time.perf_counter()
                 for packed, _ in exposures:
-                    writer.add(packed, stamp=_stamp(path, files), count=len(exposures))
+                    writer.add(packed, stamp=_stamp(settings, path, files), count=len(exposures))
             except StorageError:
                 raise
             except InputError as error:
@@ -221,7 +222,7 @@ def _store_options(settings: Settings, frames, mosaics: bool) -> dict:
         "nside_full": settings.nside_full,
         "compression": settings.preprocess.compression,
         "recipe": recipe,
-        "wanted": {_stamp(*frame) for frame in frames},
+        "wanted": {_stamp(settings, *frame) for frame in frames},
     }
 
 
@@ -298,13 +299,9 @@ def _counterpart(path: str, pattern: str, other: str) -> Path:
     return Path(other)
 
 
-def _stamp(path: Path, files: dict[str, Path]) -> str:
-    """Tells the files of a frame, as they are now, from others."""
-    parts = []
-    for file in (path, *files.values()):
-        status = file.stat() if file.exists() else None
-        parts.append(f"{file} {status and (status.st_size, status.st_mtime_ns)}")
-    return "; ".join(parts)
+def _stamp(settings: Settings, path: Path, files: dict[str, Path]) -> str:
+    """Tells the files of a frame, as they are now, from others, wherever the store was moved together with them."""
+    return stamp((path, *files.values()), settings.pixelstorefile.parent)
 
 
 def _made_ahead(frames, read, make) -> Iterator[tuple[Path, dict[str, Path], Future]]:

@@ -14,6 +14,7 @@ import numpy as np
 from .errors import InputError, StorageError
 from .exposures import Exposure
 from .files import storage_fault
+from .portable import stamp_seen_from
 from .store_journal import append_line, read_lines, to_disk, write_lines
 from .store_layout import CHUNK, CRC, INDEX, MADE_OF, STATED, super_shape
 from .store_packing import PackedExposure, pack
@@ -238,6 +239,8 @@ class StoreWriter:
     def _go_on(self, wanted):
         """Take up an unfinished build: what the journal names is whole, the rest goes."""
         lines = read_lines(self.journal) if self.building.exists() else []
+        for line in lines[1:]:
+            line["stamp"] = stamp_seen_from(line["stamp"], self.pixelfile.parent)
         if lines and lines[0].get("recipe") != self._recipe:
             changed = _difference(lines[0].get("recipe"), self._recipe)
             raise InputError(
@@ -370,7 +373,8 @@ def refuse_other_store(
         raise InputError(
             f"{pixelfile}: was made with other settings ({changed}), expected the same, or {anew}"
         )
-    new, gone = set(wanted).difference(made_of["stamps"]), set(made_of["stamps"]).difference(wanted)
+    stamps = {stamp_seen_from(stamp, Path(pixelfile).parent) for stamp in made_of["stamps"]}
+    new, gone = set(wanted) - stamps, stamps.difference(wanted)
     if new or gone:
         first = min(new or gone).partition(" (")[0]
         raise InputError(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from ..inputs.errors import InputError
 from ..inputs.json_files import read_json, write_json
-from .portable import map_paths, relative, resolved
+from ..inputs.portable import map_paths, relative, resolved
 
-__all__ = ["WRITTEN_IN", "drop_previous", "move_aside", "previous_folders", "put_back"]
+__all__ = ["WRITTEN_IN", "drop_previous", "move_aside", "move_back", "previous_folders", "put_back"]
 
 WRITTEN_IN = "written_in"  # key of ``config.json``: where its folder was then
 _NAME = re.compile(r"\.?previous_(\d+)")
@@ -26,7 +26,7 @@ def previous_folders(folder: Path) -> list[Path]:
     return [found[number] for number in sorted(found)]
 
 
-def move_aside(folder: Path, paths: Iterable[Path]) -> Path | None:
+def move_aside(folder: Path, paths: Iterable[Path], copies: Iterable[Path] = ()) -> Path | None:
     """Move files or folders into a new ``previous_N``.
 
     Parameters
@@ -34,6 +34,8 @@ def move_aside(folder: Path, paths: Iterable[Path]) -> Path | None:
     folder : Path
     paths : iterable of Path
         Below the folder; those that do not exist are left out. ``config.json`` goes last: without it there is no run.
+    copies : iterable of Path
+        Files of the folder that belong to these, and stay until others are written over them.
 
     Returns
     -------
@@ -52,8 +54,10 @@ def move_aside(folder: Path, paths: Iterable[Path]) -> Path | None:
         (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(folder / name, unfinished / name)
     aside = unfinished.with_name(unfinished.name[1:])
-    for config in (unfinished / "config.json", *unfinished.glob("*/config.json")):
-        _lead_to_the_same(config, folder, aside)
+    for path in copies:
+        if path.is_file() and not (unfinished / path.name).exists():
+            shutil.copy2(path, unfinished / path.name)
+    _readdress(unfinished, folder, aside)
     os.rename(unfinished, aside)
     return aside
 
@@ -63,6 +67,21 @@ def put_back(folder: Path) -> None:
     for path in folder.glob(".previous_*"):
         if path.is_dir() and _NAME.fullmatch(path.name):
             _merge(path, folder)
+
+
+def move_back(folder: Path, aside: Path) -> None:
+    """Undo what `move_aside` did.
+
+    Parameters
+    ----------
+    folder : Path
+    aside : Path
+        What it returned; it is gone then.
+    """
+    unfinished = aside.with_name(f".{aside.name}")
+    os.rename(aside, unfinished)
+    _readdress(unfinished, aside, folder)
+    put_back(folder)
 
 
 def drop_previous(folder: Path, paths: Iterable[Path]) -> None:
@@ -92,24 +111,23 @@ def _merge(source, target):
     source.rmdir()
 
 
-def _lead_to_the_same(config, folder, aside):
-    """Paths of settings that were moved lead to the files that they led to, those moved along included."""
-    try:
-        settings = read_json(config, "the settings of a run")
-    except InputError:
-        return  # it was no file of settings, or damaged, before
-    written_in = settings.pop(WRITTEN_IN, None)
-    inside = config.parent.relative_to(aside.with_name(f".{aside.name}"))
-    before, now = folder / inside, aside / inside
-    if written_in == str(now):
-        return  # done before
+def _readdress(moved, before, now):
+    """Paths of settings that are being moved lead to the files that they led to, those moved along included."""
+    for config in (moved / "config.json", *moved.glob("*/config.json")):
+        try:
+            settings = read_json(config, "the settings of a run")
+        except InputError:
+            continue  # there is none, or it was none before
+        written_in, time = settings.pop(WRITTEN_IN, None), config.stat().st_mtime_ns
+        inside = config.parent.relative_to(moved)
 
-    def moved(path):
-        path = resolved(path, before, written_in)
-        if os.path.commonpath([path, folder]) == str(folder):
-            name = os.path.relpath(path, folder)
-            if (aside.with_name(f".{aside.name}") / name).exists():
-                path = str(aside / name)
-        return relative(path, now)
+        def changed(path, inside=inside, written_in=written_in):
+            path = resolved(path, before / inside, written_in)
+            if os.path.commonpath([path, before]) == str(before):
+                name = os.path.relpath(path, before)
+                if (moved / name).exists():
+                    path = os.path.normpath(now / name)
+            return relative(path, now / inside)
 
-    write_json(config, map_paths(settings, moved) | {WRITTEN_IN: str(now)})
+        write_json(config, map_paths(settings, changed) | {WRITTEN_IN: str(now / inside)})
+        os.utime(config, ns=(time, time))  # it tells which fit is the latest

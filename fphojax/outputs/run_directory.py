@@ -15,12 +15,12 @@ from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
 from ..inputs.files import replacing
 from ..inputs.json_files import read_json, write_json
+from ..inputs.portable import map_paths, relative, resolved
 from .aside import WRITTEN_IN, drop_previous, move_aside, previous_folders, put_back
-from .portable import map_paths, relative, resolved
 from .results import PatchResult
 from .wording import counted
 
-__all__ = ["RunDirectory"]
+__all__ = ["ANEW", "RunDirectory"]
 
 # What stages before and after sampling leave in its folder, and what a run that was killed at its start may have.
 _OF_RUN = re.compile(
@@ -51,6 +51,7 @@ _OWN = {
     "images": r".*\.fits",
     "regions": r"(sources|patches|isophotes_.*)\.reg",
 }
+ANEW = "to start anew: sample with --overwrite, or optimize without --resume"  # for messages
 _OF_IMAGES = "NUISANCE", "DRAW"  # keywords that images of a run have, one or the other
 _HALF_WRITTEN = re.compile(r"\..+\.\w+\.[a-z0-9_]{8}")  # folders of `replacing`, after a kill
 _OF_PATCH = re.compile(r"\.patch\d+_\w+\..*\.[a-z0-9_]{8}")
@@ -133,8 +134,7 @@ class RunDirectory:
         elif not overwrite and (patches := sorted((path / "patches").glob("patch*_samples.nc"))):
             raise InputError(
                 f"{patches[0]}: found a patch ({counted(len(patches), 'patch')} in all) of a run without "
-                "config.json, expected a new or empty folder: put that file back to go on with --resume; --overwrite "
-                "starts anew"
+                f"config.json, expected a new or empty folder: put that file back to go on with --resume; {ANEW}"
             )
         elif path.is_dir() and (strange := [p.name for p in path.iterdir() if not _OF_RUN.fullmatch(p.name)]):
             raise InputError(
@@ -142,7 +142,7 @@ class RunDirectory:
             )
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, scene_catalog=scene_catalog)
-        move_aside(path, run.own_files(inputs))
+        move_aside(path, run.own_files(inputs), [*path.glob("*.yml"), *path.glob("*.yaml")])
         run.remove_half_written()
         for name in ("figures", "patches"):
             (path / name).mkdir(exist_ok=True)

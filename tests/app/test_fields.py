@@ -124,7 +124,7 @@ def test_a_lost_state_is_refused_and_no_patch_with_it(settings, name, how):
     assert str(run.path) in message
     if name != "config.json" or how == "missing":
         assert "put" in message
-        assert "--overwrite starts anew" in message
+        assert "to start anew: sample with --overwrite, or" in message
     assert contents(run.path) == before
     path.write_bytes(content)
     run, again, _ = fitted(settings, resume=True)

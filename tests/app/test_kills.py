@@ -1,9 +1,11 @@
 """A run that is killed at random moments, and resumed each time, ends as one that was left alone."""
 
 import json
+import shutil
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -77,9 +79,10 @@ def config(tmp_path):
     )
     camera = MockCamera("F", pixel_scale=0.1, fwhm=0.2, noise=0.3, width=2.0 * N_SIDE)
     field = mock_field(truth, [camera], seed=1)
-    write_exposure(field.exposures[0], tmp_path / "image.fits")
-    field.psfs.write(tmp_path / "psfs.h5")
-    field.peaks.write(tmp_path / "peaks.ecsv")
+    (tmp_path / "cut").mkdir()
+    write_exposure(field.exposures[0], tmp_path / "cut" / "image.fits")
+    field.psfs.write(tmp_path / "cut" / "psfs.h5")
+    field.peaks.write(tmp_path / "cut" / "peaks.ecsv")
     settings = {
         "bandlist": ["F"],
         "fitsfiles": "image.fits",
@@ -92,13 +95,14 @@ def config(tmp_path):
         "write_residuals": False,
         "seed": 2,
     }
-    path = tmp_path / "field.yml"
+    path = tmp_path / "cut" / "field.yml"
     path.write_text(yaml.safe_dump(settings))
     return path
 
 
 @pytest.mark.slow
-def test_a_run_survives_kills(config):
+def test_a_run_survives_kills(config, tmp_path):
+    """And ends as one that was not killed, to the last bit."""
     command = [sys.executable, "-W", "ignore", "-c", KILLS, str(config), str(N_KILL)]
     process = subprocess.run(command, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
@@ -122,3 +126,20 @@ def test_a_run_survives_kills(config):
         assert result.active["source_index"].tolist() == rows
         np.testing.assert_allclose(catalog.flux[rows], result.final_catalog().flux, rtol=1e-12)
     assert not list(run.path.rglob(".*"))
+
+    shutil.copytree(config.parent, tmp_path / "whole", ignore=shutil.ignore_patterns("output"))
+    command[-2:] = [str(tmp_path / "whole" / "field.yml"), "0"]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    whole = RunDirectory(tmp_path / "whole" / "output")
+    assert_same_to_the_last_bit(whole, run)
+
+
+def assert_same_to_the_last_bit(one: RunDirectory, two: RunDirectory):
+    assert one.read_log()["patchlog"] == two.read_log()["patchlog"]  # sources, order, seeds
+    with h5py.File(one.path / "scene.covs.h5") as a, h5py.File(two.path / "scene.covs.h5") as b:
+        for name in ("source_index", "upper_triangle", "values"):
+            np.testing.assert_array_equal(a[name][:], b[name][:])
+    assert one.patches() == two.patches()
+    for number in one.patches():
+        assert one.read_patch(number).draws.equals(two.read_patch(number).draws)

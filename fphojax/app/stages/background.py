@@ -58,7 +58,7 @@ def background(
     else:
         changed = settings.model_copy(update={"tweak_background": "tweakbg", "tweakbg": sky})
         with replacing(path) as temporary:
-            temporary.write_text(changed.dump_yaml())
+            temporary.write_text(changed.dump_yaml(path.parent))
     return StageReport(
         "background",
         _verdict(levels),

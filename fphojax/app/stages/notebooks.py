@@ -8,12 +8,13 @@ import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from fphojax.field.interrupts import Interruptions
 from fphojax.inputs.errors import InputError, MachineError, StorageError
 from fphojax.inputs.files import replacing, storage_fault
 
-__all__ = ["execute", "write_html", "write_index"]
+__all__ = ["IndexRow", "execute", "write_html", "write_index"]
 
 _ASKED, _PATIENCE = 5, 2.0  # times that a kernel is asked to end its cell, and seconds between them
 
@@ -23,7 +24,8 @@ _PAGE = """\
 <style>
 body {{ font-family: sans-serif; max-width: 60em; margin: 2em auto; }}
 td, th {{ text-align: left; padding: 0.3em 1em 0.3em 0; vertical-align: top; border-bottom: 1px solid #ddd; }}
-.pass {{ color: #2e7d32; }} .look {{ color: #e65100; }}
+.pass {{ color: #2e7d32; }} .look {{ color: #e65100; }} .failed, .interrupted {{ color: #b71c1c; }}
+.out, .not {{ color: #777; }}
 </style></head><body>
 <h1>{title}</h1>
 <table><tr><th>stage</th><th></th><th>verdict</th><th>seconds</th></tr>
@@ -152,9 +154,31 @@ def write_html(notebook: Path) -> Path:
     return path
 
 
-def write_index(
-    path: Path, title: str, rows: Sequence[tuple[str, str, str, float]], report: Path | None = None
-) -> None:
+class IndexRow(NamedTuple):
+    """A step in the index.
+
+    Attributes
+    ----------
+    name : str
+        Its page, if there is one, is ``PAGE.html``.
+    level : str
+        "pass", "look at this", "failed", "interrupted", "out of date" or "not run".
+    text : str
+        Its verdict, or what went wrong.
+    time : str
+        How long it took, or "unchanged".
+    page : str, optional
+        The step's name by default.
+    """
+
+    name: str
+    level: str
+    text: str = ""
+    time: str = ""
+    page: str | None = None
+
+
+def write_index(path: Path, title: str, rows: Sequence[IndexRow], report: Path | None = None) -> None:
     """The page from which all executed notebooks are reached.
 
     Parameters
@@ -162,19 +186,24 @@ def write_index(
     path : Path
         In the folder of the pages.
     title : str
-    rows : sequence of (name, level, verdict, seconds)
-        Of each step that ended; the page of a name is ``NAME.html``.
+    rows : sequence of IndexRow
+        All steps, in order.
     report : Path, optional
         The report of the run, if there is one.
     """
-    lines = [
-        f'<tr><td><a href="{name}.html">{name}</a></td><td class="{level.split()[0]}">{level}</td>'
-        f"<td>{html.escape(verdict)}</td><td>{seconds:.0f}</td></tr>"
-        for name, level, verdict, seconds in rows
-    ]
+    lines = []
+    for row in rows:
+        page = f"{row.page or row.name}.html"
+        there = (path.parent / page).is_file()
+        name = f'<a href="{page}">{row.name}</a>' if there else row.name
+        lines.append(
+            f'<tr><td>{name}</td><td class="{row.level.split()[0]}">{row.level}</td>'
+            f"<td>{html.escape(row.text)}</td><td>{row.time}</td></tr>"
+        )
     after = ""
     if report is not None:
         after = f'<p><a href="{os.path.relpath(report, path.parent)}">Results: tables and figures</a></p>'
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         page = _PAGE.format(title=html.escape(title), rows="\n".join(lines), after=after)
         temporary.write_text(page, encoding="utf-8")

@@ -64,7 +64,8 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     settings.outbase.mkdir(parents=True, exist_ok=True)
     catalog.write_forcepho(files["catalog"])
     with replacing(files["settings"]) as temporary:
-        temporary.write_text(settings.model_copy(update={"raw_catalog": files["catalog"]}).dump_yaml())
+        start_here = settings.model_copy(update={"raw_catalog": files["catalog"]})
+        temporary.write_text(start_here.dump_yaml(settings.outbase))
     unknown = int(np.count_nonzero(~known.all(axis=1)))
     verdict = f"{counted(len(catalog), 'source')} with flux uncertainties, the start of sampling." + (
         f" {unknown} of them were not fitted: their uncertainties are those of the bounds." if unknown else ""

@@ -1,7 +1,10 @@
 """The record of a run: which steps are done, and with what, so that none is done twice."""
 
+import copy
+import filecmp
 import hashlib
 import json
+import os
 import re
 import shutil
 from dataclasses import asdict
@@ -11,9 +14,12 @@ import fphojax
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.file_checks import blame
 from fphojax.inputs.json_files import read_json, write_json
+from fphojax.inputs.portable import map_paths, relative, resolved
+from fphojax.outputs.aside import drop_previous, move_aside, move_back, previous_folders
+from fphojax.outputs.run_directory import RunDirectory
 
 from ..config import Settings
-from ..preprocess import image_files
+from ..preprocess import image_files, input_files
 from .outcome import Outcome
 from .steps import Step, settings_read
 
@@ -24,17 +30,20 @@ _STORES = ("pixelstorefile", "metastorefile")
 
 
 class RunRecord:
-    """Steps that were done or begun, on disk as JSON after each change.
+    """Steps that were done or begun, on disk as JSON after each change; paths in it are relative to ``outbase``.
 
     Parameters
     ----------
     path : Path
-        Made with the first step.
+        ``notebooks/record.json`` in ``outbase``; made with the first step.
     """
 
     def __init__(self, path: Path):
-        self._path = path
+        self._path, self._folder = path, path.parent.parent
         self._entries = _entries(path) if path.exists() else {}
+        for entry in self._entries.values():
+            _map_entry(entry, lambda path: resolved(path, self._folder))
+        self._before = None  # entries, and where the results went, before the last step was begun
 
     def begun(self, step: Step, key: str) -> bool:
         """Whether a step with this key was begun and has not ended."""
@@ -49,20 +58,82 @@ class RunRecord:
         found = Outcome.of_json(entry["outcome"])
         return found if all(Path(path).exists() for path in found.files.values()) else None
 
+    def was_done(self, step: Step) -> bool:
+        """Whether a step ended once, with whatever key."""
+        entry = self._entries.get(step.name, {})
+        return "outcome" in entry or entry.get("done_before", False)
+
     def begin(
         self, step: Step, key: str, following: list[Step], settings: Settings, *, goes_on: bool = False
     ) -> None:
-        """Forget what there was of a step (unless it goes on) and of those that follow, numbered results included."""
+        """Forget what there was of a step (unless it goes on) and of those that follow.
+
+        What they made, and those that repeat them make anew, goes into ``previous_N`` in ``outbase``, until all steps
+        are done (`complete`).
+        """
+        self._before = copy.deepcopy(self._entries), None
+        made = []
         for other in following if goes_on else [step, *following]:
             if entry := self._entries.get(other.name):
-                for path in _numbered(other, entry, settings):
-                    _remove(path)
-                self._entries[other.name] = {"key": None, "first": entry.get("first")}
+                made += self._made(other, entry, settings)
+                known = {"done_before": True} if self.was_done(other) else {}
+                self._entries[other.name] = {"key": None, "first": entry.get("first")} | known
+        # a later optimisation writes over what an earlier one has handed on
+        copies = [
+            path for pattern in ("postop.fits", "*.yml", "*.yaml") for path in self._folder.glob(pattern)
+        ]
+        if made and (aside := move_aside(self._folder, made, copies)) is not None:
+            self._before = self._before[0], aside
+            kept = aside / self._path.relative_to(self._folder)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._path, kept)
         if not goes_on:
             there = _stamp(settings.outbase / "config.json")
             entry = self._entries.setdefault(step.name, {"first": there})
             self._entries[step.name] = entry | {"key": key, "found": there}
         self._write()
+
+    def undo(self, step: Step) -> bool:
+        """After a step that failed: put back what it was to replace, if nothing new is in its place.
+
+        Returns
+        -------
+        bool
+            Whether all is as it was before the step was begun, but for its notebook, now ``NAME_failed``.
+        """
+        if self._before is None or self._before[1] is None:
+            return False
+        entries, aside = self._before
+        notebooks = self._path.parent.relative_to(self._folder)
+        own = [self._path.relative_to(self._folder)]
+        own += [notebooks / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json")]
+        pages = [notebooks / f"{step.name}{suffix}" for suffix in (".ipynb", ".html")]
+        moved = [path.relative_to(aside) for path in aside.rglob("*") if path.is_file()]
+        present = [name for name in moved if name not in (*own, *pages) and (self._folder / name).exists()]
+        if not all(filecmp.cmp(self._folder / name, aside / name, shallow=False) for name in present):
+            return False
+        for name in pages:
+            if (self._folder / name).is_file():
+                failed = name.with_name(f"{step.name}_failed{name.suffix}")
+                os.replace(self._folder / name, self._folder / failed)
+        (aside / own[0]).unlink()
+        move_back(self._folder, aside)
+        self._entries, self._before = entries, None
+        self._write()
+        return True
+
+    def complete(self, steps: list[Step]) -> None:
+        """Delete what was replaced, if all steps are done."""
+        if all("outcome" in self._entries.get(step.name, {}) for step in steps):
+            record = self._path.relative_to(self._folder)
+            done = [path for path in previous_folders(self._folder) if (path / record).is_file()]
+            drop_previous(self._folder, done)
+
+    def previous(self) -> Path | None:
+        """Where the results are that were there before the last step that replaces any."""
+        record = self._path.relative_to(self._folder)
+        kept = [path for path in previous_folders(self._folder) if (path / record).is_file()]
+        return kept[-1] if kept else None
 
     def of_fit(self, step: Step, settings: Settings) -> dict[str, bool]:
         """Whether a step that was begun goes on with the fit in ``outbase`` or replaces it.
@@ -88,9 +159,25 @@ class RunRecord:
         self._entries[step.name]["outcome"] = asdict(outcome)
         self._write()
 
+    def _made(self, step, entry, settings):
+        """What a step has left in ``outbase`` that it makes anew."""
+        notebooks = self._path.parent
+        made = [notebooks / f"{step.name}{suffix}" for suffix in (".ipynb", ".html")]
+        made += [notebooks / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json")]
+        made += _numbered(step, entry, settings)
+        config = settings.outbase / "config.json"
+        # what was there before the step was begun for the first time is not the record's
+        if step.stage == "sample" and config.is_file() and _stamp(config) != entry.get("first"):
+            run = RunDirectory(settings.outbase, scene_catalog=settings.scene_catalog)
+            made += run.own_files(input_files(settings))
+        return made
+
     def _write(self):
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self._path, self._entries)
+        entries = copy.deepcopy(self._entries)
+        for entry in entries.values():
+            _map_entry(entry, lambda path: relative(path, self._folder))
+        write_json(self._path, entries)
 
 
 def _entries(path):
@@ -107,8 +194,17 @@ def _entries(path):
     return entries
 
 
+def _map_entry(entry: dict, change) -> None:
+    """Change all paths of an entry."""
+    if "folder" in entry:
+        entry["folder"] = change(entry["folder"])
+    if (outcome := entry.get("outcome")) is not None:
+        outcome["files"] = {what: change(path) for what, path in outcome["files"].items()}
+        outcome["changes"] = map_paths(outcome["changes"], change)
+
+
 def step_key(step: Step, settings: Settings, template: Path | None, before: str | None) -> str:
-    """A hash of all that a step's result depends on.
+    """A hash of all that a step's result depends on; of files, their names, sizes and times, wherever they are.
 
     Parameters
     ----------
@@ -125,13 +221,14 @@ def step_key(step: Step, settings: Settings, template: Path | None, before: str 
     str
     """
     first = before is None
-    read = settings_read(settings, step.stage, first=first)
+    read = map_paths(settings_read(settings, step.stage, first=first), os.path.basename)
+    read.pop("outbase", None)
     content = [fphojax.__version__, step.name, before, read]
     names = _INPUTS if first else ()
     names += _STORES if step.stage == "check" else ()  # the run may make them in the stage before
     files = [path for name in names for path in _paths(getattr(settings, name))]
     files += image_files(settings) if step.stage == "preprocess" else []
-    content += [[_stamp(path) for path in files]] if files else []
+    content += [[[path.name, *_stamp(path)] for path in files]] if files else []
     if template is not None:
         content.append(hashlib.sha256(template.read_bytes()).hexdigest())
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
@@ -142,9 +239,9 @@ def _paths(value):
 
 
 def _stamp(path: Path) -> list:
-    """Name, size and time of a file."""
+    """Size and time of a file; nothing of one that is not there."""
     status = path.stat() if path.exists() else None
-    return [str(path), *((status.st_size, status.st_mtime_ns) if status else ())]
+    return [status.st_size, status.st_mtime_ns] if status else []
 
 
 def _numbered(step: Step, entry: dict, settings: Settings) -> set[Path]:
@@ -155,21 +252,5 @@ def _numbered(step: Step, entry: dict, settings: Settings) -> set[Path]:
     files = map(Path, [*outcome["files"].values(), *([entry["folder"]] if "folder" in entry else [])])
     parts = {part for file in files for part in (file, file.parent) if part.parent == settings.outbase}
     made = {part for part in parts if re.fullmatch(rf"{stage}_\d+(\..*)?", part.name)}
-    inputs = [file.resolve() for file in _input_files(settings)] if made else []
+    inputs = [file.resolve() for file in input_files(settings)] if made else []
     return {part for part in made if not any(file.is_relative_to(part.resolve()) for file in inputs)}
-
-
-def _input_files(settings: Settings) -> list[Path]:
-    """All files that the user names, that of the settings among them."""
-    return [
-        *(path for name in (*_INPUTS, *_STORES) for path in _paths(getattr(settings, name))),
-        *_paths(settings.source),
-        *image_files(settings),
-    ]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from fphojax.inputs.errors import InputError
+from fphojax.inputs.errors import InputError, StorageError
 from fphojax.inputs.files import replacing
 
 from ..config import Settings
 from ..starter import template_folder
 from .folders import alone_in_outbase, next_path
-from .notebooks import execute, write_html, write_index
+from .notebooks import IndexRow, execute, write_html, write_index
 from .outcome import Outcome
 from .postop import postop
 from .record import RunRecord, step_key
@@ -103,7 +103,7 @@ def run_all(
         _refuse_gaps(record, settings, steps, paths, wanted, start)
     done, repeated, current, again, fit = {}, [], settings, False, None
     bar = tqdm(steps, desc="stages", unit="stage", disable=not progress)
-    keys = _keys(settings, steps, paths)
+    keys, index = _keys(settings, steps, paths), _Index(folder, settings, steps, record)
     for number, (step, template) in enumerate(zip(bar, paths, strict=True)):
         bar.set_postfix_str(step.name)
         key = next(keys)
@@ -116,19 +116,75 @@ def run_all(
             try:
                 outcome = _done(step, current, options, template, folder, progress)
             except KeyboardInterrupt:
+                what = index.ended(step, "interrupted", "")
                 how = "the same command without --from" if start else "the same command"
                 raise KeyboardInterrupt(
-                    f"interrupted in {step.name}; what was finished is kept, and {how} goes on"
+                    f"interrupted in {step.name}; what was finished is kept, and {how} goes on{what}"
                 ) from None
+            except InputError as error:
+                notebook, what = str(folder / f"{step.name}.ipynb"), ""
+                with suppress(OSError, StorageError):  # the disk may be full
+                    what = index.ended(step, "failed", str(error).removeprefix(f"{notebook}: "))
+                text = str(error).replace(notebook, str(folder / f"{index.page}.ipynb"))
+                raise type(error)(f"{text}{what}") from error
+            except Exception as error:
+                with suppress(OSError, StorageError):
+                    index.ended(step, "failed", f"{type(error).__name__}: {error}")
+                raise
             record.end(step, outcome)
             repeated.append(step.name)
             again = True
+            index.done(step, outcome, f"{outcome.seconds:.0f}")
+            index.write()
+        elif outcome is not None:
+            index.done(step, outcome, "unchanged")
         if outcome is not None:
             done[step.name] = outcome
             current = current.changed(**outcome.changes)
             fit = outcome.files.get("run", fit)
-    index = _written_index(folder, settings, done) if notebooks else None
-    return FinishedStages(done, tuple(repeated), index)
+    record.complete(steps)
+    return FinishedStages(done, tuple(repeated), index.write())
+
+
+class _Index:
+    """The page that says how all steps stand."""
+
+    def __init__(self, folder: Path, settings: Settings, steps: list[Step], record: RunRecord):
+        self._folder, self._settings, self._steps, self._record = folder, settings, steps, record
+        self._rows: dict[str, IndexRow] = {}
+        self._report = None
+        self.page = ""
+
+    def done(self, step: Step, outcome: Outcome, time: str) -> None:
+        """A step is done."""
+        self._rows[step.name] = IndexRow(step.name, outcome.level, outcome.verdict, time)
+        self._report = outcome.files.get("report")
+
+    def ended(self, step: Step, how: str, text: str) -> str:
+        """A step was not done; the page is written. What to say about the results that it was to replace."""
+        self.page = step.name
+        undone = self._record.undo(step)
+        self.page = f"{step.name}_failed" if undone else step.name
+        self._rows[step.name] = IndexRow(step.name, how, " ".join(text.split()), page=self.page)
+        self.write()
+        if undone or (previous := self._record.previous()) is None:
+            return ""
+        return f"; the results before are in {previous} until others have taken their place"
+
+    def write(self) -> Path:
+        """Write the page as things are now."""
+        path = self._folder / "index.html"
+        rows = [self._rows.get(step.name) or self._waiting(step) for step in self._steps]
+        write_index(
+            path, f"Stages of {self._settings.outbase.name}", rows, self._report and Path(self._report)
+        )
+        return path
+
+    def _waiting(self, step):
+        if not self._record.was_done(step):
+            return IndexRow(step.name, "not run")
+        previous = self._record.previous()
+        return IndexRow(step.name, "out of date", f"earlier results: {previous.name}" if previous else "")
 
 
 def _keys(settings: Settings, steps: list[Step], templates: list[Path | None]) -> Iterator[str]:
@@ -187,7 +243,7 @@ def _done(step: Step, settings: Settings, options: dict, template, folder: Path,
     config.parent.mkdir(parents=True, exist_ok=True)
     outcome.unlink(missing_ok=True)
     with replacing(config) as temporary:
-        temporary.write_text(settings.dump_yaml(), encoding="utf-8")
+        temporary.write_text(settings.dump_yaml(config.parent), encoding="utf-8")
     notebook = folder / f"{step.name}.ipynb"
     parameters = {"config": str(config), "outcome": str(outcome)} | options
     try:
@@ -198,16 +254,3 @@ def _done(step: Step, settings: Settings, options: dict, template, folder: Path,
         raise
     write_html(notebook)
     return Outcome.read(outcome)
-
-
-def _written_index(folder: Path, settings: Settings, done: dict[str, Outcome]) -> Path:
-    """The index page of all notebooks that there are."""
-    index = folder / "index.html"
-    rows = [
-        (name, outcome.level, outcome.verdict, outcome.seconds)
-        for name, outcome in done.items()
-        if (folder / f"{name}.html").is_file()
-    ]
-    report = next((Path(o.files["report"]) for o in done.values() if "report" in o.files), None)
-    write_index(index, f"Stages of {settings.outbase}", rows, report)
-    return index

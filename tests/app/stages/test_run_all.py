@@ -1,7 +1,9 @@
 """A run of all stages: what is done is not done again, what changed is, and an error stops it in one line."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -10,7 +12,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 import fphojax.app.stages.run_all as run_all_module
 from fphojax.app.config import Settings
 from fphojax.app.demo import write_demo
-from fphojax.app.stages.notebooks import execute, write_index
+from fphojax.app.stages.folders import latest_fit
+from fphojax.app.stages.notebooks import IndexRow, execute, write_index
 from fphojax.app.stages.outcome import Outcome
 from fphojax.app.stages.record import RunRecord
 from fphojax.app.stages.report import StageReport
@@ -18,6 +21,7 @@ from fphojax.app.stages.run_all import run_all, templates_of
 from fphojax.app.stages.steps import _FIRST_READ, STAGES, Step, plan
 from fphojax.app.starter import template_folder
 from fphojax.inputs.errors import InputError
+from fphojax.outputs.run_directory import RunDirectory
 
 NAMES = [
     "01_check_inputs",
@@ -30,6 +34,9 @@ NAMES = [
     "08_sample",
     "09_postprocess",
 ]
+
+
+STAGES_BUT_LAST = [stage for stage in STAGES if stage != "postprocess"]
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +161,12 @@ def test_an_interrupted_fit_with_other_settings_is_replaced(settings, done):
     with pytest.raises(InputError):
         run_all(settings, notebooks=False)
     done.fails = None
+    kept = (settings.outbase / "config.json").read_text()
+    run_all(settings.changed(sampling_draws=7), stages=STAGES_BUT_LAST, notebooks=False)
+    assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": False}
+    assert (settings.outbase / "previous_1" / "config.json").read_text() == kept
     run_all(settings.changed(sampling_draws=7), notebooks=False)
-    assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": True}
+    assert not (settings.outbase / "previous_1").exists()
 
 
 def test_a_run_that_was_not_begun_is_replaced_and_not_gone_on_with(settings, done):
@@ -165,12 +176,14 @@ def test_a_run_that_was_not_begun_is_replaced_and_not_gone_on_with(settings, don
     for _ in range(2):
         with pytest.raises(InputError):
             run_all(settings.changed(chains=2), notebooks=False)
-        assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": True}
+        assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": False}
+    names(done)
+    assert run_all(settings, notebooks=False).repeated == ()  # the first one is in its place again
     done.early = False
     for resume in (False, True, True):
-        with pytest.raises(InputError):
+        with pytest.raises(InputError, match=r"no good; the results before are in .*previous_1 until"):
             run_all(settings.changed(chains=2), notebooks=False)
-        assert done.options["08_sample"] == {"workers": None, "resume": resume, "overwrite": not resume}
+        assert done.options["08_sample"] == {"workers": None, "resume": resume, "overwrite": False}
 
 
 def test_the_stage_to_start_from_is_not_gone_on_with(settings, done):
@@ -178,7 +191,7 @@ def test_the_stage_to_start_from_is_not_gone_on_with(settings, done):
     for _ in range(3):
         with pytest.raises(InputError):
             run_all(settings, start="sample", notebooks=False)
-    assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": True}
+    assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": False}
     done.fails = "05_optimize_1"
     for _ in range(2):
         with pytest.raises(InputError):
@@ -194,6 +207,181 @@ def test_a_run_that_was_made_by_hand_is_not_replaced(settings, done):
         with pytest.raises(InputError):
             run_all(settings.changed(sampling_draws=draws), notebooks=False)
         assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": False}
+
+
+def levels(settings):
+    """What the index says of each step."""
+    text = (settings.outbase / "notebooks" / "index.html").read_text()
+    pattern = (
+        r'<td>(?:<a href="(.*?)">)?(\w+)(?:</a>)?</td><td class="\w+">(.*?)</td><td>(.*?)</td><td>(.*?)</td>'
+    )
+    return {name: (level, said, time, page) for page, name, level, said, time in re.findall(pattern, text)}
+
+
+def test_index_tells_how_all_stages_stand(settings, done):
+    """After each of them, those that failed and those that were not done included."""
+    done.fails = "06_background_1"
+    with pytest.raises(InputError):
+        run_all(settings, notebooks=False)
+    found = levels(settings)
+    assert list(found) == NAMES
+    assert {name: level for name, (level, *_) in found.items()} == {
+        **dict.fromkeys(NAMES[:4], "pass"),
+        "06_background_1": "failed",
+        **dict.fromkeys(NAMES[5:], "not run"),
+    }
+    assert found["06_background_1"][1] == "no good"
+    done.fails = None
+    run_all(settings, notebooks=False)
+    assert [time for _, _, time, _ in levels(settings).values()] == 4 * ["unchanged"] + 5 * ["1"]
+    done.fails = "05_optimize_2"
+    with pytest.raises(InputError):
+        run_all(settings, start="optimize", notebooks=False)
+    found = levels(settings)
+    assert found["05_optimize_1"][2] == "1"
+    assert found["04_catalog"][2] == "unchanged"
+    assert found["05_optimize_2"][0] == "failed"
+    assert found["08_sample"][:2] == ("out of date", "earlier results: previous_1")
+
+
+def test_index_leads_to_the_notebook_that_failed(settings):
+    """With its error; what an earlier run left stays what it was."""
+    shutil.copytree(template_folder(), settings.source.parent / "templates")
+    template = settings.source.parent / "templates" / "01_check_inputs.ipynb"
+    parameters = new_code_cell("value = 1", metadata={"tags": ["parameters"]})
+    language = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
+    cells = [parameters, new_code_cell("1 / 0")]
+    nbformat.write(new_notebook(cells=cells, metadata=language), template)
+    with pytest.raises(InputError, match=r"notebooks/01_check_inputs\.ipynb: ZeroDivisionError"):
+        run_all(settings, stages=["check"])
+    found = levels(settings)
+    assert found["01_check_inputs"] == (
+        "failed",
+        "ZeroDivisionError: division by zero",
+        "",
+        "01_check_inputs.html",
+    )
+    assert found["02_psf_mixtures"][0] == "not run"
+
+
+def writing(step, settings, options, template, folder, progress):
+    """Stages that leave files where the real ones do, with their number of starts in them."""
+    made = [
+        folder / f"{step.name}.ipynb",
+        folder / f"{step.name}.html",
+        folder / "steps" / f"{step.name}.yml",
+    ]
+    files, changes = {}, {}
+    match step.stage:
+        case "optimize":
+            made += [Path(options["out"]) / name for name in ("config.json", "patches/patch0_samples.nc")]
+            files["run"] = options["out"]
+        case "detect":
+            made.append(settings.outbase / f"detect_{step.round}" / "sources.fits")
+            files["catalog"] = changes["raw_catalog"] = str(made[-1])
+        case "sample":
+            made += [
+                settings.outbase / name for name in ("config.json", "scene.fits", "patches/patch0_samples.nc")
+            ]
+        case "postprocess":
+            made += [settings.outbase / name for name in ("catalogs/final.fits", "report.html")]
+            files["report"] = str(made[-1])
+    for path in made:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert not path.exists()
+        writing.starts += 1
+        path.write_text(json.dumps({"start": writing.starts, "raw_catalog": str(settings.raw_catalog)}))
+        if step.name == writing.interrupted:
+            raise KeyboardInterrupt
+    return Outcome("pass", "fine", changes, files, 1.0)
+
+
+def results(folder):
+    """What there is in a folder, the record and the index apart."""
+    return {
+        path.relative_to(folder): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in ("index.html", "record.json") and "previous" not in str(path)
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["01_check_inputs", "05_optimize_1", "07_detect_1", "08_sample", "09_postprocess"]
+)
+def test_a_second_run_that_is_interrupted_leaves_the_first_whole(settings, monkeypatch, name):
+    """In its place if nothing has taken it, else in a folder of its own, which the message names."""
+    monkeypatch.setattr(run_all_module, "_done", writing)
+    writing.starts, writing.interrupted = 0, None
+    run_all(settings)
+    first, config = results(settings.outbase), (settings.outbase / "config.json").read_text()
+    assert len(first) == 9 * 3 + 2 * 2 + 1 + 3 + 2
+    settings.raw_catalog.touch()
+    writing.interrupted = name
+    with pytest.raises(KeyboardInterrupt) as interruption:
+        run_all(settings)
+    aside = settings.outbase / "previous_1"
+    where = settings.outbase if name == "01_check_inputs" else aside
+    kept = {
+        path.relative_to(where): path.read_text()
+        for path in where.rglob("*")
+        if path.is_file() and path.name not in ("index.html", "record.json", "01_check_inputs_failed.ipynb")
+    }
+    assert kept.keys() == first.keys()
+    others = [path for path in first if path.name != "config.json"]
+    assert [kept[path] for path in others] == [first[path] for path in others]
+    before = RunDirectory(where).read_config()
+    assert before["start"] == json.loads(config)["start"]
+    assert before["raw_catalog"] == str(where / "detect_1" / "sources.fits")
+    assert (where / "detect_1" / "sources.fits").is_file()
+    assert latest_fit(settings.changed(outbase=str(where))).path == where
+    if where == aside:
+        assert f"goes on; the results before are in {aside} until" in str(interruption.value)
+    else:
+        assert str(interruption.value).endswith("and the same command goes on")
+        assert not aside.exists()
+    writing.interrupted = None
+    for path in set(results(settings.outbase)) - set(first):
+        (settings.outbase / path).unlink()
+    monkeypatch.setattr(run_all_module, "_done", lambda *a: cleared(*a))
+    run_all(settings)
+    assert results(settings.outbase).keys() == first.keys()
+    assert not list(settings.outbase.glob("*previous*"))
+    assert run_all(settings).repeated == ()
+
+
+def cleared(step, settings, options, template, folder, progress):
+    """As `writing`, where a stage goes on that was interrupted."""
+    for path in folder.glob(f"**/{step.name}.*"):
+        path.unlink()
+    if step.stage in ("sample", "optimize"):
+        where = settings.outbase if step.stage == "sample" else Path(options["out"])
+        for name in ("config.json", "scene.fits", "patches/patch0_samples.nc"):
+            (where / name).unlink(missing_ok=True)
+    return writing(step, settings, options, template, folder, progress)
+
+
+def test_a_moved_run_repeats_nothing(settings, monkeypatch, tmp_path):
+    """Neither where all was moved, nor where the folder of the run alone was."""
+    monkeypatch.setattr(run_all_module, "_done", writing)
+    writing.starts, writing.interrupted = 0, None
+    run_all(settings)
+    assert str(tmp_path) not in (settings.outbase / "notebooks" / "record.json").read_text()
+    moved = tmp_path / "deep" / "moved"
+    moved.mkdir(parents=True)
+    for path in [path for path in tmp_path.iterdir() if path.name != "deep"]:
+        shutil.move(path, moved / path.name)
+    again = Settings.from_yaml(moved / settings.source.name)
+    done = run_all(again)
+    assert done.repeated == ()
+    assert done.steps["07_detect_1"].files == {"catalog": str(again.outbase / "detect_1" / "sources.fits")}
+    assert done.steps["07_detect_1"].changes == {
+        "raw_catalog": str(again.outbase / "detect_1" / "sources.fits")
+    }
+    shutil.move(again.outbase, tmp_path / "alone")
+    alone = again.changed(outbase=str(tmp_path / "alone"))
+    assert run_all(alone).repeated == ()
+    again.raw_catalog.touch()
+    assert len(run_all(alone).repeated) == len(NAMES)
 
 
 def test_what_to_do_after_ctrl_c(settings, done, monkeypatch):
@@ -229,8 +417,14 @@ def test_an_interrupted_optimisation_goes_on_in_its_folder(settings, done):
     }
     with pytest.raises(InputError):
         run_all(settings.changed(buffer=1.0), notebooks=False)
-    assert not done.options["05_optimize_1"]["resume"]
-    assert [path.name for path in by_hand.parent.glob("optimize_*")] == ["optimize_1"]
+    assert done.options["05_optimize_1"] == {
+        "out": f"{by_hand.parent}/optimize_2",
+        "workers": None,
+        "resume": False,
+    }
+    # nothing took the place of what was there
+    assert sorted(path.name for path in by_hand.parent.glob("optimize_*")) == ["optimize_1", "optimize_2"]
+    assert not list(by_hand.parent.glob("previous_*"))
 
 
 def test_only_some_stages_or_from_one_on(settings, done):
@@ -299,6 +493,11 @@ def made_and_repeated(settings, step, outcome, now):
     record.begin(step, "key", [], settings)
     record.end(step, outcome)
     record.begin(step, "other", [], now)
+    aside = settings.outbase / "previous_1"
+    if aside.is_dir():
+        assert (aside / "notebooks" / "record.json").is_file()
+        assert any(path.is_file() and path.name != "record.json" for path in aside.rglob("*"))
+        shutil.rmtree(aside)
     return sorted(path.name for path in settings.outbase.iterdir() if path.name != "notebooks")
 
 
@@ -308,7 +507,7 @@ def sources_in(folder):
     return folder / "sources.fits"
 
 
-def test_a_repeated_step_deletes_the_numbered_results_that_it_made(settings):
+def test_a_repeated_step_moves_the_numbered_results_that_it_made(settings):
     """So that it takes the number again; what it did not make stays."""
     by_hand = sources_in(settings.outbase / "detect_1")
     made = sources_in(settings.outbase / "detect_2")
@@ -363,10 +562,12 @@ def test_every_stage_has_its_template():
 def test_index_leads_to_notebooks_and_report(tmp_path):
     index = tmp_path / "notebooks" / "index.html"
     index.parent.mkdir()
-    rows = [("08_sample", "look at this", "2 < 3", 12.3)]
+    (index.parent / "08_sample.html").touch()
+    rows = [IndexRow("08_sample", "look at this", "2 < 3", "12"), IndexRow("09_postprocess", "not run")]
     write_index(index, "Stages of a & b", rows)
     text = index.read_text()
     assert 'href="08_sample.html"' in text
+    assert "<td>09_postprocess</td>" in text
     assert "2 &lt; 3" in text
     assert "<h1>Stages of a &amp; b</h1>" in text
     assert "report" not in text

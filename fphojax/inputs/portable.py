@@ -2,10 +2,11 @@
 
 import glob
 import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-__all__ = ["PATHS", "map_paths", "relative", "resolved"]
+__all__ = ["PATHS", "map_paths", "relative", "resolved", "stamp", "stamp_seen_from"]
 
 # Settings that are paths, or patterns of paths.
 PATHS = {
@@ -75,6 +76,22 @@ def map_paths(settings: Mapping, change: Callable[[str], str]) -> dict:
         else value
         for name, value in settings.items()
     }
+
+
+def stamp(files: Iterable[Path], folder: Path) -> str:
+    """Text that tells files, as they are now, from others: paths as seen from a folder, sizes and times."""
+    parts = []
+    for file in files:
+        status = file.stat() if file.exists() else None
+        parts.append(f"{relative(str(file), folder)} {status and (status.st_size, status.st_mtime_ns)}")
+    return "; ".join(parts)
+
+
+def stamp_seen_from(text: str, folder: Path) -> str:
+    """What `stamp` gives now for a text of an earlier version, which had absolute paths."""
+    return re.sub(
+        r"(?<![^ ])/[^;]*?(?= (?:\(\d+, \d+\)|None)(?:;|$))", lambda m: relative(m[0], folder), text
+    )
 
 
 def _exists(path):
