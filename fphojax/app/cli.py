@@ -103,6 +103,7 @@ Workers = Annotated[
 Scheduler = Annotated[
     str | None, typer.Option(help="Address of a dask scheduler whose workers fit the patches.")
 ]
+Retry = Annotated[bool, typer.Option("--retry", help="With --resume: try sources that were given up again.")]
 
 
 def report_problems(problems: list[str]) -> None:
@@ -200,6 +201,7 @@ def run(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A setting in the place of the file's; repeatable."),
     ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try sources that were given up again.")] = False,
     workers: Workers = None,
     notebooks: Annotated[
         bool, typer.Option("--notebooks/--no-notebooks", help="Leave an executed notebook of every stage.")
@@ -221,6 +223,7 @@ def run(
         settings,
         stages=stages,
         start=start,
+        retry=retry,
         workers=workers,
         notebooks=notebooks,
         progress=_bars(quiet),
@@ -240,9 +243,10 @@ def sample(
         bool,
         typer.Option(
             "--resume",
-            help="Go on with the run in the folder, if there is one. Sources that were given up are not tried anew.",
+            help="Go on with the run in the folder, if there is one; sources given up are left, see --retry.",
         ),
     ] = False,
+    retry: Retry = False,
     overwrite: Annotated[
         bool,
         typer.Option(
@@ -257,11 +261,13 @@ def sample(
 
     if resume and overwrite:
         raise InputError("found --resume and --overwrite, expected one of them")
+    _refuse_retry_of_nothing(retry, resume)
     overrides = {"outbase": out.resolve()} if out is not None else None
     finished = run_field(
         Settings.from_yaml(config, overrides),
         overwrite=overwrite,
         resume=resume,
+        retry=retry,
         workers=workers,
         scheduler=scheduler,
         progress=_bars(quiet),
@@ -293,17 +299,20 @@ def optimize(
         bool,
         typer.Option("--resume", help="Go on with the last optimize_N, or with the folder, if there is one."),
     ] = False,
+    retry: Retry = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
     """Bring all sources of a field to their most probable parameters."""
     from .config import Settings
     from .stages.optimize import optimize as fit
 
+    _refuse_retry_of_nothing(retry, resume)
     _report(
         fit(
             Settings.from_yaml(config, {"forced_photometry": True} if forced else None),
             out=None if out is None else out.resolve(),
             resume=resume,
+            retry=retry,
             workers=workers,
             scheduler=scheduler,
             progress=_bars(quiet),
@@ -589,6 +598,11 @@ def sersic(
     typer.echo(f"wrote {out}")
 
 
+def _refuse_retry_of_nothing(retry: bool, resume: bool) -> None:
+    if retry and not resume:
+        raise InputError("found --retry without --resume, expected both: it tries again what was given up")
+
+
 def _bars(quiet: bool) -> bool:
     """Whether to show progress bars: they belong on a terminal, not in a log."""
     return sys.stderr.isatty() and not quiet
@@ -659,12 +673,16 @@ def _show(finished) -> None:
 
 def main() -> None:
     """Entry point of the command `fphojax`."""
+    from fphojax.inference.interruptible import programs_running
+
     try:
         app()
     except SystemExit as end:
         if isinstance(end.code, int) and end.code > 128:
-            # no thread that still computes is waited for, and no further Ctrl-C finds anything to break
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(end.code)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
+            if programs_running():  # Python would wait for their threads
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(end.code)
         raise

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from fphojax.core.backend import forget_programs
 from fphojax.core.model import SceneModel
@@ -32,6 +33,9 @@ from .config import Settings
 __all__ = ["FieldInputs", "SamplingFit", "bound_memory", "field_inputs", "keep_inputs", "prepared"]
 
 PROGRAMS = 0.4  # of the memory of a process, beyond which compiled programs are forgotten; dask pauses at 0.8
+
+# The bars of workers share no terminal, and a lock between processes would outlive a worker that is killed.
+tqdm.set_lock(threading.RLock())
 
 _open: dict[tuple[str, Path], "FieldInputs"] = {}
 _building = threading.RLock()  # a worker of a foreign cluster may have several threads

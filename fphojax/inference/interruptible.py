@@ -6,7 +6,9 @@ from concurrent.futures import Future
 
 import jax
 
-__all__ = ["interruptible"]
+__all__ = ["THREADS", "interruptible", "programs_running"]
+
+THREADS = "fphojax-program"  # how the names of threads begin that execute programs
 
 
 def interruptible(function, *arguments, **options):
@@ -32,5 +34,10 @@ def interruptible(function, *arguments, **options):
         except BaseException as error:
             result.set_exception(error)
 
-    threading.Thread(target=contextvars.copy_context().run, args=(work,), daemon=True).start()
+    threading.Thread(target=contextvars.copy_context().run, args=(work,), name=THREADS, daemon=True).start()
     return result.result()
+
+
+def programs_running() -> bool:
+    """Whether a program still works for which nobody waits."""
+    return any(thread.name.startswith(THREADS) for thread in threading.enumerate())

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from ..core.backend import chains_together
 from .chains import Standing
-from .interruptible import interruptible
+from .interruptible import THREADS, interruptible
 from .nuts import MOST, advance, begin, complete
 from .warmup import ROUND, warm_up
 
@@ -221,7 +221,7 @@ class Run:
 
     @contextmanager
     def _pool(self):
-        pool = ThreadPoolExecutor(min(len(self.states), os.cpu_count() or 1))
+        pool = ThreadPoolExecutor(min(len(self.states), os.cpu_count() or 1), THREADS)
         try:
             yield pool
         finally:

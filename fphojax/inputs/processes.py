@@ -2,11 +2,11 @@
 
 import multiprocessing
 import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 
 from .errors import MachineError
 
@@ -15,19 +15,20 @@ __all__ = ["deaf_children", "process_pool"]
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """What is started meanwhile ignores Ctrl-C and SIGTERM, which reach all processes of a command or of a job.
+    """Processes that are started meanwhile hear nothing of Ctrl-C and SIGTERM, nor do those of threads started now.
 
-    The process that started them says when they end.
+    These reach all processes of a command or of a job; the process that started the others says when they end. Until
+    this is over it does not hear them either: they are blocked, which children inherit.
     """
-    if threading.current_thread() is not threading.main_thread():
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    resource_tracker.ensure_running()  # else it is started meanwhile, and unblocks them
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

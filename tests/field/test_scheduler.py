@@ -1,18 +1,21 @@
 """The loop over a field with fits that cost nothing."""
 
+import errno
 import hashlib
 import json
 import os
 import signal
+from concurrent.futures import CancelledError
 
 import numpy as np
 import pytest
 from astropy.table import Table
 
-from fphojax.field.journal import Journal
+from fphojax.field.journal import CheckIn, Journal
 from fphojax.field.scheduler import PatchOutcome, schedule
 from fphojax.field.state import StateFiles
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
+from fphojax.inputs.errors import MachineError, StorageError
 
 BANDS = ("g", "r")
 
@@ -54,13 +57,13 @@ class Future:
     def make(self):
         try:
             self.value = self.fit(self.tasks)
-        except RuntimeError as error:
+        except Exception as error:
             self.value = error
 
     def result(self):
         while self.value is None:
             self.client.waiting.pop().make()
-        if isinstance(self.value, RuntimeError):
+        if isinstance(self.value, Exception):
             raise self.value
         return self.value
 
@@ -411,6 +414,102 @@ def test_patches_that_are_out_can_be_let_go(make_scene, tmp_path):
     assert again.n_out == 0
     assert again.is_valid.all()
     assert not SuperScene.resume(tmp_path / "scene.fits").out
+
+
+@pytest.mark.parametrize("client", [None, Reversed])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        StorageError("patch9.nc: cannot be written (no space left on device)"),
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("Can't flush (errno = 5, error message = 'Input/output error')"),
+        FileNotFoundError(errno.ENOENT, "No such file or directory", "image.fits"),
+    ],
+)
+def test_a_fault_of_the_disk_stops_the_field_and_flags_nobody(make_scene, tmp_path, client, fault):
+    scene, tries = make_scene(size=200), []
+
+    def faulty(tasks):
+        if tasks[0].number == 9:
+            tries.append(9)
+            raise fault
+        return fit(tasks)
+
+    with pytest.raises(StorageError) as caught, scene:
+        schedule(scene, faulty, client=client and client(), progress=False)
+    said = str(caught.value).lower()
+    assert any(text in said for text in ("no space left", "input/output error", "no such file"))
+    assert tries == [9]
+    assert not scene.flags
+    numbers = [json.loads(entry)["taskID"] for entry in scene.patchlog]
+    assert numbers[:9] == list(range(9))
+    assert 9 not in numbers
+    again = SuperScene.resume(tmp_path / "scene.fits")
+    np.testing.assert_array_equal(again.n_iter, scene.n_iter)
+    schedule(again, fit, progress=False)
+    assert not again.undone
+    assert (again.n_iter == 60 * again.n_patch).all()
+
+
+def test_a_full_disk_under_the_journal(make_scene, tmp_path, monkeypatch):
+    """What was fitted when it filled up is fitted again; what was checked in stays, and nothing is damaged."""
+    scene = make_scene()
+    append = Journal.append
+
+    def full(self, record):
+        if isinstance(record, CheckIn) and record.number >= 5:
+            raise StorageError("scene.journal: cannot be written (no space left on device)")
+        append(self, record)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Journal, "append", full)
+        with pytest.raises(StorageError, match=r"scene\.journal: cannot"):
+            schedule(scene, fit, progress=False)
+    again = SuperScene.resume(tmp_path / "scene.fits")
+    assert len(again.patchlog) == 5
+    schedule(again, fit, progress=False)
+    assert not again.undone
+    assert not again.flags
+    assert [json.loads(entry)["taskID"] for entry in again.patchlog] == list(range(len(again.patchlog)))
+
+
+def test_a_scheduler_that_is_gone_stops_the_field_and_flags_nobody(make_scene):
+    class Gone(Reversed):
+        def submit(self, fit, tasks, **options):
+            future = super().submit(fit, tasks, **options)
+            if tasks[0].number >= 3:
+                future.result = cancelled
+            return future
+
+    def cancelled():
+        raise CancelledError("patch: scheduler-connection-lost")
+
+    scene = make_scene()
+    with pytest.raises(MachineError, match="the scheduler of the cluster is gone"):
+        schedule(scene, fit, client=Gone(), progress=False)
+    assert [json.loads(entry)["taskID"] for entry in scene.patchlog] == [0, 1, 2]
+    assert not scene.flags
+
+
+def test_sources_that_were_given_up_can_be_tried_again(make_scene, tmp_path):
+    def faulty(tasks):
+        if any(task.number in (2, 4) for task in tasks):
+            raise RuntimeError("singular")
+        return fit(tasks)
+
+    with make_scene() as scene:
+        schedule(scene, faulty, progress=False)
+    rows = sorted(scene.flags)
+    assert rows
+    again = SuperScene.resume(tmp_path / "scene.fits")
+    assert sorted(again.flags) == rows
+    assert again.retry_flagged() == len(rows)
+    assert again.n_undone == len(rows)
+    assert SuperScene.resume(tmp_path / "scene.fits").n_undone == len(rows)  # a kill now loses nothing
+    schedule(again, fit, progress=False)
+    assert not again.flags
+    assert not again.undone
+    assert again.retry_flagged() == 0
 
 
 def test_progress_line(make_scene, capsys):

@@ -6,7 +6,7 @@ from functools import wraps
 from pathlib import Path
 
 from fphojax.inputs.errors import InputError
-from fphojax.inputs.locks import folder_lock
+from fphojax.inputs.locks import folder_lock, refuse_used_folder
 from fphojax.outputs.run_directory import RunDirectory
 
 from ..config import Settings
@@ -39,7 +39,11 @@ def latest_fit(settings: Settings) -> RunDirectory | None:
     """The fit of the field that was started last: optimisation or sampling; None if there is none."""
     outbase = settings.outbase
     folders = [outbase, *(outbase / f"optimize_{number}" for number in _numbers(outbase, "optimize"))]
-    fits = [run_at(folder, settings) for folder in folders if (folder / "config.json").is_file()]
+    fits = [
+        RunDirectory(folder, scene_catalog=settings.scene_catalog)
+        for folder in folders
+        if (folder / "config.json").is_file()
+    ]
     fits = [run for run in fits if run.patches()]
     return max(fits, key=lambda run: run.config_path.stat().st_mtime_ns, default=None)
 
@@ -50,13 +54,14 @@ def run_at(folder: Path | None, settings: Settings) -> RunDirectory:
     Raises
     ------
     InputError
-        There is none.
+        There is none, or another process works on it.
     """
-    if folder is not None:
-        return RunDirectory(folder, scene_catalog=settings.scene_catalog)
-    run = latest_fit(settings)
+    run = (
+        latest_fit(settings) if folder is None else RunDirectory(folder, scene_catalog=settings.scene_catalog)
+    )
     if run is None:
         raise InputError(f"{settings.outbase}: holds no fit, expected one: `fphojax optimize` makes it")
+    refuse_used_folder(run.path)
     return run
 
 

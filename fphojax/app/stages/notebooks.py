@@ -99,7 +99,7 @@ class _KernelInterruptions(Interruptions):
 
     def __init__(self):
         super().__init__()
-        self._manager, self._in_cell, self._over = None, False, threading.Event()
+        self._manager, self._in_cell, self._told, self._over = None, False, False, threading.Event()
 
     def __exit__(self, *_):
         self._over.set()
@@ -126,9 +126,9 @@ class _KernelInterruptions(Interruptions):
     def _note(self, number, frame):
         if not self._in_cell:
             super()._note(number, frame)
-        elif self.seen is None:
+        elif not self._told:
+            self._told = True
             threading.Thread(target=self._interrupt, daemon=True).start()
-        self.seen = number
 
     def _interrupt(self):
         """Between two cells the kernel is deaf, so it is told again."""

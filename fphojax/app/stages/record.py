@@ -154,6 +154,11 @@ class RunRecord:
             self._write()
         return Path(entry["folder"])
 
+    def reopen(self, step: Step) -> None:
+        """Take back how a step ended: it goes on."""
+        del self._entries[step.name]["outcome"]
+        self._write()
+
     def end(self, step: Step, outcome: Outcome) -> None:
         """Note how a step ended."""
         self._entries[step.name]["outcome"] = asdict(outcome)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tqdm.auto import tqdm
 
+from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError, StorageError
 from fphojax.inputs.files import replacing
 
@@ -21,6 +22,9 @@ from .record import RunRecord, step_key
 from .steps import STAGES, Step, plan
 
 __all__ = ["FinishedStages", "run_all", "templates_of"]
+
+
+_FITS = {"optimize": "catalog", "sample": "scene"}  # stages that fit patches, and what they call their scene
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ def run_all(
     *,
     stages: Sequence[str] | None = None,
     start: str | None = None,
+    retry: bool = False,
     workers: int | None = None,
     notebooks: bool = True,
     progress: bool = False,
@@ -70,6 +75,8 @@ def run_all(
         Only these; those before them must be up to date.
     start : str, optional
         Stage that is repeated in any case, with all that follow.
+    retry : bool
+        Go on with fits in which sources were given up, and try these again.
     workers : int, optional
         Processes that fit patches side by side.
     notebooks : bool
@@ -109,10 +116,14 @@ def run_all(
         key = next(keys)
         again = again or step.stage == start
         outcome = None if again and step.stage in wanted else record.outcome(step, key)
+        if retry and outcome is not None and step.stage in wanted and _gave_up(step, outcome):
+            record.reopen(step)
+            outcome = None
         if outcome is None and step.stage in wanted:
             goes_on = not again and record.begun(step, key)
             record.begin(step, key, steps[number + 1 :], settings, goes_on=goes_on)
             options = _options(step, record, settings, fit, workers, goes_on)
+            options |= {"retry": True} if retry and goes_on and step.stage in _FITS else {}
             try:
                 outcome = _done(step, current, options, template, folder, progress)
             except KeyboardInterrupt:
@@ -210,6 +221,14 @@ def _refuse_gaps(record: RunRecord, settings: Settings, steps, templates, wanted
                     f"add --stages {gap.stage}, or leave --stages out"
                 )
             stale = True  # all that follow start from what is done now
+
+
+def _gave_up(step: Step, outcome: Outcome) -> bool:
+    """Whether a fit gave up sources."""
+    if step.stage not in _FITS:
+        return False
+    scene = SourceCatalog.read(outcome.files[_FITS[step.stage]])
+    return any(scene.extra["fit_flag"] != "")
 
 
 def _options(

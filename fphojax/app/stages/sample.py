@@ -22,6 +22,7 @@ def sample(
     *,
     workers: int | None = None,
     resume: bool = False,
+    retry: bool = False,
     overwrite: bool = False,
     progress: bool = False,
 ) -> StageReport:
@@ -34,6 +35,8 @@ def sample(
         Processes on this machine that fit patches side by side.
     resume : bool
         Go on with the run that is there.
+    retry : bool
+        When going on, try sources that were given up again.
     overwrite : bool
         Replace a run that is there.
     progress : bool
@@ -51,7 +54,7 @@ def sample(
         One line for each problem with the inputs; or all sources were given up.
     """
     start = time.perf_counter()
-    done = run(settings, workers=workers, resume=resume, overwrite=overwrite, progress=progress)
+    done = run(settings, workers=workers, resume=resume, retry=retry, overwrite=overwrite, progress=progress)
     if len(done.flagged) == len(done.scene):
         reason = next(iter(done.flagged.values()))
         raise InputError(f"all {len(done.scene)} sources were given up, expected draws of some: {reason}")
