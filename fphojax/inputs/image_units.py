@@ -5,27 +5,11 @@ import warnings
 
 from astropy import units as u
 
-__all__ = ["NANOMAGGY", "flux_density", "root_unit", "same_unit", "surface_brightness"]
+from .errors import InputError
+from .units import parse_unit
 
-NANOMAGGY = 3631.0  # nJy
-_SPELLED = {
-    "njy": 1.0,
-    "nanojy": 1.0,
-    "nanojansky": 1.0,
-    "ujy": 1e3,
-    "microjy": 1e3,
-    "microjansky": 1e3,
-    "millijy": 1e6,
-    "millijansky": 1e6,
-    "jy": 1e9,
-    "jansky": 1e9,
-    "nanomaggy": NANOMAGGY,
-    "nanomaggie": NANOMAGGY,
-    "nmgy": NANOMAGGY,
-    "maggy": NANOMAGGY * 1e9,
-    "maggie": NANOMAGGY * 1e9,
-    "mgy": NANOMAGGY * 1e9,
-}  # whatever their capitals; "mjy" is milli or mega by its first letter, and neither is a guess to make
+__all__ = ["flux_density", "root_unit", "same_unit", "surface_brightness"]
+
 _PER_PIXEL = re.compile(r"\s*(/|\bper\b|\*|\.)?\s*(pixels?|pix)(\s*(\^|\*\*)?\s*\(?-1\)?)?$", re.IGNORECASE)
 
 
@@ -35,7 +19,7 @@ def flux_density(unit: str) -> float | None:
     Parameters
     ----------
     unit : str
-        As in ``BUNIT``: nJy, uJy, mJy, Jy, their names in full, nanomaggy (3631 nJy), or what astropy reads as such;
+        As in ``BUNIT``: nJy, uJy, mJy, Jy, nanomaggy or another of the names of `fphojax.inputs.units.parse_unit`;
         with "/pix" or without.
 
     Returns
@@ -43,12 +27,7 @@ def flux_density(unit: str) -> float | None:
     float or None
         nJy per unit; None if it is not a flux density.
     """
-    text = _PER_PIXEL.sub("", _ascii(unit))
-    lower = text.lower()
-    for name in (lower, lower.removesuffix("s")):
-        if name in _SPELLED:
-            return _SPELLED[name]
-    return _in_units_of(u.nJy, text)
+    return _in_units_of(u.nJy, _PER_PIXEL.sub("", _ascii(unit)))
 
 
 def surface_brightness(unit: str) -> float | None:
@@ -87,11 +66,11 @@ def _in_units_of(unit, text):
 
 
 def _parsed(text):
-    """As astropy reads it; None if it does not, or if it is a magnitude, which is no factor."""
+    """The unit of that name; None if there is none, or if it is a magnitude, which is no factor."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", u.UnitsWarning)
         try:
-            unit = u.Unit(text) if text else None
-        except (ValueError, TypeError):
+            unit = parse_unit(text) if text else None
+        except (InputError, TypeError):
             return None
     return unit if isinstance(unit, u.UnitBase) else None

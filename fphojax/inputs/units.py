@@ -16,13 +16,15 @@ __all__ = ["conversion", "convert_fields", "has_unit", "in_degrees", "parse_unit
 
 _MAGGY = 3631 * u.Jy  # AB, to 0.02 %
 _NANOMAGGY = u.def_unit("nanomaggy", 3631 * u.nJy)
-# What astropy's parser does not know, or does not know as a flux density; in lower case.
+# What astropy's parser does not know, or does not know as a flux density; in lower case, as capitals do not matter.
+# "mjy" is not among them: it is milli or mega, and neither is a guess to make.
 _ALIASES = {
     u.nJy: "njy nanojy nanojansky nanojanskys",
     u.uJy: "ujy microjy microjansky microjanskys",
+    u.mJy: "millijy millijansky millijanskys",
     u.Jy: "jy jansky janskys",
     _NANOMAGGY: "nanomaggy nanomaggies nanomaggie nmgy nmaggy nmaggies",
-    u.def_unit("maggy", _MAGGY): "maggy maggies mgy",
+    u.def_unit("maggy", _MAGGY): "maggy maggies maggie mgy",
     u.deg: "deg degs degree degrees",
     u.arcmin: "arcmin arcmins arcminute arcminutes amin",
     u.arcsec: "arcsec arcsecs arcsecond arcseconds asec",
