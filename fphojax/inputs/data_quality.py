@@ -14,7 +14,7 @@ __all__ = ["JWST_BITS", "BadPixels", "bad_pixels", "hint_at_errors", "quality_no
 
 # JWST's data quality: do-not-use and non-science. The other bits say what happened to a pixel, not that it is bad.
 JWST_BITS = 1 | 512
-_QUALITY = re.compile(r"MASK|DQ|FLAGS?|BPM|WHT|WGT|WEIGHT|VAR.*|I(N?V)?VAR")
+_QUALITY = re.compile(r"MASK|DQ|FLAGS?|BPM|WHT|WGT|WEIGHT|VAR(_.*|IANCE)?|I(N?V)?VAR")
 _WEIGHTS = re.compile(r"WHT|WGT|WEIGHT|IN?VVAR|IVAR")
 
 

@@ -25,7 +25,7 @@ from .fits_images import (
     pixel_response,
     read_wcs,
 )
-from .wcs_checks import frame_name
+from .wcs_checks import distortion_note, frame_name
 
 __all__ = ["Frame", "FrameRecipe", "is_mosaic", "read_frame", "read_frames", "recipe_of"]
 
@@ -222,6 +222,7 @@ def _frame(hdus, chip: Chip, path, recipe, files):
     check_celestial(wcs, data.shape)
     if scale.per_area:
         _check_area(scale, headers, wcs, data.shape)
+    wcs_note = distortion_note(chip.hdu.header) if recipe.wcs == "header" else ""
     psf, psf_notes = _psf(hdus, chip, recipe)
     parts = [chip.label] if chip.several else []
     parts += [_unit(keyword("BUNIT", *headers), scale)]
@@ -245,7 +246,7 @@ def _frame(hdus, chip: Chip, path, recipe, files):
         is_mosaic=_resampled(hdus),
         extras=extras,
         read_as=", ".join(parts),
-        notes=tuple(note for note in (*psf_notes, quality_note(hdus, uses)) if note),
+        notes=tuple(filter(None, (*psf_notes, quality_note(hdus, uses), wcs_note))),
     )
 
 

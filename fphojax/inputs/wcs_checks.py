@@ -7,18 +7,21 @@ import numpy as np
 
 from .errors import InputError
 
-__all__ = ["check_wcs_keywords", "frame_name"]
+__all__ = ["check_wcs_keywords", "distortion_note", "frame_name"]
 
+_NUMBERS = re.compile(
+    r"(CRVAL|CRPIX|CDELT|CROTA)[12]|(CD|PC)[12]_[12]|PV[12]_\d+|LONPOLE|LATPOLE|[AB]P?_(ORDER|\d+_\d+)"
+)
 _CELESTIAL = re.compile(r"(RA|DEC|.LON|.LAT)-")
 _EQUINOX = 2000.0
 _TOLERANCE = 1e-4  # years: precession then moves the sky by less than 0.005 arcsec
 
 
 def check_wcs_keywords(header) -> None:
-    """Refuse a celestial header whose position, scale or equinox would be made up.
+    """Refuse a celestial header whose position, scale, distortion or equinox would be made up.
 
-    Readers of FITS take 0 for a position that is missing or is a text, 1 degree for a pixel whose matrix is missing
-    or zero, and ICRS for an equinox that is a text.
+    Readers of FITS take 0 for a number that is missing or is a text, 1 degree for a pixel whose matrix is missing or
+    zero, and ICRS for an equinox that is a text.
 
     Raises
     ------
@@ -31,11 +34,17 @@ def check_wcs_keywords(header) -> None:
     for key in ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2"):
         if key not in header:
             raise InputError(f"no keyword {key}, expected it for the WCS ({types[0]}, {types[1]})")
-        _number(header, key)
+    for key in header:
+        if _NUMBERS.fullmatch(key):
+            _number(header, key)
     _check_matrix(header)
-    equinox = header.get("EQUINOX", header.get("EPOCH"))
-    if isinstance(equinox, str) and not re.fullmatch(r"\s*J?2000(\.0*)?\s*", equinox):
-        raise InputError(f"EQUINOX = {equinox!r}, expected a number, such as 2000.0")
+    for key in ("EQUINOX", "EPOCH"):
+        value = header.get(key, _EQUINOX)
+        if not re.fullmatch(r"\s*J?2000(\.0*)?\s*", str(value)):
+            _number(header, key)
+    for key in ("RADESYS", "RADECSYS"):
+        if not isinstance(header.get(key, ""), str):
+            raise InputError(f"{key} = {header[key]!r}, expected the name of a sky frame, such as ICRS")
 
 
 def _number(header, key):
@@ -67,6 +76,16 @@ def _check_matrix(header):
             raise InputError(f"no keyword CD1_1 and no {key}, expected the scale of the WCS")
         if _number(header, key) == 0:
             raise InputError(f"{key} = 0, expected the size of a pixel for the WCS [deg]")
+
+
+def distortion_note(header) -> str:
+    """What is to be said of a header that does not agree with itself about a SIP distortion; "" of any other."""
+    coefficients = "A_ORDER" in header or "B_ORDER" in header
+    if coefficients == any(str(header.get(f"CTYPE{axis}", "")).strip().endswith("-SIP") for axis in (1, 2)):
+        return ""
+    if coefficients:
+        return "the SIP distortion of its WCS is used, though CTYPE1 and CTYPE2 do not end in -SIP"
+    return "its WCS has no distortion, though CTYPE1 and CTYPE2 end in -SIP: there are no coefficients"
 
 
 def frame_name(wcs) -> str:

@@ -517,7 +517,7 @@ def test_stage_says_what_is_to_be_known(run):
     assert list(report.tables["notes"]["note"]) == [
         f"{run.folder}/g.fits: extension WHT is the mask (bad: not above 0)"
     ]
-    assert "There is 1 note on them." in report.verdict
+    assert f"Note: {run.folder}/g.fits: extension WHT is the mask (bad: not above 0)." in report.verdict
 
 
 def test_real_exposures(data_dir, request):

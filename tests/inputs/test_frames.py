@@ -7,7 +7,7 @@ from astropy.wcs import WCS
 
 from fphojax.inputs import InputError
 from fphojax.inputs.exposures import Exposure, collect, read_exposures
-from fphojax.inputs.frames import FrameRecipe, read_frames
+from fphojax.inputs.frames import FrameRecipe, read_frames, recipe_of
 from fphojax.simulate import write_exposure
 
 SHAPE = 6, 8
@@ -335,3 +335,13 @@ def test_extensions_that_a_truncated_file_has_lost(write, suffix):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) - (5000 if not suffix else 100)])
     refused("cannot be read as FITS", path)
+
+
+def test_settings_imply_how_files_are_read():
+    """As a run's own, and as its config.json has them; no bit at all is something else than no setting."""
+    extensions = {"sci": ["SCI", 2], "err": "ERR", "mask": None, "psf": None}
+    assert recipe_of({"extensions": extensions}) == extensions
+    config = {"extensions": extensions, "bitmask": 0, "band_keyword": None, "band_patterns": {"*": "r"}}
+    found = recipe_of(config)
+    assert found == extensions | {"bitmask": 0, "band_patterns": {"*": "r"}}
+    assert FrameRecipe(**found).bitmask == 0

@@ -8,7 +8,7 @@ from astropy.wcs import WCS
 from fphojax.inputs import InputError
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.fits_images import read_wcs
-from fphojax.inputs.wcs_checks import frame_name
+from fphojax.inputs.wcs_checks import distortion_note, frame_name
 
 
 def header(**changes):
@@ -66,6 +66,12 @@ def test_headers_that_are_read(changes, frame):
         ({"EQUINOX": "1950"}, "extension SCI: EQUINOX = '1950', expected a number"),
         ({"CRVAL1": None}, "extension SCI: no keyword CRVAL1, expected it for the WCS"),
         ({"CRVAL2": "20.0"}, "extension SCI: CRVAL2 = '20.0', expected a number"),
+        ({"EQUINOX": True}, "EQUINOX = True, expected a number"),
+        ({"EPOCH": "1950"}, "EPOCH = '1950', expected a number"),
+        ({"RADESYS": 5}, "RADESYS = 5, expected the name of a sky frame"),
+        ({"LONPOLE": "180"}, "LONPOLE = '180', expected a number"),
+        ({"PV1_1": "x"}, "PV1_1 = 'x', expected a number"),
+        ({"A_2_0": "1e-5"}, "A_2_0 = '1e-5', expected a number"),
         ({"CRVAL1": True}, "CRVAL1 = True, expected a number"),
         ({"CRPIX1": None}, "no keyword CRPIX1"),
         ({"CRPIX2": "five"}, "CRPIX2 = 'five'"),
@@ -96,3 +102,11 @@ def test_arrays_with_a_wcs_of_another_frame():
     wcs = WCS(header(CTYPE1="ELON-TAN", CTYPE2="ELAT-TAN"))
     with pytest.raises(InputError, match=r"no usable WCS: .*'pos.ecliptic.lon'"):
         Exposure.from_arrays(image, image, wcs, band="g", name="e")
+
+
+def test_headers_that_do_not_agree_with_themselves_about_a_distortion():
+    sip = {"CTYPE1": "RA---TAN-SIP", "CTYPE2": "DEC--TAN-SIP"}
+    order = {"A_ORDER": 2, "B_ORDER": 2, "A_2_0": 1e-5}
+    assert distortion_note(header()) == distortion_note(header(**sip, **order)) == ""
+    assert "the SIP distortion of its WCS is used" in distortion_note(header(**order))
+    assert "its WCS has no distortion, though" in distortion_note(header(**sip))

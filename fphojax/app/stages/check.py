@@ -52,9 +52,8 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
         text += f" More than half of the pixels are masked in {', '.join(masked)}."
     if found.notes:
         tables["notes"] = Table({"note": found.notes})
-        text += (
-            f" There {'is' if len(found.notes) == 1 else 'are'} {counted(len(found.notes), 'note')} on them."
-        )
+        others = len(found.notes) - 1
+        text += f" Note: {found.notes[0]}" + (f"; and {counted(others, 'more note')}." if others else ".")
     level = "look at this" if masked else "pass"
     text = " ".join([text, *(f"{note}." for note in found.notes)])
     return StageReport("check", text, tables, {}, time.perf_counter() - start, level)
