@@ -15,7 +15,7 @@ band + ``_err``           standard deviation of the flux (all bands or none), nJ
 ========================  ==========================================================================
 
 Its metadata hold ``FPHOJAX`` (version of the layout) and ``FILTERS`` (bands, separated by commas). Other units of
-these dimensions are converted. forcepho's table is FITS with ``FILTERS``, the columns ``id`` and ``roi``, and no
+these dimensions are converted. forcepho's table is FITS with ``FILTERS``, its own columns or types, and no
 units: ``q`` is sqrt(b/a), ``pa`` is in radians from +RA towards +Dec, and flux uncertainties are in columns of the
 bands' names in a second table, ``FLUX_ERR``. All other columns are kept, and written back where the format can hold
 them. `fphojax.inputs.catalog_files` has the rules.

@@ -2,7 +2,8 @@
 
 A file is read as ours if it has our mark ``FPHOJAX``, if its ``pa`` has a unit, or if it is a FITS table without
 the keyword ``FILTERS``; without a unit ``pa`` is in degrees. It is read as forcepho's if it is a FITS table with
-``FILTERS`` and forcepho's columns, ``id`` and ``roi`` among them, and without any unit. What is neither is refused.
+``FILTERS``, without any unit, and either with forcepho's columns of state (``source_index``, ``n_iter``, ...) or with
+one of its types, int32 of ``id`` or float32 of ``roi``, which no table made by hand has. What is neither is refused.
 """
 
 import contextlib
@@ -54,6 +55,7 @@ FLUX_UNIT = u.nJy
 FORCEPHO_STATE = {"source_index": None, "is_active": 0, "is_valid": 1, "n_iter": 0, "n_patch": 0}
 
 _LAYOUT = 1
+_FORCEPHO_TYPES = {"id": np.int32, "roi": np.float32}
 
 
 @dataclass(frozen=True)
@@ -263,17 +265,27 @@ def _convention(table: Table, filters: Sequence[str], ecsv: bool) -> tuple[bool,
         raise InputError("column pa has no unit, expected deg")
     if not filters and not has_state:
         return True, "no keyword FILTERS"
-    absent = [name for name in ("id", "roi") if name not in table.colnames]
-    ours = with_unit + [band for band in filters if f"{band}_err" in table.colnames]
-    if filters and not absent:
+    if filters and {"id", "roi"} <= set(table.colnames):
         _require_radians(table, table["id"], "forcepho's layout has them")
-    if not filters or absent or ours:
-        found = f"units or errors of {', '.join(ours)}" if ours else f"no {', '.join(absent) or 'FILTERS'}"
+    if unlike := _unlike_forcepho(table, filters, with_unit, has_state):
         raise InputError(
-            f"column pa has no unit, and the table is neither ours nor forcepho's ({found}), "
+            f"column pa has no unit, and the table is neither ours nor forcepho's ({', '.join(unlike)}), "
             "expected pa with the unit deg and q = b/a"
         )
     return False, "keyword FILTERS, no units"
+
+
+def _unlike_forcepho(table, filters, with_unit, has_state):
+    """What forcepho's tables never lack, or never have."""
+    found = [f"no {name}" for name in ("id", "roi") if name not in table.colnames]
+    found += [] if filters else ["no FILTERS"]
+    found += [f"a unit of {name}" for name in with_unit]
+    found += [f"a column {band}_err" for band in filters if f"{band}_err" in table.colnames]
+    if not found and not has_state:
+        types = {name: table[name].dtype.newbyteorder("=") for name in _FORCEPHO_TYPES}
+        if not any(types[name] == kind for name, kind in _FORCEPHO_TYPES.items()):
+            found = [f"{name} of type {kind}" for name, kind in types.items()]
+    return found
 
 
 def _require_radians(table, ids, why: str):

@@ -466,7 +466,12 @@ def as_file(path, *, units=None, **columns):
     return path
 
 
-FORCEPHO = {"meta": {"FILTERS": "g"}, "roi": 0.5}
+FORCEPHO = {
+    "meta": {"FILTERS": "g"},
+    "id": np.array([1, 2], np.int32),
+    "roi": np.array([0.5, 0.5], np.float32),
+}
+STATE = dict.fromkeys(("source_index", "is_active", "is_valid", "n_iter", "n_patch"), 0)
 
 
 @pytest.mark.parametrize(
@@ -479,6 +484,12 @@ FORCEPHO = {"meta": {"FILTERS": "g"}, "roi": 0.5}
         ({"meta": {"FPHOJAX": 1, "FILTERS": "g"}, "roi": 0.5}, "fphojax", 30.0, 0.64),
         (
             FORCEPHO | {"pa": 0.3, "z": 1.0, "z_err": 0.1, "units": {"z": "nJy"}},
+            "forcepho",
+            90 - np.rad2deg(0.3),
+            0.64**2,
+        ),
+        (
+            FORCEPHO | STATE | {"pa": 0.3, "id": ["a", "b"], "roi": 0.5},
             "forcepho",
             90 - np.rad2deg(0.3),
             0.64**2,
@@ -501,14 +512,22 @@ def test_convention_of_a_file(tmp_path, columns, layout, pa, q):
         (FORCEPHO | {"pa": [1.0, -6.3]}, r"row 1 \(id 2\): pa is -6.3, expected radians within 2 pi"),
         (
             FORCEPHO | {"pa": 1.0, "units": {"g": "nJy"}},
-            "nor forcepho's .units or errors of g.",
+            "nor forcepho's .a unit of g.",
         ),
         (
             FORCEPHO | {"pa": 1.0, "g_err": 0.1},
-            "nor forcepho's .units or errors of g.",
+            "nor forcepho's .a column g_err.",
         ),
         ({"meta": {"FILTERS": "g"}}, "neither ours nor forcepho's .no roi., expected pa"),
-        (dict.fromkeys(("source_index", "is_active", "is_valid", "n_iter", "n_patch"), 0), "no roi"),
+        (STATE, "neither ours nor forcepho's .no roi, no FILTERS., expected pa"),
+        (
+            FORCEPHO | {"pa": 0.0, "id": [1, 2], "roi": 0.5},
+            "forcepho.s .id of type int64, roi of type float64., expected pa",
+        ),
+        (
+            FORCEPHO | STATE | {"units": {"pa": "deg"}},
+            "has forcepho's columns .source_index, .*, but pa has a unit",
+        ),
         ({"pa": [0.5235987755982988, 0.0]}, "column pa has no unit and looks like radians"),
         ({"units": {"pa": "rad"}}, r"row 0 .id 1.: pa is 30, expected radians within 2 pi, as its unit says"),
         ({"id": np.ones((2, 2))}, r"id has shape .2, 2., expected one for each source"),
