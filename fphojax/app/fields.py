@@ -134,7 +134,8 @@ def fit_field(
                 ) from None
             finally:
                 directory.remove_half_written()
-    directory.complete()
+    if scene.n_flagged < len(scene):
+        directory.complete()
     return directory, scene, done
 
 
