@@ -147,7 +147,8 @@ def fit_field(
                 # what cannot be removed now is removed when the run goes on
                 with interruptions.held(), suppress(OSError):
                     directory.remove_half_written()
-    directory.complete()
+    if scene.n_flagged < len(scene):
+        directory.complete()
     return directory, scene, done
 
 

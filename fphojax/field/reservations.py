@@ -78,6 +78,10 @@ class Reservations:
         self._patches[number].waiting.append(seed)
         self._waits_for[seed] = number
 
+    def is_waiting(self, rows) -> np.ndarray:
+        """Whether sources are seeds that wait for a patch."""
+        return np.array([row in self._waits_for for row in rows.tolist()], dtype=bool)
+
     def waiting(self, number: int) -> list[int]:
         """Seeds that wait for a patch."""
         return self._patches[number].waiting
@@ -118,7 +122,7 @@ class Reservations:
         return number
 
     def bring_back(self, number: int) -> np.ndarray:
-        """Bring a patch back; rows of its sources, and of the seeds that waited for it, but those that still wait."""
+        """Bring a patch back; the rows of its sources, and of the seeds that waited for it."""
         patch = self._patches.pop(number)
         self.is_active[patch.active], self._active_in[patch.active] = False, -1
         self.n_active -= len(patch.active)
@@ -130,7 +134,4 @@ class Reservations:
                 self.is_fixed[row] = False
         for seed in patch.waiting:
             del self._waits_for[seed]
-        rows = np.concatenate([patch.active, patch.fixed, np.array(patch.waiting, dtype=int)])
-        if self._waits_for:
-            rows = rows[[row not in self._waits_for for row in rows.tolist()]]
-        return rows
+        return np.concatenate([patch.active, patch.fixed, np.array(patch.waiting, dtype=int)])

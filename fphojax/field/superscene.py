@@ -652,9 +652,12 @@ class SuperScene:
 
     def _bring_back(self, place, *, fitted):
         """Make the sources of a patch, and the seeds that wait for it, free."""
-        rows = self._numbered.bring_back(place, fitted=fitted)
-        rows = rows[~(self._out.is_taken(rows) | self._columns.flagged[rows])]
-        self._pool.add(rows, self.n_iter[rows])
+        self._offer(self._numbered.bring_back(place, fitted=fitted))
+
+    def _offer(self, rows):
+        """Let sources be drawn that nothing keeps from it."""
+        kept = self._out.is_taken(rows) | self._columns.flagged[rows] | self._out.is_waiting(rows)
+        self._pool.add(rows[~kept], self.n_iter[rows[~kept]])
 
     def _arguments(self, patch):
         """For `checkin_region`, what was found of a patch whose turn has not come."""

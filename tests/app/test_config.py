@@ -78,6 +78,15 @@ def test_written_settings_read_back_the_same(write, tmp_path):
     assert json.loads(settings.to_json())["fitsfiles"] == [os.fspath(path) for path in settings.fitsfiles]
 
 
+def test_written_settings_can_be_moved_with_their_inputs(write, tmp_path):
+    settings = Settings.from_yaml(write())
+    (tmp_path / "steps").mkdir()
+    text = settings.dump_yaml(tmp_path / "steps")
+    assert str(tmp_path) not in text
+    (tmp_path / "steps" / "copy.yml").write_text(text)
+    assert Settings.from_yaml(tmp_path / "steps" / "copy.yml").model_dump() == settings.model_dump()
+
+
 def test_every_setting_is_described():
     for model in (
         Settings,

@@ -161,6 +161,34 @@ def test_another_run_in_the_folder_leaves_the_first_one_until_it_is_done(setting
     assert not list(settings.outbase.glob("*previous*"))
 
 
+def test_a_run_whose_sources_were_all_given_up_replaces_nothing(settings):
+    run, _, _ = fitted(settings)
+    kept = run.patches()
+
+    def failing(folder, _):
+        def fit(tasks):
+            raise RuntimeError("singular")
+
+        return fit
+
+    _, scene, _ = fit_field(settings, settings.outbase, failing, target_niter=1, overwrite=True)
+    assert len(scene.flags) == 2
+    assert run.patches() == []
+    assert [RunDirectory.open(path).patches() for path in run.previous()] == [kept]
+
+
+def test_a_setting_that_an_earlier_version_did_not_know_has_its_default(settings):
+    run, _, _ = fitted(settings)
+    kept = json.loads(run.config_path.read_text())
+    del kept["nuisance"], kept["preprocess"]["edge"]
+    run.config_path.write_text(json.dumps(kept))
+    fitted(settings, resume=True)
+    run.config_path.write_text(json.dumps(kept))
+    other = settings.changed(nuisance={"sky": "plane"})
+    with pytest.raises(InputError, match=r"nuisance: found .*plane.*, expected .*none"):
+        fitted(other, resume=True)
+
+
 def test_a_folder_that_was_moved_goes_on(settings, tmp_path):
     """With its inputs, or without them."""
     with pytest.raises(KeyboardInterrupt):

@@ -1,6 +1,7 @@
 """`fphojax preprocess` and `fphojax check` on stores: from files to the same patches, and one line per problem."""
 
 import os
+import shutil
 
 import h5py
 import numpy as np
@@ -348,6 +349,22 @@ def test_problems_leave_an_unfinished_build_that_goes_on(run):
     assert (report.n_stored, report.n_kept) == (2, 2)
     assert len(run.stores()) == 4
     assert sorted(p.name for p in run.folder.glob("*building*")) == []
+
+
+def test_stores_that_were_moved_with_their_images(run, tmp_path_factory):
+    """An unfinished build goes on, and finished stores are taken as they are."""
+    run.edit(lambda hdus: hdus["SCI"].header.set("BUNIT", "furlong"), "r3")
+    run.refused()
+    folder = tmp_path_factory.mktemp("moved")
+    shutil.move(run.folder, folder / "field")
+    run.folder = folder / "field"
+    run.edit(lambda hdus: hdus["SCI"].header.remove("BUNIT"), "r3")
+    report = preprocess(run.load(), progress=False, echo=print)
+    assert (report.n_stored, report.n_kept) == (1, 3)
+    run.stores()[0].store.close()
+    shutil.move(folder / "field", folder / "again")
+    run.folder = folder / "again"
+    assert stage(run.load()).verdict == "The stores were there. They hold 4 exposures in g, r."
 
 
 def test_a_changed_file_is_read_again(run):

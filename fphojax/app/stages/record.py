@@ -26,6 +26,7 @@ from .steps import Step, settings_read
 __all__ = ["RunRecord", "step_key"]
 
 _INPUTS = ("fitsfiles", "raw_catalog", "big_catalog", "psfstorefile", "splinedatafile")
+_COPIED = re.compile(r"postop\.fits|.*\.ya?ml")  # in outbase; what is moved aside goes with copies of these
 _STORES = ("pixelstorefile", "metastorefile")
 
 
@@ -79,9 +80,7 @@ class RunRecord:
                 known = {"done_before": True} if self.was_done(other) else {}
                 self._entries[other.name] = {"key": None, "first": entry.get("first")} | known
         # a later optimisation writes over what an earlier one has handed on
-        copies = [
-            path for pattern in ("postop.fits", "*.yml", "*.yaml") for path in self._folder.glob(pattern)
-        ]
+        copies = [path for path in self._folder.iterdir() if _COPIED.fullmatch(path.name)] if made else []
         if made and (aside := move_aside(self._folder, made, copies)) is not None:
             self._before = self._before[0], aside
             kept = aside / self._path.relative_to(self._folder)
@@ -109,9 +108,12 @@ class RunRecord:
         own += [notebooks / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json")]
         pages = [notebooks / f"{step.name}{suffix}" for suffix in (".ipynb", ".html")]
         moved = [path.relative_to(aside) for path in aside.rglob("*") if path.is_file()]
-        present = [name for name in moved if name not in (*own, *pages) and (self._folder / name).exists()]
-        if not all(filecmp.cmp(self._folder / name, aside / name, shallow=False) for name in present):
-            return False
+        for name in moved:
+            if name in (*own, *pages) or not (self._folder / name).exists():
+                continue
+            same = filecmp.cmp(self._folder / name, aside / name, shallow=False)
+            if not (same and _COPIED.fullmatch(str(name))):
+                return False
         for name in pages:
             if (self._folder / name).is_file():
                 failed = name.with_name(f"{step.name}_failed{name.suffix}")
