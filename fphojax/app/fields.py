@@ -102,6 +102,8 @@ def fit_field(
         directory = _start_directory(settings, folder, resume=resume, overwrite=overwrite)
         psfs = _psfs_of_run(report, directory, resume=resume, progress=progress)
         scene = _open_scene(report, directory, together, options)
+        if resume:  # what cannot be gone on with stays as it is
+            directory.write_config(settings.to_json(), settings.source)
         local = workers is None and scheduler is None
         if local:
             keep_inputs(FieldInputs.make(settings, report.exposures, psfs), directory.path / "psfs.h5")
@@ -159,11 +161,10 @@ def fitted_psfs(exposures, n_gauss: int, progress: bool) -> PSFStore:
 
 
 def _start_directory(settings: Settings, path: Path, *, resume: bool, overwrite: bool) -> RunDirectory:
-    """The folder of a run with its settings in it, new or that of an earlier part of the run."""
+    """The folder of a run: a new one with its settings in it, or that of an earlier part of the run."""
     if resume:
-        directory = RunDirectory(path, scene_catalog=settings.scene_catalog)
-    else:
-        directory = RunDirectory.create(path, scene_catalog=settings.scene_catalog, overwrite=overwrite)
+        return RunDirectory(path, scene_catalog=settings.scene_catalog)
+    directory = RunDirectory.create(path, scene_catalog=settings.scene_catalog, overwrite=overwrite)
     directory.write_config(settings.to_json(), settings.source)
     return directory
 

@@ -1,6 +1,7 @@
 """The explorer of a run, driven from Python: what is picked and set changes what is shown."""
 
 import dataclasses
+import json
 import re
 import shutil
 
@@ -114,8 +115,8 @@ def test_settings_are_shown(explorer):
 def test_images_that_were_moved(run, tmp_path):
     """The draws can still be looked at, and the tab says what is missing."""
     shutil.copytree(run.path, tmp_path / "run")
-    config = (tmp_path / "run" / "config.json").read_text()
-    (tmp_path / "run" / "config.json").write_text(config.replace("first.fits", "gone.fits"))
+    moved = RunDirectory(tmp_path / "run")
+    moved.write_config(json.dumps(moved.read_config()).replace("first.fits", "gone.fits"))
     explorer = RunExplorer(tmp_path / "run")
     explorer.tabs.selected_index = 1
     assert "gone.fits" in explorer.images.label.value
