@@ -1,8 +1,8 @@
 """Bytes of good files are changed at random: every reader takes what is left, or refuses it in one line.
 
 The law. Files of users (images, catalogues, settings, PSF stores) have no checksum: what can still be read is
-another input. State of the program's own (stores, catalogue, log, journal and record of a run, results) is refused, or
-read as if nothing had happened; a journal may lack its last records, which were perhaps not written to the end.
+another input. State of the program's own (stores, catalogue, log, journal and record of a run, results) is refused,
+or read as if nothing had happened; a journal may lack its last records, which were perhaps not written to the end.
 
 Readers run in another process, so that a library that crashes or hangs is a failure like others: this file is its
 program, too.

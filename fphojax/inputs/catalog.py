@@ -32,6 +32,7 @@ from astropy.table import Column, Table
 
 from .errors import InputError
 from .files import replacing
+from .fits_structure import require_structure
 from .seals import SEAL_CARD, changed, is_sealed
 
 __all__ = ["ROI_PER_RHALF", "SourceCatalog", "from_forcepho", "to_forcepho"]
@@ -301,6 +302,7 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
     try:
         if path.suffix == ".ecsv":
             return Table.read(path, format="ascii.ecsv"), []
+        require_structure(path)
         with fits.open(path, memmap=False) as hdus:
             tables = [
                 Table.read(
@@ -315,7 +317,9 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
             ]
             primary = hdus[0].header.get("FILTERS")
             promised = SEAL_CARD in hdus[0].header
-    except (OSError, TypeError, ValueError, fits.VerifyError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # astropy has no class of its own for what it finds
         reason = " ".join(str(error).split())
         raise InputError(f"cannot be read ({reason}), expected a catalogue (FITS or ECSV)") from error
     if promised and not sealed:

@@ -11,6 +11,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 
 from .errors import InputError
 from .file_checks import blame
+from .fits_structure import require_structure
 
 __all__ = [
     "asdf_bytes",
@@ -32,6 +33,7 @@ def opened(path: Path):
     """The HDUs of a file; whatever astropy says about a broken one becomes an InputError."""
     if not path.is_file():
         raise InputError("no such file, expected a FITS image")
+    require_structure(path)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*may have been truncated")
         try:
@@ -39,7 +41,7 @@ def opened(path: Path):
                 yield hdus
         except InputError:
             raise
-        except (OSError, TypeError, ValueError, fits.VerifyError, UserWarning) as error:
+        except Exception as error:  # astropy has no class of its own for what it finds
             reason = " ".join(str(error).split())
             raise InputError(f"cannot be read as FITS ({reason}), expected a whole FITS file") from error
 
