@@ -98,7 +98,7 @@ RunFolder = Annotated[
     Path | None, typer.Option("--run", help="Folder of the fit; the latest one by default.")
 ]
 Workers = Annotated[
-    int | None, typer.Option(help="Processes on this machine that fit patches side by side.", min=1)
+    int | None, typer.Option(help="Processes on this machine that fit patches side by side.", min=1, max=1024)
 ]
 Scheduler = Annotated[
     str | None, typer.Option(help="Address of a dask scheduler whose workers fit the patches.")
@@ -344,7 +344,9 @@ def detect(
     images: Annotated[
         bool, typer.Option("--images", help="Search the images themselves, without any catalogue or fit.")
     ] = False,
-    threshold: Annotated[float, typer.Option(help="Least significance, standard deviations.", min=0)] = 5.0,
+    threshold: Annotated[
+        float, typer.Option(help="Least significance, standard deviations.", min=0, max=1e6)
+    ] = 5.0,
     background_box: Annotated[
         int | None,
         typer.Option(help="With images: side of the boxes in which a sky level is estimated, pixels.", min=8),
@@ -355,6 +357,10 @@ def detect(
     from .config import Settings
     from .stages.detect import detect as find
 
+    if images and fit is not None:
+        raise InputError("found --images and --run, expected one of them")
+    if background_box is not None and not images:
+        raise InputError("found --background-box without --images, expected both or none")
     _report(
         find(
             Settings.from_yaml(config),
@@ -382,9 +388,11 @@ def postop(
 @app.command()
 def loop(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
-    rounds: Annotated[int, typer.Option(help="How often to go on after the first optimisation.", min=0)] = 1,
+    rounds: Annotated[
+        int, typer.Option(help="How often to go on after the first optimisation.", min=0, max=100)
+    ] = 1,
     threshold: Annotated[
-        float, typer.Option(help="Least significance of a detection, standard deviations.", min=0)
+        float, typer.Option(help="Least significance of a detection, standard deviations.", min=0, max=1e6)
     ] = 5.0,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -421,9 +429,11 @@ def postprocess(
     cutout: Annotated[
         list[str] | None, typer.Option(help="Id of a source to write alone; may be repeated.")
     ] = None,
-    isophote: Annotated[float, typer.Option(help="Of isophotal radii, AB mag / arcsec^2.")] = 25.0,
+    isophote: Annotated[
+        float, typer.Option(help="Of isophotal radii, AB mag / arcsec^2.", min=-100, max=100)
+    ] = 25.0,
     workers: Annotated[
-        int, typer.Option(help="Processes for the catalogues, with hundreds of patches.", min=1)
+        int, typer.Option(help="Processes for the catalogues, with hundreds of patches.", min=1, max=1024)
     ] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:

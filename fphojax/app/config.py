@@ -104,6 +104,12 @@ def _absolute_patterns(patterns: Any, info: ValidationInfo) -> Any:
     return [_absolute_patterns(p, info) for p in patterns] if isinstance(patterns, list) else patterns
 
 
+def _text_or_list(value: Any) -> Any:
+    if isinstance(value, str) or (isinstance(value, list) and all(isinstance(part, str) for part in value)):
+        return value
+    raise ValueError(f"found {shown(value)}, expected a glob, or a list of them")
+
+
 def _pair(value: Any) -> Any:
     return (value, value) if type(value) is int else value
 
@@ -263,7 +269,7 @@ class PriorSettings(BaseModel):
             reason = " ".join(str(error).split())
             raise InputError(f"found {self}, expected its arguments: {reason}") from error
         unusable = distributions.Delta, distributions.Unit, distributions.Distribution
-        if made.is_discrete or type(made) in unusable:
+        if type(made) in unusable or made.is_discrete:
             raise InputError(f"found {self}, expected a continuous distribution: parameters take any value")
         if made.batch_shape or made.event_shape:
             raise InputError(f"found {self}, expected a distribution of single numbers")
@@ -391,9 +397,9 @@ class Settings(Section):
     )
 
     # how stores are made
-    frame_search_pattern: Annotated[list[str] | str, AfterValidator(_absolute_patterns)] = Field(
-        [], description="science images to store, globs; without it, fitsfiles"
-    )
+    frame_search_pattern: Annotated[
+        list[str] | str, BeforeValidator(_text_or_list), AfterValidator(_absolute_patterns)
+    ] = Field([], description="science images to store, globs; without it, fitsfiles")
     super_pixel_size: PositiveInt = Field(8, le=1024, description="side of a super-pixel [pixel]")
     nside_full: Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)] | None = Field(
         None, description="size of all images in the store, or [nx, ny]; by default each has its own [pixel]"
@@ -405,6 +411,7 @@ class Settings(Section):
     scene_catalog: str = Field(
         "scene.fits",
         pattern=r"^[^/]+\.fits$",
+        max_length=200,
         description="catalogue of current parameters, in outbase",
     )
     write_residuals: bool = Field(True, description="write the residual pixels of each patch")
@@ -586,7 +593,7 @@ class Settings(Section):
         try:
             settings = cls.model_validate(given, context={"folder": path.parent.resolve()})
         except ValidationError as error:
-            problems += [describe(cls, entry) for entry in error.errors()]
+            problems += dict.fromkeys(describe(cls, entry) for entry in error.errors())
         if problems:
             raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
         settings._file = path

@@ -176,7 +176,7 @@ def tied_rows(catalog: SourceCatalog, settings: Settings) -> list[list[int]]:
 
 
 def _start_directory(settings: Settings, path: Path, *, resume: bool, overwrite: bool) -> RunDirectory:
-    """The folder of a run with its settings in it, new or that of an earlier part of the run."""
+    """The folder of a run: a new one with its settings in it, or that of an earlier part of the run."""
     if resume:
         directory = RunDirectory(path, scene_catalog=settings.scene_catalog)
         directory.go_on()

@@ -5,7 +5,7 @@ import os
 import string
 from collections import Counter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
@@ -166,6 +166,14 @@ def describe(model: type[BaseModel], entry: dict[str, Any]) -> str:
         near = difflib.get_close_matches(str(keys[-1]), known, n=1, cutoff=0.5)
         nearest = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
         return f"{name}: unknown key, {nearest}"
+    if (entry["type"] in ("missing", "too_long") and isinstance(keys[-1], int)) or entry[
+        "type"
+    ] == "too_long":
+        keys = keys[:-1] if isinstance(keys[-1], int) else keys
+        size = _length(_section(model, keys[:-1]).model_fields[keys[-1]].annotation)
+        return f"{_dotted(keys)}: found {shown(entry['input'])}, expected {size} values"
+    if entry["type"] == "path_type":
+        return f"{name}: found {shown(entry['input'])}, expected a path"
     if entry["type"] == "missing":
         description = _section(model, keys[:-1]).model_fields[keys[-1]].description
         return f"{name}: found nothing, expected {description}"
@@ -175,6 +183,14 @@ def describe(model: type[BaseModel], entry: dict[str, Any]) -> str:
         return f"{name}: found {shown(entry['input'])}, expected a mapping"
     expected = entry["msg"].removeprefix("Input should be ")
     return f"{name}: found {shown(entry['input'])}, expected {expected[0].lower()}{expected[1:]}"
+
+
+def _length(annotation: Any) -> int | None:
+    """Number of values of the tuple that a field holds."""
+    parts = get_args(annotation)
+    if get_origin(annotation) is tuple:
+        return len(parts)
+    return next((n for n in map(_length, parts) if n is not None), None)
 
 
 def _section(model: type[BaseModel], keys: tuple) -> type[BaseModel]:

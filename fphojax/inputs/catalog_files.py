@@ -21,6 +21,7 @@ from astropy.table import Column, Table
 from .angles import from_forcepho, looks_like_radians, to_forcepho
 from .errors import InputError
 from .files import replacing
+from .fits_structure import require_structure
 from .fits_tables import held_by_fits
 from .seals import SEAL_CARD, changed, is_sealed
 from .units import conversion, to_unit
@@ -206,11 +207,14 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
         with _any_unit():  # they are looked at later
             if path.suffix == ".ecsv":
                 return Table.read(path, format="ascii.ecsv"), []
+            require_structure(path)
             with fits.open(path, memmap=False) as hdus:
                 tables = [_table_of(hdu) for hdu in hdus if not hdu.is_image]
                 primary = hdus[0].header.get("FILTERS")
                 promised = SEAL_CARD in hdus[0].header
-    except (OSError, TypeError, ValueError, fits.VerifyError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # astropy has no class of its own for what it finds
         reason = " ".join(str(error).split())
         raise InputError(f"cannot be read ({reason}), expected a catalogue (FITS or ECSV)") from error
     if promised and not sealed:

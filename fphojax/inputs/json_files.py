@@ -52,14 +52,14 @@ def read_json(path, expected: str, kinds: Mapping[str, type | tuple] | None = No
     """
     path = Path(path)
     require_regular(path, expected)
+    with blame(path):
+        sealed = is_sealed(path)
     with decoding(path, expected):
         content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise InputError(f"{path}: found {type(content).__name__}, expected {expected}")
-    with blame(path):
-        if not is_sealed(path) and _KEY in content:
-            raise changed()
-    content.pop(_KEY, None)
+    if content.pop(_KEY, None) is not None and not sealed:
+        raise InputError(f"{path}: {changed()}")
     for key, kind in (kinds or {}).items():
         if key in content and not isinstance(content[key], kind):
             raise InputError(f"{path}: {key}: found {content[key]!r}, expected {expected}")

@@ -232,7 +232,7 @@ class PixelStore:
             band, _, name = path.removesuffix("/data").partition("/")
             dataset = self.file()[path] if name else None
             if isinstance(dataset, h5py.Dataset):
-                with blame(f"exposure {name!r} of band {band}"):
+                with blame(f"exposure {name!r} of band {band}"), _one_line():
                     yield self._entry(band, name, dataset, full)
 
     def _indexed(self, text):
@@ -261,7 +261,7 @@ class PixelStore:
             raise InputError(
                 f"data has shape {dataset.shape}, expected (nx / {s}, ny / {s}, {2 * s**2}) for super_pixel_size {s}"
             )
-        stated = {key: dataset.attrs[key].tolist() for key in STATED if key in dataset.attrs}
+        stated = {key: np.asarray(dataset.attrs[key]).tolist() for key in STATED if key in dataset.attrs}
         if not _is_circle(stated):
             raise InputError(f"footprint is {stated['footprint']}, expected ra, dec and a radius")
         padded = dataset.shape[0] * s, dataset.shape[1] * s

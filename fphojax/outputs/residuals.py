@@ -65,7 +65,7 @@ class RunResiduals:
         self._files = defaultdict(list)
         for patch in run.patches():
             path = run.residuals_path(patch)
-            if path.is_file():
+            if path.exists():
                 with read_hdf5(path, _EXPECTED) as file:
                     for band, exposures in file.items():
                         for name in exposures:

@@ -10,7 +10,6 @@ import pytest
 import xarray as xr
 
 from fphojax import RunDirectory
-from fphojax.inputs.json_files import write_json
 from fphojax.outputs.widgets import RunExplorer
 
 PNG = b"\x89PNG"
@@ -116,8 +115,8 @@ def test_settings_are_shown(explorer):
 def test_images_that_were_moved(run, tmp_path):
     """The draws can still be looked at, and the tab says what is missing."""
     shutil.copytree(run.path, tmp_path / "run")
-    config = (tmp_path / "run" / "config.json").read_text().replace("first.fits", "gone.fits")
-    write_json(tmp_path / "run" / "config.json", {k: v for k, v in json.loads(config).items() if k != "seal"})
+    moved = RunDirectory(tmp_path / "run")
+    moved.write_config(json.dumps(moved.read_config()).replace("first.fits", "gone.fits"))
     explorer = RunExplorer(tmp_path / "run")
     explorer.tabs.selected_index = 1
     assert "gone.fits" in explorer.images.label.value

@@ -226,5 +226,12 @@ def stored(good_stores, copied):
 
 
 @pytest.fixture
-def finished(good_run, copied):
-    return copied(good_run)
+def finished(good_run):
+    """In its own place, as a run knows the places of its inputs."""
+    whole = good_run.with_name("whole")
+    if whole.exists():
+        shutil.rmtree(good_run)
+        shutil.copytree(whole, good_run)
+    else:
+        shutil.copytree(good_run, whole)
+    return TinyField(good_run)

@@ -1,0 +1,429 @@
+"""Settings that are refused: text of the file, and what the one line about it says."""
+
+import math
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from fphojax.app.cli import app
+from fphojax.app.config import Settings
+from fphojax.inputs.errors import InputError
+
+LONG = "x" * 300
+LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 10)
+)
+
+# Text of the whole file.
+FILES = [
+    ("empty", "", "found NoneType, expected a mapping of settings"),
+    ("a list", "- g\n- r\n", "found list, expected a mapping of settings"),
+    ("a word", "bandlist\n", "found str, expected a mapping of settings"),
+    ("a number", "3\n", "found int, expected a mapping of settings"),
+    ("open bracket", "bandlist: [g\n", "expected ',' or ']'"),
+    ("open quote", "raw_catalog: 'peaks\n", "found unexpected end of stream"),
+    ("tab", "bandlist:\n\t- g\n", "found character '\\t' that cannot start any token"),
+    ("two colons", "outbase: a: b\n", "mapping values are not allowed here in line 1"),
+    ("two documents", "seed: 1\n---\nseed: 2\n", "expected a single document"),
+    ("unknown anchor", "seed: *one\n", "found undefined alias 'one'"),
+    ("key twice", "seed: 1\nseed: 2\n", "seed: found 2 times, expected once"),
+    ("nested key twice", "nuisance: {sky: none, sky: none}\n", "sky: found 2 times, expected once"),
+    ("key in a list twice", "warmup: [{a: 1, a: 2}]\n", "a: found 2 times, expected once"),
+    ("key that is a number", "12: g\n", "12: unknown key, expected a name"),
+    ("key that is null", "~: g\n", "None: unknown key, expected a name"),
+    ("key that is a list", "? [a, b]\n: 1\n", "found unhashable key"),
+    ("tag of Python", "seed: !!python/object/apply:os.getcwd []\n", "found the tag"),
+    ("tag", "seed: !!int '3'\n", "found the tag"),
+    ("laughs", LAUGHS, "anchors that expand to more than 1000000 values"),
+    ("anchor of itself", "tweakbg: &a {g: *a}\n", "an anchor that contains itself in line 1"),
+    ("merge of itself", "nuisance: &a\n  <<: *a\n", "an anchor that contains itself"),
+    ("deep", "seed: " + 5000 * "[" + 5000 * "]" + "\n", "more than 20 levels"),
+    ("deep mappings", "seed: " + 5000 * "{a: " + "1" + 5000 * "}" + "\n", "more than 20 levels"),
+    ("digits", "seed: " + 5000 * "9" + "\n", "a value that cannot be understood"),
+    ("NUL", "seed: 1\0\n", "unacceptable character #x0000"),
+    ("bytes", b"bandlist: [\xff\xfe]\n", "found bytes that are not UTF-8, expected a YAML file"),
+    ("UTF-16", "seed: 1\n".encode("utf-16"), "found bytes that are not UTF-8, expected a YAML file"),
+    ("large", 9_000_000 * "#", "found 9 MB, expected a YAML file of at most 8 MB"),
+]
+
+
+@pytest.mark.parametrize(("text", "said"), [row[1:] for row in FILES], ids=[row[0] for row in FILES])
+def test_file(tiny, text, said):
+    tiny.write("field.yml", text)
+    tiny.refused(said=[["field.yml: ", said]])
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("absent", "no such file, expected a YAML file"),
+        ("folder", "found a folder, expected a YAML file"),
+        ("pipe", "found a named pipe, expected a YAML file"),
+        ("device", "found a device, expected a YAML file"),
+        ("loop", "found too many levels of symbolic links, expected a YAML file"),
+        ("noise", "found bytes that are not UTF-8, expected a YAML file"),
+    ],
+)
+def test_no_file(tiny, kind, said):
+    tiny.become("field.yml", kind)
+    tiny.refused(said=[[f"field.yml: {said}"]])
+
+
+# Text behind a key.
+VALUES = [
+    ("bandlist", "g", "bandlist: found 'g', expected a valid list"),
+    ("bandlist", "[]", "bandlist: found [], expected"),
+    ("bandlist", "[[g]]", "bandlist.0: found ['g'], expected a valid string"),
+    ("bandlist", "[g, true]", "bandlist: found true, expected text"),
+    ("bandlist", "[g, 1.5]", "bandlist.1: found 1.5, expected a valid string"),
+    ("bandlist", "[g, g]", "bandlist: found g more than once, expected each once"),
+    ("bandlist", '["g\\nr"]', "bandlist: found 'g\\\\nr', expected text without control characters"),
+    ("bandlist", "{g: 1}", "bandlist: found {'g': 1}, expected a valid list"),
+    ("chains", "yes", "chains: found 'yes', expected a valid integer"),
+    ("chains", "true", "chains: found true, expected a number"),
+    ("chains", "0", "chains: found 0, expected greater than 0"),
+    ("chains", "-1", "chains: found -1, expected greater than 0"),
+    ("chains", "0250", "chains: found '0250', expected a number without leading zeros"),
+    ("chains", "0o17", "chains: found '0o17', expected a valid integer"),
+    ("chains", "1_000", "chains: found '1_000', expected a number without leading zeros"),
+    ("chains", "1:30", "chains: found '1:30', expected a number without leading zeros"),
+    ("chains", "4.5", "chains: found 4.5, expected a valid integer"),
+    ("chains", "1000000000000", "chains: found 1000000000000, expected less than or equal to 1000"),
+    ("chains", "[4]", "chains: found [4], expected a valid integer"),
+    ("chains", "{n: 4}", "chains: found {'n': 4}, expected a valid integer"),
+    ("chains", ".inf", "chains: found inf, expected a finite number"),
+    (
+        "sampling_draws",
+        "1000000000000",
+        "sampling_draws: found 1000000000000, expected less than or equal to",
+    ),
+    ("warmup", "[100, -3000]", "warmup: found -2900, expected greater than 0"),
+    ("warmup", "[100, true]", "warmup: found true, expected a number"),
+    ("warmup", "[100, [200]]", "warmup: found [100, [200]], expected a valid integer"),
+    ("warmup", "10000000", "warmup: found 10000000, expected less than or equal to 1000000"),
+    ("target_niter", "0", "target_niter: found 0, expected greater than 0"),
+    ("n_gauss_psf", "1000", "n_gauss_psf: found 1000, expected less than or equal to 40"),
+    ("maxactive_per_patch", "1000000", "maxactive_per_patch: found 1000000, expected less than or equal"),
+    ("super_pixel_size", "1000000", "super_pixel_size: found 1000000, expected less than or equal to 1024"),
+    ("nside_full", "[16, 12]", "nside_full: found [16, 12], expected multiples of super_pixel_size = 8"),
+    ("nside_full", "[16, 16, 16]", "nside_full: found [16, 16, 16], expected 2 values"),
+    ("max_treedepth", "25", "max_treedepth: found 25, expected less than or equal to 20"),
+    ("rounds", "1000", "rounds: found 1000, expected less than or equal to 100"),
+    ("optimize_passes", "0", "optimize_passes: found 0, expected greater than 0"),
+    ("seed", "-1", "seed: found -1, expected greater than or equal to 0"),
+    ("seed", "99999999999999999999", "seed: found 99999999999999999999, expected"),
+    ("seed", "seven", "seed: found 'seven', expected a valid integer"),
+    ("gtol", ".nan", "gtol: found nan, expected a finite number"),
+    ("gtol", "1e400", "gtol: found inf, expected a finite number"),
+    ("gtol", "0", "gtol: found 0, expected greater than 0"),
+    ("gtol", "1.000.0", "gtol: found '1.000.0', expected a valid number"),
+    ("gtol", "1,5", "gtol: found '1,5', expected a valid number"),
+    ("tolerance", "-1e-4", "tolerance: found -0.0001, expected greater than or equal to 0"),
+    ("patch_maxradius", "0", "patch_maxradius: found 0, expected greater than 0"),
+    ("patch_maxradius", "1e300", "patch_maxradius: found 1e+300, expected less than or equal to 36000"),
+    ("buffer", "-1", "buffer: found -1, expected greater than or equal to 0"),
+    ("max_active_fraction", "0", "max_active_fraction: found 0, expected greater than 0"),
+    ("max_active_fraction", "1.1", "max_active_fraction: found 1.1, expected less than or equal to 1"),
+    ("max_snr", "-5", "max_snr: found -5, expected greater than or equal to 0"),
+    ("bitmask", "-1", "bitmask: found -1, expected greater than or equal to 0"),
+    ("strict", "maybe", "strict: found 'maybe', expected a valid boolean"),
+    ("strict", "2", "strict: found 2, expected a valid boolean"),
+    ("use_gradients", "false", "use_gradients: found false, expected true"),
+    ("sampler", "emcee", "sampler: found 'emcee', expected 'nuts' or 'laplace'"),
+    ("sampler", "true", "sampler: found true, expected text"),
+    ("sampler", "[nuts]", "sampler: found ['nuts'], expected 'nuts' or 'laplace'"),
+    ("pixel_response", "none", "pixel_response: found 'none', expected 'variance', 'quartic' or"),
+    ("optimize_start", "0", "optimize_start: found 0, expected 'catalog' or 'prior'"),
+    ("tweak_background", "true", "tweak_background: found true, expected text"),
+    ("tweakbg", "0.5", "tweakbg: found 0.5, expected a mapping"),
+    ("tweakbg", "{g: none}", "tweakbg.g: found 'none', expected a valid number"),
+    ("tweakbg", "{g: true}", "tweakbg: found true, expected a number"),
+    ("tweakbg", "{g: 00.5}", "tweakbg: found '00.5', expected a number without leading zeros"),
+    ("tweakbg", "{g: [1, 2]}", "tweakbg.g: found [1, 2], expected a valid number"),
+    ("scene_catalog", "a/scene.fits", "scene_catalog: found 'a/scene.fits', expected"),
+    ("scene_catalog", "scene.h5", "scene_catalog: found 'scene.h5', expected"),
+    ("scene_catalog", f"{LONG}.fits", "scene_catalog: found"),
+    ("outbase", "peaks.ecsv", "outbase: found the file peaks.ecsv, expected a folder"),
+    ("outbase", "peaks.ecsv/run", "outbase: found peaks.ecsv/run, expected a folder below peaks.ecsv"),
+    ("outbase", LONG, "outbase: found"),
+    ("outbase", "/".join(2000 * ["abc"]), "outbase: found"),
+    ("outbase", "~nosuchuser/run", "outbase: found '~nosuchuser/run', expected ~ before the name of a user"),
+    ("outbase", '"a\\0b"', "outbase: found 'a\\\\x00b', expected text without control characters"),
+    ("outbase", "3", "outbase: found 3, expected a path"),
+    ("outbase", "[run]", "outbase: found ['run'], expected a path"),
+    ("outbase", "$NO_SUCH_NAME/run", "outbase: found $NO_SUCH_NAME, expected a shell variable"),
+    ("outbase", "5$", "outbase: found '5$', expected $ before names of shell variables only"),
+    ("raw_catalog", "true", "raw_catalog: found true, expected text"),
+    ("raw_catalog", "~nosuchuser/peaks.fits", "raw_catalog: found '~nosuchuser/peaks.fits', expected ~"),
+    ("raw_catalog", LONG, "raw_catalog: found"),
+    ("fitsfiles", "no_*.fits", "fitsfiles: found no file that matches 'no_*.fits', expected at least one"),
+    ("fitsfiles", "~nosuchuser/*.fits", "fitsfiles: found '~nosuchuser/*.fits', expected ~"),
+    ("fitsfiles", "[g1.fits, 3]", "fitsfiles: found ['g1.fits', 3], expected a path or glob"),
+    ("fitsfiles", "[g1.fits, g1.fits]", "fitsfiles: found"),
+    ("fitsfiles", "{g: g1.fits}", "fitsfiles: found {'g': 'g1.fits'}, expected a path or glob"),
+    ("fitsfiles", "[]", "fitsfiles: found nothing, expected exposures: paths or globs"),
+    ("pixelstorefile", "pixels.h5", "metastorefile: expected pixelstorefile and metastorefile together"),
+    (
+        "frame_search_pattern",
+        "{a: b}",
+        "frame_search_pattern: found {'a': 'b'}, expected a glob, or a list of them",
+    ),
+    ("extensions", "SCI", "extensions: found 'SCI', expected a mapping"),
+    ("extensions", "{sci: true}", "extensions.sci: found true, expected text"),
+    ("extensions", "{science: SCI}", "extensions.science: unknown key, did you mean sci?"),
+    ("bounds_kwargs", "{sersic_range: [0.6]}", "bounds_kwargs.sersic_range: found [0.6], expected 2 values"),
+    ("bounds_kwargs", "{sersic_range: 0.6}", "bounds_kwargs.sersic_range"),
+    ("bounds_kwargs", "{sersic_range: []}", "bounds_kwargs.sersic_range: found [], expected 2 values"),
+    ("bounds_kwargs", "{sersic_range: [0.6, 2, 3]}", "bounds_kwargs.sersic_range"),
+    ("bounds_kwargs", "{sersic_range: [0.6, [2]]}", "bounds_kwargs.sersic_range.1: found [2], expected"),
+    ("bounds_kwargs", "{sersic_range: [2, 1]}", "bounds_kwargs.sersic_range: found [2.0, 1.0], expected"),
+    (
+        "bounds_kwargs",
+        "{sersic_range: [true, 2]}",
+        "bounds_kwargs.sersic_range: found true, expected a number",
+    ),
+    ("bounds_kwargs", "{sersic_range: {low: 1}}", "bounds_kwargs.sersic_range"),
+    ("bounds_kwargs", "{n_pix: -1}", "bounds_kwargs.n_pix: found -1, expected greater than 0"),
+    ("bounds_kwargs", "{npix: 1}", "bounds_kwargs.npix: unknown key, did you mean n_pix?"),
+    ("bounds_kwargs", "[1, 2]", "bounds_kwargs: found [1, 2], expected a mapping"),
+    ("nuisance", "{sky: level}", "nuisance.sky: found 'level', expected 'none', 'constant' or 'plane'"),
+    ("nuisance", "{sky_sigma: 0}", "nuisance.sky_sigma: found 0, expected greater than 0"),
+    ("nuisance", "constant", "nuisance: found 'constant', expected a mapping"),
+    ("ties", "{x: 3}", "ties.x: found 3, expected a mapping"),
+    ("ties", "{ra: {'7': '8'}}", "ties.ra: found 'ra', expected"),
+    ("ties", "[x]", "ties: found ['x'], expected a mapping"),
+    ("preprocess", "{wcs: fits}", "preprocess.wcs: found 'fits', expected 'header' or 'gwcs'"),
+    ("preprocess", "{error_kind: rms}", "preprocess.error_kind: found 'rms', expected"),
+    ("preprocess", "{calibration: ''}", "preprocess.calibration"),
+    ("priors", "{n: {distribution: Normal}}", "priors.n: found 'n', expected"),
+    ("priors", "{q: Normal}", "priors.q: found 'Normal', expected a mapping"),
+    ("priors", "{q: {loc: 1}}", "priors.q.distribution: found nothing, expected name of a distribution"),
+    ("priors", "{q: {distribution: Normal, loc: true}}", "priors.q: found true, expected a number"),
+    ("priors", "{q: {distribution: Normal, loc: [1]}}", "priors.q.loc: found [1], expected a valid number"),
+    ("priors", "{q: {distribution: Normal, loc: .nan}}", "priors.q.loc: found nan, expected a finite number"),
+    ("priors", "{q: {distribution: Normal, loc: 01}}", "priors.q: found '01', expected a number without"),
+    ("priors", "{q: {distribution: 3}}", "priors.q.distribution: found 3, expected a valid string"),
+    ("priors", "{q: {distribution: Nomal}}", "priors.q: found 'Nomal', expected a name in numpyro"),
+    ("priors", "{q: {distribution: Normal, scale: -1}}", "priors.q: found Normal(scale=-1), expected its"),
+    ("priors", "{q: {distribution: Normal, sigma: 1}}", "priors.q: found Normal(sigma=1), expected its"),
+    (
+        "priors",
+        "{rhalf: {distribution: Poisson, rate: 3}}",
+        "priors.rhalf: found Poisson(rate=3), expected a cont",
+    ),
+    (
+        "priors",
+        "{rhalf: {distribution: Delta, v: 0.2}}",
+        "priors.rhalf: found Delta(v=0.2), expected a continu",
+    ),
+    (
+        "priors",
+        "{rhalf: {distribution: Bernoulli, probs: 0.2}}",
+        "priors.rhalf: found Bernoulli(probs=0.2), exp",
+    ),
+    ("priors", "{rhalf: {distribution: Distribution}}", "priors.rhalf: found Distribution(), expected"),
+    (
+        "priors",
+        "{rhalf: {distribution: LKJ, dimension: 3}}",
+        "priors.rhalf: found LKJ(dimension=3), expected a",
+    ),
+    (
+        "priors",
+        "{rhalf: {distribution: Uniform, low: 5, high: 9}}",
+        "of which nothing lies within the bounds",
+    ),
+    ("priors", "{rhalf: {distribution: Normal, loc: 4.3}}", "less than 0.1 % lies within the bounds"),
+    ("sed", "1", "sed: unknown key, did you mean seed?"),
+    ("", "1", "unknown key"),
+    ("zzzzzzzzzz", "1", "zzzzzzzzzz: unknown key, expected one of bandlist"),
+    (LONG, "1", "unknown key"),
+    ("seed.x", "1", "seed.x: unknown key"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "said"), VALUES, ids=[f"{k[:20]}: {v[:50]}" for k, v, _ in VALUES])
+def test_value(tiny, key, value, said):
+    settings = yaml.safe_load(tiny.config.read_text())
+    settings.pop(key, None)
+    tiny.write("field.yml", yaml.safe_dump(settings) + f"{key or repr(key)}: {value}\n")
+    tiny.refused(said=[["field.yml: ", said.replace("\\\\", "\\")]])
+
+
+def test_no_value_of_any_key_is_a_traceback(good_field):
+    """Each is taken or refused, in lines that name the key and are short enough to read."""
+    odd = [
+        None,
+        -1,
+        0,
+        1,
+        10**30,
+        1.5,
+        -1e-300,
+        math.inf,
+        math.nan,
+        "",
+        "text",
+        "0250",
+        "~",
+        "*",
+        "[",
+        "a/b",
+        LONG,
+    ]
+    odd += [
+        True,
+        [],
+        {},
+        [None],
+        [1],
+        ["a"],
+        [[]],
+        [{}],
+        {"a": 1},
+        {"x": {"a": "b"}},
+        [1, 2],
+        [1, 2, 3],
+        [0.5, "b"],
+    ]
+    odd += [
+        "$",
+        "${",
+        "{}",
+        "\u2028",
+        "\U0001f52d",
+        1000 * [1],
+        {"a": {"a": {"a": {}}}},
+        {str(i): i for i in range(999)},
+    ]
+    path = good_field / "field.yml"
+    nested = ("extensions", "bounds_kwargs", "nuisance", "preprocess")
+    keys = [(key,) for key in Settings.model_fields]
+    keys += [(key, name) for key in nested for name in Settings.model_fields[key].annotation.model_fields]
+    n_refused = 0
+    for key, *part in keys:
+        for value in odd:
+            try:
+                Settings.from_yaml(path, {key: {part[0]: value} if part else value})
+            except InputError as error:
+                n_refused += 1
+                for line in str(error).split("\n"):
+                    assert line.startswith(f"{path}: ")
+                    assert len(line) < 1200
+                    assert line.isprintable()
+    assert n_refused > 1000
+
+
+COMMANDS = [
+    (["run", "--set", "chains"], "--set: found 'chains', expected KEY=VALUE"),
+    (["run", "--set", "=3"], "--set: found '=3', expected KEY=VALUE"),
+    (["run", "--set", "chains=[3"], "--set: chains: found while parsing a flow sequence"),
+    (["run", "--set", "chains=3", "--set", "chains=4"], "--set: found chains more than once"),
+    (["run", "--set", "nuisance.sky=plane"], "expected a whole setting: --set 'nuisance={sky: plane}'"),
+    (["run", "--set", "chans=3"], "chans: unknown key, did you mean chains?"),
+    (["run", "--set", "chains=yes"], "chains: found 'yes', expected a valid integer"),
+    (["run", "--set", "chains=!!python/none"], "--set: chains: found the tag"),
+    (["run", "--stages", "nothing"], "--stages: found nothing, expected among check"),
+    (["run", "--from", "nothing"], "--from: found nothing, expected among check"),
+    (["run", "--stages", "check", "--from", "sample"], "--from: found sample, which is not among --stages"),
+    (["sample", "--resume", "--overwrite"], "found --resume and --overwrite, expected one of them"),
+    (["sample", "--workers", "1", "--scheduler", "tcp://127.0.0.1:1"], "found both workers and a scheduler"),
+    (
+        ["optimize", "--workers", "1", "--scheduler", "tcp://127.0.0.1:1"],
+        "found both workers and a scheduler",
+    ),
+    (["detect", "--images", "--run", "{}"], "found --images and --run, expected one of them"),
+    (["detect", "--background-box", "16"], "found --background-box without --images"),
+    (["detect", "--run", "{}/nowhere"], "nowhere: no such folder, expected the folder of a run"),
+    (["background", "--run", "{}/peaks.ecsv"], "peaks.ecsv: no such folder, expected the folder of a run"),
+    (["postop"], "output: holds no fit, expected one"),
+    (["preprocess"], "found no pixelstorefile, expected the files of the stores to make"),
+]
+
+
+@pytest.mark.parametrize(("command", "said"), COMMANDS, ids=[" ".join(row[0]) for row in COMMANDS])
+def test_command(tiny, command, said):
+    name, *options = command
+    tiny.refused(name, "{}/field.yml", *options, said=[["", said]])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["detect", "--threshold", "nan"],
+        ["detect", "--threshold", "-1"],
+        ["loop", "--threshold", "inf"],
+        ["loop", "--rounds", "1000"],
+        ["sample", "--workers", "0"],
+        ["sample", "--workers", "1000000"],
+        ["run", "--workers", "two"],
+        ["nothing"],
+        ["check", "--nothing"],
+    ],
+    ids=" ".join,
+)
+def test_usage(tiny, command):
+    """The parser of the command line says what is wrong with its options."""
+    before = tiny.listing()
+    result = tiny.call(command[0], "{}/field.yml", *command[1:])
+    assert result.exit_code == 2
+    assert command[-1].lstrip("-")[:8] in result.stderr or "Invalid value" in result.stderr
+    assert tiny.listing() == before
+
+
+def test_names_with_brackets_are_printed_as_they_are(tiny):
+    """They are those of rich's markup, and of globs."""
+    tiny.fits(lambda hdus: hdus["SCI"].header.update(EXPID="[bold]e[/bold]:star:"))
+    tiny.path("g1.fits").rename(tiny.path("[g]1.fits"))
+    tiny.set(fitsfiles=["[g]1.fits", "r1.fits"])
+    result = tiny.call("check", "{}/field.yml")
+    assert result.exit_code == 0, result.output
+    assert "[bold]e[/bold]:star:" in result.stdout
+    moved = tiny.folder.rename(tiny.folder.with_name("[dir]"))
+    tiny.folder, tiny.config = moved, moved / "field.yml"
+    tiny.set(fitsfiles="*1.fits")
+    result = tiny.call("check", "{}/field.yml")
+    assert result.exit_code == 0, result.output
+
+
+def test_words_of_yaml_1_1_are_names(tmp_path):
+    """Bands named y, N, no or on are bands, also after the settings were written and read again."""
+    bands = [
+        "Y",
+        "y",
+        "N",
+        "no",
+        "on",
+        "off",
+        "0250",
+        "1_0",
+        "1:30",
+        "2024-01-01",
+        "1e5",
+        "null",
+        "true",
+        "3.5",
+    ]
+    text = "bandlist: [Y, y, N, no, on, off, 0250, 1_0, 1:30, 2024-01-01, '1e5', 'null', 'true', '3.5']\n"
+    path = tmp_path / "field.yml"
+    path.write_text(text + "fitsfiles: g.fits\ntweakbg: {on: 1, N: 2.5}\nstrict: no\noutbase: a$$b\n")
+    settings = Settings.from_yaml(path)
+    assert settings.bandlist == bands
+    assert settings.tweakbg == {"on": 1.0, "N": 2.5}
+    assert settings.strict is False
+    assert settings.outbase == tmp_path / "a$b"
+    path.write_text(settings.dump_yaml())
+    assert Settings.from_yaml(path).model_dump() == settings.model_dump()
+
+
+def test_what_no_one_expected_is_one_line(tiny, monkeypatch):
+    def broken(*_, **__):
+        raise TypeError("unsupported\noperand")
+
+    monkeypatch.setattr("fphojax.app.check.check_inputs", broken)
+    result = tiny.call("check", "{}/field.yml")
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: internal error: TypeError: unsupported operand; please report it")
+    with pytest.raises(TypeError):
+        CliRunner().invoke(app, ["--debug", "check", str(tiny.config)], catch_exceptions=False)

@@ -1,0 +1,266 @@
+"""Pixel and meta stores, and stores in the making, that are refused: what is wrong, and what is said about it."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+DATA = "g/g1/data"
+
+
+def attribute(name, value, path=DATA):
+    """Another value of an attribute in the pixel store."""
+    return lambda field: field.hdf5(lambda file: file[path].attrs.__setitem__(name, value))
+
+
+def without(path):
+    return lambda field: field.hdf5(lambda file: file.__delitem__(path))
+
+
+def instead(path, value):
+    """Something else in the place of what is at a path."""
+
+    def change(file):
+        del file[path]
+        if value is h5py.Group:
+            file.create_group(path)
+        else:
+            file[path] = value
+
+    return lambda field: field.hdf5(change)
+
+
+def unindexed(spoil):
+    """Without the index, so that the file itself is looked at."""
+
+    def change(field):
+        without("index")(field)
+        spoil(field)
+
+    return change
+
+
+def index(change):
+    def spoil(file):
+        content = json.loads(file["index"][:].tobytes())
+        changed = change(content)
+        del file["index"]
+        file["index"] = np.frombuffer(json.dumps(changed).encode(), dtype=np.uint8)
+
+    return lambda field: field.hdf5(spoil)
+
+
+def of_entry(key, value):
+    """Another value of what the index states of an exposure."""
+    return index(lambda content: content | {"g": {"g1": content["g"]["g1"] | {key: value}}})
+
+
+def pixels(change):
+    def spoil(file):
+        values = file[DATA][:]
+        change(values)
+        file[DATA][...] = values
+
+    return lambda field: field.hdf5(spoil)
+
+
+def meta(change):
+    return lambda field: field.json(change, "meta.json")
+
+
+def become(name, kind):
+    return lambda field: field.become(name, kind)
+
+
+def huge_psf(field):
+    field.hdf5(_huge)
+
+
+def _huge(file):
+    del file["g/g1/psf"]
+    file.create_dataset("g/g1/psf", (30_000, 30_000), "f8", chunks=(1000, 1000))
+
+
+PIXELS = [
+    *(
+        (f"pixels {kind}", become("pixels.h5", kind), said)
+        for kind, said in (
+            ("absent", "pixels.h5: no such file, expected a pixel store"),
+            ("folder", "pixels.h5: found a folder, expected a pixel store"),
+            ("pipe", "pixels.h5: found a named pipe, expected a pixel store"),
+            ("empty", "pixels.h5: cannot be read as HDF5"),
+            ("noise", "pixels.h5: cannot be read as HDF5"),
+            ("text", "pixels.h5: cannot be read as HDF5"),
+        )
+    ),
+    ("pixels cut", lambda field: field.cut("pixels.h5"), "pixels.h5: cannot be read as HDF5 (Unable"),
+    (
+        "another HDF5",
+        lambda field: field.path("psfs.h5").replace(field.path("pixels.h5")),
+        "pixels.h5: no attribute super_pixel_size",
+    ),
+    ("size text", attribute("super_pixel_size", "eight", "/"), "pixels.h5: cannot be read as HDF5"),
+    ("size zero", attribute("super_pixel_size", 0, "/"), "pixels.h5: super_pixel_size is 0, expected 1 to"),
+    ("size huge", attribute("super_pixel_size", 10**9, "/"), "pixels.h5: super_pixel_size is 1000000000"),
+    ("size of two", attribute("super_pixel_size", [8, 8], "/"), "pixels.h5: cannot be read as HDF5"),
+    ("index a group", instead("index", h5py.Group), "pixels.h5: dataset index is"),
+    ("index a number", instead("index", 3.0), "pixels.h5: dataset index is"),
+    (
+        "index text",
+        instead("index", np.frombuffer(b"{", dtype=np.uint8)),
+        "pixels.h5: dataset index cannot be",
+    ),
+    ("index a list", index(lambda content: [1]), "pixels.h5: dataset index cannot be understood"),
+    ("index of lists", index(lambda content: {"g": [1]}), "pixels.h5: dataset index cannot be understood"),
+    ("index empty", index(lambda content: {}), "pixels.h5: found no exposure, expected datasets"),
+    ("index of no shape", index(lambda content: {"g": {"g1": {}}}), "pixels.h5: dataset index cannot be"),
+    ("index of text", of_entry("image_shape", ["a", 1]), "pixels.h5: dataset index cannot be understood"),
+    ("index of three", of_entry("image_shape", [1, 1, 1]), "pixels.h5: dataset index cannot be understood"),
+    ("index below zero", of_entry("image_shape", [-1, 1]), "pixels.h5: dataset index cannot be understood"),
+    ("index of no circle", of_entry("footprint", [1]), "pixels.h5: dataset index cannot be understood"),
+    (
+        "index checksum",
+        attribute("crc32", 1, "index"),
+        "pixels.h5: dataset index differs from its own checksum",
+    ),
+    ("checksum text", of_entry("header_crc32", "a"), "pixels.h5: dataset index cannot be understood"),
+    (
+        "other exposure",
+        index(lambda c: c | {"g": {"g2": c["g"]["g1"]}}),
+        "meta.json: no exposure 'g2' of band g",
+    ),
+    ("no data", without(DATA), "pixels.h5: exposure 'g1' of band g: no dataset g/g1/data"),
+    ("data a group", unindexed(instead(DATA, h5py.Group)), "pixels.h5: no exposure 'g1' of band g"),
+    ("data a number", unindexed(instead(DATA, 3.0)), "pixels.h5: exposure 'g1' of band g: data has shape ()"),
+    (
+        "data integers",
+        unindexed(instead(DATA, np.zeros((3, 3, 128), int))),
+        "data are int64, expected float32",
+    ),
+    (
+        "data flat",
+        unindexed(instead(DATA, np.zeros((3, 3), "f4"))),
+        "data has shape (3, 3), expected (nx / 8,",
+    ),
+    ("link", unindexed(instead(DATA, h5py.SoftLink("/r/r1/data"))), "pixels.h5: no exposure 'g1' of band g"),
+    ("indexed link", instead(DATA, h5py.SoftLink("/r/r1/data")), "g/g1/data leads over a link to /r/r1/data"),
+    ("link out", instead(DATA, h5py.ExternalLink("psfs.h5", "/g")), "g/g1/data leads over a link to /g"),
+    ("link of a band", instead("g", h5py.SoftLink("/r")), "leads over a link to /r, expected"),
+    ("psf a group", instead("g/g1/psf", h5py.Group), "g/g1/psf is a group, expected a dataset"),
+    ("psf huge", huge_psf, "dataset /g/g1/psf declares 7.2 GB, of which the file holds 0 bytes"),
+    (
+        "no includes_pixel",
+        lambda f: f.hdf5(lambda file: file["g/g1/psf"].attrs.__delitem__("includes_pixel")),
+        "psf has includes_pixel = None",
+    ),
+    ("includes text", attribute("includes_pixel", "yes", "g/g1/psf"), "psf has includes_pixel = 'yes'"),
+    ("psf checksum", attribute("crc32", 1, "g/g1/psf"), "psf differs from its own checksum"),
+    ("NaN", pixels(lambda values: values.__setitem__((0, 0, 0), np.nan)), "found values that are not finite"),
+    (
+        "negative error",
+        pixels(lambda values: values.__setitem__((0, 0, 127), -1)),
+        "found values that are not",
+    ),
+    ("other pixels", pixels(lambda values: values.__setitem__((0, 0, 0), 9.0)), "pixels have changed"),
+    ("no weight", pixels(lambda values: values.__setitem__(np.s_[..., 64:], 0)), "pixels have changed"),
+    ("n_weighted", attribute("n_weighted", 3), "found 576 pixels with weight, expected 3"),
+    ("n_weighted text", attribute("n_weighted", "all"), "data has n_weighted = 'all', expected an integer"),
+    ("crc text", attribute("data_crc32", "all"), "data has data_crc32 = 'all', expected an integer"),
+    ("factor text", attribute("counts_to_flux", "one"), "data has counts_to_flux = 'one', expected a number"),
+    ("factors", attribute("counts_to_flux", [1.0, 2.0]), "data has counts_to_flux = "),
+    (
+        "shape",
+        unindexed(attribute("image_shape", [99, 9])),
+        "image_shape is (99, 9), expected at most (24, 24)",
+    ),
+    ("shape text", unindexed(attribute("image_shape", "large")), "pixels.h5: exposure 'g1' of band g"),
+    ("circle", unindexed(attribute("footprint", [1.0])), "footprint is [1.0], expected ra, dec and a radius"),
+]
+META = [
+    *(
+        (f"meta {kind}", become("meta.json", kind), said)
+        for kind, said in (
+            ("absent", "meta.json: no such file, expected a meta store (JSON)"),
+            ("folder", "meta.json: found a folder, expected a meta store (JSON)"),
+            ("pipe", "meta.json: found a named pipe, expected a meta store (JSON)"),
+            ("empty", "meta.json: cannot be read"),
+            ("noise", "meta.json: cannot be read"),
+            ("text", "meta.json: cannot be read"),
+        )
+    ),
+    ("meta cut", lambda field: field.cut("meta.json"), "meta.json: cannot be read"),
+    ("meta deep", lambda field: field.write("meta.json", 100_000 * "["), "meta.json: cannot be read"),
+    ("meta a list", meta(lambda content: [1]), "meta.json: not a meta store"),
+    ("meta a number", meta(lambda content: 1), "meta.json: not a meta store"),
+    ("meta null", meta(lambda content: None), "meta.json: not a meta store"),
+    ("meta of numbers", meta(lambda content: {"g": {"g1": 1}}), "meta.json: not a meta store"),
+    ("meta of lists", meta(lambda content: {"g": ["g1"]}), "meta.json: not a meta store"),
+    ("meta empty mapping", meta(lambda content: {}), "meta.json: no exposure 'g1' of band g"),
+    ("meta without one", meta(lambda content: {"g": content["g"]}), "meta.json: no exposure 'r1' of band r"),
+    ("meta with one more", meta(lambda c: c | {"z": c["g"]}), "pixels.h5: no exposure 'g1' of band z"),
+    (
+        "other header",
+        meta(lambda c: c | {"g": {"g1": c["g"]["g1"] + " "}}),
+        "meta.json: header of exposure 'g1'",
+    ),
+    (
+        "header of another",
+        meta(lambda c: c | {"g": {"g1": c["r"]["r1"]}}),
+        "meta.json: header of exposure 'g1'",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"), [row[1:] for row in PIXELS + META], ids=[row[0] for row in PIXELS + META]
+)
+def test_store(stored, spoil, said):
+    spoil(stored)
+    before = stored.listing()
+    result = stored.call("check", "{}/field.yml")
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.replace(f"{stored.folder}/", "").splitlines()
+    print(*lines, sep="\n")
+    assert any(said in line for line in lines)
+    assert all(
+        line.startswith(("error: pixels.h5", "error: meta.json", "error: field.yml: bandlist"))
+        for line in lines
+    )
+    assert stored.listing() == before
+
+
+JOURNAL = "pixels.h5.building.jsonl"
+JOURNALS = [
+    ("other recipe", lambda lines: [lines[0].replace(b"super_pixel_size", b"super_pixel_sise"), *lines[1:]]),
+    ("first line gone", lambda lines: lines[1:]),
+    ("other header", lambda lines: [lines[0], lines[1].replace(b"CRVAL1", b"CRVAL3"), lines[2]]),
+    ("other value", lambda lines: [lines[0], lines[1].replace(b"150.0", b"151.0"), lines[2]]),
+    ("a list", lambda lines: [lines[0], b"[1, 2]", lines[2]]),
+    ("a number", lambda lines: [b"3", *lines[1:]]),
+    ("bytes", lambda lines: [lines[0], b"\xff\xfe", lines[2]]),
+    ("deep", lambda lines: [lines[0], 100_000 * b"[", lines[2]]),
+]
+
+
+@pytest.mark.parametrize("spoil", [row[1] for row in JOURNALS], ids=[row[0] for row in JOURNALS])
+def test_journal(stored, spoil):
+    """That of a build which was stopped after two of two images."""
+    unfinished(stored)
+    lines = stored.path(JOURNAL).read_bytes().splitlines()
+    assert len(lines) == 3
+    spoiled = spoil(lines)
+    assert spoiled != lines
+    stored.write(JOURNAL, b"".join(line + b"\n" for line in spoiled))
+    stored.refused("preprocess", "{}/field.yml", "--quiet", said=[["pixels.h5.building"]])
+
+
+def unfinished(field):
+    """A build that has all images, and is not finished."""
+    for name in ("pixels.h5", "meta.json"):
+        field.path(name).unlink()
+    whole = field.path("g1.fits").read_bytes()
+    field.write("bad.fits", whole[:3000])
+    field.set(fitsfiles=["g1.fits", "r1.fits", "bad.fits"])
+    assert field.call("preprocess", "{}/field.yml", "--quiet").exit_code == 2
+    assert field.path(JOURNAL).is_file()
