@@ -49,7 +49,7 @@ def refused(status, lines, reason, how):
     assert status == 1, lines
     assert len(lines) == 1, lines
     assert re.fullmatch(
-        rf"error: /\S+: (cannot be written|cannot be made) \(.*{reason}.*\).*{how}", lines[0]
+        rf"error: /\S+: (cannot be written|cannot be made) \(.*(?:{reason}).*\).*{how}", lines[0]
     ), lines
 
 
