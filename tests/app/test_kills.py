@@ -1,17 +1,28 @@
 """A run that is killed at random moments, and resumed each time, ends as one that was left alone."""
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 import yaml
 
+from fphojax.app.optimizing import OptimizeFit
+from fphojax.app.workers import SamplingFit
 from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
 from fphojax.field.superscene import SuperScene
+from fphojax.inputs.errors import StorageError
+from fphojax.inputs.locks import folder_lock, lock_token
+from fphojax.inputs.stores import open_stores
 from fphojax.outputs.run_directory import RunDirectory
 from fphojax.simulate import write_exposure
 
@@ -143,3 +154,213 @@ def assert_same_to_the_last_bit(one: RunDirectory, two: RunDirectory):
     assert one.patches() == two.patches()
     for number in one.patches():
         assert one.read_patch(number).draws.equals(two.read_patch(number).draws)
+
+
+# A command that signals end at random moments, begun again each time, in children that need not import anything.
+COMMANDS = """
+import os, signal, sys, time
+import numpy as np
+import fphojax.app.tables, fphojax.app.stages.optimize, fphojax.app.postprocess, fphojax.app.preprocess
+import fphojax.outputs.report, scipy.cluster.hierarchy
+from fphojax.app.cli import main
+
+number, n_signal, words = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+rng = np.random.default_rng(number)
+
+
+def started(words):
+    if not (child := os.fork()):
+        sys.argv = ["fphojax", *words]
+        try:
+            main()
+        except SystemExit as end:
+            sys.stdout.flush()
+            os._exit(end.code or 0)
+        os._exit(0)
+    return child
+
+
+def status(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+began = time.monotonic()
+assert status(started([word.replace("AGAIN", "alone") for word in words])) == 0
+seconds, found = time.monotonic() - began, []
+for moment in rng.uniform(0, seconds, n_signal):
+    child = started(words)
+    time.sleep(moment)
+    os.kill(child, number)
+    found.append(status(child))
+    for path in filter(os.path.exists, [] if found[-1] else os.environ["FINISHED"].split()):
+        os.rename(path, path.replace("AGAIN", "before"))
+print(seconds, found, file=sys.stderr)
+print(*found, status(started(words)))
+"""
+
+
+@pytest.fixture(scope="module")
+def field(tiny, tmp_path_factory):
+    """Settings of a field, and a run of it to postprocess."""
+    folder = tmp_path_factory.mktemp("field")
+    config = tiny.write_field(folder, n_source=4)
+    assert tiny.run("sample", config, "--out", folder / "run") == (0, [])
+    return config
+
+
+def disturbed(number, words, finished=""):
+    """Statuses of a command that was ended ten times, the last of which is of the one that was left alone."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", COMMANDS, str(number), "10", *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"FINISHED": finished},
+    )
+    print(done.stderr)
+    *found, last = map(int, done.stdout.split("\n")[-2].split())
+    lines = done.stderr.splitlines()[:-1]
+    assert last == 0
+    if number == signal.SIGKILL:
+        assert set(found) <= {-signal.SIGKILL, 0}
+        assert not lines
+    else:
+        # it may come before Python can hear it; else one line says how it ended
+        assert set(found) <= {143, -signal.SIGTERM, 0}
+        assert len(lines) == found.count(143)
+        assert all(line.startswith("error: interrupted") for line in lines)
+    assert len([status for status in found if status]) >= 5
+    return found
+
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+
+
+@pytest.mark.slow
+@SIGNALS
+def test_optimisation_survives_signals(field, tmp_path, number):
+    disturbed(number, ["optimize", field, "--out", tmp_path / "AGAIN", "--resume", "--quiet"])
+    alone, again = (RunDirectory(tmp_path / name) for name in ("alone", "AGAIN"))
+    scenes = [run.read_scene() for run in (alone, again)]
+    for name in ("flux", "ra", "dec", "q", "sersic", "rhalf"):
+        np.testing.assert_array_equal(*(getattr(scene, name) for scene in scenes), err_msg=name)
+    assert all(scenes[1].extra["fit_flag"] == "")
+    assert sorted(again.read_patch(n).active.id.item() for n in again.patches()) == [1, 2, 3, 4]
+    assert not list(again.path.rglob(".*"))
+
+
+@pytest.mark.slow
+@SIGNALS
+def test_postprocessing_survives_signals(field, tmp_path, number):
+    for name in ("alone", "AGAIN"):
+        shutil.copytree(field.parent / "run", tmp_path / name)
+    disturbed(number, ["postprocess", tmp_path / "AGAIN", "--quiet"])
+    alone, again = (
+        {path.relative_to(folder): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+        for folder in (tmp_path / "alone", tmp_path / "AGAIN")
+    )
+    assert alone == again
+
+
+@pytest.mark.slow
+@SIGNALS
+def test_preprocessing_survives_signals(tiny, tmp_path, number):
+    for name in ("alone", "AGAIN"):
+        config = tiny.write_field(
+            tmp_path, pixelstorefile=f"{name}.h5", metastorefile=f"{name}.json", fitsfiles="image?.fits"
+        )
+        config.rename(tmp_path / f"{name}.yml")
+    for image in range(6):
+        shutil.copy(tmp_path / "image.fits", tmp_path / f"image{image}.fits")
+    finished = f"{tmp_path / 'AGAIN.h5'} {tmp_path / 'AGAIN.json'}"
+    disturbed(number, ["preprocess", tmp_path / "AGAIN.yml", "--quiet"], finished)
+    alone, again = (
+        open_stores(tmp_path / f"{name}.h5", tmp_path / f"{name}.json") for name in ("alone", "AGAIN")
+    )
+    assert [exposure.name for exposure in alone] == [exposure.name for exposure in again]
+    for one, other in zip(alone, again, strict=True):
+        np.testing.assert_array_equal(one.window(0, 20, 0, 20)[0], other.window(0, 20, 0, 20)[0])
+    assert not list(tmp_path.glob("*.building*"))
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.slow
+def test_workers_that_are_killed_three_times(tiny, field, tmp_path):
+    """Their patches are fitted by others, with other seeds; no source is given up."""
+    process = tiny.start("sample", field, "--out", tmp_path / "run", "--workers", 2)
+    scene, killed = tmp_path / "run" / "scene.fits", 0
+    while not scene.exists():
+        time.sleep(0.1)
+    while killed < 3 and process.poll() is None:
+        time.sleep(2)
+        busy = [
+            child
+            for child in psutil.Process(process.pid).children(recursive=True)
+            if any("spawn_main" in word for word in child.cmdline())
+        ]
+        if len(busy) == 2:
+            busy[killed % 2].kill()
+            killed += 1
+    status, lines = tiny.ended(process)
+    print(lines)
+    assert killed == 3
+    run = RunDirectory(tmp_path / "run")
+    catalog = run.read_scene()
+    # a patch whose worker died twice is given up with the reason; three deaths can take no more than one
+    lost = [reason for reason in catalog.extra["fit_flag"] if reason]
+    assert len(lost) <= 1
+    assert (status, len(lines)) == ((1, 1) if lost else (0, 0))
+    if lost:
+        status, lines = tiny.run("sample", field, "--out", run.path, "--resume", "--retry")
+        assert (status, lines) == (0, [])
+    assert sorted(run.read_patch(n).active.id.item() for n in run.patches()) == [1, 2, 3, 4]
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies_loses_nothing(tiny, field, tmp_path):
+    """An existing cluster, whose workers may still be at patches when the run goes on without them."""
+    address, commands, out = tmp_path / "scheduler.json", [], tmp_path / "run"
+    for role in (
+        ["scheduler", "--port", "0", "--dashboard-address", "127.0.0.1:0"],
+        ["worker", "--nworkers", "1", "--nthreads", "1", "--no-dashboard"],
+    ):
+        command = [sys.executable, "-m", "distributed.cli.dask_" + role[0], *role[1:]]
+        commands.append(subprocess.Popen([*command, "--scheduler-file", address], stderr=subprocess.DEVNULL))
+    try:
+        while not address.exists():
+            time.sleep(0.1)
+        location = json.loads(address.read_text())["address"]
+        process = tiny.start("sample", field, "--out", out, "--scheduler", location)
+        while not list(out.glob("patches/*_samples.nc")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        commands[0].kill()
+        status, lines = tiny.ended(process)
+        assert status == 1
+        (line,) = lines
+        assert "the scheduler of the cluster is gone" in line
+        assert "of 4 sources are done and kept in" in line
+        assert line.endswith("; the same command with --resume goes on")
+    finally:
+        for command in reversed(commands):
+            command.kill()
+            command.wait()
+    assert tiny.run("sample", field, "--out", out, "--resume") == (0, [])
+    run = RunDirectory(out)
+    assert all(run.read_scene().extra["fit_flag"] == "")
+    assert sorted(run.read_patch(n).active.id.item() for n in run.patches()) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("kind", [SamplingFit, OptimizeFit])
+def test_a_fit_that_ends_after_its_run_writes_nothing(tmp_path, monkeypatch, kind):
+    """Its number may be given to another patch by then; a cluster cannot stop what it is at."""
+    result = Mock()
+    monkeypatch.setattr(f"{kind.__module__}.PatchResult", result)
+    monkeypatch.setattr("fphojax.app.optimizing.optimum_as_chains", Mock())
+    with folder_lock(tmp_path):
+        settings = SimpleNamespace(forced_photometry=False, linear_optimize=False)
+        fit = kind(settings, tmp_path, lock=lock_token(tmp_path))
+    chains = Mock(statistics={"diverging": np.zeros(2, dtype=bool)})
+    with folder_lock(tmp_path), pytest.raises(StorageError, match="is gone or of another run"):
+        fit._written(Mock(number=7), Mock(), Mock(), Mock(), chains)
+    result.from_chains.assert_called_once()
+    result.from_chains.return_value.write.assert_not_called()

@@ -8,9 +8,7 @@ import time
 import jax.numpy as jnp
 import pytest
 
-import fphojax.inference.runs as runs
 from fphojax.inference.interruptible import interruptible, programs_running
-from fphojax.inference.sample import sample
 
 
 @pytest.fixture
@@ -57,24 +55,3 @@ def test_nobody_waits_for_a_program_after_ctrl_c(interrupt):
     program.let_go.set()
     while programs_running():
         time.sleep(0.01)
-
-
-def test_ctrl_c_is_heard_within_a_draw_and_keeps_those_before(bright_scene, monkeypatch, interrupt):
-    """A draw of a large patch may take minutes."""
-    advance, program, seconds = runs._ADVANCE.of_one, Program(), []
-
-    def slow(kernel, posterior, white, state, n, adapting, short):
-        made = advance(kernel, posterior, white, state, n, adapting, short)
-        if not adapting and len(seconds) == 0:
-            seconds.append(time.monotonic())
-        elif not adapting:
-            interrupt(0.1)
-            program()
-        return made
-
-    monkeypatch.setattr(runs, "_ADVANCE", runs._ADVANCE._replace(of_one=slow))
-    monkeypatch.setattr(runs, "PACE", 0.0)
-    found = sample(*bright_scene, draws=50, warmup=20, chains=1, progress=False)
-    assert time.monotonic() - seconds[0] < 5
-    assert found.n_draw == 1
-    program.let_go.set()

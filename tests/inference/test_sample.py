@@ -1,6 +1,9 @@
 """The sampler on a scene whose posterior is known."""
 
+import os
+import signal
 import threading
+import time
 
 import arviz
 import equinox as eqx
@@ -71,6 +74,31 @@ def test_interruption_keeps_what_is_done(bright_scene, monkeypatch):
     calls[:] = [False] * 4
     with pytest.raises(KeyboardInterrupt, match="none to keep"):
         sample(*bright_scene, draws=2000, warmup=60, chains=1, seed=3, progress=False)
+
+
+def test_ctrl_c_is_heard_within_a_draw(bright_scene, monkeypatch):
+    """A draw of a large patch may take minutes, deaf to signals; those before it are kept."""
+    advanced, drawn, let_go = module._ADVANCE.of_one, [], threading.Event()
+
+    def slow(*args):
+        made = advanced(*args)
+        if not args[-2]:  # past the warm-up
+            drawn.append(time.monotonic())
+        if len(drawn) == 2:
+            threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+            let_go.wait(60)
+        return made
+
+    monkeypatch.setattr(module, "_ADVANCE", module._ADVANCE._replace(of_one=slow))
+    monkeypatch.setattr(module, "PACE", 0.0)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        found = sample(*bright_scene, draws=50, warmup=20, chains=1, seed=3, progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        let_go.set()
+    assert time.monotonic() - drawn[1] < 5
+    assert found.n_draw == 1
 
 
 def test_interruption_ends_sampling_where_fluxes_leave_their_box(bright_scene, monkeypatch):

@@ -1,11 +1,18 @@
 """A run of all stages: what is done is not done again, what changed is, and an error stops it in one line."""
 
 import json
+import os
 import re
 import shutil
+import signal
+import threading
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
+import numpy as np
+import psutil
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
@@ -20,7 +27,8 @@ from fphojax.app.stages.report import StageReport
 from fphojax.app.stages.run_all import run_all, templates_of
 from fphojax.app.stages.steps import _FIRST_READ, STAGES, Step, plan
 from fphojax.app.starter import template_folder
-from fphojax.inputs.errors import InputError
+from fphojax.field.interrupts import Interruptions
+from fphojax.inputs.errors import InputError, MachineError, StorageError
 from fphojax.outputs.run_directory import RunDirectory
 
 NAMES = [
@@ -575,17 +583,94 @@ def test_index_leads_to_notebooks_and_report(tmp_path):
     assert 'href="../report.html"' in index.read_text()
 
 
+def write_template(path, *sources):
+    """A notebook of the parameter ``value``, and cells."""
+    parameters = new_code_cell("value = 1", metadata={"tags": ["parameters"]})
+    language = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
+    cells = [parameters, *map(new_code_cell, sources)]
+    nbformat.write(new_notebook(cells=cells, metadata=language), path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_kernel_is_told_of_ctrl_c(tmp_path, number):
+    """And of SIGTERM: the cell has its time to end, however often they come, and the kernel is not left behind."""
+    template, made = tmp_path / "template.ipynb", tmp_path / "made.ipynb"
+    write_template(
+        template,
+        f"import os, signal, time; from pathlib import Path; folder = Path({str(tmp_path)!r})",
+        "try:\n    (folder / 'begun').write_text(str(os.getpid()))\n    time.sleep(60)\n"
+        "finally:\n    time.sleep(0.3)\n    (folder / 'ended').touch()",
+        "(folder / 'never').touch()",
+    )
+
+    def interrupt():
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.05)
+        for _ in range(3):
+            os.kill(os.getpid(), number)
+            time.sleep(0.05)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    threading.Thread(target=interrupt, daemon=True).start()
+    try:
+        with Interruptions(terminations=True) as interruptions, pytest.raises(KeyboardInterrupt):
+            execute(template, made, {"value": 5})
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert interruptions.seen == number
+    assert (tmp_path / "ended").exists()
+    assert not (tmp_path / "never").exists()
+    assert not psutil.pid_exists(int((tmp_path / "begun").read_text()))
+    outputs = [
+        output for cell in nbformat.read(made, as_version=4).cells for output in cell.get("outputs", [])
+    ]
+    assert outputs[-1].ename == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize("kind", [StorageError, MachineError])
+def test_a_fault_of_the_machine_is_one_outside_of_the_notebook_too(tmp_path, kind):
+    template = tmp_path / "template.ipynb"
+    write_template(
+        template, f"from fphojax.inputs.errors import *; raise {kind.__name__}('scene.fits: full')"
+    )
+    with pytest.raises(MachineError, match=r"^scene\.fits: full$"):
+        execute(template, tmp_path / "made.ipynb", {"value": 5})
+
+
+def test_sources_that_were_given_up_are_tried_again_on_demand(settings, done, tmp_path, monkeypatch):
+    """Their stage goes on, and what follows it is repeated."""
+    flags = {"05_optimize_1": [], "08_sample": ["singular"]}
+
+    def do(step, settings, options, *_):
+        done.options[step.name] = options
+        done.append((step.name, None, None))
+        (tmp_path / step.name).touch()
+        if step.stage == "sample":
+            start_run(settings)
+        files = dict.fromkeys(("catalog", "scene"), str(tmp_path / step.name))
+        return Outcome("pass", "", {}, files, 1.0)
+
+    def read(path):
+        return SimpleNamespace(extra={"fit_flag": np.array(flags.get(Path(path).name, [""]), dtype=str)})
+
+    monkeypatch.setattr(run_all_module, "_done", do)
+    monkeypatch.setattr(run_all_module.SourceCatalog, "read", read)
+    run_all(settings, notebooks=False)
+    names(done)
+    run_all(settings, notebooks=False)
+    assert names(done) == []
+    run_all(settings, retry=True, notebooks=False)
+    assert names(done) == NAMES[7:]
+    assert done.options["08_sample"]["resume"]
+    assert done.options["08_sample"]["retry"]
+    flags.clear()
+    run_all(settings, retry=True, notebooks=False)
+    assert names(done) == []
+
+
 def test_a_notebook_ends_with_the_cell_that_fails(tmp_path):
     template, made = tmp_path / "template.ipynb", tmp_path / "made.ipynb"
-    parameters = new_code_cell("value = 1", metadata={"tags": ["parameters"]})
-    cells = [
-        parameters,
-        new_code_cell("print(value)"),
-        new_code_cell("1 / 0"),
-        new_code_cell("print('never')"),
-    ]
-    language = {"kernelspec": {"name": "python3", "display_name": "", "language": "python"}}
-    nbformat.write(new_notebook(cells=cells, metadata=language), template)
+    write_template(template, "print(value)", "1 / 0", "print('never')")
     with pytest.raises(InputError) as error:
         execute(template, made, {"value": 5})
     assert str(error.value) == f"{made}: ZeroDivisionError: division by zero"

@@ -1,0 +1,90 @@
+"""What the command line says when the machine fails, or somebody wants it to end."""
+
+import errno
+import os
+import signal
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+import fphojax.app.pipeline as pipeline
+from fphojax.app.cli import app
+from fphojax.app.config import Settings
+from fphojax.inputs.errors import InputError, MachineError, StorageError
+
+
+@pytest.fixture
+def sample(monkeypatch):
+    """Function that lets `fphojax sample` do something, and gives its status and the lines of its errors."""
+    monkeypatch.setattr(Settings, "from_yaml", lambda *_: None)
+
+    def invoked(act, *options):
+        monkeypatch.setattr(pipeline, "run", act)
+        done = CliRunner().invoke(app, ["sample", "field.yml", *options])
+        return done.exit_code, done.stderr.splitlines()
+
+    return invoked
+
+
+def raising(error):
+    def act(*_, **__):
+        raise error
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "line"),
+    [
+        (StorageError("a.nc: cannot be written (full)"), 1, "a.nc: cannot be written (full); GO ON"),
+        (MachineError("the scheduler is gone"), 1, "the scheduler is gone; GO ON"),
+        (OSError(errno.ENOSPC, "No space left on device", "a.nc"), 1, "a.nc: no space left on device; GO ON"),
+        (RuntimeError("Can't write (errno = 122)"), 1, "disk quota exceeded; GO ON"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a"), 1, "/a: permission denied; GO ON"),
+        (InputError("a.fits: no such file"), 2, "a.fits: no such file"),
+    ],
+)
+def test_faults_of_the_machine_are_one_line_that_says_how_to_go_on(sample, error, status, line):
+    expected = line.replace("GO ON", "the same command with --resume goes on")
+    assert sample(raising(error)) == (status, [f"error: {expected}"])
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+@pytest.mark.parametrize("times", [1, 5])
+def test_signals_end_a_command_in_one_line(sample, number, status, times):
+    def interrupted(*_, **__):
+        try:
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+                time.sleep(0.01)
+        finally:  # whatever has to be left in order is not broken off
+            for _ in range(times):
+                os.kill(os.getpid(), number)
+                time.sleep(0.01)
+            done.append(True)
+
+    done, before = [], signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert sample(interrupted) == (status, ["error: interrupted"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_retry_goes_with_resume(sample):
+    status, (line,) = sample(raising(AssertionError), "--retry")
+    assert status == 2
+    assert line == "error: found --retry without --resume, expected both: it tries again what was given up"
+    seen = []
+
+    def act(*_, resume, retry, **__):
+        seen.append((resume, retry))
+        raise InputError("enough")
+
+    sample(act, "--resume", "--retry")
+    sample(act, "--resume")
+    assert seen == [(True, True), (True, False)]
