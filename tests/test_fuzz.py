@@ -236,7 +236,7 @@ good_field, good_stores, good_run = _tiny.good_field, _tiny.good_stores, _tiny.g
 def files(good_stores, good_run, tmp_path_factory):
     """A folder with a good file of every kind."""
     from fphojax.app.stages.outcome import Outcome
-    from fphojax.field.state import Journal
+    from fphojax.field.journal import CheckIn, Journal
     from fphojax.inputs.json_files import write_json
     from fphojax.inputs.store_journal import append_line, write_lines
 
@@ -246,9 +246,8 @@ def files(good_stores, good_run, tmp_path_factory):
     journal = Journal(folder / "scene.journal")
     for number in range(4):
         entry = json.dumps({"taskID": number, "n_iter": 3, "sources": [number]})
-        journal.append(
-            number, entry, np.array([[3, number]]), np.arange(8.0)[None] + number, np.ones((1, 36))
-        )
+        values = np.arange(8.0)[None] + number
+        journal.append(CheckIn(number, entry, np.array([[3, number]]), values, np.ones((1, 36))))
     write_lines(folder / "journal.jsonl", [{"recipe": {"a": 1}}])
     for name in ("g1", "r1", "r2"):
         append_line(

@@ -656,7 +656,7 @@ def _console():
     from rich.console import Console
 
     console = Console(markup=False, emoji=False, highlight=False)
-    if not console.is_terminal:  # a log file has no width to keep to
+    if not console.is_terminal and "COLUMNS" not in os.environ:  # a log file has no width to keep to
         console.width = 120
     return console
 

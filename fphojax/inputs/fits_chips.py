@@ -51,7 +51,7 @@ def extension_key(key) -> Key:
     if pair or (isinstance(key, str) and key) or (type(key) is int and key >= 0):
         return key
     raise InputError(
-        f"extension {key!r}, expected a name, the number of an HDU, or a pair of name and EXTVER such as [SCI, 2]"
+        f"extension {key!r:.60}, expected a name, the number of an HDU, or a pair of name and EXTVER such as [SCI, 2]"
     )
 
 

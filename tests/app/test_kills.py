@@ -357,9 +357,9 @@ def test_a_fit_that_ends_after_its_run_writes_nothing(tmp_path, monkeypatch, kin
     monkeypatch.setattr(f"{kind.__module__}.PatchResult", result)
     monkeypatch.setattr("fphojax.app.optimizing.optimum_as_chains", Mock())
     with folder_lock(tmp_path):
-        settings = SimpleNamespace(forced_photometry=False, linear_optimize=False)
+        settings = SimpleNamespace(forced_photometry=False, linear_optimize=False, sampling_draws=1)
         fit = kind(settings, tmp_path, lock=lock_token(tmp_path))
-    chains = Mock(statistics={"diverging": np.zeros(2, dtype=bool)})
+    chains = Mock(n_draw=1, statistics={"diverging": np.zeros(2, dtype=bool)})
     with folder_lock(tmp_path), pytest.raises(StorageError, match="is gone or of another run"):
         fit._written(Mock(number=7), Mock(), Mock(), Mock(), chains)
     result.from_chains.assert_called_once()

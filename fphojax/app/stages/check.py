@@ -15,6 +15,8 @@ from .report import StageReport
 
 __all__ = ["catalog_shown", "check", "exposures_shown"]
 
+_MOST_NOTES = 3  # in the verdict; the table has all
+
 
 def check(settings: Settings, *, progress: bool = False) -> StageReport:
     """Read exposures, PSFs and catalogue, and stop at any problem with them; nothing is written.
@@ -52,10 +54,10 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
         text += f" More than half of the pixels are masked in {', '.join(masked)}."
     if found.notes:
         tables["notes"] = Table({"note": found.notes})
-        others = len(found.notes) - 1
-        text += f" Note: {found.notes[0]}" + (f"; and {counted(others, 'more note')}." if others else ".")
+        others = len(found.notes) - _MOST_NOTES
+        more = [f"and {counted(others, 'more note')}"] if others > 0 else []
+        text += f" Note: {'; '.join([*found.notes[:_MOST_NOTES], *more])}."
     level = "look at this" if masked else "pass"
-    text = " ".join([text, *(f"{note}." for note in found.notes)])
     return StageReport("check", text, tables, {}, time.perf_counter() - start, level)
 
 

@@ -112,11 +112,12 @@ class TinyField:
         self.path(name).write_text(json.dumps(change(content)))
 
     def listing(self) -> dict:
-        """Every file with its size and time."""
+        """Every file with its size and time, and every folder: a lock that came and went changes its time."""
         found = {}
         for path in sorted(self.folder.rglob("*")):
             status = path.lstat()
-            found[str(path.relative_to(self.folder))] = (status.st_size, status.st_mtime_ns)
+            of_file = () if path.is_dir() else (status.st_size, status.st_mtime_ns)
+            found[str(path.relative_to(self.folder))] = of_file
         return found
 
     def call(self, *arguments):

@@ -170,7 +170,7 @@ VALUES = [
         "frame_search_pattern: found {'a': 'b'}, expected a glob, or a list of them",
     ),
     ("extensions", "SCI", "extensions: found 'SCI', expected a mapping"),
-    ("extensions", "{sci: true}", "extensions.sci: found true, expected text"),
+    ("extensions", "{sci: true}", "extensions.sci: found true, expected a number"),
     ("extensions", "{science: SCI}", "extensions.science: unknown key, did you mean sci?"),
     ("bounds_kwargs", "{sersic_range: [0.6]}", "bounds_kwargs.sersic_range: found [0.6], expected 2 values"),
     ("bounds_kwargs", "{sersic_range: 0.6}", "bounds_kwargs.sersic_range"),
