@@ -261,8 +261,7 @@ def test_preprocessing_survives_signals(tiny, tmp_path, number):
             tmp_path, pixelstorefile=f"{name}.h5", metastorefile=f"{name}.json", fitsfiles="image?.fits"
         )
         config.rename(tmp_path / f"{name}.yml")
-    for image in range(6):
-        shutil.copy(tmp_path / "image.fits", tmp_path / f"image{image}.fits")
+    tiny.write_copies(tmp_path, 6)
     finished = f"{tmp_path / 'AGAIN.h5'} {tmp_path / 'AGAIN.json'}"
     disturbed(number, ["preprocess", tmp_path / "AGAIN.yml", "--quiet"], finished)
     alone, again = (
