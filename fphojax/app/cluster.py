@@ -78,6 +78,8 @@ def cluster_client(*, workers: int | None = None, scheduler: str | None = None) 
             raise InputError(
                 f"{scheduler}: no scheduler answers ({error}), expected a dask scheduler"
             ) from error
+        for name in [name for name in logging.root.manager.loggerDict if name.startswith("distributed")]:
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # as for workers of our own
         with client:
             yield client
         return

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from astropy.io import fits
 
 from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
 from fphojax.outputs.run_directory import RunDirectory
@@ -41,6 +42,16 @@ def write_field(folder: Path, n_source: int = 3, **changes) -> Path:
     path = folder / "field.yml"
     path.write_text(yaml.safe_dump(settings | changes))
     return path
+
+
+def write_copies(folder: Path, n_image: int) -> None:
+    """Copies of the image of a field, ``image0.fits`` and so on, each an exposure by itself."""
+    for number in range(n_image):
+        with fits.open(folder / "image.fits") as hdus:
+            for hdu in hdus:
+                if "EXPID" in hdu.header:
+                    hdu.header["EXPID"] = f"image{number}"
+            hdus.writeto(folder / f"image{number}.fits")
 
 
 def start(*arguments, most: int | None = None) -> subprocess.Popen:
@@ -93,5 +104,10 @@ def assert_same_run(one: Path, other: Path) -> None:
 def tiny():
     """These functions."""
     return SimpleNamespace(
-        write_field=write_field, start=start, ended=ended, run=run, assert_same_run=assert_same_run
+        write_field=write_field,
+        write_copies=write_copies,
+        start=start,
+        ended=ended,
+        run=run,
+        assert_same_run=assert_same_run,
     )

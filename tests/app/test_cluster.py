@@ -1,9 +1,11 @@
 """Fits on the workers of a cluster: the same results, and what happens when a worker dies."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -18,7 +20,7 @@ from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
 from fphojax.field.scheduler import PatchOutcome, schedule
 from fphojax.field.superscene import LinkedSuperScene
 from fphojax.inputs.catalog import SourceCatalog
-from fphojax.inputs.errors import InputError
+from fphojax.inputs.errors import InputError, MachineError
 from fphojax.simulate import write_exposure
 
 BANDS = ("g", "r")
@@ -105,6 +107,26 @@ def test_workers_of_a_cluster_that_is_there_already(tmp_path):
         for command in reversed(commands):
             command.terminate()
             command.wait()
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_dies_stops_the_field_and_flags_nobody(tmp_path, capfd):
+    """Without traces of how often it was tried to reach it."""
+    address, scene = tmp_path / "scheduler.json", make_scene()
+    command = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--port", "0"]
+    command += ["--dashboard-address", "127.0.0.1:0", "--scheduler-file", str(address)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    while not address.exists():
+        time.sleep(0.1)
+    timer = threading.Timer(3, process.kill)  # there is no worker: it dies while patches are waited for
+    timer.start()
+    location = json.loads(address.read_text())["address"]
+    with cluster_client(scheduler=location) as client, pytest.raises(MachineError, match="cluster is gone"):
+        schedule(scene, make_fit(tmp_path), client=client, progress=False)
+    process.wait()
+    assert not scene.flags
+    assert scene.n_out == 0
+    assert capfd.readouterr().err == ""
 
 
 @pytest.mark.slow

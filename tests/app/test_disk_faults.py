@@ -98,8 +98,7 @@ def test_a_disk_that_fills_up_under_preprocess(tiny, disk):
     folder, mount = disk
     mount(4000)
     config = tiny.write_field(folder, **STORES)
-    for number in range(1, 4):
-        shutil.copy(folder / "image.fits", folder / f"image{number}.fits")
+    tiny.write_copies(folder, 3)
     config.write_text(config.read_text().replace("fitsfiles: image.fits", "fitsfiles: 'image?.fits'"))
     used = kilobytes(folder)
     mount(used + 250)
