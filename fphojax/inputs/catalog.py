@@ -400,7 +400,7 @@ def _numbers(column: Column, unit: u.Unit | None) -> np.ndarray:
         return values
     try:
         return column.unit.to(unit, values)
-    except (u.UnitsError, TypeError) as error:
+    except (u.UnitsError, TypeError, ValueError) as error:
         raise InputError(f"column {column.name} has the unit {column.unit}, expected {unit}") from error
 
 

@@ -54,7 +54,7 @@ class PSFStore:
                     store._read(group, band, None)
         except FileNotFoundError:
             raise InputError(f"{path}: no such file, expected a PSF store") from None
-        except OSError as error:
+        except (OSError, RuntimeError, KeyError, AttributeError) as error:
             raise InputError(
                 f"{path}: not an HDF5 file, expected a PSF store ({' '.join(str(error).split())})"
             ) from None

@@ -43,9 +43,11 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
     Raises
     ------
     InputError
-        The error of a cell, in one line.
+        The error of a cell, in one line; or a Jupyter kernel that cannot be started, or dies.
     """
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -63,6 +65,12 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
         said = " ".join(str(error.evalue).split())
         kind = "" if error.ename == "InputError" else f"{error.ename}: "
         raise InputError(f"{notebook}: {kind}{said}") from error
+    except (NoSuchKernel, DeadKernelError, CellTimeoutError) as error:
+        said = " ".join(str(error).split())
+        raise InputError(
+            f"{notebook}: no Jupyter kernel that works ({type(error).__name__}: {said}), expected one (the package "
+            "ipykernel, and memory enough); --no-notebooks does without"
+        ) from error
 
 
 def write_html(notebook: Path) -> Path:
