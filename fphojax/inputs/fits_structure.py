@@ -73,9 +73,11 @@ def _look_through(stream, packed):
                 raise InputError(
                     "cannot be read as FITS (it does not begin with SIMPLE), expected a FITS file"
                 )
-            if len(block) == _BLOCK and len(stream.read(MOST_BEHIND)) == MOST_BEHIND:
+            rest = block + stream.read(MOST_BEHIND)
+            if len(rest) > MOST_BEHIND or rest.strip(b"\0 "):
                 raise InputError(
-                    f"goes on for more than {MOST_BEHIND} bytes behind its last extension, expected a FITS file"
+                    f"goes on behind extension {number - 1} with something that is none (it does not begin with "
+                    "XTENSION), expected the end of the file, or another extension"
                 )
             return
         cards, n_block = _cards(stream, block, number)

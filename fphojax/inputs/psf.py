@@ -61,7 +61,7 @@ class PSFStore:
                         store.add(mixtures, band, exposure)
                     except InputError as error:
                         raise InputError(f"{path}: {group}: {error}") from None
-        except OSError as error:
+        except (OSError, RuntimeError, KeyError, AttributeError) as error:
             raise InputError(
                 f"{path}: not an HDF5 file, expected a PSF store ({' '.join(str(error).split())})"
             ) from None

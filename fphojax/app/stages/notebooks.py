@@ -51,13 +51,15 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
     Raises
     ------
     InputError
-        The error of a cell, in one line.
+        The error of a cell, in one line; or a Jupyter kernel that cannot be started, or dies.
     MachineError
-        Likewise; or the disk has no room for the notebook.
+        The error of a cell; or the disk has no room for the notebook.
     KeyboardInterrupt
         After Ctrl-C, once the cell that was running has ended.
     """
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
@@ -87,6 +89,12 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
                 raise InputError(f"{notebook}: {kind}{said}") from error
             if (fault := storage_fault(error)) is not None:
                 raise StorageError(f"{notebook}: cannot be written ({fault})") from error
+            if isinstance(error, NoSuchKernel | DeadKernelError | CellTimeoutError):
+                said = " ".join(str(error).split())
+                raise InputError(
+                    f"{notebook}: no Jupyter kernel that works ({type(error).__name__}: {said}), expected one (the "
+                    "package ipykernel, and memory enough); --no-notebooks does without"
+                ) from error
             raise
     interruptions.raise_if_seen()
 

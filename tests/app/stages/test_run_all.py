@@ -678,3 +678,22 @@ def test_a_notebook_ends_with_the_cell_that_fails(tmp_path):
     text = [output.text for cell in outputs for output in cell if output.output_type == "stream"]
     assert text == ["5\n"]
     assert outputs[-1] == []
+
+
+@pytest.mark.parametrize("name", ["NoSuchKernel", "DeadKernelError"])
+def test_kernel_that_does_not_work(tmp_path, monkeypatch, name):
+    """One line, with the way around it."""
+    import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import DeadKernelError
+
+    def fails(*_, **__):
+        raise NoSuchKernel("python3") if name == "NoSuchKernel" else DeadKernelError("Kernel died")
+
+    monkeypatch.setattr(papermill, "execute_notebook", fails)
+    with pytest.raises(InputError) as caught:
+        execute(tmp_path / "a.ipynb", tmp_path / "b.ipynb", {})
+    line = str(caught.value)
+    assert line.startswith(f"{tmp_path / 'b.ipynb'}: no Jupyter kernel that works ({name}: ")
+    assert line.endswith("--no-notebooks does without")
+    assert "\n" not in line
