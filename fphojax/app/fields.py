@@ -64,7 +64,7 @@ def fit_field(
     resume : bool
         Go on with the run in the folder.
     overwrite : bool
-        Whether an earlier run in the folder is removed.
+        Whether an earlier run in the folder may be replaced; it is in ``previous_N`` until this one is complete.
     unread : iterable of str
         Settings that the fit does not read, which may be others when it goes on.
     workers, scheduler
@@ -82,7 +82,8 @@ def fit_field(
     Raises
     ------
     InputError
-        One line for every problem with the inputs; nothing is written then.
+        One line for every problem with the inputs, or with the state of a run that is to go on; nothing is written
+        then.
     KeyboardInterrupt
         After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
