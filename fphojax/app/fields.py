@@ -68,7 +68,7 @@ def fit_field(
     retry : bool
         When going on, try sources that were given up again.
     overwrite : bool
-        Whether an earlier run in the folder is removed.
+        Whether an earlier run in the folder may be replaced; it is in ``previous_N`` until this one is complete.
     unread : iterable of str
         Settings that the fit does not read, which may be others when it goes on.
     workers, scheduler
@@ -86,7 +86,8 @@ def fit_field(
     Raises
     ------
     InputError
-        One line for every problem with the inputs; nothing is written then.
+        One line for every problem with the inputs, or with the state of a run that is to go on; nothing is written
+        then.
     MachineError
         The disk is full or fails, or the cluster is gone: what had been fitted is kept.
     KeyboardInterrupt

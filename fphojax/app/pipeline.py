@@ -66,7 +66,7 @@ def run(
     ----------
     settings : Settings
     overwrite : bool
-        Whether the folder of an earlier run may be replaced.
+        Whether an earlier run in the folder may be replaced; it is in ``previous_N`` until this one is complete.
     resume : bool
         Go on with the run in the folder, if there is one.
     retry : bool

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from fphojax.app.cli import app
 from fphojax.app.fields import tied_rows
+from fphojax.field.superscene import SuperScene
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.exposures import Exposure
@@ -281,7 +282,7 @@ def test_fit_whose_draws_all_diverge_has_failed(tmp_path, monkeypatch):
 
     def diverged(model, start, *, seed, draws, chains, **_):
         seeds.append(seed)
-        return SimpleNamespace(statistics={"diverging": np.ones((chains, draws), dtype=bool)})
+        return SimpleNamespace(n_draw=draws, statistics={"diverging": np.ones((chains, draws), dtype=bool)})
 
     monkeypatch.setattr(
         "fphojax.app.workers.optimize", lambda model, start, **_: SimpleNamespace(values=start)
@@ -294,6 +295,22 @@ def test_fit_whose_draws_all_diverge_has_failed(tmp_path, monkeypatch):
     run = RunDirectory(config.parent / "output")
     assert run.patches() == []
     assert run.read_scene().rhalf == pytest.approx(RHALF)
+
+
+def test_draws_that_ctrl_c_has_cut_short_are_made_again(tmp_path, monkeypatch):
+    """A run that goes on has all of them, as one that was not interrupted."""
+    config = write_field(tmp_path / "field")
+    monkeypatch.setattr(
+        "fphojax.app.workers.optimize", lambda model, start, **_: SimpleNamespace(values=start)
+    )
+    monkeypatch.setattr("fphojax.app.workers.sample", lambda *_, **__: SimpleNamespace(n_draw=39))
+    result = fphojax("sample", config)
+    assert result.exit_code == 130
+    assert "0 of 1 sources are done" in result.stderr
+    run = RunDirectory(config.parent / "output")
+    assert run.patch_files() == []
+    (out,) = SuperScene.resume(run.scene_path).out
+    assert out.number == 0
 
 
 def test_going_on_with_a_run_that_is_done(finished, tmp_path):

@@ -92,7 +92,7 @@ def run_all(
     ------
     InputError
         Stages that are not known, or not enough of them; or the first error of a stage, in one line: what was done
-        before it is kept.
+        before it is kept, and so is what the stages that are repeated have not replaced.
     KeyboardInterrupt
         After Ctrl-C: the message says how to go on.
     """
