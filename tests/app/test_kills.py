@@ -276,11 +276,10 @@ def test_postprocessing_survives_signals(field, tmp_path, number):
 @pytest.mark.slow
 @SIGNALS
 def test_preprocessing_survives_signals(tiny, tmp_path, number):
+    stores = {"pixelstorefile": "alone.h5", "metastorefile": "alone.json"}
+    config = tiny.write_field(tmp_path, fitsfiles="image?.fits", **stores)
     for name in ("alone", "AGAIN"):
-        config = tiny.write_field(
-            tmp_path, pixelstorefile=f"{name}.h5", metastorefile=f"{name}.json", fitsfiles="image?.fits"
-        )
-        config.rename(tmp_path / f"{name}.yml")
+        (tmp_path / f"{name}.yml").write_text(config.read_text().replace("alone", name))
     tiny.write_copies(tmp_path, 6)
     finished = f"{tmp_path / 'AGAIN.h5'} {tmp_path / 'AGAIN.json'}"
     disturbed(number, ["preprocess", tmp_path / "AGAIN.yml", "--quiet"], finished)
