@@ -142,8 +142,7 @@ def targets(folder: Path) -> dict:
         return [_catalogue(whole.final_catalog()), _catalogue(whole.active), whole.block_covs(), draws.values]
 
     def bounds(_):
-        ra, dec, box = state.read_bounds(("g", "r"))
-        return [ra, dec, box.lower, box.upper]
+        return state.read_bounds(("g", "r"))
 
     return {
         "image": (folder / "run" / "g1.fits", lambda path: bool(Exposure.from_fits(path))),

@@ -496,7 +496,7 @@ class SuperScene:
         if len(rows):
             self._columns.set_flag(rows, None)
             self._n_undone += self._count_undone(rows)
-            self._pool.add(rows, self.n_iter[rows])
+            self._offer(rows)
             if self._files is not None:
                 self.writeout()
         return len(rows)

@@ -371,8 +371,9 @@ def test_usage(tiny, command):
     assert tiny.listing() == before
 
 
-def test_names_with_brackets_are_printed_as_they_are(tiny):
+def test_names_with_brackets_are_printed_as_they_are(tiny, monkeypatch):
     """They are those of rich's markup, and of globs."""
+    monkeypatch.setenv("COLUMNS", "200")
     tiny.fits(lambda hdus: hdus["SCI"].header.update(EXPID="[bold]e[/bold]:star:"))
     tiny.path("g1.fits").rename(tiny.path("[g]1.fits"))
     tiny.set(fitsfiles=["[g]1.fits", "r1.fits"])

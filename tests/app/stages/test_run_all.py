@@ -454,7 +454,7 @@ def test_stages_before_those_asked_for_are_up_to_date(settings, done):
     run_all(settings.changed(chains=2), stages=["sample"], notebooks=False)
     assert done == [("08_sample", 0.5, 250)]
     names(done)
-    run_all(settings.changed(chains=2), stages=["sample"], notebooks=False)
+    run_all(settings.changed(chains=2), stages=["sample"], start="sample", notebooks=False)
     assert names(done) == ["08_sample"]
     with pytest.raises(InputError) as error:
         run_all(settings.changed(gtol=1e-6), stages=["sample"], notebooks=False)
