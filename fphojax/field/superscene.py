@@ -440,6 +440,9 @@ class SuperScene:
         number = self._out.number_of(rows, _indices(fixed))
         values = columns.values[rows] if flag is not None else columns.values_of(final)
         triangles = None if block_covs is None else columns.triangles_of(block_covs, len(rows))
+        patch = self._numbered.patches.get(number)
+        if patch is not None and patch.kept is not None and flag is None:  # the same, to the last bit
+            values, triangles = patch.kept.values, patch.kept.covariances
         counts = np.stack([columns.n_iter[rows] + int(n_iter), columns.n_patch[rows] + 1], axis=1)
         sources = rows.tolist()
         entry = {"taskID": taskID, "n_iter": int(n_iter), "sources": sources}
