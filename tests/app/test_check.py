@@ -303,13 +303,11 @@ def test_mismatched_shapes(run):
     )
 
 
-def test_unusable_table_prior_and_folder(run):
-    (run.folder / "output").touch()
+def test_unusable_table_and_prior(run):
     run.settings |= {"splinedatafile": "sersic.h5", "priors": {"q": {"distribution": "Nomal"}}}
     assert run.problems() == [
         "sersic.h5: found no file, expected a Sersic table",
         "run.yml: priors.q: found 'Nomal', expected a name in numpyro.distributions",
-        "run.yml: outbase: found the file output, expected a folder",
     ]
 
 
