@@ -334,14 +334,30 @@ def _check_model(report: CheckReport) -> None:
                 _check_prior(prior, lower[name], upper[name], report.catalog.id)
         except InputError as error:
             report.problems.append(f"{settings.file}: priors.{name}: {error}")
+    _check_outbase(report)
+
+
+def _check_outbase(report: CheckReport) -> None:
+    """The folder of results can be written, and no input is in the way of what is written there."""
+    settings = report.settings
+    label = f"{settings.file}: outbase: found {settings.outbase}"
+    images = [path for path in settings.fitsfiles if path.parent == settings.outbase]
+    if images:
+        report.problems.append(
+            f"{label}, which holds the image {images[0].name}, expected a folder of its own"
+        )
+    for key in ("raw_catalog", "big_catalog"):
+        path = getattr(settings, key)
+        if path == settings.outbase / settings.scene_catalog:
+            report.problems.append(
+                f"{settings.file}: {key}: found {path}, which a run with this outbase writes itself (scene_catalog), "
+                "expected another file"
+            )
     there = settings.outbase
     while not there.exists():
         there = there.parent
     if not os.access(there, os.W_OK | os.X_OK):
-        report.problems.append(
-            f"{settings.file}: outbase: found {settings.outbase}, expected a folder that can be written: {there} "
-            "may not be"
-        )
+        report.problems.append(f"{label}, expected a folder that can be written: {there} may not be")
 
 
 def _check_prior(prior: PriorSettings, lower, upper, ids) -> None:

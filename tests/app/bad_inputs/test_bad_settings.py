@@ -1,6 +1,7 @@
 """Settings that are refused: text of the file, and what the one line about it says."""
 
 import math
+import os
 
 import pytest
 import yaml
@@ -147,6 +148,7 @@ VALUES = [
     ("outbase", "peaks.ecsv", "outbase: found the file peaks.ecsv, expected a folder"),
     ("outbase", "peaks.ecsv/run", "outbase: found peaks.ecsv/run, expected a folder below peaks.ecsv"),
     ("outbase", LONG, "outbase: found"),
+    ("outbase", ".", "outbase: found ., which holds the image g1.fits, expected a folder of its own"),
     ("outbase", "/".join(2000 * ["abc"]), "outbase: found"),
     ("outbase", "~nosuchuser/run", "outbase: found '~nosuchuser/run', expected ~ before the name of a user"),
     ("outbase", '"a\\0b"', "outbase: found 'a\\\\x00b', expected text without control characters"),
@@ -247,55 +249,14 @@ def test_value(tiny, key, value, said):
     settings = yaml.safe_load(tiny.config.read_text())
     settings.pop(key, None)
     tiny.write("field.yml", yaml.safe_dump(settings) + f"{key or repr(key)}: {value}\n")
-    tiny.refused(said=[["field.yml: ", said.replace("\\\\", "\\")]])
+    said = said.replace("\\\\", "\\").replace("found ., ", f"found {tiny.folder}, ")
+    tiny.refused(said=[["field.yml: ", said]])
 
 
 def test_no_value_of_any_key_is_a_traceback(good_field):
     """Each is taken or refused, in lines that name the key and are short enough to read."""
-    odd = [
-        None,
-        -1,
-        0,
-        1,
-        10**30,
-        1.5,
-        -1e-300,
-        math.inf,
-        math.nan,
-        "",
-        "text",
-        "0250",
-        "~",
-        "*",
-        "[",
-        "a/b",
-        LONG,
-    ]
-    odd += [
-        True,
-        [],
-        {},
-        [None],
-        [1],
-        ["a"],
-        [[]],
-        [{}],
-        {"a": 1},
-        {"x": {"a": "b"}},
-        [1, 2],
-        [1, 2, 3],
-        [0.5, "b"],
-    ]
-    odd += [
-        "$",
-        "${",
-        "{}",
-        "\u2028",
-        "\U0001f52d",
-        1000 * [1],
-        {"a": {"a": {"a": {}}}},
-        {str(i): i for i in range(999)},
-    ]
+    odd = [-1, 10**30, 1.5, math.inf, math.nan, "", "text", "0250", "~", "[", LONG, "$", "\u2028", True, []]
+    odd += [{}, [None], [1], ["a"], [[]], {"a": 1}, {"x": {"a": "b"}}, [0.5, "b"], {"a": {"a": {"a": {}}}}]
     path = good_field / "field.yml"
     nested = ("extensions", "bounds_kwargs", "nuisance", "preprocess")
     keys = [(key,) for key in Settings.model_fields]
@@ -369,6 +330,20 @@ def test_usage(tiny, command):
     assert result.exit_code == 2
     assert command[-1].lstrip("-")[:8] in result.stderr or "Invalid value" in result.stderr
     assert tiny.listing() == before
+
+
+def test_catalogue_that_the_run_would_replace(tiny):
+    tiny.path("output").mkdir()
+    tiny.path("peaks.fits").rename(tiny.path("output/scene.fits"))
+    tiny.set(raw_catalog="output/scene.fits")
+    said = "raw_catalog: found output/scene.fits, which a run with this outbase writes itself (scene_catalog)"
+    tiny.refused(said=[[f"field.yml: {said}, expected another file"]])
+
+
+def test_folder_that_may_not_be_written(tiny, monkeypatch):
+    """The superuser may write everywhere: the system is asked, and says no."""
+    monkeypatch.setattr("os.access", lambda _, mode, **__: not mode & os.W_OK)
+    tiny.refused(said=[["field.yml: outbase: found output, expected a folder that can be written: "]])
 
 
 def test_names_with_brackets_are_printed_as_they_are(tiny, monkeypatch):
