@@ -91,7 +91,7 @@ def run_all(
         if unknown := [name for name in names if name not in STAGES]:
             raise InputError(f"{option}: found {', '.join(unknown)}, expected among {', '.join(STAGES)}")
     order = list(STAGES)
-    if start is not None and stages is not None and max(map(order.index, stages)) < order.index(start):
+    if start and stages and max(map(order.index, stages)) < order.index(start):
         raise InputError(
             f"--from: found {start}, which comes after --stages {', '.join(stages)}, expected one of them"
         )
