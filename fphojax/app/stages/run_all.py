@@ -99,9 +99,10 @@ def run_all(
     for option, names in (("--stages", stages or ()), ("--from", [start] if start else ())):
         if unknown := [name for name in names if name not in STAGES]:
             raise InputError(f"{option}: found {', '.join(unknown)}, expected among {', '.join(STAGES)}")
-    if start is not None and stages is not None and start not in stages:
+    order = list(STAGES)
+    if start and stages and max(map(order.index, stages)) < order.index(start):
         raise InputError(
-            f"--from: found {start}, which is not among --stages, expected one of {', '.join(stages)}"
+            f"--from: found {start}, which comes after --stages {', '.join(stages)}, expected one of them"
         )
     folder = settings.outbase / "notebooks"
     record, templates = RunRecord(folder / "record.json"), templates_of(settings)

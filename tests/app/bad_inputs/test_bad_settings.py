@@ -286,7 +286,10 @@ COMMANDS = [
     (["run", "--set", "chains=!!python/none"], "--set: chains: found the tag"),
     (["run", "--stages", "nothing"], "--stages: found nothing, expected among check"),
     (["run", "--from", "nothing"], "--from: found nothing, expected among check"),
-    (["run", "--stages", "check", "--from", "sample"], "--from: found sample, which is not among --stages"),
+    (
+        ["run", "--stages", "check", "--from", "sample"],
+        "--from: found sample, which comes after --stages check",
+    ),
     (["sample", "--resume", "--overwrite"], "found --resume and --overwrite, expected one of them"),
     (["sample", "--workers", "1", "--scheduler", "tcp://127.0.0.1:1"], "found both workers and a scheduler"),
     (
