@@ -286,13 +286,8 @@ class _Loop:
             if len(tasks) > 1 and not isinstance(future, _Known):
                 self.keep(tasks, outcomes)  # else a kill could come in the midst of them
             self.queue.popleft()
-            for number, (task, outcome) in enumerate(zip(tasks, outcomes, strict=True)):
-                try:
-                    self.check_in(task, outcome)
-                except StorageError:
-                    for left in tasks[number:]:
-                        self.scene.release_region(left.active, left.fixed)
-                    raise
+            for task, outcome in zip(tasks, outcomes, strict=True):
+                self.check_in(task, outcome)
 
     def settled(self, tasks, future):
         """For each task its outcome, or, where it failed twice, the reason."""
