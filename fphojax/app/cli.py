@@ -65,6 +65,13 @@ RunFolder = Annotated[
 Workers = Annotated[
     int | None, typer.Option(help="Processes on this machine that fit patches side by side.", min=1)
 ]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Least significance of a detection, standard deviations; by default as the settings say (detection).",
+        min=0,
+    ),
+]
 Scheduler = Annotated[
     str | None, typer.Option(help="Address of a dask scheduler whose workers fit the patches.")
 ]
@@ -294,10 +301,14 @@ def detect(
     images: Annotated[
         bool, typer.Option("--images", help="Search the images themselves, without any catalogue or fit.")
     ] = False,
-    threshold: Annotated[float, typer.Option(help="Least significance, standard deviations.", min=0)] = 5.0,
+    threshold: Threshold = None,
     background_box: Annotated[
         int | None,
-        typer.Option(help="With images: side of the boxes in which a sky level is estimated, pixels.", min=8),
+        typer.Option(
+            help="With images: side of the boxes in which a sky level is estimated, pixels; by default as the "
+            "settings say (detection).",
+            min=8,
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
@@ -333,9 +344,7 @@ def postop(
 def loop(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
     rounds: Annotated[int, typer.Option(help="How often to go on after the first optimisation.", min=0)] = 1,
-    threshold: Annotated[
-        float, typer.Option(help="Least significance of a detection, standard deviations.", min=0)
-    ] = 5.0,
+    threshold: Threshold = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,

@@ -10,7 +10,6 @@ import numpy as np
 from astropy.table import Table
 from astropy.wcs import WCS
 from scipy.ndimage import map_coordinates
-from scipy.signal import fftconvolve
 
 from ..inputs.astrometry import pixel_scale
 from ..inputs.catalog import ROI_PER_RHALF, SourceCatalog
@@ -47,7 +46,7 @@ def guesses(
         Fluxes are positive: at least the standard deviation of that of a point source.
     """
     scale = pixel_scale(grid, next(iter(maps.values())).signal.shape)
-    radius, psf_width = np.array([_psf_size(part) for part in maps.values()]).T
+    radius, psf_width = np.array([part.psf_size for part in maps.values()]).T
     radius, psf_width = radius / scale, psf_width / scale**2  # grid cells
     flux, error = np.stack([_point_flux(part, x, y) for part in maps.values()], axis=-1)
     width = np.zeros(len(x))  # variance of the profile, cells^2
@@ -78,16 +77,6 @@ def guesses(
         bands=tuple(maps),
         extra=extra,
     )
-
-
-def _psf_size(part):
-    """Radius at which the autocorrelation of the PSF is about a half, arcsec, and its variance (2 p^2), arcsec^2."""
-    psf = part.psf_image
-    correlation = fftconvolve(psf, psf[::-1, ::-1])
-    radius = np.sqrt(np.count_nonzero(correlation > correlation.max() / 2) / np.pi)
-    around = _sampled(correlation, *_circle(psf.shape[1] - 1, psf.shape[0] - 1, radius), order=3)
-    variance = radius**2 / 2 / np.log(correlation.max() / np.median(around))
-    return radius * part.psf_scale, variance * part.psf_scale**2
 
 
 def _circle(x, y, radius):

@@ -1,16 +1,20 @@
 """The detection stage without a fit: the images give the first catalogue."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
+from astropy.io import fits
 from matplotlib.image import imread
 
 from fphojax.app.check import check_inputs
 from fphojax.app.config import Settings
 from fphojax.app.stages import detect as module
 from fphojax.app.stages.detect import detect
+from fphojax.app.stages.steps import first_read_after, settings_read
+from fphojax.field.detect import detect_on_images
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.psf import PSFMixture
@@ -64,6 +68,49 @@ def test_images_give_the_first_catalogue(tmp_path):
     assert report.files["regions"].read_text().count("ellipse") == 2
     assert imread(report.files["figure"]).std() > 0.05
     assert detect(settings).files["figure"].parent.name == "detect_2"
+
+
+def test_settings_say_how_to_detect(tmp_path):
+    _, settings = write_field(tmp_path)
+    between = float(np.mean(detect(settings).tables["sources"]["significance"]))
+    high = settings.changed(detection={"threshold": between})
+    assert "1 source found in the images" in detect(high).verdict
+    assert len(detect(high, threshold=10.0).tables["sources"]) == 2  # what is given by hand counts
+    apart = settings.changed(detection={"minimum_separation": 3.0})
+    assert len(detect(apart).tables["sources"]) == 1
+    assert "detection" in settings_read(settings, "catalog", first=False)
+    assert "detection" not in settings_read(settings.changed(raw_catalog="a.fits"), "catalog", first=False)
+    assert "detection" in first_read_after("optimize")
+
+
+def test_a_level_that_is_left_is_told(tmp_path):
+    _, settings = write_field(tmp_path)
+    with fits.open(tmp_path / "r1.fits", mode="update") as file:
+        file["SCI"].data += 0.05
+    report = detect(settings)
+    assert "2 sources found" in report.verdict
+    assert "1 exposure with a level left, up to +0.52 of the noise of a pixel (r1, band r)" in report.verdict
+    noise = report.tables["noise"]
+    assert noise["exposure"].tolist() == ["g1", "r1"]
+    np.testing.assert_allclose(noise["level"].value, [0, 0.05], atol=0.01)
+    np.testing.assert_allclose(noise["pixel_scatter"], 1, atol=0.1)
+
+
+def test_structure_is_listed_apart(tmp_path, monkeypatch):
+    _, settings = write_field(tmp_path)
+
+    def found_otherwise(images, **options):
+        found = detect_on_images(images, **options)
+        return dataclasses.replace(found, catalog=found.catalog[:1], structure=found.catalog[1:])
+
+    monkeypatch.setattr(module, "detect_on_images", found_otherwise)
+    report = detect(settings)
+    assert "1 source found" in report.verdict
+    assert "1 peak more: structure of brighter galaxies, in structure.fits." in report.verdict
+    assert len(SourceCatalog.read(report.files["catalog"])) == 1
+    assert len(SourceCatalog.read(report.files["structure"])) == 1
+    assert len(report.tables["structure"]) == 1
+    assert report.files["regions"].read_text().count("ellipse") == 2
 
 
 def test_residuals_have_the_sky_of_the_settings(tmp_path, monkeypatch):
