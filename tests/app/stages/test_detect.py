@@ -91,8 +91,8 @@ def test_a_level_that_is_left_is_told(tmp_path):
     assert "2 sources found" in report.verdict
     assert "1 exposure with a level left, up to +0.52 of the noise of a pixel (r1, band r)" in report.verdict
     noise = report.tables["noise"]
-    assert noise["exposure"].tolist() == ["g1", "r1"]
-    np.testing.assert_allclose(noise["level"].value, [0, 0.05], atol=0.01)
+    assert noise["exposure"].tolist() == ["r1", "g1"]
+    np.testing.assert_allclose(noise["level"].value, [0.05, 0], atol=0.01)
     np.testing.assert_allclose(noise["pixel_scatter"], 1, atol=0.1)
 
 
