@@ -15,16 +15,16 @@ from fphojax.field.matched_filter import ResidualImage
 from fphojax.inputs.bounds import default_bounds
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.psf import PSFStore
+from fphojax.outputs.frame_model import FrameModel
 from fphojax.outputs.plot_detections import plot_detections
 from fphojax.outputs.plots import save_figure
 from fphojax.outputs.region_files import write_regions
-from fphojax.outputs.residuals import RunResiduals
 from fphojax.outputs.wording import counted
 
 from ..check import check_inputs
 from ..config import Settings
 from ..fields import fitted_psfs
-from ..workers import prepared
+from ..workers import FieldInputs
 from .folders import latest_fit, next_path, run_at
 from .report import StageReport
 
@@ -120,19 +120,15 @@ def detect(
 
 
 def _residual_images(settings, checked, fit, progress):
-    """What is left of each exposure; the image where no patch of the fit is."""
-    residuals, sky = (None, {}) if fit is None else (RunResiduals(fit), fit.read_sky())
+    """What the model of all sources leaves of each exposure, in and out of the patches of the fit."""
     psfs = _psfs(settings, checked, fit, progress)
-    for exposure in tqdm(checked.exposures, desc="detect", unit="image", disable=not progress):
+    patcher = FieldInputs.make(settings, checked.exposures, psfs).patcher
+    frames = None if fit is None else FrameModel.of_catalog(fit, patcher)
+    for exposure in tqdm(patcher.exposures, desc="detect", unit="image", disable=not progress):
         ny, nx = exposure.shape
-        data, ierr = prepared(exposure, settings).window(0, nx, 0, ny)
-        left, model = np.where(ierr > 0, data, np.nan).astype(np.float64), None
-        if residuals is not None and (pixels := residuals.read(exposure.band, exposure.name)) is not None:
-            model = np.zeros((ny, nx))
-            model[pixels.y, pixels.x] = pixels.data - pixels.residual
-            # less the sky as it is now, as all other pixels are
-            tweak = sky.get(exposure.band, 0.0) - settings.sky.get(exposure.band, 0.0)
-            left[pixels.y, pixels.x] = pixels.residual + tweak
+        data, ierr = exposure.window(0, nx, 0, ny)
+        model = None if frames is None else frames.image(exposure)
+        left = np.where(ierr > 0, data, np.nan).astype(np.float64) - (0 if model is None else model)
         psf = _psf_image(
             psfs.lookup(exposure.band, exposure=exposure.name, location=((nx - 1) / 2, (ny - 1) / 2))
         )
