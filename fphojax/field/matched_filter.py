@@ -87,8 +87,9 @@ class BandMaps:
 
     Attributes
     ----------
-    signal, weight, model : ndarray, shape (ny, nx)
-        N, W and M, after division by K; 0 where no exposure is.
+    signal, weight, model, response : ndarray, shape (ny, nx)
+        N, W, M, and sum P w times the area of a pixel (arcsec^2), which is N of a surface brightness of 1; after
+        division by K; 0 where no exposure is.
     psf_image : ndarray
         Of the exposure with the largest share in the weight.
     psf_scale : float
@@ -100,6 +101,7 @@ class BandMaps:
     signal: np.ndarray
     weight: np.ndarray
     model: np.ndarray
+    response: np.ndarray
     psf_image: np.ndarray
     psf_scale: float
     noise: dict[str, ImageNoise]
@@ -156,7 +158,7 @@ def filtered(
     sources : ndarray of bool, shape (ny, nx), optional
         Places of the grid that are on sources, of which the noise is not measured.
     """
-    total = np.zeros((3, *shape))
+    total = np.zeros((4, *shape))
     noise, shares = {}, []
     for image in images:
         signal, weight, model, response, covered = _sums(image)
@@ -167,10 +169,11 @@ def filtered(
         sums = signal, weight, response
         found = measured_noise(image.residual, image.ierr, image.psf_image, sums, plain, known)
         noise[image.name] = found
-        maps = np.stack([signal - found.level * response, weight, model]) / found.power
+        area = pixel_scale(image.wcs, image.residual.shape) ** 2
+        maps = np.stack([signal - found.level * response, weight, model, area * response]) / found.power
         good = map_coordinates(covered.astype(np.float32), pixel, order=1) > 0.99
-        # cubic for N and M, which may be narrow; linear for W, which must not become negative
-        for out, values, order in zip(total, maps, (3, 1, 3), strict=True):
+        # cubic for N and M, which may be narrow; linear for others, which must not become negative
+        for out, values, order in zip(total, maps, (3, 1, 3, 1), strict=True):
             out[window] += np.where(good, map_coordinates(values, pixel, order=order), 0)
         shares.append(float(maps[1][covered].sum()))
     main = images[int(np.argmax(shares))]

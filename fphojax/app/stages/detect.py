@@ -86,6 +86,8 @@ def detect(
         key: value for key, value in given.items() if value is not None
     }
     box = options.pop("background_box")
+    if settings.bounds_kwargs.rhalf_range is not None:
+        options["rhalf_range"] = settings.bounds_kwargs.rhalf_range
     searched = list(_residual_images(settings, checked, fit, progress))
     if fit is None:
         catalog = None
