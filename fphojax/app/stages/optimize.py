@@ -15,6 +15,7 @@ from fphojax.outputs.wording import counted
 from ..config import Settings
 from ..fields import fit_field
 from ..optimizing import OptimizeFit
+from ..reach import wider
 from .chi2 import chi2_table
 from .folders import last_path, next_path
 from .report import StageReport
@@ -37,6 +38,9 @@ def optimize(
     progress: bool = False,
 ) -> StageReport:
     """Optimise all sources of a field, patch by patch.
+
+    Where the light of a source, as it is fitted, ends beyond the pixels that it was fitted with, its radius of
+    influence becomes larger, and it is fitted again. Radii never become smaller.
 
     Parameters
     ----------
@@ -66,6 +70,13 @@ def optimize(
     """
     start = time.perf_counter()
     folder = Path(out) if out else (last_path if resume else next_path)(settings.outbase, "optimize")
+    larger = []  # how many radii of influence, after each fit
+
+    def widened(catalog, exposures):
+        roi = wider(catalog, exposures, settings)
+        larger.append(int(np.count_nonzero(roi > catalog.roi)))
+        return roi
+
     run, scene, _ = fit_field(
         settings,
         folder,
@@ -74,6 +85,7 @@ def optimize(
         batch=patches_together(),
         resume=resume and (folder / "config.json").is_file(),
         unread=first_read_after("optimize"),
+        widened=None if settings.forced_photometry else widened,
         workers=workers,
         scheduler=scheduler,
         progress=progress,
@@ -88,6 +100,11 @@ def optimize(
         tables["exposures"] = chi2_table(run)
     files = {"run": run.path, "catalog": run.scene_path}
     text, level = _verdict(tables)
+    if any(larger):
+        text += (
+            f" Light ended beyond the pixels of {counted(max(larger), 'source')}: with larger radii of influence, "
+            "fitted again."
+        )
     return StageReport("optimize", text, tables, files, time.perf_counter() - start, level)
 
 

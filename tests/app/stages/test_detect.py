@@ -147,7 +147,8 @@ def far_light(tmp_path_factory):
     truth.write(folder / "peaks.ecsv")
     bounds = {"n_pix": 1, "pixscale": 0.1, "rhalf_range": [0.1, 2.0]}
     given = {"bandlist": ["g"], "fitsfiles": "g1.fits", "raw_catalog": "peaks.ecsv", "n_gauss_psf": 1}
-    (folder / "field.yml").write_text(yaml.safe_dump(given | {"bounds_kwargs": bounds}))
+    given |= {"bounds_kwargs": bounds, "patch_maxradius": 0.8}  # else the patch would grow
+    (folder / "field.yml").write_text(yaml.safe_dump(given))
     settings = Settings.from_yaml(folder / "field.yml")
     optimize(settings)
     return settings, detect(settings)
