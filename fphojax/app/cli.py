@@ -127,7 +127,7 @@ def check(
     from .store_table import store_table
 
     settings = Settings.from_yaml(config)
-    report = check_inputs(settings, progress=sys.stderr.isatty(), verify=True)
+    report = check_inputs(settings, progress=sys.stderr.isatty(), verify=True, needs_catalog=False)
     console = Console()
     if settings.pixelstorefile is not None and (report.exposures or report.left_out):
         console.print(store_table([*report.exposures, *report.left_out]))
@@ -137,6 +137,10 @@ def check(
         console.print(report.catalog_table())
     if report.problems:
         raise InputError("\n".join(report.problems))
+    if report.catalog is None:
+        typer.echo(
+            "note: no catalogue of sources; `fphojax run` finds them in the images (settings: detection)"
+        )
     console.print("No problems found.")
 
 
