@@ -43,6 +43,7 @@ _BOX_SHARE = 0.02  # of the noise of a sum over the PSF is in the mean of the bo
 _TILE = 16  # pixels that are correlated at most, for the error of a level
 _SKEW = 1.5  # more scatter above than below the median is light
 _ROUNDS = 12
+_SETTLED = 1e-3  # fraction of the pixels that may still change sides
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def measured_noise(residual, ierr, psf, sums, usable, sources=None) -> ImageNois
             break
         places = usable & (np.abs(signal - level * response) > SOURCE_FREE * root * np.sqrt(power))
         before, sky = sky, free & ~binary_dilation(places, near)
-        if np.array_equal(sky, before):
+        if np.count_nonzero(sky != before) <= _SETTLED * most:
             break
     told = told and _symmetric((signal - level * response)[sky] / root[sky])
     if not told:
