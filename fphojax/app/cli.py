@@ -100,6 +100,14 @@ RunFolder = Annotated[
 Workers = Annotated[
     int | None, typer.Option(help="Processes on this machine that fit patches side by side.", min=1, max=1024)
 ]
+Threshold = Annotated[
+    float | None,
+    typer.Option(
+        help="Least significance of a detection, standard deviations; by default as the settings say (detection).",
+        min=0,
+        max=1e6,
+    ),
+]
 Scheduler = Annotated[
     str | None, typer.Option(help="Address of a dask scheduler whose workers fit the patches.")
 ]
@@ -155,7 +163,7 @@ def check(
     from .store_table import store_table
 
     settings = Settings.from_yaml(config)
-    report = check_inputs(settings, progress=sys.stderr.isatty(), verify=True)
+    report = check_inputs(settings, progress=sys.stderr.isatty(), verify=True, needs_catalog=False)
     console = _console()
     if settings.pixelstorefile is not None and (report.exposures or report.left_out):
         console.print(store_table([*report.exposures, *report.left_out]))
@@ -167,6 +175,10 @@ def check(
         typer.echo(f"note: {note}")
     if report.problems:
         raise InputError("\n".join(report.problems))
+    if report.catalog is None:
+        typer.echo(
+            "note: no catalogue of sources; `fphojax run` finds them in the images (settings: detection)"
+        )
     console.print("No problems found.")
 
 
@@ -344,12 +356,14 @@ def detect(
     images: Annotated[
         bool, typer.Option("--images", help="Search the images themselves, without any catalogue or fit.")
     ] = False,
-    threshold: Annotated[
-        float, typer.Option(help="Least significance, standard deviations.", min=0, max=1e6)
-    ] = 5.0,
+    threshold: Threshold = None,
     background_box: Annotated[
         int | None,
-        typer.Option(help="With images: side of the boxes in which a sky level is estimated, pixels.", min=8),
+        typer.Option(
+            help="With images: side of the boxes in which a sky level is estimated, pixels; by default as the "
+            "settings say (detection).",
+            min=8,
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
@@ -391,9 +405,7 @@ def loop(
     rounds: Annotated[
         int, typer.Option(help="How often to go on after the first optimisation.", min=0, max=100)
     ] = 1,
-    threshold: Annotated[
-        float, typer.Option(help="Least significance of a detection, standard deviations.", min=0, max=1e6)
-    ] = 5.0,
+    threshold: Threshold = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,

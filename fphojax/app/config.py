@@ -35,6 +35,7 @@ from .yaml_text import dumped
 
 __all__ = [
     "BoundsSettings",
+    "DetectionSettings",
     "Extensions",
     "PreprocessSettings",
     "PriorSettings",
@@ -314,6 +315,34 @@ class NuisanceSettings(Section):
         return Nuisance(**self.model_dump())
 
 
+class DetectionSettings(Section):
+    """How sources are found, in images and in residuals; read by every stage that looks for them."""
+
+    threshold: PositiveFloat = Field(
+        5.0, description="least significance, over the noise that the images show [standard deviation]"
+    )
+    background_box: int | None = Field(
+        None,
+        ge=8,
+        description="side of the boxes in which a sky level is taken from images before there is a fit [pixel]; by "
+        "default a level per exposure",
+    )
+    minimum_separation: float = Field(
+        0.0,
+        ge=0,
+        description="a source nearer than this to a more significant or known one is left out [arcsec]",
+    )
+    structure: float = Field(
+        0.5,
+        ge=0,
+        description="what adds less than this fraction to the light of a brighter galaxy at its place is structure "
+        "of that, not a source; 0 takes all as sources",
+    )
+    model_error: PositiveFloat = Field(
+        0.05, description="fraction by which the light of bright galaxies is known no better"
+    )
+
+
 class PreprocessSettings(Section):
     """How images become a pixel store."""
 
@@ -497,6 +526,11 @@ class Settings(Section):
         ge=0,
         le=100,
         description="how often a run follows an optimisation by background, detection and another one",
+    )
+
+    detection: DetectionSettings = Field(
+        DetectionSettings(),
+        description="how sources are found in the images, and in what a fit leaves of them",
     )
 
     # sampling

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 from scipy.cluster.hierarchy import DisjointSet
@@ -35,6 +36,9 @@ __all__ = ["fit_field", "tied_rows"]
 _MAY_CHANGE = {"outbase", "target_niter", "max_active_fraction", "ntry_checkout"}
 
 
+_MOST_WIDENED = 3  # times that sources are fitted again with more pixels
+
+
 def fit_field(
     settings: Settings,
     folder: Path,
@@ -46,6 +50,7 @@ def fit_field(
     retry: bool = False,
     overwrite: bool = False,
     unread: Iterable[str] = (),
+    widened: Callable[[SourceCatalog, Sequence], np.ndarray] | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     progress: bool = False,
@@ -71,6 +76,9 @@ def fit_field(
         Whether an earlier run in the folder may be replaced; it is in ``previous_N`` until this one is complete.
     unread : iterable of str
         Settings that the fit does not read, which may be others when it goes on.
+    widened : callable, optional
+        Takes the catalogue after the fit, and the exposures, and returns radii of influence (arcsec): sources with a
+        larger one than before are fitted again, at most three times.
     workers, scheduler
         See `cluster_client`; without either, patches are fitted in this process.
     progress : bool
@@ -82,6 +90,7 @@ def fit_field(
     SuperScene
         All sources as they are at the end.
     ScheduleReport
+        Of what was fitted last, where sources were fitted again.
 
     Raises
     ------
@@ -125,15 +134,20 @@ def fit_field(
             keep_inputs(FieldInputs.make(settings, report.exposures, psfs), directory.path / "psfs.h5")
         with scene:
             try:
-                done = schedule(
-                    scene,
-                    make_fit(directory.path, local),
-                    client=client,
-                    batch=batch,
-                    max_active_fraction=settings.max_active_fraction,
-                    ntry_checkout=settings.ntry_checkout,
-                    progress=progress,
-                )
+                for number in range(_MOST_WIDENED + 1):
+                    done = schedule(
+                        scene,
+                        make_fit(directory.path, local),
+                        client=client,
+                        batch=batch,
+                        max_active_fraction=settings.max_active_fraction,
+                        ntry_checkout=settings.ntry_checkout,
+                        progress=progress,
+                    )
+                    if widened is None or number == _MOST_WIDENED:
+                        break
+                    if not scene.widen(widened(scene.catalog, report.exposures)):
+                        break
             except KeyboardInterrupt:
                 interruptions.settle()
                 before = directory.previous()

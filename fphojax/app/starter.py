@@ -110,8 +110,9 @@ bandlist: {bands}
 # exposures: a path or glob, or a list of them; extensions SCI and ERR, and MASK (or DQ) and PSF if there are any.
 # {images}
 fitsfiles: images/*.fits
-# sources to start from: forcepho's columns or fphojax's own; rough values do
-raw_catalog: peaks.fits
+# sources to start from: forcepho's columns or fphojax's own; rough values do. Without it, they are found in the
+# images (detection below says how).
+#raw_catalog: peaks.fits
 # folder for the results
 outbase: run
 
@@ -177,7 +178,7 @@ def settings_text(instrument: str, file: str = "run.yml") -> str:
         pixel_scale=known.pixel_scale,
         buffer=known.buffer,
     )
-    given = {line.partition(":")[0] for line in head.splitlines()}
+    given = {line.removeprefix("#").partition(":")[0] for line in head.splitlines()}
     lines = []
     for name, entry in Settings.model_fields.items():
         if name in _GROUPS:

@@ -9,8 +9,11 @@ of which each place takes the largest. Without a model they have unit variance. 
 is taken to be wrong by the fraction f, in all exposures alike: rings and dipoles that an imperfect model leaves of
 a bright source are no sources unless they have more than f times the threshold of its light at their place.
 
-Peaks of S above the threshold are detections if they stand out from the saddle to a higher peak: in
-asinh(f S) / f, where 1 is the noise of faint sources and a fraction f of bright ones, by ``prominence``.
+Peaks of S above the threshold u are candidates if they stand out by 3 from the saddle to a higher peak: in
+asinh(f S) / f, where 1 is the noise of faint sources and a fraction f of bright ones. The light around each (B, of
+`fphojax.field.surroundings`: a bright galaxy's halo, or an arm's surroundings) then counts as M does: the candidate
+is a detection if S of N - B, with M + B, exceeds the threshold, and that is its significance. If N - B is less than
+half of M + B, it is no neighbour of the galaxy whose light that is, but structure of it: a ring, an arm, a clump.
 
 The number of false detections that noise makes is at most the sum over the statistics of the number of maxima of a
 Gaussian field above u (Adler & Taylor, Random Fields and Geometry, 2007, theorem 11.7.2),
@@ -26,19 +29,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from astropy.stats import SigmaClip, mad_std
+from astropy.stats import SigmaClip
 from astropy.table import Column, MaskedColumn, Table
 from astropy.wcs import WCS
 from photutils.background import Background2D, SExtractorBackground
 from scipy.ndimage import binary_erosion
 
+from ..inputs.astrometry import pixel_scale
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
-from .matched_filter import BandMaps, ResidualImage, common_grid, filtered
+from .matched_filter import ResidualImage, common_grid, filtered
+from .noise import SOURCE_FREE, ImageNoise
 from .peaks import prominent_peaks
+from .significance import Statistic, expected_maxima
 from .source_guesses import guesses
+from .surroundings import apart, way_to_higher
 
 __all__ = ["Detections", "detect", "detect_on_images", "with_detected"]
+
+_PROMINENCE = 3.0  # least rise of a candidate above its saddle, standard deviations
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +59,8 @@ class Detections:
     catalog : SourceCatalog
         First guesses, the most significant source first. In ``extra``: ``origin`` ("detected"), ``significance``,
         and ``found_in`` (the band, or "all" for the sum over bands).
+    structure : SourceCatalog
+        What is structure of brighter galaxies, likewise; ``origin`` is "structure".
     significance : ndarray, shape (ny, nx)
         The largest of the statistics; 0 where there are no data.
     wcs : WCS
@@ -57,16 +68,17 @@ class Detections:
     threshold : float
     n_false : float
         Expected number of false detections, at most.
-    noise : dict of str to dict of str to float
-        By band and exposure: scatter of the exposure's own significance map, by which its errors were multiplied.
+    noise : dict of str to dict of str to ImageNoise
+        By band and exposure.
     """
 
     catalog: SourceCatalog
+    structure: SourceCatalog
     significance: np.ndarray
     wcs: WCS
     threshold: float
     n_false: float
-    noise: dict[str, dict[str, float]]
+    noise: dict[str, dict[str, ImageNoise]]
 
 
 def detect(
@@ -75,7 +87,9 @@ def detect(
     threshold: float = 5.0,
     sed: Mapping[str, float] | None = None,
     model_error: float = 0.05,
-    prominence: float = 3.0,
+    structure: float = 0.5,
+    minimum_separation: float = 0.0,
+    known: SourceCatalog | None = None,
     rhalf_range: tuple[float, float] = (0.03, 1.0),
 ) -> Detections:
     """Find sources in residual images.
@@ -90,8 +104,13 @@ def detect(
         Relative fluxes in the bands, for the statistic that combines them; equal ones by default.
     model_error : float
         Fraction f by which models of bright sources may be wrong.
-    prominence : float
-        Least rise of a peak above its saddle, in standard deviations.
+    structure : float
+        A peak that is more than the light of brighter sources at its place by less than this fraction of it is
+        structure of theirs.
+    minimum_separation : float
+        Of two peaks that are nearer than this to each other, the less significant one is left out, arcsec.
+    known : SourceCatalog, optional
+        Sources that are in the model: peaks nearer to them than that are left out.
     rhalf_range : tuple of float
         Guesses of half-light radii are brought into this range, arcsec.
 
@@ -107,7 +126,7 @@ def detect(
     bands = tuple(dict.fromkeys(image.band for image in images))
     if not bands:
         raise InputError("no residual images, expected at least one")
-    for name, value in (("threshold", threshold), ("model_error", model_error), ("prominence", prominence)):
+    for name, value in (("threshold", threshold), ("model_error", model_error)):
         if not value > 0:
             raise InputError(f"{name} is {value}, expected a positive number")
     spectrum = dict.fromkeys(bands, 1.0) if sed is None else dict(sed)
@@ -115,33 +134,56 @@ def detect(
         raise InputError(f"no flux in {', '.join(missing)} in the SED, found {', '.join(spectrum)}")
 
     grid, shape = common_grid(images)
-    maps = {
-        band: filtered(
-            [image for image in images if image.band == band], grid, shape, model_error=model_error
-        )
-        for band in bands
-    }
-    statistics = {band: _significance([part], [1.0], model_error) for band, part in maps.items()}
-    if len(bands) > 1:
-        weights = [spectrum[band] for band in bands]
-        statistics["all"] = _significance(list(maps.values()), weights, model_error)
-    stack = np.stack(list(statistics.values()))
+    scale = pixel_scale(grid, shape)
+    sources = None
+    for _ in range(2):  # what all exposures show together tells where each of them is sky
+        maps = {
+            band: filtered(
+                [image for image in images if image.band == band],
+                grid,
+                shape,
+                model_error=model_error,
+                sources=sources,
+            )
+            for band in bands
+        }
+        statistics = {band: Statistic.of([part], [1.0], model_error, scale) for band, part in maps.items()}
+        if len(bands) > 1:
+            weights = [spectrum[band] for band in bands]
+            statistics["all"] = Statistic.of(list(maps.values()), weights, model_error, scale)
+        stack = np.stack([statistic.values for statistic in statistics.values()])
+        sources = np.abs(stack).max(axis=0) > SOURCE_FREE
     largest = stack.max(axis=0)
 
     contrast = np.arcsinh(model_error * largest) / model_error
-    x, y = prominent_peaks(contrast, float(np.arcsinh(model_error * threshold) / model_error), prominence)
+    least = float(np.arcsinh(model_error * threshold) / model_error)
+    x, y = prominent_peaks(contrast, least, _PROMINENCE)
     inside = binary_erosion(np.any([part.weight > 0 for part in maps.values()], axis=0), np.ones((3, 3)))
     x, y = x[inside[y, x]], y[inside[y, x]]
-    found_in = np.array(list(statistics))[stack[:, y, x].argmax(axis=0)]
+    way = way_to_higher(x, y)
+    rises, contrasts = np.stack([statistic.rise(x, y, way) for statistic in statistics.values()], axis=1)
+    best = rises.argmax(axis=0), np.arange(len(x))
     extra = Table(
-        {"origin": np.full(len(x), "detected"), "significance": largest[y, x], "found_in": found_in}
+        {
+            "origin": np.where(contrasts[best] < structure, "structure", "detected"),
+            "significance": rises[best],
+            "found_in": np.array(list(statistics))[best[0]],
+        }
     )
+    kept = np.flatnonzero(rises[best] > threshold)
+    kept = kept[np.argsort(-rises[best][kept], kind="stable")]
+    known_x, known_y = ([], []) if known is None else grid.world_to_pixel_values(known.ra, known.dec)
+    places = np.concatenate([known_x, x[kept]]), np.concatenate([known_y, y[kept]])
+    kept = kept[apart(*places, minimum_separation / scale, len(known_x))[len(known_x) :]]
+    found = guesses(maps, *_refined(largest, x[kept], y[kept]), grid, spectrum, rhalf_range, extra[kept])
+    is_structure = found["origin"] == "structure"
     return Detections(
-        catalog=guesses(maps, *_refined(largest, x, y), grid, spectrum, rhalf_range, extra),
+        catalog=found[~is_structure],
+        structure=found[is_structure],
         significance=largest,
         wcs=grid,
         threshold=threshold,
-        n_false=sum(_expected_maxima(values, threshold) for values in stack),
+        n_false=sum(expected_maxima(values, threshold) for values in stack),
         noise={band: part.noise for band, part in maps.items()},
     )
 
@@ -220,30 +262,6 @@ def _continued(column: Column, new: np.ndarray | None, size: int) -> Column:
     joined = np.ma.concatenate([column, values])
     kind, joined = (MaskedColumn, joined) if joined.mask.any() else (Column, joined.data)
     return kind(joined, name=column.name, unit=column.unit, description=column.description)
-
-
-def _significance(maps: list[BandMaps], spectrum, model_error):
-    """The statistic S for a spectrum; 0 where there are no data."""
-    signal = sum(t * part.signal for t, part in zip(spectrum, maps, strict=True))
-    variance = sum(t**2 * part.weight for t, part in zip(spectrum, maps, strict=True))
-    model = sum(t * part.model for t, part in zip(spectrum, maps, strict=True))
-    noise = np.sqrt(variance + (model_error * model) ** 2)
-    return np.divide(signal, noise, out=np.zeros_like(signal), where=variance > 0)
-
-
-def _expected_maxima(values, threshold):
-    """Expected number of maxima of a noise map above a threshold."""
-    good = values != 0
-    variance = mad_std(values[good]) ** 2 if good.any() else 0.0
-    if not variance > 0:
-        return 0.0
-    gradients = []
-    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        difference = (values[one] - values[other])[good[one] & good[other]]
-        # noise that is not smooth at all would make this 2
-        gradients.append(-2 * np.log(1 - min(mad_std(difference) ** 2 / variance, 1.9) / 2))
-    density = np.sqrt(gradients[0] * gradients[1]) * threshold * np.exp(-(threshold**2) / 2)
-    return float(np.count_nonzero(good) * density / (2 * np.pi) ** 1.5)
 
 
 def _refined(values, x, y):

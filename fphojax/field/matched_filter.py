@@ -5,13 +5,13 @@ Around each pixel of an exposure, with PSF P, weights w = ierr^2, residual r and
     N = sum P w r,   W = sum P^2 w,   M = sum P w m,
 
 N / W is the flux of a point source there, and W the inverse variance of it, if the noise of pixels is independent
-(Zackay & Ofek 2017, ApJ 836, 187). It seldom is: pixels of co-adds may scatter by a quarter of their errors, and
-their sums over a PSF by one and a half. So the scatter s of N / sqrt(W) over the exposure is measured, and where it
-is larger than 1, N, W and M are divided by s^2: the map then has unit scatter, a threshold means what it says, and
-exposures have the weight that they deserve. Where it is smaller, the errors are believed: a small image full of a
-source has no sky to tell otherwise. Sources are positive, so s comes from negative deviations only: below the
-median, or below zero, whichever gives less; and only from places where a fraction f of the model, by which it may be
-wrong, is less than the noise, f M < sqrt(W).
+and as large as 1 / ierr (Zackay & Ofek 2017, ApJ 836, 187). It seldom is: pixels of co-adds may scatter by a quarter
+of their errors, and their sums over a PSF by one and a half; and a level that is left in the image, a fraction of
+its noise, is several standard deviations of such sums. So level, scale and correlation of the noise are measured in
+each exposure (`fphojax.field.noise`): the level is taken off, and N, W and M are divided by K, the variance of
+N / sqrt(W). The map then has unit scatter, a threshold means what it says, and exposures have the weight that they
+deserve. A model may be wrong by a fraction f; only places where that is less than the noise, f M < sqrt(W), tell
+of it.
 
 Exposures are sampled on a common grid, a tangent plane with the smallest pixels among them, and N, W and M of a
 band are sums over its exposures.
@@ -19,14 +19,16 @@ band are sums over its exposures.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from astropy.wcs import WCS
 from scipy.ndimage import map_coordinates
-from scipy.signal import oaconvolve
+from scipy.signal import fftconvolve, oaconvolve
 
 from ..inputs.astrometry import local_affine, pixel_scale
 from ..inputs.errors import InputError
+from .noise import ImageNoise, measured_noise
 
 __all__ = ["BandMaps", "ResidualImage", "common_grid", "filtered"]
 
@@ -85,22 +87,36 @@ class BandMaps:
 
     Attributes
     ----------
-    signal, weight, model : ndarray, shape (ny, nx)
-        N, W and M, after division by s^2; 0 where no exposure is.
+    signal, weight, model, response : ndarray, shape (ny, nx)
+        N, W, M, and sum P w times the area of a pixel (arcsec^2), which is N of a surface brightness of 1; after
+        division by K; 0 where no exposure is.
     psf_image : ndarray
         Of the exposure with the largest share in the weight.
     psf_scale : float
         Its pixels, arcsec.
-    noise : dict of str to float
-        The scatter s of each exposure.
+    noise : dict of str to ImageNoise
+        Of each exposure.
     """
 
     signal: np.ndarray
     weight: np.ndarray
     model: np.ndarray
+    response: np.ndarray
     psf_image: np.ndarray
     psf_scale: float
-    noise: dict[str, float]
+    noise: dict[str, ImageNoise]
+
+    @cached_property
+    def psf_size(self) -> tuple[float, float]:
+        """Radius at which the PSF's autocorrelation is about a half, arcsec, and its variance (2 p^2), arcsec^2."""
+        psf = self.psf_image
+        correlation = fftconvolve(psf, psf[::-1, ::-1])
+        radius = np.sqrt(np.count_nonzero(correlation > correlation.max() / 2) / np.pi)
+        angle = np.arange(8) * np.pi / 4
+        at = psf.shape[0] - 1 + radius * np.sin(angle), psf.shape[1] - 1 + radius * np.cos(angle)
+        around = map_coordinates(correlation, at, order=3, mode="nearest")
+        variance = radius**2 / 2 / np.log(correlation.max() / np.median(around))
+        return radius * self.psf_scale, variance * self.psf_scale**2
 
 
 def common_grid(images: Sequence[ResidualImage]) -> tuple[WCS, tuple[int, int]]:
@@ -126,7 +142,7 @@ def common_grid(images: Sequence[ResidualImage]) -> tuple[WCS, tuple[int, int]]:
 
 
 def filtered(
-    images: Sequence[ResidualImage], grid: WCS, shape: tuple[int, int], *, model_error: float
+    images: Sequence[ResidualImage], grid: WCS, shape: tuple[int, int], *, model_error: float, sources=None
 ) -> BandMaps:
     """Maps of a band.
 
@@ -139,18 +155,25 @@ def filtered(
         (ny, nx) of the grid.
     model_error : float
         Fraction f by which models may be wrong.
+    sources : ndarray of bool, shape (ny, nx), optional
+        Places of the grid that are on sources, of which the noise is not measured.
     """
-    total = np.zeros((3, *shape))
+    total = np.zeros((4, *shape))
     noise, shares = {}, []
     for image in images:
-        signal, weight, model, covered = _sums(image)
-        empty = covered & (model_error * np.abs(model) < np.sqrt(np.maximum(weight, 0)))
-        noise[image.name] = scatter = _scatter(signal[empty] / np.sqrt(weight[empty]))
-        maps = np.stack([signal, weight, model]) / scatter**2
+        signal, weight, model, response, covered = _sums(image)
+        plain = covered & (image.ierr > 0) & np.isfinite(image.residual)
+        plain &= model_error * np.abs(model) < np.sqrt(np.maximum(weight, 0))
         window, pixel = _pixels_of_grid(image, grid, shape)
+        known = None if sources is None else _marked(pixel[:, sources[window]], plain.shape)
+        sums = signal, weight, response
+        found = measured_noise(image.residual, image.ierr, image.psf_image, sums, plain, known)
+        noise[image.name] = found
+        area = pixel_scale(image.wcs, image.residual.shape) ** 2
+        maps = np.stack([signal - found.level * response, weight, model, area * response]) / found.power
         good = map_coordinates(covered.astype(np.float32), pixel, order=1) > 0.99
-        # cubic for N and M, which may be narrow; linear for W, which must not become negative
-        for out, values, order in zip(total, maps, (3, 1, 3), strict=True):
+        # cubic for N and M, which may be narrow; linear for others, which must not become negative
+        for out, values, order in zip(total, maps, (3, 1, 3, 1), strict=True):
             out[window] += np.where(good, map_coordinates(values, pixel, order=order), 0)
         shares.append(float(maps[1][covered].sum()))
     main = images[int(np.argmax(shares))]
@@ -158,7 +181,7 @@ def filtered(
 
 
 def _sums(image):
-    """N, W, M, and where enough of the PSF falls on good pixels."""
+    """N, W, M, sum P w, and where enough of the PSF falls on good pixels."""
     good = (image.ierr > 0) & np.isfinite(image.residual)
     weight = np.where(good, image.ierr, 0).astype(np.float64) ** 2
     psf = np.asarray(image.psf_image, dtype=np.float64)
@@ -171,16 +194,7 @@ def _sums(image):
     model = 0 * signal if image.model is None else summed(np.where(good, image.model, 0) * weight, flipped)
     variance = summed(weight, flipped**2)
     covered = (summed(good.astype(np.float64), flipped) > _COVERED * psf.sum()) & (variance > 0)
-    return signal, variance, model, covered
-
-
-def _scatter(values):
-    """Robust standard deviation of a map, from negative deviations; at least 1."""
-    if not values.size:
-        return 1.0
-    middle = np.median(values)
-    deviations = (middle - values[values <= middle], -values[values < 0])
-    return max(1.0, 1.4826 * float(min(np.median(part) if part.size else 0.0 for part in deviations)))
+    return signal, variance, model, summed(weight, flipped), covered
 
 
 def _rim(shape):
@@ -192,6 +206,15 @@ def _rim(shape):
     for corner in (-0.5, ny - 0.5):
         edge.append(np.stack([x, np.full_like(x, corner)]))
     return np.concatenate(edge, axis=1)
+
+
+def _marked(places, shape):
+    """Pixels nearest to places (y, x)."""
+    mask = np.zeros(shape, dtype=bool)
+    row, column = np.round(places).astype(int)
+    inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
+    mask[row[inside], column[inside]] = True
+    return mask
 
 
 def _pixels_of_grid(image, grid, shape):

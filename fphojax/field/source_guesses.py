@@ -14,11 +14,13 @@ from scipy.signal import fftconvolve
 
 from ..inputs.astrometry import pixel_scale
 from ..inputs.catalog import ROI_PER_RHALF, SourceCatalog
+from .growth import grown
 from .matched_filter import BandMaps
 
 __all__ = ["guesses"]
 
 _RHALF_PER_SIGMA = np.sqrt(2 * np.log(2))
+_EXTENDED = 3.0  # half-light radii of the filtered PSF, within which light ends that has no curve of growth
 _Q, _PA, _SERSIC = 0.8, 0.0, 1.5  # inside usual bounds
 
 
@@ -47,7 +49,7 @@ def guesses(
         Fluxes are positive: at least the standard deviation of that of a point source.
     """
     scale = pixel_scale(grid, next(iter(maps.values())).signal.shape)
-    radius, psf_width = np.array([_psf_size(part) for part in maps.values()]).T
+    radius, psf_width = np.array([part.psf_size for part in maps.values()]).T
     radius, psf_width = radius / scale, psf_width / scale**2  # grid cells
     flux, error = np.stack([_point_flux(part, x, y) for part in maps.values()], axis=-1)
     width = np.zeros(len(x))  # variance of the profile, cells^2
@@ -61,6 +63,19 @@ def guesses(
     rhalf = np.clip(_RHALF_PER_SIGMA * scale * np.sqrt(width), *rhalf_range)
     width = (rhalf / scale / _RHALF_PER_SIGMA) ** 2
     total = np.maximum(flux, error) * (1 + width[:, None] / psf_width)
+    roi = ROI_PER_RHALF * np.hypot(rhalf, scale * radius.max() / np.sqrt(2))
+
+    order = np.argsort(-significance.max(axis=1, initial=-np.inf), kind="stable")
+    growth = grown(maps, x[order], y[order], best[order], scale)
+    end, half, grown_flux = (np.empty_like(part) for part in (growth.end, growth.half, growth.flux))
+    end[order], half[order], grown_flux[order] = growth.end, growth.half, growth.flux
+    seen = end > _EXTENDED * scale * radius[best]
+    psf_half = np.array([_half_light(part) for part in maps.values()])[best]
+    resolved = np.sqrt(np.maximum(half**2 - psf_half**2, 0))
+    rhalf = np.where(seen, np.clip(resolved, *rhalf_range), rhalf)
+    use = seen[:, None] & (grown_flux > error)
+    total = np.where(use, grown_flux, total)
+    roi = np.maximum(roi, np.where(seen, end, 0))
 
     relative = np.array([spectrum[band] for band in maps])
     absent = ~(error > 0)
@@ -74,20 +89,21 @@ def guesses(
         pa=_PA,
         sersic=_SERSIC,
         rhalf=rhalf,
-        roi=ROI_PER_RHALF * np.hypot(rhalf, scale * radius.max() / np.sqrt(2)),
+        roi=roi,
         bands=tuple(maps),
         extra=extra,
     )
 
 
-def _psf_size(part):
-    """Radius at which the autocorrelation of the PSF is about a half, arcsec, and its variance (2 p^2), arcsec^2."""
+def _half_light(part):
+    """Half-light radius of the PSF's autocorrelation, arcsec."""
     psf = part.psf_image
     correlation = fftconvolve(psf, psf[::-1, ::-1])
-    radius = np.sqrt(np.count_nonzero(correlation > correlation.max() / 2) / np.pi)
-    around = _sampled(correlation, *_circle(psf.shape[1] - 1, psf.shape[0] - 1, radius), order=3)
-    variance = radius**2 / 2 / np.log(correlation.max() / np.median(around))
-    return radius * part.psf_scale, variance * part.psf_scale**2
+    row, column = np.indices(correlation.shape)
+    distance = np.hypot(row - psf.shape[0] + 1, column - psf.shape[1] + 1).ravel()
+    order = np.argsort(distance)
+    growth = np.cumsum(correlation.ravel()[order])
+    return float(np.interp(growth[-1] / 2, growth, distance[order])) * part.psf_scale
 
 
 def _circle(x, y, radius):

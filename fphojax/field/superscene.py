@@ -504,6 +504,41 @@ class SuperScene:
                 self.writeout()
         return len(rows)
 
+    def widen(self, roi) -> int:
+        """Give sources larger radii of influence, and let those be fitted again.
+
+        Groups are made anew. Sources that are to be fitted together, and those given up, stay as they are.
+
+        Parameters
+        ----------
+        roi : array_like, shape (N,)
+            Arcsec; where it is no larger than the present radius, that stays.
+
+        Returns
+        -------
+        int
+            How many sources have a larger one now.
+
+        Raises
+        ------
+        InputError
+            A patch is out.
+        """
+        if self.n_out:
+            raise InputError(f"{self.n_out} patches are out, expected none while radii of influence change")
+        columns = self._columns
+        larger = (np.asarray(roi) > columns.roi) & ~columns.flagged
+        larger[list(self._partners)] = False
+        if larger.any():
+            columns.roi = np.where(larger, roi, columns.roi)
+            self.n_iter[larger] = 0
+            self._index = CircleIndex(self._vectors, columns.roi)
+            self._groups = self._make_groups()
+            self._fill_pool()
+            if self._files is not None:
+                self.writeout()
+        return int(np.count_nonzero(larger))
+
     def writeout(self) -> None:
         """Write the whole state; takes time in proportion to the number of sources.
 

@@ -3,32 +3,23 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 from tqdm.auto import tqdm
 
-from ..core.patch import TILE, Patch, padded_length
-from ..inputs.astrometry import CircularRegion, local_affine
-from ..inputs.catalog import SourceCatalog
+from ..inputs.astrometry import CircularRegion
 from ..inputs.errors import InputError
-from ..inputs.exposures import Exposure
 from ..inputs.files import replacing
-from ..inputs.patcher import Patcher, PatchFrame, as_profiled
-from ..inputs.stores import StoredExposure
+from ..inputs.patcher import Patcher
 from .fitted_patch import open_patcher
-from .frame_nuisance import FrameNuisance
+from .frame_model import FrameModel, model_image
 from .patch_draws import RunDraws
-from .photometry import isophotal_radius
 from .run_directory import RunDirectory
-from .scene_points import DrawKind, scenes_at
+from .scene_points import DrawKind
 
-__all__ = ["model_image", "write_cutouts", "write_images"]
+__all__ = ["write_cutouts", "write_images"]
 
-_CELL = 31  # tiles on a side of the parts in which frames are drawn; with a spare row they fill a bucket
-_FAINT = 1e-3  # sources are drawn as far as their profile exceeds this fraction of the noise of a pixel
-_PSF_REACH = 6.0  # standard deviations of the widest Gaussian of the PSF
 # What an original header says of its own pixels, and not of those that are written here.
 _OF_THE_ORIGINAL = ("BSCALE", "BZERO", "BLANK", "BUNIT", "CHECKSUM", "DATASUM", "DATAMIN", "DATAMAX")
 
@@ -71,22 +62,17 @@ def write_images(
     folder = Path(folder) if folder is not None else run.path / "images"
     folder.mkdir(exist_ok=True)
     draws = RunDraws(run)
-    scenes = scenes_at(draws, kind, n_draw=n_draw)
-    nuisance = FrameNuisance(draws, patcher, kind, n_draw=n_draw)
-    still = _never_fitted(run, draws)
+    frames = FrameModel.of_draws(run, draws, patcher, kind, n_draw)
     exposures = [e for e in patcher.exposures if e.band in draws.bands]
     written = []
     for exposure in tqdm(exposures, "images", unit="image", disable=not progress):
-        model = sum(model_image(patcher, exposure, catalog) for catalog in still)
-        for i, scene in enumerate(scenes):
-            image = model_image(patcher, exposure, nuisance.seen(exposure, scene, i))
-            model = model + (image + nuisance.sky(exposure, i)) / len(scenes)
+        model = frames.image(exposure)
         images = _images(exposure, model)
         path = folder / f"{_file_name(exposure.band)}_{_file_name(exposure.name)}.fits"
         hdus = [fits.PrimaryHDU()]
         hdus[0].header["FILTER"], hdus[0].header["EXPID"] = exposure.band, exposure.name
         hdus[0].header["DRAW"] = (kind, "point of the posterior")
-        hdus[0].header["NUISANCE"] = (",".join(nuisance.names), "of the exposure, in the model")
+        hdus[0].header["NUISANCE"] = (",".join(frames.nuisance.names), "of the exposure, in the model")
         for name, image in images.items():
             hdus.append(fits.ImageHDU(image, _header(exposure, chi=name == "CHI"), name=name))
         hdus += _look_up_tables(exposure)
@@ -135,9 +121,8 @@ def write_cutouts(
     if lost := [str(name) for name in ids if str(name) not in row]:
         raise InputError(f"{run.path}: no patch has fitted source {lost[0]}, expected ids of fitted sources")
     folder.mkdir(exist_ok=True)
-    scenes = scenes_at(draws, kind, n_draw=n_draw)
-    nuisance = FrameNuisance(draws, patcher, kind, n_draw=n_draw)
-    still = _never_fitted(run, draws)
+    frames = FrameModel.of_draws(run, draws, patcher, kind, n_draw)
+    scenes, nuisance = frames.scenes, frames.nuisance
     written = []
     for name in map(str, ids):
         chosen = np.arange(len(draws.ids)) == row[name]
@@ -155,120 +140,13 @@ def write_cutouts(
                 for rows in (chosen, ~chosen)
             )
             rest = rest + np.mean([nuisance.sky(exposure, i, box) for i in range(len(seen))], axis=0)
-            rest = rest + sum(model_image(patcher, exposure, catalog, box) for catalog in still)
+            rest = rest + sum(model_image(patcher, exposure, catalog, box) for catalog in frames.still)
             hdus += _cutout(exposure, box, model, rest)
         path = folder / f"{_file_name(name)}.fits"
         with replacing(path) as temporary:
             fits.HDUList(hdus).writeto(temporary)
         written.append(path)
     return written
-
-
-def model_image(
-    patcher: Patcher,
-    exposure: Exposure | StoredExposure,
-    catalog: SourceCatalog,
-    box: tuple[int, int, int, int] | None = None,
-) -> np.ndarray:
-    """Image of sources in an exposure.
-
-    Parameters
-    ----------
-    patcher : Patcher
-        Its PSFs and its profile table are used.
-    exposure : Exposure or StoredExposure
-    catalog : SourceCatalog
-        With fluxes in the exposure's band. Sources with ``profile`` in `extra` are drawn as that says.
-    box : tuple of int, optional
-        Half-open pixel ranges (x0, x1, y0, y1); by default the whole frame.
-
-    Returns
-    -------
-    ndarray of float32, shape (y1 - y0, x1 - x0)
-    """
-    ny, nx = exposure.shape
-    x0, x1, y0, y1 = (0, nx, 0, ny) if box is None else box
-    image = np.zeros((y1 - y0, x1 - x0), dtype=np.float32)
-    catalog = as_profiled(catalog.select_bands([exposure.band]))
-    view = Patcher(
-        [exposure],
-        patcher.psfs,
-        table=patcher.table,
-        pixel_response=patcher.pixel_response,
-        dtype=patcher.dtype,
-    )
-    if not len(catalog):
-        return image
-    centre = local_affine(exposure.wcs, catalog.ra, catalog.dec, dec0=catalog.dec[0]).pixel
-    reach = _reach(view, exposure, catalog)
-    step = _CELL * TILE
-    for left in range(x0, x1, step):
-        for bottom in range(y0, y1, step):
-            right, top = min(left + step, x1), min(bottom + step, y1)
-            apart = np.maximum(np.maximum((left, bottom) - centre, centre - (right - 1, top - 1)), 0)
-            near = np.hypot(*apart.T) <= reach  # False where the WCS has no position
-            if not near.any():
-                continue
-            view.frame = _cell(exposure, left, bottom, catalog[near], patcher.dtype)
-            tiles = np.asarray(view.render(_padded(catalog[near])))[: _CELL**2]
-            cell = tiles.reshape(_CELL, _CELL, TILE, TILE).swapaxes(1, 2).reshape(step, step)
-            image[bottom - y0 : top - y0, left - x0 : right - x0] = cell[: top - bottom, : right - left]
-    return image
-
-
-def _reach(view, exposure, catalog):
-    """How far from its centre each source is drawn, pixels."""
-    ny, nx = exposure.shape
-    _, ierr = exposure.window(*_middle(nx), *_middle(ny))
-    noise = 1 / np.median(ierr[ierr > 0]) if (ierr > 0).any() else 1.0
-    psf = view.psfs.lookup(exposure.band, exposure=exposure.name, location=((nx - 1) / 2, (ny - 1) / 2))
-    widest = np.sqrt(np.max(np.asarray(psf.covariances)[:, :2]))
-    scale = exposure.pixel_scale
-    rhalf = np.maximum(catalog.rhalf, 0.01 * scale)  # points have none
-    level = _FAINT * noise / (exposure.flux_scale * scale**2)
-    radius = isophotal_radius(level, np.abs(catalog.flux[:, 0]), rhalf, catalog.sersic)
-    return radius / np.sqrt(catalog.q) / scale + _PSF_REACH * widest + np.abs(psf.means).max()
-
-
-def _middle(size, width=512):
-    """The middle of an axis, where the noise is looked up."""
-    return max(0, (size - width) // 2), min(size, (size + width) // 2)
-
-
-def _cell(exposure, left, bottom, catalog, dtype):
-    """A frame whose tiles fill a square, all with weight."""
-    n = _CELL**2
-    row, column = np.divmod(np.arange(n), _CELL)
-    spare = padded_length(n + 1, smallest=16) - n
-    ones = np.pad(np.ones((n, TILE**2)), ((0, spare), (0, 0)))
-    origin = np.stack([left + column * TILE, bottom + row * TILE], axis=1)
-    patch = Patch(
-        data=jnp.zeros_like(ones, dtype=dtype),
-        ierr=jnp.asarray(ones, dtype=dtype),
-        origin=jnp.asarray(np.pad(origin, ((0, spare), (0, 0))), dtype=np.int32),
-        exposure=jnp.zeros(n + spare, dtype=np.int32),
-        count=jnp.asarray(n, dtype=np.int32),
-    )
-    region = CircularRegion(float(catalog.ra[0]), float(catalog.dec[0]), float(catalog.roi[0]))
-    return PatchFrame(region=region, bands=(exposure.band,), exposures=(exposure,), patch=patch)
-
-
-def _padded(catalog):
-    """With sources of no flux up to a length of the series, so that few programs are compiled."""
-    size = padded_length(len(catalog))
-    rows = np.concatenate([np.arange(len(catalog)), np.zeros(size - len(catalog), dtype=int)])
-    flux = catalog.flux[rows]
-    flux[len(catalog) :] = 0
-    return catalog[rows].replace(flux=flux)
-
-
-def _never_fitted(run, draws):
-    """Catalogues of the sources that are in the images and were not fitted."""
-    found = [draws.unfitted.select_bands(draws.bands)]
-    big = run.read_config().get("big_catalog")
-    if big is not None:
-        found.append(SourceCatalog.read(big, bands=draws.bands))
-    return [catalog for catalog in found if len(catalog)]
 
 
 def _images(exposure, model):

@@ -9,7 +9,9 @@ __all__ = ["plot_detections"]
 
 
 def plot_detections(found: Detections, catalog: SourceCatalog | None = None, ids=None):
-    """Significance over the field; detections are circles, with their names, known sources crosses.
+    """Significance over the field; detections are circles with their names, known sources plusses.
+
+    Structure of bright galaxies has oblique crosses.
 
     Parameters
     ----------
@@ -51,6 +53,9 @@ def plot_detections(found: Detections, catalog: SourceCatalog | None = None, ids
             axis.annotate(
                 str(name), place, (5, 5), textcoords="offset points", color="white", fontsize="x-small"
             )
+    if len(found.structure):
+        x, y = found.wcs.world_to_pixel_values(found.structure.ra, found.structure.dec)
+        axis.plot(x, y, "x", color="magenta", ms=6, mew=1.0, label=f"structure ({len(found.structure)})")
     axis.set(xlim=(-0.5, found.significance.shape[1] - 0.5), ylim=(-0.5, found.significance.shape[0] - 0.5))
     axis.coords[0].set_axislabel("ra")
     axis.coords[1].set_axislabel("dec")

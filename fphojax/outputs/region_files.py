@@ -13,12 +13,14 @@ from .patch_draws import PatchDraws
 
 __all__ = ["write_isophotes", "write_patch_regions", "write_regions"]
 
-_COLOURS = {"detected": "red"}
+_COLOURS = {"detected": "red", "structure": "magenta"}
 _OTHERS, _PATCHES = "green", "blue"
 
 
 def write_regions(path, catalog: SourceCatalog) -> None:
-    """Write the half-light ellipse of every source, named by its id; those with the `origin` "detected" in red.
+    """Write the half-light ellipse of every source, named by its id; by `origin`, "detected" ones are red.
+
+    Those whose `origin` is "structure" are magenta.
 
     A point source, of radius 0, is a point.
 

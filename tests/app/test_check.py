@@ -132,11 +132,18 @@ def test_exposures_are_in_the_order_of_bandlist(run):
 
 
 def test_no_catalogue(run):
+    """As `run` has it: the sources are found in the images."""
     del run.settings["raw_catalog"]
-    assert run.problems() == [
-        "run.yml: raw_catalog: found nothing, expected a catalogue of sources to start from: "
-        "`fphojax detect` makes one from the images"
-    ]
+    result, _ = run.check()
+    assert result.exit_code == 0
+    assert "note: no catalogue of sources; `fphojax run` finds them in the images" in result.stdout
+    assert "No problems found." in result.stdout
+    settings = Settings.from_yaml(run.folder / "run.yml")
+    (problem,) = check_inputs(settings).problems  # what a fit alone says
+    assert (
+        "raw_catalog: found nothing, expected a catalogue of sources to start from: `fphojax detect`"
+        in problem
+    )
 
 
 def test_missing_file(run):

@@ -38,6 +38,8 @@ def test_settings_are_valid(tmp_path, instrument):
     calibration = found[1]["preprocess"].pop("calibration")
     assert calibration == INSTRUMENTS[instrument].calibration
     assert found[0]["preprocess"].pop("calibration") == "none"
+    assert found[1].pop("raw_catalog") is not None
+    assert found[0].pop("raw_catalog") is None  # sources are found in the images
     assert found[1] == found[0]
     assert found[0]["bandlist"] == list(INSTRUMENTS[instrument].bands)
     assert found[0]["buffer"] == INSTRUMENTS[instrument].buffer > 0

@@ -1,8 +1,10 @@
-"""Mock fields without images."""
+"""Mock fields without images, and images without fields."""
 
 import numpy as np
 import pytest
+from astropy.wcs import WCS
 
+from fphojax.field.matched_filter import ResidualImage
 from fphojax.inputs.catalog import SourceCatalog
 
 BANDS = ("g", "r")
@@ -30,3 +32,28 @@ def mock_field():
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def spot():
+    """Function that gives an image of a Gaussian: shape, x, y, sigma, peak."""
+
+    def made(shape, x, y, sigma, peak):
+        row, column = np.indices(shape)
+        return peak * np.exp(-((column - x) ** 2 + (row - y) ** 2) / 2 / sigma**2)
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def made_image(spot):
+    """Function that makes a residual image of values, pixels of 0.1 arcsec, a PSF of sigma 1.6 pixels."""
+
+    def made(values, error=1.0):
+        wcs = WCS(naxis=2)
+        wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [10.0, 20.0]
+        wcs.wcs.cdelt = [-0.1 / 3600, 0.1 / 3600]
+        psf = spot((19, 19), 9, 9, 1.6, 1.0)
+        return ResidualImage(values, np.full(values.shape, 1 / error), None, wcs, "g", "e", psf / psf.sum())
+
+    return made

@@ -356,3 +356,28 @@ def test_radii_of_influence_can_be_given(mock_field):
     assert (LinkedSuperScene(catalog, BANDS, roi=0.7).catalog.roi == 0.7).all()
     scene = LinkedSuperScene(catalog, BANDS, roi=3 * catalog["rhalf"])
     np.testing.assert_array_equal(scene.catalog.roi, 3 * catalog.rhalf)
+
+
+@KINDS
+def test_sources_with_larger_radii_are_fitted_again(mock_field, tmp_path, kind):
+    catalog = mock_field(30).replace(roi=np.full(30, 0.3))
+    scene = kind(catalog, BANDS, statefile=tmp_path / "scene.fits", target_niter=100, maxradius=4.0)
+    _, active, fixed = scene.checkout_region(3)
+    with pytest.raises(InputError, match="1 patches are out, expected none"):
+        scene.widen(np.full(30, 1.0))
+    scene.checkin_region(active, fixed, 100)
+    run(scene, n_iter=100)
+    assert scene.widen(np.full(30, 0.2)) == 0
+    assert not scene.undone
+    roi = np.full(30, 0.3)
+    roi[[4, 7]] = 2.0
+    assert scene.widen(roi) == 2
+    again = kind.resume(tmp_path / "scene.fits")
+    for one in (again, scene):
+        np.testing.assert_array_equal(one.catalog.roi, roi)
+        assert one.n_undone == 2
+        assert (one.n_iter[[4, 7]] == 0).all()
+        regions = []
+        run(one, n_iter=100, watch=lambda _, out, regions=regions: regions.append(out[-1][0].radius))
+        assert max(regions) >= 2.0
+        assert not one.undone

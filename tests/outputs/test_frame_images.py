@@ -10,7 +10,8 @@ from astropy.wcs import WCS
 
 from fphojax import Patcher, RunDirectory
 from fphojax.inputs.errors import InputError
-from fphojax.outputs.frame_images import model_image, write_cutouts, write_images
+from fphojax.outputs.frame_images import write_cutouts, write_images
+from fphojax.outputs.frame_model import FrameModel, model_image
 from fphojax.outputs.patch_draws import RunDraws
 from fphojax.outputs.scene_points import scenes_at
 
@@ -79,6 +80,14 @@ def test_written_images(run, patcher, fit, kind):
                     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
             assert hdus["MODEL"].header["BUNIT"] == "nJy"
             assert hdus[0].header["DRAW"] == kind
+
+
+def test_model_of_the_catalogue(run, patcher, fit):
+    """All sources of the scene, fitted or not, as its file has them."""
+    frames = FrameModel.of_catalog(run, patcher)
+    for exposure in fit.frame.exposures:
+        expected = model_image(patcher, exposure, fit.truth)
+        np.testing.assert_allclose(frames.image(exposure), expected, atol=1e-5 * expected.max())
 
 
 def test_cutouts_show_a_source_alone(run, patcher, fit):

@@ -15,21 +15,22 @@ from fphojax.field.matched_filter import ResidualImage
 from fphojax.inputs.bounds import default_bounds
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.psf import PSFStore
+from fphojax.outputs.frame_model import FrameModel
 from fphojax.outputs.plot_detections import plot_detections
 from fphojax.outputs.plots import save_figure
 from fphojax.outputs.region_files import write_regions
-from fphojax.outputs.residuals import RunResiduals
 from fphojax.outputs.wording import counted
 
 from ..check import check_inputs
 from ..config import Settings
 from ..psf_fits import fitted_psfs
-from ..workers import prepared
+from ..workers import FieldInputs
 from .folders import alone_in_outbase, latest_fit, next_path, run_at
 from .report import StageReport
 
 __all__ = ["detect"]
 
+_LEVEL, _SURE = 0.1, 5.0  # levels worth a word: over the noise of a pixel, and in their standard deviations
 _STAMP = 4.0  # half-size of a PSF image, in standard deviations of its widest Gaussian
 
 
@@ -39,7 +40,7 @@ def detect(
     *,
     run: Path | None = None,
     images: bool = False,
-    threshold: float = 5.0,
+    threshold: float | None = None,
     background_box: int | None = None,
     progress: bool = False,
 ) -> StageReport:
@@ -53,18 +54,21 @@ def detect(
         Folder of the fit in whose residuals to search; the latest one by default.
     images : bool
         Search the images themselves, whatever catalogues and fits there are; the new catalogue starts empty.
-    threshold : float
-        Least significance, in standard deviations.
+    threshold : float, optional
+        Least significance, in standard deviations; by default that of the settings.
     background_box : int, optional
-        Side of the boxes [pixel] in which a sky level is taken from the images themselves.
+        Side of the boxes [pixel] in which a sky level is taken from the images themselves; by default that of the
+        settings.
     progress : bool
         Show a progress bar.
 
     Returns
     -------
     StageReport
-        Table ``sources``: those found. Files, in a new folder ``detect_N`` of ``outbase``: ``catalog`` (in
-        forcepho's columns, and ``origin``, ``significance`` and ``found_in``), ``regions`` (for DS9), ``figure``.
+        Tables: ``sources`` (those found), ``structure`` (peaks that are structure of brighter galaxies, if there are
+        any) and ``noise`` (of each exposure, as its pixels show it). Files, in a new folder ``detect_N`` of
+        ``outbase``: ``catalog`` (in forcepho's columns, and ``origin``, ``significance`` and ``found_in``),
+        ``structure`` (likewise), ``regions`` (for DS9), ``figure``.
 
     Raises
     ------
@@ -78,14 +82,21 @@ def detect(
     fit = None
     if not images and (run is not None or latest_fit(settings) is not None or checked.catalog is not None):
         fit = run_at(run, settings)
+    given = {"threshold": threshold, "background_box": background_box}
+    options = settings.detection.model_dump() | {
+        key: value for key, value in given.items() if value is not None
+    }
+    box = options.pop("background_box")
+    if settings.bounds_kwargs.rhalf_range is not None:
+        options["rhalf_range"] = settings.bounds_kwargs.rhalf_range
     searched = list(_residual_images(settings, checked, fit, progress))
     if fit is None:
         catalog = None
-        found = detect_on_images(searched, background_box=background_box, threshold=threshold)
+        found = detect_on_images(searched, background_box=box, **options)
         joined = found.catalog.select_bands(settings.bandlist)
     else:
         catalog = _fitted(fit.read_scene().select_bands(settings.bandlist))
-        found = detect_in_residuals(searched, threshold=threshold)
+        found = detect_in_residuals(searched, known=catalog, **options)
         joined = with_detected(catalog, found.catalog)
     joined = _inside_bounds(joined, settings)
     folder = next_path(settings.outbase, "detect")
@@ -96,27 +107,31 @@ def detect(
         "figure": folder / "significance.png",
     }
     joined.write_forcepho(files["catalog"])
-    write_regions(files["regions"], joined)
+    regions, tables = joined, {}
+    if len(found.structure):
+        files["structure"] = folder / "structure.fits"
+        structure = found.structure.select_bands(settings.bandlist)
+        structure.write_forcepho(files["structure"])
+        regions = with_detected(regions, structure)
+        tables["structure"] = _table(structure)
+    write_regions(files["regions"], regions)
     new = joined[len(joined) - len(found.catalog) :]
     save_figure(plot_detections(found, catalog, new.id), files["figure"])
     seconds = time.perf_counter() - start
-    return StageReport("detect", _verdict(found, catalog), {"sources": _table(new)}, files, seconds)
+    tables = {"sources": _table(new)} | tables | {"noise": _noise(found, searched)}
+    return StageReport("detect", _verdict(found, catalog, tables["noise"]), tables, files, seconds)
 
 
 def _residual_images(settings, checked, fit, progress):
-    """What is left of each exposure; the image where no patch of the fit is."""
-    residuals, sky = (None, {}) if fit is None else (RunResiduals(fit), fit.read_sky())
+    """What the model of all sources leaves of each exposure, in and out of the patches of the fit."""
     psfs = _psfs(settings, checked, fit, progress)
-    for exposure in tqdm(checked.exposures, desc="detect", unit="image", disable=not progress):
+    patcher = FieldInputs.make(settings, checked.exposures, psfs).patcher
+    frames = None if fit is None else FrameModel.of_catalog(fit, patcher)
+    for exposure in tqdm(patcher.exposures, desc="detect", unit="image", disable=not progress):
         ny, nx = exposure.shape
-        data, ierr = prepared(exposure, settings).window(0, nx, 0, ny)
-        left, model = np.where(ierr > 0, data, np.nan).astype(np.float64), None
-        if residuals is not None and (pixels := residuals.read(exposure.band, exposure.name)) is not None:
-            model = np.zeros((ny, nx))
-            model[pixels.y, pixels.x] = pixels.data - pixels.residual
-            # less the sky as it is now, as all other pixels are
-            tweak = sky.get(exposure.band, 0.0) - settings.sky.get(exposure.band, 0.0)
-            left[pixels.y, pixels.x] = pixels.residual + tweak
+        data, ierr = exposure.window(0, nx, 0, ny)
+        model = None if frames is None else frames.image(exposure)
+        left = np.where(ierr > 0, data, np.nan).astype(np.float64) - (0 if model is None else model)
         psf = _psf_image(
             psfs.lookup(exposure.band, exposure=exposure.name, location=((nx - 1) / 2, (ny - 1) / 2))
         )
@@ -172,12 +187,41 @@ def _table(catalog):
     return table
 
 
-def _verdict(found, catalog):
-    """What was found, at which threshold, and how many of it may be noise."""
+def _noise(found, searched):
+    """What the pixels of each exposure say of its noise, beside its errors."""
+    rows = []
+    for image in searched:
+        noise = found.noise[image.band][image.name]
+        pixel = 1 / np.median(image.ierr[image.ierr > 0]) if (image.ierr > 0).any() else np.nan
+        known = np.isfinite(noise.level_error)
+        level = (noise.level, noise.level_error, noise.level / pixel) if known else (np.nan,) * 3
+        rows.append((image.name, image.band, *level, noise.scale, np.sqrt(noise.power)))
+    names = ("exposure", "band", "level", "level_error", "level_over_noise", "pixel_scatter", "psf_scatter")
+    table = QTable(rows=rows, names=names, units={"level": u.nJy, "level_error": u.nJy})
+    for name in names[2:]:
+        table[name].info.format = ".3g"
+    return table
+
+
+def _verdict(found, catalog, noise):
+    """What was found, at which threshold, how many of it may be noise, and what the images have besides."""
     where = (
         "the images" if catalog is None else f"the residuals of a fit of {counted(len(catalog), 'source')}"
     )
-    return (
+    text = (
         f"{counted(len(found.catalog), 'source')} found in {where}, above {found.threshold:g} standard deviations; "
         f"noise alone makes at most {found.n_false:.2g} there."
     )
+    if len(found.structure):
+        text += f" {counted(len(found.structure), 'peak')} more: structure of brighter galaxies, in structure.fits."
+    ratio = np.abs(noise["level_over_noise"])
+    sure = np.abs(noise["level"]) > _SURE * noise["level_error"]
+    left = np.where(sure & (ratio > _LEVEL), ratio, 0)
+    if left.any():
+        worst = int(left.argmax())
+        text += (
+            f" {counted(np.count_nonzero(left), 'exposure')} with a level left, up to "
+            f"{noise['level_over_noise'][worst]:+.2g} of the noise of a pixel ({noise['exposure'][worst]}, band "
+            f"{noise['band'][worst]}); it is taken off for this search alone."
+        )
+    return text

@@ -54,7 +54,7 @@ def loop(
     settings: Settings,
     *,
     rounds: int = 1,
-    threshold: float = 5.0,
+    threshold: float | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
     progress: bool = False,
@@ -68,8 +68,8 @@ def loop(
     ----------
     settings : Settings
     rounds : int
-    threshold : float
-        Of detection, standard deviations.
+    threshold : float, optional
+        Of detection, standard deviations; by default that of the settings.
     workers, scheduler
         See `optimize`.
     progress : bool

@@ -16,6 +16,7 @@ from fphojax.outputs.wording import counted
 from ..config import Settings
 from ..fields import fit_field
 from ..optimizing import OptimizeFit
+from ..reach import wider
 from .chi2 import chi2_table
 from .folders import last_path, next_path
 from .report import StageReport
@@ -39,6 +40,9 @@ def optimize(
     progress: bool = False,
 ) -> StageReport:
     """Optimise all sources of a field, patch by patch.
+
+    Where the light of a source, as it is fitted, ends beyond the pixels that it was fitted with, its radius of
+    influence becomes larger, and it is fitted again. Radii never become smaller.
 
     Parameters
     ----------
@@ -70,10 +74,11 @@ def optimize(
         After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
     start = time.perf_counter()
+    larger = []  # how many radii of influence, after each fit
     with folder_lock(settings.outbase if out is None else out):  # before the number is chosen
         folder = Path(out) if out else (last_path if resume else next_path)(settings.outbase, "optimize")
         with folder_lock(folder):
-            run, scene = _fitted(settings, folder, resume, retry, workers, scheduler, progress)
+            run, scene = _fitted(settings, folder, resume, retry, larger, workers, scheduler, progress)
     tables = _tables(scene)
     flagged = tables["flagged"]
     if len(flagged) == len(scene) and all(flagged["ended"] == "failed"):
@@ -84,11 +89,22 @@ def optimize(
         tables["exposures"] = chi2_table(run)
     files = {"run": run.path, "catalog": run.scene_path}
     text, level = _verdict(tables)
+    if any(larger):
+        text += (
+            f" Light ended beyond the pixels of {counted(max(larger), 'source')}: with larger radii of influence, "
+            "fitted again."
+        )
     return StageReport("optimize", text, tables, files, time.perf_counter() - start, level)
 
 
-def _fitted(settings, folder, resume, retry, workers, scheduler, progress):
-    """The folder of the fit and its scene."""
+def _fitted(settings, folder, resume, retry, larger, workers, scheduler, progress):
+    """The folder of the fit and its scene; `larger` is told how many sources are fitted again with more pixels."""
+
+    def widened(catalog, exposures):
+        roi = wider(catalog, exposures, settings)
+        larger.append(int(np.count_nonzero(roi > catalog.roi)))
+        return roi
+
     run, scene, _ = fit_field(
         settings,
         folder,
@@ -98,6 +114,7 @@ def _fitted(settings, folder, resume, retry, workers, scheduler, progress):
         resume=resume and (folder / "config.json").is_file(),
         retry=retry,
         unread=first_read_after("optimize"),
+        widened=None if settings.forced_photometry else widened,
         workers=workers,
         scheduler=scheduler,
         progress=progress,

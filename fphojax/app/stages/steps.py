@@ -43,6 +43,7 @@ _FIRST_READ = {
         "tweakbg",
     },
     "background": {"rounds"},
+    "detect": {"detection"},
     "sample": {
         "sampler",
         "chains",
@@ -117,6 +118,8 @@ def settings_read(settings: Settings, stage: str, *, first: bool) -> dict:
     """
     dump = settings.model_dump(mode="json")
     names = set(_FIRST_READ.get(stage, ()))
+    if stage == "catalog" and settings.raw_catalog is None:  # it searches the images itself
+        names |= _FIRST_READ["detect"]
     if first:
         names |= set(dump).difference(*_FIRST_READ.values())
     return {name: dump[name] for name in sorted(names & set(dump))}

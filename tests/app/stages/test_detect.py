@@ -1,20 +1,26 @@
 """The detection stage without a fit: the images give the first catalogue."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
+from astropy.io import fits
 from matplotlib.image import imread
 
 from fphojax.app.check import check_inputs
 from fphojax.app.config import Settings
 from fphojax.app.stages import detect as module
 from fphojax.app.stages.detect import detect
+from fphojax.app.stages.folders import run_at
+from fphojax.app.stages.optimize import optimize
+from fphojax.app.stages.steps import first_read_after, settings_read
+from fphojax.field.detect import detect_on_images
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.psf import PSFMixture
-from fphojax.outputs.residuals import ExposureResiduals
+from fphojax.outputs.residuals import RunResiduals
 from fphojax.simulate import ExposureSpec, simulate_exposures, write_exposure
 
 RA, DEC = 150.0, 2.0
@@ -66,26 +72,103 @@ def test_images_give_the_first_catalogue(tmp_path):
     assert detect(settings).files["figure"].parent.name == "detect_2"
 
 
+def test_settings_say_how_to_detect(tmp_path):
+    _, settings = write_field(tmp_path)
+    between = float(np.mean(detect(settings).tables["sources"]["significance"]))
+    high = settings.changed(detection={"threshold": between})
+    assert "1 source found in the images" in detect(high).verdict
+    assert len(detect(high, threshold=10.0).tables["sources"]) == 2  # what is given by hand counts
+    apart = settings.changed(detection={"minimum_separation": 3.0})
+    assert len(detect(apart).tables["sources"]) == 1
+    assert "detection" in settings_read(settings, "catalog", first=False)
+    assert "detection" not in settings_read(settings.changed(raw_catalog="a.fits"), "catalog", first=False)
+    assert "detection" in first_read_after("optimize")
+
+
+def test_a_level_that_is_left_is_told(tmp_path):
+    _, settings = write_field(tmp_path)
+    with fits.open(tmp_path / "r1.fits", mode="update") as file:
+        file["SCI"].data += 0.05
+    report = detect(settings)
+    assert "2 sources found" in report.verdict
+    assert "1 exposure with a level left, up to +0.52 of the noise of a pixel (r1, band r)" in report.verdict
+    noise = report.tables["noise"]
+    assert noise["exposure"].tolist() == ["r1", "g1"]
+    np.testing.assert_allclose(noise["level"].value, [0.05, 0], atol=0.01)
+    np.testing.assert_allclose(noise["pixel_scatter"], 1, atol=0.1)
+
+
+def test_structure_is_listed_apart(tmp_path, monkeypatch):
+    _, settings = write_field(tmp_path)
+
+    def found_otherwise(images, **options):
+        found = detect_on_images(images, **options)
+        return dataclasses.replace(found, catalog=found.catalog[:1], structure=found.catalog[1:])
+
+    monkeypatch.setattr(module, "detect_on_images", found_otherwise)
+    report = detect(settings)
+    assert "1 source found" in report.verdict
+    assert "1 peak more: structure of brighter galaxies, in structure.fits." in report.verdict
+    assert len(SourceCatalog.read(report.files["catalog"])) == 1
+    assert len(SourceCatalog.read(report.files["structure"])) == 1
+    assert len(report.tables["structure"]) == 1
+    assert report.files["regions"].read_text().count("ellipse") == 2
+
+
 def test_residuals_have_the_sky_of_the_settings(tmp_path, monkeypatch):
-    """A level was found after the fit: it is taken off everywhere, not only where no patch of the fit was."""
+    """A level was found after the fit: it is taken off everywhere, and so is the model."""
     write_field(tmp_path)
     settings = Settings.from_yaml(
         tmp_path / "field.yml", {"tweak_background": "tweakbg", "tweakbg": {"g": 0.5}}
     )
     checked = check_inputs(settings, needs_catalog=False)
     (exposure,) = (e for e in checked.exposures if e.band == "g")
-    y, x = (part.ravel() for part in np.mgrid[10:20, 5:30])
     data = exposure.window(0, exposure.shape[1], 0, exposure.shape[0])[0]
-    model = 0.25 * np.arange(x.size)
-    pixels = ExposureResiduals("g", "g1", x, y, data[y, x], np.ones(x.size), data[y, x] - model)
-    reader = SimpleNamespace(read=lambda band, name: pixels if band == "g" else None)
-    monkeypatch.setattr(module, "RunResiduals", lambda run: reader)
-    fit = SimpleNamespace(path=tmp_path, read_sky=lambda: {"g": 0.1})
+    model = 0.25 * np.arange(data.size).reshape(data.shape)
+    frames = SimpleNamespace(image=lambda exposure: model)
+    monkeypatch.setattr(module.FrameModel, "of_catalog", lambda run, patcher: frames)
+    fit = SimpleNamespace(path=tmp_path)
     searched = {image.band: image for image in module._residual_images(settings, checked, fit, False)}
-    expected = data - 0.5
-    expected[y, x] = data[y, x] - model + 0.1 - 0.5  # what was fitted was the image less 0.1
-    np.testing.assert_allclose(searched["g"].residual, expected, atol=1e-6)
-    np.testing.assert_allclose(searched["g"].model[y, x], model, atol=1e-5)
+    np.testing.assert_allclose(searched["g"].residual, data - 0.5 - model, atol=1e-3)
+    np.testing.assert_array_equal(searched["g"].model, model)
+
+
+@pytest.fixture(scope="module")
+def far_light(tmp_path_factory):
+    """A galaxy whose light reaches far beyond its patch, after an optimisation: `detect` on it."""
+    folder = tmp_path_factory.mktemp("far")
+    truth = SourceCatalog.from_columns(
+        ra=[RA], dec=[DEC], flux=[[4000.0]], q=0.8, pa=0.5, sersic=1.0, rhalf=0.6, roi=0.8, bands=("g",)
+    )
+    psf = PSFMixture([1.0], [[0.0, 0.0]], [[1.8, 1.8, 0.0]], includes_pixel=True)
+    spec = ExposureSpec("g", "g1", (80, 80), 0.1, 0.0, RA, DEC, psf, noise=0.1)
+    (exposure,) = simulate_exposures(truth, [spec], seed=2)
+    write_exposure(exposure, folder / "g1.fits")
+    truth.write(folder / "peaks.ecsv")
+    bounds = {"n_pix": 1, "pixscale": 0.1, "rhalf_range": [0.1, 2.0]}
+    given = {"bandlist": ["g"], "fitsfiles": "g1.fits", "raw_catalog": "peaks.ecsv", "n_gauss_psf": 1}
+    given |= {"bounds_kwargs": bounds, "patch_maxradius": 0.8}  # else the patch would grow
+    (folder / "field.yml").write_text(yaml.safe_dump(given))
+    settings = Settings.from_yaml(folder / "field.yml")
+    optimize(settings)
+    return settings, detect(settings)
+
+
+def test_light_beyond_a_patch_is_no_ring_of_sources(far_light):
+    settings, report = far_light
+    run = run_at(None, settings)
+    pixels = RunResiduals(run).read("g", "g1")
+    inside = np.zeros((80, 80), dtype=bool)
+    inside[pixels.y, pixels.x] = True
+    checked = check_inputs(settings)
+    (image,) = module._residual_images(settings, checked, run, False)
+    chi = image.residual * image.ierr
+    data = checked.exposures[0].window(0, 80, 0, 80)[0] * image.ierr
+    assert np.count_nonzero(inside) < 0.3 * inside.size
+    assert np.count_nonzero(data[~inside] > 5) > 500  # light that no patch has
+    assert np.sqrt(np.mean(chi[inside] ** 2)) < 1.1
+    assert np.sqrt(np.mean(chi[~inside] ** 2)) < 1.2
+    assert "0 sources found in the residuals of a fit of 1 source" in report.verdict
 
 
 def test_a_catalogue_wants_a_fit(tmp_path):

@@ -25,7 +25,7 @@ def test_a_field_without_any_fit_ends_the_run(monkeypatch):
     """In one line that says why; the next stages would only miss their files."""
     monkeypatch.setattr(stage, "fit_field", lambda *args, **options: (None, Failed(), None))
     with pytest.raises(InputError, match=r"all 2 sources failed, .*: ValueError: no model"):
-        stage.optimize(SimpleNamespace(optimize_passes=1), out="somewhere")
+        stage.optimize(SimpleNamespace(optimize_passes=1, forced_photometry=False), out="somewhere")
 
 
 @pytest.mark.parametrize(

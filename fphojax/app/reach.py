@@ -1,0 +1,73 @@
+"""How far the light of fitted sources reaches, against the pixels that they were fitted with."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fphojax.inputs.catalog import SourceCatalog
+from fphojax.outputs.photometry import isophotal_radius
+
+from .config import Settings
+
+__all__ = ["light_ends", "wider"]
+
+_ISOPHOTE = 0.2  # of the noise of a pixel, in the deepest exposure of a band
+_MOST = 3.0  # times its radius of influence that a source may have in the next fit
+_WINDOW = 512  # pixels in the middle of an exposure, whose noise is looked up
+
+
+def light_ends(catalog: SourceCatalog, exposures: Sequence) -> np.ndarray:
+    """Radius at which each source is a fifth of the noise of a pixel, in the band where that is largest.
+
+    Parameters
+    ----------
+    catalog : SourceCatalog
+        As fitted; the profile itself is taken, without the PSF.
+    exposures : sequence of Exposure or StoredExposure
+        Of these, that with the least noise per arcsec^2 counts in each band.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+        Semi-major, arcsec; 0 for a source without positive flux.
+    """
+    levels = {}
+    for exposure in exposures:
+        ny, nx = exposure.shape
+        _, ierr = exposure.window(*_middle(nx), *_middle(ny))
+        if (ierr > 0).any():
+            noise = 1 / np.median(ierr[ierr > 0]) / exposure.flux_scale / exposure.pixel_scale**2
+            levels[exposure.band] = min(noise, levels.get(exposure.band, np.inf))
+    radius = np.zeros(len(catalog))
+    rhalf = np.maximum(catalog.rhalf, 1e-4)  # points have none
+    for band, flux in zip(catalog.bands, catalog.flux.T, strict=True):
+        if band in levels:
+            found = isophotal_radius(_ISOPHOTE * levels[band], np.maximum(flux, 1e-30), rhalf, catalog.sersic)
+            radius = np.maximum(radius, found)
+    return radius / np.sqrt(catalog.q)
+
+
+def wider(catalog: SourceCatalog, exposures: Sequence, settings: Settings) -> np.ndarray:
+    """Radii of influence for another fit: larger where light ends beyond the pixels, else as they are.
+
+    Parameters
+    ----------
+    catalog : SourceCatalog
+        As fitted.
+    exposures : sequence of Exposure or StoredExposure
+    settings : Settings
+        A source's own pixels end ``buffer`` beyond its radius of influence; no patch is larger than
+        ``patch_maxradius``.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+        Arcsec.
+    """
+    needed = np.minimum(light_ends(catalog, exposures), _MOST * catalog.roi)
+    needed = np.minimum(needed, settings.patch_maxradius)
+    return np.where(needed > 1.1 * catalog.roi + settings.buffer, needed, catalog.roi)
+
+
+def _middle(size):
+    return max(0, (size - _WINDOW) // 2), min(size, (size + _WINDOW) // 2)

@@ -1,0 +1,110 @@
+"""How much a peak of a map rises above the light that it stands in.
+
+In the halo of a bright galaxy, noise alone exceeds any threshold. So the light around a peak is looked at: the
+median of the map on circles around it, from twice the half-light radius of the filtered PSF, each twice as large as
+the one before, up to a third of the way to the nearest more significant peak; the least of them counts, but not less
+than nothing. In a halo, they are all as bright as the place itself. On larger circles, up to the one through that
+other peak, the median is taken of the half towards it and of the half away from it, and the larger one counts: a
+halo is brighter on the near side, whereas a galaxy, however large, is fainter on both sides of its centre. Medians
+do not see what is narrow: a neighbour, or an arm.
+"""
+
+import numpy as np
+from scipy.ndimage import map_coordinates
+from scipy.spatial import KDTree
+
+__all__ = ["apart", "light_around", "way_to_higher"]
+
+_POINTS = 16  # of half a circle
+_WHOLE = (
+    1 / 3
+)  # of the way to a more significant peak; there the median on a circle is its centre's to a tenth
+_NEIGHBOURS = 32  # among which a more significant peak is looked for
+
+
+def light_around(values, x, y, smallest: float, way) -> np.ndarray:
+    """Light around places in a map, from medians on circles; not negative.
+
+    Parameters
+    ----------
+    values : ndarray, shape (ny, nx)
+        NaN where there are no data.
+    x, y : ndarray, shape (n,)
+    smallest : float
+        Radius of the first circle, pixels.
+    way : tuple of ndarray, shape (n,)
+        To the nearest more significant place: distance, which no circle but the first exceeds, and direction.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+    """
+    distance, direction = way
+    least = np.full(len(x), np.inf)
+    known = np.isfinite(values)
+    filled, known = np.where(known, values, 0), known.astype(np.float32)
+    step = (np.arange(2 * _POINTS) + 0.5) * np.pi / _POINTS - np.pi / 2  # the near half first
+    radius, rows = smallest, np.arange(len(x))
+    while rows.size and radius < max(values.shape):
+        angle = direction[rows, None] + step
+        at = y[rows, None] + radius * np.sin(angle), x[rows, None] + radius * np.cos(angle)
+        seen = map_coordinates(known, at, order=1, cval=0.0) > 0.99
+        light = np.where(seen, map_coordinates(filled, at, order=1), np.nan).reshape(-1, 2, _POINTS)
+        enough = np.count_nonzero(np.isfinite(light), axis=2) >= _POINTS // 4
+        light[~enough] = -np.inf  # beyond the edge
+        whole = (radius == smallest) | (radius <= _WHOLE * distance[rows])
+        halves = np.nanmedian(light, axis=2).max(axis=1)
+        light[np.isinf(light)] = np.nan
+        light[~enough.any(axis=1)] = np.inf
+        median = np.where(whole, np.nanmedian(light, axis=(1, 2)), halves)
+        least[rows] = np.minimum(least[rows], np.where(np.isfinite(median), median, np.inf))
+        radius *= 2
+        rows = rows[distance[rows] >= radius]
+    return np.where(np.isfinite(least), np.maximum(least, 0), 0)
+
+
+def way_to_higher(x, y) -> tuple[np.ndarray, np.ndarray]:
+    """Way from each of some places, the most significant first, to the nearest one before it.
+
+    Returns
+    -------
+    distance : ndarray, shape (n,)
+        Infinite for the first. Where none of the 32 nearest places comes before, it is that of the last of those.
+    direction : ndarray, shape (n,)
+        Radians from the x axis towards the y axis.
+    """
+    size = len(x)
+    if size < 2:
+        return np.full(size, np.inf), np.zeros(size)
+    places = np.column_stack([x, y]).astype(np.float64)
+    distance, row = KDTree(places).query(places, k=min(_NEIGHBOURS, size - 1) + 1)
+    before = row < np.arange(size)[:, None]
+    first = np.where(before.any(axis=1), before.argmax(axis=1), -1)
+    every = np.arange(size)
+    nearest, (to_x, to_y) = distance[every, first], (places[row[every, first]] - places).T
+    if size <= _NEIGHBOURS + 1:
+        nearest[0] = np.inf
+    return nearest, np.arctan2(to_y, to_x)
+
+
+def apart(x, y, separation: float, n_fixed: int = 0) -> np.ndarray:
+    """Which of some places, the most significant first, are no nearer than a distance to any that stays before them.
+
+    Parameters
+    ----------
+    x, y : ndarray, shape (n,)
+    separation : float
+    n_fixed : int
+        So many at the beginning stay, wherever they are.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
+    kept = np.ones(len(x), dtype=bool)
+    if separation > 0 and len(x):
+        pairs = KDTree(np.column_stack([x, y])).query_pairs(separation, output_type="ndarray")
+        for first, second in np.sort(pairs, axis=1)[np.lexsort(np.sort(pairs, axis=1).T[::-1])].tolist():
+            if kept[first] and second >= n_fixed:
+                kept[second] = False
+    return kept
