@@ -134,7 +134,7 @@ def fit_field(
             keep_inputs(FieldInputs.make(settings, report.exposures, psfs), directory.path / "psfs.h5")
         with scene:
             try:
-                for number in range(_MOST_WIDENED + 1):
+                while True:
                     done = schedule(
                         scene,
                         make_fit(directory.path, local),
@@ -144,7 +144,7 @@ def fit_field(
                         ntry_checkout=settings.ntry_checkout,
                         progress=progress,
                     )
-                    if widened is None or number == _MOST_WIDENED:
+                    if widened is None or scene.options["n_widened"] == _MOST_WIDENED:
                         break
                     if not scene.widen(widened(scene.catalog, report.exposures)):
                         break

@@ -172,6 +172,7 @@ class SuperScene:
             "nscale": nscale,
             "together": [sorted(map(int, rows)) for rows in together],
             "seed": seed,
+            "n_widened": 0,
         }
         self._prepare(
             SceneColumns(catalog, catalog.ra, catalog.dec, bounds.of_model()), files, bigscene, options
@@ -223,7 +224,12 @@ class SuperScene:
 
         scene = kind.__new__(kind)
         with decoding(files.log, "the options of a superscene"):
-            scene._prepare(SceneColumns(catalog, ra, dec, limits, rhalf), files, bigscene, saved | options)
+            scene._prepare(
+                SceneColumns(catalog, ra, dec, limits, rhalf),
+                files,
+                bigscene,
+                {"n_widened": 0} | saved | options,
+            )
         scene._on_disk = True
         *covariances, values = files.read_covariances()
         with decoding(statefile, "the state of a superscene"):
@@ -507,7 +513,7 @@ class SuperScene:
     def widen(self, roi) -> int:
         """Give sources larger radii of influence, and let those be fitted again.
 
-        Groups are made anew. Sources that are to be fitted together, and those given up, stay as they are.
+        The option ``n_widened`` counts how often. Groups are made anew. Sources that are to be fitted together, and those given up, stay as they are.
 
         Parameters
         ----------
@@ -530,6 +536,9 @@ class SuperScene:
         larger = (np.asarray(roi) > columns.roi) & ~columns.flagged
         larger[list(self._partners)] = False
         if larger.any():
+            if self._files is not None:
+                self.writeout()  # no check-in is in the journal then, to be replayed over what follows
+            self.options["n_widened"] += 1
             columns.roi = np.where(larger, roi, columns.roi)
             self.n_iter[larger] = 0
             self._index = CircleIndex(self._vectors, columns.roi)
