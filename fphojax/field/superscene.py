@@ -513,7 +513,8 @@ class SuperScene:
     def widen(self, roi) -> int:
         """Give sources larger radii of influence, and let those be fitted again.
 
-        The option ``n_widened`` counts how often. Groups are made anew. Sources that are to be fitted together, and those given up, stay as they are.
+        The option ``n_widened`` counts how often. Groups are made anew. Sources that are to be fitted together, and
+        those given up, stay as they are.
 
         Parameters
         ----------
