@@ -8,7 +8,7 @@ from pathlib import Path
 
 from .errors import InputError
 
-__all__ = ["blame", "decoding", "require_regular", "require_stored"]
+__all__ = ["blame", "decoding", "kind_of", "require_regular", "require_stored"]
 
 _ALWAYS_READ = 64 * 1024 * 1024  # bytes of a dataset, whatever the file holds
 _MOST_UNPACKED = 1100  # bytes that a byte of the file can stand for; deflate's limit is 1032
@@ -88,21 +88,32 @@ def decoding(path, expected: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
+        if isinstance(error, RecursionError):  # of a text that was made to break readers
+            raise InputError(f"{path}: cannot be read (nested too deeply), expected {expected}") from error
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise InputError(f"{path}: cannot be read ({kind}{reason}), expected {expected}") from error
 
 
-def require_stored(dataset, path) -> None:
+def kind_of(value) -> str:
+    """What a value of JSON or YAML is, for a message to people."""
+    kinds = {type(None): "nothing", bool: "true or false", str: "text", list: "a list", dict: "a mapping"}
+    return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
+
+
+def require_stored(dataset) -> None:
     """Refuse an HDF5 dataset that declares far more than the file holds: to read it would take all memory.
 
     Parameters
     ----------
     dataset : h5py.Dataset
-    path : path-like
-        For the message.
+
+    Raises
+    ------
+    InputError
+        Without the name of the file.
     """
     if dataset.nbytes > _ALWAYS_READ + _MOST_UNPACKED * dataset.id.get_storage_size():
         raise InputError(
-            f"{path}: dataset {dataset.name} declares {dataset.nbytes / 1e9:.1f} GB, of which the file holds "
+            f"dataset {dataset.name} declares {dataset.nbytes / 1e9:.1f} GB, of which the file holds "
             f"{dataset.id.get_storage_size()} bytes, expected what it declares"
         )

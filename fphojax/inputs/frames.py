@@ -1,6 +1,7 @@
 """Frames: science, error, mask and background images as pipelines write them, brought to nJy."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,7 +28,7 @@ from .fits_images import (
 )
 from .wcs_checks import distortion_note, frame_name
 
-__all__ = ["Frame", "FrameRecipe", "is_mosaic", "read_frame", "read_frames", "recipe_of"]
+__all__ = ["Frame", "FrameRecipe", "bands_named", "is_mosaic", "read_frame", "read_frames", "recipe_of"]
 
 _POWERS = {"sigma": 1, "variance": 2, "inverse_variance": -2}
 _ARCSEC = np.deg2rad(1 / 3600)
@@ -181,6 +182,18 @@ def read_frame(path, recipe: FrameRecipe, *, files: Mapping[str, Path] | None = 
             "EXTVER), or take all with read_exposures"
         )
     return frames[0]
+
+
+def bands_named(path, recipe: FrameRecipe) -> set[str]:
+    """Bands of a file, as far as its name or its headers say them; whatever else may be wrong with it."""
+    path, bands = Path(path), set()
+    with suppress(InputError):
+        bands.add(_band((), path, recipe)[0])
+    with suppress(InputError), opened(path) as hdus:
+        for hdu in hdus:
+            with suppress(InputError):
+                bands.add(_band((hdu.header, hdus[0].header), path, recipe)[0])
+    return bands
 
 
 def is_mosaic(path) -> bool:

@@ -147,9 +147,21 @@ def test_missing_file(run):
 def test_missing_extension(run):
     run.edit(lambda hdus: hdus.pop("ERR"))
     assert run.problems() == [
-        "g.fits: no extension ERR, found PRIMARY, SCI, PSF",
-        "run.yml: bandlist: found no usable exposure in band g, expected one or more; bands of exposures: r",
+        "g.fits: no extension ERR, found PRIMARY, SCI, PSF",  # and no second line about band g
     ]
+
+
+def test_file_whose_band_is_not_known(run):
+    """What is wrong with it may be the reason that a band has no exposure, or not."""
+    run.edit(lambda hdus: hdus["SCI"].header.remove("FILTER"))
+    absent = (
+        "run.yml: bandlist: found no usable exposure in band g, expected one or more; bands of exposures: r"
+    )
+    assert run.problems()[1:] == [absent]
+    run.settings["band_patterns"] = {"g*.fits": "g"}
+    (run.folder / "g.fits").write_bytes(b"")
+    (line,) = run.problems()
+    assert line.startswith("g.fits: cannot be read as FITS")
 
 
 def test_named_extension_must_exist(run):
