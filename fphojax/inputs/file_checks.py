@@ -4,11 +4,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from .errors import InputError
 
-__all__ = ["blame", "decoding", "kind_of", "require_regular", "require_stored"]
+__all__ = ["blame", "decoding", "irregularity", "kind_of", "require_regular", "require_stored"]
 
 _ALWAYS_READ = 64 * 1024 * 1024  # bytes of a dataset, whatever the file holds
 _MOST_UNPACKED = 1100  # bytes that a byte of the file can stand for; deflate's limit is 1032
@@ -22,8 +21,26 @@ _KINDS = {
 }
 
 
+def irregularity(path) -> str:
+    """What is there instead of a regular file: "no such file", "found a folder" and the like; "" for a regular one.
+
+    To open a named pipe would wait for ever, to read a device never end.
+
+    Parameters
+    ----------
+    path : path-like
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "no such file"
+    except (OSError, ValueError) as error:
+        return f"found {(getattr(error, 'strerror', '') or str(error)).lower()}"
+    return next((f"found {name}" for is_kind, name in _KINDS.items() if is_kind(mode)), "")
+
+
 def require_regular(path, expected: str, *, most_bytes: int | None = None) -> None:
-    """Refuse what is not a regular file: to open a named pipe would wait for ever, to read a device never end.
+    """Refuse what is not a regular file (see `irregularity`).
 
     Parameters
     ----------
@@ -38,21 +55,12 @@ def require_regular(path, expected: str, *, most_bytes: int | None = None) -> No
     InputError
         No such file, one that may not be looked at, a folder, a pipe, a device, or one that is too large.
     """
-    path = Path(path)
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:
-        absent = isinstance(error, FileNotFoundError)
-        reason = (
-            "no such file" if absent else f"found {(getattr(error, 'strerror', '') or str(error)).lower()}"
-        )
-        raise InputError(f"{path}: {reason}, expected {expected}") from error
-    for is_kind, name in _KINDS.items():
-        if is_kind(status.st_mode):
-            raise InputError(f"{path}: found {name}, expected {expected}")
-    if most_bytes is not None and status.st_size > most_bytes:
+    if fault := irregularity(path):
+        raise InputError(f"{path}: {fault}, expected {expected}")
+    size = os.stat(path).st_size
+    if most_bytes is not None and size > most_bytes:
         raise InputError(
-            f"{path}: found {status.st_size / 1e6:.0f} MB, expected {expected} of at most {most_bytes / 1e6:.0f} MB"
+            f"{path}: found {size / 1e6:.0f} MB, expected {expected} of at most {most_bytes / 1e6:.0f} MB"
         )
 
 

@@ -232,7 +232,9 @@ def _frame(hdus, chip: Chip, path, recipe, files):
         if image is not None:
             _same_shape(what, image, data)
     wcs, extras = _wcs(hdus, chip, recipe)
-    check_celestial(wcs, data.shape)
+    with blame(f"extension {chip.label}"):
+        check_celestial(wcs, data.shape)
+        frame = frame_name(wcs)
     if scale.per_area:
         _check_area(scale, headers, wcs, data.shape)
     wcs_note = distortion_note(chip.hdu.header) if recipe.wcs == "header" else ""
@@ -240,7 +242,7 @@ def _frame(hdus, chip: Chip, path, recipe, files):
     parts = [chip.label] if chip.several else []
     parts += [_unit(keyword("BUNIT", *headers), scale)]
     parts += [f"{err_name or 'error'} {_unit(err_unit, err_scale)}"] if err_scale != scale else []
-    parts += [bad.how, band_how, frame_name(wcs)]
+    parts += [bad.how, band_how, frame]
     uses = {err_name: "the error image", bad.name: f"the mask (bad: {bad.rule})"}
     return Frame(
         path=path,

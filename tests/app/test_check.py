@@ -187,7 +187,7 @@ def test_missing_wcs(run):
 
     run.edit(drop)
     first = run.problems()[0]
-    assert first.startswith("g.fits: no usable WCS: ")
+    assert first.startswith("g.fits: extension SCI: no usable WCS: ")
     assert first.endswith("expected a celestial WCS with the axes right ascension, declination")
 
 
@@ -212,7 +212,9 @@ def test_psf_without_flux(run):
         hdus["PSF"].data = 0 * hdus["PSF"].data
 
     run.edit(empty)
-    assert run.problems()[0] == "g.fits: PSF image has the total flux 0, expected a positive one"
+    assert (
+        run.problems()[0] == "g.fits: exposure 'g1': PSF image has the total flux 0, expected a positive one"
+    )
 
 
 def test_psf_without_flux_in_store(run):
@@ -295,7 +297,8 @@ def test_exposure_without_valid_pixel(run):
 
     run.edit(spoil)
     assert run.problems()[0] == (
-        "g.fits: no valid pixel among 480, expected finite data with finite positive errors off the mask"
+        "g.fits: exposure 'g1': no valid pixel among 480, expected finite data with finite positive errors "
+        "off the mask"
     )
 
 
@@ -354,7 +357,7 @@ def test_mismatched_shapes(run):
 def test_unusable_table_prior_and_folder(run):
     run.settings |= {"splinedatafile": "sersic.h5", "priors": {"q": {"distribution": "Nomal"}}}
     assert run.problems() == [
-        "sersic.h5: found no file, expected a Sersic table",
+        "sersic.h5: no such file, expected a Sersic table",
         "run.yml: priors.q: found 'Nomal', expected a name in numpyro.distributions",
     ]
     (run.folder / "output").touch()

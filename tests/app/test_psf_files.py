@@ -174,8 +174,8 @@ def test_bands_and_scales_that_contradict(write_image, tmp_path):
         (["--out", "none/p.h5"], "none: no such folder, expected one to write p.h5 to"),
         (["--out", "a.fits"], "a.fits: not an HDF5 file, expected a PSF store"),
         (["--out", "a.fits/p.h5"], "a.fits: no such folder"),
-        (["--out", "."], "not a regular file, expected a PSF store"),
-        (["--out", 300 * "x"], "File name too long, expected the name of a store"),
+        (["--out", "."], ".: found a folder, expected the name of a file"),
+        (["--out", 300 * "x"], "found a name of 300 bytes, expected at most 249"),
         (["--figures", "a.fits/f"], "--figures: a.fits is a file, expected a folder"),
     ],
 )
