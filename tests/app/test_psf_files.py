@@ -163,7 +163,7 @@ def test_bands_and_scales_that_contradict(write_image, tmp_path):
         (["--oversample", "inf"], "oversample is inf, expected a whole number"),
         (["--oversample", "20", "--no-includes-pixel"], "expected 3 or more native pixels on a side"),
         (["--pixel-scale", "inf"], "--pixel-scale: found inf, expected arcsec"),
-        (["--location", "nan", "1"], "detector location is (nan, 1.0), expected finite pixels"),
+        (["--location", "nan", "1"], "--location: found nan 1.0, expected finite pixels"),
         (["--ngauss", "0"], "n_gauss is 0, expected 1 to 64"),
         (["--ngauss", "1000000"], "n_gauss is 1000000, expected 1 to 64"),
         (["--ngauss", "2", "--negative", "2"], "n_negative is 2, expected 0 to n_gauss - 1"),
