@@ -18,7 +18,7 @@ ROOT = Path(fphojax.__file__).parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages([str(ROOT)], "fphojax."))
 
 # Which wings each wing may import, beside what is open to all.
-OPEN = {"fphojax.inputs.errors", "fphojax.inputs.files", "fphojax.inputs.processes"}
+OPEN = {f"fphojax.inputs.{name}" for name in ("errors", "file_checks", "files", "processes")}
 ABOVE = {"field", "outputs", "simulate"}
 KNOWN = {
     "mixtures": set(),

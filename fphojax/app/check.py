@@ -11,6 +11,7 @@ from fphojax.inputs.bounds import Bounds, check_pa_prior, default_bounds
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError, at_most_ten
 from fphojax.inputs.exposures import Exposure, collect
+from fphojax.inputs.frames import FrameRecipe, bands_named
 from fphojax.inputs.patcher import start_violations
 from fphojax.inputs.psf import PSFStore
 from fphojax.inputs.store_check import store_problem
@@ -143,7 +144,7 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
         (report.exposures if exposure.band in settings.bandlist else report.left_out).append(exposure)
     report.exposures.sort(key=lambda exposure: settings.bandlist.index(exposure.band))
     report.notes += _grouped_notes(exposures)
-    _check_bands(report)
+    _check_bands(report, refused=set(settings.fitsfiles) - {exposure.path for exposure in exposures})
 
 
 def _grouped_notes(exposures: list[Exposure | StoredExposure]) -> list[str]:
@@ -159,12 +160,20 @@ def _grouped_notes(exposures: list[Exposure | StoredExposure]) -> list[str]:
     return lines
 
 
-def _check_bands(report: CheckReport) -> None:
-    """Every band has exposures; sky levels are those of bands; no band is missed by its capitals alone."""
+def _check_bands(report: CheckReport, refused: set) -> None:
+    """Every band has exposures; sky levels are those of bands; no band is missed by its capitals alone.
+
+    A band of which a file was `refused` needs no line of its own: that of the file says all.
+    """
     settings = report.settings
     present = {exposure.band for exposure in (*report.exposures, *report.left_out)}
-    for band in settings.bandlist:
-        if band not in present:
+    absent = [band for band in settings.bandlist if band not in present]
+    told = set()
+    if absent and settings.pixelstorefile is None:
+        recipe = FrameRecipe(**settings.reading)
+        told = set().union(*(bands_named(path, recipe) for path in refused))
+    for band in absent:
+        if band not in told:
             found = ", ".join(sorted(present)) or "none"
             report.problems.append(
                 f"{settings.file}: bandlist: found no usable exposure in band {band}, expected one or more; "

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -37,10 +37,16 @@ The other commands are its stages, one by one: preprocess and psf, before there 
 class OneLineErrors(TyperGroup):
     """Commands whose errors are one line each, unless --debug asks for the trace.
 
-    The exit status is 2 where the input is at fault, 130 after Ctrl-C, 143 after SIGTERM and 129 after SIGHUP, which
-    act like it, and 1 for anything else, such as a full disk. An exception that no one expected is a fault of the
-    program, and is called so.
+    The exit status is 2 where the input or the command line is at fault, 130 after Ctrl-C, 143 after SIGTERM and 129
+    after SIGHUP, which act like it, and 1 for anything else, such as a full disk. An exception that no one expected
+    is a fault of the program, and is called so.
     """
+
+    def make_context(self, *args, **kwargs):
+        try:
+            return super().make_context(*args, **kwargs)
+        except _UsageError as error:
+            _refuse_usage(error)
 
     def invoke(self, ctx):
         with Interruptions(terminations=True) as interruptions:
@@ -52,7 +58,9 @@ class OneLineErrors(TyperGroup):
                     raise
                 report_problems([str(error) or "interrupted"])
                 raise typer.Exit(128 + (interruptions.seen or signal.SIGINT)) from None
-            except (_UsageError, typer.Exit, typer.Abort, BrokenPipeError):
+            except _UsageError as error:
+                _refuse_usage(error, ctx.invoked_subcommand)
+            except (typer.Exit, typer.Abort, BrokenPipeError):
                 raise
             except Exception as error:
                 if ctx.params["debug"]:
@@ -65,6 +73,16 @@ class OneLineErrors(TyperGroup):
                     )
                 report_problems(lines)
                 raise typer.Exit(1 if told is not error or isinstance(told, MachineError) else 2) from None
+
+
+def _refuse_usage(error: Exception, command: str | None = None) -> NoReturn:
+    """One line about a command line that cannot be understood; help where it says nothing at all."""
+    from .usage import asks_for_help, usage_line
+
+    if asks_for_help(error):
+        raise error
+    report_problems([usage_line(error, command)])
+    raise typer.Exit(2) from None
 
 
 # How to go on with a command that begins anew unless told otherwise, and those that need not be told.

@@ -267,7 +267,7 @@ class PriorSettings(BaseModel):
             if not isinstance(made, distributions.Distribution):
                 raise TypeError(f"{self.distribution} is not a distribution")
         except Exception as error:  # of numpyro, and of what it calls with arguments that it did not look at
-            reason = " ".join(str(error).split())
+            reason = " ".join(str(error).split()).removeprefix(f"{self.distribution}.__init__() ")
             raise InputError(f"found {self}, expected its arguments: {reason}") from error
         unusable = distributions.Delta, distributions.Unit, distributions.Distribution
         if type(made) in unusable or made.is_discrete:

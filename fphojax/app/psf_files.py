@@ -85,6 +85,8 @@ def fit_files(
     """
     if location is not None and len(paths) > 1:
         raise InputError(f"--location: found {len(paths)} images, expected a single one")
+    if location is not None and not all(map(math.isfinite, location)):
+        raise InputError(f"--location: found {location[0]} {location[1]}, expected finite pixels")
     if oversample is not None and pixel_scale is not None:
         raise InputError(f"--pixel-scale: found --oversample {oversample:g} beside it, expected one of them")
     if pixel_scale is not None and not 0 < pixel_scale < math.inf:

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from fphojax.inputs.errors import InputError
-from fphojax.inputs.file_checks import require_regular
+from fphojax.inputs.file_checks import kind_of, require_regular
 
 from .yaml_text import composed, loaded
 
@@ -41,7 +41,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise InputError(f"{path}: found {_problem(error)}, expected YAML") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path}: found {type(content).__name__}, expected a mapping of settings")
+        raise InputError(f"{path}: found {kind_of(content)}, expected a mapping of settings")
     wrong = _repeated_keys(tree) or _unnamed(content)
     if wrong:
         raise InputError("\n".join(f"{path}: {problem}" for problem in wrong))
@@ -181,7 +181,11 @@ def describe(model: type[BaseModel], entry: dict[str, Any]) -> str:
         return f"{name}: {entry['ctx']['error']}"
     if entry["type"] in ("model_type", "dict_type"):
         return f"{name}: found {shown(entry['input'])}, expected a mapping"
-    expected = entry["msg"].removeprefix("Input should be ")
+    if entry["type"] == "tuple_type":
+        n_value = _length(_section(model, keys[:-1]).model_fields[keys[-1]].annotation)
+        return f"{name}: found {shown(entry['input'])}, expected {n_value} values"
+    said = entry["msg"].replace("String should have", "text of")
+    expected = said.removeprefix("Input should be ").partition(", unable to parse")[0]
     return f"{name}: found {shown(entry['input'])}, expected {expected[0].lower()}{expected[1:]}"
 
 

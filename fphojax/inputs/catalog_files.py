@@ -20,6 +20,7 @@ from astropy.table import Column, Table
 
 from .angles import from_forcepho, looks_like_radians, to_forcepho
 from .errors import InputError
+from .file_checks import irregularity
 from .files import replacing
 from .fits_structure import require_structure
 from .fits_tables import held_by_fits
@@ -200,8 +201,8 @@ def require(ids, column: str, values, good, expected: str) -> None:
 
 def _read_tables(path: Path) -> tuple[Table, list[Table]]:
     """The catalogue's table, and the other tables of a FITS file."""
-    if not path.is_file():
-        raise InputError("no such file, expected a catalogue (FITS or ECSV)")
+    if fault := irregularity(path):
+        raise InputError(f"{fault}, expected a catalogue (FITS or ECSV)")
     sealed = is_sealed(path)
     try:
         with _any_unit():  # they are looked at later

@@ -188,11 +188,8 @@ class Exposure:
             "name": frame.name,
             "header": frame.header,
         }
-        if frame.several:  # the name says which of the file's images it is
-            with blame(str(frame.path)):
-                exposure = cls.from_arrays(**images)
-        else:
-            exposure = cls.from_arrays(**images, path=frame.path)
+        with blame(str(frame.path)):
+            exposure = cls.from_arrays(**images)
         return replace(exposure, path=frame.path, read_as=frame.read_as, notes=frame.notes)
 
     @classmethod

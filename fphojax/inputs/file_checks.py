@@ -4,11 +4,10 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from .errors import InputError
 
-__all__ = ["blame", "decoding", "require_regular", "require_stored"]
+__all__ = ["blame", "decoding", "irregularity", "kind_of", "require_regular", "require_stored"]
 
 _ALWAYS_READ = 64 * 1024 * 1024  # bytes of a dataset, whatever the file holds
 _MOST_UNPACKED = 1100  # bytes that a byte of the file can stand for; deflate's limit is 1032
@@ -22,8 +21,26 @@ _KINDS = {
 }
 
 
+def irregularity(path) -> str:
+    """What is there instead of a regular file: "no such file", "found a folder" and the like; "" for a regular one.
+
+    To open a named pipe would wait for ever, to read a device never end.
+
+    Parameters
+    ----------
+    path : path-like
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        return "no such file"
+    except (OSError, ValueError) as error:
+        return f"found {(getattr(error, 'strerror', '') or str(error)).lower()}"
+    return next((f"found {name}" for is_kind, name in _KINDS.items() if is_kind(mode)), "")
+
+
 def require_regular(path, expected: str, *, most_bytes: int | None = None) -> None:
-    """Refuse what is not a regular file: to open a named pipe would wait for ever, to read a device never end.
+    """Refuse what is not a regular file (see `irregularity`).
 
     Parameters
     ----------
@@ -38,21 +55,12 @@ def require_regular(path, expected: str, *, most_bytes: int | None = None) -> No
     InputError
         No such file, one that may not be looked at, a folder, a pipe, a device, or one that is too large.
     """
-    path = Path(path)
-    try:
-        status = os.stat(path)
-    except (OSError, ValueError) as error:
-        absent = isinstance(error, FileNotFoundError)
-        reason = (
-            "no such file" if absent else f"found {(getattr(error, 'strerror', '') or str(error)).lower()}"
-        )
-        raise InputError(f"{path}: {reason}, expected {expected}") from error
-    for is_kind, name in _KINDS.items():
-        if is_kind(status.st_mode):
-            raise InputError(f"{path}: found {name}, expected {expected}")
-    if most_bytes is not None and status.st_size > most_bytes:
+    if fault := irregularity(path):
+        raise InputError(f"{path}: {fault}, expected {expected}")
+    size = os.stat(path).st_size
+    if most_bytes is not None and size > most_bytes:
         raise InputError(
-            f"{path}: found {status.st_size / 1e6:.0f} MB, expected {expected} of at most {most_bytes / 1e6:.0f} MB"
+            f"{path}: found {size / 1e6:.0f} MB, expected {expected} of at most {most_bytes / 1e6:.0f} MB"
         )
 
 
@@ -88,21 +96,32 @@ def decoding(path, expected: str) -> Iterator[None]:
         raise
     except Exception as error:
         reason = " ".join(str(error).split())
+        if isinstance(error, RecursionError):  # of a text that was made to break readers
+            raise InputError(f"{path}: cannot be read (nested too deeply), expected {expected}") from error
         kind = "" if isinstance(error, OSError | ValueError) else f"{type(error).__name__}: "
         raise InputError(f"{path}: cannot be read ({kind}{reason}), expected {expected}") from error
 
 
-def require_stored(dataset, path) -> None:
+def kind_of(value) -> str:
+    """What a value of JSON or YAML is, for a message to people."""
+    kinds = {type(None): "nothing", bool: "true or false", str: "text", list: "a list", dict: "a mapping"}
+    return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
+
+
+def require_stored(dataset) -> None:
     """Refuse an HDF5 dataset that declares far more than the file holds: to read it would take all memory.
 
     Parameters
     ----------
     dataset : h5py.Dataset
-    path : path-like
-        For the message.
+
+    Raises
+    ------
+    InputError
+        Without the name of the file.
     """
     if dataset.nbytes > _ALWAYS_READ + _MOST_UNPACKED * dataset.id.get_storage_size():
         raise InputError(
-            f"{path}: dataset {dataset.name} declares {dataset.nbytes / 1e9:.1f} GB, of which the file holds "
+            f"dataset {dataset.name} declares {dataset.nbytes / 1e9:.1f} GB, of which the file holds "
             f"{dataset.id.get_storage_size()} bytes, expected what it declares"
         )

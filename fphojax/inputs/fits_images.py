@@ -15,7 +15,7 @@ from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_area
 
 from .errors import InputError
-from .file_checks import blame
+from .file_checks import blame, irregularity
 from .fits_structure import require_structure
 from .wcs_checks import check_wcs_keywords
 
@@ -40,8 +40,8 @@ _SAME_SCALE = 0.02  # largest relative difference of pixel scales that are the s
 @contextmanager
 def opened(path: Path):
     """The HDUs of a file; whatever astropy says about a broken one becomes an InputError."""
-    if not path.is_file():
-        raise InputError("no such file, expected a FITS image")
+    if fault := irregularity(path):
+        raise InputError(f"{fault}, expected a FITS image")
     require_structure(path)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", message=".*may have been truncated")

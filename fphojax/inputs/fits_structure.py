@@ -133,8 +133,13 @@ def _size(cards, number):
         if length < 0:
             raise InputError(f"extension {number}: NAXIS{axis} is {length}, expected 0 or more")
         size *= length
-    size = abs(bits) // 8 * integer("GCOUNT", 1) * (integer("PCOUNT", 0) + size)
-    if not 0 <= size <= MOST_BYTES:
+    n_group, n_parameter = integer("GCOUNT", 1), integer("PCOUNT", 0)
+    if min(n_group, n_parameter) < 0:
+        raise InputError(
+            f"extension {number}: GCOUNT is {n_group} and PCOUNT is {n_parameter}, expected 0 or more"
+        )
+    size = abs(bits) // 8 * n_group * (n_parameter + size)
+    if size > MOST_BYTES:
         raise InputError(
             f"extension {number} declares {size / 1e9:.3g} GB, expected at most {MOST_BYTES / 1e9:.0f}"
         )

@@ -1,6 +1,7 @@
 """Frames: science, error, mask and background images as pipelines write them, brought to nJy."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,7 +28,7 @@ from .fits_images import (
 )
 from .wcs_checks import distortion_note, frame_name
 
-__all__ = ["Frame", "FrameRecipe", "is_mosaic", "read_frame", "read_frames", "recipe_of"]
+__all__ = ["Frame", "FrameRecipe", "bands_named", "is_mosaic", "read_frame", "read_frames", "recipe_of"]
 
 _POWERS = {"sigma": 1, "variance": 2, "inverse_variance": -2}
 _ARCSEC = np.deg2rad(1 / 3600)
@@ -183,6 +184,18 @@ def read_frame(path, recipe: FrameRecipe, *, files: Mapping[str, Path] | None = 
     return frames[0]
 
 
+def bands_named(path, recipe: FrameRecipe) -> set[str]:
+    """Bands of a file, as far as its name or its headers say them; whatever else may be wrong with it."""
+    path, bands = Path(path), set()
+    with suppress(InputError):
+        bands.add(_band((), path, recipe)[0])
+    with suppress(InputError), opened(path) as hdus:
+        for hdu in hdus:
+            with suppress(InputError):
+                bands.add(_band((hdu.header, hdus[0].header), path, recipe)[0])
+    return bands
+
+
 def is_mosaic(path) -> bool:
     """Whether a file holds a resampled image: JWST's S_RESAMP, or weights (WHT) without data quality (DQ)."""
     with blame(str(path)), opened(Path(path)) as hdus:
@@ -219,7 +232,9 @@ def _frame(hdus, chip: Chip, path, recipe, files):
         if image is not None:
             _same_shape(what, image, data)
     wcs, extras = _wcs(hdus, chip, recipe)
-    check_celestial(wcs, data.shape)
+    with blame(f"extension {chip.label}"):
+        check_celestial(wcs, data.shape)
+        frame = frame_name(wcs)
     if scale.per_area:
         _check_area(scale, headers, wcs, data.shape)
     wcs_note = distortion_note(chip.hdu.header) if recipe.wcs == "header" else ""
@@ -227,7 +242,7 @@ def _frame(hdus, chip: Chip, path, recipe, files):
     parts = [chip.label] if chip.several else []
     parts += [_unit(keyword("BUNIT", *headers), scale)]
     parts += [f"{err_name or 'error'} {_unit(err_unit, err_scale)}"] if err_scale != scale else []
-    parts += [bad.how, band_how, frame_name(wcs)]
+    parts += [bad.how, band_how, frame]
     uses = {err_name: "the error image", bad.name: f"the mask (bad: {bad.rule})"}
     return Frame(
         path=path,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import InputError
-from .file_checks import blame, decoding, require_regular
+from .file_checks import blame, decoding, kind_of, require_regular
 from .files import replacing
 from .seals import UNSEALED, changed, is_sealed, seal
 
@@ -57,7 +57,7 @@ def read_json(path, expected: str, kinds: Mapping[str, type | tuple] | None = No
     with decoding(path, expected):
         content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise InputError(f"{path}: found {type(content).__name__}, expected {expected}")
+        raise InputError(f"{path}: found {kind_of(content)}, expected {expected}")
     if content.pop(_KEY, None) is not None and not sealed:
         raise InputError(f"{path}: {changed()}")
     for key, kind in (kinds or {}).items():

@@ -27,6 +27,7 @@ __all__ = ["file_lock", "folder_lock", "lock_token", "refuse_lost_lock", "refuse
 
 _HELD = "FPHOJAX_LOCKS"  # in the environment: tokens of the locks that this process and its parents hold
 _FOLDER_LOCK = ".lock"
+_LONGEST_NAME = 255  # bytes
 _SAME_START = 60.0  # seconds by which the start of a process may seem to shift when a clock is set
 _PATIENCE = 5.0  # seconds in which a lock that was just made gets its line, and orphans end
 
@@ -69,14 +70,20 @@ def file_lock(path) -> Iterator[None]:
     Raises
     ------
     InputError
-        Another process works on it, or there is no folder for it.
+        Another process works on it; there is no folder for it, it is a folder, or its name is too long for a lock.
     StorageError
         Nothing can be written there.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise InputError(f"{path.parent}: no such folder, expected one to write {path.name} to")
-    with _locked(path.with_name(f".{path.name}.lock"), path):
+    lock = path.parent / f".{path.name}.lock"
+    if (longer := len(os.fsencode(lock.name)) - _LONGEST_NAME) > 0:
+        n_byte = len(os.fsencode(path.name))
+        raise InputError(f"{path}: found a name of {n_byte} bytes, expected at most {n_byte - longer}")
+    if path.is_dir():
+        raise InputError(f"{path}: found a folder, expected the name of a file")
+    with _locked(lock, path):
         yield
 
 

@@ -6,6 +6,7 @@ import h5py
 import numpy as np
 
 from .errors import InputError
+from .file_checks import require_regular
 from .psf_layout import DATASETS, repeated, replacing, table
 from .psf_mixture import PSFMixture, blended, check_values
 from .psf_reader import read_mixtures
@@ -49,10 +50,7 @@ class PSFStore:
         path = pathlib.Path(path)
         store = cls()
         store._name = str(path)
-        if not path.exists():
-            raise InputError(f"{path}: no such file, expected a PSF store")
-        if not path.is_file():  # a pipe would be waited for
-            raise InputError(f"{path}: not a regular file, expected a PSF store")
+        require_regular(path, "a PSF store")
         try:
             with h5py.File(path, "r") as file:
                 for band, exposure, mixtures in read_mixtures(file, str(path)):

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from .errors import InputError
-from .file_checks import blame, decoding, require_regular, require_stored
+from .file_checks import blame, decoding, kind_of, require_regular, require_stored
 from .store_layout import CRC, INDEX, MADE_OF, STATED, unpacked
 
 __all__ = ["PixelStore", "StoreEntry", "read_meta"]
@@ -138,7 +138,7 @@ class PixelStore:
             dataset = self.dataset(band, name, what)
             if dataset is None:
                 return None
-            require_stored(dataset, self.path)
+            require_stored(dataset)
             content = dataset[()]
             if int(dataset.attrs.get(CRC, zlib.crc32(content))) != zlib.crc32(content):
                 raise InputError(f"{what} differs from its own checksum, expected it as it was written")
@@ -177,7 +177,7 @@ class PixelStore:
         dataset = self._there(name)
         if not (isinstance(dataset, h5py.Dataset) and dataset.dtype == np.uint8 and dataset.ndim == 1):
             raise InputError(f"dataset {name} is {dataset!r}, expected the bytes of a text")
-        require_stored(dataset, self.path)
+        require_stored(dataset)
         return dataset[:].tobytes()
 
     def n_byte(self, band: str, name: str) -> int:
@@ -211,9 +211,9 @@ class PixelStore:
     def _super_pixel_size(self):
         if "super_pixel_size" not in self.file().attrs:
             raise InputError("no attribute super_pixel_size, expected a pixel store")
-        size = int(self.file().attrs["super_pixel_size"])
-        if not 0 < size <= _LARGEST_SUPER_PIXEL:
-            raise InputError(f"super_pixel_size is {size}, expected 1 to {_LARGEST_SUPER_PIXEL}")
+        size = np.asarray(self.file().attrs["super_pixel_size"]).tolist()
+        if type(size) is not int or not 0 < size <= _LARGEST_SUPER_PIXEL:
+            raise InputError(f"super_pixel_size is {size!r:.60}, expected 1 to {_LARGEST_SUPER_PIXEL}")
         return size
 
     def _entries(self) -> Iterator[StoreEntry]:
@@ -236,19 +236,19 @@ class PixelStore:
                     yield self._entry(band, name, dataset, full)
 
     def _indexed(self, text):
-        try:
+        with decoding(f"dataset {INDEX}", "JSON"):
             index = json.loads(text)
-            for band, exposures in index.items():
-                for name, stated in exposures.items():
-                    ny, nx = stated["image_shape"]
-                    good = type(ny) is int and type(nx) is int and min(ny, nx) > 0 and _is_circle(stated)
-                    if not (good and type(stated.get("header_crc32", 0)) is int):
-                        raise ValueError(f"{band}/{name}: {stated}")
-                    yield StoreEntry(band, name, (ny, nx), stated)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            raise InputError(
-                f"dataset {INDEX} cannot be understood ({error}), expected image_shape by band and exposure"
-            ) from error
+        for band, exposures in _members(index, "the bands").items():
+            for name, stated in _members(exposures, f"the exposures of band {band}").items():
+                of_exposure = _members(stated, f"exposure {name!r} of band {band}")
+                shape = of_exposure.get("image_shape")
+                good = isinstance(shape, list) and [type(n) for n in shape] == [int, int] and min(shape) > 0
+                if not (good and _is_circle(stated) and type(stated.get("header_crc32", 0)) is int):
+                    raise InputError(
+                        f"dataset {INDEX}: exposure {name!r} of band {band}: found {stated!r:.200}, expected "
+                        "image_shape (two numbers), footprint (three) and header_crc32 (one)"
+                    )
+                yield StoreEntry(band, name, tuple(shape), stated)
 
     def _full(self):
         return tuple(int(n) for n in np.broadcast_to(self.file().attrs.get("nside_full", 0), 2))
@@ -278,10 +278,21 @@ class PixelStore:
         return StoreEntry(band, name, (ny, nx), stated)
 
 
+def _members(value, what):
+    """A mapping of the index."""
+    if not isinstance(value, dict):
+        raise InputError(f"dataset {INDEX}: {what}: found {kind_of(value)}, expected a mapping")
+    return value
+
+
 def _is_circle(stated):
     """Whether a footprint, if there is one, is three numbers."""
     circle = stated.get("footprint", [0.0, 0.0, 0.0])
-    return len(circle) == 3 and bool(np.isfinite(np.asarray(circle, dtype=float)).all())
+    return (
+        isinstance(circle, list)
+        and len(circle) == 3
+        and all(type(number) in (int, float) and np.isfinite(number) for number in circle)
+    )
 
 
 def read_meta(path) -> dict[tuple[str, str], str]:

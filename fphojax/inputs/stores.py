@@ -88,8 +88,8 @@ class StoredExposure:
     @cached_property
     def wcs(self):
         """The WCS of its header, or the gwcs kept beside its pixels."""
+        gwcs = self._bytes("gwcs")
         with blame(f"{self.metafile}: header of exposure {self.name!r} of band {self.band}"):
-            gwcs = self._bytes("gwcs")
             wcs = self._header_wcs() if gwcs is None else gwcs_of(gwcs)
             frame_name(wcs)
             return wcs

@@ -200,6 +200,12 @@ def effective_psf(
         raise InputError(
             f"{name}: no clear peak (the flux around the brightest pixel has no centre), expected one"
         )
+    edges = x[-1] + 0.5 / s, y[-1] + 0.5 / s
+    if any(abs(place) + radius > edge for place, edge in zip(centre, edges, strict=True)):
+        raise InputError(
+            f"{name}: core is ({centre[0]:.1f}, {centre[1]:.1f}) pixels off the centre of the image, expected the "
+            "circle with half of the flux inside of it"
+        )
     offset = centre
     if not recentre and nx % 2 == 1 and ny % 2 == 1 and np.hypot(*centre) <= _MAX_OFFSET:
         centre = np.zeros(2)

@@ -154,9 +154,21 @@ def test_missing_file(run):
 def test_missing_extension(run):
     run.edit(lambda hdus: hdus.pop("ERR"))
     assert run.problems() == [
-        "g.fits: no extension ERR, found PRIMARY, SCI, PSF",
-        "run.yml: bandlist: found no usable exposure in band g, expected one or more; bands of exposures: r",
+        "g.fits: no extension ERR, found PRIMARY, SCI, PSF",  # and no second line about band g
     ]
+
+
+def test_file_whose_band_is_not_known(run):
+    """What is wrong with it may be the reason that a band has no exposure, or not."""
+    run.edit(lambda hdus: hdus["SCI"].header.remove("FILTER"))
+    absent = (
+        "run.yml: bandlist: found no usable exposure in band g, expected one or more; bands of exposures: r"
+    )
+    assert run.problems()[1:] == [absent]
+    run.settings["band_patterns"] = {"g*.fits": "g"}
+    (run.folder / "g.fits").write_bytes(b"")
+    (line,) = run.problems()
+    assert line.startswith("g.fits: cannot be read as FITS")
 
 
 def test_named_extension_must_exist(run):
@@ -182,7 +194,7 @@ def test_missing_wcs(run):
 
     run.edit(drop)
     first = run.problems()[0]
-    assert first.startswith("g.fits: no usable WCS: ")
+    assert first.startswith("g.fits: extension SCI: no usable WCS: ")
     assert first.endswith("expected a celestial WCS with the axes right ascension, declination")
 
 
@@ -207,7 +219,9 @@ def test_psf_without_flux(run):
         hdus["PSF"].data = 0 * hdus["PSF"].data
 
     run.edit(empty)
-    assert run.problems()[0] == "g.fits: PSF image has the total flux 0, expected a positive one"
+    assert (
+        run.problems()[0] == "g.fits: exposure 'g1': PSF image has the total flux 0, expected a positive one"
+    )
 
 
 def test_psf_without_flux_in_store(run):
@@ -290,7 +304,8 @@ def test_exposure_without_valid_pixel(run):
 
     run.edit(spoil)
     assert run.problems()[0] == (
-        "g.fits: no valid pixel among 480, expected finite data with finite positive errors off the mask"
+        "g.fits: exposure 'g1': no valid pixel among 480, expected finite data with finite positive errors "
+        "off the mask"
     )
 
 
@@ -349,7 +364,7 @@ def test_mismatched_shapes(run):
 def test_unusable_table_prior_and_folder(run):
     run.settings |= {"splinedatafile": "sersic.h5", "priors": {"q": {"distribution": "Nomal"}}}
     assert run.problems() == [
-        "sersic.h5: found no file, expected a Sersic table",
+        "sersic.h5: no such file, expected a Sersic table",
         "run.yml: priors.q: found 'Nomal', expected a name in numpyro.distributions",
     ]
     (run.folder / "output").touch()

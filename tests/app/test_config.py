@@ -185,8 +185,8 @@ def test_all_mistakes_are_told(write):
     ("text", "expected"),
     [
         ("seed: 1\nseed: 2\n", "seed: found 2 times, expected once"),
-        ("- g\n", "found list, expected a mapping of settings"),
-        ("", "found NoneType, expected a mapping of settings"),
+        ("- g\n", "found a list, expected a mapping of settings"),
+        ("", "found nothing, expected a mapping of settings"),
     ],
 )
 def test_file_that_is_no_mapping(tmp_path, text, expected):

@@ -291,8 +291,8 @@ def test_what_is_no_psf_store_is_refused_in_one_line(kind, tmp_path):
 
 def test_a_pipe_or_a_folder_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "pipe.h5")
-    for path in (tmp_path / "pipe.h5", tmp_path):
-        with pytest.raises(InputError, match=f"{path}: not a regular file, expected a PSF store"):
+    for path, kind in ((tmp_path / "pipe.h5", "a named pipe"), (tmp_path, "a folder")):
+        with pytest.raises(InputError, match=f"{path}: found {kind}, expected a PSF store"):
             PSFStore.open(path)
 
 

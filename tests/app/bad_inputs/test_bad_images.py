@@ -88,9 +88,9 @@ def declared(*axes):
 
 ROWS = [
     ("absent", become("absent"), "no such file, expected a FITS image"),
-    ("folder", become("folder"), "no such file, expected a FITS image"),
-    ("pipe", become("pipe"), "no such file, expected a FITS image"),
-    ("device", become("device"), "no such file, expected a FITS image"),
+    ("folder", become("folder"), "found a folder, expected a FITS image"),
+    ("pipe", become("pipe"), "found a named pipe, expected a FITS image"),
+    ("device", become("device"), "found a device, expected a FITS image"),
     ("empty", become("empty"), "cannot be read as FITS"),
     ("noise", become("noise"), "cannot be read as FITS"),
     ("text", become("text"), "cannot be read as FITS"),
@@ -134,7 +134,7 @@ ROWS = [
     (
         "GCOUNT",
         card(b"GCOUNT  =                    1", b"GCOUNT  =                   -3"),
-        "extension 1 declares",
+        "extension 1: GCOUNT is -3 and PCOUNT is 0, expected 0 or more",
     ),
     (
         "side below zero",

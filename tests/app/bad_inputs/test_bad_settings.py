@@ -311,30 +311,6 @@ def test_command(tiny, command, said):
     tiny.refused(name, "{}/field.yml", *options, said=[["", said]])
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["detect", "--threshold", "nan"],
-        ["detect", "--threshold", "-1"],
-        ["loop", "--threshold", "inf"],
-        ["loop", "--rounds", "1000"],
-        ["sample", "--workers", "0"],
-        ["sample", "--workers", "1000000"],
-        ["run", "--workers", "two"],
-        ["nothing"],
-        ["check", "--nothing"],
-    ],
-    ids=" ".join,
-)
-def test_usage(tiny, command):
-    """The parser of the command line says what is wrong with its options."""
-    before = tiny.listing()
-    result = tiny.call(command[0], "{}/field.yml", *command[1:])
-    assert result.exit_code == 2
-    assert command[-1].lstrip("-")[:8] in result.stderr or "Invalid value" in result.stderr
-    assert tiny.listing() == before
-
-
 def test_catalogue_that_the_run_would_replace(tiny):
     tiny.path("output").mkdir()
     tiny.path("peaks.fits").rename(tiny.path("output/scene.fits"))
