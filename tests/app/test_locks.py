@@ -1,6 +1,7 @@
 """Two processes in one folder: the second is refused in one line, and the first goes on as if alone."""
 
 import json
+import signal
 import time
 
 import pytest
@@ -67,6 +68,7 @@ def test_two_processes_in_one_folder(tiny, tmp_path):
     out = tmp_path / "output"
     while not (out / "scene.fits").exists():
         time.sleep(0.1)
+    first.send_signal(signal.SIGSTOP)  # else it may have ended before the last of the others has begun
     for more in (["sample", config], ["sample", config, "--resume"], ["sample", config, "--overwrite"]):
         status, lines = tiny.run(*more)
         assert status == 2
@@ -74,6 +76,7 @@ def test_two_processes_in_one_folder(tiny, tmp_path):
         assert lines[0].startswith(f"error: {out}: in use by process {first.pid} (")
     assert tiny.run("postprocess", out)[0] == 2
     assert tiny.run("run", config, "--stages", "check")[0] == 2
+    first.send_signal(signal.SIGCONT)
     assert tiny.ended(first) == (0, [])
     tiny.assert_same_run(out, tmp_path / "alone")
 
