@@ -86,13 +86,6 @@ def other_seal(field):
     field.replace(CONFIG, seal, seal[:-1] + ("1" if seal[-1] == "0" else "0"))
 
 
-def other_image(extension):
-    def change(hdus):
-        hdus[extension].data = hdus[extension].data ** 3
-
-    return lambda field: field.fits(change)
-
-
 def nothing(_field):
     pass
 
@@ -285,18 +278,6 @@ ROWS = [
         lambda field: field.set(psfstorefile="psfs.h5"),
         RESUME,
         "field.yml: psfstorefile: found psfs.h5, expected None as in output/config.json, the run to go on",
-    ),
-    Row(
-        "other PSF images",
-        other_image("PSF"),
-        RESUME,
-        "output/psfs.h5: has a PSF for band g, exposure g1 already, not of g1.fits",
-    ),
-    Row(
-        "PSFs of the run noise",
-        become("output/psfs.h5", "noise"),
-        RESUME,
-        "output/psfs.h5: not an HDF5 file, expected a PSF store",
     ),
     Row(
         "again",
