@@ -22,6 +22,7 @@ from fphojax.mixtures.sersic import load_sersic_table
 from .config import PriorSettings, Settings
 from .plain_table import PlainTable
 from .psf_fits import offset_shown
+from .ties import tie_problems
 
 __all__ = ["CheckReport", "check_inputs"]
 
@@ -326,7 +327,7 @@ def _check_start(report: CheckReport) -> None:
 
 
 def _check_model(report: CheckReport) -> None:
-    """The Sersic table, the priors and the output folder that the settings name."""
+    """The Sersic table, the priors, the ties and the output folder that the settings name."""
     settings = report.settings
     if settings.splinedatafile is not None:
         try:
@@ -343,6 +344,8 @@ def _check_model(report: CheckReport) -> None:
                 _check_prior(prior, lower[name], upper[name], report.catalog.id)
         except InputError as error:
             report.problems.append(f"{settings.file}: priors.{name}: {error}")
+    if report.catalog is not None:
+        report.problems += at_most_ten(tie_problems(report.catalog, settings), f"{settings.file}: ties")
     _check_outbase(report)
 
 

@@ -632,9 +632,11 @@ def sersic(
     order: Annotated[int, typer.Option(help="Number of Gaussians.", min=2, max=16)] = 10,
 ) -> None:
     """Fit the table that turns Sersic profiles into Gaussians."""
+    from fphojax.inputs.locks import file_lock
     from fphojax.mixtures.sersic_fit import fit_sersic_table
 
-    fit_sersic_table(order=order).write(out)
+    with file_lock(out):  # a place that is none is refused before the fit
+        fit_sersic_table(order=order).write(out)
     typer.echo(f"wrote {out}")
 
 

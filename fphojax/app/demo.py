@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from fphojax.field.mocks import MockField, demo_field
 from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.errors import InputError
 from fphojax.outputs.plots import save_figure
 from fphojax.outputs.posterior_plots import plot_posterior
 from fphojax.outputs.results import PatchResult
@@ -105,7 +106,15 @@ def run_demo(folder: Path, *, progress: bool = True) -> DemoRun:
     ----------
     folder : Path
     progress : bool
+
+    Raises
+    ------
+    InputError
+        A file is in the way of the folder.
     """
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"--out: found the file {there}, expected a folder")
     config, truth = write_demo(folder)
     settings = Settings.from_yaml(config)
     stages = run_all(settings, progress=progress)

@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
-from scipy.cluster.hierarchy import DisjointSet
 
 from fphojax.field.interrupts import Interruptions
 from fphojax.field.scheduler import Fit, ScheduleReport, schedule
 from fphojax.field.state import StateFiles
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
-from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError, MachineError
 from fphojax.inputs.portable import map_paths
 from fphojax.inputs.psf import PSFStore
@@ -27,9 +25,10 @@ from .cluster import cluster_client
 from .config import Settings
 from .preprocess import input_files
 from .psf_fits import fitted_psfs
+from .ties import tied_rows
 from .workers import FieldInputs, keep_inputs
 
-__all__ = ["fit_field", "tied_rows"]
+__all__ = ["fit_field"]
 
 
 # What may change from one part of a run to the next.
@@ -167,29 +166,6 @@ def fit_field(
     return directory, scene, done
 
 
-def tied_rows(catalog: SourceCatalog, settings: Settings) -> list[list[int]]:
-    """Rows of sources that share parameters with each other, through the settings' ties.
-
-    Raises
-    ------
-    InputError
-        For an id that the catalogue does not have.
-    """
-    row = {str(identifier): i for i, identifier in enumerate(catalog.id)}
-    linked = DisjointSet()
-    for name, pairs in settings.ties.items():
-        for pair in pairs.items():
-            for identifier in pair:
-                if identifier not in row:
-                    raise InputError(
-                        f"{settings.file}: ties: {name}: found id {identifier}, expected one in "
-                        f"{settings.raw_catalog}"
-                    )
-                linked.add(row[identifier])
-            linked.merge(*(row[identifier] for identifier in pair))
-    return [sorted(rows) for rows in linked.subsets()]
-
-
 def _start_directory(settings: Settings, path: Path, *, resume: bool, overwrite: bool) -> RunDirectory:
     """The folder of a run: a new one with its settings in it, or that of an earlier part of the run."""
     if resume:
@@ -227,7 +203,7 @@ def _open_scene(
         What was read.
     directory : RunDirectory
     together : list of list of int
-        See `tied_rows`.
+        See `fphojax.app.ties.tied_rows`.
     options : dict
         Keywords of `LinkedSuperScene`.
 

@@ -36,7 +36,7 @@ def postprocess(folder: Path, *, kind: str, **options) -> list[str]:
         Lines for people: number of sources, flags, sources without a fit, files.
     """
     if kind not in get_args(DrawKind):
-        raise InputError(f"--draw {kind}: expected one of {', '.join(get_args(DrawKind))}")
+        raise InputError(f"--draw: found {kind}, expected one of {', '.join(get_args(DrawKind))}")
     run = RunDirectory.open(folder)
     with folder_lock(folder):
         made = write_products(run, kind=kind, **options)

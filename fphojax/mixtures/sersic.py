@@ -12,6 +12,7 @@ Both are immutable pytrees of float64 arrays, so they pass through `jax.jit`, `j
 
 import math
 from importlib.resources import as_file, files
+from pathlib import Path
 
 import equinox as eqx
 import h5py
@@ -21,7 +22,6 @@ import numpy as np
 from scipy.interpolate import RectBivariateSpline
 
 from fphojax.inputs.errors import InputError
-from fphojax.inputs.file_checks import require_regular
 from fphojax.inputs.files import replacing_hdf5
 
 __all__ = ["FixedRadiiSersic", "ScaleFreeSersic", "load_sersic_table"]
@@ -200,7 +200,8 @@ def load_sersic_table(path=None):
     if path is None:
         with as_file(files("fphojax.mixtures") / "data" / "sersic.h5") as shipped:
             return load_sersic_table(shipped)
-    require_regular(path, "a Sersic table")
+    if not Path(path).is_file():
+        raise InputError(f"{path}: found no file, expected a Sersic table")
     try:
         with h5py.File(path, "r") as file:
             if all(name in file for name in _SCALE_FREE_DATASETS):

@@ -82,6 +82,20 @@ def write_images(
     return written
 
 
+def rows_of_ids(run: RunDirectory, draws: RunDraws, ids: Sequence) -> dict[str, int]:
+    """Row of every fitted source by its id, as text.
+
+    Raises
+    ------
+    InputError
+        One of `ids` is not among them.
+    """
+    row = {str(name): i for i, name in enumerate(draws.ids.tolist())}
+    if lost := [str(name) for name in ids if str(name) not in row]:
+        raise InputError(f"{run.path}: no patch has fitted source {lost[0]}, expected ids of fitted sources")
+    return row
+
+
 def write_cutouts(
     run: RunDirectory,
     ids: Sequence,
@@ -117,9 +131,7 @@ def write_cutouts(
     patcher = open_patcher(run) if patcher is None else patcher
     folder = Path(folder) if folder is not None else run.path / "cutouts"
     draws = RunDraws(run)
-    row = {str(name): i for i, name in enumerate(draws.ids.tolist())}
-    if lost := [str(name) for name in ids if str(name) not in row]:
-        raise InputError(f"{run.path}: no patch has fitted source {lost[0]}, expected ids of fitted sources")
+    row = rows_of_ids(run, draws, ids)
     folder.mkdir(exist_ok=True)
     frames = FrameModel.of_draws(run, draws, patcher, kind, n_draw)
     scenes, nuisance = frames.scenes, frames.nuisance

@@ -16,7 +16,7 @@ from ..inputs.files import replacing
 from .chain_catalog import ChainCatalog
 from .final_catalog import ISOPHOTE, CatalogBuilder
 from .fitted_patch import open_patcher
-from .frame_images import write_cutouts, write_images
+from .frame_images import rows_of_ids, write_cutouts, write_images
 from .multipatch import MultipatchReport
 from .neighbours import NeighbourReport
 from .patch_draws import RunDraws
@@ -85,7 +85,14 @@ def postprocess(
     Catalogs
         With all files that were written, region files (``regions``: sources, patches, and the isophotes of
         each band) and images included.
+
+    Raises
+    ------
+    InputError
+        As `write_catalogs` and `write_cutouts`; nothing is written then.
     """
+    if cutouts:
+        rows_of_ids(run, RunDraws(run), cutouts)  # before anything is written
     made = write_catalogs(
         run, formats=formats, chains=chains, isophote=isophote, workers=workers, progress=progress
     )

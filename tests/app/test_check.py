@@ -364,7 +364,7 @@ def test_mismatched_shapes(run):
 def test_unusable_table_prior_and_folder(run):
     run.settings |= {"splinedatafile": "sersic.h5", "priors": {"q": {"distribution": "Nomal"}}}
     assert run.problems() == [
-        "sersic.h5: no such file, expected a Sersic table",
+        "sersic.h5: found no file, expected a Sersic table",
         "run.yml: priors.q: found 'Nomal', expected a name in numpyro.distributions",
     ]
     (run.folder / "output").touch()

@@ -13,10 +13,8 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
-from fphojax.app.fields import tied_rows
 from fphojax.field.superscene import SuperScene
 from fphojax.inputs.catalog import SourceCatalog
-from fphojax.inputs.errors import InputError
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.psf import PSFMixture, PSFStore
 from fphojax.outputs.results import PatchResult
@@ -396,13 +394,3 @@ def test_tied_sources_fit_into_a_patch(refused):
     assert line == (
         "sources 7, 8: 2 that reach 1.2 arcsec are to be fitted together, expected at most 1 within 15 arcsec"
     )
-
-
-def test_ties_name_sources_by_their_ids():
-    def settings(ties):
-        return SimpleNamespace(file="field.yml", raw_catalog="peaks.ecsv", ties=ties)
-
-    ties = {"x": {"8": "7", "10": "9"}, "y": {"11": "10"}}
-    assert sorted(tied_rows(truth(6), settings(ties))) == [[0, 1], [2, 3, 4]]
-    with pytest.raises(InputError, match=r"field\.yml: ties: x: found id 13, expected one in peaks\.ecsv"):
-        tied_rows(truth(2), settings({"x": {"13": "7"}}))

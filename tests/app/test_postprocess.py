@@ -26,7 +26,10 @@ def run(tmp_path):
 def test_problems_are_one_line_each(run, tmp_path):
     for arguments, line in (
         ([str(run.path)], f"error: {run.path}: no patch has a result, expected a run that has fitted some"),
-        ([str(run.path), "--draw", "first"], "error: --draw first: expected one of median, last, best, mean"),
+        (
+            [str(run.path), "--draw", "first"],
+            "error: --draw: found first, expected one of median, last, best, mean",
+        ),
         (
             [str(run.path), "--format", "csv"],
             "error: format 'csv' of a catalogue, expected some of fits, ecsv, parquet",
@@ -62,5 +65,5 @@ def test_what_is_said(run, monkeypatch):
         "warning: 1 sources of the scene have no fit: 0",
         f"wrote {run.path / 'catalogs'}: final.fits",
     ]
-    with pytest.raises(InputError, match="--draw worst"):
+    with pytest.raises(InputError, match="--draw: found worst"):
         module.postprocess(run.path, kind="worst")

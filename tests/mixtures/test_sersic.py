@@ -338,7 +338,7 @@ def test_unusable_files(table, grid, tmp_path):
         assert "\n" not in str(caught.value)
         return str(caught.value)
 
-    assert "no such file" in message()
+    assert "found no file" in message()
     path.write_text("not HDF5")
     assert "not HDF5" in message()
     with h5py.File(path, "w") as file:

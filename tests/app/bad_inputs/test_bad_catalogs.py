@@ -316,9 +316,9 @@ def test_big_catalogue(tiny, kind):
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("absent", "no such file, expected a Sersic table"),
-        ("folder", "found a folder, expected a Sersic table"),
-        ("pipe", "found a named pipe, expected a Sersic table"),
+        ("absent", "found no file, expected a Sersic table"),
+        ("folder", "found no file, expected a Sersic table"),
+        ("pipe", "found no file, expected a Sersic table"),
         ("empty", "found a file that is not HDF5, expected a Sersic table"),
         ("noise", "found a file that is not HDF5, expected a Sersic table"),
         ("text", "found a file that is not HDF5, expected a Sersic table"),

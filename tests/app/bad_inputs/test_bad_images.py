@@ -3,10 +3,19 @@
 import bz2
 import gzip
 import zipfile
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from astropy.io import fits
+
+
+class Row(NamedTuple):
+    name: str
+    spoil: Callable
+    said: str  # the line behind the name of the file, or its beginning
+    file: str = "g1.fits"
 
 
 def become(kind):
@@ -87,91 +96,134 @@ def declared(*axes):
 
 
 ROWS = [
-    ("absent", become("absent"), "no such file, expected a FITS image"),
-    ("folder", become("folder"), "found a folder, expected a FITS image"),
-    ("pipe", become("pipe"), "found a named pipe, expected a FITS image"),
-    ("device", become("device"), "found a device, expected a FITS image"),
-    ("empty", become("empty"), "cannot be read as FITS"),
-    ("noise", become("noise"), "cannot be read as FITS"),
-    ("text", become("text"), "cannot be read as FITS"),
-    ("cut", lambda field: field.cut("g1.fits"), "cannot be read as FITS"),
-    (
+    Row("absent", become("absent"), "no such file, expected a FITS image"),
+    Row("folder", become("folder"), "found a folder, expected a FITS image"),
+    Row("pipe", become("pipe"), "found a named pipe, expected a FITS image"),
+    Row("device", become("device"), "found a device, expected a FITS image"),
+    Row("empty", become("empty"), "cannot be read as FITS"),
+    Row("noise", become("noise"), "cannot be read as FITS"),
+    Row("text", become("text"), "cannot be read as FITS"),
+    Row("cut", lambda field: field.cut("g1.fits"), "cannot be read as FITS"),
+    Row(
         "no END",
         lambda field: field.write("g1.fits", field.path("g1.fits").read_bytes()[:320]),
         "cannot be read as",
     ),
-    (
+    Row(
         "endless header",
         lambda field: field.write("g1.fits", b"SIMPLE  =                    T".ljust(80) * 700_000),
         "extension 0 has no END in 5000 blocks",
     ),
-    (
+    Row(
         "zeros behind",
         lambda field: field.write("g1.fits", field.path("g1.fits").read_bytes() + bytes(2_000_000)),
         "goes on behind extension 3 with something that is none",
     ),
-    (
+    Row(
         "noise behind",
         lambda field: field.write("g1.fits", field.path("g1.fits").read_bytes() + b"?" * 2880),
         "goes on behind extension 3 with something that is none",
     ),
-    ("bomb", bomb, "goes on behind extension 3 with something that is none"),
-    ("gzip cut", packed(lambda content: gzip.compress(content)[:-900], ".gz"), "cannot be read as FITS"),
-    ("gzip of noise", packed(lambda content: gzip.compress(content[5:]), ".gz"), "cannot be read as FITS"),
-    ("bzip2 of text", packed(lambda content: bz2.compress(b"text"), ".bz2"), "cannot be read as FITS"),
-    (
+    Row("bomb", bomb, "goes on behind extension 3 with something that is none", "g1.fits.gz"),
+    Row(
+        "gzip cut",
+        packed(lambda content: gzip.compress(content)[:-900], ".gz"),
+        "cannot be read as FITS",
+        "g1.fits.gz",
+    ),
+    Row(
+        "gzip of noise",
+        packed(lambda content: gzip.compress(content[5:]), ".gz"),
+        "cannot be read as FITS",
+        "g1.fits.gz",
+    ),
+    Row(
+        "bzip2 of text",
+        packed(lambda content: bz2.compress(b"text"), ".bz2"),
+        "cannot be read as FITS",
+        "g1.fits.bz2",
+    ),
+    Row(
         "10^8 axes",
         card(b"NAXIS   =                    2", b"NAXIS   =             99999999"),
-        "NAXIS is 99999999",
+        "extension 1: BITPIX is -32 and NAXIS is 99999999, expected",
     ),
-    (
+    Row(
         "axes below zero",
         card(b"NAXIS   =                    2", b"NAXIS   =                   -2"),
-        "NAXIS is -2",
+        "extension 1: BITPIX is -32 and NAXIS is -2, expected",
     ),
-    ("axes text", card(b"NAXIS   =                    2", b"NAXIS   =                'two'"), "NAXIS is"),
-    ("BITPIX", card(b"BITPIX  =                  -32", b"BITPIX  =                  -31"), "BITPIX is -31"),
-    (
+    Row(
+        "axes text",
+        card(b"NAXIS   =                    2", b"NAXIS   =                'two'"),
+        "extension 1: NAXIS is \"'two'\", expected an integer",
+    ),
+    Row(
+        "BITPIX",
+        card(b"BITPIX  =                  -32", b"BITPIX  =                  -31"),
+        "extension 1: BITPIX is -31 and NAXIS is 2, expected",
+    ),
+    Row(
         "GCOUNT",
         card(b"GCOUNT  =                    1", b"GCOUNT  =                   -3"),
         "extension 1: GCOUNT is -3 and PCOUNT is 0, expected 0 or more",
     ),
-    (
+    Row(
         "side below zero",
         card(b"NAXIS1  =                   24", b"NAXIS1  =                  -24"),
-        "NAXIS1 is -24",
+        "extension 1: NAXIS1 is -24, expected 0 or more",
     ),
-    ("side text", card(b"NAXIS1  =                   24", b"NAXIS1  =                  '24'"), "NAXIS1"),
-    ("petabytes", declared(10**6, 10**6, 10**6), "extension 0 declares 1e+09 GB, expected at most 64"),
-    ("terabyte", declared(10**6, 10**6), "extension 0 declares 1e+03 GB, expected at most 64"),
-    ("no SCI", without("SCI"), "no extension SCI, found"),
-    ("no ERR", without("ERR"), "no extension ERR, found"),
-    ("SCI a table", table("SCI"), "extension SCI is a table, expected an image"),
-    ("ERR a table", table("ERR"), "extension ERR is a table, expected an image"),
-    ("SCI flat", data("SCI", np.ravel), "extension SCI has shape (576,), expected a 2-D image"),
-    (
+    Row(
+        "side text",
+        card(b"NAXIS1  =                   24", b"NAXIS1  =                  '24'"),
+        "extension 1: NAXIS1 is \"'24'\", expected an integer",
+    ),
+    Row("petabytes", declared(10**6, 10**6, 10**6), "extension 0 declares 1e+09 GB, expected at most 64"),
+    Row("terabyte", declared(10**6, 10**6), "extension 0 declares 1e+03 GB, expected at most 64"),
+    Row("no SCI", without("SCI"), "no extension SCI, found"),
+    Row("no ERR", without("ERR"), "no extension ERR, found"),
+    Row("SCI a table", table("SCI"), "extension SCI is a table, expected an image"),
+    Row("ERR a table", table("ERR"), "extension ERR is a table, expected an image"),
+    Row("SCI flat", data("SCI", np.ravel), "extension SCI has shape (576,), expected a 2-D image"),
+    Row(
         "SCI a cube",
         data("SCI", lambda image: image[None]),
         "extension SCI has shape (1, 24, 24), expected a 2-D",
     ),
-    ("ERR small", data("ERR", lambda image: image[:-1]), "error image has shape (23, 24), expected (24, 24)"),
-    ("no column", no_columns, "no valid pixel among 0"),
-    ("all NaN", data("SCI", lambda image: image * np.nan), "no valid pixel among 576"),
-    ("errors zero", data("ERR", np.zeros_like), "no valid pixel among 576"),
-    ("errors negative", data("ERR", np.negative), "no valid pixel among 576"),
-    ("PSF NaN", data("PSF", lambda image: image * np.nan), "non-finite pixels"),
-    ("PSF zero", data("PSF", np.zeros_like), "PSF image has the total flux 0, expected a positive one"),
-    ("PSF a cube", data("PSF", lambda image: image[None]), "extension PSF has shape"),
-    ("PIXRESP text", header("PIXRESP", "maybe", "PSF"), "PIXRESP = 'maybe', expected T or F"),
-    ("CTYPE", header("CTYPE1", "GLON-TAN"), "invalid WCS"),
+    Row(
+        "ERR small",
+        data("ERR", lambda image: image[:-1]),
+        "error image has shape (23, 24), expected (24, 24)",
+    ),
+    Row("no column", no_columns, "exposure 'g1': no valid pixel among 0"),
+    Row("all NaN", data("SCI", lambda image: image * np.nan), "exposure 'g1': no valid pixel among 576"),
+    Row("errors zero", data("ERR", np.zeros_like), "exposure 'g1': no valid pixel among 576"),
+    Row("errors negative", data("ERR", np.negative), "exposure 'g1': no valid pixel among 576"),
+    Row(
+        "PSF NaN",
+        data("PSF", lambda image: image * np.nan),
+        "exposure 'g1': PSF image has 169 non-finite pixels, expected none",
+    ),
+    Row(
+        "PSF zero",
+        data("PSF", np.zeros_like),
+        "exposure 'g1': PSF image has the total flux 0, expected a positive one",
+    ),
+    Row("PSF a cube", data("PSF", lambda image: image[None]), "extension PSF has shape"),
+    Row(
+        "PIXRESP text",
+        header("PIXRESP", "maybe", "PSF"),
+        "extension PSF has PIXRESP = 'maybe', expected T or F",
+    ),
+    Row("CTYPE", header("CTYPE1", "GLON-TAN"), "extension SCI has an invalid WCS (Inconsistent projection"),
 ]
 
 
-@pytest.mark.parametrize(("spoil", "said"), [row[1:] for row in ROWS], ids=[row[0] for row in ROWS])
-def test_image(tiny, spoil, said):
-    tiny.set(bandlist=["r"])
-    spoil(tiny)
-    tiny.refused(said=[["g1.fits", said]])
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+def test_image(tiny, row):
+    tiny.set(bandlist=["r"])  # whether the file says its band or not
+    row.spoil(tiny)
+    tiny.refused(said=[[f"{row.file}: {row.said}"]])
 
 
 def test_zip_of_two_files(tiny):

@@ -305,28 +305,53 @@ def test_store(stored, row):
 
 
 JOURNAL = "pixels.h5.building.jsonl"
+DAMAGED = (
+    "damaged, expected the journal of a store in the making (`fphojax preprocess --overwrite` begins anew)"
+)
+
+
+class Journal(NamedTuple):
+    name: str
+    spoil: Callable  # its three lines
+    said: str  # the line behind "pixels.h5.building", or its beginning
+
+
 JOURNALS = [
-    ("other recipe", lambda lines: [lines[0].replace(b"super_pixel_size", b"super_pixel_sise"), *lines[1:]]),
-    ("first line gone", lambda lines: lines[1:]),
-    ("other header", lambda lines: [lines[0], lines[1].replace(b"CRVAL1", b"CRVAL3"), lines[2]]),
-    ("other value", lambda lines: [lines[0], lines[1].replace(b"150.0", b"151.0"), lines[2]]),
-    ("a list", lambda lines: [lines[0], b"[1, 2]", lines[2]]),
-    ("a number", lambda lines: [b"3", *lines[1:]]),
-    ("bytes", lambda lines: [lines[0], b"\xff\xfe", lines[2]]),
-    ("deep", lambda lines: [lines[0], 100_000 * b"[", lines[2]]),
+    Journal(
+        "other recipe",
+        lambda lines: [lines[0].replace(b"super_pixel_size", b"super_pixel_sise"), *lines[1:]],
+        f".jsonl: line 1 is {DAMAGED}",
+    ),
+    Journal(
+        "first line gone", lambda lines: lines[1:], ": was begun with other settings (calibration: None, now"
+    ),
+    Journal(
+        "other header",
+        lambda lines: [lines[0], lines[1].replace(b"CRVAL1", b"CRVAL3"), lines[2]],
+        f".jsonl: line 2 is {DAMAGED}",
+    ),
+    Journal(
+        "other value",
+        lambda lines: [lines[0], lines[1].replace(b"150.0", b"151.0"), lines[2]],
+        f".jsonl: line 2 is {DAMAGED}",
+    ),
+    Journal("a list", lambda lines: [lines[0], b"[1, 2]", lines[2]], f".jsonl: line 2 is {DAMAGED}"),
+    Journal("a number", lambda lines: [b"3", *lines[1:]], f".jsonl: line 1 is {DAMAGED}"),
+    Journal("bytes", lambda lines: [lines[0], b"\xff\xfe", lines[2]], f".jsonl: line 2 is {DAMAGED}"),
+    Journal("deep", lambda lines: [lines[0], 100_000 * b"[", lines[2]], f".jsonl: line 2 is {DAMAGED}"),
 ]
 
 
-@pytest.mark.parametrize("spoil", [row[1] for row in JOURNALS], ids=[row[0] for row in JOURNALS])
-def test_journal(stored, spoil):
+@pytest.mark.parametrize("row", JOURNALS, ids=[row.name for row in JOURNALS])
+def test_journal(stored, row):
     """That of a build which was stopped after two of two images."""
     unfinished(stored)
     lines = stored.path(JOURNAL).read_bytes().splitlines()
     assert len(lines) == 3
-    spoiled = spoil(lines)
+    spoiled = row.spoil(lines)
     assert spoiled != lines
     stored.write(JOURNAL, b"".join(line + b"\n" for line in spoiled))
-    stored.refused("preprocess", "{}/field.yml", "--quiet", said=[["pixels.h5.building"]])
+    stored.refused("preprocess", "{}/field.yml", "--quiet", said=[[f"pixels.h5.building{row.said}"]])
 
 
 def unfinished(field):
