@@ -196,6 +196,16 @@ VALUES = [
     ("ties", "{ra: {'7': '8'}}", "ties.ra: found 'ra', expected"),
     ("ties", "[x]", "ties: found ['x'], expected a mapping"),
     ("preprocess", "{wcs: fits}", "preprocess.wcs: found 'fits', expected 'header' or 'gwcs'"),
+    (
+        "preprocess",
+        "{error_kind: variance}",
+        "preprocess: found error_kind without pixelstorefile, expected pixelstorefile and metastorefile",
+    ),
+    (
+        "preprocess",
+        "{calibration: MAGZERO, mask_pattern: '*.fits', edge: cut}",
+        "preprocess: found calibration, mask_pattern without pixelstorefile, expected",
+    ),
     ("preprocess", "{error_kind: rms}", "preprocess.error_kind: found 'rms', expected"),
     ("preprocess", "{calibration: ''}", "preprocess.calibration"),
     ("priors", "{n: {distribution: Normal}}", "priors.n: found 'n', expected"),
