@@ -93,6 +93,37 @@ ROWS = [
         "row 1 (id 8): found ra=210.000000 dec=2.000100 outside all exposures",
     ),
     ("id twice", FITS, value("id", 7), "id 7"),
+    ("id empty", FITS, column("id", ["a", ""]), "row 1: id is '', expected a number below 2^63 or printable"),
+    (
+        "id of two lines",
+        FITS,
+        column("id", ["a", "b\nc"]),
+        r"row 1: id is 'b\nc', expected a number below 2^63",
+    ),
+    (
+        "id beyond 64 bits",
+        FITS,
+        column("id", np.array([1, 2**63 + 1], dtype=np.uint64)),
+        "row 1: id is 9223372036854775809, expected a number below 2^63",
+    ),
+    (
+        "ID for id",
+        FITS,
+        table(lambda found: found.rename_column("id", "ID")),
+        "no column id, found ID, expected its name in small letters",
+    ),
+    (
+        "of 1950",
+        FITS,
+        table(lambda found: found.meta.update(EQUINOX=1950.0)),
+        "EQUINOX = 1950.0, expected positions in ICRS, or FK5 of equinox 2000",
+    ),
+    (
+        "FK4",
+        FITS,
+        table(lambda found: found.meta.update(RADESYS="FK4")),
+        "RADESYS = 'FK4', expected positions in ICRS",
+    ),
     ("ra text", FITS, column("ra", ["a", "b"]), "column ra holds"),
     (
         "ra of pairs",
