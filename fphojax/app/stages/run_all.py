@@ -91,8 +91,9 @@ def run_all(
     Raises
     ------
     InputError
-        Stages that are not known, or not enough of them; or the first error of a stage, in one line: what was done
-        before it is kept, and so is what the stages that are repeated have not replaced.
+        Stages that are not known, or not enough of them; a folder with the run of another file of settings; or the
+        first error of a stage, in one line: what was done before it is kept, and so is what the stages that are
+        repeated have not replaced.
     KeyboardInterrupt
         After Ctrl-C: the message says how to go on.
     """
@@ -106,6 +107,7 @@ def run_all(
         )
     folder = settings.outbase / "notebooks"
     record, templates = RunRecord(folder / "record.json"), templates_of(settings)
+    record.belongs_to(settings.source)
     steps = plan(settings)
     paths = [templates / f"{STAGES[step.stage]}.ipynb" if notebooks else None for step in steps]
     wanted = set(STAGES if stages is None else stages)
