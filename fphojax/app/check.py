@@ -376,7 +376,11 @@ def _psf_source(exposure: Exposure, psfs: PSFStore | None, settings: Settings) -
     """Where an exposure's PSF comes from."""
     if psfs is not None:
         own = exposure.name in psfs.exposures(exposure.band)
-        return "store, exposure's own" if own else "store" if exposure.band in psfs.bands else "missing"
+        if not own and exposure.band not in psfs.bands:
+            return "missing"
+        mixtures = psfs.mixtures(exposure.band, exposure.name if own else None)
+        places = f", {len(mixtures)} positions" if len(mixtures) > 1 else ""
+        return f"store{', own' if own else ''}{places}, {_width(mixtures[0], exposure.pixel_scale)}"
     if exposure.psf_image is None:
         return "missing"
     ny, nx = exposure.psf_image.shape
@@ -391,6 +395,13 @@ def _psf_source(exposure: Exposure, psfs: PSFStore | None, settings: Settings) -
     if np.hypot(*image.offset) < _CENTRED:
         return text
     return f"{text}, core off centre: {offset_shown(image)}"
+
+
+def _width(mixture, pixel_scale: float) -> str:
+    """Full width at half maximum of the Gaussian with most flux: tells a store of other pixels, or in arcsec."""
+    covariance = mixture.covariances[mixture.amplitudes.argmax()]
+    fwhm = np.sqrt(8 * np.log(2) * covariance[:2].mean()) * pixel_scale
+    return f'core {fwhm:.2g}" wide' + ("" if mixture.includes_pixel else ", no pixel")
 
 
 def _catalog_columns(catalog: SourceCatalog, bounds: Bounds | None):
