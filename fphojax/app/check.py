@@ -20,6 +20,7 @@ from fphojax.mixtures.sersic import load_sersic_table
 
 from .config import PriorSettings, Settings
 from .plain_table import PlainTable
+from .preprocess import refuse_other_stores
 from .psf_fits import offset_shown
 
 __all__ = ["CheckReport", "check_inputs"]
@@ -139,6 +140,11 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
             report.problems.append(str(error))
             return
         report.problems += _store_problems(exposures, progress, verify)
+        if verify:
+            try:
+                refuse_other_stores(settings)
+            except InputError as error:  # whoever made them may have had a reason
+                report.notes += str(error).splitlines()
     for exposure in exposures:
         (report.exposures if exposure.band in settings.bandlist else report.left_out).append(exposure)
     report.exposures.sort(key=lambda exposure: settings.bandlist.index(exposure.band))

@@ -528,6 +528,8 @@ class Settings(Section):
     def _stores_come_in_pairs(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if "pixelstorefile" in info.data and (value is None) != (info.data["pixelstorefile"] is None):
             raise ValueError("expected pixelstorefile and metastorefile together, found one of them")
+        if value is not None and value == info.data.get("pixelstorefile"):
+            raise ValueError(f"found {value} for both, expected another file than pixelstorefile")
         return value
 
     @field_validator("fitsfiles")
