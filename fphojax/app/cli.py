@@ -469,6 +469,8 @@ def report(
     from fphojax.outputs.report import write_report
     from fphojax.outputs.run_directory import RunDirectory
 
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--out: found {out}, expected a name that ends in .html")
     directory, bars = RunDirectory.open(run), _bars(quiet)
     typer.echo(f"wrote {write_report(directory, out, n_patch=patches, progress=bars)}")
     if pdf:
@@ -602,8 +604,11 @@ def sersic(
     order: Annotated[int, typer.Option(help="Number of Gaussians.", min=2, max=16)] = 10,
 ) -> None:
     """Fit the table that turns Sersic profiles into Gaussians."""
+    from fphojax.mixtures.sersic import load_sersic_table
     from fphojax.mixtures.sersic_fit import fit_sersic_table
 
+    if out.exists():
+        load_sersic_table(out)  # nothing but such a table is replaced
     fit_sersic_table(order=order).write(out)
     typer.echo(f"wrote {out}")
 

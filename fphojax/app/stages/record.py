@@ -48,6 +48,11 @@ class RunRecord:
             _map_entry(entry, lambda path: resolved(path, self._folder))
         self._before = None  # entries, and where the results went, before the last step was begun
 
+    @property
+    def exists(self) -> bool:
+        """Whether any step was begun here."""
+        return self._path.is_file()
+
     def belongs_to(self, source: Path | None) -> None:
         """Note the file of settings that the run is of, from the next change on.
 

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError, StorageError
 from fphojax.inputs.files import replacing
+from fphojax.outputs.run_directory import RunDirectory
 
 from ..config import Settings
 from ..starter import template_folder
@@ -113,6 +114,10 @@ def run_all(
     wanted = set(STAGES if stages is None else stages)
     if "sample" in wanted:
         settings.refuse_forced_sampling()
+        if not (record.exists or (settings.outbase / "config.json").is_file()):
+            RunDirectory.refuse_strange_files(
+                settings.outbase
+            )  # before the stages that come first write there
     if stages is not None:
         _refuse_gaps(record, settings, steps, paths, wanted, start)
     done, repeated, current, again, fit = {}, [], settings, False, None
