@@ -701,3 +701,6 @@ def main() -> None:
                 sys.stderr.flush()
                 os._exit(end.code)
         raise
+    except OSError as error:  # what typer itself prints, such as help, onto a disk that is full
+        report_problems([str(_told(error))])
+        sys.exit(1)

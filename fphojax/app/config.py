@@ -474,7 +474,7 @@ class Settings(Section):
     tweak_background: Literal["tweakbg"] | None = Field(
         None, description="'tweakbg' to subtract the sky levels given under that key"
     )
-    tweakbg: dict[str, float] = Field({}, description="sky level by band, in the units of the images")
+    tweakbg: dict[str, float] = Field({}, description="sky level by band, nJy per pixel")
 
     # optimisation
     use_gradients: bool = Field(True, description="kept for forcepho's files; must be true")
