@@ -327,6 +327,9 @@ def _in_njy(data, err):
 def _weighted(data, err, mask):
     """Image and inverse error in float32, both 0 where the pixel has no weight."""
     data, err = np.asarray(data), np.asarray(err)
+    for what, values in (("science", data), ("error", err)):
+        if values.dtype.kind not in "biufO":
+            raise InputError(f"{what} image holds {values.dtype}, expected real numbers")
     if data.ndim != 2:
         raise InputError(f"science image has shape {data.shape}, expected a 2-D image")
     for what, other in (("error", err), ("mask", mask)):

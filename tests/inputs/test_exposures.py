@@ -347,3 +347,24 @@ def test_wcs_without_cunit():
     found = from_arrays(*images(), wcs)
     assert found.pixel_scale == pytest.approx(0.1)
     assert not any(map(str, wcs.wcs.cunit))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"data": 1j * np.ones((4, 4))},
+            "exposure 'a': science image holds complex128, expected real numbers",
+        ),
+        ({"err": np.full((4, 4), "1.0")}, "exposure 'a': error image holds <U3, expected real numbers"),
+        ({"wcs": None}, "exposure 'a': wcs is NoneType, expected a celestial WCS"),
+        (
+            {"wcs": wcs_header()},
+            "exposure 'a': wcs is Header, expected a celestial WCS such as astropy.wcs.WCS",
+        ),
+    ],
+)
+def test_arguments_of_another_kind(changes, message):
+    given = {"data": np.ones((4, 4)), "err": np.ones((4, 4)), "wcs": WCS(wcs_header())} | changes
+    with pytest.raises(InputError, match=re.escape(message)):
+        Exposure.from_arrays(**given, band="g", name="a")
