@@ -100,7 +100,8 @@ class Exposure:
         return self.data[y0:y1, x0:x1], self.ierr[y0:y1, x0:x1]
 
     def less(self, sky: float) -> "Exposure":
-        """The exposure with a constant sky level (units of the image) subtracted."""
+        """The exposure with a constant sky level (nJy per pixel, or a Quantity) subtracted."""
+        sky = to_number(sky, u.nJy, "sky")
         return replace(self, data=less_sky(self.data, self.ierr, sky))
 
     def capped(self, max_snr: float) -> "Exposure":

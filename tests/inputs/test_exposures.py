@@ -368,3 +368,13 @@ def test_arguments_of_another_kind(changes, message):
     given = {"data": np.ones((4, 4)), "err": np.ones((4, 4)), "wcs": WCS(wcs_header())} | changes
     with pytest.raises(InputError, match=re.escape(message)):
         Exposure.from_arrays(**given, band="g", name="a")
+
+
+def test_a_sky_level_with_a_unit_is_converted():
+    exposure = Exposure.from_arrays(
+        np.full((4, 4), 1500.0), np.ones((4, 4)), WCS(wcs_header()), band="g", name="a"
+    )
+    np.testing.assert_array_equal(exposure.less(1 * u.uJy).data, 500.0)
+    np.testing.assert_array_equal(exposure.less(1.0).data, 1499.0)
+    with pytest.raises(InputError, match="sky: found unit mag"):
+        exposure.less(20 * u.ABmag)
