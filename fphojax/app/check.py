@@ -21,6 +21,7 @@ from fphojax.mixtures.sersic import load_sersic_table
 
 from .config import PriorSettings, Settings
 from .plain_table import PlainTable
+from .preprocess import refuse_other_stores
 from .psf_fits import offset_shown
 from .ties import tie_problems
 
@@ -141,6 +142,11 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
             report.problems.append(str(error))
             return
         report.problems += _store_problems(exposures, progress, verify)
+        if verify:
+            try:
+                refuse_other_stores(settings)
+            except InputError as error:  # whoever made them may have had a reason
+                report.notes += str(error).splitlines()
     for exposure in exposures:
         (report.exposures if exposure.band in settings.bandlist else report.left_out).append(exposure)
     report.exposures.sort(key=lambda exposure: settings.bandlist.index(exposure.band))
@@ -388,7 +394,11 @@ def _psf_source(exposure: Exposure, psfs: PSFStore | None, settings: Settings) -
     """Where an exposure's PSF comes from."""
     if psfs is not None:
         own = exposure.name in psfs.exposures(exposure.band)
-        return "store, exposure's own" if own else "store" if exposure.band in psfs.bands else "missing"
+        if not own and exposure.band not in psfs.bands:
+            return "missing"
+        mixtures = psfs.mixtures(exposure.band, exposure.name if own else None)
+        places = f", {len(mixtures)} positions" if len(mixtures) > 1 else ""
+        return f"store{', own' if own else ''}{places}, {_width(mixtures[0], exposure.pixel_scale)}"
     if exposure.psf_image is None:
         return "missing"
     ny, nx = exposure.psf_image.shape
@@ -403,6 +413,13 @@ def _psf_source(exposure: Exposure, psfs: PSFStore | None, settings: Settings) -
     if np.hypot(*image.offset) < _CENTRED:
         return text
     return f"{text}, core off centre: {offset_shown(image)}"
+
+
+def _width(mixture, pixel_scale: float) -> str:
+    """Full width at half maximum of the Gaussian with most flux: tells a store of other pixels, or in arcsec."""
+    covariance = mixture.covariances[mixture.amplitudes.argmax()]
+    fwhm = np.sqrt(8 * np.log(2) * covariance[:2].mean()) * pixel_scale
+    return f'core {fwhm:.2g}" wide' + ("" if mixture.includes_pixel else ", no pixel")
 
 
 def _catalog_columns(catalog: SourceCatalog, bounds: Bounds | None):

@@ -499,6 +499,8 @@ def report(
     from fphojax.outputs.report import write_report
     from fphojax.outputs.run_directory import RunDirectory
 
+    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--out: found {out}, expected a name that ends in .html")
     directory, bars = RunDirectory.open(run), _bars(quiet)
     typer.echo(f"wrote {write_report(directory, out, n_patch=patches, progress=bars)}")
     if pdf:
@@ -633,9 +635,12 @@ def sersic(
 ) -> None:
     """Fit the table that turns Sersic profiles into Gaussians."""
     from fphojax.inputs.locks import file_lock
+    from fphojax.mixtures.sersic import load_sersic_table
     from fphojax.mixtures.sersic_fit import fit_sersic_table
 
     with file_lock(out):  # a place that is none is refused before the fit
+        if out.exists():
+            load_sersic_table(out)  # nothing but such a table is replaced
         fit_sersic_table(order=order).write(out)
     typer.echo(f"wrote {out}")
 
@@ -728,3 +733,6 @@ def main() -> None:
                 sys.stderr.flush()
                 os._exit(end.code)
         raise
+    except OSError as error:  # what typer itself prints, such as help, onto a disk that is full
+        report_problems([str(_told(error))])
+        sys.exit(1)

@@ -46,6 +46,7 @@ __all__ = [
 _LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes that systems allow
 _N_DRAW = 20_000  # for the mass of a prior: numpyro's formulae fail outside the support
 MOST_DRAWS = 4_000_000  # of a source, in all chains: 15 sources in 10 bands take 8 GB
+_OF_STORING = {"edge", "compression"}  # of `PreprocessSettings`: they change no pixel's value
 _ODD_NUMBER = re.compile(r"[-+]?(0[0-9][0-9_:]*|[0-9]+[_:][0-9_:]*)(\.[0-9_]*)?")
 
 
@@ -372,6 +373,10 @@ class PreprocessSettings(Section):
     compression: Literal["lzf", "gzip"] | None = Field(None, description="lossless compression of the pixels")
 
 
+def _default(key: str) -> Any:
+    return PreprocessSettings.model_fields[key].default
+
+
 class Settings(Section):
     """Everything a run can be told; the keys are forcepho's where it has them.
 
@@ -498,7 +503,7 @@ class Settings(Section):
     tweak_background: Literal["tweakbg"] | None = Field(
         None, description="'tweakbg' to subtract the sky levels given under that key"
     )
-    tweakbg: dict[str, float] = Field({}, description="sky level by band, in the units of the images")
+    tweakbg: dict[str, float] = Field({}, description="sky level by band, nJy per pixel")
 
     # optimisation
     use_gradients: bool = Field(True, description="kept for forcepho's files; must be true")
@@ -557,6 +562,8 @@ class Settings(Section):
     def _stores_come_in_pairs(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if "pixelstorefile" in info.data and (value is None) != (info.data["pixelstorefile"] is None):
             raise ValueError("expected pixelstorefile and metastorefile together, found one of them")
+        if value is not None and value == info.data.get("pixelstorefile"):
+            raise ValueError(f"found {value} for both, expected another file than pixelstorefile")
         return value
 
     @field_validator("fitsfiles")
@@ -574,6 +581,18 @@ class Settings(Section):
         size = info.data.get("super_pixel_size", 1)
         if value is not None and any(n % size for n in value):
             raise ValueError(f"found {list(value)}, expected multiples of super_pixel_size = {size}")
+        return value
+
+    @field_validator("preprocess")
+    @classmethod
+    def _stores_are_made(cls, value: PreprocessSettings, info: ValidationInfo):
+        """What says how pixels are read is of stores alone: without any, it would be left out in silence."""
+        told = [key for key in value.model_fields_set - _OF_STORING if getattr(value, key) != _default(key)]
+        if told and info.data.get("pixelstorefile", "") is None:
+            raise ValueError(
+                f"found {', '.join(sorted(told))} without pixelstorefile, expected pixelstorefile and "
+                "metastorefile, as fitsfiles are read without these keys"
+            )
         return value
 
     @field_validator("sampling_draws")

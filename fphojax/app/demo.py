@@ -1,11 +1,15 @@
 """The demonstration: a mock field, written as a user's files would be, and fitted as a user's field would be."""
 
+import filecmp
+import os
+import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from fphojax.field.mocks import MockField, demo_field
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError
+from fphojax.inputs.files import replacing
 from fphojax.outputs.plots import save_figure
 from fphojax.outputs.posterior_plots import plot_posterior
 from fphojax.outputs.results import PatchResult
@@ -37,6 +41,7 @@ warmup: 200
 sampling_draws: 250
 seed: 1
 """
+_NAMES = ("demo.yml", "images", "psfs.h5", "peaks.fits", "truth.ecsv", "run")
 
 
 class DemoRun(NamedTuple):
@@ -61,6 +66,8 @@ class DemoRun(NamedTuple):
 def write_demo(folder: Path, *, seed: int = 0) -> tuple[Path, SourceCatalog]:
     """Write exposures, PSFs, peak list and settings of the mock field.
 
+    A file that is there already, with the same content, is left as it is, so that a run of it goes on.
+
     Parameters
     ----------
     folder : Path
@@ -73,11 +80,29 @@ def write_demo(folder: Path, *, seed: int = 0) -> tuple[Path, SourceCatalog]:
     config : Path
         The file of settings.
     truth : SourceCatalog
+
+    Raises
+    ------
+    InputError
+        Other settings in ``demo.yml``, or a file of one of these names in a folder that is no demonstration's.
     """
+    config = folder / "demo.yml"
+    if config.is_file():
+        if config.read_bytes() != CONFIG.encode():
+            raise InputError(
+                f"{config}: found other settings than the demonstration's, expected these (`fphojax run {config}` "
+                "runs yours, --out names another folder)"
+            )
+    elif taken := [name for name in _NAMES if os.path.lexists(folder / name)]:
+        raise InputError(
+            f"{folder / taken[0]}: is not the demonstration's, expected a folder without it (--out names another)"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    if not config.is_file():  # first: it tells whose the others are
+        with replacing(config) as temporary:
+            temporary.write_text(CONFIG, encoding="utf-8")
     field = demo_field(seed)
     write_field(folder, field)
-    config = folder / "demo.yml"
-    config.write_text(CONFIG)
     return config, field.truth
 
 
@@ -87,16 +112,22 @@ def write_field(folder: Path, field: MockField) -> None:
     Parameters
     ----------
     folder : Path
-        Made if it does not exist.
+        Made if it does not exist. Files in it that have the same content stay untouched.
     field : MockField
     """
-    images = folder / "images"
-    images.mkdir(parents=True, exist_ok=True)
-    for exposure in field.exposures:
-        write_exposure(exposure, images / f"{exposure.name}.fits")
-    field.psfs.write(folder / "psfs.h5", overwrite=True)
-    field.peaks.write_forcepho(folder / "peaks.fits")
-    field.truth.write(folder / "truth.ecsv")
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".", ignore_cleanup_errors=True) as made:
+        new = Path(made)
+        (new / "images").mkdir()
+        for exposure in field.exposures:
+            write_exposure(exposure, new / "images" / f"{exposure.name}.fits")
+        field.psfs.write(new / "psfs.h5")
+        field.peaks.write_forcepho(new / "peaks.fits")
+        field.truth.write(new / "truth.ecsv")
+        for path in [path for path in sorted(new.rglob("*")) if path.is_file()]:
+            there = folder / path.relative_to(new)
+            if not (there.is_file() and filecmp.cmp(path, there, shallow=False)):
+                os.replace(path, there)
 
 
 def run_demo(folder: Path, *, progress: bool = True) -> DemoRun:

@@ -14,6 +14,7 @@ from fphojax.field.interrupts import Interruptions
 from fphojax.field.scheduler import Fit, ScheduleReport, schedule
 from fphojax.field.state import StateFiles
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
+from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError, MachineError
 from fphojax.inputs.portable import map_paths
 from fphojax.inputs.psf import PSFStore
@@ -123,11 +124,11 @@ def fit_field(
     with Interruptions() as interruptions, cluster_client(workers=workers, scheduler=scheduler) as client:
         directory = _start_directory(settings, folder, resume=resume, overwrite=overwrite)
         scene = _open_scene(report, directory, together, options)
+        psfs = _psfs_of_run(report, directory, resume=resume, progress=progress)
+        if resume:  # what cannot be gone on with stays as it is
+            directory.write_config(settings.to_json(), settings.source)
         if resume and retry:
             scene.retry_flagged()
-        if resume:
-            directory.write_config(settings.to_json(), settings.source)
-        psfs = _psfs_of_run(report, directory, resume=resume, progress=progress)
         local = workers is None and scheduler is None
         if local:
             keep_inputs(FieldInputs.make(settings, report.exposures, psfs), directory.path / "psfs.h5")

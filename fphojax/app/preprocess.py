@@ -38,10 +38,23 @@ def _alone(make: Callable) -> Callable:
             raise InputError(
                 f"{settings.file}: found no pixelstorefile, expected the files of the stores to make"
             )
+        _refuse_inputs(settings)
         with file_lock(settings.pixelstorefile):
             return make(settings, **options)
 
     return alone
+
+
+def _refuse_inputs(settings: Settings) -> None:
+    """Stores would take the place of an image, of a catalogue or of the settings, with --overwrite in silence."""
+    stores = {"pixelstorefile": settings.pixelstorefile, "metastorefile": settings.metastorefile}
+    inputs = [settings.source, *settings.fitsfiles, *image_files(settings)]
+    inputs += [getattr(settings, name) for name in _SINGLE if name not in stores]
+    for key, store in stores.items():
+        if store.exists() and any(path and path.exists() and store.samefile(path) for path in inputs):
+            raise InputError(
+                f"{settings.file}: {key}: found {store}, which is one of the inputs, expected another file"
+            )
 
 
 @dataclass

@@ -17,6 +17,7 @@ from .yaml_text import composed, loaded
 
 __all__ = ["assigned", "describe", "expand_variables", "read_mapping", "shown"]
 
+_OF_NAMES = {"ties", "tweakbg", "priors", "band_patterns"}  # settings whose keys are the user's own
 _MOST_BYTES = 8 * 1024 * 1024  # of a file of settings: 100,000 names of files
 _LONGEST = 100  # characters of a value in a message
 
@@ -120,6 +121,8 @@ def _unnamed(content: dict) -> list[str]:
 def expand_variables(value: Any, keys: tuple, problems: list[str]) -> Any:
     """Replace $NAME and ${NAME} in all strings below `value`, and leave out keys without a value.
 
+    Only names of settings may lack one: an id, a band or a pattern without value would vanish in silence.
+
     Parameters
     ----------
     value : mapping, list or scalar
@@ -129,7 +132,8 @@ def expand_variables(value: Any, keys: tuple, problems: list[str]) -> Any:
         Gains a line for each variable that is not defined.
     """
     if isinstance(value, dict):
-        given = {key: entry for key, entry in value.items() if entry is not None}
+        named = not (keys and keys[0] in _OF_NAMES)
+        given = {key: entry for key, entry in value.items() if entry is not None or not named}
         return {key: expand_variables(entry, (*keys, key), problems) for key, entry in given.items()}
     if isinstance(value, list):
         return [expand_variables(entry, keys, problems) for entry in value]

@@ -239,6 +239,8 @@ def write_starter(folder: Path, instrument: str) -> list[Path]:
     for path in (config, templates):
         if path.exists():
             raise InputError(f"{path}: exists already, expected a folder without it")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file, expected a folder")
     templates.mkdir(parents=True)
     copies = [
         Path(shutil.copy(notebook, templates)) for notebook in sorted(template_folder().glob("*.ipynb"))

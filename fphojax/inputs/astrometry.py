@@ -243,8 +243,12 @@ def completed(wcs):
     Raises
     ------
     InputError
-        Where astropy cannot make a WCS of it.
+        Something else than a WCS; or where astropy cannot make a whole one of it.
     """
+    if not hasattr(wcs, "pixel_n_dim"):
+        raise InputError(
+            f"wcs is {type(wcs).__name__}, expected a celestial WCS such as astropy.wcs.WCS(header)"
+        )
     if not isinstance(wcs, WCS) or all(map(str, wcs.wcs.cunit)):
         return wcs
     try:

@@ -7,6 +7,7 @@ one of its types, int32 of ``id`` or float32 of ``roi``, which no table made by 
 """
 
 import contextlib
+import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -86,6 +87,7 @@ class CatalogReading:
 def read_columns(path: Path, bands: Sequence[str] | None) -> tuple[dict, CatalogReading]:
     """The arguments of a `SourceCatalog`, and how they were read; errors do not name the file."""
     table, others = _read_tables(path)
+    _require_icrs(table.meta)
     filters = _filters(table)
     bands = tuple(filters if bands is None else bands)
     if not bands:
@@ -149,7 +151,7 @@ def write_forcepho(path, catalog) -> None:
 
 
 def checked_ids(ids) -> np.ndarray:
-    """Identifiers as numbers or ASCII text, which every format of a run can hold.
+    """Identifiers as numbers or printable ASCII text, which every format of a run can hold.
 
     Parameters
     ----------
@@ -158,7 +160,7 @@ def checked_ids(ids) -> np.ndarray:
     Raises
     ------
     InputError
-        One that is masked, not a number, or not ASCII; anything but numbers and text.
+        One that is masked, empty, not a number, beyond 64 bits, or not ASCII; anything but numbers and text.
     """
     masked = np.flatnonzero(np.ma.getmaskarray(ids)) if isinstance(ids, np.ma.MaskedArray) else ()
     if len(masked):
@@ -171,17 +173,22 @@ def checked_ids(ids) -> np.ndarray:
         ids = np.array(ids.tolist()) if kinds <= {str} or kinds <= {int} else ids
     if ids.dtype.kind not in "iufSU":
         raise InputError(f"id holds {ids.dtype}, expected numbers or text")
-    if ids.dtype.kind == "f":
-        bad = np.flatnonzero(~np.isfinite(ids))
-    else:
-        bad = [
-            row
-            for row, name in enumerate(ids.ravel().tolist())
-            if ids.dtype.kind in "SU" and not name.isascii()
-        ]
+    match ids.dtype.kind:
+        case "f":
+            bad = np.flatnonzero(~np.isfinite(ids))
+        case "u":
+            bad = np.flatnonzero(ids > np.iinfo(np.int64).max)
+        case "S" | "U":
+            names = [name.decode("latin-1") if isinstance(name, bytes) else name for name in ids.tolist()]
+            bad = [i for i, name in enumerate(names) if not (name and name.isascii() and name.isprintable())]
+        case _:
+            bad = ()
     if len(bad):
-        found = ids.ravel()[bad[0]]
-        raise InputError(f"row {bad[0]}: id is {found}, expected a number or ASCII text, which FITS can hold")
+        found = str(ids[bad[0]])
+        found = found if found and found.isprintable() else repr(found)
+        raise InputError(
+            f"row {bad[0]}: id is {found}, expected a number below 2^63 or printable ASCII text, which FITS can hold"
+        )
     return ids
 
 
@@ -225,6 +232,15 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
     if primary is not None:
         tables[0].meta.setdefault("FILTERS", primary)
     return tables[0], tables[1:]
+
+
+def _require_icrs(meta):
+    """Refuse positions in another frame than that of the images, if the table says so."""
+    for key, value in meta.items():
+        text = str(value).strip().upper()
+        frame = key.upper() in ("RADESYS", "RADECSYS") and text not in ("ICRS", "FK5", "")
+        if frame or (key.upper() == "EQUINOX" and not re.fullmatch(r"J?2000(\.0*)?|", text)):
+            raise InputError(f"{key} = {value!r}, expected positions in ICRS, or FK5 of equinox 2000")
 
 
 @contextlib.contextmanager
@@ -302,8 +318,8 @@ def _require_radians(table, ids, why: str):
 
 def _interpret(table: Table, others: list[Table], bands: tuple[str, ...], own: bool, reason: str):
     """Arguments of a catalogue from the tables of a file."""
-    ids = _ids(table)
     said: list[str] = []
+    ids = _ids(table, said)
     values = {name: _numbers(table[name], UNITS[name], said) for name in SHAPES if own or name != "pa"}
     if not own:
         values["pa"] = _numbers(table["pa"], u.rad, said)
@@ -337,9 +353,13 @@ def _interpret(table: Table, others: list[Table], bands: tuple[str, ...], own: b
     return columns, CatalogReading("fphojax" if own else "forcepho", reason, tuple(said))
 
 
-def _ids(table):
+def _ids(table, said: list[str]):
     """Identifiers, row numbers if there are none; each names one source."""
     if "id" not in table.colnames:
+        alike = [name for name in table.colnames if name.lower() == "id"]
+        if alike:
+            raise InputError(f"no column id, found {alike[0]}, expected its name in small letters")
+        said.append("no column id: numbers of the rows, from 0")
         return np.arange(len(table))
     ids = checked_ids(table["id"])
     ids = ids.astype(ids.dtype.newbyteorder("="))

@@ -10,7 +10,7 @@ from .fits_chips import Chip, Key, beside, label, named
 from .fits_images import image_of, keyword
 from .store_layout import ALL_BITS
 
-__all__ = ["JWST_BITS", "BadPixels", "bad_pixels", "hint_at_errors", "quality_note"]
+__all__ = ["JWST_BITS", "BadPixels", "bad_pixels", "hint_at_errors", "kind_by_name", "quality_note"]
 
 # JWST's data quality: do-not-use and non-science. The other bits say what happened to a pixel, not that it is bad.
 JWST_BITS = 1 | 512
@@ -118,17 +118,19 @@ def quality_note(hdus, uses: dict[str, str]) -> str:
 def hint_at_errors(hdus) -> str:
     """Where the errors may be, if an error image is missing."""
     for hdu in hdus:
-        if _QUALITY.fullmatch(hdu.name) and hdu.name.startswith("VAR"):
-            kind = "variance"
-        elif _WEIGHTS.fullmatch(hdu.name):
-            kind = "inverse_variance"
-        else:
-            continue
-        return (
-            f"; if {hdu.name} holds the {kind.replace('_', ' ')}, `fphojax preprocess` reads it with "
-            f"extensions.err: {hdu.name} and preprocess.error_kind: {kind}"
-        )
+        if kind := kind_by_name(hdu.name):
+            return (
+                f"; if {hdu.name} holds the {kind.replace('_', ' ')}, `fphojax preprocess` reads it with "
+                f"extensions.err: {hdu.name} and preprocess.error_kind: {kind}"
+            )
     return ""
+
+
+def kind_by_name(name: str) -> str:
+    """What an extension of that name holds of the errors, "variance" or "inverse_variance"; "" of other names."""
+    if _WEIGHTS.fullmatch(name):
+        return "inverse_variance"
+    return "variance" if _QUALITY.fullmatch(name) and name.startswith("VAR") else ""
 
 
 def _by_weight(hdus, chip, err):

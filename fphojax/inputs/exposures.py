@@ -100,7 +100,8 @@ class Exposure:
         return self.data[y0:y1, x0:x1], self.ierr[y0:y1, x0:x1]
 
     def less(self, sky: float) -> "Exposure":
-        """The exposure with a constant sky level (units of the image) subtracted."""
+        """The exposure with a constant sky level (nJy per pixel, or a Quantity) subtracted."""
+        sky = to_number(sky, u.nJy, "sky")
         return replace(self, data=less_sky(self.data, self.ierr, sky))
 
     def capped(self, max_snr: float) -> "Exposure":
@@ -324,6 +325,9 @@ def _in_njy(data, err):
 def _weighted(data, err, mask):
     """Image and inverse error in float32, both 0 where the pixel has no weight."""
     data, err = np.asarray(data), np.asarray(err)
+    for what, values in (("science", data), ("error", err)):
+        if values.dtype.kind not in "biufO":
+            raise InputError(f"{what} image holds {values.dtype}, expected real numbers")
     if data.ndim != 2:
         raise InputError(f"science image has shape {data.shape}, expected a 2-D image")
     for what, other in (("error", err), ("mask", mask)):

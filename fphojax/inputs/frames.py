@@ -12,7 +12,7 @@ from astropy.io import fits
 from .astrometry import check_celestial, pixel_scale
 from .band_names import band_of
 from .calibration import Calibration, calibration, error_calibration
-from .data_quality import BadPixels, bad_pixels, hint_at_errors, quality_note
+from .data_quality import BadPixels, bad_pixels, hint_at_errors, kind_by_name, quality_note
 from .errors import InputError
 from .fits_chips import Chip, Key, beside, chips, extension_key, label, named
 from .fits_images import (
@@ -317,6 +317,11 @@ def _err(hdus, chip, recipe, files):
     except InputError as error:
         raise InputError(f"{error}{hint_at_errors(hdus)}") from error
     name = hdu.name or label(recipe.err)
+    if recipe.error_kind == "sigma" and (kind := kind_by_name(hdu.name)):
+        raise InputError(
+            f"extension {name}: found error_kind sigma for an extension of that name, expected the standard "
+            f"deviation in another one, or the stores of `fphojax preprocess` with preprocess.error_kind: {kind}"
+        )
     return name, image_of(hdu, label(recipe.err)), keyword("BUNIT", hdu.header) or ""
 
 

@@ -3,8 +3,11 @@
 import dataclasses
 
 import numpy as np
+from astropy import units as u
 
 from .errors import InputError
+from .file_checks import blame
+from .units import to_unit
 
 __all__ = ["PSFMixture", "blended", "check_values"]
 
@@ -50,8 +53,9 @@ class PSFMixture:
     made_from: str = ""
 
     def __post_init__(self):
-        for name in ("amplitudes", "means", "covariances"):
-            object.__setattr__(self, name, np.array(getattr(self, name), dtype=np.float64))
+        with blame("PSF mixture"):
+            for name, unit in (("amplitudes", u.one), ("means", u.pix), ("covariances", u.pix**2)):
+                object.__setattr__(self, name, np.array(to_unit(getattr(self, name), unit, name)))
         k = self.amplitudes.size
         for name, shape in (("amplitudes", (k,)), ("means", (k, 2)), ("covariances", (k, 3))):
             values = getattr(self, name)
@@ -75,7 +79,8 @@ class PSFMixture:
                 f"PSF mixture: total flux is {self.amplitudes.sum():.6g}, expected a positive one"
             )
         if self.detector_location is not None:
-            x, y = self.detector_location
+            with blame("PSF mixture"):
+                x, y = to_unit(self.detector_location, u.pix, "detector_location")
             if not np.isfinite([x, y]).all():
                 raise InputError(f"PSF mixture: detector location is ({x}, {y}), expected finite pixels")
             object.__setattr__(self, "detector_location", (float(x), float(y)))

@@ -13,6 +13,7 @@ _NUMBERS = re.compile(
     r"(CRVAL|CRPIX|CDELT|CROTA)[12]|(CD|PC)[12]_[12]|PV[12]_\d+|LONPOLE|LATPOLE|[AB]P?_(ORDER|\d+_\d+)"
 )
 _CELESTIAL = re.compile(r"(RA|DEC|.LON|.LAT)-")
+_MOST_OF_TAN = 4  # number of the last PV of a projection; wcslib takes what has more for SCAMP's
 _EQUINOX = 2000.0
 _TOLERANCE = 1e-4  # years: precession then moves the sky by less than 0.005 arcsec
 
@@ -37,6 +38,7 @@ def check_wcs_keywords(header) -> None:
     for key in header:
         if _NUMBERS.fullmatch(key):
             _number(header, key)
+    _check_projection(header, types)
     _check_matrix(header)
     for key in ("EQUINOX", "EPOCH"):
         value = header.get(key, _EQUINOX)
@@ -52,6 +54,20 @@ def _number(header, key):
     if not isinstance(value, Real) or isinstance(value, bool) or not np.isfinite(value):
         raise InputError(f"{key} = {value!r}, expected a number")
     return float(value)
+
+
+def _check_projection(header, types):
+    """SCAMP's polynomial under the name TAN: so few of its terms are taken for another reference point on the sky."""
+    given = [key for key in header if re.fullmatch(r"PV[12]_\d+", key)]
+    latitude = 1 if types[0].startswith("DEC-") else 2
+    of_latitude = [key for key in given if key.startswith(f"PV{latitude}_")]
+    if not types[latitude - 1].strip().endswith("-TAN") or not of_latitude:
+        return
+    if all(int(key.split("_")[1]) <= _MOST_OF_TAN for key in given):
+        raise InputError(
+            f"found {of_latitude[0]} with {types[latitude - 1].strip()}, which has no such parameter, expected TPV "
+            "instead of TAN in CTYPE1 and CTYPE2 for the polynomial of SCAMP"
+        )
 
 
 def _check_matrix(header):
@@ -70,12 +86,30 @@ def _check_matrix(header):
                 "singular"
             )
         if name == "CD":
+            _refuse_two_matrices(header, matrix)
             return
     for key in ("CDELT1", "CDELT2"):
         if key not in header:
             raise InputError(f"no keyword CD1_1 and no {key}, expected the scale of the WCS")
         if _number(header, key) == 0:
             raise InputError(f"{key} = 0, expected the size of a pixel for the WCS [deg]")
+
+
+def _refuse_two_matrices(header, cd):
+    """FITS forbids CD beside PC, and readers differ in which of them they believe."""
+    if not any(f"PC{i}_{j}" in header for i in (1, 2) for j in (1, 2)):
+        return
+    pc = np.array(
+        [
+            [_number(header, f"PC{i}_{j}") if f"PC{i}_{j}" in header else float(i == j) for j in (1, 2)]
+            for i in (1, 2)
+        ]
+    )
+    sizes = [_number(header, key) if (key := f"CDELT{i}") in header else 1.0 for i in (1, 2)]
+    if not np.allclose(np.array(sizes)[:, None] * pc, cd, rtol=1e-6, atol=1e-6 * np.abs(cd).max()):
+        raise InputError(
+            "found both CD1_1 and PC1_1 and others that differ, expected one of the two matrices of the WCS"
+        )
 
 
 def distortion_note(header) -> str:

@@ -38,9 +38,8 @@ class ChainCatalog:
         self._names = tuple(parameter_names(draws.bands))
         self._n_draw = draws.n_draw
         ids = draws.ids
-        kind = ">i4" if ids.dtype.kind in "iu" else f"S{max(len(str(name).encode()) for name in ids)}"
         self._row = np.dtype(
-            [("id", kind), ("source_index", ">i4"), ("patch_id", ">i4")]
+            [("id", _type_of(ids)), ("source_index", ">i4"), ("patch_id", ">i4")]
             + [(name, ">f8", (draws.n_draw,)) for name in self._names]
         )
         index = {name: i for i, name in enumerate(draws.scene.id.tolist())}
@@ -88,7 +87,8 @@ class ChainCatalog:
         columns = []
         for name in self._row.names:
             kind, shape = self._row[name].base, self._row[name].shape
-            code = {"i": "J", "f": f"{shape[0] if shape else 1}D", "S": f"{kind.itemsize}A"}[kind.kind]
+            code = {"f": f"{shape[0] if shape else 1}D", "S": f"{kind.itemsize}A"}.get(kind.kind)
+            code = code or {4: "J", 8: "K"}[kind.itemsize]
             columns.append(fits.Column(name=name, format=code, unit=units.get(name)))
         header = fits.BinTableHDU.from_columns(columns, nrows=0).header
         header["NAXIS2"] = len(draws.ids)
@@ -98,6 +98,14 @@ class ChainCatalog:
             target["FILTERS"] = ",".join(draws.bands)
         primary["ROOT"] = str(draws.run.path.name)
         return primary, header
+
+
+def _type_of(ids) -> str:
+    """forcepho's type of ids, 32 bits, as long as all fit in; surveys number their sources with 64."""
+    if ids.dtype.kind not in "iu":
+        return f"S{max(len(str(name).encode()) for name in ids)}"
+    limits = np.iinfo(np.int32)
+    return ">i4" if limits.min <= ids.min() and ids.max() <= limits.max else ">i8"
 
 
 def read_chain_catalog(path) -> Table:

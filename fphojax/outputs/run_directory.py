@@ -136,10 +136,8 @@ class RunDirectory:
                 f"{patches[0]}: found a patch ({counted(len(patches), 'patch')} in all) of a run without "
                 f"config.json, expected a new or empty folder: put that file back to go on with --resume; {ANEW}"
             )
-        elif path.is_dir() and (strange := [p.name for p in path.iterdir() if not _OF_RUN.fullmatch(p.name)]):
-            raise InputError(
-                f"{path}: holds {min(strange)}, which is not of a run, expected a new or empty folder for the run"
-            )
+        else:
+            cls.refuse_strange_files(path)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, scene_catalog=scene_catalog)
         move_aside(path, run.own_files(inputs), [*path.glob("*.yml"), *path.glob("*.yaml")])
@@ -147,6 +145,14 @@ class RunDirectory:
         for name in ("figures", "patches"):
             (path / name).mkdir(exist_ok=True)
         return run
+
+    @staticmethod
+    def refuse_strange_files(path: Path) -> None:
+        """Raise an InputError if a folder that is to have a run holds what is none's."""
+        if path.is_dir() and (strange := [p.name for p in path.iterdir() if not _OF_RUN.fullmatch(p.name)]):
+            raise InputError(
+                f"{path}: holds {min(strange)}, which is not of a run, expected a new or empty folder for the run"
+            )
 
     @classmethod
     def open(cls, path) -> "RunDirectory":

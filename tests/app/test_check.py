@@ -214,6 +214,25 @@ def test_missing_psf_in_store(run):
     assert line == "psf.h5: no PSF for band g, exposure g1; psf.h5 has r"
 
 
+def test_width_of_a_psf_in_a_store(run):
+    """It tells a store of another pixel scale, or one in arcsec."""
+    store = PSFStore()
+    store.add(PSFMixture([0.9, 0.1], [[0, 0]] * 2, [[2, 2, 0], [9, 9, 0]], includes_pixel=True), "g")
+    places = [
+        PSFMixture([1.0], [[0, 0]], [[0.09, 0.09, 0]], detector_location=(x, 0), includes_pixel=False)
+        for x in (0, 50)
+    ]
+    store.add(places, "r", "r1")
+    store.write(run.folder / "psf.h5")
+    run.settings["psfstorefile"] = "psf.h5"
+    result, _ = run.check()
+    assert result.exit_code == 0
+    table = " ".join(result.stdout.replace("│", " ").split())
+    assert 'store, core 0.67" wide' in table  # sqrt(8 ln 2) x sqrt(2) pixels of 0.2 arcsec
+    for text in ("store, own, 2 positions, core", '0.14" wide, no pixel'):
+        assert text in table
+
+
 def test_psf_without_flux(run):
     def empty(hdus):
         hdus["PSF"].data = 0 * hdus["PSF"].data

@@ -11,6 +11,7 @@ from fphojax.app.check import check_inputs
 from fphojax.app.config import Settings
 from fphojax.app.demo import write_demo
 from fphojax.inputs.bounds import wrap_pa
+from fphojax.inputs.errors import InputError
 
 
 def test_files_of_the_demonstration_have_no_problems(tmp_path):
@@ -22,6 +23,38 @@ def test_files_of_the_demonstration_have_no_problems(tmp_path):
     assert report.catalog.id.tolist() == truth.id.tolist()
     limits = report.bounds.lower["pa"], report.bounds.upper["pa"]
     assert report.bounds.violations(truth.replace(pa=wrap_pa(truth.pa, *limits))) == []
+
+
+def test_files_that_did_not_change_are_left_as_they_are(tmp_path):
+    """A run takes files with another time for changed, and would begin anew."""
+    write_demo(tmp_path / "demo")
+    files = [path for path in sorted((tmp_path / "demo").rglob("*")) if path.is_file()]
+    before = [path.stat().st_mtime_ns for path in files]
+    (tmp_path / "demo" / "images" / "F150W_1.fits").write_bytes(b"cut off")
+    write_demo(tmp_path / "demo")
+    assert [path for path in sorted((tmp_path / "demo").rglob("*")) if path.is_file()] == files
+    changed = [path.name for path, time in zip(files, before, strict=True) if path.stat().st_mtime_ns != time]
+    assert changed == ["F150W_1.fits"]
+    assert check_inputs(Settings.from_yaml(tmp_path / "demo" / "demo.yml")).problems == []
+
+
+@pytest.mark.parametrize("name", ["peaks.fits", "images/mine.fits", "run/config.json"])
+def test_files_of_others_are_not_replaced(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("mine")
+    with pytest.raises(InputError, match=f"{name.split('/')[0]}: is not the demonstration's, expected"):
+        write_demo(tmp_path)
+    assert [found for found in tmp_path.rglob("*") if found.is_file()] == [path]
+    assert path.read_text() == "mine"
+
+
+def test_settings_that_were_edited_are_not_replaced(tmp_path):
+    config, _ = write_demo(tmp_path)
+    config.write_text(config.read_text().replace("chains: 4", "chains: 2"))
+    with pytest.raises(InputError, match=r"demo.yml: found other settings than .*`fphojax run .*demo.yml`"):
+        write_demo(tmp_path)
+    assert "chains: 2" in config.read_text()
 
 
 def block_of_the_readme(request, language, contains):

@@ -1,5 +1,6 @@
 """Disks that are full in the middle of a command: one line, nothing lost, and on it goes when there is room."""
 
+import errno
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fphojax.app import cli
 from fphojax.inputs.stores import open_stores
 from fphojax.outputs.run_directory import RunDirectory
 
@@ -150,3 +152,16 @@ def test_a_cache_of_programs_that_cannot_be_written_stops_nothing(tiny, field, d
     out = folder.parent / "run"
     assert tiny.run("optimize", field, "--out", out) == (0, [])
     tiny.assert_same_run(out, field.parent / "optimised")
+
+
+def test_help_onto_a_full_disk_is_one_line(monkeypatch, capsys):
+    """typer itself prints it, outside of any command."""
+
+    def app():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(cli, "app", app)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 1
+    assert capsys.readouterr().err == "error: no space left on device\n"

@@ -433,9 +433,15 @@ def test_quantities_are_converted():
         ({"ra": MaskedColumn([1.0, 2.0, 3.0], mask=[0, 0, 1])}, "ra: found 1 masked, the first in row 2"),
         ({"dec": [1.0, 2.0]}, r"dec has shape \(2,\), expected \(3,\) as ra"),
         ({"bands": "gr"}, "bands is 'gr', expected a sequence of names"),
-        ({"id": [1.0, np.nan, 3.0]}, "row 1: id is nan, expected a number or ASCII text"),
+        (
+            {"id": [1.0, np.nan, 3.0]},
+            "row 1: id is nan, expected a number below 2.63 or printable ASCII text",
+        ),
         ({"id": MaskedColumn([1, 2, 3], mask=[0, 1, 0])}, "row 1: id is masked, expected an identifier"),
-        ({"id": ["a", "β", "c"]}, "row 1: id is β, expected a number or ASCII text, which FITS can hold"),
+        (
+            {"id": ["a", "β", "c"]},
+            "row 1: id is β, expected a number below 2.63 or printable ASCII text, which FITS can hold",
+        ),
         ({"id": np.array(["a", None, 3], object)}, "id holds object, expected numbers or text"),
     ],
 )

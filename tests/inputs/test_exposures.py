@@ -347,3 +347,34 @@ def test_wcs_without_cunit():
     found = from_arrays(*images(), wcs)
     assert found.pixel_scale == pytest.approx(0.1)
     assert not any(map(str, wcs.wcs.cunit))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"data": 1j * np.ones((4, 4))},
+            "exposure 'a': science image holds complex128, expected real numbers",
+        ),
+        ({"err": np.full((4, 4), "1.0")}, "exposure 'a': error image holds <U3, expected real numbers"),
+        ({"wcs": None}, "exposure 'a': wcs is NoneType, expected a celestial WCS"),
+        (
+            {"wcs": wcs_header()},
+            "exposure 'a': wcs is Header, expected a celestial WCS such as astropy.wcs.WCS",
+        ),
+    ],
+)
+def test_arguments_of_another_kind(changes, message):
+    given = {"data": np.ones((4, 4)), "err": np.ones((4, 4)), "wcs": WCS(wcs_header())} | changes
+    with pytest.raises(InputError, match=re.escape(message)):
+        Exposure.from_arrays(**given, band="g", name="a")
+
+
+def test_a_sky_level_with_a_unit_is_converted():
+    exposure = Exposure.from_arrays(
+        np.full((4, 4), 1500.0), np.ones((4, 4)), WCS(wcs_header()), band="g", name="a"
+    )
+    np.testing.assert_array_equal(exposure.less(1 * u.uJy).data, 500.0)
+    np.testing.assert_array_equal(exposure.less(1.0).data, 1499.0)
+    with pytest.raises(InputError, match="sky: found unit mag"):
+        exposure.less(20 * u.ABmag)

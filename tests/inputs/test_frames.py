@@ -345,3 +345,21 @@ def test_settings_imply_how_files_are_read():
     found = recipe_of(config)
     assert found == extensions | {"bitmask": 0, "band_patterns": {"*": "r"}}
     assert FrameRecipe(**found).bitmask == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("VAR", "variance"),
+        ("VAR_POISSON", "variance"),
+        ("WHT", "inverse_variance"),
+        ("IVAR", "inverse_variance"),
+    ],
+)
+def test_extensions_that_by_their_name_hold_no_standard_deviation(write, name, kind):
+    path = write(plane("SCI"), plane(name, value=4.0))
+    match = f"a.fits: extension {name}: found error_kind sigma .* preprocess.error_kind: {kind}$"
+    with pytest.raises(InputError, match=match):
+        Exposure.from_fits(path, err=name)
+    (frame,) = read_frames(path, FrameRecipe(err=name, error_kind=kind))
+    np.testing.assert_allclose(frame.err, 2.0 if kind == "variance" else 0.5)

@@ -6,6 +6,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from astropy import units as u
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -283,3 +284,22 @@ def test_additions_are_checked():
             store.add(mixtures, band)
     with pytest.raises(InputError, match="no PSF for band g; the PSF store has none"):
         store.lookup("g")
+
+
+def test_mixtures_are_in_pixels():
+    """What has a unit is not taken for pixels."""
+    plain = PSFMixture([1.0], [[0.1, 0.0]], [[1.4, 1.2, 0.1]], detector_location=(3, 4))
+    with_units = PSFMixture(
+        [100.0] * u.percent,
+        [[0.1, 0.0]] * u.pix,
+        [[1.4, 1.2, 0.1]] * u.pix**2,
+        detector_location=(3 * u.pix, 4 * u.pix),
+    )
+    for name in ("amplitudes", "means", "covariances", "detector_location"):
+        np.testing.assert_array_equal(getattr(with_units, name), getattr(plain, name))
+    with pytest.raises(InputError, match="PSF mixture: covariances: found unit arcsec2, expected pix2"):
+        PSFMixture([1.0], [[0.0, 0.0]], [[0.01, 0.01, 0.0]] * u.arcsec**2)
+    with pytest.raises(InputError, match="PSF mixture: means: found unit arcsec, expected pix"):
+        PSFMixture([1.0], [[0.1, 0.0]] * u.arcsec, [[1.4, 1.4, 0.0]])
+    with pytest.raises(InputError, match="PSF mixture: detector_location: found unit mm, expected pix"):
+        PSFMixture([1.0], [[0.0, 0.0]], [[1.4, 1.4, 0.0]], detector_location=(3, 4) * u.mm)

@@ -44,6 +44,9 @@ def read(cards):
         (NO_CD | SCALE | {"PC1_1": 0.0, "PC1_2": 1.0, "PC2_1": -1.0, "PC2_2": 0.0}, "ICRS"),
         ({"CD1_1": 0.0, "CD1_2": 1e-5, "CD2_1": 1e-5, "CD2_2": 0.0}, "ICRS"),
         ({"CD1_2": None, "CD2_1": None}, "ICRS"),
+        (SCALE | {"PC1_1": 1.0, "PC2_2": 1.0}, "ICRS"),  # two matrices that agree
+        ({f"PV{i}_{m}": float(m == 1) for i in (1, 2) for m in (0, 1, 2, 4, 5, 6)}, "ICRS"),  # SCAMP's
+        ({"PV1_1": 0.0, "PV1_2": 90.0}, "ICRS"),  # where TAN has its reference point anyway
     ],
 )
 def test_headers_that_are_read(changes, frame):
@@ -55,6 +58,15 @@ def test_headers_that_are_read(changes, frame):
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
+        (
+            SCALE | {"PC1_1": 0.8, "PC2_2": 1.0},
+            "found both CD1_1 and PC1_1 and others that differ, expected one",
+        ),
+        ({"PC1_1": 1.0}, "found both CD1_1 and PC1_1 and others that differ, expected one"),
+        (
+            {f"PV{i}_{m}": float(m == 1) for i in (1, 2) for m in (0, 1, 2)},
+            "found PV2_0 with DEC--TAN, which has no such parameter, expected TPV",
+        ),
         ({"RADESYS": "FK4"}, "sky frame FK4 of equinox 1950.0, expected ICRS, or FK5 of equinox 2000"),
         ({"EQUINOX": 1950.0}, "sky frame FK4 of equinox 1950.0"),
         ({"RADESYS": "FK5", "EQUINOX": 1975.0}, "sky frame FK5 of equinox 1975.0"),

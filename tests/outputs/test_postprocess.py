@@ -1,5 +1,7 @@
 """Catalogues as files: forcepho's layouts read back, tables in all formats, sources in several patches."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -8,7 +10,7 @@ from regions import Regions
 
 from fphojax import RunDirectory, SourceCatalog
 from fphojax.inputs.errors import InputError
-from fphojax.outputs.chain_catalog import read_chain_catalog
+from fphojax.outputs.chain_catalog import ChainCatalog, read_chain_catalog
 from fphojax.outputs.postprocess import postprocess, write_catalogs
 
 
@@ -109,6 +111,29 @@ def test_chain_catalogue(run, fit):
     spread = float(posterior["sersic"][0].std())
     assert table["sersic"][0].mean() == pytest.approx(both.mean() + 0.25 * spread, abs=0.15 * spread)
     assert np.isfinite(table["sersic"]).all()
+
+
+@pytest.mark.parametrize(
+    ("ids", "format"), [([2**31 - 1, -7], "J"), ([42291234567890123, 42291234567890124], "K")]
+)
+def test_chain_catalogue_of_ids_with_64_bits(tmp_path, ids, format):
+    """As surveys number their sources; numbers that fit are of forcepho's type."""
+    ids = np.array(ids)
+    run = SimpleNamespace(path=tmp_path)
+    draws = SimpleNamespace(bands=("R",), n_draw=2, ids=ids, scene=SimpleNamespace(id=ids[::-1]), run=run)
+    values = {name: np.full((2, 1, 2), 0.5) for name in ("ra", "dec", "q", "pa", "sersic", "rhalf")}
+    values["flux"] = np.full((2, 1, 2, 1), 3.0)
+    sources = SimpleNamespace(values=values, rows=[0, 1], parts=[[SimpleNamespace(patch=4)]] * 2)
+    path = tmp_path / "chains.fits"
+    with ChainCatalog(path, draws) as chains:
+        chains.add(sources)
+    with fits.open(path) as hdus:
+        hdus.verify("exception")
+        assert hdus[1].columns["id"].format == format
+        assert hdus[1].data["id"].tolist() == ids.tolist()
+        assert hdus[1].data["source_index"].tolist() == [1, 0]
+        assert hdus[1].data["patch_id"].tolist() == [4, 4]
+        np.testing.assert_array_equal(hdus[1].data["R"], 3.0)
 
 
 def test_covariance_of_neighbours(run, fit):

@@ -27,6 +27,7 @@ __all__ = ["RunRecord", "step_key"]
 
 _INPUTS = ("fitsfiles", "raw_catalog", "big_catalog", "psfstorefile", "splinedatafile")
 _COPIED = re.compile(r"postop\.fits|.*\.ya?ml")  # in outbase; what is moved aside goes with copies of these
+_OF = "settings"  # key of the file of settings beside those of the steps
 _STORES = ("pixelstorefile", "metastorefile")
 
 
@@ -42,9 +43,34 @@ class RunRecord:
     def __init__(self, path: Path):
         self._path, self._folder = path, path.parent.parent
         self._entries = _entries(path) if path.exists() else {}
+        self._of = self._entries.pop(_OF, None)
         for entry in self._entries.values():
             _map_entry(entry, lambda path: resolved(path, self._folder))
         self._before = None  # entries, and where the results went, before the last step was begun
+
+    @property
+    def exists(self) -> bool:
+        """Whether any step was begun here."""
+        return self._path.is_file()
+
+    def belongs_to(self, source: Path | None) -> None:
+        """Note the file of settings that the run is of, from the next change on.
+
+        Raises
+        ------
+        InputError
+            The record is of another one, which still exists: each would replace what the other has made.
+        """
+        if source is None:
+            return
+        if self._of is not None:
+            before = Path(resolved(self._of, self._folder))
+            if before.is_file() and not os.path.samefile(before, source):
+                raise InputError(
+                    f"{source}: outbase: found {self._folder}, which has the run of {before}, expected another "
+                    "folder: one of them would replace the results of the other"
+                )
+        self._of = relative(os.path.abspath(source), self._folder)
 
     def begun(self, step: Step, key: str) -> bool:
         """Whether a step with this key was begun and has not ended."""
@@ -184,7 +210,7 @@ class RunRecord:
         entries = copy.deepcopy(self._entries)
         for entry in entries.values():
             _map_entry(entry, lambda path: relative(path, self._folder))
-        write_json(self._path, entries)
+        write_json(self._path, entries if self._of is None else {_OF: self._of} | entries)
 
 
 def _entries(path):
@@ -192,6 +218,8 @@ def _entries(path):
     expected = "the record of a run (without it, all stages are done anew)"
     entries = read_json(path, expected)
     for name, entry in entries.items():
+        if name == _OF and isinstance(entry, str):
+            continue
         good = isinstance(entry, dict) and "key" in entry and isinstance(entry.get("folder", ""), str)
         if good and "outcome" in entry:
             with blame(f"{path}: {name}"):

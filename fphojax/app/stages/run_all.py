@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.errors import InputError, StorageError
 from fphojax.inputs.files import replacing
+from fphojax.outputs.run_directory import RunDirectory
 
 from ..config import Settings
 from ..starter import template_folder
@@ -91,8 +92,9 @@ def run_all(
     Raises
     ------
     InputError
-        Stages that are not known, or not enough of them; or the first error of a stage, in one line: what was done
-        before it is kept, and so is what the stages that are repeated have not replaced.
+        Stages that are not known, or not enough of them; a folder with the run of another file of settings; or the
+        first error of a stage, in one line: what was done before it is kept, and so is what the stages that are
+        repeated have not replaced.
     KeyboardInterrupt
         After Ctrl-C: the message says how to go on.
     """
@@ -106,11 +108,16 @@ def run_all(
         )
     folder = settings.outbase / "notebooks"
     record, templates = RunRecord(folder / "record.json"), templates_of(settings)
+    record.belongs_to(settings.source)
     steps = plan(settings)
     paths = [templates / f"{STAGES[step.stage]}.ipynb" if notebooks else None for step in steps]
     wanted = set(STAGES if stages is None else stages)
     if "sample" in wanted:
         settings.refuse_forced_sampling()
+        if not (record.exists or (settings.outbase / "config.json").is_file()):
+            RunDirectory.refuse_strange_files(
+                settings.outbase
+            )  # before the stages that come first write there
     if stages is not None:
         _refuse_gaps(record, settings, steps, paths, wanted, start)
     done, repeated, current, again, fit = {}, [], settings, False, None

@@ -168,6 +168,42 @@ ROWS = [
         "row 1 (id 8): found ra=210.000000 dec=2.000100 outside all exposures",
     ),
     Row("id twice", FITS, value("id", 7), "row 1 (id 7): row 0 has this id, too, expected a different one"),
+    Row(
+        "id empty",
+        FITS,
+        column("id", ["a", ""]),
+        "row 1: id is '', expected a number below 2^63 or printable",
+    ),
+    Row(
+        "id of two lines",
+        FITS,
+        column("id", ["a", "b\nc"]),
+        r"row 1: id is 'b\nc', expected a number below 2^63",
+    ),
+    Row(
+        "id beyond 64 bits",
+        FITS,
+        column("id", np.array([1, 2**63 + 1], dtype=np.uint64)),
+        "row 1: id is 9223372036854775809, expected a number below 2^63",
+    ),
+    Row(
+        "ID for id",
+        FITS,
+        table(lambda found: found.rename_column("id", "ID")),
+        "no column id, found ID, expected its name in small letters",
+    ),
+    Row(
+        "of 1950",
+        FITS,
+        table(lambda found: found.meta.update(EQUINOX=1950.0)),
+        "EQUINOX = 1950.0, expected positions in ICRS, or FK5 of equinox 2000",
+    ),
+    Row(
+        "FK4",
+        FITS,
+        table(lambda found: found.meta.update(RADESYS="FK4")),
+        "RADESYS = 'FK4', expected positions in ICRS",
+    ),
     Row("ra text", FITS, column("ra", ["a", "b"]), "column ra holds <U1, expected numbers"),
     Row(
         "ra of pairs",

@@ -438,3 +438,27 @@ def test_files_that_were_not_changed_are_read(tmp_path):
     with pytest.raises(InputError, match="checksum"):
         run.read_config()
     assert RunRecord(tmp_path / "record.json") is not None
+
+
+@pytest.mark.parametrize("name", ["g1.fits", "field.yml", "output/scene.fits"])
+def test_a_report_does_not_take_the_place_of_another_file(finished, name):
+    said = [[f"--out: found {name}, expected a name that ends in .html"]]
+    finished.refused(*REPORT, "--out", f"{{}}/{name}", said=said)
+
+
+@pytest.mark.parametrize("name", ["g1.fits", "psfs.h5", "field.yml"])
+def test_a_sersic_table_does_not_take_the_place_of_another_file(tiny, name):
+    tiny.refused("mixtures", "sersic", "--out", f"{{}}/{name}", said=[[f"{name}: found", "expected"]])
+
+
+def test_a_run_begins_in_no_folder_of_others(tiny):
+    tiny.path("mine").mkdir()
+    for name in ("psfs.h5", "notes.txt"):
+        tiny.write(f"mine/{name}", "mine")
+    tiny.set(outbase="mine")
+    said = [["mine: holds notes.txt, which is not of a run, expected a new or empty folder for the run"]]
+    tiny.refused("run", "{}/field.yml", "--quiet", said=said)
+
+
+def test_starting_in_a_file(tiny):
+    tiny.refused("init", "{}/g1.fits", said=[["g1.fits: is a file, expected a folder"]])

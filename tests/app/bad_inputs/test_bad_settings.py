@@ -220,8 +220,20 @@ VALUES = [
     Value("nuisance", "constant", "nuisance: found 'constant', expected a mapping"),
     Value("ties", "{x: 3}", "ties.x: found 3, expected a mapping"),
     Value("ties", "{ra: {'7': '8'}}", "ties.ra: found 'ra', expected"),
+    Value("ties", "{x: {7: null}}", "ties.x.7: found None, expected a valid string"),
+    Value("tweakbg", "{g: }", "tweakbg.g: found None, expected a valid number"),
     Value("ties", "[x]", "ties: found ['x'], expected a mapping"),
     Value("preprocess", "{wcs: fits}", "preprocess.wcs: found 'fits', expected 'header' or 'gwcs'"),
+    Value(
+        "preprocess",
+        "{error_kind: variance}",
+        "preprocess: found error_kind without pixelstorefile, expected pixelstorefile and metastorefile",
+    ),
+    Value(
+        "preprocess",
+        "{calibration: MAGZERO, mask_pattern: '*.fits', edge: cut}",
+        "preprocess: found calibration, mask_pattern without pixelstorefile, expected",
+    ),
     Value("preprocess", "{error_kind: rms}", "preprocess.error_kind: found 'rms', expected"),
     Value(
         "preprocess",

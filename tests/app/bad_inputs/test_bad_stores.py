@@ -363,3 +363,41 @@ def unfinished(field):
     field.set(fitsfiles=["g1.fits", "r1.fits", "bad.fits"])
     assert field.call("preprocess", "{}/field.yml", "--quiet").exit_code == 2
     assert field.path(JOURNAL).is_file()
+
+
+@pytest.mark.parametrize(
+    ("stores", "key"),
+    [
+        ({"pixelstorefile": "g1.fits", "metastorefile": "meta.json"}, "pixelstorefile"),
+        ({"pixelstorefile": "pixels.h5", "metastorefile": "field.yml"}, "metastorefile"),
+        ({"pixelstorefile": "link.h5", "metastorefile": "meta.json"}, "pixelstorefile"),
+        ({"pixelstorefile": "pixels.h5", "metastorefile": "peaks.ecsv"}, "metastorefile"),
+    ],
+)
+def test_stores_do_not_take_the_place_of_inputs(tiny, stores, key):
+    tiny.path("link.h5").symlink_to(tiny.path("r1.fits"))
+    tiny.set(**stores)
+    for options in ((), ("--overwrite",)):
+        said = [[f"field.yml: {key}: found {stores[key]}, which is one of the inputs, expected another file"]]
+        tiny.refused("preprocess", "{}/field.yml", "--quiet", *options, said=said)
+
+
+def test_both_stores_in_one_file(tiny):
+    tiny.set(pixelstorefile="pixels.h5", metastorefile="pixels.h5")
+    tiny.refused(said=[["field.yml: metastorefile: found pixels.h5 for both, expected another file"]])
+
+
+def test_stores_that_would_be_made_otherwise_now_are_named(stored):
+    """They are used as they are, as their images may be gone; who changes a setting or an image is told."""
+    stored.set(bitmask=4)
+    result = stored.call("check", "{}/field.yml")
+    assert result.exit_code == 0
+    assert f"note: {stored.path('pixels.h5')}: was made with other settings (bitmask" in result.stdout
+    stored.set(bitmask=None)
+    assert "was made" not in stored.call("check", "{}/field.yml").stdout
+    stored.fits(lambda hdus: hdus["SCI"].header.update(OBJECT="changed"))
+    result = stored.call("check", "{}/field.yml")
+    assert result.exit_code == 0
+    assert (
+        f"note: {stored.path('pixels.h5')}: was made of other images (1 are new or changed" in result.stdout
+    )

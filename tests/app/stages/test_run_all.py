@@ -139,6 +139,22 @@ def test_changed_inputs_repeat_all(settings, done):
     assert names(done) == NAMES
 
 
+def test_two_files_of_settings_do_not_share_a_folder(settings, done):
+    """By default, all in one folder have the same outbase; each would replace the results of the other."""
+    run_all(settings, notebooks=False)
+    names(done)
+    other = settings.source.with_name("other.yml")
+    shutil.copyfile(settings.source, other)
+    message = (
+        f"other.yml: outbase: found .*run, which has the run of .*{settings.source.name}, expected another"
+    )
+    with pytest.raises(InputError, match=message):
+        run_all(Settings.from_yaml(other), notebooks=False)
+    assert names(done) == []
+    settings.source.unlink()  # it was given another name
+    assert run_all(Settings.from_yaml(other), notebooks=False).repeated == ()
+
+
 def test_another_template_repeats_its_stage(settings, done):
     folder = settings.source.parent / "templates"
     folder.mkdir()
