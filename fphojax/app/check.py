@@ -1,6 +1,7 @@
 """Look at everything a run is about to use, and say all that is wrong with it before it starts."""
 
 import os
+import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -151,7 +152,23 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
         (report.exposures if exposure.band in settings.bandlist else report.left_out).append(exposure)
     report.exposures.sort(key=lambda exposure: settings.bandlist.index(exposure.band))
     report.notes += _grouped_notes(exposures)
+    if verify and settings.pixelstorefile is None:
+        report.notes += _twins(report.exposures)
     _check_bands(report, refused=set(settings.fitsfiles) - {exposure.path for exposure in exposures})
+
+
+def _twins(exposures: list[Exposure]) -> list[str]:
+    """Copies of an image under other names: each would count again, and uncertainties come out too small."""
+    seen, lines = {}, []
+    for exposure in exposures:
+        pixels = exposure.band, exposure.shape, zlib.crc32(np.ascontiguousarray(exposure.data))
+        first = seen.setdefault(pixels, exposure)
+        if first is not exposure and np.array_equal(first.data, exposure.data):
+            lines.append(
+                f"{exposure.path}: exposure {exposure.name} of band {exposure.band} has the same pixels as "
+                f"{first.name} ({first.path}): they count twice"
+            )
+    return lines
 
 
 def _grouped_notes(exposures: list[Exposure | StoredExposure]) -> list[str]:

@@ -181,7 +181,8 @@ def check(
     from .store_table import store_table
 
     settings = Settings.from_yaml(config)
-    report = check_inputs(settings, progress=sys.stderr.isatty(), verify=True, needs_catalog=False)
+    needed = settings.raw_catalog is not None  # without one, the images give it
+    report = check_inputs(settings, progress=sys.stderr.isatty(), verify=True, needs_catalog=needed)
     console = _console()
     if settings.pixelstorefile is not None and (report.exposures or report.left_out):
         console.print(store_table([*report.exposures, *report.left_out]))

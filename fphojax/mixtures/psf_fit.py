@@ -104,6 +104,9 @@ def fit_psf(
     """
     start = time.process_time()
     total = _checked_options(n_gauss, n_negative, centre, normalise, name)
+    if isinstance(image, np.ma.MaskedArray) and np.ma.is_masked(image):
+        own = np.ma.getmaskarray(image)
+        image, mask = image.filled(0), own if mask is None else own | np.asarray(mask, dtype=bool)
     constrained = total is not None and mask is None and not background
     effective = effective_psf(
         image,

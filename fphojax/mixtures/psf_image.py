@@ -224,7 +224,10 @@ def effective_psf(
 
 def _checked(image, mask, name):
     """The image in float64 and its good pixels."""
-    image = np.asarray(image, dtype=np.float64)
+    image = np.asarray(image)
+    if image.dtype.kind not in "biuf":
+        raise InputError(f"{name}: holds {image.dtype}, expected real numbers")
+    image = image.astype(np.float64)
     if image.ndim != 2 or min(image.shape) < 5:
         raise InputError(f"{name}: shape is {image.shape}, expected two axes of at least 5 pixels")
     good = np.ones(image.shape, bool) if mask is None else ~np.asarray(mask, dtype=bool)

@@ -214,8 +214,26 @@ def test_missing_psf_in_store(run):
     assert line == "psf.h5: no PSF for band g, exposure g1; psf.h5 has r"
 
 
-def test_width_of_a_psf_in_a_store(run):
+def test_copies_of_an_image_are_named(run):
+    """As a glob finds them beside the image; uncertainties come out too small."""
+    run.edit(lambda hdus: hdus["SCI"].header.remove("EXPID"))
+    (run.folder / "g copy.fits").write_bytes((run.folder / "g.fits").read_bytes())
+    result, _ = run.check()
+    assert "same pixels" not in result.stdout
+    run.settings["fitsfiles"] = ["g*.fits", "r.fits"]
+    result, _ = run.check()
+    assert result.exit_code == 0
+    folder = run.folder
+    note = (
+        f"note: {folder}/g.fits: exposure g of band g has the same pixels as g copy ({folder}/g copy.fits): "
+        "they count twice"
+    )
+    assert note in result.stdout.splitlines()
+
+
+def test_width_of_a_psf_in_a_store(run, monkeypatch):
     """It tells a store of another pixel scale, or one in arcsec."""
+    monkeypatch.setenv("COLUMNS", "200")
     store = PSFStore()
     store.add(PSFMixture([0.9, 0.1], [[0, 0]] * 2, [[2, 2, 0], [9, 9, 0]], includes_pixel=True), "g")
     places = [

@@ -84,6 +84,8 @@ def test_background_and_mask():
     mask[30:33, 20:50] = True
     image = np.where(mask, np.nan, mixture((71, 71)))
     assert_recovers(fit_psf(image, n_gauss=3, mask=mask), 1e-5)
+    image = np.ma.array(np.where(mask, 5.0, mixture((71, 71))), mask=mask)
+    assert_recovers(fit_psf(image, n_gauss=3), 1e-5)
 
 
 def test_encircled_energy_is_the_sum_of_the_amplitudes():
@@ -261,6 +263,8 @@ def test_size_and_ellipticity_of_a_gaussian():
 
 BAD = {
     "one axis": (np.ones(9), "shape is"),
+    "complex": (1j + mixture((21, 21)), "holds complex128, expected real numbers"),
+    "text": (mixture((21, 21)).astype(str), "expected real numbers"),
     "zeros": (np.zeros((21, 21)), "are zero"),
     "NaN": (np.full((21, 21), np.nan), "441 of 441 unmasked pixels are not finite"),
     "some NaN": (

@@ -277,9 +277,14 @@ ROWS = [
         keyword(FPHOJAX=2),
         "FPHOJAX = 2, expected 1: the layout is newer than this program",
     ),
-    Row("id NaN", FITS, added(id=[7, np.nan]), "row 1: id is nan, expected a number or ASCII text"),
-    Row("id inf", FITS, added(id=[7, np.inf]), "row 1: id is inf, expected a number or ASCII text"),
-    Row("id not ASCII", ECSV, ascii_ids("\u03b1"), "row 1: id is \u03b1, expected a number or ASCII text"),
+    Row("id NaN", FITS, added(id=[7, np.nan]), "row 1: id is nan, expected a number below 2^63 or printable"),
+    Row("id inf", FITS, added(id=[7, np.inf]), "row 1: id is inf, expected a number below 2^63 or printable"),
+    Row(
+        "id not ASCII",
+        ECSV,
+        ascii_ids("\u03b1"),
+        "row 1: id is \u03b1, expected a number below 2^63 or printable",
+    ),
     Row(
         "id masked", FITS, added(id=MaskedColumn([7, 8], mask=[0, 1])), "row 1: id is masked, expected an id"
     ),
