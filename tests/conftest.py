@@ -24,6 +24,12 @@ def _shared_folder(variable, name):
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_terminal(monkeypatch):
+    """Tables are as wide as in a log, whatever terminal the tests are run in."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def make_patcher():
     """Function that makes a `Patcher` for a mock field, and the catalogue of its sources.

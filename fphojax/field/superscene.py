@@ -219,6 +219,7 @@ class SuperScene:
         kinds = {kind.__name__: kind for kind in (SuperScene, LinkedSuperScene)}
         with decoding(files.log, "the log of a superscene"):
             kind = kinds[saved.pop("kind")]
+            saved.setdefault("n_widened", 0)  # earlier versions did not widen
         if unknown := set(options) - set(saved):
             raise InputError(f"options {', '.join(sorted(unknown))}, expected among {', '.join(saved)}")
 
@@ -228,7 +229,7 @@ class SuperScene:
                 SceneColumns(catalog, ra, dec, limits, rhalf),
                 files,
                 bigscene,
-                {"n_widened": 0} | saved | options,
+                saved | options,
             )
         scene._on_disk = True
         *covariances, values = files.read_covariances()
