@@ -39,6 +39,7 @@ def postprocess(folder: Path, *, kind: str, **options) -> list[str]:
         raise InputError(f"--draw: found {kind}, expected one of {', '.join(get_args(DrawKind))}")
     run = RunDirectory.open(folder)
     with folder_lock(folder):
+        run.remove_half_written()
         made = write_products(run, kind=kind, **options)
     return [*_about_sources(made), *_about_files(made)]
 

@@ -282,6 +282,8 @@ class RunDirectory:
         folders = [path for path in self.path.glob(".*") if _HALF_WRITTEN.fullmatch(path.name)]
         for name in ("patches", "figures"):
             folders += [path for path in (self.path / name).glob(".*") if _OF_PATCH.fullmatch(path.name)]
+        for name in ("catalogs", "images", "regions"):
+            folders += [path for path in (self.path / name).glob(".*") if _HALF_WRITTEN.fullmatch(path.name)]
         for path in folders:
             if path.is_dir():
                 shutil.rmtree(path)

@@ -1,7 +1,6 @@
 """What tests of faults share: a tiny field that the command line fits for real."""
 
 import os
-import resource
 import subprocess
 import sys
 import threading
@@ -44,6 +43,14 @@ def write_field(folder: Path, n_source: int = 3, **changes) -> Path:
     return path
 
 
+# The command line itself sets the limit: a fork of the process of the tests, in which JAX has threads, might hang.
+LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)), resource.RLIM_INFINITY))
+runpy.run_module("fphojax", run_name="__main__", alter_sys=True)
+"""
+
+
 def write_copies(folder: Path, n_image: int) -> None:
     """Copies of the image of a field, ``image0.fits`` and so on, each an exposure by itself."""
     for number in range(n_image):
@@ -56,17 +63,13 @@ def write_copies(folder: Path, n_image: int) -> None:
 
 def start(*arguments, most: int | None = None) -> subprocess.Popen:
     """The command line, in a session of its own; no file may grow beyond `most` bytes."""
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY))
-
+    command = ["-m", "fphojax"] if most is None else ["-c", LIMITED, str(most)]
     return subprocess.Popen(
-        [sys.executable, "-m", "fphojax", *map(str, arguments)],
+        [sys.executable, *command, *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=None if most is None else limit,
         env=os.environ | {"PYTHONWARNINGS": "ignore"},
     )
 

@@ -70,7 +70,7 @@ while True:
         run(settings, resume=True, progress=False)
         os._exit(0)
     if kills < n_kill:
-        time.sleep(rng.uniform(0, 0.5) if kills % 4 == 0 else rng.uniform(1.0, 3.5))
+        time.sleep(rng.uniform(0, 0.5) if kills % 4 == 0 else rng.uniform(0.5, 1.5))
         os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     if status != signal.SIGKILL:

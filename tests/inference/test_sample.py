@@ -261,7 +261,7 @@ def test_same_posterior_in_whatever_coordinates(make_patcher, capsys):
             run = sample(
                 model,
                 truth,
-                draws=500,
+                draws=1000,
                 warmup=300,
                 seed=1,
                 integrate_fluxes=integrate,
@@ -306,7 +306,7 @@ def test_many_together_are_sampled_as_one_by_one(bright_scene, monkeypatch, caps
     """Two posteriors of one size, one a little brighter; to rounding, which chains make larger in time."""
     model, start = bright_scene
     brighter = eqx.tree_at(lambda m: m.patch.data, model, 1.1 * model.patch.data)
-    models, options = [model, brighter], {"draws": 100, "warmup": 60, "chains": 2}
+    models, options = [model, brighter], {"draws": 100, "warmup": 20, "chains": 2}
     together = sample_many(models, [start, start], seeds=[3, 4], **options)
     for one, seed, found in zip(models, (3, 4), together, strict=True):
         alone = sample(one, start, seed=seed, progress=False, **options)
