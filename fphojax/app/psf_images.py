@@ -10,7 +10,8 @@ from astropy.wcs import WCS
 from astropy.wcs.utils import proj_plane_pixel_scales
 
 from fphojax.inputs.errors import InputError
-from fphojax.inputs.fits_images import blame, image_hdu, keyword, opened, positive
+from fphojax.inputs.fits_chips import matching
+from fphojax.inputs.fits_images import blame, keyword, opened, positive
 
 __all__ = ["PSFImage", "read_psf_image"]
 
@@ -118,7 +119,9 @@ def _chosen(hdus, extension):
     if extension is None and any(hdu.is_image and hdu.name == "PSF" for hdu in hdus):
         extension = "PSF"
     if extension is not None:
-        hdu = image_hdu(hdus, extension)
+        hdu = matching(hdus, extension)[0]
+        if not hdu.is_image:
+            raise InputError(f"extension {extension} is a table, expected an image")
         if hdu.header.get("NAXIS") != 2:
             raise InputError(
                 f"extension {extension} has {hdu.header.get('NAXIS')} axes, expected an image of two dimensions"

@@ -225,9 +225,8 @@ class Run:
         try:
             yield pool
         finally:
-            pool.shutdown(
-                wait=False, cancel_futures=True
-            )  # after Ctrl-C the draws that are being made are given up
+            # after Ctrl-C the draws that are being made are given up
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _first(draws, n):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from .errors import InputError
 
-__all__ = ["Chip", "Key", "beside", "chips", "extension_key", "label", "listing", "named"]
+__all__ = ["Chip", "Key", "beside", "chips", "extension_key", "label", "listing", "matching", "named"]
 
 Key = str | int | tuple[str, int]  # an EXTNAME, the number of an HDU, or (EXTNAME, EXTVER)
 
@@ -82,6 +82,21 @@ def named(hdus, key: Key) -> list:
     ]
 
 
+def matching(hdus, key: Key) -> list:
+    """The same, of which there is at least one.
+
+    Raises
+    ------
+    InputError
+        There is none, or it is no key of an extension.
+    """
+    key = extension_key(key)
+    found = named(hdus, key)
+    if not found:
+        raise InputError(f"no extension {label(key)}, found {listing(hdus)}")
+    return found
+
+
 def chips(hdus, key: Key) -> list[Chip]:
     """The science images that a key means: all EXTVERs of a name, or one.
 
@@ -90,10 +105,7 @@ def chips(hdus, key: Key) -> list[Chip]:
     InputError
         There is none, or EXTVER does not tell them apart.
     """
-    key = extension_key(key)
-    found = named(hdus, key)
-    if not found:
-        raise InputError(f"no extension {label(key)}, found {listing(hdus)}")
+    key, found = extension_key(key), matching(hdus, key)
     if not isinstance(key, int):
         _told_apart(hdus, found)
     result = []
@@ -122,10 +134,7 @@ def beside(hdus, key: Key, chip: Chip, *, shared: bool = False):
     InputError
         There is none, there are several, or chips would share one.
     """
-    key = extension_key(key)
-    found = named(hdus, key)
-    if not found:
-        raise InputError(f"no extension {label(key)}, found {listing(hdus)}")
+    key, found = extension_key(key), matching(hdus, key)
     if len(found) == 1 and shared:
         return found[0]
     if isinstance(key, str) and (chip.several or len(found) > 1):

@@ -23,7 +23,6 @@ __all__ = [
     "asdf_bytes",
     "blame",
     "gwcs_of",
-    "image_hdu",
     "image_of",
     "keyword",
     "lookup_tables",
@@ -74,17 +73,6 @@ def _unpacked(path):
             return
         with unpack.open(file) as stream:
             yield BytesIO(stream.read())
-
-
-def image_hdu(hdus, key):
-    """The HDU of an image extension."""
-    names = [hdu.name or str(i) for i, hdu in enumerate(hdus)]
-    if (key not in hdus) if isinstance(key, str) else not 0 <= key < len(hdus):
-        raise InputError(f"no extension {key}, found {', '.join(names)}")
-    hdu = hdus[key]
-    if not hdu.is_image:
-        raise InputError(f"extension {key} is a table, expected an image")
-    return hdu
 
 
 def image_of(hdu, label: str):
