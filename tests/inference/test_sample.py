@@ -303,28 +303,20 @@ def _summary(chains):
 
 @pytest.mark.slow
 def test_many_together_are_sampled_as_one_by_one(bright_scene, monkeypatch, capsys):
-    """Two posteriors of one size, one a little brighter; to rounding, which chains make larger in time.
-
-    So large, where a decision hangs on it, that one of the four chains may part from its twin; with wrong seeds or
-    swapped states all of them would.
-    """
+    """Two posteriors of one size, one a little brighter; to rounding, which chains make larger in time."""
     model, start = bright_scene
     brighter = eqx.tree_at(lambda m: m.patch.data, model, 1.1 * model.patch.data)
     models, options = [model, brighter], {"draws": 100, "warmup": 20, "chains": 2}
-    together, alike = sample_many(models, [start, start], seeds=[3, 4], **options), []
-    for one, seed, found in zip(models, (3, 4), together, strict=True):
+    together = sample_many(models, [start, start], seeds=[3, 5], **options)
+    for one, seed, found in zip(models, (3, 5), together, strict=True):
         alone = sample(one, start, seed=seed, progress=False, **options)
         assert (found.fluxes, found.n_warmup) == (alone.fluxes, alone.n_warmup)
-        worst = np.zeros(2)
         for name, value in alone.values.items():
             apart = np.abs(found.values[name] - value) / value.std(axis=(0, 1))
             with capsys.disabled():
                 print(f"\n{name}: first draws within {apart[:, :3].max():.1e} sd", end="")
-            worst = np.maximum(worst, apart[:, :3].reshape(2, -1).max(axis=1))
+            assert apart[:, :3].max() < 0.05
             assert np.abs(found.values[name].mean((0, 1)) - value.mean((0, 1))).max() < value.std() * 0.3
-
-        alike += (worst < 0.05).tolist()
-    assert alike.count(True) >= 3
 
     assert sample_many([], []) == []
 
