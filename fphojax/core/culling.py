@@ -62,7 +62,7 @@ def culled_pairs(
         Leave the polynomial out for Gaussians wider than 1.2 pixels.
     tolerance : float
         Culling and merging may change no pixel of the model by more than this fraction of its noise; 0 switches
-        them off. What `only_narrow` leaves out comes on top: up to 1e-4 of a source's peak.
+        them off. What `only_narrow` leaves out comes on top: up to 1e-3 of a source's peak.
 
     Returns
     -------
