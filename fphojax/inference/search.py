@@ -25,13 +25,14 @@ __all__ = ["Found", "search", "slope"]
 
 LAMBDA_START, LAMBDA_UP, LAMBDA_DOWN = 1e-2, 5.0, 0.15
 LAMBDA_LEAST, LAMBDA_MOST = 1e-9, 1e9
+LAMBDA_FAILED = 1e-4  # at least, after a step that led uphill
 GOOD, POOR = 0.6, 0.2  # gain over what was promised, above which damping falls, below which it rises
-LONGEST_STEP = 2.0  # in unconstrained units, where a box is a few units wide
+LONGEST_STEP = 2.0  # of any parameter, in unconstrained units, where a box is a few units wide
 NEAR = 30.0  # log density left to gain, above which second-order terms are not used: they lead into shallow optima
 RIDGE = 1e-8  # of the scaled matrix, for directions without information
 STALLED = 0.05  # what may be left to gain where rounding ends a search that counts as converged
 LINEAR = ("flux", "sky")
-ROUNDS = 3  # of solving for fluxes, each with those held that the last one took to a bound
+ROUNDS = 3  # of solving for fluxes, or for a step, each with those held that the last one took to a bound
 PINNED = 5e-4  # of its width, from the edge of a box
 MARGIN = 1e-6  # of its width, by which a parameter stays off the edge of a box
 
@@ -72,7 +73,7 @@ class Found(NamedTuple):
 class _Step(NamedTuple):
     move: jax.Array
     promised: jax.Array  # reduction of the cost
-    left: jax.Array  # what an undamped step promises
+    left: jax.Array  # what an undamped step, as long as one may be, promises
     trusted: jax.Array  # whether it was made with the second-order terms
     omitted: jax.Array  # what the other choice would have promised more
 
@@ -148,7 +149,8 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
         kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), system, state.system)
         factor = jnp.where(ratio > GOOD, LAMBDA_DOWN, 1.0)
         factor = jnp.where(better & (ratio > POOR), factor, LAMBDA_UP)
-        damping = jnp.clip(state.damping * factor, LAMBDA_LEAST, LAMBDA_MOST)
+        least = jnp.where(better, LAMBDA_LEAST, LAMBDA_FAILED)
+        damping = jnp.clip(state.damping * factor, least, LAMBDA_MOST)
         stalled = (taken.promised < rounding) & (jnp.abs(gain) < rounding)
         # damped to a standstill with something left to gain: once, it begins anew from there
         again = stalled & (taken.left > STALLED) & ~state.begun_again
@@ -192,6 +194,10 @@ def _damped_step(system, second, damping, at_edge, trusted):
 
     Parameters at the lower or the upper edge of a box (two arrays of bool, (N,)) stay there where the gradient or the
     step itself would take them beyond: there the values hardly change however far the unconstrained ones go.
+
+    A parameter that would go farther than the longest step goes just as far, and the others make the best of that:
+    the position angle of a point, of which the pixels tell nothing, would go anywhere, and is not to keep all others
+    back.
     """
     diagonal = jnp.diag(system.hessian)
     scale = 1 / jnp.sqrt(jnp.maximum(diagonal, 1e-12 * jnp.max(diagonal) + 1e-300))
@@ -200,19 +206,29 @@ def _damped_step(system, second, damping, at_edge, trusted):
         return (at_edge[0] & (direction < 0)) | (at_edge[1] & (direction > 0))
 
     def solved(scaled, pinned, ridge):
-        matrix = jnp.where(pinned[:, None] | pinned, 0.0, scaled) + jnp.diag(jnp.where(pinned, 1.0, ridge))
-        slope = jnp.where(pinned, 0.0, scale * system.gradient)
-        return -jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), slope), slope
+        """The step in units of the scale, no element of it longer than allowed."""
+        slope, most = scale * system.gradient, LONGEST_STEP / scale
+
+        def shortened(_, state):
+            step, held = state
+            matrix = jnp.where(held[:, None] | held, 0.0, scaled) + jnp.diag(jnp.where(held, 1.0, ridge))
+            wanted = jnp.where(held, 0.0, -slope - scaled @ jnp.where(held, step, 0.0))
+            found = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), wanted)
+            step = jnp.where(held, step, jnp.clip(found, -most, most))
+            return step, held | (jnp.abs(found) > most)
+
+        return jax.lax.fori_loop(0, ROUNDS, shortened, (jnp.zeros_like(slope), pinned))[0]
 
     def taken(hessian):
         scaled = hessian * scale[:, None] * scale[None, :]
+
+        def gain(step):
+            return -(scale * system.gradient @ step + 0.5 * step @ scaled @ step)
+
         pinned = beyond(-system.gradient)
-        pinned |= beyond(solved(scaled, pinned, damping + RIDGE)[0])
-        undamped, slope = solved(scaled, pinned, RIDGE)
-        move = scale * solved(scaled, pinned, damping + RIDGE)[0]
-        move = move * jnp.minimum(1.0, LONGEST_STEP / jnp.maximum(jnp.max(jnp.abs(move)), 1e-300))
-        promised = -(system.gradient @ move + 0.5 * move @ hessian @ move)
-        return move, promised, -0.5 * slope @ undamped
+        pinned |= beyond(solved(scaled, pinned, damping + RIDGE))
+        step = solved(scaled, pinned, damping + RIDGE)
+        return scale * step, gain(step), gain(solved(scaled, pinned, RIDGE))
 
     full, plain = taken(system.hessian + second), taken(system.hessian)
     trusted = trusted & jnp.isfinite(full[2]) & (full[1] > 0) & (plain[2] < NEAR)
