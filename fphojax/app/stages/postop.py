@@ -37,9 +37,9 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     Returns
     -------
     StageReport
-        Table ``fluxes``: median signal-to-noise ratio, and how many ended at an edge, by band. Files, in ``outbase``: ``catalog``
-        (``postop.fits``, in forcepho's columns, uncertainties in its second extension) and ``settings``
-        (``postop.yml``).
+        Table ``fluxes``: median signal-to-noise ratio, and how many ended at an edge, by band. Files, in
+        ``outbase``: ``catalog`` (``postop.fits``, in forcepho's columns, uncertainties in its second extension) and
+        ``settings`` (``postop.yml``).
 
     Raises
     ------
@@ -75,8 +75,8 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     if near.any():
         n_source = np.count_nonzero(near.any(axis=1))
         verdict += (
-            f" {counted(np.count_nonzero(near), 'flux')} of {counted(n_source, 'source')} ended at an edge of the box "
-            "(column flux_at_bound): without uncertainty, the bounds in sampling are those of a guess."
+            f" {counted(np.count_nonzero(near), 'flux')} of {counted(n_source, 'source')} ended at an edge of the "
+            "box (column flux_at_bound): without uncertainty, the bounds in sampling are those of a guess."
         )
     ratio = np.ma.masked_invalid(catalog.flux / errors)
     table = Table(
