@@ -24,8 +24,18 @@ from .steps import first_read_after
 
 __all__ = ["optimize"]
 
-# how a fit can end; see `fphojax.inference.flags`
-_KINDS = ("good", "at a bound", "not converged", "few pixels", "no data", "degenerate", "masked", "failed")
+# how a fit can end; see `fphojax.inference.flags` and `fphojax.outputs.misfit`
+_KINDS = (
+    "good",
+    "at a bound",
+    "not converged",
+    "few pixels",
+    "no data",
+    "degenerate",
+    "model limited",
+    "masked",
+    "failed",
+)
 _POOR = 2.0  # chi2/dof of an exposure, above which its residuals want a look
 
 
