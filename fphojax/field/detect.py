@@ -90,7 +90,7 @@ def detect(
     structure: float = 0.5,
     minimum_separation: float = 0.0,
     known: SourceCatalog | None = None,
-    rhalf_range: tuple[float, float] = (0.03, 1.0),
+    rhalf_range: tuple[float, float] = (0.03, np.inf),
 ) -> Detections:
     """Find sources in residual images.
 
