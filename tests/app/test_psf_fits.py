@@ -207,7 +207,7 @@ def test_command_says_how_to_go_on_after_ctrl_c(fitted_names, tmp_path):
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert fitted_names == paths[2:]
-    assert ["in store" in line for line in done.output.splitlines() if "%" in line] == [
+    assert ["in store" in line for line in done.output.splitlines() if "good" in line] == [
         True,
         True,
         False,

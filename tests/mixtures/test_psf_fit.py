@@ -295,7 +295,9 @@ def test_bad_images_give_one_line(case):
     "options",
     [
         {"n_gauss": 0},
-        {"n_negative": 4},
+        {"n_gauss": 4, "n_negative": 4},
+        {"n_negative": 8},
+        {"target_l2": 0.0},
         {"centre": "peak"},
         {"normalise": 2.0},
         {"oversample": 1.5, "includes_pixel": False},
