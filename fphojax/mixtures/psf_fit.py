@@ -75,8 +75,8 @@ def fit_psf(
     image : array (ny, nx)
         Flux in each pixel of the image.
     n_gauss : int or None
-        Number of Gaussians in all; None takes the smallest number that reaches ``target_l2``, at most `MAX_GAUSS`,
-        and fewer where one more would lower the residual by less than a fiftieth.
+        Number of Gaussians in all; None takes the smallest number that reaches ``target_l2``, or, where `MAX_GAUSS`
+        do not, whose residual is larger than theirs by less than a twentieth.
     n_negative : int
         How many of them have negative amplitudes.
     oversample : float

@@ -18,9 +18,9 @@ _FOUND, _FINALISTS = 8, 4
 _USEFUL = 1e-6
 # Relative residual below which nothing is left to be gained.
 _EXACT = 1e-7
-# Smallest relative gain in the residual that is worth a Gaussian where their number is free: each makes all fits
-# slower.
-_WORTH = 0.02
+# A free number of Gaussians that misses its aim is the smallest whose residual is larger by less than this share
+# than that of the largest number: where noise is left, more Gaussians only make fits slower.
+_WORTH = 0.05
 # Sizes that new Gaussians start with, in units of the core's.
 _SIZES = np.geomspace(0.3, 12, 10)
 # Distances from the source, in units of their sizes, and directions where round ones start as well: lumps and rings.
@@ -48,8 +48,8 @@ def search(problem, core, *, n_gauss, n_negative, target_l2, max_gauss, seed):
     core : ndarray (3,)
         Covariance xx, yy, xy of the core.
     n_gauss : int or None
-        Number of Gaussians; None for the smallest that reaches ``target_l2``, or after which a further one gains
-        next to nothing.
+        Number of Gaussians; None for the smallest that reaches ``target_l2``, or all but what ``max_gauss``
+        reach.
     n_negative : int
         How many of them are negative.
     target_l2, max_gauss : float, int
@@ -66,26 +66,27 @@ def search(problem, core, *, n_gauss, n_negative, target_l2, max_gauss, seed):
     rng = np.random.default_rng(seed)
     wanted = max_gauss if n_gauss is None else n_gauss
     norm, binned_norm = (np.sum((p.weight * p.data) ** 2) for p in (problem, rough))
-    aim = _EXACT**2 * norm
-    if n_gauss is None:
-        # what binning has averaged away is residual, too
-        aim = target_l2**2 * norm - (norm - binned_norm)
+    averaged = norm - binned_norm  # by binning; it is residual, too
+    aim = _EXACT**2 * norm if n_gauss is not None else target_l2**2 * norm - averaged
     library = _library(problem, core)
     theta = np.concatenate([np.zeros(2), factor_of(core[None], problem.floor)[0]])[None]
     grown = solve(rough, theta, np.ones(1), max_iter=_LONG)
     budget = {1.0: wanted - n_negative, -1.0: n_negative}
     spare = {1.0: wanted - n_negative - 1, -1.0: n_negative}
-    gain = 1 - _USEFUL if n_gauss is not None else (1 - _WORTH) ** 2
-    idle = set()
+    path, idle = [grown], set()
     while grown.cost > aim and (open_ := [sign for sign in spare if spare[sign] > 0 and sign not in idle]):
         # positive ones first; where no further one helps, a negative one may make room for it
         more = _grow(rough, grown, open_[0], library, rng)
-        if more.cost < gain * grown.cost:
+        if more.cost < (1 - _USEFUL) * grown.cost:
             grown, idle = more, set()
+            path.append(grown)
             spare = {sign: n - np.count_nonzero(grown.signs == sign) for sign, n in budget.items()}
         else:
             idle.add(open_[0])
     if grown.cost > aim:
+        if n_gauss is None:
+            enough = (1 + _WORTH) ** 2 * (grown.cost + averaged)
+            grown = next(earlier for earlier in path if earlier.cost + averaged <= enough)
         grown = _exchanged(rough, grown, library, rng)
     fine = _binned(problem, _POLISH_PIXELS)
     return solve(fine, grown.theta, grown.signs, max_iter=_POLISH, rtol=1e-10)
