@@ -238,6 +238,6 @@ def plot_psf_fit(fit, image, **options):
     axes[3].legend(fontsize="small")
     figure.suptitle(
         f"{len(fit.amplitudes)} Gaussians: relative L2 {verdict.relative_l2:.2%}, "
-        f"largest encircled-energy error {verdict.ee_error:.2%}"
+        f"largest encircled-energy error {verdict.ee_error:.2%}, point source's flux {verdict.point_flux_error:+.2%}"
     )
     return figure
