@@ -212,11 +212,9 @@ def _checked_options(n_gauss, n_negative, target_l2, centre, normalise, name):
     """The sum of the amplitudes (None: free), after a look at the options."""
     if n_gauss is not None and not 1 <= n_gauss <= MOST_GAUSS:
         raise InputError(f"{name}: n_gauss is {n_gauss}, expected 1 to {MOST_GAUSS}")
-    most = MAX_GAUSS if n_gauss is None else n_gauss
+    most, words = (MAX_GAUSS, MAX_GAUSS - 1) if n_gauss is None else (n_gauss, "n_gauss - 1")
     if not 0 <= n_negative < most:
-        raise InputError(
-            f"{name}: n_negative is {n_negative}, expected 0 to {most - 1}, one less than n_gauss"
-        )
+        raise InputError(f"{name}: n_negative is {n_negative}, expected 0 to {words}")
     if not 0 < target_l2 < 1:
         raise InputError(f"{name}: target_l2 is {target_l2}, expected a number in (0, 1)")
     if centre not in ("free", "fixed"):

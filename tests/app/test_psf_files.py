@@ -166,7 +166,7 @@ def test_bands_and_scales_that_contradict(write_image, tmp_path):
         (["--location", "nan", "1"], "--location: found nan 1.0, expected finite pixels"),
         (["--ngauss", "0"], "n_gauss is 0, expected 1 to 64"),
         (["--ngauss", "1000000"], "n_gauss is 1000000, expected 1 to 64"),
-        (["--ngauss", "2", "--negative", "2"], "n_negative is 2, expected 0 to 1, one less than n_gauss"),
+        (["--ngauss", "2", "--negative", "2"], "n_negative is 2, expected 0 to n_gauss - 1"),
         (["--band", ""], "'' cannot name a group"),
         (["--band", "a/b"], "'a/b' cannot name a group"),
         (["--band", "made_from"], "'made_from' cannot name a group"),
