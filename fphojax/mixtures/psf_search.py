@@ -13,7 +13,7 @@ _SEARCH_PIXELS, _POLISH_PIXELS = 2_500, 12_000
 # Steps in the two heats of the candidates of a round, for its winner, and for the last polish.
 _HEAT, _SHORT, _LONG, _POLISH = 4, 8, 40, 50
 # Candidates of a round that are taken from the library, and those that reach the second heat.
-_FOUND, _FINALISTS = 8, 4
+_FOUND, _FINALISTS = 8, 8
 # Smallest relative gain that is worth a Gaussian.
 _USEFUL = 1e-6
 # Relative residual below which nothing is left to be gained.
