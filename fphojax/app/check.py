@@ -14,17 +14,19 @@ from fphojax.inputs.errors import InputError, at_most_ten
 from fphojax.inputs.exposures import Exposure, collect
 from fphojax.inputs.frames import FrameRecipe, bands_named
 from fphojax.inputs.patcher import start_violations
-from fphojax.inputs.psf import PSFStore
+from fphojax.inputs.psf import PSFMixture, PSFStore
 from fphojax.inputs.store_check import store_problem
 from fphojax.inputs.stores import StoredExposure, open_stores
 from fphojax.mixtures.psf_image import effective_psf
 from fphojax.mixtures.sersic import load_sersic_table
+from fphojax.outputs.psf_words import psf_words
+from fphojax.outputs.wording import counted
 
 from .boxes import bounds_options
 from .config import PriorSettings, Settings
 from .plain_table import PlainTable
 from .preprocess import refuse_other_stores
-from .psf_fits import offset_shown
+from .psf_fits import jobs_of, known_psf, offset_shown
 from .reach import beyond_patches
 from .ties import tie_problems
 
@@ -52,6 +54,8 @@ class CheckReport:
         Bounds of the parameters of `catalog`.
     psfs : PSFStore or None
         The PSF store of the settings; None if the PSF images of the exposures are to be used.
+    mixtures : dict of (band, exposure) to PSFMixture
+        Those of the store, at the middle of each exposure, or those that were fitted to the PSF images before.
     problems : list of str
         One line each; a run can start if there is none.
     notes : list of str
@@ -66,6 +70,7 @@ class CheckReport:
     big_catalog: SourceCatalog | None = None
     bounds: Bounds | None = None
     psfs: PSFStore | None = None
+    mixtures: dict[tuple[str, str], PSFMixture] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -87,10 +92,26 @@ class CheckReport:
                 f"{100 * exposure.masked_fraction:.1f} %",
                 "not fitted"
                 if exposure in self.left_out
-                else _psf_source(exposure, self.psfs, self.settings),
+                else _psf_source(exposure, self.psfs, self.settings) + self._flux_error(exposure),
                 exposure.read_as,
             )
         return table
+
+    def _flux_error(self, exposure) -> str:
+        mixture = self.mixtures.get((exposure.band, exposure.name))
+        known = mixture is not None and np.isfinite(mixture.point_flux_error)
+        return f", point flux {100 * mixture.point_flux_error:+.2g} %" if known else ""
+
+    def psf_meaning(self) -> str:
+        """What the PSF mixtures mean for bright point sources, in words."""
+        words = psf_words(
+            {f"{name}, {band}": mixture.point_flux_error for (band, name), mixture in self.mixtures.items()}
+        )
+        n_waiting = len(self.exposures) - len(self.mixtures)
+        if n_waiting:
+            images = f"{counted(n_waiting, 'PSF image')} {'is' if n_waiting == 1 else 'are'} to be fitted yet"
+            words += f" {images}: the stage psf says how far bright point sources' fluxes are off with the mixtures."
+        return words.strip()
 
     def catalog_table(self) -> PlainTable:
         """Smallest, median and largest value of each parameter of the catalogue, beside its bounds."""
@@ -280,26 +301,43 @@ def _check_psfs(report: CheckReport) -> None:
             report.problems.append(str(error))
             return
     problems = []
+    fitted = _fitted_before(report)
     for exposure in report.exposures:
         where = exposure.path if path is None else path
         try:
-            _check_psf(exposure, report.psfs)
+            mixture = _checked_psf(exposure, report.psfs, fitted, report.settings)
+            if mixture is not None:
+                report.mixtures[exposure.band, exposure.name] = mixture
         except InputError as error:
             message = str(error)
             problems.append(message if message.startswith(str(where)) else f"{where}: {message}")
     report.problems += at_most_ten(problems, "PSFs")
 
 
-def _check_psf(exposure: Exposure, psfs: PSFStore | None) -> None:
+def _fitted_before(report: CheckReport) -> PSFStore:
+    """What the stage psf has left; nothing where the settings name a store."""
+    path = report.settings.fitted_psfs
+    if report.settings.psfstorefile is None and path.is_file():
+        try:
+            return PSFStore.open(path)
+        except InputError as error:
+            report.problems.append(str(error))
+    return PSFStore()
+
+
+def _checked_psf(
+    exposure: Exposure, psfs: PSFStore | None, fitted: PSFStore, settings: Settings
+) -> PSFMixture | None:
+    """The mixture of an exposure; None if its PSF image is good and not fitted yet."""
     if psfs is not None:
         centre = ((exposure.shape[1] - 1) / 2, (exposure.shape[0] - 1) / 2)
-        psfs.lookup(exposure.band, exposure=exposure.name, location=centre)
-    elif exposure.psf_image is None:
+        return psfs.lookup(exposure.band, exposure=exposure.name, location=centre)
+    if exposure.psf_image is None:
         raise InputError(
             f"found no PSF for band {exposure.band}, expected an extension PSF or the setting psfstorefile"
         )
-    else:
-        effective_psf(exposure.psf_image, includes_pixel=exposure.psf_includes_pixel)
+    effective_psf(exposure.psf_image, includes_pixel=exposure.psf_includes_pixel)
+    return known_psf(fitted, *jobs_of([exposure], settings))
 
 
 def _check_positions(report: CheckReport) -> None:

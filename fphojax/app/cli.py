@@ -190,6 +190,8 @@ def check(
         console.print(report.exposure_table())
     if report.catalog is not None:
         console.print(report.catalog_table())
+    if report.exposures and not report.problems:
+        console.print(report.psf_meaning(), markup=False, highlight=False)
     for note in report.notes:
         typer.echo(f"note: {note}")
     if report.problems:
@@ -517,8 +519,17 @@ def psf(
     band: Annotated[str, typer.Option(help="Band of the PSF.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Store (HDF5) to make or to add to.", show_default=False)],
     ngauss: Annotated[
-        int | None, typer.Option(help="Number of Gaussians; by default as few as reach a residual of 1 %.")
+        int | None,
+        typer.Option(help="Number of Gaussians; by default as few as reach --residual, at most 8."),
     ] = None,
+    residual: Annotated[
+        float,
+        typer.Option(
+            help="Norm of what the mixture may leave of the image, over that of the image.",
+            min=1e-6,
+            max=0.999,
+        ),
+    ] = 0.01,
     negative: Annotated[int, typer.Option(help="How many of them may be negative.", min=0)] = 0,
     extension: Annotated[
         str | None,
@@ -576,7 +587,7 @@ def psf(
     """
     from fphojax.inputs.locks import file_lock
 
-    from .psf_files import fit_files, notes_shown, readings_shown, verdicts_shown
+    from .psf_files import fit_files, meaning_shown, notes_shown, readings_shown, verdicts_shown
 
     with file_lock(out):
         found = fit_files(
@@ -589,6 +600,7 @@ def psf(
             includes_pixel=includes_pixel,
             recentre=recentre,
             n_gauss=ngauss,
+            residual=residual,
             n_negative=negative,
             location=location,
             figures=figures,
@@ -601,6 +613,7 @@ def psf(
         for table in (readings_shown(found), verdicts_shown(found)):
             console.print(table)
             console.print()
+        typer.echo(meaning_shown(found))
     for note in notes_shown(found):
         typer.echo(f"note: {note}", err=True)
     typer.echo(f"wrote {out}")

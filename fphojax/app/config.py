@@ -29,6 +29,7 @@ from fphojax.inputs.errors import InputError
 from fphojax.inputs.fits_chips import extension_key
 from fphojax.inputs.frames import recipe_of
 from fphojax.inputs.portable import map_paths, relative
+from fphojax.mixtures.psf_fit import MAX_GAUSS, TARGET_L2
 
 from .settings_file import describe, expand_variables, read_mapping, shown
 from .yaml_text import dumped
@@ -506,7 +507,19 @@ class Settings(Section):
     tolerance: float = Field(
         1e-4, ge=0, description="what leaving out and merging Gaussians may change in a pixel, over its noise"
     )
-    n_gauss_psf: PositiveInt = Field(4, le=40, description="Gaussians of a PSF mixture fitted to a PSF image")
+    n_gauss_psf: PositiveInt | None = Field(
+        None,
+        le=40,
+        description="Gaussians of a PSF mixture fitted to a PSF image; without it, as few as reach psf_residual, at "
+        f"most {MAX_GAUSS}",
+    )
+    psf_residual: float = Field(
+        TARGET_L2,
+        gt=0,
+        lt=1,
+        description="norm of what a PSF mixture may leave of a PSF image, over the norm of the image; each Gaussian "
+        "makes every fit slower",
+    )
     psf_centre: Literal["as it is", "recentre"] = Field(
         "as it is",
         description="a PSF image whose core is off its central pixel by less than half a pixel: 'as it is' keeps the "
@@ -688,6 +701,11 @@ class Settings(Section):
                 f"{self.file}: forced_photometry: found true, expected false: sampling fits positions and shapes, "
                 "too; `fphojax optimize` measures fluxes alone"
             )
+
+    @property
+    def fitted_psfs(self) -> Path:
+        """Store of the mixtures that were fitted to the PSF images of the exposures."""
+        return self.outbase / "psfs.h5"
 
     @property
     def reading(self) -> dict[str, Any]:

@@ -181,12 +181,21 @@ def _start_directory(settings: Settings, path: Path, *, resume: bool, overwrite:
 
 
 def _psfs_of_run(report: CheckReport, directory: RunDirectory, *, resume: bool, progress: bool) -> PSFStore:
-    """PSF mixtures of all exposures, from the settings' store or fitted; also in ``psfs.h5`` of the folder."""
+    """PSF mixtures of all exposures, from the settings' store or fitted, now or by the stage psf.
+
+    They are in ``psfs.h5`` of the folder as well.
+    """
     path = directory.path / "psfs.h5"
     if report.psfs is None:
         again = "the same command with --resume"
         return fitted_psfs(
-            report.exposures, report.settings, path, replace=not resume, progress=progress, again=again
+            report.exposures,
+            report.settings,
+            path,
+            known=report.settings.fitted_psfs,
+            replace=not resume,
+            progress=progress,
+            again=again,
         )[0]
     if resume and path.is_file():
         return PSFStore.open(path)

@@ -8,14 +8,15 @@ from typing import NamedTuple
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.psf import PSFStore, check_name
 from fphojax.inputs.psfex import fit_psfex
-from fphojax.mixtures.psf_fit import plot_psf_fit
+from fphojax.mixtures.psf_fit import TARGET_L2, plot_psf_fit
 from fphojax.outputs.plots import save_figure
+from fphojax.outputs.psf_words import psf_words
 
 from .plain_table import PlainTable
-from .psf_fits import FittedPSF, PSFJob, fit_into, offset_shown
+from .psf_fits import FittedPSF, PSFJob, fit_into, gaussians_wanted, offset_shown
 from .psf_images import PSFImage, read_psf_image
 
-__all__ = ["FittedFile", "fit_files", "notes_shown", "readings_shown", "verdicts_shown"]
+__all__ = ["FittedFile", "fit_files", "meaning_shown", "notes_shown", "readings_shown", "verdicts_shown"]
 
 
 class FittedFile(NamedTuple):
@@ -36,6 +37,7 @@ def fit_files(
     includes_pixel: bool | None = None,
     recentre: bool = False,
     n_gauss: int | None = None,
+    residual: float = TARGET_L2,
     n_negative: int = 0,
     location: tuple[float, float] | None = None,
     figures: Path | None = None,
@@ -60,6 +62,8 @@ def fit_files(
         See `read_psf_image`.
     recentre, n_gauss, n_negative
         See `fit_psf`.
+    residual : float
+        Relative L2 residual that decides on the number of Gaussians where that is not given.
     location : tuple of float, optional
         Detector position (x, y) of the image.
     figures : Path, optional
@@ -91,6 +95,7 @@ def fit_files(
         raise InputError(f"--pixel-scale: found --oversample {oversample:g} beside it, expected one of them")
     if pixel_scale is not None and not 0 < pixel_scale < math.inf:
         raise InputError(f"--pixel-scale: found {pixel_scale}, expected arcsec")
+    wanted = gaussians_wanted(n_gauss, residual)
     if paths[0].suffix == ".psf":
         of_images = {
             "--extension": extension,
@@ -110,7 +115,7 @@ def fit_files(
         made, present = PSFStore(), PSFStore.open(store) if store.exists() else PSFStore()
         if (band, None) in present and not overwrite:  # before minutes of fits
             raise InputError(f"{store}: has a PSF for band {band} already, expected none (or --overwrite)")
-        made.add(fit_psfex(paths[0], workers=workers, n_gauss=n_gauss, n_negative=n_negative), band)
+        made.add(fit_psfex(paths[0], workers=workers, n_negative=n_negative, **wanted), band)
         made.add_to(store, overwrite=overwrite)
         return []
 
@@ -132,8 +137,8 @@ def fit_files(
             band,
             image.name if len(paths) > 1 else None,
             location,
-            {
-                "n_gauss": n_gauss,
+            wanted
+            | {
                 "n_negative": n_negative,
                 "oversample": image.oversample,
                 "includes_pixel": image.includes_pixel,
@@ -175,10 +180,10 @@ def verdicts_shown(found: Sequence[FittedFile]) -> PlainTable:
     """How good each mixture is.
 
     Width of the core (sigma of a round Gaussian) in pixels of the exposures; relative L2 residual; largest error of
-    the encircled energy; complaints.
+    the encircled energy; largest error of a bright point source's flux; complaints.
     """
     table = PlainTable("PSF mixtures")
-    for name in ("image", "Gaussians", "width [pixel]", "L2", "EE error", "seconds", "verdict"):
+    for name in ("image", "Gaussians", "width [pixel]", "L2", "EE error", "point flux", "seconds", "verdict"):
         table.add_column(name, justify="left" if name in ("image", "verdict") else "right", overflow="fold")
     for image, (_, fit, kept) in found:
         verdict = fit.verdict
@@ -188,10 +193,16 @@ def verdicts_shown(found: Sequence[FittedFile]) -> PlainTable:
             f"{verdict.size_model:.2f}",
             f"{100 * verdict.relative_l2:.2f} %",
             f"{100 * verdict.ee_error:.2f} %",
+            f"{100 * verdict.point_flux_error:+.2f} %",
             "in store" if kept else f"{fit.seconds:.1f}",
             "; ".join(verdict.complaints) or "good",
         )
     return table
+
+
+def meaning_shown(found: Sequence[FittedFile]) -> str:
+    """What the residuals of the mixtures mean for a bright point source."""
+    return psf_words({image.path.stem: fitted.fit.verdict.point_flux_error for image, fitted in found})
 
 
 def notes_shown(found: Sequence[FittedFile]) -> list[str]:

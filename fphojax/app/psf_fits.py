@@ -17,13 +17,23 @@ from fphojax.mixtures.psf_result import judge_mixture
 
 from .config import Settings
 
-__all__ = ["FittedPSF", "PSFJob", "fit_into", "fitted_psfs", "jobs_of", "offset_shown"]
+__all__ = [
+    "FittedPSF",
+    "PSFJob",
+    "fit_into",
+    "fitted_psfs",
+    "gaussians_wanted",
+    "jobs_of",
+    "known_psf",
+    "offset_shown",
+]
 
 
 class PSFJob(NamedTuple):
     """A PSF image to be fitted, and where its mixture belongs.
 
-    ``options`` are those of `fit_psf`: n_gauss, n_negative, oversample, includes_pixel, recentre.
+    ``options`` are those of `fit_psf`: n_gauss, n_negative, oversample, includes_pixel, recentre, and target_l2 where
+    n_gauss is None.
     """
 
     name: str
@@ -63,11 +73,16 @@ class PSFJob(NamedTuple):
 
 
 class FittedPSF(NamedTuple):
-    """A PSF image, its mixture, and whether the store had it already."""
+    """A PSF image, its mixture, and whether a store had it already."""
 
     job: PSFJob
     fit: PSFFit
     kept: bool
+
+
+def gaussians_wanted(n_gauss: int | None, residual: float) -> dict:
+    """Options of `fit_psf`: so many Gaussians, or as many as a relative L2 residual takes."""
+    return {"n_gauss": n_gauss} | ({"target_l2": residual} if n_gauss is None else {})
 
 
 def jobs_of(exposures: Iterable, settings: Settings) -> list[PSFJob]:
@@ -79,8 +94,8 @@ def jobs_of(exposures: Iterable, settings: Settings) -> list[PSFJob]:
             exposure.band,
             exposure.name,
             None,
-            {
-                "n_gauss": settings.n_gauss_psf,
+            gaussians_wanted(settings.n_gauss_psf, settings.psf_residual)
+            | {
                 "n_negative": 0,
                 "oversample": 1.0,
                 "includes_pixel": exposure.psf_includes_pixel,
@@ -137,6 +152,7 @@ def fit_into(
     path: Path | None,
     jobs: Sequence[PSFJob],
     *,
+    known: Path | None = None,
     replace: bool = False,
     workers: int = 1,
     progress: bool = False,
@@ -145,13 +161,15 @@ def fit_into(
     """Fit PSF images, and write each mixture to a store when it is done.
 
     A mixture that the store has of the same image with the same options is kept as it is, so that a call that was
-    interrupted goes on where it was.
+    interrupted goes on where it was; one that another store has is taken over.
 
     Parameters
     ----------
     path : Path or None
         HDF5 file; made, or added to. None keeps nothing.
     jobs : sequence of PSFJob
+    known : Path, optional
+        Another store, of which mixtures of the same images with the same options are taken; it need not be there.
     replace : bool
         Whether PSFs that the store has of other images, or fitted with other options, may be replaced.
     workers : int
@@ -185,6 +203,13 @@ def fit_into(
         except OSError as error:  # a name that no file can have
             raise InputError(f"{path}: {error.strerror}, expected the name of a store") from None
         done = _kept(path, jobs, replace)
+    if known is not None and known.is_file() and known != path:
+        store = PSFStore.open(known)
+        for i in range(len(jobs)):
+            if i not in done and (found := _same(store, jobs[i])) is not None:
+                done[i] = found
+                if path is not None:
+                    _write(path, jobs[i], found.fit)
     waiting = [i for i in range(len(jobs)) if i not in done]
     bar = tqdm(total=len(jobs), initial=len(done), desc="PSFs", unit="image", disable=not progress)
     try:
@@ -224,6 +249,23 @@ def _present(store, job):
     return next((m for m in found if m.detector_location in (None, job.location)), None)
 
 
+def _same(store, job):
+    """A mixture that is kept, with its verdict; None if there is none."""
+    mixture = known_psf(store, job)
+    if mixture is None:
+        return None
+    options = {key: job.options[key] for key in ("oversample", "recentre")}
+    return FittedPSF(job, judge_mixture(job.image, mixture, name=job.name, **options), True)
+
+
+def known_psf(store: PSFStore, job: PSFJob) -> PSFMixture | None:
+    """The mixture that a store has of the same image, fitted with the same options; None if it has none."""
+    mixture = _present(store, job)
+    if mixture is None or (mixture.made_from, mixture.detector_location) != (job.made_from, job.location):
+        return None
+    return mixture
+
+
 def _kept(path, jobs, replace):
     """What the store has already of these images, by the number of the job."""
     store = PSFStore.open(path) if path.exists() else PSFStore()
@@ -233,10 +275,9 @@ def _kept(path, jobs, replace):
         if mixture is None:
             _refuse_another_kind(path, store, job)
             continue
-        same = mixture.made_from == job.made_from and mixture.detector_location == job.location
-        if same:
-            options = {key: job.options[key] for key in ("oversample", "recentre")}
-            kept[i] = FittedPSF(job, judge_mixture(job.image, mixture, name=job.name, **options), True)
+        found = _same(store, job)
+        if found is not None:
+            kept[i] = found
         elif not replace:
             raise InputError(
                 f"{path}: has a PSF for {job.label} already, not of {job.name} with these options, expected none or "

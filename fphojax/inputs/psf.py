@@ -21,7 +21,9 @@ class PSFStore:
     with the fields amp, xcen, ycen, Cxx, Cyy, Cxy [pixels]; dataset ``BAND/detector_locations``
     (n_location, 2); attribute ``includes_pixel`` of the group, false where it is absent; the PSF of a single
     exposure likewise in the group ``BAND/EXPOSURE``. A row with fewer Gaussians than its dataset is padded
-    with amplitude zero. A dataset ``made_from`` says for each location what the mixture was fitted to.
+    with amplitude zero. A dataset ``made_from`` says for each location what the mixture was fitted to, and
+    ``fit_errors`` (n_location, 2) how well: the relative L2 residual, and the relative error of a bright point
+    source's flux.
 
     ``PSFStore()`` is empty, `PSFStore.open` reads a file.
     """
@@ -186,6 +188,9 @@ class PSFStore:
                 group.attrs["includes_pixel"] = mixtures[0].includes_pixel
                 if any(m.made_from for m in mixtures):
                     group["made_from"] = np.array([m.made_from.encode("ascii") for m in mixtures])
+                errors = np.array([(m.relative_l2, m.point_flux_error) for m in mixtures])
+                if np.isfinite(errors).any():
+                    group["fit_errors"] = errors
                 group["parameters"] = table(mixtures)
                 _write_locations(group, mixtures)
 

@@ -12,7 +12,7 @@ __all__ = ["DATASETS", "FIELDS", "collapsed", "repeated", "replacing", "table"]
 
 FIELDS = ("amp", "xcen", "ycen", "Cxx", "Cyy", "Cxy")
 # What a group holds beside groups of exposures.
-DATASETS = ("parameters", "detector_locations", "made_from")
+DATASETS = ("parameters", "detector_locations", "made_from", "fit_errors")
 # Most radii of a Sersic table, beyond any that forcepho has.
 _MOST_RADII = 1000
 

@@ -37,6 +37,8 @@ class PSFMixture:
         Position on the detector [pixels] for which the mixture holds.
     made_from : str
         Identifies the image and the options of the fit (see `fphojax.app.psf_fits`); empty if unknown.
+    relative_l2, point_flux_error : float
+        How well the mixture describes that image (see `fphojax.mixtures.psf_verdict.PSFVerdict`); NaN if unknown.
 
     Raises
     ------
@@ -51,6 +53,8 @@ class PSFMixture:
     includes_pixel: bool = True
     detector_location: tuple[float, float] | None = None
     made_from: str = ""
+    relative_l2: float = float("nan")
+    point_flux_error: float = float("nan")
 
     def __post_init__(self):
         with blame("PSF mixture"):
@@ -89,7 +93,14 @@ class PSFMixture:
     def from_fit(cls, fit, *, detector_location=None, made_from=""):
         """The mixture of a `fphojax.mixtures.psf_fit.PSFFit`."""
         return cls(
-            fit.amplitudes, fit.means, fit.covariances, fit.includes_pixel, detector_location, made_from
+            fit.amplitudes,
+            fit.means,
+            fit.covariances,
+            fit.includes_pixel,
+            detector_location,
+            made_from,
+            fit.verdict.relative_l2,
+            fit.verdict.point_flux_error,
         )
 
     def render(self, shape, centre, *, pixel_variance=None):

@@ -122,24 +122,25 @@ def _mixtures(group, where):
                 f"{where}/detector_locations: ({x}, {y}) is there {counts.max()} times, expected it once"
             )
     made_from = _made_from(group, len(rows), where)
+    errors = _fit_errors(group, len(rows), where)
     mixtures = []
     for i, (row, place) in enumerate(zip(rows, places, strict=True)):
         try:
-            mixtures.append(_mixture(row, bool(includes_pixel), place, made_from[i]))
+            mixtures.append(_mixture(row, bool(includes_pixel), place, made_from[i], errors[i]))
         except InputError as error:
             at = f", location {i}" if len(rows) > 1 else ""
             raise InputError(f"{where}{at}: {error}") from None
     return mixtures
 
 
-def _mixture(row, includes_pixel, location, made_from):
+def _mixture(row, includes_pixel, location, made_from, errors):
     """A row of the parameters as a PSFMixture, without the padding."""
     if np.any(row["amp"]):
         row = row[row["amp"] != 0]
     means = np.stack([row["xcen"], row["ycen"]], axis=1)
     covariances = np.stack([row["Cxx"], row["Cyy"], row["Cxy"]], axis=1)
     place = None if location is None else tuple(location)
-    return PSFMixture(row["amp"], means, covariances, includes_pixel, place, made_from)
+    return PSFMixture(row["amp"], means, covariances, includes_pixel, place, made_from, *map(float, errors))
 
 
 def _array(group, key, where, fault, expected):
@@ -197,6 +198,24 @@ def _made_from(group, n_location, where):
             f"{where}/made_from has shape {value.shape}, expected {(n_location,)}, as parameters"
         )
     return [text.decode("ascii", "replace") for text in value]
+
+
+def _fit_errors(group, n_location, where):
+    """How well each mixture describes its image, as `PSFStore.write` has it; NaN where that is not known."""
+    if "fit_errors" not in group:
+        return np.full((n_location, 2), np.nan)
+    value = _array(group, "fit_errors", where, _errors_fault, f"{n_location} pairs of numbers")
+    if value.shape != (n_location, 2):
+        raise InputError(
+            f"{where}/fit_errors has shape {value.shape}, expected {(n_location, 2)}, as parameters"
+        )
+    return value
+
+
+def _errors_fault(shape, dtype):
+    if dtype.kind != "f" or shape is None or np.prod(shape, dtype=float) > 2 * _MOST_ROWS:
+        return f" has shape {shape} and holds {dtype}, expected (locations, 2) numbers"
+    return ""
 
 
 def _texts_fault(shape, dtype):

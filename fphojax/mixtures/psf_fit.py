@@ -6,6 +6,7 @@ import time
 from concurrent.futures import as_completed
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..inputs.errors import InputError
 from ..inputs.processes import process_pool
@@ -15,12 +16,24 @@ from .psf_search import search
 from .psf_solver import Problem, covariance_of
 from .psf_verdict import plot_psf_fit
 
-__all__ = ["MOST_GAUSS", "PSFFit", "fit_each", "fit_psf", "fit_psfs", "plot_psf_fit"]
+__all__ = [
+    "MAX_GAUSS",
+    "MOST_GAUSS",
+    "TARGET_L2",
+    "PSFFit",
+    "fit_each",
+    "fit_psf",
+    "fit_psfs",
+    "plot_psf_fit",
+]
 
 logger = logging.getLogger(__name__)
 
 # Most Gaussians of a mixture: far more than any image can tell apart, and the search takes long.
 MOST_GAUSS = 64
+# Relative L2 residual that a mixture is to reach where the number of its Gaussians is free, and the largest number
+# then: beyond, PSFs of space telescopes gain little, and each Gaussian is rendered in every step of every fit.
+TARGET_L2, MAX_GAUSS = 0.01, 8
 # Smallest standard deviation [native pixels] of a component as it is sampled on the native grid.
 _MIN_SIGMA = 0.4
 # Largest offset of a Gaussian from the source, in half-light radii.
@@ -29,10 +42,12 @@ _MEAN_LIMIT = 3.0
 _N_RINGS, _RING_WEIGHT = 12, 2.0
 
 
+# threads of BLAS cost ten times what they save on matrices of a few columns, and round in an order of their own
+@threadpool_limits.wrap(limits=1, user_api="blas")
 def fit_psf(
     image,
     *,
-    n_gauss=4,
+    n_gauss=None,
     n_negative=0,
     oversample=1,
     includes_pixel=True,
@@ -42,8 +57,7 @@ def fit_psf(
     normalise=True,
     background=False,
     seed=0,
-    target_l2=0.01,
-    max_gauss=8,
+    target_l2=TARGET_L2,
     name="PSF image",
 ):
     """Fit a mixture of Gaussians to a PSF image.
@@ -61,7 +75,8 @@ def fit_psf(
     image : array (ny, nx)
         Flux in each pixel of the image.
     n_gauss : int or None
-        Number of Gaussians in all; None takes the smallest number that reaches ``target_l2``.
+        Number of Gaussians in all; None takes the smallest number that reaches ``target_l2``, or, where `MAX_GAUSS`
+        do not, whose residual is larger than theirs by less than a twentieth.
     n_negative : int
         How many of them have negative amplitudes.
     oversample : float
@@ -84,8 +99,6 @@ def fit_psf(
         Seed of the random starts that complement the regular ones.
     target_l2 : float
         Relative L2 residual that a free number of Gaussians has to reach.
-    max_gauss : int
-        Largest number of Gaussians where that is free.
     name : str
         What messages call the image.
 
@@ -103,7 +116,7 @@ def fit_psf(
     A poor verdict is logged as a warning.
     """
     start = time.process_time()
-    total = _checked_options(n_gauss, n_negative, centre, normalise, name)
+    total = _checked_options(n_gauss, n_negative, target_l2, centre, normalise, name)
     if isinstance(image, np.ma.MaskedArray) and np.ma.is_masked(image):
         own = np.ma.getmaskarray(image)
         image, mask = image.filled(0), own if mask is None else own | np.asarray(mask, dtype=bool)
@@ -129,7 +142,7 @@ def fit_psf(
         n_gauss=n_gauss,
         n_negative=n_negative,
         target_l2=target_l2,
-        max_gauss=max_gauss,
+        max_gauss=MAX_GAUSS,
         seed=seed,
     )
     fit = _finish(components, problem, effective, total, constrained, includes_pixel, start)
@@ -195,12 +208,15 @@ def fit_each(jobs, *, workers=1):
             yield waiting[future], future.result()
 
 
-def _checked_options(n_gauss, n_negative, centre, normalise, name):
+def _checked_options(n_gauss, n_negative, target_l2, centre, normalise, name):
     """The sum of the amplitudes (None: free), after a look at the options."""
     if n_gauss is not None and not 1 <= n_gauss <= MOST_GAUSS:
         raise InputError(f"{name}: n_gauss is {n_gauss}, expected 1 to {MOST_GAUSS}")
-    if n_negative < 0 or (n_gauss is not None and n_negative >= n_gauss):
-        raise InputError(f"{name}: n_negative is {n_negative}, expected 0 to n_gauss - 1")
+    most, words = (MAX_GAUSS, MAX_GAUSS - 1) if n_gauss is None else (n_gauss, "n_gauss - 1")
+    if not 0 <= n_negative < most:
+        raise InputError(f"{name}: n_negative is {n_negative}, expected 0 to {words}")
+    if not 0 < target_l2 < 1:
+        raise InputError(f"{name}: target_l2 is {target_l2}, expected a number in (0, 1)")
     if centre not in ("free", "fixed"):
         raise InputError(f'{name}: centre is {centre!r}, expected "free" or "fixed"')
     if normalise is False:

@@ -110,7 +110,6 @@ def judged(parts, effective, includes_pixel, *, background):
     """Amplitudes, means and covariances with their verdict, in no time."""
     amplitudes, means, covariances = parts
     response = 0.0 if includes_pixel else PIXEL_VARIANCE
-    model = model_values(effective, *parts, response=response, background=background)
     return PSFFit(
         amplitudes=amplitudes,
         means=means,
@@ -121,6 +120,6 @@ def judged(parts, effective, includes_pixel, *, background):
         offset=effective.offset,
         shift=effective.shift,
         scale=effective.scale,
-        verdict=judge(effective, model, amplitudes.sum(), background=background),
+        verdict=judge(effective, parts, response=response, background=background),
         seconds=0.0,
     )

@@ -13,11 +13,18 @@ _SEARCH_PIXELS, _POLISH_PIXELS = 2_500, 12_000
 # Steps in the two heats of the candidates of a round, for its winner, and for the last polish.
 _HEAT, _SHORT, _LONG, _POLISH = 4, 8, 40, 50
 # Candidates of a round that are taken from the library, and those that reach the second heat.
-_FOUND, _FINALISTS = 4, 4
+_FOUND, _FINALISTS = 8, 8
 # Smallest relative gain that is worth a Gaussian.
 _USEFUL = 1e-6
+# Relative residual below which nothing is left to be gained.
+_EXACT = 1e-7
+# A free number of Gaussians that misses its aim is the smallest whose residual is larger by less than this share
+# than that of the largest number: where noise is left, more Gaussians only make fits slower.
+_WORTH = 0.05
 # Sizes that new Gaussians start with, in units of the core's.
 _SIZES = np.geomspace(0.3, 12, 10)
+# Distances from the source, in units of their sizes, and directions where round ones start as well: lumps and rings.
+_DISTANCES, _TURNS = np.array([[1.0, 2.0, 3.0]]), 12
 # Factors of the parameters of copies of the existing Gaussians.
 _STRETCHES = np.array(
     [
@@ -29,7 +36,7 @@ _STRETCHES = np.array(
     ]
 )
 # Gaussians that are taken out and put in again elsewhere, one after the other, to leave local minima.
-_EXCHANGES = 2
+_EXCHANGES = 4
 
 
 def search(problem, core, *, n_gauss, n_negative, target_l2, max_gauss, seed):
@@ -41,7 +48,8 @@ def search(problem, core, *, n_gauss, n_negative, target_l2, max_gauss, seed):
     core : ndarray (3,)
         Covariance xx, yy, xy of the core.
     n_gauss : int or None
-        Number of Gaussians; None for the smallest that reaches ``target_l2``.
+        Number of Gaussians; None for the smallest that reaches ``target_l2``, or all but what ``max_gauss``
+        reach.
     n_negative : int
         How many of them are negative.
     target_l2, max_gauss : float, int
@@ -57,26 +65,28 @@ def search(problem, core, *, n_gauss, n_negative, target_l2, max_gauss, seed):
     rough = _binned(problem, _SEARCH_PIXELS)
     rng = np.random.default_rng(seed)
     wanted = max_gauss if n_gauss is None else n_gauss
-    aim = 0.0
-    if n_gauss is None:
-        # what binning has averaged away is residual, too
-        norm, binned_norm = (np.sum((p.weight * p.data) ** 2) for p in (problem, rough))
-        aim = target_l2**2 * norm - (norm - binned_norm)
+    norm, binned_norm = (np.sum((p.weight * p.data) ** 2) for p in (problem, rough))
+    averaged = norm - binned_norm  # by binning; it is residual, too
+    aim = _EXACT**2 * norm if n_gauss is not None else target_l2**2 * norm - averaged
     library = _library(problem, core)
     theta = np.concatenate([np.zeros(2), factor_of(core[None], problem.floor)[0]])[None]
     grown = solve(rough, theta, np.ones(1), max_iter=_LONG)
     budget = {1.0: wanted - n_negative, -1.0: n_negative}
     spare = {1.0: wanted - n_negative - 1, -1.0: n_negative}
-    idle = set()
+    path, idle = [grown], set()
     while grown.cost > aim and (open_ := [sign for sign in spare if spare[sign] > 0 and sign not in idle]):
         # positive ones first; where no further one helps, a negative one may make room for it
         more = _grow(rough, grown, open_[0], library, rng)
         if more.cost < (1 - _USEFUL) * grown.cost:
             grown, idle = more, set()
+            path.append(grown)
             spare = {sign: n - np.count_nonzero(grown.signs == sign) for sign, n in budget.items()}
         else:
             idle.add(open_[0])
-    if n_gauss is not None:
+    if grown.cost > aim:
+        if n_gauss is None:
+            enough = (1 + _WORTH) ** 2 * (grown.cost + averaged)
+            grown = next(earlier for earlier in path if earlier.cost + averaged <= enough)
         grown = _exchanged(rough, grown, library, rng)
     fine = _binned(problem, _POLISH_PIXELS)
     return solve(fine, grown.theta, grown.signs, max_iter=_POLISH, rtol=1e-10)
@@ -118,14 +128,15 @@ def _library(problem, core):
     factors = factor_of(
         np.kron(size[:, None] ** 2, shapes) + problem.floor * np.array([1, 1, 0]), problem.floor
     )
-    turns = np.arange(6) * np.pi / 3
-    places = np.zeros((1, 2))
-    if not problem.fixed_centre:
-        places = np.concatenate([places, np.stack([np.cos(turns), np.sin(turns)], axis=1)])
-    means = np.repeat(size, len(shapes))[:, None, None] * places
-    means = np.clip(means, -problem.mean_limit, problem.mean_limit)
-    theta = np.concatenate([means, np.broadcast_to(factors[:, None], (*means.shape[:2], 3))], axis=2)
-    return theta.reshape(-1, 5)
+    theta = np.concatenate([np.zeros((len(factors), 2)), factors], axis=1)
+    if problem.fixed_centre:
+        return theta
+    turns = np.arange(_TURNS) * 2 * np.pi / _TURNS
+    places = np.kron(_DISTANCES, np.stack([np.cos(turns), np.sin(turns)])).T
+    means = np.kron(size[:, None], places)
+    near = np.hypot(*means.T) < problem.mean_limit
+    factors = np.repeat(factors[:: len(shapes)], len(places), axis=0)
+    return np.concatenate([theta, np.concatenate([means, factors], axis=1)[near]])
 
 
 def _grow(problem, components, sign, library, rng):
@@ -154,11 +165,12 @@ def _gains(problem, library, sign, residual, basis):
     """How much each Gaussian of the library would lower the cost, all others fixed in shape."""
     cov = covariance_of(library, problem.floor) + problem.response * np.array([1, 1, 0])
     columns = problem.weighted(gaussians(problem.x, problem.y, library[:, :2], cov)[0])
-    n = len(columns)
-    along = sign * (residual[:n] @ columns)
     norm = np.sum(columns**2, axis=0)
-    rest = norm - np.sum((basis[:n].T @ columns) ** 2, axis=0)
-    return np.maximum(along, 0) ** 2 / np.maximum(rest, 1e-9 * norm)
+    if problem.total is not None:  # what one more Gaussian holds, the others lose
+        columns = np.concatenate([columns, np.full((1, len(library)), problem.sum_weight)])
+    along = sign * (residual @ columns)
+    rest = np.sum(columns**2, axis=0) - np.sum((basis.T @ columns) ** 2, axis=0)
+    return np.maximum(along, 0) ** 2 / np.maximum(rest, 1e-5 * norm)
 
 
 def _exchanged(problem, components, library, rng):

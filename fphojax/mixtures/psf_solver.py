@@ -8,6 +8,7 @@ compared: faint wings hold much flux, and weigh next to nothing in the sum over 
 """
 
 import dataclasses
+import functools
 
 import numpy as np
 from scipy.optimize import nnls
@@ -68,6 +69,16 @@ class Problem:
         pixels = values * self.weight
         rings = np.add.reduceat(pixels * self.weight, self.rings, axis=1)
         return np.concatenate([pixels, self.ring_scale * np.cumsum(rings, axis=1)], axis=1).T
+
+    @functools.cached_property
+    def target(self):
+        """The data as a column (n_pixel + n_ring,) of the least-squares problem."""
+        return self.weighted(self.data[None])[:, 0]
+
+    @functools.cached_property
+    def sum_weight(self):
+        """Weight of the equation that gives the sum of the amplitudes its value."""
+        return _SUM_WEIGHT * np.linalg.norm(self.target)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,13 +161,12 @@ def _linear(problem, density, signs):
         # a constant of either sign: two columns for the non-negative solver
         one = problem.weighted(np.ones((1, problem.x.size)))
         matrix = np.concatenate([matrix, one, -one], axis=1)
-    target = problem.weighted(problem.data[None])[:, 0]
+    target = problem.target
     if problem.total is not None:
-        heavy = _SUM_WEIGHT * np.linalg.norm(target)
         row = np.zeros((1, matrix.shape[1]))
-        row[0, :k] = heavy * signs
+        row[0, :k] = problem.sum_weight * signs
         matrix = np.concatenate([matrix, row])
-        target = np.append(target, heavy * problem.total)
+        target = np.append(target, problem.sum_weight * problem.total)
     basis, triangle = np.linalg.qr(matrix)
     solution, _ = nnls(triangle, basis.T @ target, maxiter=100 * matrix.shape[1])
     used = solution > 0

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from .psf_image import windowed_moments
+from .psf_point_source import point_flux_errors
 from .psf_solver import gaussians
 
 __all__ = ["PSFVerdict", "judge", "model_values", "plot_psf_fit"]
@@ -43,6 +44,9 @@ class PSFVerdict:
     pedestal : float
         Fraction of the image's flux that a constant at the mean level of its border would hold: sky that was left in
         a PSF image, or one that is too small. The mixture describes it as wings.
+    point_flux_error : float
+        Relative error of a bright point source's flux that is fitted with the mixture: the one of largest size, over
+        sub-pixel positions and over shares of the source's own photons in the noise (see `point_flux_errors`).
     """
 
     relative_l2: float
@@ -57,6 +61,7 @@ class PSFVerdict:
     ellipticity_model: tuple[float, float]
     flux_outside: float
     pedestal: float
+    point_flux_error: float
 
     @property
     def complaints(self):
@@ -99,16 +104,16 @@ def model_values(effective, amplitudes, means, covariances, *, response, backgro
     return values.reshape(x.shape)
 
 
-def judge(effective, model, total, *, background=0.0):
-    """The verdict on a model of an effective PSF.
+def judge(effective, parts, *, response, background=0.0):
+    """The verdict on a mixture as a model of an effective PSF.
 
     Parameters
     ----------
     effective : EffectivePSF
-    model : ndarray (ny, nx)
-        The mixture on its grid, background included.
-    total : float
-        Sum of the mixture's amplitudes.
+    parts : (amplitudes (K,), means (K, 2), covariances (K, 3))
+        The mixture.
+    response : float
+        Variance per axis added to each covariance (pixel response).
     background : float
         Constant that is part of the model and not of the PSF.
 
@@ -116,7 +121,9 @@ def judge(effective, model, total, *, background=0.0):
     -------
     PSFVerdict
     """
-    good = effective.good
+    good, total = effective.good, parts[0].sum()
+    errors = point_flux_errors(effective, parts, response=response, background=background)
+    model = model_values(effective, *parts, response=response, background=background)
     data = np.where(good, effective.values, 0.0)
     residual = np.where(good, effective.values - model, 0.0)
     radius, ee_image, ee_model = _encircled(effective, background, model, total)
@@ -142,6 +149,7 @@ def judge(effective, model, total, *, background=0.0):
         ellipticity_model=ellipticities[1],
         flux_outside=float(1 - inside / total),
         pedestal=_pedestal(effective.values - background, good),
+        point_flux_error=float(errors.flat[np.abs(errors).argmax()]),
     )
 
 
@@ -230,6 +238,6 @@ def plot_psf_fit(fit, image, **options):
     axes[3].legend(fontsize="small")
     figure.suptitle(
         f"{len(fit.amplitudes)} Gaussians: relative L2 {verdict.relative_l2:.2%}, "
-        f"largest encircled-energy error {verdict.ee_error:.2%}"
+        f"largest encircled-energy error {verdict.ee_error:.2%}, point source's flux {verdict.point_flux_error:+.2%}"
     )
     return figure

@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 
 from ..inputs.errors import InputError
 from ..inputs.files import replacing
+from ..inputs.psf import PSFStore
 from .catalog_columns import FLAGS
 from .field_plots import plot_sky
 from .figure_bytes import html_table, png
@@ -20,6 +21,7 @@ from .image_plots import plot_composites, plot_posterior_on_image
 from .patch_draws import RunDraws
 from .plots import plot_residuals
 from .posterior_plots import plot_posterior, plot_traces
+from .psf_words import psf_words
 from .run_directory import RunDirectory
 from .summary import exposure_table
 from .wording import counted
@@ -92,9 +94,24 @@ def _overview(run, found, table):
     items += [
         f"{n} with flag {bit}: {text}" for bit, text in FLAGS.items() if (n := int((flags & bit > 0).sum()))
     ]
+    if meaning := _psf_meaning(run):
+        items.append(meaning)
     listed = "".join(f"<li>{html.escape(item)}</li>" for item in items)
     log = ", ".join(f"{key} {value}" for key, value in run.read_log().items() if np.isscalar(value))
     return f"<ul>{listed}</ul><p class='note'>{html.escape(log)}</p>"
+
+
+def _psf_meaning(run):
+    """What the PSF mixtures of the run mean for bright point sources."""
+    store, errors = PSFStore.open(run.path / "psfs.h5"), {}
+    for band in store.bands:
+        for exposure in (None, *store.exposures(band)):
+            if (band, exposure) in store:
+                for i, mixture in enumerate(store.mixtures(band, exposure)):
+                    errors[f"{exposure or 'all exposures'}, {band}" + (f", {i}" if i else "")] = (
+                        mixture.point_flux_error
+                    )
+    return psf_words(errors)
 
 
 def _sources(found, table):

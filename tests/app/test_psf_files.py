@@ -42,6 +42,20 @@ def test_one_image_is_the_band_psf(write_image, tmp_path):
     assert (tmp_path / "f" / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize(("residual", "number"), [(None, 2), (0.5, 1), (1e-3, 2)])
+def test_residual_decides_on_the_number(residual, number, write_image, tmp_path):
+    """Stores say what a mixture means for a star, and so does the command."""
+    store = tmp_path / "psfs.h5"
+    options = [] if residual is None else ["--residual", residual]
+    done = invoke(write_image("a.fits"), "--band", "F1", "--out", store, *options)
+    assert done.exit_code == 0, done.output
+    found = PSFStore.open(store).lookup("F1")
+    assert len(found.amplitudes) == number
+    assert "With these PSF mixtures, a bright point source's flux is off by up to" in done.output
+    assert (abs(found.point_flux_error) > 0.01) == (number == 1)
+    assert f"{100 * found.point_flux_error:+.2f} %" in done.output
+
+
 def test_images_of_exposures_and_of_detector_positions(write_image, tmp_path):
     store = tmp_path / "psfs.h5"
     images = [

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fphojax import PSFMixture, PSFStore
 from fphojax.app.cli import app
-from fphojax.app.psf_fits import PSFJob, fit_into
+from fphojax.app.psf_fits import PSFJob, fit_into, gaussians_wanted
 from fphojax.inputs.errors import InputError
 from fphojax.mixtures import psf_fit
 from fphojax.mixtures.psf_fit import fit_psf
@@ -173,6 +173,41 @@ def test_detector_positions_join(tmp_path):
         fit_into(path, [job("a", exposure=None, location=(9.0, 9.0), includes_pixel=False)])
 
 
+def test_mixtures_of_another_store_are_taken_over(fitted_names, tmp_path):
+    known, path = tmp_path / "known.h5", tmp_path / "psfs.h5"
+    first = fit_into(known, JOBS[:3])
+    other = JOBS[1]._replace(options=JOBS[1].options | {"n_gauss": 2})
+    fitted_names.clear()
+    fitted_names.stop = "e3"
+    with pytest.raises(KeyboardInterrupt, match="3 of 4 PSFs are fitted and kept"):
+        fit_into(path, [JOBS[0], other, JOBS[2], JOBS[3]], known=known)
+    assert fitted_names == ["e1"]  # of other options
+    assert list(widths(path)) == ["e0", "e1", "e2"]
+    assert widths(path)["e0"] == first[0].fit.covariances[0, 0]
+    fitted_names.clear()
+    found = fit_into(None, JOBS[:3], known=known)
+    assert [psf.kept for psf in found] == [True] * 3
+    assert found[2].fit.verdict.point_flux_error == first[2].fit.verdict.point_flux_error
+    assert fitted_names == []
+    fit_into(None, JOBS[:1], known=tmp_path / "none.h5")
+    assert fitted_names == ["e0"]
+
+
+def test_a_store_says_how_good_its_mixtures_are(tmp_path):
+    (found,) = fit_into(tmp_path / "psfs.h5", [job("a", n_gauss=None, target_l2=0.1)])
+    kept = PSFStore.open(tmp_path / "psfs.h5").lookup("F", "a")
+    assert kept.relative_l2 == found.fit.verdict.relative_l2 < 0.1
+    assert kept.point_flux_error == found.fit.verdict.point_flux_error
+    (again,) = fit_into(tmp_path / "psfs.h5", [found.job])
+    assert again.kept
+
+
+def test_numbers_given_are_known_as_before():
+    """The digest of a fit with a given number says nothing of the residual: stores of earlier versions are kept."""
+    assert gaussians_wanted(4, 0.02) == {"n_gauss": 4}
+    assert gaussians_wanted(None, 0.02) == {"n_gauss": None, "target_l2": 0.02}
+
+
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_processes_change_nothing(workers, tmp_path):
     found = fit_into(tmp_path / "psfs.h5", JOBS, workers=workers)
@@ -207,7 +242,7 @@ def test_command_says_how_to_go_on_after_ctrl_c(fitted_names, tmp_path):
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert fitted_names == paths[2:]
-    assert ["in store" in line for line in done.output.splitlines() if "%" in line] == [
+    assert ["in store" in line for line in done.output.splitlines() if "good" in line] == [
         True,
         True,
         False,

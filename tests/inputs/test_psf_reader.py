@@ -97,6 +97,14 @@ def origins(value):
     return make
 
 
+def errors(value):
+    def make(file):
+        file["g/parameters"] = ROWS
+        file["g/fit_errors"] = value
+
+    return make
+
+
 def number(file):
     file["g"] = np.arange(3)
 
@@ -235,6 +243,8 @@ BAD = {
     "made_from of other length": (origins(np.array([b"a", b"b"])), "/g/made_from", "has shape (2,), expected (1,)"),
     "made_from of numbers": (origins(np.array([1.0])), "/g/made_from", "holds float64, expected short texts"),
     "made_from of objects": (origins("text"), "/g/made_from", "holds object, expected short texts"),
+    "fit_errors of other length": (errors(np.zeros((2, 2))), "/g/fit_errors", "has shape (2, 2), expected (1, 2)"),
+    "fit_errors of text": (errors(np.array([b"a"])), "/g/fit_errors", "expected (locations, 2) numbers"),
     "fields of a megabyte": (
         declared("g/parameters", (1000, 2), [*DTYPE, ("more", "f8", (200_000,))], chunks=(1, 1)),
         "/g/parameters",

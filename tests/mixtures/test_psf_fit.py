@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 from scipy.special import erf
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from fphojax.inputs.errors import InputError
-from fphojax.mixtures import psf_solver
+from fphojax.mixtures import psf_fit, psf_solver
 from fphojax.mixtures.psf_fit import fit_psf, fit_psfs, plot_psf_fit
 from fphojax.mixtures.psf_image import effective_psf
 
@@ -166,6 +167,47 @@ def test_chooses_the_smallest_number_of_gaussians():
     assert fit.verdict.relative_l2 < 1e-3 < fewer.verdict.relative_l2
 
 
+def test_the_number_is_chosen_by_default():
+    assert len(fit_psf(mixture((31, 31))).amplitudes) == 3
+
+
+def test_noise_takes_no_gaussians():
+    one = [[1.0], np.zeros((1, 2)), np.array([[2.0, 2.0, 0.3]])]
+    fit = fit_psf(mixture((15, 15), *one) + np.random.default_rng(4).normal(0, 3e-4, (15, 15)))
+    print(f"{len(fit.amplitudes)} Gaussians: {fit.verdict.relative_l2:.4f}")
+    assert len(fit.amplitudes) < 8
+    assert fit.verdict.relative_l2 > 0.01
+
+
+def test_rings_of_a_space_telescope():
+    """With starts on the source alone, three Gaussians were the end, with 5.6 %."""
+    path = DATA / "nircam_psf/Pointings12_F444W_Module_A.fits"
+    if not path.exists():
+        pytest.skip(f"{path} is absent")
+    fit = fit_psf(fits.getdata(path), oversample=4, includes_pixel=False)
+    print(f"{len(fit.amplitudes)} Gaussians, {fit.verdict}, {fit.seconds:.1f} s")
+    assert len(fit.amplitudes) <= 8
+    assert fit.verdict.relative_l2 < 0.045
+    assert 0.005 < abs(fit.verdict.point_flux_error) < 0.015
+
+
+def test_threads_do_not_matter(monkeypatch):
+    """Matrices are small: threads of BLAS take longer, and round otherwise."""
+    seen, search = [], psf_fit.search
+
+    def searched(*args, **options):
+        seen.extend(library["num_threads"] for library in threadpool_info())
+        return search(*args, **options)
+
+    monkeypatch.setattr(psf_fit, "search", searched)
+    with threadpool_limits(2, user_api="blas"):
+        if not any(library["num_threads"] == 2 for library in threadpool_info()):
+            pytest.skip("BLAS has no threads here")
+        fit_psf(mixture((31, 31)), n_gauss=1)
+        assert any(library["num_threads"] == 2 for library in threadpool_info())
+    assert set(seen) == {1}
+
+
 def test_same_seed_same_result_in_any_process():
     images = [mixture((31, 31)), mixture((31, 31), covariances=1.3 * COVARIANCES)]
     here = fit_psfs(images, n_gauss=2)
@@ -295,7 +337,9 @@ def test_bad_images_give_one_line(case):
     "options",
     [
         {"n_gauss": 0},
-        {"n_negative": 4},
+        {"n_gauss": 4, "n_negative": 4},
+        {"n_negative": 8},
+        {"target_l2": 0.0},
         {"centre": "peak"},
         {"normalise": 2.0},
         {"oversample": 1.5, "includes_pixel": False},

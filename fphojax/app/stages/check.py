@@ -49,6 +49,7 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
     text += (
         f", {counted(len(found.catalog), 'source')}." if found.catalog is not None else "; no catalogue yet."
     )
+    text += f" {found.psf_meaning()}"
     masked = [exposure.name for exposure in found.exposures if exposure.masked_fraction > 0.5]
     if masked:
         text += f" More than half of the pixels are masked in {', '.join(masked)}."

@@ -143,7 +143,13 @@ def _psfs(settings, checked, fit, progress):
     """The mixtures of the fit, those of the settings, or new ones."""
     if fit is not None and (fit.path / "psfs.h5").is_file():
         return PSFStore.open(fit.path / "psfs.h5")
-    return checked.psfs or fitted_psfs(checked.exposures, settings, progress=progress)[0]
+    if checked.psfs is not None:
+        return checked.psfs
+    # a run that is in the folder keeps the mixtures that it was made with
+    path = None if (settings.outbase / "config.json").is_file() else settings.fitted_psfs
+    settings.outbase.mkdir(parents=True, exist_ok=True)
+    options = {"known": settings.fitted_psfs, "replace": True, "progress": progress}
+    return fitted_psfs(checked.exposures, settings, path, **options)[0]
 
 
 def _psf_image(mixture):

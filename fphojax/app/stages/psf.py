@@ -3,11 +3,13 @@
 import time
 
 from astropy import units as u
-from astropy.table import QTable, Table
+from astropy.table import QTable
 
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.psf import PSFStore
 from fphojax.mixtures.psf_fit import plot_psf_fit
+from fphojax.outputs.psf_words import psf_words
+from fphojax.outputs.wording import counted
 
 from ..check import check_inputs
 from ..config import Settings
@@ -32,7 +34,8 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
     Returns
     -------
     StageReport
-        Table ``psfs``: one row per exposure. Files: ``psfs``, the store, if it was made (``psfs.h5`` of ``outbase``).
+        Table ``psfs``: one row per exposure; ``point flux error`` is the largest error that the mixture makes of a
+        bright point source's flux. Files: ``psfs``, the store, if it was made (``psfs.h5`` of ``outbase``).
 
     Raises
     ------
@@ -45,20 +48,24 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
         raise InputError("\n".join(found.problems))
     if found.psfs is not None:
         table = _of_store(found.exposures, found.psfs)
-        text = f"Mixtures of {settings.psfstorefile.name}, for {len(found.exposures)} exposures."
+        text = f"Mixtures of {settings.psfstorefile.name}, for {len(found.exposures)} exposures. "
+        text += found.psf_meaning()
         return StageReport("psf", text, {"psfs": table}, {}, time.perf_counter() - start)
-    path = settings.outbase / "psfs.h5"
+    path = settings.fitted_psfs
     path.parent.mkdir(parents=True, exist_ok=True)
     _, fitted = fitted_psfs(found.exposures, settings, path, replace=True, progress=progress)
     rows = [_row(psf) for psf in fitted]
     table = QTable(rows)
-    for name in ("L2 residual", "encircled energy error"):
+    for name in ("L2 residual", "encircled energy error", "point flux error"):
         table[name].info.format = ".2f"
     poor = [f"{row['exposure']} ({row['band']})" for row in rows if row["complaints"]]
     worst = max(rows, key=lambda row: row["L2 residual"])
     text = (
-        f"{len(rows)} PSF images fitted with {settings.n_gauss_psf} Gaussians each; the largest residual is "
-        f"{worst['L2 residual']:.2f} (relative L2), of {worst['exposure']} ({worst['band']})."
+        f"{counted(len(rows), 'PSF image')} fitted with {_range(table['Gaussians'])} Gaussians; the largest residual "
+        f"is {worst['L2 residual']:.2f} (relative L2), of {worst['exposure']} ({worst['band']}). "
+    )
+    text += psf_words(
+        {f"{row['exposure']}, {row['band']}": row["point flux error"].to_value(u.one) for row in rows}
     )
     text += f" Poor: {', '.join(poor)}." if poor else ""
     level = "look at this" if poor else "pass"
@@ -74,7 +81,7 @@ def plot_worst_psf(settings: Settings, report: StageReport):
         None where the mixtures come from a store.
     """
     table = report.tables["psfs"]
-    if "L2 residual" not in table.colnames:
+    if "psfs" not in report.files:
         return None
     row = table[int(table["L2 residual"].argmax())]
     exposures = check_inputs(settings, needs_catalog=False).exposures
@@ -93,12 +100,19 @@ def _row(fitted: FittedPSF):
         "core off centre": offset_shown(fit),
         "L2 residual": 100 * fit.verdict.relative_l2 * u.percent,
         "encircled energy error": 100 * fit.verdict.ee_error * u.percent,
+        "point flux error": 100 * fit.verdict.point_flux_error * u.percent,
         "complaints": "; ".join(fit.verdict.complaints),
     }
 
 
-def _of_store(exposures, store: PSFStore) -> Table:
-    """Where each exposure's mixture comes from, at the middle of its image."""
+def _range(numbers):
+    """One number, or the smallest and the largest."""
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low} to {high}"
+
+
+def _of_store(exposures, store: PSFStore) -> QTable:
+    """Where each exposure's mixture comes from, at the middle of its image; NaN where its errors are not known."""
     rows = []
     for exposure in exposures:
         centre = ((exposure.shape[1] - 1) / 2, (exposure.shape[0] - 1) / 2)
@@ -111,6 +125,11 @@ def _of_store(exposures, store: PSFStore) -> Table:
                 "Gaussians": len(mixture.amplitudes),
                 "includes pixel": mixture.includes_pixel,
                 "of": "exposure" if own else "band",
+                "L2 residual": 100 * mixture.relative_l2 * u.percent,
+                "point flux error": 100 * mixture.point_flux_error * u.percent,
             }
         )
-    return Table(rows)
+    table = QTable(rows)
+    for name in ("L2 residual", "point flux error"):
+        table[name].info.format = ".2f"
+    return table

@@ -22,7 +22,7 @@ STAGES = {
 # Settings that a stage is the first to read: a change of one repeats the stage and all that follow, and none before.
 # All others belong to the first stage.
 _FIRST_READ = {
-    "psf": {"n_gauss_psf", "psf_centre"},
+    "psf": {"n_gauss_psf", "psf_residual", "psf_centre"},
     "optimize": {
         "scene_catalog",
         "write_residuals",

@@ -6,8 +6,10 @@ import yaml
 from astropy.io import fits
 
 from fphojax import PSFMixture, PSFStore
+from fphojax.app.check import check_inputs
 from fphojax.app.config import Settings
 from fphojax.app.fields import fit_field
+from fphojax.app.stages.detect import detect
 from fphojax.app.stages.psf import plot_worst_psf, psf
 from fphojax.field.scheduler import PatchOutcome
 from fphojax.inputs.catalog import SourceCatalog
@@ -127,6 +129,75 @@ def test_a_fit_that_was_interrupted_at_its_psfs_goes_on(folder, fitted):
     fit(given, resume=True)
     assert [name for name, _ in fitted] == ["g1.fits", "g2.fits", "g3.fits"]
     assert PSFStore.open(path).exposures("g") == ["g1", "g2", "g3"]
+
+
+def test_stages_take_over_what_the_stage_psf_fitted(folder, fitted):
+    given = settings(folder)
+    psf(given)
+    assert len(fitted) == 3
+    fit_field(given, given.outbase / "optimize_1", lambda *_: Stand(), target_niter=1)
+    detect(given, images=True)
+    assert len(fitted) == 3
+    stores = [PSFStore.open(given.outbase / name) for name in ("psfs.h5", "optimize_1/psfs.h5")]
+    for name in ("g1", "g2", "g3"):
+        one, other = (store.lookup("g", name) for store in stores)
+        np.testing.assert_array_equal(one.covariances, other.covariances)
+    other = settings(folder, n_gauss_psf=2)
+    fit_field(other, given.outbase / "optimize_2", lambda *_: Stand(), target_niter=1)
+    assert fitted[3:] == [("g1.fits", 2), ("g2.fits", 2), ("g3.fits", 2)]
+
+
+def test_an_interrupted_detection_keeps_its_psfs(folder, fitted):
+    given = settings(folder)
+    fitted.stop = 2
+    with pytest.raises(KeyboardInterrupt, match="2 of 3 PSFs are fitted and kept"):
+        detect(given, images=True)
+    fitted.stop = None
+    detect(given, images=True)
+    psf(given)
+    assert [name for name, _ in fitted] == ["g1.fits", "g2.fits", "g3.fits"]
+
+
+def test_detection_leaves_the_psfs_of_a_run_as_they_are(folder):
+    given = settings(folder)
+    fit(given)
+    before = given.fitted_psfs.read_bytes()
+    detect(settings(folder, n_gauss_psf=2), images=True)
+    assert given.fitted_psfs.read_bytes() == before
+
+
+def test_number_is_chosen_by_the_wanted_residual(folder, fitted):
+    """A PSF of a single Gaussian needs one; settings of earlier versions name the number."""
+    (folder / "field.yml").write_text(yaml.safe_dump({"bandlist": ["g"], "fitsfiles": "g*.fits"}))
+    default = Settings.from_yaml(folder / "field.yml")
+    assert (default.n_gauss_psf, default.psf_residual) == (None, 0.01)
+    report = psf(default)
+    assert list(report.tables["psfs"]["Gaussians"]) == [1, 1, 1]
+    assert "3 PSF images fitted with 1 Gaussians; the largest residual is" in report.verdict
+    assert "With these PSF mixtures, a bright point source's flux is off by" in report.verdict
+    assert "more than its noise above S/N" in report.verdict
+    assert [n for _, n in fitted] == [None] * 3
+    checked = check_inputs(default, needs_catalog=False)
+    assert "is off by" in checked.psf_meaning()
+    assert "to be fitted" not in checked.psf_meaning()
+    other = check_inputs(settings(folder, n_gauss_psf=4, outbase="output"))
+    assert other.psf_meaning().startswith("3 PSF images are to be fitted yet: the stage psf says how far")
+
+
+def test_store_that_does_not_say_how_good_it_is(folder):
+    psf(settings(folder))
+    store = PSFStore.open(folder / "run" / "psfs.h5")
+    store.add(PSFMixture([1.0], [[0.0, 0.0]], [[3.0, 3.0, 0.0]]), "g", "g2")
+    store.write(folder / "own.h5")
+    given = settings(folder, psfstorefile="own.h5")
+    report = psf(given)
+    table = report.tables["psfs"]
+    np.testing.assert_array_equal(np.isfinite(table["point flux error"]), [True, False, True])
+    assert (
+        "How far bright point sources' fluxes are off with 1 PSF mixture of the store is not"
+        in report.verdict
+    )
+    assert plot_worst_psf(given, report) is None
 
 
 def test_a_fit_does_not_go_on_with_other_psfs(folder):
