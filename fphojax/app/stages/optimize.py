@@ -114,6 +114,7 @@ def _fitted(settings, folder, resume, retry, larger, workers, scheduler, progres
         resume=resume and (folder / "config.json").is_file(),
         retry=retry,
         unread=first_read_after("optimize"),
+        largest_first=True,
         widened=None if settings.forced_photometry else widened,
         workers=workers,
         scheduler=scheduler,
