@@ -16,6 +16,7 @@ more than 2 %, or a peak with a signal-to-noise ratio above 20 is missing.
 """
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
@@ -132,7 +133,8 @@ def apertures(found: Fitted) -> Table:
             circle = CircularAperture((float(x[s]), float(y[s])), radius)
             seen = [image - model + own, own, np.isnan(image), error**2]
             light, of_model, bad, variance = (
-                float(aperture_photometry(part, circle)["aperture_sum"][0]) for part in map(np.nan_to_num, seen)
+                float(aperture_photometry(part, circle)["aperture_sum"][0])
+                for part in map(np.nan_to_num, seen)
             )
             whole = bad == 0 and circle.bbox.get_overlap_slices(exposure.shape)[0] is not None
             rows.append((exposure.band, found.catalog.id[s], light, of_model, np.sqrt(variance), whole))
@@ -192,8 +194,12 @@ def figure(name: str, found: Fitted, peaks: Table):
         x, y = exposure.wcs.world_to_pixel_values(found.catalog.ra, found.catalog.dec)
         unlisted = ~np.isin(np.arange(len(x)), peaks["source"])
         for axis in (axes[0], axes[2]):
-            axis.plot(x[~unlisted], y[~unlisted], "o", ms=7, mfc="none", mec="C0", mew=0.8, label="in the list")
-            axis.plot(x[unlisted], y[unlisted], "s", ms=7, mfc="none", mec="C2", mew=0.8, label="not in the list")
+            axis.plot(
+                x[~unlisted], y[~unlisted], "o", ms=7, mfc="none", mec="C0", mew=0.8, label="in the list"
+            )
+            axis.plot(
+                x[unlisted], y[unlisted], "s", ms=7, mfc="none", mec="C2", mew=0.8, label="not in the list"
+            )
             missed = peaks[peaks["source"] < 0]
             px, py = exposure.wcs.world_to_pixel_values(missed["ra"], missed["dec"])
             axis.plot(px, py, "x", ms=7, mec="C1", mew=1.2, label="peak not found")
@@ -218,7 +224,7 @@ def judged(name: str, found: Fitted) -> tuple[list[dict], Table]:
         "sure_missing": int(np.count_nonzero(~is_found & (peaks["snr"] > SURE))),
         "run_s": round(sum(found.seconds.values()), 1),
     }
-    for low, high in zip(SNR_STEPS[:-1], SNR_STEPS[1:], strict=True):
+    for low, high in itertools.pairwise(SNR_STEPS):
         of_these = (peaks["snr"] > low) & (peaks["snr"] <= high)
         whole[f"snr_{low:g}_{high:g}"] = f"{int((is_found & of_these).sum())}/{int(of_these.sum())}"
     rows = []
@@ -244,7 +250,9 @@ def faults(row: dict) -> list[str]:
     if not abs(row["median_ratio"] - 1) <= LARGEST_OFFSET:
         found.append(f"{row['set']}: median ratio {row['median_ratio']}, expected 1 within {LARGEST_OFFSET}")
     if row["sure_missing"]:
-        found.append(f"{row['set']}: {row['sure_missing']} peaks above {SURE:g} sigma not found, expected none")
+        found.append(
+            f"{row['set']}: {row['sure_missing']} peaks above {SURE:g} sigma not found, expected none"
+        )
     return found
 
 
