@@ -25,11 +25,15 @@ __all__ = ["Found", "search", "slope"]
 
 LAMBDA_START, LAMBDA_UP, LAMBDA_DOWN = 1e-2, 5.0, 0.15
 LAMBDA_LEAST, LAMBDA_MOST = 1e-9, 1e9
+LAMBDA_FAILED = 1e-4  # at least, after a step that led uphill
 GOOD, POOR = 0.6, 0.2  # gain over what was promised, above which damping falls, below which it rises
 LONGEST_STEP = 2.0  # in unconstrained units, where a box is a few units wide
+SHORTENED = 3  # times that parameters which would go farther are damped more
 NEAR = 30.0  # log density left to gain, above which second-order terms are not used: they lead into shallow optima
 RIDGE = 1e-8  # of the scaled matrix, for directions without information
-STALLED = 0.05  # what may be left to gain where rounding ends a search that counts as converged
+AGAIN = 0.05  # left to gain, above which a search that rounding has ended begins again
+STALLED = 0.5  # left to gain, below which one that it has ended then counts as converged: a standard deviation of one
+# parameter; the shape of a point, of which the pixels tell nothing, promises that much by rounding alone
 LINEAR = ("flux", "sky")
 ROUNDS = 3  # of solving for fluxes, each with those held that the last one took to a bound
 PINNED = 5e-4  # of its width, from the edge of a box
@@ -148,10 +152,11 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
         kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), system, state.system)
         factor = jnp.where(ratio > GOOD, LAMBDA_DOWN, 1.0)
         factor = jnp.where(better & (ratio > POOR), factor, LAMBDA_UP)
-        damping = jnp.clip(state.damping * factor, LAMBDA_LEAST, LAMBDA_MOST)
+        least = jnp.where(better, LAMBDA_LEAST, LAMBDA_FAILED)
+        damping = jnp.clip(state.damping * factor, least, LAMBDA_MOST)
         stalled = (taken.promised < rounding) & (jnp.abs(gain) < rounding)
         # damped to a standstill with something left to gain: once, it begins anew from there
-        again = stalled & (taken.left > STALLED) & ~state.begun_again
+        again = stalled & (taken.left > AGAIN) & ~state.begun_again
         damping = jnp.where(again, LAMBDA_START, damping)
         change = jnp.where(first, 0.0, point - state.point)
         second = _second_order(state.second, state.system, kept, change)
@@ -192,6 +197,9 @@ def _damped_step(system, second, damping, at_edge, trusted):
 
     Parameters at the lower or the upper edge of a box (two arrays of bool, (N,)) stay there where the gradient or the
     step itself would take them beyond: there the values hardly change however far the unconstrained ones go.
+
+    Parameters that would go farther than the longest step are damped more, each by itself: the position angle of a
+    source that is round, or a point, would go anywhere, and is not to keep all others back.
     """
     diagonal = jnp.diag(system.hessian)
     scale = 1 / jnp.sqrt(jnp.maximum(diagonal, 1e-12 * jnp.max(diagonal) + 1e-300))
@@ -209,7 +217,13 @@ def _damped_step(system, second, damping, at_edge, trusted):
         pinned = beyond(-system.gradient)
         pinned |= beyond(solved(scaled, pinned, damping + RIDGE)[0])
         undamped, slope = solved(scaled, pinned, RIDGE)
-        move = scale * solved(scaled, pinned, damping + RIDGE)[0]
+
+        def shortened(_, ridge):
+            move = scale * solved(scaled, pinned, ridge)[0]
+            return (1 + ridge) * jnp.maximum(1.0, jnp.abs(move) / LONGEST_STEP) - 1
+
+        ridge = jax.lax.fori_loop(0, SHORTENED, shortened, jnp.full(scale.shape, damping + RIDGE))
+        move = scale * solved(scaled, pinned, ridge)[0]
         move = move * jnp.minimum(1.0, LONGEST_STEP / jnp.maximum(jnp.max(jnp.abs(move)), 1e-300))
         promised = -(system.gradient @ move + 0.5 * move @ hessian @ move)
         return move, promised, -0.5 * slope @ undamped

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fphojax.inference.search import _second_order, _System
+from fphojax.inference.search import _damped_step, _second_order, _System
 
 
 def system(gradient, hessian):
@@ -55,3 +55,23 @@ def test_nothing_is_learnt_where_the_slope_falls(quadratic):
     known = jnp.zeros(exact.shape)
     ends = (system(-exact @ point, gauss_newton) for point in (before, after))
     np.testing.assert_array_equal(_second_order(known, *ends, jnp.asarray(after - before)), known)
+
+
+def test_a_parameter_that_would_go_far_does_not_keep_the_others_back():
+    """The position angle of a point, say: its curvature is that of rounding."""
+    size = np.array([1.0, 1e-3, 30.0])
+    correlation = np.array([[1, 0.3, -0.2], [0.3, 1, 0.1], [-0.2, 0.1, 1]])
+    hessian = correlation * size[:, None] * size
+    gradient = -hessian @ [1.0, 500.0, -0.5]
+    free = jnp.zeros(3, dtype=bool)
+    step = _damped_step(
+        system(gradient, hessian), jnp.zeros((3, 3)), jnp.asarray(1e-9), (free, free), jnp.asarray(False)
+    )
+    # the best of all steps that take the second one just as far as it may go
+    rest = [0, 2]
+    best = -np.linalg.solve(hessian[np.ix_(rest, rest)], (gradient + 2 * hessian[1])[rest])
+    print("step", step.move, "best", best)
+    assert 1.5 < step.move[1] <= 2
+    np.testing.assert_allclose(step.move[jnp.asarray(rest)], best, atol=0.01)
+    gain = -(gradient @ step.move + step.move @ hessian @ step.move / 2)
+    np.testing.assert_allclose(step.promised, gain)
