@@ -24,6 +24,7 @@ from .config import PriorSettings, Settings
 from .plain_table import PlainTable
 from .preprocess import refuse_other_stores
 from .psf_fits import offset_shown
+from .reach import beyond_patches
 from .ties import tie_problems
 
 __all__ = ["CheckReport", "check_inputs"]
@@ -318,6 +319,10 @@ def _check_positions(report: CheckReport) -> None:
             unreached.append(exposure)
         seen |= reached
     path = report.settings.raw_catalog
+    large = beyond_patches(catalog, catalog.roi, report.settings)
+    report.notes += at_most_ten(
+        [f"{path}: id {name}: {told}" for name, told in large.items()], "large sources"
+    )
     if seen.any():  # else all sources are amiss, not the images
         report.notes += [
             f"{exposure.path}: exposure {exposure.name} of band {exposure.band}: no source of {path} reaches it"

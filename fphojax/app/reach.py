@@ -9,7 +9,7 @@ from fphojax.outputs.photometry import isophotal_radius
 
 from .config import Settings
 
-__all__ = ["light_ends", "wider"]
+__all__ = ["beyond_patches", "light_ends", "wider"]
 
 _ISOPHOTE = 0.2  # of the noise of a pixel, in the deepest exposure of a band
 _MOST = 3.0  # times its radius of influence that a source may have in the next fit
@@ -47,14 +47,15 @@ def light_ends(catalog: SourceCatalog, exposures: Sequence) -> np.ndarray:
     return radius / np.sqrt(catalog.q)
 
 
-def wider(catalog: SourceCatalog, exposures: Sequence, settings: Settings) -> np.ndarray:
+def wider(catalog: SourceCatalog, ends: np.ndarray, settings: Settings) -> np.ndarray:
     """Radii of influence for another fit: larger where light ends beyond the pixels, else as they are.
 
     Parameters
     ----------
     catalog : SourceCatalog
         As fitted.
-    exposures : sequence of Exposure or StoredExposure
+    ends : ndarray, shape (N,)
+        Where its light ends, see `light_ends`.
     settings : Settings
         A source's own pixels end ``buffer`` beyond its radius of influence; no patch is larger than
         ``patch_maxradius``.
@@ -64,9 +65,34 @@ def wider(catalog: SourceCatalog, exposures: Sequence, settings: Settings) -> np
     ndarray, shape (N,)
         Arcsec.
     """
-    needed = np.minimum(light_ends(catalog, exposures), _MOST * catalog.roi)
+    needed = np.minimum(ends, _MOST * catalog.roi)
     needed = np.minimum(needed, settings.patch_maxradius)
     return np.where(needed > 1.1 * catalog.roi + settings.buffer, needed, catalog.roi)
+
+
+def beyond_patches(catalog: SourceCatalog, reach: np.ndarray, settings: Settings) -> dict[str, str]:
+    """Sources that no patch can hold, each with what to do about it.
+
+    Parameters
+    ----------
+    catalog : SourceCatalog
+    reach : ndarray, shape (N,)
+        How far their light reaches, arcsec.
+    settings : Settings
+
+    Returns
+    -------
+    dict of str to str
+        By id.
+    """
+    most = settings.patch_maxradius
+    return {
+        str(
+            catalog.id[row]
+        ): f"light reaches {reach[row]:.3g} arcsec, patches {most:g}: raise patch_maxradius, or "
+        "put the source into big_catalog"
+        for row in np.flatnonzero(reach > most)
+    }
 
 
 def _middle(size):

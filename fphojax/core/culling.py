@@ -12,7 +12,7 @@ Three savings, decided on the host from a box in which the sources' parameters l
 savings may change in a pixel is bounded tile by tile, and kept below the tolerance in the sum over all Gaussians.
 The error of replacing Gaussians by one with the same moments is bounded by the next term of the expansion in
 moments: for N(V + p_m) of weights w_m, with p the weighted mean of the p_m, sum_m w_m (p_m - p)^2 / 2 times the
-second derivative of N by the variance.
+second derivative of N by the variance; docs/mathematics/rendering.md has the bounds.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ __all__ = ["TOLERANCE", "culled_pairs"]
 
 TOLERANCE = 1e-4  # of the noise of a pixel
 CULLED, WIDE, INNER = 0.4, 0.4, 0.2  # shares of the tolerance
-NARROW = 1.2  # pixels; wider Gaussians need no polynomial of the quartic pixel response (DESIGN 5.3)
+NARROW = 1.2  # pixels; wider Gaussians need no polynomial of the quartic pixel response
 CONVERGENT = 0.7  # the expansion in moments is trusted for |p_m - p| / (V + p) below this
 
 
@@ -62,7 +62,7 @@ def culled_pairs(
         Leave the polynomial out for Gaussians wider than 1.2 pixels.
     tolerance : float
         Culling and merging may change no pixel of the model by more than this fraction of its noise; 0 switches
-        them off. What `only_narrow` leaves out comes on top: up to 1e-4 of a source's peak.
+        them off. What `only_narrow` leaves out comes on top: up to 1e-3 of a source's peak.
 
     Returns
     -------

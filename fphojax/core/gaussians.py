@@ -1,4 +1,4 @@
-"""From source parameters to Gaussians on the image (DESIGN 5.2).
+"""From source parameters to Gaussians on the image (docs/mathematics/rendering.md).
 
 Every source is a mixture of circular Gaussians, sheared by its axis ratio; every PSF is a mixture of
 Gaussians in the pixels of its exposure.  Their convolution, seen through the local affine WCS, is the
@@ -65,7 +65,7 @@ class Optics(eqx.Module):
         Their covariances xx, yy, xy in pixels squared.
     pixel_variance : array (E, S)
         Variance added per axis for the pixel's own integral: 1/12, or 0 where the PSF has it already
-        or where another pixel response is asked for (DESIGN 5.3).
+        or where another pixel response is asked for.
     pixel_free : bool array (E, S)
         Where the PSF does not include the pixel response.
     inner : int array (E, S), or None

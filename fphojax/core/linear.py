@@ -1,4 +1,4 @@
-"""Normal equations of the linear parameters, given the shapes (DESIGN 5.5).
+"""Normal equations of the linear parameters, given the shapes (docs/mathematics/inference.md).
 
 The model of an exposure is a sum of templates times numbers: the images of its sources at unit flux times their
 fluxes, and, if asked for, a sky.  With T the templates (one a column), d the data and W = ierr^2, everything that

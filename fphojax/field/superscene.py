@@ -12,7 +12,7 @@ The loop over a field is
 Several patches may be out at a time. No source is active in two of them, and no active source of one is a fixed
 source of another. Groups, and which circles overlap, follow from the positions in the first catalogue, which
 bounds let sources leave by little; so no search ever has to be made anew, and a check-out or check-in takes as
-long in a field of 10^6 sources as in one of 10^3.
+long in a field of 10^6 sources as in one of 10^3. docs/mathematics/fields.md has the rules.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Fluxes and sky levels integrated out of the posterior, and drawn afterwards (DESIGN 5.5).
+"""Fluxes and sky levels integrated out of the posterior, and drawn afterwards (docs/mathematics/inference.md).
 
 Given the shapes, the model is linear in the fluxes and the coefficients of the sky, f: with the normal equations N
 and v of `core.linear`, a prior of precision P and mean m (P = 0 where it is flat), A = N + P and b = v + P m,

@@ -7,7 +7,7 @@ projection; Golub & Pereyra 1973, `core.design`).  What the Gauss-Newton matrix 
 times its residuals, is learnt from the changes of the gradient, and used near the optimum, while it tells better what
 a step gains: along a weak direction, such as the Sersic index of a faint galaxy, it decides how fast the search ends.
 Whether it is at its end is judged by what an undamped step promises, as the rounding of chi-squared can be larger
-than what is left to gain.
+than what is left to gain. docs/mathematics/inference.md has the formulas.
 """
 
 from typing import NamedTuple

@@ -157,7 +157,8 @@ class Patcher:
     table : callable, optional
         Profile table (see `load_sersic_table`); the shipped one by default.
     pixel_response : {"variance", "quartic", "second_order"}
-        How the pixel's own integral is treated where a PSF does not include it (DESIGN 5.3).
+        How the pixel's own integral is treated where a PSF does not include it; see
+            docs/mathematics/rendering.md.
     dtype : dtype
         Floating-point type of the pixel work.
 

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians from PSF images, by deterministic least squares."""
+"""Mixtures of Gaussians from PSF images, by deterministic least squares; see docs/mathematics/psf.md."""
 
 import dataclasses
 import logging

@@ -8,6 +8,7 @@ amplitudes and variances of K concentric circular Gaussians. Two kinds serve the
 `ScaleFreeSersic`, the default, knows n only: the widths are s_k(n) r_h, so it holds for every radius.
 `FixedRadiiSersic` reads forcepho's files: fixed widths, amplitudes on a grid of (n, r_h).
 Both are immutable pytrees of float64 arrays, so they pass through `jax.jit`, `jax.vmap` and `jax.grad`.
+docs/mathematics/profiles.md has the formulas and the errors.
 """
 
 import math

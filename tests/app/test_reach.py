@@ -5,7 +5,7 @@ import pytest
 from scipy.special import gammaincinv
 
 from fphojax.app.config import Settings
-from fphojax.app.reach import light_ends, wider
+from fphojax.app.reach import beyond_patches, light_ends, wider
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.psf import PSFMixture
 from fphojax.outputs.photometry import effective_brightness
@@ -56,8 +56,18 @@ def test_radii_grow_where_light_ends_beyond_the_pixels(catalog, exposures):
     settings = Settings(bandlist=["g", "r"], fitsfiles=["a.fits"])
     ends = light_ends(catalog, exposures)
     assert 1.3 < ends[0] < 3 < ends[1]
-    np.testing.assert_allclose(wider(catalog, exposures, settings), [ends[0], 3.0, 1.0, 1.0])
+    np.testing.assert_allclose(wider(catalog, ends, settings), [ends[0], 3.0, 1.0, 1.0])
     far = settings.changed(buffer=0.6, patch_maxradius=2.5)
-    np.testing.assert_allclose(wider(catalog, exposures, far)[1:], [2.5, 1.0, 1.0])
+    np.testing.assert_allclose(wider(catalog, ends, far)[1:], [2.5, 1.0, 1.0])
     enough = catalog.replace(roi=np.full(4, 0.95 * ends[0]))
-    assert wider(enough, exposures, settings)[0] == enough.roi[0]
+    assert wider(enough, ends, settings)[0] == enough.roi[0]
+
+
+def test_sources_that_no_patch_holds_are_named(catalog, exposures):
+    settings = Settings(bandlist=["g", "r"], fitsfiles=["a.fits"], patch_maxradius=2.5)
+    found = beyond_patches(catalog, light_ends(catalog, exposures), settings)
+    assert list(found) == [str(catalog.id[1])]
+    assert found[str(catalog.id[1])].startswith("light reaches 4.")
+    assert found[str(catalog.id[1])].endswith(
+        "patches 2.5: raise patch_maxradius, or put the source into big_catalog"
+    )

@@ -16,7 +16,7 @@ from fphojax.outputs.wording import counted
 from ..config import Settings
 from ..fields import fit_field
 from ..optimizing import OptimizeFit
-from ..reach import wider
+from ..reach import beyond_patches, light_ends, wider
 from .chi2 import chi2_table
 from .folders import last_path, next_path
 from .report import StageReport
@@ -25,7 +25,18 @@ from .steps import first_read_after
 __all__ = ["optimize"]
 
 # how a fit can end; see `fphojax.inference.flags`
-_KINDS = ("good", "at a bound", "not converged", "few pixels", "no data", "degenerate", "masked", "failed")
+_BEYOND = "beyond its patch"  # where no patch holds the light of a source
+_KINDS = (
+    "good",
+    "at a bound",
+    "not converged",
+    "few pixels",
+    "no data",
+    "degenerate",
+    "masked",
+    _BEYOND,
+    "failed",
+)
 _POOR = 2.0  # chi2/dof of an exposure, above which its residuals want a look
 _BRIGHT = 20.0  # signal-to-noise ratio of a source whose shape the pixels tell, so that it should not end at a bound
 
@@ -75,12 +86,14 @@ def optimize(
         After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
     start = time.perf_counter()
-    larger = []  # how many radii of influence, after each fit
+    larger, beyond = [], {}  # how many radii of influence, after each fit; sources too large for any patch
     with folder_lock(settings.outbase if out is None else out):  # before the number is chosen
         folder = Path(out) if out else (last_path if resume else next_path)(settings.outbase, "optimize")
         with folder_lock(folder):
-            run, scene = _fitted(settings, folder, resume, retry, larger, workers, scheduler, progress)
-    tables = _tables(scene)
+            run, scene = _fitted(
+                settings, folder, resume, retry, larger, beyond, workers, scheduler, progress
+            )
+    tables = _tables(scene, beyond)
     flagged = tables["flagged"]
     if len(flagged) == len(scene) and all(flagged["ended"] == "failed"):
         raise InputError(
@@ -98,11 +111,17 @@ def optimize(
     return StageReport("optimize", text, tables, files, time.perf_counter() - start, level)
 
 
-def _fitted(settings, folder, resume, retry, larger, workers, scheduler, progress):
-    """The folder of the fit and its scene; `larger` is told how many sources are fitted again with more pixels."""
+def _fitted(settings, folder, resume, retry, larger, beyond, workers, scheduler, progress):
+    """The folder of the fit and its scene.
+
+    `larger` is told how many sources are fitted again with more pixels, `beyond` which would need a larger patch.
+    """
 
     def widened(catalog, exposures):
-        roi = wider(catalog, exposures, settings)
+        ends = light_ends(catalog, exposures)
+        roi = wider(catalog, ends, settings)
+        beyond.clear()
+        beyond.update(beyond_patches(catalog, ends, settings))
         larger.append(int(np.count_nonzero(roi > catalog.roi)))
         return roi
 
@@ -124,9 +143,12 @@ def _fitted(settings, folder, resume, retry, larger, workers, scheduler, progres
     return run, scene
 
 
-def _tables(scene) -> dict[str, Table]:
+def _tables(scene, beyond) -> dict[str, Table]:
     """How the last fit of each source ended."""
     found = dict(_endings(map(json.loads, scene.patchlog), scene))
+    for row, (ended, why) in found.items():
+        if (told := beyond.get(str(scene.catalog.id[row]))) and ended != "failed":
+            found[row] = (_BEYOND, told) if ended == "good" else (f"{ended}, {_BEYOND}", f"{why}; {told}")
     flagged, snr = [row for row in sorted(found) if found[row][0] != "good"], _signal_to_noise(scene)
     lines = [(str(scene.catalog.id[row]), *found[row], snr[row]) for row in flagged]
     counts = [sum(kind in ending.split(", ") for ending, _ in found.values()) for kind in _KINDS]

@@ -46,3 +46,9 @@ def test_a_patch_grows_with_the_light(tmp_path):
     np.testing.assert_allclose(found.flux[0], truth.flux[0], rtol=0.03)
     np.testing.assert_allclose(found.flux[1], truth.flux[1], rtol=0.1)
     assert found.sersic[0] == pytest.approx(4.0, rel=0.1)
+
+    small = optimize(settings.changed(patch_maxradius=1.5), out=tmp_path / "small")
+    (told,) = [row for row in small.tables["flagged"] if row["id"] == str(truth.id[0])]
+    assert "beyond its patch" in told["ended"]
+    assert "patches 1.5: raise patch_maxradius, or put the source into big_catalog" in told["why"]
+    assert "1 beyond its patch" in small.verdict

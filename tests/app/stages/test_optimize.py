@@ -72,7 +72,7 @@ class Fitted(Failed):
 
 
 def test_how_bright_those_at_a_bound_are():
-    tables = stage._tables(Fitted())
+    tables = stage._tables(Fitted(), {})
     assert tables["flagged"]["id"].tolist() == ["5", "6"]
     assert tables["flagged"]["snr"].tolist() == [25.0, 0.0]
     text, _ = stage._verdict(tables)
