@@ -20,6 +20,7 @@ from fphojax.inputs.stores import StoredExposure, open_stores
 from fphojax.mixtures.psf_image import effective_psf
 from fphojax.mixtures.sersic import load_sersic_table
 
+from .boxes import bounds_options
 from .config import PriorSettings, Settings
 from .plain_table import PlainTable
 from .preprocess import refuse_other_stores
@@ -342,7 +343,7 @@ def _check_start(report: CheckReport) -> None:
         return
     settings, catalog = report.settings, report.catalog
     try:
-        report.bounds = default_bounds(catalog, **settings.bounds_kwargs.model_dump(exclude_none=True))
+        report.bounds = default_bounds(catalog, **bounds_options(settings, report.exposures))
     except InputError as error:
         report.problems.append(f"{settings.file}: bounds_kwargs: {error}")
         return
@@ -453,6 +454,7 @@ def _catalog_columns(catalog: SourceCatalog, bounds: Bounds | None):
 
     yield "ra, deg", catalog.ra, nan
     yield "dec, deg", catalog.dec, nan
+    yield "move in ra and dec, arcsec", np.zeros(len(catalog)), limits("x")
     yield "q", catalog.q, limits("q")
     yield "pa, deg", catalog.pa, limits("pa")
     yield "sersic", catalog.sersic, limits("sersic")

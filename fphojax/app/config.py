@@ -221,16 +221,29 @@ class Extensions(Section):
 
 
 class BoundsSettings(Section):
-    """What is not given has the default of `fphojax.inputs.bounds.default_bounds`."""
+    """What is not given has the default of `fphojax.inputs.bounds.default_bounds`; ``pixscale``, of the images."""
 
     n_sig_flux: PositiveFloat | None = Field(
-        None, description="half-width of the flux range [standard deviation]"
+        None, description="half-width of the flux range [standard deviation]; 5 by default"
+    )
+    flux_factor: PositiveFloat | None = Field(
+        None,
+        description="half-width of the flux range where the catalogue has no standard deviation [largest flux of "
+        "the source in any band]; 10 by default",
     )
     sqrtq_range: Range | None = Field(None, description="range of sqrt(b/a)")
     pa_range: Range | None = Field(None, description="range of the angle from +RA towards +Dec [radian]")
-    n_pix: PositiveFloat | None = Field(None, description="half-width of the position range [pixel]")
-    pixscale: PositiveFloat | None = Field(None, description="size of the pixel meant by n_pix [arcsec]")
-    rhalf_range: Range | None = Field(None, description="range of the half-light radius [arcsec]")
+    n_pix: PositiveFloat | None = Field(
+        None, description="half-width of the position range [pixel]; 2 by default"
+    )
+    pixscale: PositiveFloat | None = Field(
+        None, description="size of the pixel meant by n_pix [arcsec]; by default that of the finest exposure"
+    )
+    rhalf_range: Range | None = Field(
+        None,
+        description="range of the half-light radius [arcsec]; by default from a tenth of pixscale, a star, to five "
+        "times the catalogue's radius, at least 1",
+    )
     sersic_range: Range | None = Field(None, description="range of the Sersic index")
 
 

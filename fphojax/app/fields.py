@@ -21,6 +21,7 @@ from fphojax.inputs.psf import PSFStore
 from fphojax.outputs.run_directory import ANEW, RunDirectory
 from fphojax.outputs.wording import counted
 
+from .boxes import bounds_options
 from .check import CheckReport, check_inputs
 from .cluster import cluster_client
 from .config import Settings
@@ -301,6 +302,6 @@ def _same(key, now, before):
 def _scene_inputs(report):
     """What a superscene takes from the inputs, besides the catalogue."""
     return {
-        "bounds_kwargs": report.settings.bounds_kwargs.model_dump(exclude_none=True),
+        "bounds_kwargs": bounds_options(report.settings, report.exposures),
         "bigscene": report.big_catalog,
     }

@@ -14,6 +14,7 @@ from fphojax.inference.flags import fit_flags
 from fphojax.inference.linear_fit import flux_precision, held_shapes
 from fphojax.inference.optimize import optimize_many
 from fphojax.inputs.locks import refuse_lost_lock
+from fphojax.outputs.misfit import is_model_limited, per_band
 from fphojax.outputs.residuals import write_residuals
 from fphojax.outputs.results import PatchResult
 from fphojax.outputs.run_directory import RunDirectory
@@ -90,7 +91,7 @@ class OptimizeFit:
             summary={
                 "n_step": int(optimum.n_step),
                 "converged": bool(optimum.converged),
-                "flags": _flags(model, optimum, frame, task.active),
+                "flags": _flags(model, optimum, frame, result),
                 "chi2": float(optimum.chi2.sum()),
                 "n_pixel": int(np.count_nonzero(frame.patch.ierr)),
                 "wall_time": round(result.wall_time, 3),
@@ -108,10 +109,19 @@ def _drawn(model, start, names, rows, seed):
     return drawn
 
 
-def _flags(model, optimum, frame, active):
+def _flags(model, optimum, frame, result):
     """By id, the flags of each source that has any, each with what was found."""
     found = fit_flags(model, optimum, frame.bands)
+    own, of_exposures = result.own_pixels, [exposure.band for exposure in frame.exposures]
+    chi2, n_pixel = (per_band(own[name], of_exposures, frame.bands) for name in ("chi2", "n_pixel"))
+    limited = is_model_limited(chi2, n_pixel)
+    for row in np.flatnonzero(limited.any(axis=1)):
+        worst = [
+            f"chi2/dof {chi2[row, b] / n_pixel[row, b]:.1f} in {frame.bands[b]}"
+            for b in np.flatnonzero(limited[row])
+        ]
+        found[row]["model limited"] = ", ".join(worst)
     if frame.masked:
         for flags in found:
             flags["masked"] = ", ".join(frame.masked)
-    return {str(active.id[row]): flags for row, flags in enumerate(found) if flags}
+    return {str(result.active.id[row]): flags for row, flags in enumerate(found) if flags}

@@ -23,10 +23,6 @@ class Instrument:
     title : str
     bands : tuple of str
         Values of FILTER.
-    pixel_scale : float
-        Arcsec.
-    rhalf_range : tuple of float
-        Half-light radii worth trying, arcsec; the least of them a tenth of a pixel, which makes a star, too.
     buffer : float
         Width around the sources' radii of influence that shows their wings, and the sky, arcsec.
     calibration : str
@@ -37,8 +33,6 @@ class Instrument:
 
     title: str
     bands: tuple[str, ...]
-    pixel_scale: float
-    rhalf_range: tuple[float, float]
     buffer: float
     calibration: str
     images: str
@@ -48,8 +42,6 @@ INSTRUMENTS = {
     "nircam": Instrument(
         "JWST/NIRCam",
         ("F115W", "F150W", "F200W", "F277W", "F356W", "F444W"),
-        0.031,
-        (0.003, 1.5),
         0.3,
         "PHOTMJSR",
         "Products cal.fits and i2d.fits (MJy/sr) are read as they are, by PIXAR_SR, DQ, FILTER and PUPIL; fphojax "
@@ -58,8 +50,6 @@ INSTRUMENTS = {
     "hst": Instrument(
         "HST (ACS, WFC3)",
         ("F435W", "F606W", "F814W"),
-        0.05,
-        (0.005, 3.0),
         0.5,
         "PHOTFLAM",
         "Products flc.fits and drc.fits (electrons) go into a store first: fphojax preprocess. Both chips of an "
@@ -68,8 +58,6 @@ INSTRUMENTS = {
     "hsc": Instrument(
         "Subaru/HSC",
         ("g", "r", "i", "z", "y"),
-        0.168,
-        (0.02, 6.0),
         2.0,
         "BUNIT",
         "BUNIT says their unit, nJy or uJy and the like; others go into a store first (fphojax preprocess); the "
@@ -78,8 +66,6 @@ INSTRUMENTS = {
     "decam": Instrument(
         "DECam",
         ("g", "r", "z"),
-        0.262,
-        (0.03, 10.0),
         2.5,
         "MAGZERO",
         "BUNIT says their unit, nJy or uJy and the like; others go into a store first (fphojax preprocess); the "
@@ -88,8 +74,6 @@ INSTRUMENTS = {
     "generic": Instrument(
         "any camera",
         ("BAND1", "BAND2"),
-        0.1,
-        (0.01, 5.0),
         1.0,
         "BUNIT",
         "BUNIT says their unit: nJy (AB zero point 31.4), uJy and the like per pixel; others go into a store first: "
@@ -118,16 +102,14 @@ outbase: run
 
 # ranges of the uniform priors
 bounds_kwargs:
-  # half-light radius, circularised [arcsec]; a star ends at the lower limit
-  rhalf_range: {rhalf_range}
   # Sersic index
   sersic_range: [0.6, 6.0]
   # square root of the axis ratio b/a
   sqrtq_range: [0.4, 1.0]
-  # positions lie within so many pixels of the catalogue's,
+  # positions lie within so many pixels of the catalogue's; a pixel is that of the finest images (or pixscale, arcsec)
   n_pix: 2
-  # so many arcsec each
-  pixscale: {pixel_scale}
+  # Half-light radii lie between a tenth of a pixel, where a star ends, and five times the catalogue's, at least 1
+  # arcsec; rhalf_range sets another range, and n_sig_flux and flux_factor that of fluxes.
 
 # pixels farther than this from all radii of influence (column roi) are not fitted [arcsec]: less is faster, more
 # sees the wings of galaxies
@@ -174,8 +156,6 @@ def settings_text(instrument: str, file: str = "run.yml") -> str:
         file=file,
         bands=f"[{', '.join(known.bands)}]",
         images=known.images,
-        rhalf_range=list(known.rhalf_range),
-        pixel_scale=known.pixel_scale,
         buffer=known.buffer,
     )
     given = {line.removeprefix("#").partition(":")[0] for line in head.splitlines()}

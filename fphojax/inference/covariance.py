@@ -1,6 +1,5 @@
 """Covariance of the parameters at an optimum, and the optimum in the form of chains."""
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +8,7 @@ from numpyro.distributions import Uniform
 
 from ..core.model import SceneModel
 from .chains import Chains
-from .interruptible import interruptible
+from .coordinates import plain_prior
 from .optimize import Optimum
 
 __all__ = [
@@ -22,14 +21,21 @@ __all__ = [
 ]
 
 BOX_PRECISION = 3 / np.pi**2  # of an unconstrained value whose prior is a box
+BOX_SHARE = 0.1  # of the pixels' own precision, the most that the box of a flux adds to it
+UNSEEN = 1e-6  # of the precision of its box: pixels that tell no more of a flux do not tell it
 
 
 def parameter_covariance(model: SceneModel, optimum: Optimum) -> np.ndarray:
-    """Inverse of the Gauss-Newton matrix at the optimum, by the parameters themselves.
+    """Covariance of the parameters themselves: inverse of the pixels' Fisher matrix and the precision of the priors.
 
-    It is inverted in unconstrained space, priors included, and brought back with the slopes of the transforms: a
-    parameter at a bound has next to no variance, and adds none to the others. Neither has a held one. A tied one has
-    the covariances of that which it follows.
+    Where in its box a parameter ended is of no account: one at an edge has the error that the pixels give, and adds
+    to those of the others what it would add anywhere else. So the flux of a source whose shape ended at an edge
+    (a star at the least half-light radius, a round galaxy) has the error with that shape free, which is never below
+    that with the shape held. What the pixels leave open has the variance of its prior, width^2 / 12 for a box; but
+    the box of a flux, which is made of a guess, adds no more than a tenth of what the pixels tell of the flux at
+    known shapes, unless they tell next to nothing.
+
+    A held parameter has no variance. A tied one has the covariances of that which it follows.
 
     Parameters
     ----------
@@ -41,8 +47,11 @@ def parameter_covariance(model: SceneModel, optimum: Optimum) -> np.ndarray:
     ndarray (N, N)
         In the order of `ravel_pytree`.
     """
-    slope = np.asarray(interruptible(_slopes, model, optimum.unconstrained))
-    covariance = _unconstrained_covariance(model, optimum) * np.outer(slope, slope)
+    free = np.concatenate([model.is_free(name).ravel() for name in sorted(optimum.values)])
+    rows = np.flatnonzero(free)
+    precision = optimum.fisher + np.diag(_precision_of_priors(model, optimum))
+    covariance = np.zeros(precision.shape)
+    covariance[np.ix_(rows, rows)] = inverse(precision[np.ix_(rows, rows)])
     followed = places(optimum.values)
     followed |= {name: followed[name][np.asarray(source)] for name, source in model.tied.items()}
     index = np.concatenate([followed[name].ravel() for name in sorted(followed)])
@@ -146,6 +155,17 @@ def inverse(precision) -> np.ndarray:
     return root @ root.T
 
 
+def _precision_of_priors(model, optimum):
+    """Precision (N,) of the priors by the parameters, 1 / variance; boxes of fluxes give way to the pixels."""
+    widths = model.prior_widths()
+    precision = {name: np.nan_to_num(np.asarray(widths[name]), nan=np.inf) ** -2.0 for name in optimum.values}
+    if isinstance(plain_prior(model.priors["flux"]), Uniform):
+        by_pixels = np.diag(optimum.fisher)[places(optimum.values)["flux"]]
+        box = precision["flux"]
+        precision["flux"] = np.where(by_pixels > UNSEEN * box, np.minimum(box, BOX_SHARE * by_pixels), box)
+    return np.concatenate([precision[name].ravel() for name in sorted(precision)])
+
+
 def _unconstrained_covariance(model, optimum):
     """Inverse of the Gauss-Newton matrix and the priors' precision; held and tied parameters have no variance.
 
@@ -158,13 +178,3 @@ def _unconstrained_covariance(model, optimum):
     scale = free / np.sqrt(np.maximum(np.diag(matrix), 1e-300))
     scaled = matrix * scale[:, None] * scale
     return np.linalg.pinv(scaled, rcond=1e-12, hermitian=True) * np.outer(scale, scale)
-
-
-@eqx.filter_jit
-def _slopes(model, unconstrained):
-    flat, unravel = ravel_pytree(unconstrained)
-
-    def values_of(u):
-        return ravel_pytree(model.constrain(unravel(u)))[0]
-
-    return jax.jvp(values_of, (flat,), (jnp.ones_like(flat),))[1]

@@ -2,7 +2,7 @@
 
 ====================  =============================================================================================
 ``not converged``     more is left to gain than the tolerance
-``at a bound``        a parameter ended at an edge of its prior, whose uncertainty is then not that of the data
+``at a bound``        a parameter ended at an edge of its prior, and is not where the data want it
 ``few pixels``        the patch has fewer good pixels than free parameters
 ``no data``           no good pixel of a band tells anything of the source; its flux there is what it was
 ``masked``            an exposure reaches into the patch, and has no good pixel there (noted by who made the patch)

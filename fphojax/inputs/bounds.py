@@ -11,7 +11,7 @@ from .catalog import SourceCatalog
 from .errors import InputError
 from .units import has_unit, to_number, to_unit
 
-__all__ = ["PARAMETERS", "Bounds", "check_pa_prior", "default_bounds", "wrap_pa"]
+__all__ = ["PARAMETERS", "POINT", "Bounds", "check_pa_prior", "default_bounds", "wrap_pa"]
 
 PARAMETERS = ("flux", "x", "y", "q", "pa", "sersic", "rhalf")
 _UNITS = {
@@ -23,6 +23,11 @@ _UNITS = {
     "q": u.one,
     "sersic": u.one,
 }
+POINT = 0.1  # pixels, the half-light radius at which no image tells a galaxy from a star
+RHALF_FACTOR, LEAST_UPPER_RHALF = (
+    5.0,
+    1.0,
+)  # of the upper limit of half-light radii: times the catalogue's, arcsec
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,12 +180,14 @@ def default_bounds(
     pa_range: tuple[float, float] = (-np.pi / 1.5, np.pi / 1.5),
     n_pix: float = 2.0,
     pixscale: float = 0.03,
-    rhalf_range: tuple[float, float] = (0.03, 1.0),
-    sersic_range: tuple[float, float] = (1.0, 5.0),
+    rhalf_range: tuple[float, float] | None = None,
+    sersic_range: tuple[float, float] = (0.6, 6.0),
 ) -> Bounds:
-    """Bounds around a catalogue; the keywords, their units and defaults are forcepho's ``bounds_kwargs``.
+    """Bounds around a catalogue; the keywords and their units are forcepho's ``bounds_kwargs``.
 
-    A Quantity is converted, in each of them.
+    So are the defaults, but for three that pull the flux of what ends at their edge: fluxes, half-light radii (a star
+    has next to none, a galaxy near by more than an arcsec), and Sersic indices, of which forcepho's range begins with
+    that of an exponential disc. A Quantity is converted, in each of them.
 
     Parameters
     ----------
@@ -188,9 +195,9 @@ def default_bounds(
     n_sig_flux : float
         Where the catalogue has flux uncertainties, fluxes lie within so many of them.
     flux_factor : float
-        Where it has none, a flux f lies in [min(f, 0) - s, max(f, 0) + flux_factor s] with s = |f|, but at
-        least a tenth of the source's largest |f| in any band (of the catalogue's median, if that is zero):
-        wide enough for a guess that is low by this factor, or for a source that is not there at all.
+        Where it has none (NaN), a flux f lies in [min(f, 0) - flux_factor s, max(f, 0) + flux_factor s], with s the
+        source's largest |f| in any band (of the catalogue's median source, if that is zero): wide enough for a guess
+        that is low by this factor, and for the noise of a band in which the source is not seen.
     sqrtq_range : tuple of float
         Limits of sqrt(b/a).
     pa_range : tuple of float
@@ -198,9 +205,11 @@ def default_bounds(
         angle. Plain numbers beyond 2 pi, which can only be degrees, are refused.
     n_pix, pixscale : float
         Positions lie within n_pix * pixscale arcsec of the catalogue, in either coordinate.
-    rhalf_range : tuple of float
-        Limits of the circularised half-light radius, arcsec.
+    rhalf_range : tuple of float, optional
+        Limits of the circularised half-light radius, arcsec. By default they are a tenth of `pixscale`, where a star
+        ends, and for each source five times its half-light radius in the catalogue, at least one arcsec.
     sersic_range : tuple of float
+        By default almost all that the table of profiles has.
 
     Returns
     -------
@@ -215,6 +224,12 @@ def default_bounds(
         raise InputError(
             f"pa_range is {list(pa_range)}, expected radians within 2 pi (from +RA towards +Dec), or a Quantity"
         )
+    n_pix, pixscale = to_number(n_pix, u.pix, "n_pix"), to_number(pixscale, u.arcsec, "pixscale")
+    shift = n_pix * pixscale
+    if not shift > 0:
+        raise InputError(f"n_pix * pixscale is {shift:g} arcsec, expected a positive number")
+    by_source = RHALF_FACTOR * catalog.rhalf if rhalf_range is None else -np.inf
+    rhalf_range = (POINT * pixscale, LEAST_UPPER_RHALF) if rhalf_range is None else rhalf_range
     sqrtq_range, pa_range, rhalf_range, sersic_range = (
         tuple(to_number(limit, unit, name) for limit in limits) if any(map(has_unit, limits)) else limits
         for name, unit, limits in (
@@ -224,7 +239,6 @@ def default_bounds(
             ("sersic_range", u.one, sersic_range),
         )
     )
-    n_pix, pixscale = to_number(n_pix, u.pix, "n_pix"), to_number(pixscale, u.arcsec, "pixscale")
     if not 0 <= sqrtq_range[0] < sqrtq_range[1] <= 1:
         raise InputError(f"sqrtq_range is {list(sqrtq_range)}, expected two increasing numbers in [0, 1]")
     for key, limits in (("pa_range", pa_range), ("rhalf_range", rhalf_range), ("sersic_range", sersic_range)):
@@ -236,19 +250,16 @@ def default_bounds(
         raise InputError(f"sersic_range is {list(sersic_range)}, expected positive indices")
     if not flux_factor > 0:
         raise InputError(f"flux_factor is {flux_factor:g}, expected a positive number")
-    shift = n_pix * pixscale
-    if not shift > 0:
-        raise InputError(f"n_pix * pixscale is {shift:g} arcsec, expected a positive number")
     limits = {
         "x": (-shift, shift),
         "y": (-shift, shift),
         "q": (sqrtq_range[0] ** 2, sqrtq_range[1] ** 2),
         "pa": tuple(np.rad2deg([np.pi / 2 - pa_range[1], np.pi / 2 - pa_range[0]])),
         "sersic": sersic_range,
-        "rhalf": rhalf_range,
+        "rhalf": (rhalf_range[0], np.maximum(rhalf_range[1], by_source)),
     }
     lower, upper = (
-        {name: np.full(len(catalog), float(pair[i])) for name, pair in limits.items()} for i in (0, 1)
+        {name: np.full(len(catalog), pair[i], dtype=float) for name, pair in limits.items()} for i in (0, 1)
     )
     lower["flux"], upper["flux"] = _flux_limits(catalog, n_sig_flux, flux_factor)
     return Bounds(lower, upper, catalog.bands)
@@ -306,8 +317,8 @@ def _flux_limits(catalog, n_sig_flux, flux_factor):
     typical = np.median(largest[largest > 0]) if (largest > 0).any() else 0.0
     if len(catalog) and not typical > 0:
         raise InputError("every flux is zero, expected fluxes or their uncertainties to set bounds from")
-    scale = np.maximum(size, 0.1 * np.where(largest > 0, largest, typical))
-    lower, upper = np.minimum(flux, 0) - scale, np.maximum(flux, 0) + flux_factor * scale
+    reach = flux_factor * np.where(largest > 0, largest, typical)
+    lower, upper = np.minimum(flux, 0) - reach, np.maximum(flux, 0) + reach
     return np.where(known, below, lower), np.where(known, above, upper)
 
 

@@ -61,6 +61,8 @@ FLAGS = {
     16: "means of its patches more than one standard deviation apart for some parameter: see the multipatch table",
     32: "not sampled: draws of an approximation, or a single point",
     64: "standard deviation of some parameter but pa more than 0.7 of that of its prior: the data say little of it",
+    128: "model limited: in some band chi-squared of the source's own pixels is above 1.5 a pixel, and above what "
+    "noise makes by five standard deviations; what the Sersic profile or the PSF lacks, not noise, limits the flux",
 }
 
 _MAG, _SB = "mag (AB)", "mag (AB) arcsec-2"
@@ -74,7 +76,18 @@ COLUMNS = (
     ColumnText("sersic", "", "Sersic index"),
     ColumnText("rhalf", "arcsec", "circularised half-light radius; semi-major: rhalf_major"),
     ColumnText("BAND", "nJy", "total flux in the band"),
-    ColumnText("BAND_err", "nJy", "standard deviation of the flux; NaN where its draws do not differ"),
+    ColumnText(
+        "BAND_err",
+        "nJy",
+        "standard deviation of the flux: of its draws, NaN where they do not differ; of an optimum or a forced flux "
+        "by noise, with all that is fitted free, wherever in its prior it lies",
+    ),
+    ColumnText(
+        "BAND_err_scaled",
+        "nJy",
+        "the same with the misfit: BAND_err times the square root of chi-squared per pixel, if that is above one, of "
+        "the source's own pixels in the band (see chi2)",
+    ),
     ColumnText("PARAMETER_16", PARAMETER_UNIT, "16th percentile of the draws"),
     ColumnText("PARAMETER_84", PARAMETER_UNIT, "84th percentile of the draws"),
     ColumnText("PARAMETER_mean", PARAMETER_UNIT, "mean of the draws"),

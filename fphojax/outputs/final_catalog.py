@@ -10,6 +10,7 @@ from tqdm.auto import tqdm
 from ..inputs.processes import process_pool
 from .catalog_columns import FLAGS, PARAMETER_UNIT, ColumnName
 from .draw_columns import DrawColumns
+from .misfit import error_scale, is_model_limited
 from .multipatch import DISAGREES, largest_shift, parameter_names, parameters_first
 from .patch_draws import RunDraws, SourceDraws
 from .run_directory import RunDirectory
@@ -101,7 +102,7 @@ class CatalogBuilder:
 
     def _put(self, sources, draws, of_draws):
         """Enter a batch into the columns of the run."""
-        found = of_draws | self._bookkeeping(sources)
+        found = self._with_errors(of_draws, sources) | self._bookkeeping(sources)
         found |= {ColumnName("flags"): self._flags(found, sources, draws)}
         for name, values in found.items():
             if name not in self._columns:
@@ -118,7 +119,7 @@ class CatalogBuilder:
         names = {"id": ColumnName("id")} | {str(name): name for name in self._columns}
         if not any(np.isfinite(columns[f"{band}_err"]).any() for band in self._bands):
             for band in self._bands:
-                del columns[f"{band}_err"]  # single draws have no scatter
+                del columns[f"{band}_err"], columns[f"{band}_err_scaled"]  # single points of older versions
         table = Table(
             meta={"FPHOJAX": 1, "FILTERS": ",".join(self._bands), "ISOPHOTE": self._of_draws.isophote}
         )
@@ -130,10 +131,28 @@ class CatalogBuilder:
             table[name] = Column(values, unit=_UNITS.get(unit, unit) or None, description=text.text)
         return table
 
+    def _with_errors(self, of_draws, sources):
+        """Columns of draws, with the errors of optima in place of their scatter, and errors with the misfit."""
+        last, place = self._last(sources)
+        scale = error_scale(last.chi2[place], last.n_pixel[place])
+        columns = {}
+        for name, values in of_draws.items():
+            columns[name] = values
+            if name.pattern == "BAND_err":
+                b = self._bands.index(name.parts[0])
+                known = last.flux_err[place, b]
+                columns[name] = np.where(np.isfinite(known), known, values)
+                columns[ColumnName("BAND_err_scaled", name.parts)] = columns[name] * scale[:, b]
+        return columns
+
+    def _last(self, sources):
+        """The last patch of a batch of sources, and their places in it."""
+        last = sources.parts[0][-1]  # the same for all
+        return last, np.flatnonzero(np.isin(last.ids, self._ids[sources.rows]))
+
     def _bookkeeping(self, sources):
         """What the patches say about their sources."""
-        last = sources.parts[0][-1]  # the same for all
-        place = np.flatnonzero(np.isin(last.ids, self._ids[sources.rows]))
+        last, place = self._last(sources)
         size = len(place)
         near = last.at_bound[place]
         columns = {
@@ -149,8 +168,8 @@ class CatalogBuilder:
             "tied": self._ties[sources.rows],
             "at_bound": near.max(axis=1),
             "roi": last.roi[place],
-            "chi2": last.chi2[place],
-            "n_pixel": last.n_pixel[place],
+            "chi2": last.chi2[place].sum(axis=1),
+            "n_pixel": last.n_pixel[place].sum(axis=1),
             "n_patch": np.array([len(parts) for parts in sources.parts]),
             "n_draw": np.full(size, n_chain * n_draw),
             "n_divergent": np.array([sum(part.n_divergent for part in parts) for parts in sources.parts]),
@@ -169,6 +188,7 @@ class CatalogBuilder:
             for s, parts in enumerate(sources.parts)
         ]
         sampled = method == "nuts"
+        last, place = self._last(sources)
         told = [
             found[ColumnName("BAND_err" if name in self._bands else "PARAMETER_std", (name,))]
             / found[ColumnName("PARAMETER_prior_std", (name,))]
@@ -183,6 +203,7 @@ class CatalogBuilder:
             np.array(shifts) > DISAGREES,
             ~sampled,
             (np.stack(told) > _PRIOR).any(axis=0),
+            is_model_limited(last.chi2[place], last.n_pixel[place]).any(axis=1),
         )
         return sum(bit * flag.astype(np.int32) for bit, flag in zip(FLAGS, raised, strict=True))
 

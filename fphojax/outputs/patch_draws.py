@@ -10,6 +10,7 @@ import numpy as np
 from ..inputs.catalog import SourceCatalog
 from ..inputs.errors import InputError
 from ..inputs.hdf5_files import read_hdf5
+from .misfit import per_band
 from .results import NUISANCE_DIMS, POSTERIOR_UNITS
 from .run_directory import RunDirectory
 
@@ -41,12 +42,14 @@ class PatchDraws:
         Fraction of draws at an edge of the prior: fluxes in the order of the bands, then the other parameters.
     prior_width : ndarray (S, P)
         Standard deviations of the priors, in the same order; NaN in files without.
+    flux_err : ndarray (S, B)
+        Standard deviations of the fluxes of an optimum; NaN for draws, which tell them, and in files without.
     pareto_k : float
         Of the weights of an approximation (see `fphojax.inference.laplace`); NaN for other draws.
     log_posterior : ndarray (chain, draw)
     n_divergent : int
-    chi2, n_pixel : ndarray (S,)
-        Of the source's own pixels at the optimum; NaN and 0 in files without.
+    chi2, n_pixel : ndarray (S, B)
+        Of the source's own pixels in each band at the optimum; NaN and 0 in files without.
     exposures : list of tuple of str
         Band and name of each exposure, if there are nuisance parameters.
     nuisance : dict of ndarray (chain, draw, exposure, ...)
@@ -62,6 +65,7 @@ class PatchDraws:
     values: dict[str, np.ndarray]
     at_bound: np.ndarray
     prior_width: np.ndarray
+    flux_err: np.ndarray
     pareto_k: float
     log_posterior: np.ndarray
     n_divergent: int
@@ -208,26 +212,33 @@ def _patch_draws(file, patch):
     names = (
         [_strings(file["exposures"][key][()]).tolist() for key in ("band", "exposure")] if nuisance else []
     )
-    own = file.get("own_pixels")
-    size = len(values["ra"])
+    bands = tuple(_strings(file["posterior/band"][()]).tolist())
+    shape = len(values["ra"]), len(bands)
+    exposure_bands = _strings(file["exposures/band"][()])
+    own = {
+        name: per_band(file["own_pixels"][name][()], exposure_bands, bands)
+        for name in ("chi2", "n_pixel")
+        if "own_pixels" in file
+    }
     divergent = file["sample_stats"].get("diverging")
     log_posterior = file["sample_stats"].get("lp")
     pareto_k = file["sample_stats"].get("pareto_k")
     return PatchDraws(
         patch=patch,
         ids=_strings(file["posterior/source"][()]),
-        bands=tuple(_strings(file["posterior/band"][()]).tolist()),
+        bands=bands,
         region=region,
         method=_text(file.attrs.get("method", "nuts")),
         roi=file["active/roi"][()],
         values=values,
         at_bound=near,
         prior_width=widths,
+        flux_err=file["optimum_std/flux"][()] if "optimum_std" in file else np.full(shape, np.nan),
         pareto_k=np.nan if pareto_k is None else float(pareto_k[0, 0]),
         log_posterior=np.zeros(values["ra"].shape[1:]) if log_posterior is None else log_posterior[()],
         n_divergent=0 if divergent is None else int(divergent[()].sum()),
-        chi2=np.full(size, np.nan) if own is None else own["chi2"][()].sum(axis=1),
-        n_pixel=np.zeros(size, dtype=int) if own is None else own["n_pixel"][()].sum(axis=1),
+        chi2=own.get("chi2", np.full(shape, np.nan)),
+        n_pixel=own.get("n_pixel", np.zeros(shape, dtype=int)),
         exposures=list(zip(*names, strict=True)),
         nuisance=nuisance,
     )

@@ -112,17 +112,17 @@ def _sources(found, table):
     order = np.argsort(-flux, kind="stable")[:_ROWS]
     names = ["id", "ra", "dec"]
     for band in found.bands:
-        names += [name for name in (band, f"{band}_err") if name in table.colnames]
+        names += [name for name in _fluxes(band) if name in table.colnames]
     names += ["rhalf", "q", "pa", "sersic", "rhat_max", "ess_min", "chi2", "n_pixel", "flags", "patch_id"]
     formats = {"ra": ".6f", "dec": ".6f", "rhat_max": ".3f", "ess_min": ".0f", "pa": ".1f", "chi2": ".0f"}
-    formats |= {name: ".4g" for band in found.bands for name in (band, f"{band}_err")}
+    formats |= {name: ".4g" for band in found.bands for name in _fluxes(band)}
     formats |= dict.fromkeys(("rhalf", "q", "sersic"), ".3g") | dict.fromkeys(
         ("n_pixel", "flags", "patch_id"), "d"
     )
     note = (
         f"The {len(order)} brightest of {len(table)} sources in {found.bands[0]}. Medians of the draws; fluxes and "
-        "their standard deviations in nJy, positions and position angles in degrees, half-light radii in arcsec; "
-        "chi2 of n_pixel pixels of the source at the optimum."
+        "their standard deviations, by noise and with the misfit (err_scaled), in nJy, positions and position angles "
+        "in degrees, half-light radii in arcsec; chi2 of n_pixel pixels of the source at the optimum."
     )
     listed = html_table(Table({name: table[name][order] for name in names}), formats)
     side_by_side = "".join(f"<div style='flex:1;min-width:420px'>{part}</div>" for part in maps)
@@ -130,6 +130,11 @@ def _sources(found, table):
         f"<h2>Sources</h2><div style='display:flex;flex-wrap:wrap'>{side_by_side}</div>"
         f"<p class='note'>{html.escape(note)}</p><div class='wide'>{listed}</div>"
     )
+
+
+def _fluxes(band):
+    """Columns of a band in the table of sources."""
+    return band, f"{band}_err", f"{band}_err_scaled"
 
 
 def _patches(run, numbers, progress):

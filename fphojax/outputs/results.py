@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from ..core.model import SceneModel
+from ..inference.covariance import parameter_covariance, places
 from ..inference.optimize import at_bound
 from ..inference.sample import Chains
 from ..inputs.astrometry import CircularRegion, sky_position
@@ -53,7 +54,8 @@ _RUN = {
     "wall_time": float,
 }
 _OLDER = {"method": "nuts", "fluxes": "sampled"}  # files from before these were written
-_GROUPS = (  # besides fixed, nuisance, own_pixels, prior_width and linear, which a result need not have
+_SINGLE = ("optimum", "forced")  # methods that give one point
+_GROUPS = (  # besides fixed, nuisance, own_pixels, prior_width, optimum_std and linear, which a result need not have
     "active",
     "bounds",
     "posterior",
@@ -89,6 +91,9 @@ class PatchResult:
         The same variables: fraction of draws within a thousandth of an edge of the prior.
     prior_width : xarray.Dataset
         The same variables: standard deviation of the prior; NaN for parameters that are held.
+    optimum_std : xarray.Dataset
+        The same variables, where the optimum is all that there is: its standard deviations, as
+        `fphojax.inference.covariance.parameter_covariance` has them; NaN for parameters that are held. Else empty.
     exposures : xarray.Dataset
         Dimension exposure (its name): band, n_pixel (used), chi2 (at the optimum).
     own_pixels : xarray.Dataset
@@ -125,6 +130,7 @@ class PatchResult:
     optimum: xr.Dataset
     at_bound: xr.Dataset
     prior_width: xr.Dataset
+    optimum_std: xr.Dataset
     exposures: xr.Dataset
     own_pixels: xr.Dataset
     nuisance: xr.Dataset
@@ -194,7 +200,8 @@ class PatchResult:
             ),
             optimum=optimum,
             at_bound=xr.Dataset({name: (_dims(name), near[name]) for name in POSTERIOR_UNITS}, coords),
-            prior_width=_prior_widths(model, frame.region, coords),
+            prior_width=_widths(model.prior_widths(), frame.region, coords),
+            optimum_std=_optimum_std(chains, model, frame.region, coords),
             exposures=xr.Dataset(exposures, {"exposure": exposure_names}),
             own_pixels=own_pixels(frame, model, chains.optimum.values, active.id),
             nuisance=_nuisance(chains, exposure_names),
@@ -251,7 +258,7 @@ class PatchResult:
             "nuisance": self.nuisance,
             "mass": self.mass_matrix.to_dataset(),
         }
-        for name in ("own_pixels", "prior_width"):
+        for name in ("own_pixels", "prior_width", "optimum_std"):
             if getattr(self, name):
                 groups[name] = getattr(self, name)
         if len(self.fixed):
@@ -303,6 +310,7 @@ class PatchResult:
             posterior=xr.DataTree.from_dict({name: groups[name] for name in ("posterior", "sample_stats")}),
             own_pixels=groups.get("own_pixels", xr.Dataset()),
             prior_width=groups.get("prior_width", xr.Dataset()),
+            optimum_std=groups.get("optimum_std", xr.Dataset()),
             nuisance=groups.get("nuisance", xr.Dataset()),
             mass_matrix=groups["mass"]["inverse_mass_matrix"],
             versions={name: attrs[f"version_{name}"] for name in _LIBRARIES},
@@ -324,7 +332,7 @@ class PatchResult:
         -------
         SourceCatalog
             In the bands of the patch; ``flux_err`` is the standard deviation of the draws (NaN where they do
-            not differ, None if none do). Everything else is as in `active`.
+            not differ, None if none do), or that of an optimum. Everything else is as in `active`.
         """
         draws = self.draws if kind == "optimum" else self.centred_draws
         match kind:
@@ -339,7 +347,7 @@ class PatchResult:
         values = {name: point[name].to_numpy() for name in POSTERIOR_UNITS}
         outside = (values["ra"] < 0) | (values["ra"] >= 360)
         values["ra"] = np.where(outside, values["ra"] % 360, values["ra"])
-        scatter = draws["flux"].std(("chain", "draw")).to_numpy()
+        scatter = (self.optimum_std or draws.std(("chain", "draw")))["flux"].to_numpy()
         flux_err = np.where(scatter > 0, scatter, np.nan) if (scatter > 0).any() else None
         return self.active.select_bands(self.bands).replace(**values, flux_err=flux_err)
 
@@ -404,9 +412,20 @@ def _catalogue_units(values, region, coords):
     return xr.Dataset(data, coords)
 
 
-def _prior_widths(model, region, coords):
-    """Widths of the priors, in the units of the catalogue."""
-    widths = {name: np.asarray(width) for name, width in model.prior_widths().items()}
+def _optimum_std(chains, model, region, coords):
+    """Standard deviations of an optimum, in the units of the catalogue; nothing for chains, whose draws tell them."""
+    if chains.method not in _SINGLE:
+        return xr.Dataset()
+    variance = np.diag(parameter_covariance(model, chains.optimum))
+    std = np.sqrt(np.where(variance > 0, variance, np.nan))
+    return _widths(
+        {name: std[place] for name, place in places(chains.optimum.values).items()}, region, coords
+    )
+
+
+def _widths(widths, region, coords):
+    """Widths of the parameters of the model, such as those of priors, in the units of the catalogue."""
+    widths = {name: np.asarray(width) for name, width in widths.items()}
     converted = {name: widths[name] for name in ("flux", "q", "sersic", "rhalf")}
     converted["ra"] = widths["x"] / 3600 / np.cos(np.deg2rad(region.dec))
     converted |= {"dec": widths["y"] / 3600, "pa": np.rad2deg(widths["pa"])}

@@ -4,6 +4,6 @@ __all__ = ["counted"]
 
 
 def counted(number: int, noun: str) -> str:
-    """Like "1 source", "2 sources", "2 patches"."""
-    plural = noun + ("es" if noun.endswith("ch") else "s")
+    """Like "1 source", "2 sources", "2 patches", "2 fluxes"."""
+    plural = noun + ("es" if noun.endswith(("ch", "x")) else "s")
     return f"{number} {noun if number == 1 else plural}"

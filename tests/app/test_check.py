@@ -620,7 +620,7 @@ def test_ten_lines_and_a_count(run):
     assert len(lines) == 11
     assert all(line.startswith("peaks.ecsv: row ") for line in lines[:10])
     assert lines[10] == "peaks.ecsv: sources outside all exposures: and 4,990 more like these"
-    run.write_catalog(catalog[np.arange(30) % 2].replace(rhalf=np.full(30, 7.0), id=np.arange(30)))
+    run.write_catalog(catalog[np.arange(30) % 2].replace(sersic=np.full(30, 7.0), id=np.arange(30)))
     lines = run.problems()
     assert len(lines) == 11
     assert lines[10] == "peaks.ecsv: values outside the bounds: and 20 more like these"

@@ -56,10 +56,12 @@ def test_settings_are_valid(tmp_path, instrument):
     assert found[0]["buffer"] == INSTRUMENTS[instrument].buffer > 0
 
 
-@pytest.mark.parametrize("instrument", INSTRUMENTS.values(), ids=INSTRUMENTS)
+@pytest.mark.parametrize("instrument", INSTRUMENTS)
 def test_a_star_fits_into_the_bounds(instrument):
-    """Every field has some; a lower limit near the pixel's size would leave rings around them."""
-    assert instrument.rhalf_range[0] <= instrument.pixel_scale / 8
+    """Every field has some: radii begin at a tenth of the images' pixel, which no range for all cameras replaces."""
+    found = yaml.safe_load(settings_text(instrument))
+    assert not {"rhalf_range", "pixscale"} & set(found["bounds_kwargs"])
+    assert "rhalf" not in found.get("priors", {})
 
 
 def test_groups_start_with_settings_that_exist():

@@ -43,13 +43,23 @@ def test_forcepho_keywords_become_our_conventions():
         "x": (-0.18, 0.18),
         "y": (-0.18, 0.18),
         "rhalf": (0.02, 2),
-        "sersic": (1, 5),
+        "sersic": (0.6, 6),
     }
     for name, (low, high) in expected.items():
         np.testing.assert_allclose(bounds.lower[name], [low] * 3, err_msg=name)
         np.testing.assert_allclose(bounds.upper[name], [high] * 3, err_msg=name)
     assert set(bounds.lower) == set(bounds.upper) == set(PARAMETERS)
     assert len(bounds) == 3
+
+
+def test_half_light_radii_reach_from_stars_to_large_galaxies():
+    """Without a range: a tenth of a pixel, and five times the catalogue's radius, at least an arcsec."""
+    large = catalog(rhalf=[0.1, 1.2, 40.0])
+    bounds = default_bounds(large, pixscale=0.262)
+    np.testing.assert_allclose(bounds.lower["rhalf"], 0.0262, rtol=1e-12)
+    np.testing.assert_allclose(bounds.upper["rhalf"], [1.0, 6.0, 200.0], rtol=1e-12)
+    assert default_bounds(large).lower["rhalf"][0] == pytest.approx(0.003)
+    assert bounds.violations(large, ["rhalf"]) == []
 
 
 def test_flux_bounds_from_uncertainties():
@@ -79,7 +89,11 @@ def test_flux_bounds_without_uncertainties(flux, factor):
     assert (flux < high).all()
     assert (low < 0).all()
     assert (high > 0).all()
-    assert (high >= factor * np.abs(flux)).all()
+    largest = np.abs(flux).max(
+        axis=1, keepdims=True
+    )  # a band in which a source is not seen has its noise, too
+    assert (high >= factor * largest).all()
+    assert (low <= -factor * largest).all()
 
 
 def test_no_flux_at_all():
@@ -106,7 +120,7 @@ def test_wrapped_angle_that_fits_nowhere():
 
 def test_violations():
     sources = catalog(id=[7, 8, 9], rhalf=[0.1, 1.2, 0.3], q=[0.1, 1.0, 0.7], pa=17.0)
-    bounds = default_bounds(sources)
+    bounds = default_bounds(sources, rhalf_range=(0.03, 1.0))
     assert bounds.violations(sources) == [
         "row 0 (id 7): q is 0.1, expected within [0.16, 1]",
         "row 1 (id 8): rhalf is 1.2, expected within [0.03, 1]",
@@ -133,7 +147,7 @@ def test_indexing_and_replacing():
     changed = bounds.replace(sersic=([1, 2, 3], 6), flux=(-1, [10, 20]))
     assert changed.lower["sersic"].tolist() == [1, 2, 3]
     assert changed.upper["flux"].tolist() == [[10, 20]] * 3
-    assert bounds.upper["sersic"].tolist() == [5, 5, 5]
+    assert bounds.upper["sersic"].tolist() == [6, 6, 6]
 
 
 def test_bands_are_selected_by_name():
@@ -176,6 +190,7 @@ def test_shapes_are_those_of_the_catalogue():
         ({"flux_factor": -1}, "flux_factor is -1, expected a positive number"),
         ({"n_pix": 0}, "n_pix . pixscale is 0 arcsec"),
         ({"rhalf_range": (0.1, np.inf)}, r"row 0: bounds of rhalf are \[0.1, inf\]"),
+        ({"pixscale": 50}, r"rhalf_range is \[5.0, 1.0\]"),
     ],
 )
 def test_refusals(kwargs, message):

@@ -198,7 +198,46 @@ def test_a_source_whose_fluxes_do_not_vary_has_no_errors(tmp_path, fit):
     np.testing.assert_array_equal(np.isnan(read.flux_err), [[True, True], [False, False]])
 
 
-def test_single_points_have_no_errors_at_all(tmp_path, fit):
+def test_errors_of_optima(tmp_path, fit):
+    """They are those of the pixels, and not the scatter of the points that several patches found."""
+    tree = {"posterior": fit.result.draws.isel(chain=[0], draw=[0])}
+    tree["sample_stats"] = fit.result.posterior["sample_stats"].dataset.isel(chain=[0], draw=[0])
+    std = fit.result.prior_width.copy(deep=True)
+    std["flux"][:] = [[1.0, 2.0], [np.nan, 4.0]]
+    point = dataclasses.replace(
+        fit.result, posterior=xr.DataTree.from_dict(tree), method="optimum", optimum_std=std
+    )
+    assert point.final_catalog("optimum").flux_err.tolist()[0] == [1.0, 2.0]
+    made = RunDirectory.create(tmp_path / "run")
+    made.write_patch(0, dataclasses.replace(point, optimum_std=3 * std))
+    made.write_patch(1, point)
+    made.write_scene(fit.truth, {})
+    table = final_catalog(made)
+    assert table["B_err"].tolist()[0] == 1.0
+    assert np.isnan(table["B_err"][1])
+    assert table["R_err"].tolist() == [2.0, 4.0]
+
+
+def test_errors_with_the_misfit(tmp_path, fit):
+    """Chi-squared of 90 in 10 pixels of one band makes errors three times as large, and a flag."""
+    own = fit.result.own_pixels.copy(deep=True)
+    assert fit.result.exposures["band"].to_numpy().tolist() == ["B", "R"]
+    own["chi2"][:] = [[90.0, 5.0], [140.0, 20.0]]
+    own["n_pixel"][:] = [[10, 10], [100, 10]]  # 140: below 1.5 a pixel; 20: 2.2 standard deviations above 10
+    made = RunDirectory.create(tmp_path / "run")
+    made.write_patch(0, dataclasses.replace(fit.result, own_pixels=own))
+    made.write_scene(fit.truth, {})
+    table = final_catalog(made)
+    np.testing.assert_allclose(table["B_err_scaled"] / table["B_err"], [3.0, np.sqrt(1.4)], rtol=1e-12)
+    np.testing.assert_allclose(table["R_err_scaled"] / table["R_err"], [1.0, np.sqrt(2.0)], rtol=1e-12)
+    assert (table["flags"] & 128 > 0).tolist() == [True, False]
+    assert table["chi2"].tolist() == [95.0, 160.0]
+    assert table["n_pixel"].tolist() == [20, 110]
+    names = table.colnames
+    assert names.index("B_err_scaled") == names.index("B_err") + 1
+
+
+def test_single_points_of_older_versions_have_no_errors(tmp_path, fit):
     tree = {"posterior": fit.result.draws.isel(chain=[0], draw=[0])}
     tree["sample_stats"] = fit.result.posterior["sample_stats"].dataset.isel(chain=[0], draw=[0])
     made = RunDirectory.create(tmp_path / "run")
@@ -206,7 +245,7 @@ def test_single_points_have_no_errors_at_all(tmp_path, fit):
     made.write_patch(0, point)
     made.write_scene(fit.truth, {})
     table = final_catalog(made)
-    assert "B_err" not in table.colnames
+    assert not {"B_err", "B_err_scaled"} & set(table.colnames)
     assert np.isnan(table["rhat_max"]).all()
     assert (table["flags"] & 32).all()
     np.testing.assert_array_equal(table["chi2"], fit.result.own_pixels["chi2"].sum("exposure"))

@@ -8,6 +8,7 @@ from fphojax.field.superscene import LinkedSuperScene
 from fphojax.inputs.catalog import SourceCatalog
 from fphojax.outputs.wording import counted
 
+from ..boxes import bounds_options
 from ..config import Settings
 from .detect import detect
 from .report import StageReport
@@ -73,7 +74,7 @@ def first_patches(settings: Settings, sources: SourceCatalog, number: int = 6) -
         maxradius=settings.patch_maxradius,
         strict=settings.strict,
         buffer=settings.buffer,
-        bounds_kwargs=settings.bounds_kwargs.model_dump(exclude_none=True),
+        bounds_kwargs=bounds_options(settings),
         seed=settings.seed,
     )
     patches = []

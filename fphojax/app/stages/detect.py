@@ -12,7 +12,7 @@ from fphojax.field.columns import STATE
 from fphojax.field.detect import detect as detect_in_residuals
 from fphojax.field.detect import detect_on_images, with_detected
 from fphojax.field.matched_filter import ResidualImage
-from fphojax.inputs.bounds import default_bounds
+from fphojax.inputs.bounds import POINT, default_bounds
 from fphojax.inputs.errors import InputError
 from fphojax.inputs.psf import PSFStore
 from fphojax.outputs.frame_model import FrameModel
@@ -21,6 +21,7 @@ from fphojax.outputs.plots import save_figure
 from fphojax.outputs.region_files import write_regions
 from fphojax.outputs.wording import counted
 
+from ..boxes import bounds_options
 from ..check import check_inputs
 from ..config import Settings
 from ..psf_fits import fitted_psfs
@@ -87,8 +88,8 @@ def detect(
         key: value for key, value in given.items() if value is not None
     }
     box = options.pop("background_box")
-    if settings.bounds_kwargs.rhalf_range is not None:
-        options["rhalf_range"] = settings.bounds_kwargs.rhalf_range
+    limits = bounds_options(settings, checked.exposures)
+    options["rhalf_range"] = limits.get("rhalf_range", (POINT * limits["pixscale"], np.inf))
     searched = list(_residual_images(settings, checked, fit, progress))
     if fit is None:
         catalog = None
@@ -98,7 +99,7 @@ def detect(
         catalog = _fitted(fit.read_scene().select_bands(settings.bandlist))
         found = detect_in_residuals(searched, known=catalog, **options)
         joined = with_detected(catalog, found.catalog)
-    joined = _inside_bounds(joined, settings)
+    joined = _inside_bounds(joined, limits)
     folder = next_path(settings.outbase, "detect")
     folder.mkdir(parents=True)
     files = {
@@ -152,11 +153,11 @@ def _psf_image(mixture):
     return image / image.sum()
 
 
-def _inside_bounds(catalog, settings):
+def _inside_bounds(catalog, limits):
     """A catalogue whose shapes are within the bounds that a fit would have."""
     if not len(catalog):
         return catalog
-    bounds = default_bounds(catalog, **settings.bounds_kwargs.model_dump(exclude_none=True))
+    bounds = default_bounds(catalog, **limits)
     names = ("q", "sersic", "rhalf")
     inside = {name: np.clip(getattr(catalog, name), bounds.lower[name], bounds.upper[name]) for name in names}
     return catalog.replace(**inside)

@@ -24,7 +24,7 @@ from .steps import first_read_after
 
 __all__ = ["optimize"]
 
-# how a fit can end; see `fphojax.inference.flags`
+# how a fit can end; see `fphojax.inference.flags` and `fphojax.outputs.misfit`
 _BEYOND = "beyond its patch"  # where no patch holds the light of a source
 _KINDS = (
     "good",
@@ -33,6 +33,7 @@ _KINDS = (
     "few pixels",
     "no data",
     "degenerate",
+    "model limited",
     "masked",
     _BEYOND,
     "failed",

@@ -8,6 +8,7 @@ from astropy.table import Table
 
 from fphojax.field.columns import STATE
 from fphojax.field.superscene import SuperScene
+from fphojax.inference.optimize import AT_BOUND
 from fphojax.inputs.files import replacing
 from fphojax.outputs.wording import counted
 
@@ -17,15 +18,15 @@ from .report import StageReport
 
 __all__ = ["postop"]
 
-_N_SIG_FLUX = 5.0  # default of `default_bounds`
-
 
 @alone_in_outbase
 def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     """Write the optimised catalogue with flux uncertainties, and settings with which sampling starts from it.
 
     The uncertainties are those of each source with all others of its patch and all shapes free. The bounds of
-    fluxes in sampling are ``n_sig_flux`` of them to either side.
+    fluxes in sampling are ``n_sig_flux`` of them to either side. A flux that ended at an edge of its box is not where
+    the pixels want it, and no box is to be made around it: it has no uncertainty (NaN), and so the bounds of a flux
+    that is a guess (``flux_factor``), and the column ``flux_at_bound`` names its band.
 
     Parameters
     ----------
@@ -36,9 +37,9 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     Returns
     -------
     StageReport
-        Table ``fluxes``: sources and median signal-to-noise ratio by band. Files, in ``outbase``: ``catalog``
-        (``postop.fits``, in forcepho's columns, uncertainties in its second extension) and ``settings``
-        (``postop.yml``).
+        Table ``fluxes``: median signal-to-noise ratio, and how many ended at an edge, by band. Files, in
+        ``outbase``: ``catalog`` (``postop.fits``, in forcepho's columns, uncertainties in its second extension) and
+        ``settings`` (``postop.yml``).
 
     Raises
     ------
@@ -50,15 +51,17 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     scene = SuperScene.resume(fit.scene_path)
     catalog = scene.catalog
     bounds, covariances = scene.bounds_and_covs(np.arange(len(catalog)))
-    n_band = len(catalog.bands)
-    variance = np.diagonal(covariances, axis1=1, axis2=2)[:, :n_band]
-    n_sig = settings.bounds_kwargs.n_sig_flux or _N_SIG_FLUX
-    box = (bounds.upper["flux"] - bounds.lower["flux"]) / 2 / n_sig  # of a source whose fit failed
-    known = np.isfinite(variance) & (variance > 0)
-    flux_err = np.where(known, np.sqrt(np.where(known, variance, 1.0)), box)
+    unknown = int(np.count_nonzero(np.isnan(covariances).all(axis=(1, 2))))
+    errors = np.full(catalog.flux.shape, np.nan) if catalog.flux_err is None else catalog.flux_err
+    lower, upper = bounds.lower["flux"], bounds.upper["flux"]
+    near = np.minimum(catalog.flux - lower, upper - catalog.flux) < AT_BOUND * (upper - lower)
+    if "flux" in settings.priors:
+        near[:] = False  # there is no box
+    bands = np.array(catalog.bands)
     extra = catalog.extra.copy()
     extra.remove_columns([name for name in extra.colnames if name in STATE])
-    catalog = catalog.replace(flux_err=flux_err, extra=extra)
+    extra["flux_at_bound"] = [",".join(bands[row]) for row in near]
+    catalog = catalog.replace(flux_err=np.where(near, np.nan, errors), extra=extra)
 
     files = {"catalog": settings.outbase / "postop.fits", "settings": settings.outbase / "postop.yml"}
     settings.outbase.mkdir(parents=True, exist_ok=True)
@@ -66,10 +69,22 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     with replacing(files["settings"]) as temporary:
         start_here = settings.model_copy(update={"raw_catalog": files["catalog"]})
         temporary.write_text(start_here.dump_yaml(settings.outbase))
-    unknown = int(np.count_nonzero(~known.all(axis=1)))
-    verdict = f"{counted(len(catalog), 'source')} with flux uncertainties, the start of sampling." + (
-        f" {unknown} of them were not fitted: their uncertainties are those of the bounds." if unknown else ""
+    verdict = f"{counted(len(catalog), 'source')} with flux uncertainties, the start of sampling."
+    if unknown:
+        verdict += f" {unknown} of them were not fitted: they have none but those of the catalogue."
+    if near.any():
+        n_source = np.count_nonzero(near.any(axis=1))
+        verdict += (
+            f" {counted(np.count_nonzero(near), 'flux')} of {counted(n_source, 'source')} ended at an edge of the "
+            "box (column flux_at_bound): without uncertainty, the bounds in sampling are those of a guess."
+        )
+    ratio = np.ma.masked_invalid(catalog.flux / errors)
+    table = Table(
+        {
+            "band": bands,
+            "median S/N": np.ma.median(ratio, axis=0).filled(np.nan),
+            "at a bound": np.count_nonzero(near, axis=0),
+        }
     )
-    table = Table({"band": catalog.bands, "median S/N": np.median(catalog.flux / flux_err, axis=0)})
     table["median S/N"].info.format = ".4g"
     return StageReport("postop", verdict, {"fluxes": table}, files, time.perf_counter() - start)

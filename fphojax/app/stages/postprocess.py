@@ -65,8 +65,13 @@ def postprocess(settings: Settings, *, workers: int | None = None, progress: boo
 
 def _shown(table: Table, bands) -> Table:
     """The columns that a person reads first."""
-    # single draws have no errors
-    fluxes = [name for band in bands for name in (band, f"{band}_err") if name in table.colnames]
+    # single points of older versions have no errors
+    fluxes = [
+        name
+        for band in bands
+        for name in (band, f"{band}_err", f"{band}_err_scaled")
+        if name in table.colnames
+    ]
     shown = table[
         "id", "ra", "dec", *fluxes, "q", "sersic", "rhalf", "rhat_max", "ess_min", "chi2", "n_pixel", "flags"
     ]

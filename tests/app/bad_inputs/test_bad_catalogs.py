@@ -212,8 +212,10 @@ ROWS = [
         "column ra holds >f8(2,), expected numbers",
     ),
     Row("no rows", FITS, table(lambda found: found[:0]), "found no source, expected at least one"),
-    Row("sersic beyond", FITS, value("sersic", 9.0), "row 1 (id 8): sersic is 9, expected within [1, 5]"),
-    Row("rhalf beyond", FITS, value("rhalf", 9.0), "row 1 (id 8): rhalf is 9, expected within [0.03, 1]"),
+    Row("sersic beyond", FITS, value("sersic", 9.0), "row 1 (id 8): sersic is 9, expected within [0.6, 6]"),
+    Row(
+        "rhalf beyond", FITS, value("rhalf", 1e-3), "row 1 (id 8): rhalf is 0.001, expected within [0.01, 1]"
+    ),
     Row(
         "unknown unit",
         ECSV,
@@ -335,7 +337,7 @@ def test_catalogue(tiny, row):
     ("columns", "said", "last"),
     [
         ({"ra": 10.0}, "found ra=10.000000 dec=", "sources outside all exposures"),
-        ({"sersic": 9.0}, "sersic is 9, expected within [1, 5]", "values outside the bounds"),
+        ({"sersic": 9.0}, "sersic is 9, expected within [0.6, 6]", "values outside the bounds"),
     ],
     ids=["off the images", "beyond the bounds"],
 )

@@ -285,12 +285,12 @@ VALUES = [
     Value(
         "priors",
         "{rhalf: {distribution: Uniform, low: 5, high: 9}}",
-        "priors.rhalf: found Uniform(low=5, high=9), of which nothing lies within the bounds [0.03, 1] of row 0",
+        "priors.rhalf: found Uniform(low=5, high=9), of which nothing lies within the bounds [0.01, 1] of row 0",
     ),
     Value(
         "priors",
         "{rhalf: {distribution: Normal, loc: 4.3}}",
-        "priors.rhalf: found Normal(loc=4.3), of which less than 0.1 % lies within the bounds [0.03, 1] of row 0",
+        "priors.rhalf: found Normal(loc=4.3), of which less than 0.1 % lies within the bounds [0.01, 1] of row 0",
     ),
     Value("sed", "1", "sed: unknown key, did you mean seed?"),
     Value("", "1", ": unknown key, expected one of bandlist"),
