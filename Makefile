@@ -61,6 +61,7 @@ bench: $(STAMP)
 validate: $(STAMP)
 	$(BIN)/python tests/validation/validate_truth.py
 	$(BIN)/python tests/validation/validate_optimize.py
+	$(BIN)/python tests/validation/validate_bare_images.py
 	$(BIN)/python tests/validation/validate_calibration.py
 	$(BIN)/python -m pytest -q -s tests/validation/validate_exposures.py tests/validation/validate_workers.py
 	$(BIN)/python tests/run_notebooks.py

@@ -51,6 +51,7 @@ def fit_field(
     retry: bool = False,
     overwrite: bool = False,
     unread: Iterable[str] = (),
+    largest_first: bool = False,
     widened: Callable[[SourceCatalog, Sequence], np.ndarray] | None = None,
     workers: int | None = None,
     scheduler: str | None = None,
@@ -77,6 +78,8 @@ def fit_field(
         Whether an earlier run in the folder may be replaced; it is in ``previous_N`` until this one is complete.
     unread : iterable of str
         Settings that the fit does not read, which may be others when it goes on.
+    largest_first : bool
+        See `SuperScene`.
     widened : callable, optional
         Takes the catalogue after the fit, and the exposures, and returns radii of influence (arcsec): sources with a
         larger one than before are fitted again, at most three times.
@@ -116,6 +119,7 @@ def fit_field(
         "strict": settings.strict,
         "buffer": settings.buffer,
         "seed": settings.seed,
+        "largest_first": largest_first,
     }
     if together:  # the last that can be wrong with the inputs; only then anything is written
         LinkedSuperScene(

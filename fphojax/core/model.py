@@ -19,6 +19,7 @@ from .nuisance import NUISANCE, box_of_sources, derivative_rows, displaced
 from .pairs import PairList
 from .patch import Patch
 from .pixels import PixelResponse, chi2, render
+from .priors import Priors
 from .segments import segments_of
 from .sky import SkyBasis
 
@@ -117,7 +118,7 @@ class SceneModel(eqx.Module):
     drawn: Optics
     pairs: PairList | None
     table: eqx.Module
-    priors: dict[str, Distribution]
+    priors: dict[str, Distribution] = eqx.field(converter=Priors)
     response: PixelResponse = eqx.field(static=True)
     tolerance: float = eqx.field(static=True)
     tied: dict[str, jax.Array] = eqx.field(default_factory=dict)

@@ -12,6 +12,7 @@ from numpyro.distributions import Uniform
 
 from .gaussians import Sources
 from .nearby import coarsely_padded
+from .priors import Priors
 
 __all__ = ["padded_model", "padded_values", "real_values"]
 
@@ -45,7 +46,7 @@ def padded_model(model):
     optics = dataclasses.replace(
         model.optics, offset=more(model.optics.offset), psf_amplitude=dark, **changes
     )
-    priors = dict(model.priors)
+    priors = Priors(model.priors)
     for name in Sources._fields:
         low, high = (
             jnp.broadcast_to(v, priors[name].batch_shape) for v in (priors[name].low, priors[name].high)

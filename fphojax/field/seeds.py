@@ -18,16 +18,25 @@ class SeedPool:
     source and its iterations alone. What is drawn next depends on which sources are in the pool, then, and not on how
     they came there: a pool that is made anew goes on as the one before.
 
+    Where sources have an order, nothing is random: on each level they are drawn in that order, and those of a level
+    before those of the next.
+
     Parameters
     ----------
     n_iter : ndarray of int, shape (N,)
         Iterations of all sources; those at the target are not put in.
     target : int
     seed : int
+    order : array_like, shape (N,), optional
+        Sources with smaller values are drawn first.
     """
 
-    def __init__(self, n_iter, target: int, seed: int):
+    def __init__(self, n_iter, target: int, seed: int, order=None):
         self._target = target
+        self._place = None
+        if order is not None:
+            self._place = np.empty(len(n_iter))
+            self._place[np.argsort(order, kind="stable")] = np.arange(len(n_iter)) / len(n_iter)
         self._seed = _mixed(np.array([seed % 2**64], dtype=np.uint64))
         self._present = n_iter < target
         self._size = int(np.count_nonzero(self._present))
@@ -98,11 +107,14 @@ class SeedPool:
 
     def _times(self, rows, n_iter):
         """How long sources wait."""
+        level = np.asarray(n_iter, dtype=np.int64) * LEVELS // self._target
+        if self._place is not None:
+            return level + self._place[rows]
         bits = _mixed(
             _mixed(self._seed ^ np.asarray(rows, dtype=np.uint64)) ^ np.asarray(n_iter, dtype=np.uint64)
         )
         uniform = (bits >> np.uint64(11)) * 2.0**-53
-        return -np.log1p(-uniform) * 2.0 ** (np.asarray(n_iter, dtype=np.int64) * LEVELS // self._target)
+        return -np.log1p(-uniform) * 2.0**level
 
 
 def _mixed(bits):

@@ -106,6 +106,9 @@ class SuperScene:
         Sources (rows) that are fitted in the same patch or not at all, such as those that share parameters.
     seed : int
         Of the order of check-outs.
+    largest_first : bool
+        Whether groups are taken out around sources with large radii of influence first, so that others are fitted
+        when the light that reaches them is known; else in random order.
     overwrite : bool
         Whether files of another run of that name are removed (at the first check-in).
 
@@ -146,6 +149,7 @@ class SuperScene:
         bigscene: SourceCatalog | None = None,
         together: Sequence[Sequence[int]] = (),
         seed: int = 0,
+        largest_first: bool = False,
         overwrite: bool = False,
     ):
         catalog = sourcecat.select_bands(bands)
@@ -172,6 +176,7 @@ class SuperScene:
             "nscale": nscale,
             "together": [sorted(map(int, rows)) for rows in together],
             "seed": seed,
+            "largest_first": largest_first,
             "n_widened": 0,
         }
         self._prepare(
@@ -192,7 +197,7 @@ class SuperScene:
             As for the class; it is not part of the state.
         **options
             New values of ``target_niter``, ``maxactive_per_patch``, ``maxradius``, ``strict``, ``buffer``,
-            ``max_fixed``, ``nscale`` or ``seed``.
+            ``max_fixed``, ``nscale``, ``seed`` or ``largest_first``.
 
         Returns
         -------
@@ -219,7 +224,7 @@ class SuperScene:
         kinds = {kind.__name__: kind for kind in (SuperScene, LinkedSuperScene)}
         with decoding(files.log, "the log of a superscene"):
             kind = kinds[saved.pop("kind")]
-            saved.setdefault("n_widened", 0)  # earlier versions did not widen
+            saved = {"n_widened": 0, "largest_first": False} | saved  # which earlier versions did not know
         if unknown := set(options) - set(saved):
             raise InputError(f"options {', '.join(sorted(unknown))}, expected among {', '.join(saved)}")
 
@@ -633,7 +638,8 @@ class SuperScene:
         """Count, and draw from, the sources as they are now."""
         target, flagged = self.options["target_niter"], self._columns.flagged
         self._n_undone = self._count_undone(np.arange(len(self)))
-        self._pool = SeedPool(np.where(flagged, target, self.n_iter), target, self.options["seed"])
+        order = -self._columns.roi if self.options["largest_first"] else None
+        self._pool = SeedPool(np.where(flagged, target, self.n_iter), target, self.options["seed"], order)
         for place, patch in self._numbered.patches.items():
             for row in (*patch.active.tolist(), *patch.fixed.tolist(), *self._out.waiting(place)):
                 self._pool.discard(row)

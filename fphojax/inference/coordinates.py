@@ -26,6 +26,7 @@ from numpyro.distributions.distribution import ExpandedDistribution
 from scipy import special
 
 from ..core.model import SceneModel, support_edges
+from ..core.priors import Priors
 
 __all__ = ["Coordinates", "CutOffNormals", "plain_prior"]
 
@@ -68,7 +69,7 @@ class Coordinates(eqx.Module):
         Parameters whose logarithm fills the box.
     """
 
-    priors: dict[str, Distribution]
+    priors: dict[str, Distribution] = eqx.field(converter=Priors)
     free: dict[str, jax.Array]
     turning: jax.Array
     low: dict[str, jax.Array]

@@ -75,3 +75,15 @@ def test_all_of_a_level_are_drawn_alike():
 def test_empty_pool():
     with pytest.raises(IndexError, match="no source"):
         SeedPool(np.full(3, 10), 10, 0).draw()
+
+
+def test_sources_with_an_order_are_drawn_in_it_those_with_few_iterations_first():
+    pool = SeedPool(np.array([0, 0, 5, 0, 10]), 10, 0, order=[-1.0, -3.0, -9.0, -3.0, -4.0])
+    assert drained(pool) == [1, 3, 0, 2]
+
+
+def test_a_source_that_comes_back_with_more_iterations_waits_for_those_with_fewer():
+    pool = SeedPool(np.zeros(3, dtype=int), 2, 0, order=[0, 1, 2])
+    pool.discard(0)
+    pool.add(one(0), one(1))
+    assert drained(pool) == [1, 2, 0]

@@ -151,6 +151,22 @@ def test_same_seed_same_order(mock_field, kind):
 
 
 @KINDS
+def test_largest_first(mock_field, kind, tmp_path):
+    """Groups form around the sources with the largest radii of influence, once each, and so after an interruption."""
+    options = {"target_niter": 120, "largest_first": True, "maxactive_per_patch": 4}
+    catalog = mock_field(60)
+    scene = kind(catalog, BANDS, statefile=tmp_path / "scene.fits", **options)
+    left = set(range(60))
+    while left:
+        _, active, fixed = scene.checkout_region()
+        assert active["source_index"][0] == min(left, key=lambda row: (-catalog.roi[row], row))
+        scene.checkin_region(active, fixed, 60)
+        left -= set(active["source_index"].tolist())
+        if len(left) < 30:
+            scene = kind.resume(tmp_path / "scene.fits")
+
+
+@KINDS
 def test_search_gives_up_only_when_every_group_is_blocked(mock_field, kind):
     catalog = mock_field(80, 7, density=0.2)
     scene = kind(catalog, BANDS, seed=3)

@@ -1,0 +1,49 @@
+"""The priors of a model, with their arrays in one order in all processes.
+
+numpyro hands the arrays of a distribution to JAX in the order of a set of names, which is another one in every
+process. Programs that take a distribution would differ by that alone, and those on disk would not be found again.
+"""
+
+import jax
+from numpyro.distributions import Distribution
+
+__all__ = ["Priors"]
+
+
+@jax.tree_util.register_pytree_node_class
+class Priors(dict):
+    """Distributions by name of the parameter; a dict like any other, but for JAX."""
+
+    def tree_flatten(self):
+        """Distributions in the order of their names."""
+        names = sorted(self)
+        return tuple(_InOrder(self[name]) for name in names), tuple(names)
+
+    @classmethod
+    def tree_unflatten(cls, names, distributions):
+        """The inverse of `tree_flatten`."""
+        return cls((name, each.distribution) for name, each in zip(names, distributions, strict=True))
+
+
+@jax.tree_util.register_pytree_node_class
+class _InOrder:
+    """A distribution whose arrays are in the order of their names, and so are those of what it is made from."""
+
+    def __init__(self, distribution):
+        self.distribution = distribution
+
+    def tree_flatten(self):
+        kind = type(self.distribution)
+        values, rest = self.distribution.tree_flatten()
+        named = dict(zip(kind.gather_pytree_data_fields(), values, strict=True))
+        parts = (named[name] for name in sorted(named))
+        parts = tuple(_InOrder(part) if isinstance(part, Distribution) else part for part in parts)
+        return parts, (kind, rest)
+
+    @classmethod
+    def tree_unflatten(cls, kind_and_rest, parts):
+        kind, rest = kind_and_rest
+        names = kind.gather_pytree_data_fields()
+        parts = (part.distribution if isinstance(part, _InOrder) else part for part in parts)
+        named = dict(zip(sorted(names), parts, strict=True))
+        return cls(kind.tree_unflatten(rest, tuple(named[name] for name in names)))
