@@ -39,6 +39,7 @@ _KINDS = (
     "failed",
 )
 _POOR = 2.0  # chi2/dof of an exposure, above which its residuals want a look
+_BRIGHT = 20.0  # signal-to-noise ratio of a source whose shape the pixels tell, so that it should not end at a bound
 
 
 def optimize(
@@ -73,9 +74,9 @@ def optimize(
     Returns
     -------
     StageReport
-        Tables: ``sources`` (how many ended how, some in several ways), ``flagged`` (those that need a look, and
-        why) and ``exposures`` (chi-squared, see `chi2_table`; with ``write_residuals`` alone). Files: ``run`` and
-        ``catalog``.
+        Tables: ``sources`` (how many ended how, some in several ways), ``flagged`` (those that need a look, why, and
+        their signal-to-noise ratio over all bands) and ``exposures`` (chi-squared, see `chi2_table`; with
+        ``write_residuals`` alone). Files: ``run`` and ``catalog``.
 
     Raises
     ------
@@ -134,6 +135,7 @@ def _fitted(settings, folder, resume, retry, larger, beyond, workers, scheduler,
         resume=resume and (folder / "config.json").is_file(),
         retry=retry,
         unread=first_read_after("optimize"),
+        largest_first=True,
         widened=None if settings.forced_photometry else widened,
         workers=workers,
         scheduler=scheduler,
@@ -148,12 +150,26 @@ def _tables(scene, beyond) -> dict[str, Table]:
     for row, (ended, why) in found.items():
         if (told := beyond.get(str(scene.catalog.id[row]))) and ended != "failed":
             found[row] = (_BEYOND, told) if ended == "good" else (f"{ended}, {_BEYOND}", f"{why}; {told}")
-    flagged = [(str(scene.catalog.id[row]), *found[row]) for row in sorted(found) if found[row][0] != "good"]
+    flagged, snr = [row for row in sorted(found) if found[row][0] != "good"], _signal_to_noise(scene)
+    lines = [(str(scene.catalog.id[row]), *found[row], snr[row]) for row in flagged]
     counts = [sum(kind in ending.split(", ") for ending, _ in found.values()) for kind in _KINDS]
-    return {
+    tables = {
         "sources": Table({"ended": _KINDS, "sources": counts}),
-        "flagged": Table(rows=flagged or None, names=("id", "ended", "why"), dtype=(str, str, str)),
+        "flagged": Table(
+            rows=lines or None, names=("id", "ended", "why", "snr"), dtype=(str, str, str, float)
+        ),
     }
+    tables["flagged"]["snr"].info.format = ".1f"
+    return tables
+
+
+def _signal_to_noise(scene):
+    """Of each source over all bands; 0 where nothing is known of its errors."""
+    flux = scene.catalog.flux
+    _, covariances = scene.bounds_and_covs(np.arange(len(flux)))
+    variance = np.diagonal(covariances, axis1=1, axis2=2)[:, : flux.shape[1]]
+    known = variance > 0  # False for NaN
+    return np.sqrt(np.sum(np.where(known, flux**2 / np.where(known, variance, 1), 0), axis=1))
 
 
 def _endings(entries: Iterable[dict], scene):
@@ -175,7 +191,10 @@ def _verdict(tables):
     counts = dict(zip(tables["sources"]["ended"], tables["sources"]["sources"], strict=True))
     total = int(counts["good"]) + len(tables["flagged"])
     text = f"{counted(total, 'source')} optimised: {counts.pop('good')} good"
-    text += "".join(f", {count} {kind}" for kind, count in counts.items() if count) + "."
+    flagged = tables["flagged"]
+    bright = sum("at a bound" in row["ended"] and row["snr"] > _BRIGHT for row in flagged)
+    more = {"at a bound": f" ({bright} of them above a signal-to-noise ratio of {_BRIGHT:g})"}
+    text += "".join(f", {count} {kind}{more.get(kind, '')}" for kind, count in counts.items() if count) + "."
     poor = len(tables["flagged"]) > 0
     if "exposures" in tables:
         worst = int(np.nanargmax(tables["exposures"]["chi2_dof"]))
