@@ -454,7 +454,7 @@ def _catalog_columns(catalog: SourceCatalog, bounds: Bounds | None):
 
     yield "ra, deg", catalog.ra, nan
     yield "dec, deg", catalog.dec, nan
-    yield "move in ra and dec, arcsec", np.zeros(len(catalog)), limits("x")
+    yield "offset, arcsec", np.zeros(len(catalog)), limits("x")
     yield "q", catalog.q, limits("q")
     yield "pa, deg", catalog.pa, limits("pa")
     yield "sersic", catalog.sersic, limits("sersic")

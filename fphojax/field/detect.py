@@ -90,7 +90,7 @@ def detect(
     structure: float = 0.5,
     minimum_separation: float = 0.0,
     known: SourceCatalog | None = None,
-    rhalf_range: tuple[float, float] = (0.03, 1.0),
+    rhalf_range: tuple[float, float] = (0.03, np.inf),
 ) -> Detections:
     """Find sources in residual images.
 
@@ -215,7 +215,7 @@ def with_detected(catalog: SourceCatalog, found: SourceCatalog) -> SourceCatalog
     ----------
     catalog : SourceCatalog
         Its column ``origin`` is made, with "catalog", if there is none. Where it has flux uncertainties, those of
-        new sources are their fluxes: they are guesses.
+        new sources, whose fluxes are guesses, are not known (NaN).
     found : SourceCatalog
         From `Detections`.
 
@@ -241,7 +241,9 @@ def with_detected(catalog: SourceCatalog, found: SourceCatalog) -> SourceCatalog
     return SourceCatalog(
         id=np.concatenate([catalog.id, ids]),
         bands=catalog.bands,
-        flux_err=None if catalog.flux_err is None else np.concatenate([catalog.flux_err, found.flux]),
+        flux_err=None
+        if catalog.flux_err is None
+        else np.concatenate([catalog.flux_err, np.full_like(found.flux, np.nan)]),
         meta=catalog.meta,
         extra=Table([_continued(extra[name], found.extra.columns.get(name), new) for name in extra.colnames]),
         **{name: np.concatenate([getattr(catalog, name), getattr(found, name)]) for name in names},

@@ -1,11 +1,14 @@
 """The box of the priors where settings leave it to the images."""
 
+import re
 from types import SimpleNamespace
 
 import numpy as np
+from typer.testing import CliRunner
 
 from fphojax.app.boxes import bounds_options
 from fphojax.app.check import check_inputs
+from fphojax.app.cli import app
 from fphojax.app.config import BoundsSettings, Settings
 
 CAMERAS = [SimpleNamespace(pixel_scale=scale) for scale in (0.262, 0.1, 0.168)]
@@ -27,7 +30,10 @@ def test_what_is_given_is_taken():
 
 def test_the_box_of_a_run(tiny, tmp_path):
     """Two pixels of 0.1 arcsec, and a tenth of one; not those of another camera."""
-    settings = Settings.from_yaml(tiny.write_field(tmp_path, bounds_kwargs={}))
-    bounds = check_inputs(settings).bounds
+    path = tiny.write_field(tmp_path, bounds_kwargs={})
+    bounds = check_inputs(Settings.from_yaml(path)).bounds
     np.testing.assert_allclose(bounds.upper["x"], 0.2, rtol=1e-5)
     np.testing.assert_allclose(bounds.lower["rhalf"], 0.01, rtol=1e-5)
+    shown = CliRunner().invoke(app, ["check", str(path)]).output
+    (line,) = [line for line in shown.splitlines() if "offset, arcsec" in line]
+    assert [float(number) for number in re.findall(r"-?[\d.]+", line)] == [0, 0, 0, -0.2, 0.2]

@@ -240,7 +240,7 @@ def test_new_sources_join_a_catalogue():
     joined = with_detected(old, new)
     assert joined["origin"].tolist() == ["catalog", "catalog", "detected"]
     assert joined.id.tolist() == [0, 1, 2]
-    np.testing.assert_array_equal(joined.flux_err[2], [7.0, 8.0])
+    assert np.isnan(joined.flux_err[2]).all()  # guesses, around which bounds are wide
     assert joined.extra.colnames == ["source_index", "z", "origin"]
     again = with_detected(joined.replace(id=np.array(["a", "new0", "b"])), new)
     assert again["origin"].tolist() == ["catalog", "catalog", "detected", "detected"]
