@@ -108,8 +108,8 @@ bounds_kwargs:
   sqrtq_range: [0.4, 1.0]
   # positions lie within so many pixels of the catalogue's; a pixel is that of the finest images (or pixscale, arcsec)
   n_pix: 2
-  # Half-light radii lie between a tenth of a pixel, where a star ends, and five times the catalogue's, at least 1
-  # arcsec; rhalf_range sets another range, and n_sig_flux and flux_factor that of fluxes.
+  # Half-light radii lie between a tenth of a pixel, where a star ends, and five times the catalogue's or the radius
+  # of influence, at least 1 arcsec; rhalf_range sets another range, and n_sig_flux and flux_factor that of fluxes.
 
 # pixels farther than this from all radii of influence (column roi) are not fitted [arcsec]: less is faster, more
 # sees the wings of galaxies

@@ -207,7 +207,9 @@ def default_bounds(
         Positions lie within n_pix * pixscale arcsec of the catalogue, in either coordinate.
     rhalf_range : tuple of float, optional
         Limits of the circularised half-light radius, arcsec. By default they are a tenth of `pixscale`, where a star
-        ends, and for each source five times its half-light radius in the catalogue, at least one arcsec.
+        ends, and for each source five times its half-light radius in the catalogue, but not more than its radius of
+        influence: the pixels tell nothing of more, and a faint source would take in the sky. It is at least one
+        arcsec.
     sersic_range : tuple of float
         By default almost all that the table of profiles has.
 
@@ -228,7 +230,9 @@ def default_bounds(
     shift = n_pix * pixscale
     if not shift > 0:
         raise InputError(f"n_pix * pixscale is {shift:g} arcsec, expected a positive number")
-    by_source = RHALF_FACTOR * catalog.rhalf if rhalf_range is None else -np.inf
+    by_source = -np.inf
+    if rhalf_range is None:
+        by_source = np.minimum(RHALF_FACTOR * catalog.rhalf, np.maximum(catalog.roi, catalog.rhalf))
     rhalf_range = (POINT * pixscale, LEAST_UPPER_RHALF) if rhalf_range is None else rhalf_range
     sqrtq_range, pa_range, rhalf_range, sersic_range = (
         tuple(to_number(limit, unit, name) for limit in limits) if any(map(has_unit, limits)) else limits

@@ -59,6 +59,9 @@ def test_half_light_radii_reach_from_stars_to_large_galaxies():
     np.testing.assert_allclose(bounds.lower["rhalf"], 0.0262, rtol=1e-12)
     np.testing.assert_allclose(bounds.upper["rhalf"], [1.0, 6.0, 200.0], rtol=1e-12)
     assert default_bounds(large).lower["rhalf"][0] == pytest.approx(0.003)
+    # no more than the pixels that are fitted: a limit that follows the last fit would grow with every round
+    faint = large.replace(rhalf=np.array([1.0, 1.2, 40.0]), roi=np.array([1.4, 6.5, 30.0]))
+    np.testing.assert_allclose(default_bounds(faint).upper["rhalf"], [1.4, 6.0, 40.0], rtol=1e-12)
     assert bounds.violations(large, ["rhalf"]) == []
 
 

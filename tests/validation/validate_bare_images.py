@@ -16,6 +16,7 @@ more than 2 %, or a peak with a signal-to-noise ratio above 20 is missing whose 
 """
 
 import argparse
+import io
 import itertools
 import json
 import os
@@ -30,6 +31,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
 from photutils.aperture import CircularAperture, aperture_photometry
+from PIL import Image
 
 from fphojax.app.config import Settings
 from fphojax.app.workers import field_inputs
@@ -219,6 +221,13 @@ def figure(name: str, found: Fitted, peaks: Table):
     return drawn
 
 
+def save(drawn, path: Path) -> None:
+    """Write a figure with few colours: noise does not compress."""
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, dpi=70)
+    Image.open(buffer).convert("RGB").quantize(48).save(path, optimize=True)
+
+
 def judged(name: str, found: Fitted) -> tuple[list[dict], Table]:
     """A row per band and one for all of them, and the list of peaks."""
     peaks, light = peaks_of(name, found), apertures(found)
@@ -284,7 +293,7 @@ def main():
         print("not found:")
         peaks[peaks["source"] < 0].pprint_all()
         Table(of_set).pprint_all()
-        figure(name, state, peaks).savefig(HERE / f"bare_images_{name}.png", dpi=70)
+        save(figure(name, state, peaks), HERE / f"bare_images_{name}.png")
         with replacing(HERE / "bare_images.ecsv") as temporary:
             Table(rows).write(temporary, format="ascii.ecsv", overwrite=True)
     print("\n".join(found) or "no faults")
