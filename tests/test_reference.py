@@ -67,7 +67,9 @@ class Case:
             active=self.catalog, bounds=bounds, priors=priors, tolerance=0
         )
         jacobian = self.jacobian()
-        model = eqx.tree_at(lambda m: (m.optics.jacobian, m.drawn.jacobian), model, (jacobian, jacobian))
+        model = eqx.tree_at(
+            lambda m: (m.optics.jacobian, m.merged_optics.jacobian), model, (jacobian, jacobian)
+        )
         if culled:
             # a box like a posterior's: a fifth of each parameter, a few milliarcseconds
             half = {k: 0.005 if k in ("x", "y") else 0.2 * np.abs(v) for k, v in start.items()}

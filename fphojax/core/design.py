@@ -53,7 +53,7 @@ class Design(eqx.Module):
         Returns
         -------
         chi2 : array (E,)
-        downhill : array (E, S * 7 + K)
+        rhs : array (E, S * 7 + K)
             J^T W r: minus half the gradient of chi-squared by each source's flux, x, y, q, pa, sersic, rhalf, and by
             the sky.
         fisher : array (E, S * 7 + K, S * 7 + K)
@@ -69,13 +69,13 @@ class Design(eqx.Module):
         product = jnp.einsum("eij,ej->ei", gram, change)
         place = N_PARAMETER * n_source  # of the residuals
         chi2 = self.chi2 - 2 * product[:, place] + jnp.einsum("ei,ei->e", change, product)
-        downhill = gram[:, place] - product
+        rhs = gram[:, place] - product
         scale = jnp.repeat(flux, N_PARAMETER, axis=1).reshape(n_exposure, n_source, N_PARAMETER)
         scale = scale.at[..., 0].set(1.0).reshape(n_exposure, -1)
         scale = jnp.concatenate([scale, jnp.ones((n_exposure, n_term))], axis=1)
         kept = jnp.concatenate([jnp.arange(place), place + 1 + jnp.arange(n_term)])
         fisher = gram[:, kept[:, None], kept] * scale[:, :, None] * scale[:, None, :]
-        return chi2, downhill[:, kept] * scale, fisher
+        return chi2, rhs[:, kept] * scale, fisher
 
 
 def design(sources, optics, table, patch, response="variance", basis=None, sky=None) -> Design:

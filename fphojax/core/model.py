@@ -92,10 +92,10 @@ class SceneModel(eqx.Module):
         Pixels, the fixed sources already subtracted.
     optics : Optics
         How the exposures see the active sources.
-    drawn : Optics
+    merged_optics : Optics
         The same with merged PSFs and profiles, where `pairs` lists their Gaussians.
     pairs : PairList or None
-        Which Gaussians touch which tiles. A model without these can be optimised and drawn, and no more.
+        Which Gaussians touch which tiles. A model without these can be optimised and rendered, and no more.
     table : callable
         Profile table.
     priors : dict of numpyro Distribution
@@ -115,7 +115,7 @@ class SceneModel(eqx.Module):
 
     patch: Patch
     optics: Optics
-    drawn: Optics
+    merged_optics: Optics
     pairs: PairList | None
     table: eqx.Module
     priors: dict[str, Distribution] = eqx.field(converter=Priors)
@@ -131,16 +131,16 @@ class SceneModel(eqx.Module):
         numpyro.factor("log_likelihood", self.log_likelihood(values))
 
     def effective(self, values):
-        """Parameters with which the sources are drawn: those given, but for tied and held ones.
+        """Parameters after ties and held values are applied.
 
         A value that is tied or held away has no part in the likelihood; its posterior is its prior.
         """
-        drawn = dict(values)
+        applied = dict(values)
         for name, source in self.tied.items():
-            drawn[name] = drawn[name][..., source, :] if name == "flux" else drawn[name][..., source]
+            applied[name] = applied[name][..., source, :] if name == "flux" else applied[name][..., source]
         for name, fixed in self.held.items():
-            drawn[name] = jnp.where(jnp.isnan(fixed), drawn[name], fixed)
-        return drawn
+            applied[name] = jnp.where(jnp.isnan(fixed), applied[name], fixed)
+        return applied
 
     def is_free(self, name):
         """Which elements of a parameter, a bool array of its shape, are neither tied to another nor held."""
@@ -154,12 +154,12 @@ class SceneModel(eqx.Module):
 
     def gaussians(self, values):
         """Gaussians of the active sources on all exposures."""
-        return project(self.sources(values), displaced(self.drawn, values), self.table)
+        return project(self.sources(values), displaced(self.merged_optics, values), self.table)
 
     def sources(self, values):
-        """Parameters with which the sources are drawn, as `Sources`."""
-        drawn = self.effective(values)
-        return Sources(*(drawn[name] for name in PARAMETERS))
+        """Parameters after ties and held values are applied, as `Sources`."""
+        applied = self.effective(values)
+        return Sources(*(applied[name] for name in PARAMETERS))
 
     def chi2(self, values):
         """Chi-squared of every exposure, array (E,)."""
@@ -189,8 +189,13 @@ class SceneModel(eqx.Module):
 
     def segments(self):
         """The pairs by tile and source; see `core.segments`."""
-        n_profile = self.table.order + (self.drawn.inner is not None)
-        shape = self.optics.n_exposure, self.optics.n_source, n_profile, self.drawn.psf_amplitude.shape[-1]
+        n_profile = self.table.order + (self.merged_optics.inner is not None)
+        shape = (
+            self.optics.n_exposure,
+            self.optics.n_source,
+            n_profile,
+            self.merged_optics.psf_amplitude.shape[-1],
+        )
         return segments_of(self._listed_pairs(), self.patch.n_tile, shape)
 
     def log_prior(self, values):
@@ -233,24 +238,24 @@ class SceneModel(eqx.Module):
         Returns
         -------
         chi2 : array (E,)
-        downhill : array (N,)
+        rhs : array (N,)
             Minus half the gradient of chi-squared, in the order of `ravel_pytree`.
         fisher : array (N, N)
         """
         sources = self.sources(values)
         n_term = 0 if self.basis is None else self.basis.n_term
         sky = values.get("sky", jnp.zeros((self.optics.n_exposure, 0)))
-        chi2, downhill, fisher = taken.equations(sources.flux.T[self.optics.band], sky)
+        chi2, rhs, fisher = taken.equations(sources.flux.T[self.optics.band], sky)
         if "scale" in values or "shift" in values:
             rows = derivative_rows(sources, self.optics.band, values, n_term)
-            downhill = jnp.einsum("eij,ej->ei", rows, downhill)
+            rhs = jnp.einsum("eij,ej->ei", rows, rhs)
             fisher = rows @ fisher @ jnp.swapaxes(rows, 1, 2)
         index = self._parameter_index()
         size = sum(jnp.size(value) for value in values.values())
         place = index[:, :, None], index[:, None, :]
         return (
             chi2,
-            jnp.zeros(size).at[index].add(downhill, mode="drop"),
+            jnp.zeros(size).at[index].add(rhs, mode="drop"),
             jnp.zeros((size, size)).at[place].add(fisher, mode="drop"),
         )
 
@@ -261,7 +266,7 @@ class SceneModel(eqx.Module):
     def culled(self, lower, upper):
         """The model with new pair lists, good for parameters in a box; see `culled_pairs`."""
         lower, upper = box_of_sources(self.effective(lower), self.effective(upper))
-        drawn, pairs = culled_pairs(
+        merged, pairs = culled_pairs(
             self.patch,
             self.optics,
             self.table,
@@ -271,7 +276,7 @@ class SceneModel(eqx.Module):
             only_narrow=self.response == "quartic",
             tolerance=self.tolerance,
         )
-        return dataclasses.replace(self, drawn=drawn, pairs=pairs)
+        return dataclasses.replace(self, merged_optics=merged, pairs=pairs)
 
     # ----------------------------------------------------------------------------------------------
     # Unconstrained space

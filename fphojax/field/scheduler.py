@@ -152,8 +152,8 @@ def schedule(
     MachineError
         The disk is full or fails, or the cluster is gone; likewise.
     """
-    here = _Here() if client is None else _There(client)
-    return _Loop(scene, fit, here, batch, max_active_fraction, ntry_checkout).run(progress)
+    executor = _LocalExecutor() if client is None else _DaskExecutor(client)
+    return _Loop(scene, fit, executor, batch, max_active_fraction, ntry_checkout).run(progress)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ def schedule(
 
 
 class _Promise:
-    """A fit that is made when its result is asked for."""
+    """A fit that runs when its result is requested."""
 
     def __init__(self, fit, tasks):
         self._fit, self._tasks = fit, tasks
@@ -177,7 +177,7 @@ class _Promise:
 
 
 class _Known:
-    """What fits had found before an interruption."""
+    """Results of fits that had finished before an interruption."""
 
     def __init__(self, outcomes):
         self.outcomes = outcomes
@@ -186,15 +186,15 @@ class _Known:
         pass
 
 
-class _Here:
-    """This process."""
+class _LocalExecutor:
+    """Fit patches in this process."""
 
     def submit(self, fit, tasks):
         return _Promise(fit, tasks)
 
 
-class _There:
-    """The workers of a cluster; a fit is not repeated by the cluster itself, which knows nothing of seeds."""
+class _DaskExecutor:
+    """Fit patches on the workers of a dask cluster, without its own retries: a retry needs another seed."""
 
     def __init__(self, client):
         self._client = client
@@ -254,7 +254,7 @@ class _Loop:
             self.check_in_first()  # those before them in the list are in
 
     def checked_out(self, tasks=()):
-        """As many tasks as a list may have, some of which there are; none if a patch has to come back first."""
+        """Check out up to `batch` patches, with those given; none if a patch has to be checked in first."""
         tasks = list(tasks)
         while len(tasks) < self.batch and self.has_room():
             number = self.next_number

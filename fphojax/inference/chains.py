@@ -7,10 +7,10 @@ import numpy as np
 
 from .optimize import Optimum
 
-__all__ = ["Chains", "Standing"]
+__all__ = ["ChainCheckpoint", "Chains"]
 
 
-class Standing(NamedTuple):
+class ChainCheckpoint(NamedTuple):
     """Where chains stand at their end, so that they can go on.
 
     Attributes
@@ -65,7 +65,7 @@ class Chains:
         Whether the chains moved in the fluxes and sky levels, or these were integrated out and drawn afterwards.
     warmup_time, sampling_time : float
         Seconds of `wall_time` spent on either.
-    standing : Standing or None
+    checkpoint : ChainCheckpoint or None
         Where the chains stand; None where they cannot go on.
     """
 
@@ -82,7 +82,7 @@ class Chains:
     fluxes: str = "sampled"
     warmup_time: float = 0.0
     sampling_time: float = 0.0
-    standing: Standing | None = None
+    checkpoint: ChainCheckpoint | None = None
 
     @property
     def n_chain(self):

@@ -28,7 +28,7 @@ from scipy import special
 from ..core.model import SceneModel, support_edges
 from ..core.priors import Priors
 
-__all__ = ["Coordinates", "CutOffNormals", "plain_prior"]
+__all__ = ["Coordinates", "TruncatedNormals", "plain_prior"]
 
 EDGE = 1e-9  # of its box: no value is nearer to an edge when it is given a coordinate
 WIDEST = 10.0  # boxes: a normal that is wider is flat
@@ -59,7 +59,7 @@ class Coordinates(eqx.Module):
         Sources whose shape is a vector.
     low, high : dict of array
         Edges of the boxes, by element; absent where the support is no box.
-    normals : CutOffNormals
+    normals : TruncatedNormals
         In these boxes; of sizes those of the logarithm.  The free elements of all parameters one after another.
     held : dict of array
         Values of the elements that are held; NaN elsewhere.
@@ -74,7 +74,7 @@ class Coordinates(eqx.Module):
     turning: jax.Array
     low: dict[str, jax.Array]
     high: dict[str, jax.Array]
-    normals: "CutOffNormals"
+    normals: "TruncatedNormals"
     held: dict[str, jax.Array]
     tied: dict[str, jax.Array]
     logarithmic: tuple[str, ...] = eqx.field(static=True)
@@ -128,7 +128,7 @@ class Coordinates(eqx.Module):
             turning=jnp.asarray(turning),
             low={name: jnp.asarray(edges[name][0]) for name in boxed},
             high={name: jnp.asarray(edges[name][1]) for name in boxed},
-            normals=CutOffNormals.of(*np.concatenate(parts, axis=1)),
+            normals=TruncatedNormals.of(*np.concatenate(parts, axis=1)),
             held={name: value for name, value in model.held.items() if name in priors},
             tied={name: source for name, source in model.tied.items() if name in priors},
             logarithmic=logarithmic,
@@ -253,7 +253,7 @@ class Coordinates(eqx.Module):
         return module.log(value) if name in self.logarithmic else value
 
 
-class CutOffNormals(eqx.Module):
+class TruncatedNormals(eqx.Module):
     """Normal distributions cut off by boxes, mapped to unit normals.
 
     Attributes
@@ -275,7 +275,7 @@ class CutOffNormals(eqx.Module):
     share: jax.Array
 
     @classmethod
-    def of(cls, low, high, centre, width) -> "CutOffNormals":
+    def of(cls, low, high, centre, width) -> "TruncatedNormals":
         """Those with given edges, centres and widths."""
         a, b = (low - centre) / width, (high - centre) / width
         shares = special.ndtr(a), special.ndtr(-b), special.ndtr(b) - special.ndtr(a)

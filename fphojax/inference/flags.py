@@ -1,4 +1,4 @@
-"""What is to be known of a fit before its numbers are used.
+"""Quality flags of a fit.
 
 ====================  =============================================================================================
 ``not converged``     more is left to gain than the tolerance

@@ -72,15 +72,15 @@ class Lockstep:
 
 
 def in_step(calls: Sequence[tuple]) -> list:
-    """Results of calls, those of one program with arguments of one size made by one program (vmap).
+    """Batch calls of equal shape with `vmap`.
 
-    It ends when the last of them does.  Their number is filled up to a power of two with the last one, so that few
-    programs are compiled.
+    A batch ends when the last of its calls does.  Their number is filled up to a power of two with the last one, so
+    that few programs are compiled.
 
     Parameters
     ----------
     calls : sequence of (program, arguments)
-        What is no array in the arguments is the same for calls that are made together.
+        Arguments that are not arrays are the same for all calls of a batch.
 
     Returns
     -------

@@ -143,7 +143,9 @@ def _optimum(model, begun, found):
 def _lean(model):
     """The model without what a search does not use, so that few programs are compiled."""
     response = model.response if np.asarray(model.optics.pixel_free).any() else "variance"
-    return padded_model(dataclasses.replace(model, drawn=None, pairs=None, tolerance=0.0, response=response))
+    return padded_model(
+        dataclasses.replace(model, merged_optics=None, pairs=None, tolerance=0.0, response=response)
+    )
 
 
 def at_bound(model: SceneModel, values) -> dict[str, np.ndarray]:

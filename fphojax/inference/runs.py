@@ -16,7 +16,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from ..core.backend import chains_together
-from .chains import Standing
+from .chains import ChainCheckpoint
 from .interruptible import THREADS, interruptible
 from .nuts import MOST, advance, begin, complete
 from .warmup import ROUND, warm_up
@@ -114,22 +114,25 @@ class Run:
                 state = begin(self.kernel, self.posterior, self.white, jnp.zeros_like(position), moves)
             self.states.append(state)
 
-    def resume(self, standing):
+    def resume(self, checkpoint):
         """Start where chains stand."""
-        keys = [jax.random.split(key) for key in jax.random.wrap_key_data(jnp.asarray(standing.keys))]
+        keys = [jax.random.split(key) for key in jax.random.wrap_key_data(jnp.asarray(checkpoint.keys))]
         self.keys = jnp.stack([linear for _, linear in keys])
-        positions = np.linalg.solve(standing.factor, (standing.vectors - standing.origin).T).T
+        positions = np.linalg.solve(checkpoint.factor, (checkpoint.vectors - checkpoint.origin).T).T
         for position, step_size, key in zip(
-            jnp.asarray(positions), jnp.asarray(standing.step_size), [moves for moves, _ in keys], strict=True
+            jnp.asarray(positions),
+            jnp.asarray(checkpoint.step_size),
+            [moves for moves, _ in keys],
+            strict=True,
         ):
             state = begin(self.kernel, self.posterior, self.white, position, key, step_size)
             self.states.append(state)
 
-    def standing(self, ellipticity):
+    def checkpoint(self, ellipticity):
         """Where the chains stand now."""
         origin, factor = (np.asarray(a) for a in self.white)
         later = jnp.stack([jax.random.fold_in(key, 0) for key in self.keys])
-        return Standing(
+        return ChainCheckpoint(
             vectors=np.stack([origin + factor @ np.asarray(state.hmc.z) for state in self.states]),
             step_size=np.exp([float(state.averaging[1]) for state in self.states]),
             origin=origin,
@@ -211,7 +214,7 @@ class Run:
     def _completed(self, pool, first, vectors, n):
         """Full draws of the coordinates of every chain."""
         padded = [np.pad(vector, ((0, MOST - n), (0, 0))) for vector in vectors]
-        # number 0 is that of what goes on from here (`standing`)
+        # number 0 is that of what goes on from here (`checkpoint`)
         first, length = jnp.asarray(1 + first), jnp.asarray(n)
         made = self._each(pool, len(vectors), _COMPLETE, (self.posterior, self.keys, first, padded, length))
         return [_first(draws, n) for draws in made]

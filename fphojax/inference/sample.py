@@ -125,7 +125,7 @@ def sample(
         fluxes="sampled" if posterior.linear is None else "integrated",
         warmup_time=times[1] - times[0],
         sampling_time=times[2] - times[1],
-        standing=run.standing(ellipticity),
+        checkpoint=run.checkpoint(ellipticity),
     )
 
 
@@ -206,16 +206,16 @@ def continued(model: SceneModel, chains: Chains, *, draws: int = 256, progress: 
     ValueError
         If the chains cannot go on.
     """
-    if chains.standing is None:
+    if chains.checkpoint is None:
         raise ValueError(f"chains of method {chains.method!r} cannot go on, expected those of `sample`")
-    began, standing = time.monotonic(), chains.standing
+    began, checkpoint = time.monotonic(), chains.checkpoint
     apart = chains.fluxes == "integrated"
     posterior, _, _ = posterior_around(
-        model, chains.optimum, fluxes_apart=apart, ellipticity=standing.ellipticity
+        model, chains.optimum, fluxes_apart=apart, ellipticity=checkpoint.ellipticity
     )
-    white = Whitening(jnp.asarray(standing.origin), jnp.asarray(standing.factor))
+    white = Whitening(jnp.asarray(checkpoint.origin), jnp.asarray(checkpoint.factor))
     run = Run(Kernel(chains.max_treedepth, TARGET), posterior, white, progress)
-    run.resume(standing)
+    run.resume(checkpoint)
     started = time.monotonic()
     values, statistics = run.drawn(draws, np.inf)
     both = {"values": (chains.values, values), "statistics": (chains.statistics, statistics)}
@@ -228,5 +228,5 @@ def continued(model: SceneModel, chains: Chains, *, draws: int = 256, progress: 
         n_calls=chains.n_calls + run.n_calls,
         wall_time=chains.wall_time + time.monotonic() - began,
         sampling_time=chains.sampling_time + time.monotonic() - started,
-        standing=run.standing(standing.ellipticity),
+        checkpoint=run.checkpoint(checkpoint.ellipticity),
     )

@@ -57,7 +57,7 @@ class Found(NamedTuple):
     system : _System
         There.
     left : array ()
-        What an undamped step promises to gain in log density.
+        Predicted gain in log density of a full Gauss-Newton step, no coordinate of it longer than allowed.
     converged : bool array ()
     n_step : int array ()
         Passes over the pixels.
@@ -276,14 +276,14 @@ class _Problem:
     def _system(self, values, design):
         flat = self._flat(values)
         slopes, curvature = slope(self._values_of, flat), slope(lambda u: slope(self._values_of, u), flat)
-        chi2, downhill, fisher = self.model.equations(design, values)
+        chi2, rhs, fisher = self.model.equations(design, values)
         prior_gradient = jax.grad(self._prior_cost)(flat)
         prior_curvature = slope(jax.grad(self._prior_cost), flat)
         # of the second-order terms only those that keep the matrix positive
-        diagonal = jnp.maximum(prior_curvature, 0) + jnp.maximum(-downhill * curvature, 0)
+        diagonal = jnp.maximum(prior_curvature, 0) + jnp.maximum(-rhs * curvature, 0)
         return flat, _System(
             cost=0.5 * jnp.sum(chi2) + self._prior_cost(flat),
-            gradient=-downhill * slopes + prior_gradient,
+            gradient=-rhs * slopes + prior_gradient,
             hessian=fisher * slopes[:, None] * slopes[None, :] + jnp.diag(diagonal),
             chi2=chi2,
             fisher=fisher,
@@ -311,8 +311,8 @@ class _Problem:
         flat, unravel = ravel_pytree(linear)
         which = [np.full(np.size(values[name]), name in LINEAR) for name in sorted(values)]
         place = np.flatnonzero(np.concatenate(which))
-        _, downhill, fisher = self.model.equations(design, values)
-        downhill, matrix = downhill[place], fisher[place[:, None], place]
+        _, rhs, fisher = self.model.equations(design, values)
+        rhs, matrix = rhs[place], fisher[place[:, None], place]
         low, high = (ravel_pytree(side)[0] for side in self._supports(linear))
 
         def pull(values):
@@ -333,7 +333,7 @@ class _Problem:
         scaled = (matrix + jnp.diag(curvature)) * scale[:, None] * scale
         free, change = jnp.ones(flat.size, bool), jnp.zeros(flat.size)
         for _ in range(ROUNDS):
-            wanted = scale * (downhill + by_prior) - scaled @ jnp.where(free, 0, change / scale)
+            wanted = scale * (rhs + by_prior) - scaled @ jnp.where(free, 0, change / scale)
             held = jnp.where(free[:, None] & free, scaled, 0) + jnp.diag(jnp.where(free, RIDGE, 1.0))
             factor = jax.scipy.linalg.cho_factor(held)
             step = scale * jax.scipy.linalg.cho_solve(factor, jnp.where(free, wanted, 0))

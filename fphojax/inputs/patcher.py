@@ -319,7 +319,7 @@ class Patcher:
         model = SceneModel(
             patch=patch if listed else coarsely_padded(patch),
             optics=optics,
-            drawn=optics,
+            merged_optics=optics,
             pairs=self._all_pairs(optics) if listed and not culls else None,
             table=self.table,
             priors=_priors(*bounds.of_model(), start, priors or {}) | more_priors,

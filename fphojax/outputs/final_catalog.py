@@ -72,7 +72,7 @@ class CatalogBuilder:
         self._columns: dict[ColumnName, np.ndarray] = {}
 
     def taken(self, batches: Iterable[SourceDraws], *, workers: int = 1) -> Iterator[SourceDraws]:
-        """Take in batches of sources, and give each back when its rows are made.
+        """Add batches of sources, yielding each when its rows are done.
 
         Parameters
         ----------

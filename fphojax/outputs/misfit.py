@@ -1,7 +1,7 @@
 """What the model leaves of a source's own pixels beyond noise, and what that means for its flux.
 
 With the images' errors right, the chi-squared of n pixels is about n, give or take sqrt(2 n). A bright galaxy whose
-profile is no Sersic profile, or whose PSF is not quite that of the image, has far more, and the error of its flux,
+profile is not a Sersic profile, or whose PSF is not quite that of the image, has far more, and the error of its flux,
 which knows of noise alone, is then too small: by about the square root of chi-squared per pixel, if residuals are as
 correlated as noise is, and by more where they are not.
 """

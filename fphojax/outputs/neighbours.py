@@ -1,4 +1,4 @@
-"""How the fluxes of blended neighbours hang together."""
+"""Flux covariances of blended neighbours."""
 
 import numpy as np
 from astropy.table import Table, vstack

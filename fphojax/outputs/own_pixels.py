@@ -1,4 +1,4 @@
-"""Which pixels of a patch are a source's own, and how well they are fitted."""
+"""Pixels dominated by one source, and chi-squared of the fit in them."""
 
 import numpy as np
 import xarray as xr
@@ -29,7 +29,7 @@ def own_pixels(frame: PatchFrame, model: SceneModel, values, ids) -> xr.Dataset:
     Returns
     -------
     xarray.Dataset
-        Variables chi2 and n_pixel with the dimensions source and exposure; for what is a source's own see `owners`.
+        Variables chi2 and n_pixel with the dimensions source and exposure; for which pixels these are see `owners`.
     """
     residual = residual_tiles(model, values)[: frame.patch.n_tile]  # a model may have more, empty tiles
     chi = (residual * np.asarray(frame.patch.ierr)).ravel().astype(np.float64)

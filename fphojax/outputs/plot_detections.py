@@ -62,7 +62,7 @@ def plot_detections(found: Detections, catalog: SourceCatalog | None = None, ids
     if axis.get_legend_handles_labels()[0]:
         axis.legend(loc="upper right", fontsize="small", facecolor="0.3", labelcolor="white")
     axis.set_title(
-        f"{len(new)} found above {found.threshold:g}; by noise alone at most {found.n_false:.2g}",
+        f"{len(new)} found above {found.threshold:g}; expected false detections <= {found.n_false:.2g}",
         fontsize="medium",
     )
     return figure

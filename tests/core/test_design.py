@@ -29,15 +29,15 @@ def test_equations_at_other_fluxes_and_sky(scene, capsys):
 
     @eqx.filter_jit
     def both(model, values, other):
-        chi2, downhill, _ = model.equations(model.design(values), other)
-        return chi2, downhill, model.chi2(other), jax.grad(lambda v: jnp.sum(model.chi2(v)))(other)
+        chi2, rhs, _ = model.equations(model.design(values), other)
+        return chi2, rhs, model.chi2(other), jax.grad(lambda v: jnp.sum(model.chi2(v)))(other)
 
-    chi2, downhill, expected, gradient = both(model, values, other)
+    chi2, rhs, expected, gradient = both(model, values, other)
     np.testing.assert_allclose(chi2, expected, rtol=1e-6)
     gradient = -0.5 * ravel_pytree(gradient)[0]
     # in units of the standard deviation of a parameter
     fisher = np.diag(model.fisher(other))
-    apart = np.abs(downhill - gradient) / np.sqrt(fisher)
+    apart = np.abs(rhs - gradient) / np.sqrt(fisher)
     with capsys.disabled():
         print(f"\ngradient of the equations against autodiff: {apart.max():.1e} standard deviations")
     assert apart.max() < 1e-3

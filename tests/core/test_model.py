@@ -117,7 +117,7 @@ def test_point_source_is_its_psf(make_patcher):
     covariance = np.linalg.inv(
         np.stack([gaussians.fxx, gaussians.fxy, gaussians.fxy, gaussians.fyy], axis=-1).reshape(-1, 2, 2)
     ).reshape(*gaussians.x.shape, 2, 2)
-    psf = np.asarray(model.drawn.psf_covariance)[:, :, None]
+    psf = np.asarray(model.merged_optics.psf_covariance)[:, :, None]
     np.testing.assert_allclose(
         covariance[..., 0, 0], np.broadcast_to(psf[..., 0] + 1 / 12, gaussians.x.shape)
     )

@@ -7,7 +7,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import HalfNormal, LogUniform, Uniform
 
-from fphojax.inference.coordinates import Coordinates, CutOffNormals
+from fphojax.inference.coordinates import Coordinates, TruncatedNormals
 
 NAMES = ("x", "y", "q", "pa", "sersic", "rhalf")
 
@@ -70,7 +70,7 @@ def test_density_is_the_prior_times_the_jacobian(model, vector):
 def normals():
     """In boxes from -1 to 2: narrow in the middle, at either edge, and flat."""
     width = np.array([3e-3, 0.3, 3.0, 30.0])
-    return CutOffNormals.of(-np.ones(4), 2 * np.ones(4), np.array([0.5, -1.0, 2.0, 0.5]), width)
+    return TruncatedNormals.of(-np.ones(4), 2 * np.ones(4), np.array([0.5, -1.0, 2.0, 0.5]), width)
 
 
 def test_a_normal_cut_off_by_its_box_is_a_unit_normal(normals):

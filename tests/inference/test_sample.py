@@ -166,7 +166,7 @@ def test_more_draws_from_where_chains_stopped(bright_scene, chains):
     steps = more.statistics["n_steps"][:, 200:].sum()
     assert more.n_calls == chains.n_calls + steps + more.values["flux"][:, 200:, 0, 0].size
     sizes = more.statistics["step_size"][:, 200:]
-    np.testing.assert_allclose(sizes, np.tile(chains.standing.step_size[:, None], 200), rtol=1e-12)
+    np.testing.assert_allclose(sizes, np.tile(chains.checkpoint.step_size[:, None], 200), rtol=1e-12)
     for name, values in more.values.items():
         old, new = values[:, :200], values[:, 200:]
         assert (np.abs(new.mean(axis=(0, 1)) - old.mean(axis=(0, 1))) < 0.4 * old.std(axis=(0, 1))).all(), (

@@ -139,7 +139,7 @@ def run(folder):
     subprocess.run([*command, "run", path, *stages, "--quiet"], check=True)
     seconds = time.perf_counter() - start
     steps = (folder / "run" / "notebooks" / "steps").glob("*.json")
-    stated = re.findall(r"noise alone makes at most ([\d.e-]+) there", "".join(p.read_text() for p in steps))
+    stated = re.findall(r"expected false detections <= ([\d.e-]+)\.", "".join(p.read_text() for p in steps))
     return seconds, sum(map(float, stated))
 
 

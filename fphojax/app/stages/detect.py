@@ -217,7 +217,7 @@ def _verdict(found, catalog, noise):
     )
     text = (
         f"{counted(len(found.catalog), 'source')} found in {where}, above {found.threshold:g} standard deviations; "
-        f"noise alone makes at most {found.n_false:.2g} there."
+        f"expected false detections <= {found.n_false:.2g}."
     )
     if len(found.structure):
         text += f" {counted(len(found.structure), 'peak')} more: structure of brighter galaxies, in structure.fits."

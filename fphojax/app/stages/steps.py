@@ -1,4 +1,4 @@
-"""The steps of a whole run: which stages, in which order, and which settings each is the first to read."""
+"""The steps of a whole run: stages, their order, and the settings that invalidate each."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ STAGES = {
     "postprocess": "09_postprocess",
 }
 
-# Settings that a stage is the first to read: a change of one repeats the stage and all that follow, and none before.
+# Settings that invalidate a stage: a change of one repeats the stage and all that follow, and none before.
 # All others belong to the first stage.
 _FIRST_READ = {
     "psf": {"n_gauss_psf", "psf_residual", "psf_centre"},
@@ -107,7 +107,7 @@ def first_read_after(stage: str) -> set[str]:
 
 
 def settings_read(settings: Settings, stage: str, *, first: bool) -> dict:
-    """Values of the settings that a stage is the first to read, as they are written to files.
+    """Values of the settings that invalidate a stage, as they are written to files.
 
     Parameters
     ----------
