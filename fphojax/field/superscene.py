@@ -224,7 +224,8 @@ class SuperScene:
         kinds = {kind.__name__: kind for kind in (SuperScene, LinkedSuperScene)}
         with decoding(files.log, "the log of a superscene"):
             kind = kinds[saved.pop("kind")]
-            saved = {"n_widened": 0, "largest_first": False} | saved  # which earlier versions did not know
+            for name, value in {"largest_first": False, "n_widened": 0}.items():  # earlier versions had none
+                saved.setdefault(name, value)
         if unknown := set(options) - set(saved):
             raise InputError(f"options {', '.join(sorted(unknown))}, expected among {', '.join(saved)}")
 

@@ -60,5 +60,7 @@ def test_pixels_go_to_the_source_in_which_they_lie_deepest(fit):
 def test_catalogues_find_them(fit, tmp_path):
     fit.result.write(tmp_path / "patch.nc")
     found = read_patch_draws(tmp_path / "patch.nc", 0)
-    np.testing.assert_array_equal(found.n_pixel, fit.result.own_pixels["n_pixel"].sum("exposure"))
-    np.testing.assert_allclose(found.chi2, fit.result.own_pixels["chi2"].sum("exposure"), rtol=1e-12)
+    own, bands = fit.result.own_pixels, np.array([exposure.band for exposure in fit.frame.exposures])
+    for name, values in (("n_pixel", found.n_pixel), ("chi2", found.chi2)):
+        by_band = [own[name].isel(exposure=bands == band).sum("exposure") for band in fit.result.bands]
+        np.testing.assert_allclose(values, np.stack(by_band, axis=1), rtol=1e-12)

@@ -17,7 +17,7 @@ from .chi2 import chi2_table
 from .detect import detect
 from .folders import alone_in_outbase
 from .optimize import optimize
-from .postop import postop
+from .postop import postop, sampling_settings
 from .report import StageReport
 
 __all__ = ["loop", "next_settings"]
@@ -42,8 +42,10 @@ def next_settings(settings: Settings, *reports: StageReport) -> Settings:
                 levels = table["now"].to_value(u.nJy).tolist()
                 changes |= {"tweak_background": "tweakbg"}
                 changes |= {"tweakbg": dict(zip(table["band"].tolist(), levels, strict=True))}
-            case "catalog" | "detect" | "postop":
+            case "catalog" | "detect":
                 changes["raw_catalog"] = report.files["catalog"]
+            case "postop":
+                settings = sampling_settings(settings, report.files["catalog"])
             case "optimize":
                 changes["psfstorefile"] = report.files["run"] / "psfs.h5"
     return settings.model_copy(update=changes)

@@ -16,7 +16,12 @@ from ..config import Settings
 from .folders import alone_in_outbase, run_at
 from .report import StageReport
 
-__all__ = ["postop"]
+__all__ = ["N_SIG_FLUX", "postop", "sampling_settings"]
+
+# Half-width of the boxes of fluxes in sampling, in their uncertainties, where the settings name none. These are those
+# of a normal; the total flux of a faint galaxy, whose index and size the pixels hardly tell, has a long tail, and
+# fluxes are integrated out where the box holds all but 1 % of it.
+N_SIG_FLUX = 25.0
 
 
 @alone_in_outbase
@@ -24,7 +29,7 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     """Write the optimised catalogue with flux uncertainties, and settings with which sampling starts from it.
 
     The uncertainties are those of each source with all others of its patch and all shapes free. The bounds of
-    fluxes in sampling are ``n_sig_flux`` of them to either side. A flux that ended at an edge of its box is not where
+    fluxes in sampling are ``n_sig_flux`` of them to either side, 25 where the settings do not say it. A flux that ended at an edge of its box is not where
     the pixels want it, and no box is to be made around it: it has no uncertainty (NaN), and so the bounds of a flux
     that is a guess (``flux_factor``), and the column ``flux_at_bound`` names its band.
 
@@ -67,8 +72,7 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     settings.outbase.mkdir(parents=True, exist_ok=True)
     catalog.write_forcepho(files["catalog"])
     with replacing(files["settings"]) as temporary:
-        start_here = settings.model_copy(update={"raw_catalog": files["catalog"]})
-        temporary.write_text(start_here.dump_yaml(settings.outbase))
+        temporary.write_text(sampling_settings(settings, files["catalog"]).dump_yaml(settings.outbase))
     verdict = f"{counted(len(catalog), 'source')} with flux uncertainties, the start of sampling."
     if unknown:
         verdict += f" {unknown} of them were not fitted: they have none but those of the catalogue."
@@ -88,3 +92,11 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     )
     table["median S/N"].info.format = ".4g"
     return StageReport("postop", verdict, {"fluxes": table}, files, time.perf_counter() - start)
+
+
+def sampling_settings(settings: Settings, catalog: Path) -> Settings:
+    """Settings with which sampling starts from a catalogue that `postop` wrote."""
+    bounds = settings.bounds_kwargs
+    if bounds.n_sig_flux is None:
+        bounds = bounds.model_copy(update={"n_sig_flux": N_SIG_FLUX})
+    return settings.model_copy(update={"raw_catalog": catalog, "bounds_kwargs": bounds})

@@ -7,6 +7,7 @@ import pytest
 
 from fphojax.app.boxes import bounds_options
 from fphojax.app.config import Settings
+from fphojax.app.stages.loop import next_settings
 from fphojax.app.stages.optimize import optimize
 from fphojax.app.stages.postop import postop
 from fphojax.field.superscene import SuperScene
@@ -48,14 +49,21 @@ def test_a_flux_at_an_edge_is_marked(handed):
 
 
 def test_no_box_is_made_of_it(handed):
-    settings, _, report = handed
+    _, _, report = handed
     found = SourceCatalog.read(report.files["catalog"])
-    bounds = default_bounds(found, **bounds_options(settings))
+    bounds = default_bounds(found, **bounds_options(Settings.from_yaml(report.files["settings"])))
     assert (bounds.lower["flux"].ravel() < TRUTH).all()
     assert (bounds.upper["flux"].ravel() > TRUTH).all()
     width = np.ravel(bounds.upper["flux"] - bounds.lower["flux"])
     assert width[0] > 200
-    assert width[1] == pytest.approx(10 * found.flux_err[1, 0])
+    assert width[1] == pytest.approx(2 * 25 * found.flux_err[1, 0]), "a long tail has room in it"
+
+
+def test_a_width_that_the_settings_name_stays(handed):
+    settings, _, report = handed
+    narrow = settings.changed(bounds_kwargs={"n_sig_flux": 4.0})
+    for given, expected in ((settings, 25.0), (narrow, 4.0)):
+        assert next_settings(given, report).bounds_kwargs.n_sig_flux == expected
 
 
 def test_what_a_flux_at_an_edge_leaves_is_a_misfit(handed):
