@@ -225,7 +225,8 @@ class BoundsSettings(Section):
     """What is not given has the default of `fphojax.inputs.bounds.default_bounds`; ``pixscale``, of the images."""
 
     n_sig_flux: PositiveFloat | None = Field(
-        None, description="half-width of the flux range [standard deviation]; 5 by default"
+        None,
+        description="half-width of the flux range [standard deviation]; by default 5, and 25 after postop",
     )
     flux_factor: PositiveFloat | None = Field(
         None,

@@ -31,7 +31,8 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     The uncertainties are those of each source with all others of its patch and all shapes free. The bounds of fluxes
     in sampling are ``n_sig_flux`` of them to either side, 25 where the settings do not say it. A flux that ended at
     an edge of its box is not where the pixels want it, and no box is to be made around it: it has no uncertainty
-    (NaN), and so the bounds of a flux that is a guess (``flux_factor``), and the column ``flux_at_bound`` names its band.
+    (NaN), and so the bounds of a flux that is a guess (``flux_factor``), and the column ``flux_at_bound`` names its
+    band.
 
     Parameters
     ----------
