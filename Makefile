@@ -65,6 +65,7 @@ validate: $(STAMP)
 	$(BIN)/python tests/validation/validate_calibration.py
 	$(BIN)/python -m pytest -q -s tests/validation/validate_exposures.py tests/validation/validate_workers.py
 	$(BIN)/python tests/run_notebooks.py
+	$(BIN)/python tests/validation/validate_bare_mocks.py
 
 binder:
 	binder/check.sh
