@@ -1,4 +1,4 @@
-"""What depends on the machine: how many tiles are worked on at once, and where compiled programs are kept."""
+"""What depends on the machine: how many tiles are processed at once, where compiled programs are kept."""
 
 import ctypes
 import gc
@@ -20,7 +20,7 @@ __all__ = [
 
 
 def tiles_per_block() -> int:
-    """Number of tiles that one step of the pixel loops handles.
+    """Return the number of tiles that one step of the pixel loops handles.
 
     On a CPU the exponentials of a single tile already fill the first caches, and more tiles
     spill them; an accelerator wants enough tiles to occupy all its cores.
@@ -29,16 +29,16 @@ def tiles_per_block() -> int:
 
 
 def chains_together() -> bool:
-    """Whether several chains move in one program, in step, or each in a thread of its own.
+    """Return whether several chains run in one program, in lockstep, or each in a thread of its own.
 
-    In step all wait for the longest trajectory among them, which an accelerator that one chain leaves idle more than
-    makes up for; the cores of a CPU are as busy with threads.
+    In lockstep all wait for the longest trajectory among them, which an accelerator that one chain leaves idle more
+    than makes up for; the cores of a CPU are as busy with threads.
     """
     return jax.default_backend() != "cpu"
 
 
 def patches_together() -> int:
-    """Number of patches that are optimised, or sampled, by one program, in step.
+    """Return the number of patches that one program optimises, or samples, in lockstep.
 
     All wait for the one that takes most steps. On one core of a CPU 79 patches of a mock field took 2.1 s one by one
     to optimise, 3.3 s in fours and 4.3 s in sixteens, and a minute to compile each program. Four chains of a single
@@ -50,9 +50,9 @@ def patches_together() -> int:
 
 
 def list_lengths(n_source: int) -> tuple[int, ...]:
-    """Lengths of the lists of sources with which tiles are worked on, ascending; the last holds all.
+    """Return the lengths of the lists of sources used for tiles, ascending; the last holds all sources.
 
-    On a CPU a tile with few sources takes as much less time; an accelerator works on all tiles at once.
+    On a CPU a tile takes time in proportion to its list; an accelerator works on all tiles at once.
     """
     lengths = [n_source]
     while jax.default_backend() == "cpu" and lengths[-1] > 2:
@@ -66,7 +66,7 @@ def keep_compiled_programs() -> None:
     A folder that is set already (``JAX_COMPILATION_CACHE_DIR``) is left as it is; where the cache folder cannot
     be written, programs are compiled anew in every process.
     """
-    # a cache on a disk that is full, or that a kill has cut off, is no reason to trouble anyone
+    # a cache on a full disk, or one that was truncated by a kill, is no reason for a warning
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
     if jax.config.jax_compilation_cache_dir is None:
         folder = user_cache_path("fphojax") / "compiled"

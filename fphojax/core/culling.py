@@ -1,4 +1,4 @@
-"""Which Gaussians are evaluated on which tiles, to a stated fraction of the noise.
+"""Choice of the Gaussians evaluated on each tile, accurate to a stated fraction of the noise.
 
 Three savings, decided on the host from a box in which the sources' parameters lie:
 
@@ -8,7 +8,7 @@ Three savings, decided on the host from a box in which the sources' parameters l
 * *merging inside the PSF*: the narrowest components of the profile are replaced by one with the same flux and
   variance.
 
-`project` makes the merged Gaussians beside the others; here it is chosen which of them a tile lists.  What the
+`project` makes the merged Gaussians beside the others; those that a tile lists are chosen here.  What the
 savings may change in a pixel is bounded tile by tile, and kept below the tolerance in the sum over all Gaussians.
 The error of replacing Gaussians by one with the same moments is bounded by the next term of the expansion in
 moments: for N(V + p_m) of weights w_m, with p the weighted mean of the p_m, sum_m w_m (p_m - p)^2 / 2 times the
@@ -103,7 +103,7 @@ def culled_pairs(
 
 
 def _with_merged_psfs(optics):
-    """Optics with, behind the M Gaussians of each PSF, the first 2, 3, ... M of them merged."""
+    """Append to the M Gaussians of each PSF the first 2, 3, ... M of them merged."""
     amplitude = np.asarray(optics.psf_amplitude)
     mean, covariance = np.asarray(optics.psf_mean), np.asarray(optics.psf_covariance)
     merged = [
@@ -123,9 +123,9 @@ def _with_merged_psfs(optics):
 
 
 def _merged(amplitude, mean, covariance):
-    """One Gaussian with the moments of several: amplitude (...), mean (..., 2), covariance (..., 3).
+    """Merge Gaussians into one with their moments: amplitude (...), mean (..., 2), covariance (..., 3).
 
-    Where there is none, as some of them are negative, one without light.
+    Where no Gaussian has them, as some amplitudes are negative, the amplitude is zero.
     """
     total = amplitude.sum(axis=-1)
     weight = (amplitude / np.where(total != 0, total, 1)[..., None])[..., None]
@@ -140,7 +140,7 @@ def _merged(amplitude, mean, covariance):
 
 @eqx.filter_jit
 def _profiles(table, sersic, rhalf):
-    """Amplitudes and variances (J, S, K)."""
+    """Evaluate amplitudes and variances (J, S, K) of profiles."""
     return table(sersic, rhalf)
 
 
@@ -216,19 +216,19 @@ class _View:
         )
 
     def distances(self, tiles):
-        """Smallest distance (T, S) from the centres of sources to the pixels of tiles, given by their centres."""
+        """Compute the least distance (T, S) from sources' centres to pixels of tiles with given centres."""
         apart = np.abs(tiles[:, None] - self.centre) - self.reach - (TILE - 1) / 2
         return np.hypot(*np.moveaxis(np.maximum(apart, 0), -1, 0))
 
     def with_inner(self, quantity, inner):
-        """Per component (J, S, K + 1): the last is the flux-weighted mean over the merged ones."""
+        """Append to a quantity per component its flux-weighted mean over merged ones: (J, S, K + 1)."""
         weight = np.where(np.arange(quantity.shape[-1]) < inner[:, None], np.abs(self.amplitude), 0)
         total = weight.sum(axis=-1)
         last = (weight * quantity).sum(axis=-1) / np.where(total > 0, total, 1)
         return np.concatenate([quantity, last[..., None]], axis=-1)
 
     def inner_merges(self, budget):
-        """How many of the narrowest components of each source's profile (S,) can be merged; 0 for none."""
+        """Find how many of the narrowest components of each profile (S,) can be merged; 0 for none."""
         n_source, n_profile = self.amplitude.shape[1:]
         found = np.zeros(n_source, dtype=np.int32)
         size = np.sqrt(np.linalg.det(self.tensor[:, 0]))  # of the narrowest Gaussian of the PSF
@@ -246,7 +246,7 @@ class _View:
         return found
 
     def representation(self, near, budget, inner):
-        """Which Gaussians (T, S, K + 1, 2 M - 1) stand for the model on each tile, merged as far as allowed."""
+        """Choose the Gaussians (T, S, K + 1, 2 M - 1) that model each tile, merged as far as allowed."""
         n_tile, n_source = near.shape
         _, _, n_profile = self.amplitude.shape
         error = self._merging_errors(near)  # (T, S, K, levels)
@@ -272,7 +272,7 @@ class _View:
         return listed & (self.weight > 0)[:, None]
 
     def _merging_errors(self, near):
-        """Largest change (T, S, K, M - 1) of a pixel by merging the first 2, 3, ... M Gaussians of the PSF."""
+        """Bound a pixel's change (T, S, K, M - 1) by merging the first 2, 3, ... M Gaussians of the PSF."""
         errors = []
         for j in range(2, self.n_psf + 1):
             weight = self.weight[:, :j]
@@ -299,7 +299,7 @@ class _View:
         return np.stack(errors, axis=-1) if errors else np.zeros((*shape, 0))
 
     def not_negligible(self, near, listed, budget, inner):
-        """Which of the listed Gaussians are kept so that those left out add up to less than the budget."""
+        """Choose which of the listed Gaussians to keep; those left out add up to less than the budget."""
         offset = np.linalg.norm(self.mean, axis=-1)  # (S, 2 M - 1)
         distance = np.maximum(near[:, :, None] - offset, 0)  # (T, S, 2 M - 1)
         most = np.linalg.eigvalsh(self.tensor)[..., 1]
@@ -322,7 +322,7 @@ class _View:
         return ~dropped.reshape(listed.shape)
 
     def needs_polynomial(self, inner, only_narrow):
-        """Which Gaussians (S, K + 1, 2 M - 1) are so narrow that a pixel response's polynomial counts."""
+        """Return which Gaussians (S, K + 1, 2 M - 1) are so narrow that the response polynomial matters."""
         least = np.linalg.eigvalsh(self.tensor)[..., 0]
         width = self.with_inner(self.minor, inner).min(axis=0)[..., None] + least[:, None]
         return (width < NARROW**2) | (not only_narrow)

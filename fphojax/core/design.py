@@ -1,4 +1,4 @@
-"""Everything that least squares wants to know of the pixels of a scene, in one pass over them.
+"""All that least squares needs to know about the pixels of a scene, in one pass over them.
 
 The columns of the design A of an exposure are the images of its sources at unit flux, their derivatives by the
 six other parameters, the terms of the sky, and the residuals r at the present parameters.  A^T W A, with
@@ -18,12 +18,12 @@ __all__ = ["Design", "design", "nearby_image"]
 
 N_PARAMETER = len(Sources._fields)
 FAINTEST = (
-    1.0  # peak, over the noise of a pixel, of a source that is fainter, when its surroundings are chosen
+    1.0  # least peak, over the noise of a pixel, that a source is taken to have when its tiles are chosen
 )
 
 
 class Design(eqx.Module):
-    """A^T W A of every exposure, and where it was taken.
+    """A^T W A of every exposure, and the fluxes and sky at which it was evaluated.
 
     Attributes
     ----------
@@ -32,9 +32,9 @@ class Design(eqx.Module):
     chi2 : array (E,)
         At the fluxes and the sky below.
     flux : array (E, S)
-        Fluxes of the residuals.
+        Fluxes at which the residuals were evaluated.
     sky : array (E, K)
-        Coefficients of the sky of the residuals.
+        Coefficients of the sky at which they were evaluated.
     """
 
     gram: jax.Array
@@ -43,7 +43,7 @@ class Design(eqx.Module):
     sky: jax.Array
 
     def equations(self, flux, sky):
-        """Chi-squared and its derivatives at other fluxes and another sky.
+        """Compute chi-squared and its derivatives at other fluxes and another sky.
 
         Parameters
         ----------
@@ -79,7 +79,7 @@ class Design(eqx.Module):
 
 
 def design(sources, optics, table, patch, response="variance", basis=None, sky=None) -> Design:
-    """Products of the columns of every exposure's design.
+    """Compute the products of the columns of every exposure's design.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def design(sources, optics, table, patch, response="variance", basis=None, sky=N
 
 
 def nearby_image(sources, optics, table, patch, response="variance"):
-    """Image of sources on every tile, each source only where it matters.
+    """Render sources on every tile, each source only where it matters.
 
     Parameters
     ----------
@@ -186,7 +186,7 @@ def nearby_image(sources, optics, table, patch, response="variance"):
 
 
 def _tangents(sources, optics, table):
-    """Gaussians (E, S, G, 6), and their derivatives (E, S, 7, G, 6) by the seven parameters.
+    """Compute Gaussians (E, S, G, 6), and their derivatives (E, S, 7, G, 6) by the seven parameters.
 
     A source's Gaussians depend on its own parameters alone, so one direction serves all sources at once.
     """

@@ -1,4 +1,4 @@
-"""From source parameters to Gaussians on the image (docs/mathematics/rendering.md).
+"""Projection of source parameters to Gaussians on the image (docs/mathematics/rendering.md).
 
 Every source is a mixture of circular Gaussians, sheared by its axis ratio; every PSF is a mixture of
 Gaussians in the pixels of its exposure.  Their convolution, seen through the local affine WCS, is the
@@ -69,7 +69,7 @@ class Optics(eqx.Module):
     pixel_free : bool array (E, S)
         Where the PSF does not include the pixel response.
     inner : int array (E, S), or None
-        If given, `project` appends one component to the profile: the narrowest so many merged into one.
+        If given, `project` appends one component to the profile: this many of the narrowest merged into one.
     """
 
     band: jax.Array
@@ -112,7 +112,7 @@ class Gaussians(NamedTuple):
 
 
 def project(sources, optics, table):
-    """Gaussians of all sources on all exposures.
+    """Project all sources to Gaussians on all exposures.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def project(sources, optics, table):
 
 
 def _with_inner(amplitudes, variances, inner):
-    """Profiles (E, S, K + 1): the last component has the flux and variance of the narrowest ones together."""
+    """Append to profiles a component, the narrowest ones merged by flux and variance: (E, S, K + 1)."""
     chosen = jnp.arange(amplitudes.shape[-1]) < inner[..., None]
     flux = jnp.where(chosen, amplitudes, 0.0)
     total = flux.sum(axis=-1)

@@ -39,7 +39,7 @@ class NormalEquations(NamedTuple):
 
 
 def normal_equations(gaussians, patch, segments, response="variance", columns=None):
-    """Normal equations of fluxes and sky levels.
+    """Compute the normal equations of fluxes and sky levels.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def normal_equations(gaussians, patch, segments, response="variance", columns=No
     response : {"variance", "quartic", "second_order"}
         As for `chi2`.
     columns : array (T, TILE * TILE, C), optional
-        Further templates, on all tiles, each linear parameter of its own in every exposure; see `SkyBasis`.
+        Further templates, on all tiles, each with a linear parameter of its own in every exposure; see `SkyBasis`.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def normal_equations(gaussians, patch, segments, response="variance", columns=No
     Notes
     -----
     In the derivative the polynomial of the pixel response is held fixed, which changes it by less than one per cent:
-    it is there to steer trajectories, which that does not disturb.
+    it only steers trajectories, which that does not disturb.
     """
     if columns is None:
         columns = jnp.zeros((*patch.data.shape, 0), patch.data.dtype)
@@ -72,12 +72,12 @@ def normal_equations(gaussians, patch, segments, response="variance", columns=No
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _gram(gaussians, patch, segments, columns, response):
-    """D^T W D of every exposure (E, L + 1, L + 1), with D the templates and, last, the data."""
+    """Compute D^T W D of every exposure (E, L + 1, L + 1), with D the templates and, last, the data."""
     return _gram_forward(gaussians, patch, segments, columns, response)[0]
 
 
 def _gram_forward(gaussians, patch, segments, columns, response):
-    # a fusion with what follows would make the numbers of a Gaussian anew for each of its pixels
+    # if fused with what follows, the numbers of a Gaussian would be recomputed for each of its pixels
     table = jax.lax.optimization_barrier(flat_table(gaussians))
     n_source, dtype = gaussians.x.shape[1], patch.data.dtype
     templates = jnp.zeros((patch.n_tile * n_source, patch.data.shape[1]), dtype)
@@ -96,7 +96,7 @@ def _gram_forward(gaussians, patch, segments, columns, response):
         image = jnp.einsum("ngp,ng->np", values, amplitude)
         templates = templates.at[part.tile * n_source + part.source].add(image, mode="drop")
         kept.append((theta, amplitude, values))
-    # products in float64: what the likelihood tells is the small difference of large sums
+    # products in float64: the likelihood is a small difference of large sums
     parts = templates.reshape(patch.n_tile, n_source, -1), jnp.swapaxes(columns, 1, 2), patch.data[:, None]
     design = jnp.concatenate(parts, axis=1).astype(jnp.float64)  # (T, L + 1, P)
     weighted = design * patch.ierr[:, None]

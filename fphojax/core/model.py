@@ -31,13 +31,13 @@ EDGE = 1e-3  # of the prior's width, by which a value on the edge of its support
 
 
 def support_edges(prior):
-    """Lower and upper edge of the support of a prior; infinite where it has none."""
+    """Return the lower and upper edge of a prior's support; infinite where it has none."""
     support = prior.support
     return getattr(support, "lower_bound", -np.inf), getattr(support, "upper_bound", np.inf)
 
 
 def moved_inside(values, priors):
-    """Values, those at the edges of the priors' supports (or beyond) a little inside, where transforms are finite.
+    """Move values at or beyond the edges of priors' supports a little inside, where transforms are finite.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def moved_inside(values, priors):
 
 
 def _standard_deviation(prior):
-    """Of a prior; from draws where numpyro has no formula, infinite where it cannot draw either."""
+    """Return a prior's standard deviation, from draws if without a formula, infinite if without either."""
     try:
         return jnp.sqrt(prior.variance)
     except NotImplementedError:
@@ -95,7 +95,7 @@ class SceneModel(eqx.Module):
     merged_optics : Optics
         The same with merged PSFs and profiles, where `pairs` lists their Gaussians.
     pairs : PairList or None
-        Which Gaussians touch which tiles. A model without these can be optimised and rendered, and no more.
+        Which Gaussians touch which tiles. A model without these can only be optimised and rendered.
     table : callable
         Profile table.
     priors : dict of numpyro Distribution
@@ -110,7 +110,7 @@ class SceneModel(eqx.Module):
     held : dict of array (S,)
         For some parameters: the value at which a source's is held, NaN where it is free.
     basis : SkyBasis or None
-        What ``sky`` holds the coefficients of.
+        Basis of which ``sky`` holds the coefficients.
     """
 
     patch: Patch
@@ -131,9 +131,9 @@ class SceneModel(eqx.Module):
         numpyro.factor("log_likelihood", self.log_likelihood(values))
 
     def effective(self, values):
-        """Parameters after ties and held values are applied.
+        """Apply ties and held values to the parameters.
 
-        A value that is tied or held away has no part in the likelihood; its posterior is its prior.
+        A value that a tie or a held value replaces has no part in the likelihood; its posterior is its prior.
         """
         applied = dict(values)
         for name, source in self.tied.items():
@@ -143,7 +143,7 @@ class SceneModel(eqx.Module):
         return applied
 
     def is_free(self, name):
-        """Which elements of a parameter, a bool array of its shape, are neither tied to another nor held."""
+        """Return which elements of a parameter are neither tied to another nor held, bool in its shape."""
         free = np.ones(self.priors[name].batch_shape, dtype=bool)
         if name in self.tied:
             own = np.asarray(self.tied[name]) == np.arange(len(free))
@@ -153,16 +153,16 @@ class SceneModel(eqx.Module):
         return free
 
     def gaussians(self, values):
-        """Gaussians of the active sources on all exposures."""
+        """Project the active sources to Gaussians on all exposures."""
         return project(self.sources(values), displaced(self.merged_optics, values), self.table)
 
     def sources(self, values):
-        """Parameters after ties and held values are applied, as `Sources`."""
+        """Apply ties and held values to the parameters, and return them as `Sources`."""
         applied = self.effective(values)
         return Sources(*(applied[name] for name in PARAMETERS))
 
     def chi2(self, values):
-        """Chi-squared of every exposure, array (E,)."""
+        """Compute chi-squared of every exposure, array (E,)."""
         gaussians, pairs = self.gaussians(values), self._listed_pairs()
         return chi2(gaussians, self.patch, pairs, self.response, values.get("sky"), self.basis)
 
@@ -172,23 +172,23 @@ class SceneModel(eqx.Module):
         return self.pairs
 
     def log_likelihood(self, values):
-        """-chi2 / 2, up to a constant of the data."""
+        """Compute -chi2 / 2, which is the log likelihood up to a constant of the data."""
         return -0.5 * jnp.sum(self.chi2(values))
 
     def normal_equations(self, values, segments):
-        """Normal equations of the fluxes and the sky, given the other parameters; see `core.linear`.
+        """Compute normal equations of the fluxes and the sky, given the other parameters; see `core.linear`.
 
         ``segments`` are those of `segments`; they are made on the host.
 
         A template is a source's image at unit flux, the exposure's photometric factor included. The fluxes and the
-        sky in ``values`` are of no account, and where fluxes are tied every source still has a template of its own.
+        sky in ``values`` are ignored, and where fluxes are tied every source still has a template of its own.
         """
         columns = None if self.basis is None else self.basis.columns(self.patch)
         unit = {**values, "flux": jnp.ones(self.priors["flux"].batch_shape)}
         return normal_equations(self.gaussians(unit), self.patch, segments, self.response, columns)
 
     def segments(self):
-        """The pairs by tile and source; see `core.segments`."""
+        """Sort the pairs by tile and source; see `core.segments`."""
         n_profile = self.table.order + (self.merged_optics.inner is not None)
         shape = (
             self.optics.n_exposure,
@@ -199,11 +199,11 @@ class SceneModel(eqx.Module):
         return segments_of(self._listed_pairs(), self.patch.n_tile, shape)
 
     def log_prior(self, values):
-        """Sum of the log densities of the priors."""
+        """Sum the log densities of the priors."""
         return sum(jnp.sum(prior.log_prob(values[name])) for name, prior in self.priors.items())
 
     def prior_widths(self):
-        """Standard deviations of the priors, dict of arrays; NaN for held parameters, that of the other for tied."""
+        """Return standard deviations of the priors by name: NaN if held, the other parameter's if tied."""
         widths = {
             name: jnp.broadcast_to(_standard_deviation(prior), prior.batch_shape)
             for name, prior in self.priors.items()
@@ -212,7 +212,7 @@ class SceneModel(eqx.Module):
         return {name: width + held.get(name, 0.0) for name, width in self.effective(widths).items()}
 
     def images(self, values):
-        """Model image on every tile, sky included, array (T, TILE * TILE)."""
+        """Render the model on every tile, sky included, array (T, TILE * TILE)."""
         if self.pairs is None:
             optics = displaced(self.optics, values)
             sources = nearby_image(self.sources(values), optics, self.table, self.patch, self.response)
@@ -221,18 +221,18 @@ class SceneModel(eqx.Module):
         return sources if self.basis is None else sources + self.basis.image(values["sky"], self.patch)
 
     def design(self, values):
-        """What least squares wants to know of the pixels at these shapes; see `core.design`."""
+        """Compute what least squares needs to know about the pixels at these shapes; see `core.design`."""
         optics = displaced(self.optics, values)
         sky = values.get("sky")
         return design(self.sources(values), optics, self.table, self.patch, self.response, self.basis, sky)
 
     def equations(self, taken, values):
-        """Chi-squared, J^T W r and J^T W J of the pixels, by the parameters.
+        """Compute chi-squared, J^T W r and J^T W J of the pixels, by the parameters.
 
         Parameters
         ----------
         taken : Design
-            Taken at the same parameters but for the fluxes and the sky.
+            Evaluated at the same parameters, except for the fluxes and the sky.
         values : dict of array
 
         Returns
@@ -260,11 +260,11 @@ class SceneModel(eqx.Module):
         )
 
     def fisher(self, values):
-        """J^T W J of the pixels by the parameters, array (N, N) in the order of `ravel_pytree`."""
+        """Compute J^T W J of the pixels by the parameters, array (N, N) in the order of `ravel_pytree`."""
         return self.equations(self.design(values), values)[2]
 
     def culled(self, lower, upper):
-        """The model with new pair lists, good for parameters in a box; see `culled_pairs`."""
+        """Return the model with new pair lists, valid for parameters in a box; see `culled_pairs`."""
         lower, upper = box_of_sources(self.effective(lower), self.effective(upper))
         merged, pairs = culled_pairs(
             self.patch,
@@ -283,15 +283,15 @@ class SceneModel(eqx.Module):
 
     @property
     def transforms(self):
-        """numpyro transforms from the whole real line to the support of each prior."""
+        """Transforms (of numpyro) from the whole real line to the support of each prior."""
         return {name: biject_to(prior.support) for name, prior in self.priors.items()}
 
     def constrain(self, unconstrained):
-        """Parameters of unconstrained values."""
+        """Transform unconstrained values to parameters."""
         return {name: t(unconstrained[name]) for name, t in self.transforms.items()}
 
     def unconstrain(self, values):
-        """Unconstrained values of parameters, those of `moved_inside`.
+        """Transform parameters, moved inside their supports (`moved_inside`), to unconstrained values.
 
         A held parameter may have any value: its unconstrained one is zero, the middle of a box.
         """
@@ -301,11 +301,11 @@ class SceneModel(eqx.Module):
         return free | held
 
     def potential(self, unconstrained):
-        """Minus the log posterior density in unconstrained space, up to a constant."""
+        """Compute minus the log posterior density in unconstrained space, up to a constant."""
         return potential_energy(self, (), {}, unconstrained)
 
     def _parameter_index(self):
-        """Where the parameters of every exposure stand in a flat vector.
+        """Return the positions of every exposure's parameters in a flat vector.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""Which sources matter on which tiles, at given parameters.
+"""Lists of the sources that matter on each tile, at given parameters.
 
 Pair lists (`core.pairs`) are made on the host for a whole box of parameters.  Where parameters are known, the light
 of a source ends much sooner: these lists are made on the device, anew for every set of parameters.
@@ -20,14 +20,14 @@ SMALLEST, STEP = 32, 4  # lengths to which the tiles of patches are padded: 32, 
 
 
 class Nearby(NamedTuple):
-    """Tiles and the sources on each, in an order in which tiles with as many sources follow each other.
+    """Tiles and the sources on each, sorted so that tiles with lists of equal length are adjacent.
 
     Attributes
     ----------
     tile : int array (T,)
         Those with pixels come first, the most crowded of them last.
     sources : int array (T, S)
-        Sources on each of these tiles, filled up with S + 1.
+        Sources on each of these tiles, padded with S + 1.
     begin : int array (levels + 1,)
         Where the tiles begin whose lists have the lengths `list_lengths`, the shortest first.
     """
@@ -38,7 +38,7 @@ class Nearby(NamedTuple):
 
 
 def nearby_sources(gaussians, flux, patch, least=0.0) -> Nearby:
-    """Lists of the sources that matter on each tile.
+    """List the sources that matter on each tile.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def nearby_sources(gaussians, flux, patch, least=0.0) -> Nearby:
     flux : array (E, S)
     patch : Patch
     least : float
-        A source whose peak is fainter is treated as if it were so many times the noise of a pixel.
+        A source whose peak is fainter is treated as if it were this many times the noise of a pixel.
 
     Returns
     -------
@@ -90,7 +90,7 @@ def nearby_sources(gaussians, flux, patch, least=0.0) -> Nearby:
 
 
 def over_nearby(step, carry, nearby: Nearby):
-    """Run ``step(carry, tiles, sources)`` over blocks of tiles; those that fill up the last block are -1."""
+    """Run ``step(carry, tiles, sources)`` over blocks of tiles; padding of the last block is -1."""
     n_source = nearby.sources.shape[1]
     block = tiles_per_block()
     for i, length in enumerate(list_lengths(n_source)):
@@ -109,14 +109,14 @@ def over_nearby(step, carry, nearby: Nearby):
 
 
 def coarse_length(n, smallest=SMALLEST):
-    """Smallest length of the series 1, 4, 16, ... times `smallest` that holds `n`."""
+    """Return the smallest length of the series 1, 4, 16, ... times `smallest` that holds `n`."""
     while smallest < n:
         smallest *= STEP
     return smallest
 
 
 def coarsely_padded(patch):
-    """A patch with so many empty tiles at its end that few lengths occur, and few programs are compiled."""
+    """Pad a patch with empty tiles to one of few lengths, so that few programs are compiled."""
     length = coarse_length(patch.n_tile)
     spare = length - patch.n_tile
 

@@ -1,7 +1,7 @@
 """Nuisance parameters of exposures: sky, flux scale and astrometric shift.
 
-A flux scale acts on an exposure's image as all fluxes do together, a shift as all positions do; so both come from
-what is known of the sources already.  The sky is in `core.sky`.
+A flux scale acts on an exposure's image as all fluxes do together, a shift as all positions do; so both follow from
+what is computed for the sources anyway.  The sky is in `core.sky`.
 """
 
 import equinox as eqx
@@ -16,7 +16,7 @@ NUISANCE = ("sky", "scale", "shift")  # a model has those for which it has a pri
 
 
 def displaced(optics, values):
-    """Optics with the flux scales and shifts of the exposures.
+    """Apply the flux scales and shifts of the exposures to the optics.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def displaced(optics, values):
 
 
 def derivative_rows(sources, band, values, n_term):
-    """How derivatives by all parameters follow from those by the sources' and the sky's.
+    """Make the matrix that takes derivatives by the sources' and sky's parameters to those by all.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def derivative_rows(sources, band, values, n_term):
 
 
 def box_of_sources(lower, upper):
-    """Box of the sources' parameters in which they appear, whatever scale and shift an exposure has.
+    """Widen the box of the sources' parameters by the scales and shifts that exposures may have.
 
     Parameters
     ----------

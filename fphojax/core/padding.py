@@ -1,6 +1,6 @@
 """Models padded to few sizes, so that few programs are compiled for the patches of a field.
 
-A source that fills up a model has no light: nothing tells of its parameters, and it moves nowhere.
+A source added as padding has no light: nothing constrains its parameters, and it stays where it is.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ __all__ = ["padded_model", "padded_values", "real_values"]
 
 
 def padded_model(model):
-    """A model with empty tiles, and where all its sources' priors are boxes with sources without light, at the end.
+    """Pad a model with empty tiles and, where all priors of its sources are boxes, with dark sources.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def padded_model(model):
 
 
 def padded_values(values, padded):
-    """Parameters of a model for the padded one; the sources that fill it up have those of the last one."""
+    """Pad parameters of a model to those of the padded one, repeating those of the last source."""
     n_source = padded.optics.n_source
     return {
         name: _filled_up(value, n_source - len(value)) if name in Sources._fields else value
@@ -70,11 +70,11 @@ def padded_values(values, padded):
 
 
 def real_values(values, n_source):
-    """Parameters (or what else has their shapes) of a padded model without the sources that fill it up."""
+    """Remove the padding sources from parameters of a padded model, or from arrays of their shapes."""
     return {name: value[:n_source] if name in Sources._fields else value for name, value in values.items()}
 
 
 def _filled_up(array, spare, axis=0):
-    """An array with so many more entries along an axis, all like the last."""
+    """Pad an array with `spare` more entries along an axis, all like the last."""
     width = [(0, spare if i == axis else 0) for i in range(np.ndim(array))]
     return np.pad(np.asarray(array), width, mode="edge")

@@ -13,9 +13,9 @@ LEVELS = (1.0, 0.7, 0.45, 0.28, 0.15)  # lengths of lists, as fractions of the l
 
 
 class PairList(eqx.Module):
-    """Which Gaussians are evaluated on which tiles.
+    """The Gaussians that are evaluated on each tile.
 
-    The lists of all tiles stand one after another in flat arrays.  A tile is worked on with a list of fixed
+    The lists of all tiles stand one after another in flat arrays.  A tile is processed with a list of fixed
     length, one of a few levels; tiles of one level follow each other, the longest first.
 
     Attributes
@@ -53,7 +53,7 @@ class PairList(eqx.Module):
         return int(self.begin_plain[-1] + self.begin_corrected[-1])
 
     def row(self, i, lengths, n_gauss):
-        """Tile and its two lists, of the given lengths, padded with the number of Gaussians."""
+        """Return a tile and its two lists, of the given lengths, padded with the number of Gaussians."""
 
         def window(flat, begin, length):
             position = jnp.arange(length)
@@ -97,7 +97,7 @@ def all_pairs(patch, amplitudes, corrected=None):
 
 
 def listed_pairs(patch, tiles, plain, corrected):
-    """Pair lists of given tiles.
+    """Make the pair lists of given tiles.
 
     Parameters
     ----------
@@ -144,12 +144,12 @@ def listed_pairs(patch, tiles, plain, corrected):
 
 
 def _shortened(longest, level):
-    """Length of a level's list; all are multiples of 4."""
+    """Return the length of a level's list, a multiple of 4."""
     return -(-int(longest * level) // 4) * 4
 
 
 def _flat(rows, n_row, longest):
-    """Lists one after another, with room for a window of the longest at the end; and where they begin."""
+    """Concatenate lists, with room for a window of the longest at the end; return also where they begin."""
     ends = np.cumsum([len(row) for row in rows], dtype=int)
     begin = np.concatenate([[0], ends, np.full(n_row - len(rows), ends[-1] if len(rows) else 0)])
     flat = np.zeros(padded_length(begin[-1] + longest, smallest=16) if longest else 0)

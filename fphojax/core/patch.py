@@ -42,18 +42,18 @@ class Patch(eqx.Module):
         return self.data.shape[0]
 
     def centre(self, tile):
-        """Pixel (x, y) of the centre of a tile, or of many."""
+        """Return the pixel (x, y) of the centre of a tile, or of many."""
         return self.origin[tile] + (TILE - 1) / 2
 
     def astype(self, dtype):
-        """The same patch with pixel work done in another floating-point type."""
+        """Return the same patch with pixel work done in another floating-point type."""
         return eqx.tree_at(
             lambda p: (p.data, p.ierr), self, (self.data.astype(dtype), self.ierr.astype(dtype))
         )
 
 
 def padded_length(n, *, smallest=2):
-    """Smallest length of the series 1, 1.5, 2, 3, 4, 6, 8, ... times `smallest` (even) that holds `n`.
+    """Return the smallest length among 1, 1.5, 2, 3, 4, 6, 8, ... times `smallest` (even) that holds `n`.
 
     Arrays are padded to these lengths, so that patches of similar size share a compiled program.
     """

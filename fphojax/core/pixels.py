@@ -39,12 +39,12 @@ LN2 = float(np.log(2.0))
 
 
 def _powers(degree):
-    """Exponents (i, j) of the monomials x^i y^j up to a degree; the constant comes first."""
+    """Return exponents (i, j) of the monomials x^i y^j up to a degree; the constant comes first."""
     return [(d - j, j) for d in range(degree + 1) for j in range(d + 1)]
 
 
 def _monomials(degree):
-    """Monomials at the pixels of a tile, relative to its centre: shape (n, TILE * TILE)."""
+    """Evaluate monomials at the pixels of a tile, relative to its centre: shape (n, TILE * TILE)."""
     y, x = np.mgrid[:TILE, :TILE].reshape(2, -1) - (TILE - 1) / 2
     return np.stack([x**i * y**j for i, j in _powers(degree)])
 
@@ -59,7 +59,7 @@ BASIS = {degree: _monomials(degree) for degree in (2, 4)}
 
 @jax.custom_jvp
 def _exp2(x):
-    """2**x for x <= 0 or thereabouts; 0 to within float32's smallest number below -126.
+    """Compute 2**x for x <= 0 or thereabouts; 0 to within float32's smallest number below -126.
 
     In float32: the integer part goes into the exponent's bits, the rest, in [-1/2, 1/2], through its
     Taylor polynomial of degree 6 (error 1.6e-7 of the value, about that of rounding), in about half the time of the
@@ -97,7 +97,7 @@ def _square(coefficients, powers):
 
 
 def _response_polynomial(response, gx, gy, fxx, fxy, fyy):
-    """Coefficients of the pixel response's polynomial, shape (n_monomial, L).
+    """Compute the coefficients of the pixel response's polynomial, shape (n_monomial, L).
 
     With F the precision matrix, d the offset from the centre and w = F d:
 
@@ -129,10 +129,11 @@ def _response_polynomial(response, gx, gy, fxx, fxy, fyy):
 
 
 def coefficients(theta, centre, dtype, response):
-    """Amplitudes (L,), exponents' coefficients (6, L) in base 2, and the response's polynomial or None.
+    """Compute amplitudes (L,), coefficients (6, L) of exponents in base 2, and the response's polynomial.
 
     ``theta`` is (L, 6), the numbers of L Gaussians in float64, ``centre`` that of their tile (2,) or of their tiles;
-    both may have more dimensions.  Only the difference of centre and tile is rounded to the precision of the pixels.
+    both may have more dimensions.  The polynomial is None without a response.  Only the difference of centre
+    and tile is rounded to the precision of the pixels.
     """
     dx = (theta[..., 1] - centre[..., 0]).astype(dtype)
     dy = (theta[..., 2] - centre[..., 1]).astype(dtype)
@@ -145,7 +146,7 @@ def coefficients(theta, centre, dtype, response):
 
 
 def _exponentials(exponent, polynomial):
-    """Exponentials (P, L), and the same times the pixel response."""
+    """Compute exponentials (P, L), and the same times the pixel response."""
     dtype = exponent.dtype
     plain = _exp2(jnp.asarray(BASIS[2].T, dtype) @ exponent)
     if polynomial is None:
@@ -155,13 +156,13 @@ def _exponentials(exponent, polynomial):
 
 
 def _basis_of(polynomial):
-    """Monomials (n, P) that belong to the rows of a polynomial."""
+    """Return the monomials (n, P) that belong to the rows of a polynomial."""
     degree = next(d for d, basis in BASIS.items() if basis.shape[0] == polynomial.shape[0])
     return jnp.asarray(BASIS[degree], polynomial.dtype)
 
 
 def exponentials(exponent, polynomial):
-    """Values (..., TILE * TILE) of Gaussians of amplitude 1 on their tiles, from what `coefficients` gives.
+    """Evaluate Gaussians of amplitude 1 on their tiles (..., TILE * TILE), from `coefficients`.
 
     Each is evaluated by itself: for few Gaussians on each of many tiles that is faster than a matrix product.
     """
@@ -174,12 +175,12 @@ def exponentials(exponent, polynomial):
 
 
 def monomials(degree, dtype):
-    """Monomials (n, TILE * TILE) at the pixels of a tile, relative to its centre."""
+    """Return the monomials (n, TILE * TILE) at the pixels of a tile, relative to its centre."""
     return jnp.asarray(BASIS[degree], dtype)
 
 
 def tile_image(theta, centre, dtype, response):
-    """Pixel values of Gaussians on one tile.
+    """Compute the pixel values of Gaussians on one tile.
 
     Parameters
     ----------
@@ -201,13 +202,13 @@ def tile_image(theta, centre, dtype, response):
 
 
 def _image_and_pullback(theta, centre, dtype, response):
-    """Pixel values (P,), and the function that takes weights (P,) to the gradient (L, 6) of their sum."""
+    """Compute pixel values (P,), and the function from weights (P,) to the gradient (L, 6) of their sum."""
     amplitude, values, pullback = values_and_pullback(theta, centre, dtype, response)
     return values @ amplitude, pullback
 
 
 def values_and_pullback(theta, centre, dtype, response):
-    """Amplitudes (L,), values (P, L) of the Gaussians over their amplitudes, and the way back to their numbers.
+    """Compute amplitudes (L,) and values (P, L) of Gaussians of unit amplitude, and their pullback.
 
     The last is a function that takes weights of the pixels, one set (P,) or one for each Gaussian (P, L), to the
     gradient (L, 6) of the weighted sum of the pixels.  It reuses the exponentials: with v the weighted pixels, the
@@ -234,7 +235,7 @@ def values_and_pullback(theta, centre, dtype, response):
 
 
 def design_of_gaussians(theta, tangent, centre, dtype, response=None, corrected=None):
-    """Derivatives of the summed image of Gaussians on one tile, by parameters that they share.
+    """Compute derivatives of the summed image of Gaussians on one tile, by parameters that they share.
 
     Parameters
     ----------
@@ -271,7 +272,7 @@ def design_of_gaussians(theta, tangent, centre, dtype, response=None, corrected=
 
 
 def flat_table(gaussians):
-    """All Gaussians as one table (n + 1, 6); the last row is empty, for padded lists."""
+    """Arrange all Gaussians in one table (n + 1, 6); the last row is empty, for padded lists."""
     table = jnp.stack([g.ravel() for g in gaussians], axis=1)
     return jnp.concatenate([table, jnp.zeros((1, 6), table.dtype)])
 
@@ -287,7 +288,7 @@ def over_tiles(step, carry, pairs, n_gauss):
             tile, plain, corrected = jax.vmap(lambda row: pairs.row(row, lengths, n_gauss))(
                 jnp.minimum(rows, pairs.tile.size - 1)
             )
-            tile = jnp.where(rows < end, tile, -1)  # what fills up the last block is an empty tile
+            tile = jnp.where(rows < end, tile, -1)  # the last block is padded with an empty tile
             return step(carry, tile, plain, corrected)
 
         carry = jax.lax.fori_loop(0, (end - begin + block - 1) // block, body, carry)
@@ -295,20 +296,20 @@ def over_tiles(step, carry, pairs, n_gauss):
 
 
 def _chi2_terms(image, patch, tile):
-    """Chi-squared of one tile in float64, and residual * ierr^2."""
+    """Compute chi-squared of one tile in float64, and residual * ierr^2."""
     ierr = patch.ierr[tile]
     chi = (patch.data[tile] - image) * ierr
     return jnp.sum(chi.astype(jnp.float64) ** 2), chi * ierr
 
 
 def unpaired_tiles(patch, pairs):
-    """Flags (T,) of the tiles in no list, where the sources' image is zero."""
+    """Flag the tiles (T,) in no list, where the sources' image is zero."""
     real = jnp.arange(pairs.tile.size) < pairs.level[-1]
     return ~jnp.zeros(patch.n_tile, bool).at[pairs.tile].max(real)
 
 
 def _unpaired_chi2(patch, pairs, n_exposure, level, basis):
-    """Chi-squared per exposure of the tiles in no list."""
+    """Compute chi-squared per exposure of the tiles in no list."""
     residual = patch.data if basis is None else patch.data - basis.image(level, patch)
     empty = jnp.sum((residual * patch.ierr).astype(jnp.float64) ** 2, axis=1)
     return jax.ops.segment_sum(
@@ -317,7 +318,7 @@ def _unpaired_chi2(patch, pairs, n_exposure, level, basis):
 
 
 def chi2(gaussians, patch, pairs, response="variance", level=None, basis=None):
-    """Chi-squared of every exposure: the sum over pixels of (ierr (data - model))^2.
+    """Compute chi-squared of every exposure: the sum over pixels of (ierr (data - model))^2.
 
     Value and gradient take one exponential per pixel and Gaussian between them: when this function is
     differentiated (in reverse mode), its forward pass already holds the gradient.
@@ -335,7 +336,7 @@ def chi2(gaussians, patch, pairs, response="variance", level=None, basis=None):
     level : array (E, K), optional
         Coefficients of the sky of each exposure.
     basis : SkyBasis, optional
-        What they are coefficients of.
+        Basis of which they are the coefficients.
 
     Returns
     -------
@@ -420,7 +421,7 @@ _chi2.defvjp(_chi2_forward, _chi2_backward)
 
 
 def render(gaussians, patch, pairs, response="variance"):
-    """Model image on every tile; differentiable in any mode.
+    """Render the model on every tile; differentiable in any mode.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The priors of a model, with their arrays in one order in all processes.
 
-numpyro hands the arrays of a distribution to JAX in the order of a set of names, which is another one in every
-process. Programs that take a distribution would differ by that alone, and those on disk would not be found again.
+numpyro hands the arrays of a distribution to JAX in the order of a set of names, which differs between
+processes. Programs that take a distribution would differ by that alone, and cached ones would not be found again.
 """
 
 import jax
@@ -15,19 +15,19 @@ class Priors(dict):
     """Distributions by name of the parameter; a dict like any other, but for JAX."""
 
     def tree_flatten(self):
-        """Distributions in the order of their names."""
+        """Return the distributions in the order of their names, and the names."""
         names = sorted(self)
         return tuple(_InOrder(self[name]) for name in names), tuple(names)
 
     @classmethod
     def tree_unflatten(cls, names, distributions):
-        """The inverse of `tree_flatten`."""
+        """Rebuild the priors; the inverse of `tree_flatten`."""
         return cls((name, each.distribution) for name, each in zip(names, distributions, strict=True))
 
 
 @jax.tree_util.register_pytree_node_class
 class _InOrder:
-    """A distribution whose arrays are in the order of their names, and so are those of what it is made from."""
+    """A distribution whose arrays, and those of the distributions it is made from, are ordered by name."""
 
     def __init__(self, distribution):
         self.distribution = distribution

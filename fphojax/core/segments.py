@@ -16,7 +16,7 @@ LENGTH = 8  # Gaussians of a segment
 class Segments(NamedTuple):
     """Parts of equal length of the lists of a `PairList`, each on one tile and of one source.
 
-    Unlike lists of whole tiles they need no levels of length: all are worked on in one operation.
+    Unlike lists of whole tiles they need no levels of length: all are processed in one operation.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Segments(NamedTuple):
         The tile of each; the padding points to the patch's last, empty tile.
     source : int array (N,)
     members : int array (N, LENGTH)
-        Flat indices into `Gaussians`; those that fill up a segment are the number of Gaussians.
+        Flat indices into `Gaussians`; segments are padded with the number of Gaussians.
     """
 
     tile: jax.Array
@@ -33,7 +33,7 @@ class Segments(NamedTuple):
 
 
 def segments_of(pairs, n_tile: int, shape) -> tuple[Segments, Segments]:
-    """The lists of all tiles, plain and corrected.
+    """Divide the lists of all tiles, plain and corrected, into segments.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def segments_of(pairs, n_tile: int, shape) -> tuple[Segments, Segments]:
 
 
 def _segments(tile, source, gaussian, n_tile, n_gauss):
-    """Segments of pairs, given by three arrays of equal length."""
+    """Group pairs, given by three arrays of equal length, into segments."""
     order = np.lexsort((gaussian, source, tile))
     tile, source, gaussian = tile[order], source[order], gaussian[order]
     new = np.ones(len(tile), dtype=bool)

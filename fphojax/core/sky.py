@@ -33,7 +33,7 @@ class SkyBasis(eqx.Module):
     n_term: int = eqx.field(static=True)
 
     def on_tile(self, patch, tile):
-        """Values of the terms on the pixels of a tile, array (K, TILE * TILE)."""
+        """Evaluate the terms on the pixels of a tile, array (K, TILE * TILE)."""
         e = patch.exposure[tile]
         ones = jnp.ones(TILE * TILE)
         if self.n_term == 1:
@@ -44,18 +44,18 @@ class SkyBasis(eqx.Module):
         return jnp.stack([ones, u, v]).astype(patch.data.dtype)
 
     def columns(self, patch):
-        """Values of the terms on all tiles, array (T, TILE * TILE, K), as `normal_equations` takes them."""
+        """Evaluate the terms on all tiles, array (T, TILE * TILE, K), as `normal_equations` takes them."""
         terms = jax.vmap(lambda tile: self.on_tile(patch, tile))(jnp.arange(patch.n_tile))
         return jnp.swapaxes(terms, 1, 2)
 
     def image(self, level, patch):
-        """Sky on every tile, array (T, TILE * TILE), of coefficients (E, K)."""
+        """Evaluate the sky of coefficients (E, K) on every tile, array (T, TILE * TILE)."""
         coefficients = level[patch.exposure].astype(patch.data.dtype)
         return jax.vmap(lambda tile, c: c @ self.on_tile(patch, tile))(jnp.arange(patch.n_tile), coefficients)
 
 
 def sky_basis(patch, n_exposure: int, n_term: int) -> SkyBasis:
-    """The basis for the pixels of a patch.
+    """Build the basis of the sky for the pixels of a patch.
 
     Parameters
     ----------
