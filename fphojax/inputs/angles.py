@@ -1,4 +1,4 @@
-"""Position angles: ours in degrees east of north, forcepho's, and radians that are taken for degrees.
+"""Position angles: conversion to and from forcepho's convention, and radians mistaken for degrees.
 
 A plain number is degrees wherever the package takes a ``pa``; inside the model it is radians.
 """
@@ -12,7 +12,7 @@ _WHOLE = 1e-11  # degrees
 
 
 def to_forcepho(q, pa):
-    """Axis ratio and position angle as forcepho has them.
+    """Convert axis ratio and position angle to forcepho's convention.
 
     Parameters
     ----------
@@ -33,12 +33,12 @@ def to_forcepho(q, pa):
 
 
 def from_forcepho(q, pa):
-    """Inverse of `to_forcepho`."""
+    """Convert axis ratio and position angle from forcepho's convention; the inverse of `to_forcepho`."""
     return q**2, np.rad2deg(np.pi / 2 - pa)
 
 
 def looks_like_radians(pa) -> bool:
-    """Whether numbers that should be degrees are radians.
+    """Return whether numbers that should be in degrees look like radians.
 
     They are taken for radians where at least eight of them differ and none is beyond pi (galaxies that are
     oriented at random in degrees do so with a probability of (2 pi / 180)^8 = 2e-12), and where all that are not

@@ -80,12 +80,12 @@ class Bounds:
         return len(self.lower["x"])
 
     def __getitem__(self, rows) -> "Bounds":
-        """Bounds of some sources (an index, indices, a slice or a mask)."""
+        """Select the bounds of some sources (an index, indices, a slice or a mask)."""
         sides = ({name: _rows(side[name], rows) for name in PARAMETERS} for side in self._sides)
         return Bounds(*sides, self.bands)
 
     def select_bands(self, bands: Sequence[str]) -> "Bounds":
-        """Bounds of these bands, in this order.
+        """Select the bounds of these bands, in this order.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class Bounds:
         return Bounds(*(side | {"flux": side["flux"][:, columns]} for side in self._sides), tuple(bands))
 
     def matching(self, catalog: SourceCatalog) -> "Bounds":
-        """Bounds in the bands of a catalogue.
+        """Select the bounds in the bands of a catalogue.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class Bounds:
         return self.select_bands(catalog.bands)
 
     def replace(self, **limits) -> "Bounds":
-        """Bounds with some limits changed, each given as ``name=(lower, upper)`` for all sources or each.
+        """Return bounds with some limits changed, given as ``name=(lower, upper)`` for all sources or each.
 
         A Quantity is converted; plain numbers are in the units of `SourceCatalog`, ``pa`` in degrees.
 
@@ -148,12 +148,12 @@ class Bounds:
         )
 
     def of_model(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Lower and upper bounds in the units of the model, where ``pa`` is in radians."""
+        """Return lower and upper bounds in the units of the model, where ``pa`` is in radians."""
         lower, upper = (side | {"pa": np.deg2rad(side["pa"])} for side in self._sides)
         return lower, upper
 
     def violations(self, catalog: SourceCatalog, names: Sequence[str] = PARAMETERS) -> list[str]:
-        """One line for each (of some) parameter of each source that lies outside; a value on a bound lies inside."""
+        """List parameters of sources outside their bounds, a line for each; a value on a bound is inside."""
         lower, upper = self.matching(catalog)._sides
         zero = np.zeros(len(catalog))
         lines = []
@@ -183,17 +183,17 @@ def default_bounds(
     rhalf_range: tuple[float, float] | None = None,
     sersic_range: tuple[float, float] = (0.6, 6.0),
 ) -> Bounds:
-    """Bounds around a catalogue; the keywords and their units are forcepho's ``bounds_kwargs``.
+    """Set bounds around a catalogue; the keywords and their units are forcepho's ``bounds_kwargs``.
 
-    So are the defaults, but for three that pull the flux of what ends at their edge: fluxes, half-light radii (a star
-    has next to none, a galaxy near by more than an arcsec), and Sersic indices, of which forcepho's range begins with
-    that of an exponential disc. A Quantity is converted, in each of them.
+    So are the defaults, except for three that bias the flux of a source whose fit ends at their edge: fluxes,
+    half-light radii (a star has almost none, a nearby galaxy more than an arcsec), and Sersic indices, where
+    forcepho's range begins at an exponential disc. Each may be a Quantity, which is converted.
 
     Parameters
     ----------
     catalog : SourceCatalog
     n_sig_flux : float
-        Where the catalogue has flux uncertainties, fluxes lie within so many of them.
+        Where the catalogue has flux uncertainties, fluxes lie within this many of them.
     flux_factor : float
         Where it has none (NaN), a flux f lies in [min(f, 0) - flux_factor s, max(f, 0) + flux_factor s], with s the
         source's largest |f| in any band (of the catalogue's median source, if that is zero): wide enough for a guess
@@ -208,10 +208,10 @@ def default_bounds(
     rhalf_range : tuple of float, optional
         Limits of the circularised half-light radius, arcsec. By default they are a tenth of `pixscale`, where a star
         ends, and for each source five times its half-light radius in the catalogue, but not more than its radius of
-        influence: the pixels tell nothing of more, and a faint source would take in the sky. It is at least one
-        arcsec.
+        influence: the pixels do not constrain a larger one, and a faint source would absorb the sky. It is at least
+        one arcsec.
     sersic_range : tuple of float
-        By default almost all that the table of profiles has.
+        By default almost the whole range of the profile table.
 
     Returns
     -------
@@ -220,7 +220,7 @@ def default_bounds(
     Raises
     ------
     InputError
-        Limits in the wrong order or without sense, or a catalogue without any flux and without uncertainties.
+        Limits in the wrong order or meaningless ones, or a catalogue without any flux and without uncertainties.
     """
     if not any(map(has_unit, pa_range)) and np.abs(pa_range).max() > 2 * np.pi:
         raise InputError(
@@ -270,7 +270,7 @@ def default_bounds(
 
 
 def wrap_pa(pa, lower, upper) -> np.ndarray:
-    """Position angles moved by half turns into [lower, upper], those already inside left as they are.
+    """Move position angles by half turns into [lower, upper], leaving those already inside as they are.
 
     Parameters
     ----------
@@ -289,7 +289,7 @@ def wrap_pa(pa, lower, upper) -> np.ndarray:
 
 
 def check_pa_prior(prior) -> None:
-    """Refuse a prior of the model's ``pa``, which is in radians, that is meant in degrees.
+    """Refuse a prior of the model's ``pa`` that is meant in degrees, as the model's is in radians.
 
     Parameters
     ----------
@@ -310,7 +310,7 @@ def check_pa_prior(prior) -> None:
 
 
 def _flux_limits(catalog, n_sig_flux, flux_factor):
-    """Lower and upper bounds of fluxes, each of shape (N, n_band)."""
+    """Return lower and upper bounds of fluxes, each of shape (N, n_band)."""
     flux = catalog.flux
     error = np.full(flux.shape, np.nan) if catalog.flux_err is None else catalog.flux_err
     below, above, known = flux - n_sig_flux * error, flux + n_sig_flux * error, np.isfinite(error)
@@ -327,5 +327,5 @@ def _flux_limits(catalog, n_sig_flux, flux_factor):
 
 
 def _rows(values, rows):
-    """Some rows, of which a single one is still a list."""
+    """Select rows; a single index still gives an array of one row."""
     return values[np.atleast_1d(np.arange(len(values))[rows])]

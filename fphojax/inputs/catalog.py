@@ -80,9 +80,9 @@ class SourceCatalog:
         Radius of influence, arcsec.
     bands : tuple of str
     meta : dict
-        What the file's header says besides.
+        Other entries of the file's header.
     extra : Table
-        Columns without meaning here, N rows.
+        Columns that have no meaning here, N rows.
 
     Raises
     ------
@@ -117,7 +117,7 @@ class SourceCatalog:
         return len(self.ra)
 
     def __getitem__(self, rows) -> "SourceCatalog | np.ndarray":
-        """Some of the sources (an index, indices, a slice or a mask), always a catalogue; or a column by name.
+        """Select sources (index, indices, slice or mask), always as a catalogue; or return a column by name.
 
         Names are those of the attributes, of the bands (their fluxes) and of the columns in `extra`; values are
         in the conventions of the code.
@@ -141,11 +141,11 @@ class SourceCatalog:
         raise KeyError(f"no column {name}, expected one of {', '.join(known)}")
 
     def replace(self, **changes) -> "SourceCatalog":
-        """Copy with some attributes changed."""
+        """Return a copy with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
     def select_bands(self, bands: Sequence[str]) -> "SourceCatalog":
-        """Catalogue of these bands, in this order.
+        """Return the catalogue of these bands, in this order.
 
         Raises
         ------
@@ -177,7 +177,7 @@ class SourceCatalog:
         meta: dict | None = None,
         extra: Table | Mapping | None = None,
     ) -> "SourceCatalog":
-        """Catalogue from arrays, in the conventions of the class.
+        """Make a catalogue from arrays, in the conventions of the class.
 
         Parameters
         ----------
@@ -256,7 +256,7 @@ class SourceCatalog:
 
     @classmethod
     def read_as(cls, path, bands: Sequence[str] | None = None) -> tuple["SourceCatalog", CatalogReading]:
-        """As `read`, and in which convention the file was read."""
+        """Read a table as `read` does; return also in which convention it was read."""
         path = Path(path)
         try:
             columns, reading = read_columns(path, bands)
@@ -265,7 +265,7 @@ class SourceCatalog:
             raise InputError(f"{path}: {error}") from error.__cause__
 
     def fits_problems(self) -> dict[str, str]:
-        """Names of further columns and of entries of `meta` that FITS cannot hold, and why."""
+        """Return the names of further columns and entries of `meta` that FITS cannot hold, and why."""
         columns = {
             "id",
             "roi",
@@ -278,7 +278,7 @@ class SourceCatalog:
         return fits_problems(columns, self.extra, self.meta)
 
     def without(self, names) -> "SourceCatalog":
-        """Copy without some further columns and entries of `meta`."""
+        """Return a copy without some further columns and entries of `meta`."""
         kept = [name for name in self.extra.colnames if name not in names]
         meta = {key: value for key, value in self.meta.items() if key not in names}
         return self.replace(extra=self.extra[kept] if kept else Table(), meta=meta)

@@ -1,4 +1,4 @@
-"""Catalogue files: our own tables and forcepho's, which of the two a file is, and how both are written.
+"""Catalogue files, our own tables and forcepho's: telling them apart, reading and writing them.
 
 A file is read as ours if it has our mark ``FPHOJAX``, if its ``pa`` has a unit, or if it is a FITS table without
 the keyword ``FILTERS``; without a unit ``pa`` is in degrees. It is read as forcepho's if it is a FITS table with
@@ -54,7 +54,7 @@ UNITS = {
     "sersic": u.one,
 }
 FLUX_UNIT = u.nJy
-# What forcepho's layout has besides, in its order, and the values of a source never fitted.
+# Further columns of forcepho's layout, in its order, and their values for a source that was never fitted.
 FORCEPHO_STATE = {"source_index": None, "is_active": 0, "is_valid": 1, "n_iter": 0, "n_patch": 0}
 
 _LAYOUT = 1
@@ -70,9 +70,9 @@ class CatalogReading:
     layout : {"fphojax", "forcepho"}
         Whose conventions.
     reason : str
-        By what they were known.
+        How they were recognised.
     converted : tuple of str
-        What was made of units, column by column.
+        Conversions of units, column by column.
     """
 
     layout: str
@@ -85,7 +85,7 @@ class CatalogReading:
 
 
 def read_columns(path: Path, bands: Sequence[str] | None) -> tuple[dict, CatalogReading]:
-    """The arguments of a `SourceCatalog`, and how they were read; errors do not name the file."""
+    """Read the arguments of a `SourceCatalog`, and how they were read; errors do not name the file."""
     table, others = _read_tables(path)
     _require_icrs(table.meta)
     filters = _filters(table)
@@ -151,7 +151,7 @@ def write_forcepho(path, catalog) -> None:
 
 
 def checked_ids(ids) -> np.ndarray:
-    """Identifiers as numbers or printable ASCII text, which every format of a run can hold.
+    """Check that identifiers are numbers or printable ASCII text, which every format of a run can hold.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def checked_ids(ids) -> np.ndarray:
     ids = np.atleast_1d(np.asarray(ids))
     if ids.ndim != 1:
         raise InputError(f"id has shape {ids.shape}, expected one for each source")
-    if ids.dtype.kind == "O":  # as pandas has text
+    if ids.dtype.kind == "O":  # text from pandas
         kinds = {type(value) for value in ids.tolist()}
         ids = np.array(ids.tolist()) if kinds <= {str} or kinds <= {int} else ids
     if ids.dtype.kind not in "iufSU":
@@ -193,7 +193,7 @@ def checked_ids(ids) -> np.ndarray:
 
 
 def require(ids, column: str, values, good, expected: str) -> None:
-    """Name the first row of a column whose value will not do."""
+    """Refuse a column with unusable values, naming the first such row."""
     if np.all(good):
         return
     bad = np.flatnonzero(~np.broadcast_to(good, np.shape(values)))
@@ -207,12 +207,12 @@ def require(ids, column: str, values, good, expected: str) -> None:
 
 
 def _read_tables(path: Path) -> tuple[Table, list[Table]]:
-    """The catalogue's table, and the other tables of a FITS file."""
+    """Read the catalogue's table, and the other tables of a FITS file."""
     if fault := irregularity(path):
         raise InputError(f"{fault}, expected a catalogue (FITS or ECSV)")
     sealed = is_sealed(path)
     try:
-        with _any_unit():  # they are looked at later
+        with _any_unit():  # they are checked later
             if path.suffix == ".ecsv":
                 return Table.read(path, format="ascii.ecsv"), []
             require_structure(path)
@@ -222,7 +222,7 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
                 promised = SEAL_CARD in hdus[0].header
     except InputError:
         raise
-    except Exception as error:  # astropy has no class of its own for what it finds
+    except Exception as error:  # astropy has no exception class of its own for these
         reason = " ".join(str(error).split())
         raise InputError(f"cannot be read ({reason}), expected a catalogue (FITS or ECSV)") from error
     if promised and not sealed:
@@ -245,7 +245,7 @@ def _require_icrs(meta):
 
 @contextlib.contextmanager
 def _any_unit():
-    """Units and types that astropy does not know are no reason to warn: they are kept as they are."""
+    """Suppress warnings about units and types that astropy does not know: they are kept as they are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", u.UnitsWarning)
         warnings.simplefilter("ignore", InvalidEcsvDatatypeWarning)
@@ -259,14 +259,14 @@ def _table_of(hdu):
 
 
 def _filters(table):
-    """Bands that FILTERS names, separated by commas (whose names may have blanks) or by blanks."""
+    """Return the bands in FILTERS, separated by commas (names may then contain blanks) or by blanks."""
     text = str(table.meta.pop("FILTERS", ""))
     names = [name.strip() for name in text.split(",") if name.strip()]
     return names if set(names) <= set(table.colnames) else text.replace(",", " ").split()
 
 
 def _convention(table: Table, filters: Sequence[str], ecsv: bool) -> tuple[bool, str]:
-    """Whether a table keeps our conventions rather than forcepho's, and by what that is known."""
+    """Return whether a table follows our conventions rather than forcepho's, and how that is known."""
     version = table.meta.pop("FPHOJAX", None)
     if version not in (None, _LAYOUT):
         raise InputError(f"FPHOJAX = {version}, expected {_LAYOUT}: the layout is newer than this program")
@@ -297,7 +297,7 @@ def _convention(table: Table, filters: Sequence[str], ecsv: bool) -> tuple[bool,
 
 
 def _unlike_forcepho(table, filters, with_unit, has_state):
-    """What forcepho's tables never lack, or never have."""
+    """List what a table lacks that forcepho's always have, and what it has that they never have."""
     found = [f"no {name}" for name in ("id", "roi") if name not in table.colnames]
     found += [] if filters else ["no FILTERS"]
     found += [f"a unit of {name}" for name in with_unit]
@@ -317,7 +317,7 @@ def _require_radians(table, ids, why: str):
 
 
 def _interpret(table: Table, others: list[Table], bands: tuple[str, ...], own: bool, reason: str):
-    """Arguments of a catalogue from the tables of a file."""
+    """Make the arguments of a catalogue from the tables of a file."""
     said: list[str] = []
     ids = _ids(table, said)
     values = {name: _numbers(table[name], UNITS[name], said) for name in SHAPES if own or name != "pa"}
@@ -354,7 +354,7 @@ def _interpret(table: Table, others: list[Table], bands: tuple[str, ...], own: b
 
 
 def _ids(table, said: list[str]):
-    """Identifiers, row numbers if there are none; each names one source."""
+    """Return the identifiers, or row numbers if there are none; each must be unique."""
     if "id" not in table.colnames:
         alike = [name for name in table.colnames if name.lower() == "id"]
         if alike:
@@ -375,7 +375,7 @@ def _ids(table, said: list[str]):
 
 
 def _error_table(others: list[Table], bands, size: int) -> Table | None:
-    """forcepho's flux uncertainties: the table FLUX_ERR, else one with all bands and as many rows."""
+    """Find forcepho's flux uncertainties: the table FLUX_ERR, else one with all bands and as many rows."""
     for table in others:
         fits_in = set(bands) <= set(table.colnames) and len(table) == size
         if table.meta.get("EXTNAME") == "FLUX_ERR" and not fits_in:
@@ -388,12 +388,12 @@ def _error_table(others: list[Table], bands, size: int) -> Table | None:
 
 
 def _fluxes(table: Table, columns: Sequence[str], said: list[str]) -> np.ndarray:
-    """Columns side by side, nJy."""
+    """Stack columns side by side, in nJy."""
     return np.stack([_numbers(table[name], FLUX_UNIT, said) for name in columns], axis=-1)
 
 
 def _numbers(column, unit: u.Unit, said: list[str]) -> np.ndarray:
-    """A column as native float64 in `unit` (which it is in if it has none); NaN where a value is missing."""
+    """Convert a column to native float64 in `unit` (assumed if it has none); NaN for missing values."""
     name = column.info.name
     if column.dtype.kind not in "iuf" or column.ndim != 1:
         raise InputError(f"column {name} holds {column.dtype}{column.shape[1:] or ''}, expected numbers")

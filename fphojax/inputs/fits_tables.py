@@ -1,4 +1,4 @@
-"""What a FITS table cannot hold: names and text beyond ASCII, Python objects, names that differ in case only."""
+"""Limits of FITS tables: no text beyond ASCII, no Python objects, no names that differ in case only."""
 
 import warnings
 from collections.abc import Iterable, Mapping
@@ -14,7 +14,7 @@ _LONGEST_NAME = 60  # of a column; a card has 80 characters
 
 
 def fits_problems(columns: Iterable[str], extra: Table, meta: Mapping) -> dict[str, str]:
-    """Further columns and header entries that FITS cannot hold as they are.
+    """Find further columns and header entries that FITS cannot hold as they are.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def fits_problems(columns: Iterable[str], extra: Table, meta: Mapping) -> dict[s
     Returns
     -------
     dict of str to str
-        By the name of the column or entry, why.
+        The reason, by the name of the column or entry.
     """
     taken, found = {name.lower(): name for name in columns}, {}
     for name in extra.colnames:
@@ -38,7 +38,7 @@ def fits_problems(columns: Iterable[str], extra: Table, meta: Mapping) -> dict[s
 
 
 def held_by_fits(path, columns: Iterable[str], extra: Table, meta: Mapping) -> tuple[Table, dict]:
-    """Further columns and header entries without those that FITS cannot hold, which are named in a warning.
+    """Drop further columns and header entries that FITS cannot hold, naming them in a warning.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def _name_problem(name):
 
 
 def _column_problem(column):
-    """Why FITS cannot hold a column; None if it can."""
+    """Return why FITS cannot hold a column; None if it can."""
     if not isinstance(column, Column):
         return f"it holds {type(column).__name__}"
     kind = column.dtype.kind
@@ -86,7 +86,7 @@ def _column_problem(column):
 
 
 def _entry_problem(key, value):
-    """Why FITS cannot hold a header entry; None if it can."""
+    """Return why FITS cannot hold a header entry; None if it can."""
     if not _plain(str(key)):
         return "its name is not plain ASCII"
     if isinstance(value, list | tuple):

@@ -1,6 +1,6 @@
-"""Units at the door: names that catalogues and images use for them, and numbers in the units of the code.
+"""Units of inputs: their names in catalogues and images, and conversion to the units of the code.
 
-Everything behind the door is plain numbers: degrees on the sky and for ``pa``, arcsec for radii and offsets, nJy
+Internally everything is plain numbers: degrees on the sky and for ``pa``, arcsec for radii and offsets, nJy
 for fluxes. What comes with a unit (an astropy Quantity, Angle or Column) is converted; plain numbers are taken to
 be in these units already; what cannot be converted is refused.
 """
@@ -35,12 +35,12 @@ _UNIT_OF = {name: unit for unit, names in _ALIASES.items() for name in names.spl
 
 
 def parse_unit(text) -> u.UnitBase:
-    """The unit that a name stands for, by astropy's rules or those of `_ALIASES`.
+    """Return the unit that a name stands for, by astropy's rules or those of `_ALIASES`.
 
     Parameters
     ----------
     text : str or Unit
-        A Unit is given back as it is, one that astropy could not make sense of (`UnrecognizedUnit`) by its name.
+        A Unit is returned as it is, one that astropy could not make sense of (`UnrecognizedUnit`) by its name.
 
     Raises
     ------
@@ -60,7 +60,7 @@ def parse_unit(text) -> u.UnitBase:
 
 
 def conversion(found, unit: u.UnitBase) -> float:
-    """The factor that leads from one unit to another.
+    """Return the factor that converts one unit to another.
 
     Parameters
     ----------
@@ -92,14 +92,14 @@ def conversion(found, unit: u.UnitBase) -> float:
 
 
 def has_unit(value) -> bool:
-    """Whether a value comes with a unit: a Quantity, an Angle, a Column with a unit, or a list of them."""
+    """Return whether a value has a unit: a Quantity, an Angle, a Column with a unit, or a list of them."""
     if isinstance(value, list | tuple):
         return any(map(has_unit, value))
     return getattr(value, "unit", None) is not None
 
 
 def to_unit(value, unit: u.UnitBase, name: str) -> np.ndarray:
-    """Numbers in a unit of the code.
+    """Convert a value to numbers in a unit of the code.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def to_unit(value, unit: u.UnitBase, name: str) -> np.ndarray:
 
 
 def to_number(value, unit: u.UnitBase, name: str) -> float:
-    """A single number in a unit of the code; as `to_unit`."""
+    """Convert a value to a single number in a unit of the code, as `to_unit` does."""
     number = to_unit(value, unit, name)
     if number.size != 1:
         raise InputError(f"{name}: found {number.size} numbers, expected one ({_words(unit)})")
@@ -147,13 +147,13 @@ def to_number(value, unit: u.UnitBase, name: str) -> float:
 
 
 def convert_fields(instance, **units: u.UnitBase) -> None:
-    """Make fields of a frozen dataclass plain numbers in given units; for its ``__post_init__``."""
+    """Convert fields of a frozen dataclass to plain numbers in given units, in its ``__post_init__``."""
     for name, unit in units.items():
         object.__setattr__(instance, name, to_number(getattr(instance, name), unit, name))
 
 
 def in_degrees(ra, dec=None) -> tuple[np.ndarray, np.ndarray]:
-    """Right ascension and declination, ICRS, degrees.
+    """Convert right ascension and declination to ICRS, degrees.
 
     Parameters
     ----------
@@ -177,7 +177,7 @@ def in_degrees(ra, dec=None) -> tuple[np.ndarray, np.ndarray]:
         AttributeError,
         TypeError,
         ValueError,
-    ) as error:  # whichever astropy has for a frame without a place
+    ) as error:  # astropy raises one of these if the frame does not lead to ICRS
         reason = " ".join(str(error).split())
         raise InputError(
             f"ra: found a SkyCoord of frame {ra.frame.name} ({reason}), expected one that leads to ICRS"
@@ -186,7 +186,7 @@ def in_degrees(ra, dec=None) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _unmasked(value, name):
-    """Plain array of a value, whatever its unit; masked entries are refused."""
+    """Return the plain array of a value, whatever its unit; refuse masked entries."""
     mask = (
         np.asarray(getattr(value, "mask", False)) if isinstance(value, Masked | np.ma.MaskedArray) else False
     )
