@@ -1,4 +1,4 @@
-"""Where sources fall on an exposure: sky offsets, local affine WCS, circular regions.
+"""Positions of sources on an exposure: sky offsets, local affine WCS, circular regions.
 
 Any WCS with the common interface of APE 14 will do (astropy's FITS WCS with SIP, TPV or look-up tables,
 gwcs), as long as its world axes are right ascension and declination in degrees, ICRS. FK5 of equinox 2000 is taken as
@@ -41,12 +41,12 @@ _MAX_ITERATIONS = 20
 
 
 def _wrapped(angle):
-    """Angle in degrees, brought to [-180, 180)."""
+    """Wrap an angle in degrees to [-180, 180)."""
     return (np.asarray(angle, dtype=np.float64) + 180.0) % 360.0 - 180.0
 
 
 def sky_offsets(ra, dec, ra0: float, dec0: float) -> np.ndarray:
-    """Offsets from a reference position, ``x = (ra - ra0) cos(dec0)`` and ``y = dec - dec0``.
+    """Compute offsets from a reference position, ``x = (ra - ra0) cos(dec0)`` and ``y = dec - dec0``.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def sky_offsets(ra, dec, ra0: float, dec0: float) -> np.ndarray:
 
 
 def sky_position(x, y, ra0: float, dec0: float) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse of `sky_offsets`.
+    """Compute the sky position of offsets; the inverse of `sky_offsets`.
 
     Parameters
     ----------
@@ -108,25 +108,27 @@ class LocalAffine:
 
 
 def _pixel_to_world(wcs, x, y):
-    """(ra, dec) of pixels; past the edges too, where gwcs would answer NaN outside its bounding box."""
+    """Return (ra, dec) of pixels, also outside the bounding box of a gwcs, where it would return NaN."""
     if getattr(wcs, "bounding_box", None) is not None and callable(wcs):
         return wcs(x, y, with_bounding_box=False)
     return wcs.pixel_to_world_values(x, y)
 
 
 def _first_guess(wcs, ra, dec):
-    """Pixel coordinates, shape (N, 2), good enough to start Newton's method from."""
+    """Estimate pixel coordinates, shape (N, 2), well enough to start Newton's method from."""
     with warnings.catch_warnings():
         # The inverse of a distortion may not converge far away from the image; Newton's method decides.
         warnings.filterwarnings("ignore", message=".*failed to converge")
         pixel = np.stack(wcs.world_to_pixel_values(ra, dec), axis=-1).astype(np.float64)
-    if wcs.pixel_bounds is not None:  # outside them gwcs answers NaN; their centre will do
+    if wcs.pixel_bounds is not None:  # outside them gwcs returns NaN; start from their centre
         pixel[~np.isfinite(pixel).all(axis=-1)] = np.mean(wcs.pixel_bounds, axis=1)
     return pixel
 
 
 def _sky_stencil(wcs, pixel, ra, dec, dec0):
-    """Offsets of pixels from given positions, and their derivatives by fourth-order central differences.
+    """Compute offsets of pixels from given positions, and their derivatives by central differences.
+
+    The differences are of fourth order.
 
     Returns
     -------
@@ -148,14 +150,14 @@ def _sky_stencil(wcs, pixel, ra, dec, dec0):
 
 
 def _inverse(matrix):
-    """Inverse of 2x2 matrices; NaN or infinite where singular, without complaint."""
+    """Invert 2x2 matrices; NaN or infinite where singular, without a warning."""
     (a, b), (c, d) = np.moveaxis(matrix, 0, -1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.moveaxis(np.array([[d, -b], [-c, a]]) / (a * d - b * c), -1, 0)
 
 
 def local_affine(wcs, ra, dec, *, dec0: float) -> LocalAffine:
-    """Pixel positions of sources and the WCS linearised there.
+    """Compute the pixel positions of sources, and linearise the WCS there.
 
     Newton's method on the forward transformation, starting from the WCS's own inverse, which for SIP is good
     to 1e-6 pixel only, and may fail outside the image.
@@ -172,7 +174,7 @@ def local_affine(wcs, ra, dec, *, dec0: float) -> LocalAffine:
     Returns
     -------
     LocalAffine
-        Pixel positions right to better than 1e-7 pixel. A source that the WCS cannot place (behind the
+        Pixel positions accurate to better than 1e-7 pixel. A source that the WCS cannot place (behind the
         projection, non-finite position, no convergence) is NaN throughout: it is outside the exposure.
     """
     ra, dec = (np.atleast_1d(np.asarray(axis, dtype=np.float64)) for axis in (ra, dec))
@@ -198,7 +200,7 @@ def local_affine(wcs, ra, dec, *, dec0: float) -> LocalAffine:
 
 
 def pixel_scale(wcs, shape: tuple[int, int]) -> float:
-    """Square root of the area of a pixel at the centre of an image of `shape` (ny, nx), arcsec."""
+    """Return the square root of a pixel's area at the centre of an image of `shape` (ny, nx), arcsec."""
     centre = (np.array(shape[::-1], dtype=np.float64) - 1) / 2
     ra, dec = (np.atleast_1d(axis) for axis in _pixel_to_world(wcs, *centre))
     _, derivative = _sky_stencil(wcs, centre[None], ra, dec, dec[0])
@@ -206,7 +208,7 @@ def pixel_scale(wcs, shape: tuple[int, int]) -> float:
 
 
 def footprint(wcs, shape: tuple[int, int]) -> tuple[float, float, float]:
-    """A circle on the sky that holds an image, with a margin for distortion.
+    """Return a circle on the sky that contains an image, with a margin for distortion.
 
     Parameters
     ----------
@@ -229,7 +231,7 @@ def footprint(wcs, shape: tuple[int, int]) -> tuple[float, float, float]:
 
 
 def completed(wcs):
-    """A WCS as astropy completes it: one made in Python without ``cunit`` has degrees.
+    """Complete a WCS as astropy does: one made in Python without ``cunit`` is in degrees.
 
     Parameters
     ----------
@@ -243,7 +245,7 @@ def completed(wcs):
     Raises
     ------
     InputError
-        Something else than a WCS; or where astropy cannot make a whole one of it.
+        The argument is not a WCS, or astropy cannot complete it.
     """
     if not hasattr(wcs, "pixel_n_dim"):
         raise InputError(
@@ -261,7 +263,7 @@ def completed(wcs):
 
 
 def check_celestial(wcs, shape: tuple[int, int]) -> None:
-    """Refuse a WCS that does not lead from pixels (x, y) to (ra, dec) in degrees, ICRS (or FK5 of equinox 2000).
+    """Refuse a WCS that does not map pixels (x, y) to (ra, dec) in degrees, ICRS (or FK5 of equinox 2000).
 
     Raises
     ------
@@ -321,16 +323,16 @@ class CircularRegion:
             raise InputError(f"region: found {found}, expected finite numbers, the radius not below zero")
 
     def _separation(self, ra, dec):
-        """Great-circle distance from the centre, arcsec."""
+        """Compute the great-circle distance from the centre, arcsec."""
         angles = np.deg2rad([self.ra, self.dec]), np.deg2rad(ra), np.deg2rad(dec)
         return np.rad2deg(angular_separation(*angles[0], *angles[1:])) * ARCSEC
 
     def contains(self, ra, dec=None) -> np.ndarray:
-        """Whether positions (degrees, Quantity, or a SkyCoord as `ra`) lie in the circle, its rim included."""
+        """Return whether positions (degrees, Quantity, SkyCoord as `ra`) lie in the circle, rim included."""
         return self._separation(*in_degrees(ra, dec)) <= self.radius
 
     def cutout(self, wcs, shape: tuple[int, int]) -> tuple[tuple[int, int, int, int], np.ndarray] | None:
-        """The part of an image that lies in the circle.
+        """Cut out the part of an image that lies in the circle.
 
         Parameters
         ----------
@@ -341,7 +343,7 @@ class CircularRegion:
         Returns
         -------
         box : tuple of int
-            (x0, x1, y0, y1), half-open pixel ranges, as tight as can be.
+            (x0, x1, y0, y1), half-open pixel ranges, as tight as possible.
         mask : ndarray of bool, shape (y1 - y0, x1 - x0)
             Pixels whose centres lie in the circle.
             None instead of the pair where there are none.
@@ -363,12 +365,12 @@ class CircularRegion:
         return box, inside[v0:v1, u0:u1]
 
     def bounding_box(self, wcs, shape: tuple[int, int]) -> tuple[int, int, int, int] | None:
-        """(x0, x1, y0, y1), half-open ranges of the pixels in the circle; None if there are none."""
+        """Return half-open ranges (x0, x1, y0, y1) of the pixels in the circle; None if there are none."""
         found = self.cutout(wcs, shape)
         return None if found is None else found[0]
 
     def pixel_mask(self, wcs, shape: tuple[int, int]) -> np.ndarray:
-        """Which pixels of an image have their centres in the circle; bool, shape (ny, nx)."""
+        """Return which pixels of an image have their centres in the circle; bool, shape (ny, nx)."""
         full = np.zeros(shape, dtype=bool)
         found = self.cutout(wcs, shape)
         if found is not None:
@@ -377,7 +379,7 @@ class CircularRegion:
         return full
 
     def _search_box(self, wcs, shape):
-        """Pixel ranges that hold the circle for certain, with a margin for distortion; None if far away."""
+        """Return pixel ranges certain to contain the circle, distortion allowed for; None if far away."""
         ny, nx = shape
         ra, dec, reach = footprint(wcs, shape)
         if self._separation(ra, dec) > self.radius + reach:

@@ -17,7 +17,7 @@ _WHEELS = ("FILTER1", "FILTER2")
 def band_of(
     headers, path: Path, *, key: str | None = None, patterns: Mapping[str, str] | None = None
 ) -> tuple[str, str]:
-    """The band of an image, and what says so.
+    """Determine the band of an image, and what it was read from.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def band_of(
         The keyword; by default ``FILTER``, or ``PUPIL`` where JWST's filter is there (F162M, or behind CLEAR); else
         the one of ``FILTER1`` and ``FILTER2`` (HST's ACS) that is not clear.
     patterns : mapping of str to str, optional
-        Bands by patterns of file names, such as ``*_g_*.fits``; where none fits, the keywords say it.
+        Bands by patterns of file names, such as ``*_g_*.fits``; where none matches, the keywords decide.
 
     Returns
     -------

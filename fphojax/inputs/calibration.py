@@ -1,4 +1,4 @@
-"""From the units of an image to nJy per pixel."""
+"""Conversion from the units of an image to nJy per pixel."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ _TOTALS = {"ELECTRONS", "ELECTRON", "E-", "COUNTS", "COUNT", "DN", "ADU"}
 
 @dataclass(frozen=True)
 class Calibration:
-    """How image values become nJy per pixel.
+    """Conversion of image values to nJy per pixel.
 
     Attributes
     ----------
@@ -29,9 +29,9 @@ class Calibration:
     units : str
         Always "nJy"; what forcepho calls ``flux_units``.
     how : str
-        Where the factor comes from, for people.
+        Where the factor comes from, in words.
     per_area : bool
-        Whether the image is a surface brightness, of which the factor has the nominal area of a pixel.
+        Whether the image is a surface brightness; the factor then includes the nominal area of a pixel.
     """
 
     factor: float
@@ -44,10 +44,10 @@ class Calibration:
 
 
 def calibration(method: str, *headers) -> Calibration:
-    """Calibration of an image by the keywords of its headers.
+    """Determine the calibration of an image from the keywords of its headers.
 
-    ``none``: ``BUNIT`` alone says it: nJy, uJy and the like per pixel (see `fphojax.inputs.image_units`); nothing
-    for nJy; or a surface brightness, with the pixel area as for ``PHOTMJSR``.
+    ``none``: ``BUNIT`` alone decides: nJy, uJy and the like per pixel (see `fphojax.inputs.image_units`); none
+    means nJy; or a surface brightness, with the pixel area as for ``PHOTMJSR``.
     ``BUNIT``: the same, but it must be a flux density per pixel.
     ``PHOTMJSR``: surface brightness, such as MJy/sr, or DN/s with the keyword ``PHOTMJSR`` (MJy/sr per DN/s), times
     the pixel area, ``PIXAR_SR`` (sr) or ``PIXAR_A2`` (arcsec^2).
@@ -98,7 +98,7 @@ class _Keywords:
 
 
 def error_calibration(method: str, science: Calibration, unit: str, *headers, power: int = 1) -> Calibration:
-    """Calibration of the error image, whose ``BUNIT`` may be another one than that of the science image.
+    """Determine the calibration of the error image, whose ``BUNIT`` may differ from the science image's.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def error_calibration(method: str, science: Calibration, unit: str, *headers, po
         Those of the science image.
     power : {1, 2, -2}
         The power of the standard deviation that the error image holds. For 2 and -2, a unit that is no power of a
-        flux or a surface brightness is not looked at: weights have all kinds of them.
+        flux or a surface brightness is ignored: weights come in all kinds of units.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Which pixels of an image lie in a circle on the sky, with few calls of a WCS."""
+"""Pixels of an image in a circle on the sky, found with few calls of a WCS."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ _RIM = 0.1  # pixels; distortions given as tables may have kinks of this size be
 
 
 def disc_mask(sky, contains, box: tuple[int, int, int, int], centre, radius: float) -> np.ndarray:
-    """Pixels whose centres lie in a circle on the sky.
+    """Find the pixels whose centres lie in a circle on the sky.
 
     The position on the sphere is interpolated linearly between knots. The error of that is bounded by the
     second differences of the knots; only pixels closer to the rim than the bound are evaluated exactly.
@@ -64,7 +64,7 @@ def disc_mask(sky, contains, box: tuple[int, int, int, int], centre, radius: flo
 
 
 def _linear(start, stop):
-    """Evenly spaced knots over [start, stop), and the weights (pixel, knot) of linear interpolation."""
+    """Space knots evenly over [start, stop); return also weights (pixel, knot) of linear interpolation."""
     pixel = np.arange(start, stop, dtype=np.float64)
     knots = np.linspace(start, stop - 1, max(3, -(-(stop - 1 - start) // _KNOTS) + 1))
     step = knots[1] - knots[0]
@@ -72,7 +72,7 @@ def _linear(start, stop):
 
 
 def on_sphere(ra, dec):
-    """Unit vectors (..., 3) of positions in degrees."""
+    """Return the unit vectors (..., 3) of positions in degrees."""
     ra, dec = np.deg2rad(ra), np.deg2rad(dec)
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 

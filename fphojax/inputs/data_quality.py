@@ -1,4 +1,4 @@
-"""Which pixels of an image are bad: masks, data quality bits, and weights of zero."""
+"""Bad pixels of an image: masks, data quality bits, and weights of zero."""
 
 import re
 from dataclasses import dataclass, field
@@ -29,7 +29,7 @@ class BadPixels:
     bits : int
         Bits by which they were chosen; 0 if any bit was.
     rule : str
-        The same for people: which values are bad.
+        The same in words: which values are bad.
     name : str
         The extension that was used; "" if there is none.
     """
@@ -41,7 +41,7 @@ class BadPixels:
 
     @property
     def how(self) -> str:
-        """What was used, and the bits of it, in a few words."""
+        """Mask that was used, and its bits, in a few words."""
         if self.where is None:
             return "no mask"
         return (self.name or "mask file") + (f" {self.rule}" if self.bits else "")
@@ -92,7 +92,7 @@ def bad_pixels(
 
 
 def quality_note(hdus, uses: dict[str, str]) -> str:
-    """The extensions that say how good pixels are, and what each is used as, for people.
+    """Describe which extensions hold the quality of pixels, and what each is used as.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def quality_note(hdus, uses: dict[str, str]) -> str:
 
 
 def hint_at_errors(hdus) -> str:
-    """Where the errors may be, if an error image is missing."""
+    """Suggest where the errors may be, if an error image is missing."""
     for hdu in hdus:
         if kind := kind_by_name(hdu.name):
             return (
@@ -127,7 +127,7 @@ def hint_at_errors(hdus) -> str:
 
 
 def kind_by_name(name: str) -> str:
-    """What an extension of that name holds of the errors, "variance" or "inverse_variance"; "" of other names."""
+    """Infer from an extension's name if it holds a "variance" or "inverse_variance"; "" if neither."""
     if _WEIGHTS.fullmatch(name):
         return "inverse_variance"
     return "variance" if _QUALITY.fullmatch(name) and name.startswith("VAR") else ""

@@ -41,7 +41,7 @@ class Exposure:
     psf_image : ndarray of float64, shape (my, mx), or None
         PSF at the pixel scale of the image, as given, not normalised.
     psf_includes_pixel : bool
-        Whether the PSF image is an effective one, with the pixel response inside.
+        Whether the PSF image is an effective PSF, which includes the pixel response.
     flux_scale : float
         Image counts per unit of catalogue flux (G_e of the model).
     path : Path or None
@@ -51,7 +51,7 @@ class Exposure:
     read_as : str
         What was found in its file and done with it: chip, unit, mask, band, sky frame.
     notes : tuple of str
-        What else a person should know of its file.
+        Further remarks on its file, for the user.
     """
 
     name: str
@@ -96,16 +96,16 @@ class Exposure:
         return footprint(self.wcs, self.shape)
 
     def window(self, x0: int, x1: int, y0: int, y1: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image and inverse error of the pixels in half-open ranges, shape (y1 - y0, x1 - x0)."""
+        """Return image and inverse error of the pixels in half-open ranges, shape (y1 - y0, x1 - x0)."""
         return self.data[y0:y1, x0:x1], self.ierr[y0:y1, x0:x1]
 
     def less(self, sky: float) -> "Exposure":
-        """The exposure with a constant sky level (nJy per pixel, or a Quantity) subtracted."""
+        """Return the exposure with a constant sky level (nJy per pixel, or a Quantity) subtracted."""
         sky = to_number(sky, u.nJy, "sky")
         return replace(self, data=less_sky(self.data, self.ierr, sky))
 
     def capped(self, max_snr: float) -> "Exposure":
-        """The exposure with errors raised so that no pixel's signal-to-noise ratio exceeds `max_snr`."""
+        """Return the exposure with errors raised so that no signal-to-noise ratio exceeds `max_snr`."""
         return replace(self, ierr=capped_ierr(self.data, self.ierr, max_snr))
 
     @classmethod
@@ -124,7 +124,7 @@ class Exposure:
         path: Path | None = None,
         header: fits.Header | None = None,
     ) -> "Exposure":
-        """Exposure from images in memory.
+        """Make an exposure from images in memory.
 
         Parameters
         ----------
@@ -171,7 +171,7 @@ class Exposure:
 
     @classmethod
     def from_frame(cls, frame: Frame) -> "Exposure":
-        """Exposure from the images of a frame, in nJy.
+        """Make an exposure from the images of a frame, in nJy.
 
         Raises
         ------
@@ -206,7 +206,7 @@ class Exposure:
         bitmask: int | None = None,
         band_keyword: str | None = None,
     ) -> "Exposure":
-        """Exposure from a FITS file, brought to nJy.
+        """Read an exposure from a FITS file, and convert it to nJy.
 
         The name is the keyword ``EXPID`` of the science or primary header, else the stem of the file's name. Where
         the file has several images of the name `sci`, their EXTVER is added to it.
@@ -241,7 +241,7 @@ class Exposure:
 
 
 def collect(paths: Iterable, *, progress: bool = False, **kwargs) -> tuple[list[Exposure], list[str]]:
-    """Read exposures, and gather what is wrong with them instead of stopping at the first problem.
+    """Read exposures, and collect their problems instead of stopping at the first.
 
     Parameters
     ----------
@@ -295,12 +295,12 @@ def read_exposures(paths: Iterable, *, progress: bool = False, **kwargs) -> list
 
 
 def less_sky(data, ierr, sky: float) -> np.ndarray:
-    """Pixels less a sky level, 0 where they have no weight; float32."""
+    """Subtract a sky level from pixels; 0 where they have no weight, float32."""
     return np.where(ierr > 0, data - np.float32(sky), 0).astype(np.float32)
 
 
 def capped_ierr(data, ierr, max_snr: float) -> np.ndarray:
-    """Inverse errors with which no pixel's signal-to-noise ratio exceeds `max_snr`; float32."""
+    """Lower inverse errors so that no pixel's signal-to-noise ratio exceeds `max_snr`; float32."""
     capped = np.array(ierr, dtype=np.float32)
     over = np.abs(data) * capped > max_snr
     capped[over] = max_snr / np.abs(data[over])
@@ -308,7 +308,7 @@ def capped_ierr(data, ierr, max_snr: float) -> np.ndarray:
 
 
 def _in_njy(data, err):
-    """Image and error in nJy, where they have units; NaN where they are masked."""
+    """Convert image and error to nJy, where they have units; NaN where they are masked."""
     if has_unit(data) != has_unit(err):
         names = ("data", "err") if has_unit(data) else ("err", "data")
         raise InputError(
@@ -323,7 +323,7 @@ def _in_njy(data, err):
 
 
 def _weighted(data, err, mask):
-    """Image and inverse error in float32, both 0 where the pixel has no weight."""
+    """Return image and inverse error in float32, both 0 where the pixel has no weight."""
     data, err = np.asarray(data), np.asarray(err)
     for what, values in (("science", data), ("error", err)):
         if values.dtype.kind not in "biufO":
@@ -349,7 +349,7 @@ def _weighted(data, err, mask):
 
 
 def _checked_psf(image):
-    """PSF image in native float64."""
+    """Check a PSF image, and convert it to native float64."""
     image = np.asarray(to_unit(image, u.one, "psf_image") if has_unit(image) else image).astype(np.float64)
     if image.ndim != 2:
         raise InputError(f"PSF image has shape {image.shape}, expected a 2-D image")

@@ -1,4 +1,4 @@
-"""Which images of a FITS file belong together: those of one chip bear the same EXTVER."""
+"""Images of a FITS file that belong together: those of one chip have the same EXTVER."""
 
 from dataclasses import dataclass, field
 
@@ -34,12 +34,12 @@ class Chip:
 
     @property
     def suffix(self) -> str:
-        """What is added to the name of the exposure."""
+        """Suffix that is added to the name of the exposure."""
         return f"_{self.version}" if self.several else ""
 
 
 def extension_key(key) -> Key:
-    """An extension as settings give it: a list counts as a tuple.
+    """Check an extension as given in settings, where a list counts as a tuple.
 
     Raises
     ------
@@ -56,12 +56,12 @@ def extension_key(key) -> Key:
 
 
 def label(key: Key) -> str:
-    """An extension in words: SCI, 1, or SCI,2."""
+    """Format an extension: SCI, 1, or SCI,2."""
     return f"{key[0]},{key[1]}" if isinstance(key, tuple) else str(key)
 
 
 def listing(hdus) -> str:
-    """The extensions of a file; with the EXTVER where several have the same name."""
+    """List the extensions of a file, with the EXTVER where several have the same name."""
     names = [hdu.name for hdu in hdus]
     return ", ".join(
         str(i) if not hdu.name else label((hdu.name, hdu.ver)) if names.count(hdu.name) > 1 else hdu.name
@@ -70,7 +70,7 @@ def listing(hdus) -> str:
 
 
 def named(hdus, key: Key) -> list:
-    """All HDUs that a key may mean, in the order of the file."""
+    """Return all HDUs that a key may mean, in the order of the file."""
     if isinstance(key, int):
         return list(hdus[key : key + 1])
     name, version = (key, None) if isinstance(key, str) else key
@@ -83,7 +83,7 @@ def named(hdus, key: Key) -> list:
 
 
 def matching(hdus, key: Key) -> list:
-    """The same, of which there is at least one.
+    """Return all HDUs that a key may mean, of which there must be at least one.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def matching(hdus, key: Key) -> list:
 
 
 def chips(hdus, key: Key) -> list[Chip]:
-    """The science images that a key means: all EXTVERs of a name, or one.
+    """Return the science images that a key means: all EXTVERs of a name, or one.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def chips(hdus, key: Key) -> list[Chip]:
 
 
 def beside(hdus, key: Key, chip: Chip, *, shared: bool = False):
-    """The HDU of another kind that belongs to a chip.
+    """Return the HDU of another kind that belongs to a chip.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def beside(hdus, key: Key, chip: Chip, *, shared: bool = False):
 
 
 def _told_apart(hdus, found):
-    """Refuse two HDUs of one name and one EXTVER."""
+    """Refuse two HDUs of the same name and EXTVER."""
     for hdu in found:
         twins = [i for i, other in enumerate(hdus) if (other.name, other.ver) == (hdu.name, hdu.ver)]
         if hdu.name and len(twins) > 1:

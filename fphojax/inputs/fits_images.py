@@ -1,4 +1,4 @@
-"""What images, keywords and WCS a FITS file holds, and one line on whatever is wrong with it."""
+"""Images, keywords and WCS of a FITS file, with one-line errors on whatever is wrong with it."""
 
 import bz2
 import gzip
@@ -38,7 +38,7 @@ _SAME_SCALE = 0.02  # largest relative difference of pixel scales that are the s
 
 @contextmanager
 def opened(path: Path):
-    """The HDUs of a file; whatever astropy says about a broken one becomes an InputError."""
+    """Yield the HDUs of a file; turn whatever astropy says about a broken one into an InputError."""
     if fault := irregularity(path):
         raise InputError(f"{fault}, expected a FITS image")
     require_structure(path)
@@ -51,7 +51,7 @@ def opened(path: Path):
                 yield hdus
         except InputError:
             raise
-        except Exception as error:  # astropy has no class of its own for what it finds
+        except Exception as error:  # astropy has no exception class of its own for these
             reason = " ".join(str(error).split())
             if "verification failed" in reason:
                 raise InputError(
@@ -63,7 +63,7 @@ def opened(path: Path):
 
 @contextmanager
 def _unpacked(path):
-    """The content of a file, unpacked if it is compressed: of a damaged one astropy reads what it can."""
+    """Yield the content of a file, decompressed here, as astropy reads what it can of a damaged one."""
     with path.open("rb") as file:
         start = file.read(6)
         file.seek(0)
@@ -76,7 +76,7 @@ def _unpacked(path):
 
 
 def image_of(hdu, label: str):
-    """Pixels of an image extension, shape (ny, nx); `label` is its name in messages."""
+    """Return the pixels of an image extension, shape (ny, nx); `label` is its name in messages."""
     if not hdu.is_image:
         raise InputError(f"extension {label} is a table, expected an image")
     data = hdu.data
@@ -88,13 +88,13 @@ def image_of(hdu, label: str):
 
 
 def keyword(key: str, *headers):
-    """Value of a keyword as a string, from the first header that has it; None if none does or it is blank."""
+    """Return a keyword as a string, from the first header where it is not blank; None if there is none."""
     values = (str(header[key]).strip() for header in headers if key in header)
     return next((value for value in values if value), None)
 
 
 def positive(header, key: str, label: str) -> float | None:
-    """A keyword that holds a positive number; None if it is missing."""
+    """Return the value of a keyword that must be a positive number; None if it is missing."""
     value = header.get(key)
     if value is None:
         return None
@@ -104,7 +104,7 @@ def positive(header, key: str, label: str) -> float | None:
 
 
 def pixel_response(hdu, wcs=None) -> bool:
-    """Whether a PSF image includes the pixel response; refuses one on another pixel grid.
+    """Return whether a PSF image includes the pixel response; refuse one on another pixel grid.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def pixel_response(hdu, wcs=None) -> bool:
 
 
 def read_wcs(header, hdus, key) -> WCS:
-    """The celestial WCS of a header.
+    """Read the celestial WCS of a header.
 
     Raises
     ------
@@ -157,7 +157,7 @@ def read_wcs(header, hdus, key) -> WCS:
 
 
 def gwcs_of(content: bytes):
-    """The WCS (``meta.wcs``) of an ASDF file, as JWST's products carry it in their extension ASDF.
+    """Read the WCS (``meta.wcs``) of an ASDF file, which JWST's products have in their extension ASDF.
 
     Raises
     ------
@@ -179,14 +179,14 @@ def gwcs_of(content: bytes):
 
 
 def asdf_bytes(hdus) -> bytes:
-    """Content of the extension ASDF of a JWST product."""
+    """Return the content of the extension ASDF of a JWST product."""
     if "ASDF" not in hdus:
         raise InputError("no extension ASDF, expected one with a gwcs (or use wcs: header)")
     return hdus["ASDF"].data.tobytes()
 
 
 def lookup_tables(hdus, wcs) -> bytes | None:
-    """The extensions with the look-up tables of a FITS WCS's distortion, as a FITS file; None if it has none."""
+    """Copy the look-up tables of a FITS WCS's distortion to the bytes of a FITS file; None if it has none."""
     tables = ("cpdis1", "cpdis2", "det2im1", "det2im2")
     if all(getattr(wcs, name, None) is None for name in tables):
         return None

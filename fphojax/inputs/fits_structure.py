@@ -1,7 +1,7 @@
-"""Whether a file has the structure of FITS, found out from a few cards: before a library believes what they say.
+"""Check of a file's FITS structure by a few cards, before a library trusts what they say.
 
 Headers that declare 10^8 axes or petabytes, compressed files that unpack without end, and files that go on for
-gigabytes behind their last extension would keep the reader busy for ever.
+gigabytes after their last extension would keep the reader busy for ever.
 """
 
 import bz2
@@ -48,7 +48,7 @@ def require_structure(path) -> None:
 
 @contextmanager
 def _unpacked(path):
-    """A stream of the bytes that astropy would see, and whether the file is compressed."""
+    """Yield a stream of the bytes that astropy would see, and whether the file is compressed."""
     with open(path, "rb") as file:
         magic = file.read(6)
     if magic.startswith(b"PK"):
@@ -92,7 +92,7 @@ def _look_through(stream, packed):
 
 
 def _cards(stream, block, number):
-    """The cards that tell how much data follow a header, and the number of its blocks."""
+    """Return the cards that tell how much data follow a header, and the number of its blocks."""
     found = {}
     for n_block in range(1, MOST_BLOCKS + 1):
         for at in range(0, len(block), _CARD):
@@ -111,7 +111,7 @@ def _cards(stream, block, number):
 
 
 def _size(cards, number):
-    """Bytes of the data of an extension."""
+    """Compute the size of an extension's data in bytes."""
 
     def integer(key, default=None):
         text = cards.get(key)

@@ -1,4 +1,4 @@
-"""Which exposures may touch a region of sky: a spatial index over their footprints."""
+"""Spatial index over the footprints of exposures, to find those that may touch a region of sky."""
 
 from collections.abc import Sequence
 
@@ -28,7 +28,7 @@ class Footprints:
         return self._tree.n
 
     def touching(self, ra: float, dec: float, radius: float) -> np.ndarray:
-        """Circles that overlap a circle.
+        """Find the circles that overlap a circle.
 
         Parameters
         ----------
@@ -55,5 +55,5 @@ class Footprints:
 
 
 def _chord(angle):
-    """Distance of unit vectors at an angle in radians, a little rounded up."""
+    """Return the distance of unit vectors at an angle in radians, rounded up a little."""
     return 2 * np.sin(np.minimum(angle, np.pi) / 2) + 1e-12

@@ -1,4 +1,4 @@
-"""Frames: science, error, mask and background images as pipelines write them, brought to nJy."""
+"""Frames: science, error, mask and background images as pipelines write them, converted to nJy."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -37,7 +37,7 @@ _AREA_TOLERANCE = 0.2  # distortion changes the area of a pixel by a few per cen
 
 @dataclass(frozen=True)
 class FrameRecipe:
-    """What is made of a frame's images.
+    """Choice and interpretation of the images of a frame.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class FrameRecipe:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """The images of one exposure in nJy, and how they came to be.
+    """The images of one exposure in nJy, and how they were obtained.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class Frame:
     psf_image : ndarray or None
     psf_includes_pixel : bool
     header : fits.Header
-        Of the science extension; of these pixels, so that ``BUNIT``, if there is one, is nJy.
+        Of the science extension, adapted to these pixels: ``BUNIT``, if there is one, is nJy.
     calibration : Calibration
     bad : BadPixels
     is_mosaic : bool
@@ -104,7 +104,7 @@ class Frame:
     read_as : str
         Chip, unit and its conversion, mask, band, sky frame: what was found and done, for a table.
     notes : tuple of str
-        What else a person should know of the file.
+        Further remarks on the file, for the user.
     """
 
     path: Path
@@ -127,7 +127,7 @@ class Frame:
 
 
 def recipe_of(config: Mapping) -> dict:
-    """Keyword arguments of `FrameRecipe` (and `read_exposures`) that settings, or a ``config.json``, imply.
+    """Derive keyword arguments of `FrameRecipe` (and `read_exposures`) from settings or a ``config.json``.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def read_frame(path, recipe: FrameRecipe, *, files: Mapping[str, Path] | None = 
 
 
 def bands_named(path, recipe: FrameRecipe) -> set[str]:
-    """Bands of a file, as far as its name or its headers say them; whatever else may be wrong with it."""
+    """Return the bands that a file's name or headers give, whatever else may be wrong with it."""
     path, bands = Path(path), set()
     with suppress(InputError):
         bands.add(_band((), path, recipe)[0])
@@ -197,7 +197,7 @@ def bands_named(path, recipe: FrameRecipe) -> set[str]:
 
 
 def is_mosaic(path) -> bool:
-    """Whether a file holds a resampled image: JWST's S_RESAMP, or weights (WHT) without data quality (DQ)."""
+    """Return whether a file holds a resampled image, by JWST's S_RESAMP or by weights (WHT) without DQ."""
     with blame(str(path)), opened(Path(path)) as hdus:
         return _resampled(hdus)
 
@@ -266,7 +266,7 @@ def _frame(hdus, chip: Chip, path, recipe, files):
 
 
 def _header(header):
-    """The header of the calibrated image."""
+    """Return the header of the calibrated image."""
     header = header.copy()
     if "BUNIT" in header:
         header["BUNIT"] = "nJy"
@@ -276,7 +276,7 @@ def _header(header):
 
 
 def _unit(unit, scale):
-    """The unit of an image and what became of it, in a few words."""
+    """Describe the unit of an image and its conversion in a few words."""
     if unit is not None and scale.factor == 1:
         return unit
     return (
@@ -287,12 +287,12 @@ def _unit(unit, scale):
 
 
 def _science(hdus, sci, alone):
-    """The science extension; the first image, where each kind of image has its own file."""
+    """Return the science extension, or the first image where each kind of image has its own file."""
     return sci if not alone or named(hdus, extension_key(sci)) else _images(hdus)[0][0]
 
 
 def _images(hdus):
-    """(number, HDU) of all images of a file."""
+    """List (number, HDU) of all images of a file."""
     found = [(i, hdu) for i, hdu in enumerate(hdus) if hdu.is_image and hdu.data is not None]
     if not found:
         raise InputError("no image in the file, expected one")
@@ -300,7 +300,7 @@ def _images(hdus):
 
 
 def _companion(path, chip):
-    """The image of a file of its own that belongs to a chip, and its BUNIT."""
+    """Read the image that belongs to a chip from a file of its own, and its BUNIT."""
     with blame(str(path)), opened(Path(path)) as hdus:
         number, hdu = _images(hdus)[0]
         if chip.several:
@@ -309,7 +309,7 @@ def _companion(path, chip):
 
 
 def _err(hdus, chip, recipe, files):
-    """Name, values and BUNIT of the error image."""
+    """Return name, values and BUNIT of the error image."""
     if "err" in files:
         return "", *_companion(files["err"], chip)
     try:
@@ -346,21 +346,21 @@ def _same_shape(what, image, data):
 
 
 def _area(hdus, chip, scale):
-    """Area of the pixels in units of the nominal one; None where it does not matter or is not known."""
+    """Return the pixels' areas relative to the nominal one; None where they do not matter or are unknown."""
     if not (scale.per_area and named(hdus, "AREA")):
         return None
     return image_of(beside(hdus, "AREA", chip), "AREA").astype(np.float64)
 
 
 def _calibrated(values, factor, area, background=None):
-    """Values less a background, in nJy per pixel; untouched where there is nothing to do."""
+    """Subtract a background and convert to nJy per pixel; return values as they are if neither applies."""
     values = values if background is None else values.astype(np.float64) - background
     scale = factor if area is None else factor * area
     return values if area is None and factor == 1 else values.astype(np.float64) * scale
 
 
 def _band(headers, path, recipe):
-    """The band, with the detector or module; and what says so."""
+    """Determine the band, with the detector or module, and what it was read from."""
     if recipe.band is not None:
         return recipe.band, "band given"
     band, how = band_of(headers, path, key=recipe.band_keyword, patterns=recipe.band_patterns)
@@ -375,7 +375,7 @@ def _band(headers, path, recipe):
 
 
 def _psf(hdus, chip, recipe):
-    """The HDU of the PSF, None if there is none; and what is to be said about it."""
+    """Find the HDU of the PSF, None if there is none, and remarks about it."""
     key = "PSF" if recipe.psf is None else recipe.psf
     if recipe.psf is None and not named(hdus, key):
         return None, ()
@@ -385,7 +385,7 @@ def _psf(hdus, chip, recipe):
 
 
 def _wcs(hdus, chip, recipe):
-    """The WCS, and what a store must keep of it beside the header."""
+    """Read the WCS, and what a store must keep of it besides the header."""
     if recipe.wcs == "gwcs":
         content = asdf_bytes(hdus)
         return gwcs_of(content), {"gwcs": content}
@@ -395,7 +395,7 @@ def _wcs(hdus, chip, recipe):
 
 
 def _check_area(scale, headers, wcs, shape):
-    """A header that was taken over from an image of another pixel scale would spoil all fluxes."""
+    """Refuse a pixel area that contradicts the WCS, such as one copied from an image of another scale."""
     key = "PIXAR_SR" if scale.how.endswith("PIXAR_SR") else "PIXAR_A2"
     stated = float(next(header[key] for header in headers if key in header))
     side = pixel_scale(wcs, shape)

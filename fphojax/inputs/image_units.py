@@ -14,7 +14,7 @@ _PER_PIXEL = re.compile(r"\s*(/|\bper\b|\*|\.)?\s*(pixels?|pix)(\s*(\^|\*\*)?\s*
 
 
 def flux_density(unit: str) -> float | None:
-    """What a flux density (per pixel) is in nJy.
+    """Convert a unit of flux density (per pixel) to nJy.
 
     Parameters
     ----------
@@ -31,13 +31,13 @@ def flux_density(unit: str) -> float | None:
 
 
 def surface_brightness(unit: str) -> float | None:
-    """What a surface brightness is in nJy per steradian; None if the unit is not one."""
+    """Convert a unit of surface brightness to nJy per steradian; None if it is not one."""
     text = _ascii(unit).replace(" ", "")
     return _in_units_of(u.nJy / u.sr, "MJy/sr" if text == "MJY/SR" else text)
 
 
 def same_unit(one: str, other: str) -> bool:
-    """Whether two units are spelled alike, but for blanks and for capitals that mean nothing."""
+    """Return whether two units are spelled alike, except for blanks and capitals without meaning."""
     one, other = (_ascii(unit).replace(" ", "") for unit in (one, other))
     if one == other:
         return True
@@ -46,18 +46,18 @@ def same_unit(one: str, other: str) -> bool:
 
 
 def root_unit(unit: str, power: float) -> str | None:
-    """The unit of which `unit` is a power, as a string; None if astropy cannot read it."""
+    """Return the unit of which `unit` is a power, as a string; None if astropy cannot read it."""
     parsed = _parsed(_ascii(unit))
     return None if parsed is None else (parsed ** (1 / power)).to_string()
 
 
 def _ascii(unit):
-    """Without outer blanks and quotes; the micro sign and the Greek letter are "u"."""
+    """Strip outer blanks and quotes, and replace the micro sign and the Greek letter by "u"."""
     return unit.strip().strip("'\"").replace("\N{MICRO SIGN}", "u").replace("\N{GREEK SMALL LETTER MU}", "u")
 
 
 def _in_units_of(unit, text):
-    """What the unit of that name is in another; None if it cannot be converted."""
+    """Convert the unit of that name to another; None if it cannot be converted."""
     parsed = _parsed(text)
     if parsed is None or not parsed.is_equivalent(unit):
         return None
@@ -66,7 +66,7 @@ def _in_units_of(unit, text):
 
 
 def _parsed(text):
-    """The unit of that name; None if there is none, or if it is a magnitude, which is no factor."""
+    """Parse the name of a unit; None if it is unknown, or if it is a magnitude, which is no factor."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", u.UnitsWarning)
         try:

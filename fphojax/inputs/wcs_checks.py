@@ -1,4 +1,4 @@
-"""What a WCS must say before it is believed: numbers where it needs them, and a sky frame that is nearly ICRS."""
+"""Checks of a WCS before it is trusted: valid numbers, and a sky frame that is nearly ICRS."""
 
 import re
 from numbers import Real
@@ -19,7 +19,7 @@ _TOLERANCE = 1e-4  # years: precession then moves the sky by less than 0.005 arc
 
 
 def check_wcs_keywords(header) -> None:
-    """Refuse a celestial header whose position, scale, distortion or equinox would be made up.
+    """Refuse a celestial header whose position, scale, distortion or equinox would be guessed.
 
     Readers of FITS take 0 for a number that is missing or is a text, 1 degree for a pixel whose matrix is missing or
     zero, and ICRS for an equinox that is a text.
@@ -31,7 +31,7 @@ def check_wcs_keywords(header) -> None:
     """
     types = [str(header.get(f"CTYPE{axis}", "")) for axis in (1, 2)]
     if not all(_CELESTIAL.match(kind) for kind in types):
-        return  # whoever needs a celestial WCS says so
+        return  # an error only where a celestial WCS is needed
     for key in ("CRVAL1", "CRVAL2", "CRPIX1", "CRPIX2"):
         if key not in header:
             raise InputError(f"no keyword {key}, expected it for the WCS ({types[0]}, {types[1]})")
@@ -57,7 +57,7 @@ def _number(header, key):
 
 
 def _check_projection(header, types):
-    """SCAMP's polynomial under the name TAN: so few of its terms are taken for another reference point on the sky."""
+    """Refuse SCAMP's polynomial under the name TAN: few terms are mistaken for another reference point."""
     given = [key for key in header if re.fullmatch(r"PV[12]_\d+", key)]
     latitude = 1 if types[0].startswith("DEC-") else 2
     of_latitude = [key for key in given if key.startswith(f"PV{latitude}_")]
@@ -71,7 +71,7 @@ def _check_projection(header, types):
 
 
 def _check_matrix(header):
-    """Pixels must have a size, and rows and columns must lead elsewhere on the sky."""
+    """Refuse a singular WCS matrix, and pixels without a size."""
     pairs = [(i, j) for i in (1, 2) for j in (1, 2)]
     for name, matrix in (("CD", np.zeros((2, 2))), ("PC", np.eye(2))):  # what is not given has these values
         given = [(i, j) for i, j in pairs if f"{name}{i}_{j}" in header]
@@ -96,7 +96,7 @@ def _check_matrix(header):
 
 
 def _refuse_two_matrices(header, cd):
-    """FITS forbids CD beside PC, and readers differ in which of them they believe."""
+    """Refuse a CD and a PC matrix that differ: FITS forbids both, and readers differ in which they use."""
     if not any(f"PC{i}_{j}" in header for i in (1, 2) for j in (1, 2)):
         return
     pc = np.array(
@@ -113,7 +113,7 @@ def _refuse_two_matrices(header, cd):
 
 
 def distortion_note(header) -> str:
-    """What is to be said of a header that does not agree with itself about a SIP distortion; "" of any other."""
+    """Describe how a header contradicts itself about a SIP distortion; "" if it does not."""
     coefficients = "A_ORDER" in header or "B_ORDER" in header
     if coefficients == any(str(header.get(f"CTYPE{axis}", "")).strip().endswith("-SIP") for axis in (1, 2)):
         return ""
@@ -123,7 +123,7 @@ def distortion_note(header) -> str:
 
 
 def frame_name(wcs) -> str:
-    """The sky frame of a WCS: ICRS, or FK5 of equinox 2000, which is the same within 0.03 arcsec.
+    """Return the sky frame of a WCS: ICRS, or FK5 of equinox 2000, which is the same within 0.03 arcsec.
 
     Parameters
     ----------
