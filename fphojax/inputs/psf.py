@@ -47,7 +47,7 @@ class PSFStore:
         Raises
         ------
         InputError
-            For a file that is missing or not a PSF store, or one whose PSFs cannot be such; it names the group.
+            For a file that is missing or not a PSF store, or one with impossible PSFs; the message names the group.
         """
         path = pathlib.Path(path)
         store = cls()
@@ -71,26 +71,26 @@ class PSFStore:
 
     @property
     def bands(self):
-        """The bands of the store, sorted: list of str."""
+        """Bands of the store, sorted: list of str."""
         return sorted({band for band, _ in self._entries})
 
     def exposures(self, band):
-        """The exposures of a band that have PSFs of their own, sorted: list of str."""
+        """Return the exposures of a band that have PSFs of their own, sorted: list of str."""
         return sorted(exposure for b, exposure in self._entries if b == band and exposure is not None)
 
     def __contains__(self, key):
-        """Whether there is a PSF of (band, exposure); exposure None: of all exposures of the band."""
+        """Return whether there is a PSF of (band, exposure); exposure None: of all exposures of the band."""
         return key in self._entries
 
     def mixtures(self, band, exposure=None):
-        """All mixtures (one for each detector position) of a band or of one exposure: list of PSFMixture."""
+        """Return all mixtures (one per detector position) of a band or an exposure: list of PSFMixture."""
         try:
             return list(self._entries[band, exposure])
         except KeyError:
             raise InputError(self._missing(band, exposure)) from None
 
     def add(self, mixtures, band, exposure=None):
-        """Put in one mixture, or one for each of several detector positions, in place of what was there.
+        """Add one mixture, or one for each of several detector positions, replacing those already there.
 
         Parameters
         ----------
@@ -103,7 +103,7 @@ class PSFStore:
         ------
         InputError
             For several mixtures that lack positions or differ in whether they include the pixel, and for one whose
-            numbers are no PSF's.
+            numbers cannot be those of a PSF.
         """
         mixtures = [mixtures] if isinstance(mixtures, PSFMixture) else list(mixtures)
         check_name(band, exposure)
@@ -128,7 +128,7 @@ class PSFStore:
         self._entries[band, exposure] = tuple(mixtures)
 
     def lookup(self, band, exposure=None, location=None, *, interpolate=False):
-        """The PSF for a source.
+        """Look up the PSF for a source.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ class PSFStore:
         return blended(mixtures, location)
 
     def write(self, path, *, overwrite=False):
-        """Write the store to a file, at once or not at all.
+        """Write the store to a file, atomically.
 
         Parameters
         ----------
@@ -197,7 +197,7 @@ class PSFStore:
     def add_to(self, path, *, overwrite=False):
         """Add the PSFs of this store to a file, which is created where there is none.
 
-        All other PSFs of the file stay as they are, whenever the process may end: a new file takes the place
+        All other PSFs of the file stay as they are, even if the process dies: a new file takes the place
         of the old one in one step.
 
         Parameters

@@ -1,4 +1,4 @@
-"""The HDF5 layout of PSF stores, ours and forcepho's, and files that appear whole or not at all."""
+"""The HDF5 layout of PSF stores, ours and forcepho's, and their atomic replacement."""
 
 import contextlib
 import pathlib
@@ -11,14 +11,14 @@ from .errors import InputError
 __all__ = ["DATASETS", "FIELDS", "collapsed", "repeated", "replacing", "table"]
 
 FIELDS = ("amp", "xcen", "ycen", "Cxx", "Cyy", "Cxy")
-# What a group holds beside groups of exposures.
+# What a group holds besides groups of exposures.
 DATASETS = ("parameters", "detector_locations", "made_from", "fit_errors")
 # Most radii of a Sersic table, beyond any that forcepho has.
 _MOST_RADII = 1000
 
 
 def table(mixtures):
-    """Mixtures as the structured array (n_location, n_gauss) of a file.
+    """Convert mixtures to the structured array (n_location, n_gauss) of a file.
 
     Those with fewer Gaussians than the largest are padded with amplitude zero and unit covariance.
     """
@@ -34,7 +34,7 @@ def table(mixtures):
 
 
 def collapsed(rows, where):
-    """The parameters with one mixture for all Sersic radii.
+    """Reduce the parameters to one mixture for all Sersic radii.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def collapsed(rows, where):
 
 
 def repeated(rows, n_radii):
-    """The parameters as forcepho has them: the mixture repeated for each radius of the Sersic table.
+    """Repeat the mixture for each radius of the Sersic table, as forcepho stores it.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def repeated(rows, n_radii):
 
 @contextlib.contextmanager
 def replacing(path, overwrite):
-    """An HDF5 file under a temporary name, which takes the place of ``path`` when all has been written.
+    """Yield an HDF5 file under a temporary name, which replaces ``path`` when all has been written.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""A PSF as a mixture of Gaussians, and mixtures between detector positions."""
+"""A PSF as a mixture of Gaussians, and interpolation between detector positions."""
 
 import dataclasses
 
@@ -91,7 +91,7 @@ class PSFMixture:
 
     @classmethod
     def from_fit(cls, fit, *, detector_location=None, made_from=""):
-        """The mixture of a `fphojax.mixtures.psf_fit.PSFFit`."""
+        """Make a mixture from a `fphojax.mixtures.psf_fit.PSFFit`."""
         return cls(
             fit.amplitudes,
             fit.means,
@@ -104,7 +104,7 @@ class PSFMixture:
         )
 
     def render(self, shape, centre, *, pixel_variance=None):
-        """The PSF of a source sampled at pixel centres.
+        """Sample the PSF of a source at pixel centres.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class PSFMixture:
 
 
 def check_values(mixture):
-    """Refuse a mixture whose numbers are no PSF's, however well formed.
+    """Refuse a well-formed mixture whose numbers cannot be those of a PSF.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def check_values(mixture):
 
 
 def blended(mixtures, location):
-    """The PSF between detector positions: all Gaussians of the neighbours, their amplitudes weighted.
+    """Interpolate PSFs between detector positions: all Gaussians of the neighbours, amplitudes weighted.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def blended(mixtures, location):
 
 
 def _interpolation_weights(positions, location):
-    """Weights (n_location,) that sum to 1: bilinear on a regular grid, inverse square distance elsewhere."""
+    """Compute weights (n_location,) of sum 1: bilinear on a regular grid, else inverse square distance."""
     columns, rows = (np.unique(p) for p in positions.T)
     if columns.size * rows.size == len(positions) and len(np.unique(positions, axis=0)) == len(positions):
         wx, wy = _linear_weights(columns, location[0]), _linear_weights(rows, location[1])
@@ -213,5 +213,5 @@ def _interpolation_weights(positions, location):
 
 
 def _linear_weights(nodes, value):
-    """Weights of linear interpolation between sorted nodes, constant beyond them."""
+    """Compute weights of linear interpolation between sorted nodes, constant beyond them."""
     return np.array([np.interp(value, nodes, unit) for unit in np.eye(nodes.size)])

@@ -1,4 +1,4 @@
-"""What an HDF5 file that should be a PSF store really holds, looked at before it is read."""
+"""Reader of PSF stores in HDF5; checks what a file really holds before reading it."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ _BROKEN = (OSError, RuntimeError, KeyError, TypeError, ValueError, AttributeErro
 
 
 def read_mixtures(file: h5py.File, name: str) -> Iterator[tuple[str, str | None, list[PSFMixture]]]:
-    """All PSFs of an open file.
+    """Read all PSFs of an open file.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def read_mixtures(file: h5py.File, name: str) -> Iterator[tuple[str, str | None,
     ------
     InputError
         One line, with the group, for anything but groups and datasets of numbers in the layout of `PSFStore`: links,
-        other types and shapes, sizes that no store has, values that are no PSF's.
+        other types and shapes, sizes that no store has, values that no PSF has.
     """
     for band in _names(file, name):
         group = _item(file, band, name)
@@ -75,7 +75,7 @@ def _names(group, where):
 
 
 def _item(parent, key, name):
-    """A member of a group that is stored there, not a link to elsewhere."""
+    """Return a member of a group that is stored there, not a link to elsewhere."""
     where = f"{name}: {parent.name.rstrip('/')}/{key}"
     try:
         link = parent.get(key, getlink=True)
@@ -90,7 +90,7 @@ def _item(parent, key, name):
 
 
 def _mixtures(group, where):
-    """The PSFs of a group, one for each detector position."""
+    """Read the PSFs of a group, one for each detector position."""
     rows = _array(group, "parameters", where, _parameters_fault, "a table of Gaussians")
     width = np.atleast_2d(rows).shape[1]
     n_gauss = _attribute(group, "n_psf_per_source", where)
@@ -134,7 +134,7 @@ def _mixtures(group, where):
 
 
 def _mixture(row, includes_pixel, location, made_from, errors):
-    """A row of the parameters as a PSFMixture, without the padding."""
+    """Convert a row of the parameters to a PSFMixture, without the padding."""
     if np.any(row["amp"]):
         row = row[row["amp"] != 0]
     means = np.stack([row["xcen"], row["ycen"]], axis=1)
@@ -144,7 +144,7 @@ def _mixture(row, includes_pixel, location, made_from, errors):
 
 
 def _array(group, key, where, fault, expected):
-    """A dataset in memory, read only when type and size are what they can be."""
+    """Read a dataset, but only if its type and size are possible ones."""
     dataset = _item(group, key, where.rpartition(": ")[0])
     label = f"{where}/{key}"
     if not isinstance(dataset, h5py.Dataset):
@@ -166,7 +166,7 @@ def _array(group, key, where, fault, expected):
 
 
 def _parameters_fault(shape, dtype):
-    """What is wrong with type and size of the parameters; empty if nothing."""
+    """Describe what is wrong with type and size of the parameters; empty if nothing."""
     if not dtype.names:
         return f" holds {dtype}, expected the fields {', '.join(FIELDS)}"
     for name in (*FIELDS, "sersic_bin"):
@@ -189,7 +189,7 @@ def _places_fault(shape, dtype):
 
 
 def _made_from(group, n_location, where):
-    """What each mixture was fitted to, as `PSFStore.write` has it."""
+    """Read what each mixture was fitted to, as `PSFStore.write` stores it."""
     if "made_from" not in group:
         return [""] * n_location
     value = _array(group, "made_from", where, _texts_fault, f"{n_location} short texts")
@@ -201,7 +201,7 @@ def _made_from(group, n_location, where):
 
 
 def _fit_errors(group, n_location, where):
-    """How well each mixture describes its image, as `PSFStore.write` has it; NaN where that is not known."""
+    """Read how well each mixture fits its image, as `PSFStore.write` stores it; NaN where unknown."""
     if "fit_errors" not in group:
         return np.full((n_location, 2), np.nan)
     value = _array(group, "fit_errors", where, _errors_fault, f"{n_location} pairs of numbers")
@@ -225,7 +225,7 @@ def _texts_fault(shape, dtype):
 
 
 def _attribute(group, key, where):
-    """An attribute, None if there is none."""
+    """Read an attribute; None if there is none."""
     try:
         if key not in group.attrs:
             return None
@@ -240,7 +240,7 @@ def _attribute(group, key, where):
 
 
 def _shown(value):
-    """The beginning of an attribute's value, as Python writes it."""
+    """Return the beginning of an attribute's value, as Python writes it."""
     text = repr(value.tolist() if hasattr(value, "tolist") else value)
     return text if len(text) < _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 

@@ -39,13 +39,13 @@ class PSFExModel:
     sampling: float
 
     def image(self, x, y):
-        """The PSF image (ny, nx) at a position of the detector [zero-indexed pixels]."""
+        """Evaluate the PSF image (ny, nx) at a position of the detector [zero-indexed pixels]."""
         u, v = (x - self.zero[0]) / self.scale[0], (y - self.zero[1]) / self.scale[1]
         monomials = [u**i * v**j for j in range(self.degree + 1) for i in range(self.degree + 1 - j)]
         return np.tensordot(monomials, self.basis, axes=1)
 
     def grid(self, n):
-        """Centres of n x n equal parts of the area that the model was made from: list of (x, y)."""
+        """Return centres of n x n equal parts of the area that the model was made from: list of (x, y)."""
         steps = (np.arange(n) + 0.5) / n - 0.5
         return [
             (float(self.zero[0] + u * self.scale[0]), float(self.zero[1] + v * self.scale[1]))
@@ -103,7 +103,7 @@ def read_psfex(path):
 
 
 def fit_psfex(path, *, n_grid=3, workers=1, **options):
-    """Mixtures of Gaussians for a PSFEx model, on a grid of detector positions.
+    """Fit mixtures of Gaussians to a PSFEx model, on a grid of detector positions.
 
     Parameters
     ----------
@@ -130,5 +130,5 @@ def fit_psfex(path, *, n_grid=3, workers=1, **options):
 
 
 def _axis(header, i):
-    """Name, zero and scale of a coordinate of the polynomial."""
+    """Read name, zero and scale of a coordinate of the polynomial."""
     return header[f"POLNAME{i}"].strip(), float(header[f"POLZERO{i}"]), float(header[f"POLSCAL{i}"])
