@@ -1,4 +1,4 @@
-"""Verifying what a pixel store holds: every value is looked at."""
+"""Verification of a pixel store: every value is checked."""
 
 import zlib
 
@@ -11,7 +11,7 @@ __all__ = ["store_problem"]
 
 
 def store_problem(exposure: StoredExposure) -> str | None:
-    """What is wrong with an exposure of a store, as one line; None if nothing is.
+    """Describe in one line what is wrong with an exposure of a store; None if nothing is.
 
     Its WCS must be usable, its values finite, inverse errors not negative and not all zero; the number of
     weighted pixels and the checksum must be those the store states, if it states them.

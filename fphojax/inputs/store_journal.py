@@ -1,4 +1,4 @@
-"""The journal of a store in the making: a file of JSON lines, each on the disk before it counts."""
+"""The journal of a store being built: a file of JSON lines, each synced to disk before it counts."""
 
 import json
 import os
@@ -14,7 +14,7 @@ _EXPECTED = "the journal of a store in the making"
 
 
 def read_lines(path: Path) -> list[dict]:
-    """Entries of a journal, none if there is no file; a last line that was cut off does not count.
+    """Read the entries of a journal, none if there is no file; a truncated last line does not count.
 
     Raises
     ------
@@ -61,13 +61,13 @@ def to_disk(path: Path) -> None:
 
 
 def _line(entry):
-    """An entry with the checksum of its text."""
+    """Format an entry with the checksum of its text."""
     text = json.dumps(entry)
     return f'{{"crc32": {zlib.crc32(text.encode())}, "entry": {text}}}\n'
 
 
 def _entry(line):
-    """What `_line` was given; None if the line is not as it was."""
+    """Parse a line of `_line`, verifying its checksum; None if the line is damaged."""
     try:
         content = json.loads(line)
         entry, checksum = content["entry"], content["crc32"]

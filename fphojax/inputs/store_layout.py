@@ -1,4 +1,4 @@
-"""How pixel stores lay images out: super-pixels, and where forcepho and we put them in the file.
+"""Layout of pixel stores: super-pixels, and where forcepho and we put them in the file.
 
 A pixel store is an HDF5 file with the attributes ``super_pixel_size`` (s) and ``nside_full`` (pixels on a side of
 an image, or (nx, ny)), and a dataset ``BAND/EXPOSURE/data`` for each exposure, float32, of the shape
@@ -7,7 +7,7 @@ fluxes and then its s^2 inverse errors; within each half the pixel (x, y), count
 stands at ``s x + y``: y runs fastest. Attributes of the dataset: ``counts_to_flux``, ``flux_units``,
 ``bitmask_applied``. The names of exposures may contain "/".
 
-Ours are the following additions, which forcepho does not look at. Attributes of the file: ``several_sizes``,
+Ours are the following additions, which forcepho ignores. Attributes of the file: ``several_sizes``,
 true where not all images have the size ``nside_full``. Attributes of the dataset: ``image_shape`` (ny, nx), the size
 of the image without padding; ``footprint`` (ra, dec in degrees, radius in arcsec), a circle that holds it;
 ``n_weighted``, the number of pixels with weight; ``data_crc32`` and ``header_crc32``, checksums of the array and of
@@ -18,7 +18,7 @@ text that repeats ``image_shape``, ``footprint`` and ``header_crc32`` of all exp
 store of any size is opened at once. Likewise ``made_of``: the settings that made the pixels what they are
 (``recipe``), and of each image the files with their sizes and times (``stamps``). All of these but the pixels have
 the attribute ``crc32``, the checksum of the array; the pixels have one for each chunk (HDF5's Fletcher-32), which is
-looked at whenever a chunk is read.
+verified whenever a chunk is read.
 """
 
 import numpy as np
@@ -27,19 +27,19 @@ __all__ = ["ALL_BITS", "CHUNK", "CRC", "INDEX", "MADE_OF", "STATED", "packed", "
 
 CHUNK = 128  # pixels on a side of an HDF5 chunk: about a patch, and large against the cost of a chunk
 INDEX = "index"
-CRC = "crc32"  # attribute of what stands beside the pixels, and of the index: CRC-32 of the array
+CRC = "crc32"  # attribute of what is stored beside the pixels, and of the index: CRC-32 of the array
 MADE_OF = "made_of"
 STATED = ("image_shape", "footprint", "header_crc32")  # attributes of a dataset that the index repeats
 ALL_BITS = 0  # bitmask_applied where any non-zero mask value is bad
 
 
 def super_shape(shape: tuple[int, int], size: int) -> tuple[int, int]:
-    """Number of super-pixels along x and y that hold an image of `shape` (ny, nx)."""
+    """Compute the number of super-pixels along x and y that hold an image of `shape` (ny, nx)."""
     return -(-shape[1] // size), -(-shape[0] // size)
 
 
 def packed(data, ierr, size: int, count: tuple[int, int] | None = None) -> np.ndarray:
-    """Images in super-pixel order, padded with zeros.
+    """Arrange images in super-pixel order, padded with zeros.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def packed(data, ierr, size: int, count: tuple[int, int] | None = None) -> np.nd
 
 
 def unpacked(blocks, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Inverse of `packed`: the two images (ny, nx) of an array (nx / s, ny / s, 2 s^2)."""
+    """Return the two images (ny, nx) of an array (nx / s, ny / s, 2 s^2); the inverse of `packed`."""
     count = blocks.shape[:2]
     halves = np.asarray(blocks).reshape(*count, 2, size, size)
     images = (

@@ -1,4 +1,4 @@
-"""An exposure as a pixel store takes it: super-pixels, checksums, attributes, header."""
+"""Conversion of an exposure to the form of a pixel store: super-pixels, checksums, attributes, header."""
 
 import zlib
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ def pack(
     attributes: Mapping,
     extras: Mapping[str, bytes] | None = None,
 ) -> PackedExposure:
-    """Bring an exposure into the form of a store.
+    """Convert an exposure to the form of a store.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Reading pixel and meta stores: what they hold, and the pixels of a window."""
+"""Reader of pixel and meta stores: what they hold, and the pixels of a window."""
 
 import json
 import os
@@ -30,7 +30,7 @@ _LARGEST_SUPER_PIXEL, _LARGEST_SIDE = 4096, 1_000_000  # pixels
 
 @dataclass(frozen=True)
 class StoreEntry:
-    """What must be known of an exposure to find it and to trust it; the rest stays in the file.
+    """What must be known of an exposure to find and verify it; the rest stays in the file.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class PixelStore:
         return self.__dict__ | {"_file": None, "_process": None}
 
     def file(self) -> h5py.File:
-        """The HDF5 file, opened by this process."""
+        """Return the HDF5 file, opened by this process."""
         if self._process != os.getpid():  # handles do not survive a fork
             self._file, self._process = h5py.File(self.path, "r"), os.getpid()
         return self._file
@@ -98,12 +98,12 @@ class PixelStore:
         self._file = self._process = None
 
     def dataset(self, band: str, name: str, what: str = "data"):
-        """A dataset of an exposure; None if it does not have it.
+        """Return a dataset of an exposure; None if it does not have it.
 
         Raises
         ------
         InputError
-            If these are its pixels.
+            If the pixels are missing, or this is not a dataset stored in this file.
         """
         found = self._there(f"{band}/{name}/{what}")
         if found is None and what == "data":
@@ -115,7 +115,7 @@ class PixelStore:
         return found
 
     def _there(self, path):
-        """What there is at a path within the file; None if there is nothing."""
+        """Return the item at a path within the file; None if there is nothing."""
         item = self.file()
         for part in path.split("/"):
             link = item.get(part, getlink=True) if isinstance(item, h5py.Group) else None
@@ -127,7 +127,7 @@ class PixelStore:
         return item
 
     def beside(self, band: str, name: str, what: str) -> np.ndarray | None:
-        """All of a dataset that stands beside the pixels of an exposure; None if it does not have it.
+        """Read a whole dataset stored beside the pixels of an exposure; None if there is none.
 
         Raises
         ------
@@ -145,12 +145,12 @@ class PixelStore:
             return content
 
     def entry_in_file(self, band: str, name: str) -> StoreEntry:
-        """What the pixels themselves say of an exposure: the entry, unless the index is wrong."""
+        """Make an exposure's entry from the pixels themselves, to be compared with that of the index."""
         with blame(f"{self.path}: exposure {name!r} of band {band}"), _one_line():
             return self._entry(band, name, self.dataset(band, name), self._full())
 
     def attributes(self, band: str, name: str) -> dict:
-        """All attributes of an exposure's pixels."""
+        """Return all attributes of an exposure's pixels."""
         with blame(f"{self.path}: exposure {name!r} of band {band}"), _one_line():
             found = dict(self.dataset(band, name).attrs)
             for key, kind in _ATTRIBUTES.items():
@@ -159,7 +159,7 @@ class PixelStore:
             return found
 
     def made_of(self) -> dict | None:
-        """What the store was made with and of (see `store_layout`); None where it does not say: others made it."""
+        """Return the settings and images the store was made from (see `store_layout`); None if not stated."""
         if MADE_OF not in self.file():
             return None
         with blame(f"{self.path}: dataset {MADE_OF}"), _one_line():
@@ -173,7 +173,7 @@ class PixelStore:
             return found
 
     def _text(self, name):
-        """Bytes of a text at the top of the file."""
+        """Read the bytes of a text at the top of the file."""
         dataset = self._there(name)
         if not (isinstance(dataset, h5py.Dataset) and dataset.dtype == np.uint8 and dataset.ndim == 1):
             raise InputError(f"dataset {name} is {dataset!r}, expected the bytes of a text")
@@ -181,12 +181,12 @@ class PixelStore:
         return dataset[:].tobytes()
 
     def n_byte(self, band: str, name: str) -> int:
-        """Bytes of an exposure's pixels on disk."""
+        """Return the size of an exposure's pixels on disk, in bytes."""
         with blame(f"{self.path}: exposure {name!r} of band {band}"), _one_line():
             return self.dataset(band, name).id.get_storage_size()
 
     def window(self, band: str, name: str, x0: int, x1: int, y0: int, y1: int):
-        """Image and inverse error in half-open pixel ranges, float32, shape (y1 - y0, x1 - x0).
+        """Read image and inverse error in half-open pixel ranges, float32, shape (y1 - y0, x1 - x0).
 
         Only the super-pixels (HDF5 chunks, where the file has them) in these ranges are read.
 
@@ -279,14 +279,14 @@ class PixelStore:
 
 
 def _members(value, what):
-    """A mapping of the index."""
+    """Check that a value of the index is a mapping, and return it."""
     if not isinstance(value, dict):
         raise InputError(f"dataset {INDEX}: {what}: found {kind_of(value)}, expected a mapping")
     return value
 
 
 def _is_circle(stated):
-    """Whether a footprint, if there is one, is three numbers."""
+    """Return whether a footprint, if there is one, is three numbers."""
     circle = stated.get("footprint", [0.0, 0.0, 0.0])
     return (
         isinstance(circle, list)
@@ -296,7 +296,7 @@ def _is_circle(stated):
 
 
 def read_meta(path) -> dict[tuple[str, str], str]:
-    """Headers of a meta file, as strings, by (band, exposure).
+    """Read the headers of a meta file, as strings, by (band, exposure).
 
     Raises
     ------
@@ -314,7 +314,7 @@ def read_meta(path) -> dict[tuple[str, str], str]:
 
 
 class _one_line:
-    """Whatever HDF5 says about a broken file becomes an InputError."""
+    """Context manager that turns whatever HDF5 says about a broken file into an InputError."""
 
     def __enter__(self):
         return self

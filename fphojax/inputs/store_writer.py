@@ -1,4 +1,4 @@
-"""Building a pixel store and its meta file, exposure by exposure, so that a build that was stopped goes on."""
+"""Resumable build of a pixel store and its meta file, exposure by exposure."""
 
 import json
 import os
@@ -33,11 +33,11 @@ _COMPRESSIONS = {
 
 
 class StoreWriter:
-    """A pixel store and its meta file in the making.
+    """Writer of a pixel store and its meta file.
 
-    Until `finish`, the pixels are in ``PIXELFILE.building`` and the headers, a line for each exposure that is whole,
-    in ``PIXELFILE.building.jsonl``. A writer for the same files goes on from there. The disk takes an exposure in
-    while the next one is added; a writer is a context manager, and has waited for the disk when it is left.
+    Until `finish`, the pixels are in ``PIXELFILE.building`` and the headers, a line for each complete exposure, in
+    ``PIXELFILE.building.jsonl``. A new writer for the same files resumes from there. An exposure is synced to disk
+    while the next one is added; a writer is a context manager, which waits for the disk on exit.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class StoreWriter:
     compression : {None, "lzf", "gzip"}
         Lossless.
     recipe : mapping
-        Settings that make the pixels what they are. A build is not gone on with under another recipe.
+        Settings that determine the pixels. A build is not resumed under another recipe.
     wanted : collection of str, optional
         Stamps of the exposures that the store is to hold; what an unfinished build has of others is dropped.
     overwrite : bool
@@ -58,7 +58,7 @@ class StoreWriter:
     Attributes
     ----------
     done : dict of str to list of (band, name)
-        Exposures of files all of whose exposures are whole, by the stamp they were added with.
+        Exposures of source files that are complete, by the stamp they were added with.
     restarted : bool
         Whether an unfinished build was damaged and was dropped.
 
@@ -109,7 +109,7 @@ class StoreWriter:
     def pack(
         self, exposure: Exposure, *, attributes: Mapping, extras: Mapping[str, bytes] | None = None
     ) -> PackedExposure:
-        """Bring an exposure into the form of this store (see `fphojax.inputs.store_packing.pack`).
+        """Convert an exposure to the form of this store (see `fphojax.inputs.store_packing.pack`).
 
         It touches no file: another thread may do it, while this one writes.
 
@@ -129,9 +129,9 @@ class StoreWriter:
         exposure : PackedExposure
             What `pack` gave.
         stamp : str
-            What tells this source file, as it is now, from others.
+            Identifies the present state of the source file (see `fphojax.inputs.portable.stamp`).
         count : int
-            Number of exposures that the file holds. A build that was stopped between them begins it anew.
+            Number of exposures that the file holds. A build that was stopped between them starts on that file anew.
 
         Raises
         ------
@@ -164,7 +164,7 @@ class StoreWriter:
         self.done.setdefault(stamp, []).append(key)
 
     def finish(self) -> None:
-        """Write the meta file, and give both files their names.
+        """Write the meta file, and give both files their final names.
 
         Raises
         ------
@@ -210,7 +210,7 @@ class StoreWriter:
     # ----------------------------------------------------------------------------------------------
 
     def _settle(self, line):
-        """An exposure counts once it is on the disk."""
+        """Sync an exposure to disk, then enter it in the journal: only then does it count."""
         try:
             to_disk(self.building)
             append_line(self.journal, line)
@@ -218,7 +218,7 @@ class StoreWriter:
             raise StorageError(_no_room(self.building, error)) from error
 
     def _wait(self):
-        """Until the exposure added last is on the disk."""
+        """Wait until the exposure added last is on the disk."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
@@ -237,7 +237,7 @@ class StoreWriter:
                 raise InputError(f"{path}: exists already, expected a new file (or --overwrite)")
 
     def _go_on(self, wanted):
-        """Take up an unfinished build: what the journal names is whole, the rest goes."""
+        """Resume an unfinished build: what the journal names is complete, the rest is dropped."""
         lines = read_lines(self.journal) if self.building.exists() else []
         for line in lines[1:]:
             line["stamp"] = stamp_seen_from(line["stamp"], self.pixelfile.parent)
@@ -267,7 +267,7 @@ class StoreWriter:
             raise StorageError(_no_room(self.building, error)) from error
 
     def _drop_unfinished(self, whole):
-        """Remove from the file what the journal does not name; a KeyError if it lacks what is named."""
+        """Remove from the file what the journal does not name; raise KeyError if it lacks what is named."""
         with h5py.File(self.building, "r+") as file:
             for name in {INDEX, MADE_OF} & file.keys():
                 del file[name]
@@ -297,7 +297,7 @@ class StoreWriter:
         return super_shape((ny, nx), self.super_pixel_size)
 
     def _write_blocks(self, group, exposure):
-        """Write the chunks that are not empty; those that are take no room on disk."""
+        """Write the chunks that are not empty; empty ones take no room on disk."""
         blocks, chunk = exposure.blocks, self._chunk(exposure)
         more = _COMPRESSIONS[self.compression]
         if more:
@@ -310,20 +310,20 @@ class StoreWriter:
         return dataset
 
     def _chunk(self, exposure):
-        """Shape of the HDF5 chunks of an exposure."""
+        """Return the shape of the HDF5 chunks of an exposure."""
         step = max(1, CHUNK // self.super_pixel_size)
         nx, ny, depth = exposure.blocks.shape
         return min(step, nx), min(step, ny), depth
 
     def _n_byte(self, exposure):
-        """Most bytes that an exposure takes in the file."""
+        """Return the most bytes that an exposure can take in the file."""
         chunk = self._chunk(exposure)
         n_chunk = sum(-(-(y1 - y0) // chunk[1]) for _, y0, y1 in _spans(exposure.used, chunk))
         beside = sum(content.nbytes for content in exposure.datasets.values())
         return n_chunk * (int(np.prod(chunk)) * exposure.blocks.itemsize + _PER_ENTRY) + beside + _OVERHEAD
 
     def _reserve(self, n_byte):
-        """Take room at the end of the file, which HDF5 then uses: it does not survive a disk that is full."""
+        """Reserve room at the end of the file for HDF5 to use, as it does not survive a full disk."""
         with self.building.open("r+b", buffering=0) as file:
             end = file.seek(0, os.SEEK_END)
             try:
@@ -384,13 +384,13 @@ def refuse_other_store(
 
 
 def _of_whole_files(lines):
-    """Lines of a journal of files all of whose exposures it names."""
+    """Select a journal's lines of those source files all of whose exposures it names."""
     found = Counter(line["stamp"] for line in lines)
     return [line for line in lines if found[line["stamp"]] == line.get("count", 1)]
 
 
 def _whole_recipe(recipe, super_pixel_size, nside_full, compression) -> dict:
-    """All that makes a store what it is, but for the images."""
+    """Collect all that determines a store, except for the images."""
     return dict(recipe or {}) | {
         "super_pixel_size": super_pixel_size,
         "nside_full": None if nside_full is None else list(nside_full),
@@ -399,14 +399,14 @@ def _whole_recipe(recipe, super_pixel_size, nside_full, compression) -> dict:
 
 
 def _write_zeros(file, n_byte):
-    """Take room as systems without ``posix_fallocate`` (macOS, Windows) let one: by writing to it."""
+    """Reserve room by writing zeros, for systems without ``posix_fallocate`` (macOS, Windows)."""
     zeros = bytes(_PIECE)
     while n_byte:
         n_byte -= file.write(zeros[:n_byte])  # near the end of the disk it may be less than asked for
 
 
 def _spans(used, chunk):
-    """Of the chunks at each first index x, the half-open range along y that holds all that are not empty."""
+    """Yield, for the chunks at each first index x, the half-open range along y of all non-empty ones."""
     for x in range(0, used.shape[0], chunk[0]):
         columns = np.flatnonzero(used[x : x + chunk[0]].any(axis=0))
         if columns.size:

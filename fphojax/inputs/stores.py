@@ -23,7 +23,7 @@ __all__ = ["StoredExposure", "open_stores"]
 
 @dataclass(frozen=True, eq=False)
 class StoredExposure:
-    """One image in one band, its pixels left in a store; it serves as an `Exposure` does.
+    """One image in one band with its pixels left in a store; it can be used as an `Exposure`.
 
     Attributes
     ----------
@@ -48,14 +48,14 @@ class StoredExposure:
     max_snr: float = np.inf
 
     flux_scale = 1.0  # stores are calibrated when they are built
-    notes = ()  # they were said then
+    notes = ()  # they were reported then
 
     def __reduce__(self):
         return _stored, (self.store.path, self.metafile, self.band, self.name, self.sky, self.max_snr)
 
     @property
     def entry(self) -> StoreEntry:
-        """What is known of it without a look into the file."""
+        """What is known of it without reading the file."""
         return self.store.entries[self.band, self.name]
 
     @property
@@ -107,7 +107,7 @@ class StoredExposure:
 
     @property
     def read_as(self) -> str:
-        """What was found in the file that it came from, and done with it, as far as the store says so."""
+        """What was found in its source file and done with it, as far as the store says."""
         known = self.attributes.get("read_as")
         if known is not None:
             return str(known)
@@ -144,24 +144,24 @@ class StoredExposure:
         return bool(found)
 
     def window(self, x0: int, x1: int, y0: int, y1: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image and inverse error of the pixels in half-open ranges, shape (y1 - y0, x1 - x0)."""
+        """Return image and inverse error of the pixels in half-open ranges, shape (y1 - y0, x1 - x0)."""
         data, ierr = self.store.window(self.band, self.name, x0, x1, y0, y1)
         if self.sky:
             data = less_sky(data, ierr, self.sky)
         return data, capped_ierr(data, ierr, self.max_snr) if np.isfinite(self.max_snr) else ierr
 
     def stripes(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """The whole image and inverse error, some columns at a time."""
+        """Yield the whole image and inverse error, some columns at a time."""
         step = 32 * self.store.super_pixel_size
         for x0 in range(0, self.shape[1], step):
             yield self.window(x0, min(x0 + step, self.shape[1]), 0, self.shape[0])
 
     def less(self, sky: float) -> "StoredExposure":
-        """The exposure with a constant sky level (nJy) subtracted."""
+        """Return the exposure with a constant sky level (nJy) subtracted."""
         return replace(self, sky=self.sky + sky)
 
     def capped(self, max_snr: float) -> "StoredExposure":
-        """The exposure with errors raised so that no pixel's signal-to-noise ratio exceeds `max_snr`."""
+        """Return the exposure with errors raised so that no signal-to-noise ratio exceeds `max_snr`."""
         return replace(self, max_snr=min(self.max_snr, max_snr))
 
     def _header_wcs(self):
@@ -175,7 +175,7 @@ class StoredExposure:
 
 
 def open_stores(pixelfile, metafile, bands: Sequence[str] | None = None) -> list[StoredExposure]:
-    """The exposures of a pixel store and its meta file; no pixel is read.
+    """Open the exposures of a pixel store and its meta file; no pixel is read.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def open_stores(pixelfile, metafile, bands: Sequence[str] | None = None) -> list
 
 @functools.lru_cache(maxsize=8)
 def _both(pixelfile, metafile, stamps):
-    """All exposures of the stores by (band, name); kept, so that copies in one process share one file."""
+    """Open all exposures by (band, name); cached, so that copies in one process share one file."""
     store, headers = PixelStore(pixelfile), read_meta(metafile)
     for have, lack, keys in (
         (pixelfile, metafile, store.entries.keys() - headers.keys()),
@@ -226,6 +226,6 @@ def _both(pixelfile, metafile, stamps):
 
 
 def _stored(pixelfile, metafile, band, name, sky, max_snr):
-    """A stored exposure in another process."""
+    """Open a stored exposure again, when it is unpickled in another process."""
     stamps = tuple(path.stat().st_mtime_ns for path in (pixelfile, metafile))
     return replace(_both(pixelfile, metafile, stamps)[band, name], sky=sky, max_snr=max_snr)
