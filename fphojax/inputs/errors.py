@@ -1,4 +1,4 @@
-"""The exceptions that speak to a user: about their files and settings, or about the machine."""
+"""Exceptions addressed to the user: about files and settings, or about the machine."""
 
 from collections.abc import Sequence
 
@@ -8,22 +8,22 @@ _MOST = 10
 
 
 class InputError(ValueError):
-    """Something a user handed over cannot be used.
+    """Input from the user that cannot be used.
 
     The message is one line: the file, key or row, what was found and what was expected.
     """
 
 
 class MachineError(InputError):
-    """The machine fails, not an input: the work stops at once, what was finished is kept, and it can go on."""
+    """Failure of the machine, not of an input: work stops at once, and can resume from what was finished."""
 
 
 class StorageError(MachineError):
-    """A disk is full, fails or cannot be written; the message says which file, and why."""
+    """Disk that is full, fails or cannot be written; the message says which file, and why."""
 
 
 def at_most_ten(problems: Sequence[str], kind: str) -> list[str]:
-    """Problems of one kind: ten lines, and how many there are besides.
+    """Limit problems of one kind to ten lines, and a last one that counts the others.
 
     Parameters
     ----------

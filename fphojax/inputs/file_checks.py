@@ -1,4 +1,4 @@
-"""What a file must be before it is opened: a regular one, of a size that can be meant."""
+"""Checks of a file before it is opened: it must be a regular one, of a plausible size."""
 
 import os
 import stat
@@ -22,9 +22,9 @@ _KINDS = {
 
 
 def irregularity(path) -> str:
-    """What is there instead of a regular file: "no such file", "found a folder" and the like; "" for a regular one.
+    """Describe what a path is if not a regular file, such as "no such file"; "" for a regular one.
 
-    To open a named pipe would wait for ever, to read a device never end.
+    Opening a named pipe would wait for ever, and reading a device might never end.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def require_regular(path, expected: str, *, most_bytes: int | None = None) -> No
     Raises
     ------
     InputError
-        No such file, one that may not be looked at, a folder, a pipe, a device, or one that is too large.
+        No such file, one that may not be accessed, a folder, a pipe, a device, or one that is too large.
     """
     if fault := irregularity(path):
         raise InputError(f"{path}: {fault}, expected {expected}")
@@ -66,7 +66,7 @@ def require_regular(path, expected: str, *, most_bytes: int | None = None) -> No
 
 @contextmanager
 def blame(label) -> Iterator[None]:
-    """Put the name of the file in front of what is wrong with it."""
+    """Prefix the errors of the body with the name of the file."""
     try:
         yield
     except InputError as error:
@@ -75,9 +75,9 @@ def blame(label) -> Iterator[None]:
 
 @contextmanager
 def decoding(path, expected: str) -> Iterator[None]:
-    """Whatever goes wrong while a file's content is taken apart becomes one line about the file.
+    """Turn whatever goes wrong while a file's content is decoded into one line about the file.
 
-    The body does nothing but read: an error in it says that the file is not what it should be.
+    The body does nothing but read: an error in it means that the file is not what it should be.
 
     Parameters
     ----------
@@ -103,13 +103,13 @@ def decoding(path, expected: str) -> Iterator[None]:
 
 
 def kind_of(value) -> str:
-    """What a value of JSON or YAML is, for a message to people."""
+    """Name the type of a value of JSON or YAML, for a message to the user."""
     kinds = {type(None): "nothing", bool: "true or false", str: "text", list: "a list", dict: "a mapping"}
     return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
 
 
 def require_stored(dataset) -> None:
-    """Refuse an HDF5 dataset that declares far more than the file holds: to read it would take all memory.
+    """Refuse an HDF5 dataset that declares far more than the file holds: reading it would take all memory.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and how a fault of the disk is told from others."""
+"""Atomic replacement of files, and recognition of faults of the disk."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from .errors import InputError, StorageError
 
 __all__ = ["replacing", "replacing_hdf5", "storage_fault"]
 
-# Whatever was done, the disk is at fault.
+# Errors for which the disk is always at fault.
 _OF_DISK = {
     errno.ENOSPC,
     errno.EDQUOT,
@@ -26,22 +26,22 @@ _OF_DISK = {
     errno.EMFILE,
     errno.ENFILE,
 }
-# A place is gone or barred: a fault of the disk where the place was good before.
+# A path is missing or not accessible: a fault of the disk where the path was good before.
 _OF_PLACE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
 _CODE = re.compile(r"\[Errno (\d+)\]|errno = (\d+)")  # the second is HDF5's
 _SHORT = re.compile(r"\d+ requested and \d+ written")  # all that numpy says when it writes FITS
 
 
 def storage_fault(error: BaseException, *, of_place: bool = False) -> str | None:
-    """What is wrong with the storage, if that is behind an error.
+    """Describe the fault of the storage that caused an error, if one did.
 
     Parameters
     ----------
     error : BaseException
-        With those that it came from; an errno in the text of a message counts, as HDF5 raises RuntimeError, and
-        errors that come from another process have lost what they came from.
+        With the exceptions that caused it; an errno in the text of a message counts, as HDF5 raises RuntimeError,
+        and errors from another process have lost their causes.
     of_place : bool
-        Whether a file or folder that is missing or barred is the storage's fault, too.
+        Whether a file or folder that is missing or not accessible is the storage's fault, too.
 
     Returns
     -------
@@ -65,9 +65,9 @@ def storage_fault(error: BaseException, *, of_place: bool = False) -> str | None
 
 @contextmanager
 def replacing(path) -> Iterator[Path]:
-    """A name in a temporary folder beside `path`; the file written there takes the place of `path` at the end.
+    """Yield a path in a temporary folder beside `path`; the file written there replaces `path` at the end.
 
-    By then it is on the disk. If the body raises, `path` stays as it was.
+    It is synced to the disk before that. If the body raises, `path` stays as it was.
 
     Parameters
     ----------
@@ -109,9 +109,9 @@ def replacing(path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_hdf5(path, **options) -> Iterator:
-    """A new HDF5 file in memory, which takes the place of `path` at the end (see `replacing`).
+    """Yield a new HDF5 file in memory, which replaces `path` at the end (see `replacing`).
 
-    HDF5 itself does not survive a disk that is full: it ends the process.
+    HDF5 itself does not survive a full disk: it ends the process.
 
     Parameters
     ----------

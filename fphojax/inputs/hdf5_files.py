@@ -1,4 +1,4 @@
-"""HDF5 files of the program's own: written with a seal, and read with one look at all of it."""
+"""The program's own HDF5 files: written with a seal (a checksum), which is verified on reading."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +11,11 @@ from .seals import append_seal, changed, is_sealed
 
 __all__ = ["SEALED", "new_hdf5", "open_hdf5", "read_hdf5"]
 
-SEALED = "sealed"  # attribute of the file: there is a seal behind its end
+SEALED = "sealed"  # attribute of the file: there is a seal after its end
 
 
 def open_hdf5(path, expected: str) -> h5py.File:
-    """A file of the program's own, open for reading.
+    """Open one of the program's own files for reading.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ def open_hdf5(path, expected: str) -> h5py.File:
     Raises
     ------
     InputError
-        No such file, none of HDF5, or one that was changed since it was written.
+        No such file, not HDF5, or changed since it was written.
     """
     require_regular(path, expected)
     with blame(path):
@@ -42,14 +42,14 @@ def open_hdf5(path, expected: str) -> h5py.File:
 
 @contextmanager
 def read_hdf5(path, expected: str) -> Iterator[h5py.File]:
-    """The same for as long as the body runs, whose every error is one of the file (see `decoding`)."""
+    """Yield the open file of `open_hdf5`; blame every error of the body on the file (see `decoding`)."""
     with open_hdf5(path, expected) as file, decoding(path, expected):
         yield file
 
 
 @contextmanager
 def new_hdf5(path, **options) -> Iterator[h5py.File]:
-    """A new file, which is sealed and takes its place when the body ends.
+    """Yield a new file, which is sealed and moved into place when the body ends.
 
     Parameters
     ----------

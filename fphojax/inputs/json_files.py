@@ -1,4 +1,4 @@
-"""Mappings in JSON files of the program's own: written with a seal, read with one look at everything."""
+"""The program's own JSON files, mappings: written with a seal (a checksum), verified on reading."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _KEY = "seal"
 
 
 class JsonMapping(dict):
-    """Content of a file; to ask for a key that it lacks is an InputError.
+    """Content of a file; a missing key raises an InputError.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ class JsonMapping(dict):
 
 
 def read_json(path, expected: str, kinds: Mapping[str, type | tuple] | None = None) -> JsonMapping:
-    """Content of a JSON file that holds a mapping, without its seal.
+    """Read a JSON file that holds a mapping, and drop its seal.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def read_json(path, expected: str, kinds: Mapping[str, type | tuple] | None = No
     Raises
     ------
     InputError
-        No such file, no JSON, something else than a mapping, a value of the wrong type, a file that was changed.
+        No such file, not JSON, not a mapping, a value of the wrong type, or a file that was changed.
     """
     path = Path(path)
     require_regular(path, expected)
@@ -67,14 +67,14 @@ def read_json(path, expected: str, kinds: Mapping[str, type | tuple] | None = No
 
 
 def sealed_json(text: str) -> str:
-    """Text of a JSON mapping with room for a seal, for `fphojax.inputs.seals.seal`."""
+    """Add room for a seal to the text of a JSON mapping, for `fphojax.inputs.seals.seal`."""
     before, _, after = text.partition("{")
     comma = "" if after.lstrip().startswith("}") else ","
     return f'{before}{{"{_KEY}": "{UNSEALED}"{comma}{after}'
 
 
 def write_json(path, content: Any) -> None:
-    """Write a mapping with a seal, at once or not at all.
+    """Write a mapping with a seal, atomically.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Locks on folders and files that several processes must not write to at a time.
+"""Locks on folders and files that several processes must not write to at the same time.
 
-A lock is a file, ``.lock`` in a folder or ``.NAME.lock`` beside a file, made with O_EXCL, atomic on NFS, too.
+A lock is a file, ``.lock`` in a folder or ``.NAME.lock`` beside a file, made with O_EXCL, atomic even on NFS.
 Each line of it is JSON about a process that works under the lock: the one that took it, and children of that one,
 which know the lock by a token in their environment. It is removed at the end. One that a killed process left behind
 is taken over where all of its processes were of this machine, and are gone: no process of that number, or one that
@@ -34,7 +34,7 @@ _PATIENCE = 5.0  # seconds in which a lock that was just made gets its line, and
 
 @contextmanager
 def folder_lock(folder) -> Iterator[None]:
-    """Keep other processes from writing to a folder; it is made for that, and removed if it stays empty.
+    """Keep other processes from writing to a folder, which is made if need be, and removed if left empty.
 
     Parameters
     ----------
@@ -102,18 +102,18 @@ def refuse_used_folder(folder) -> None:
 
 
 def lock_token(folder) -> str:
-    """What tells the present lock of a folder from earlier and later ones; "" if there is none."""
+    """Return a token that identifies the present lock of a folder; "" if there is none."""
     return _token(_holders(Path(folder) / _FOLDER_LOCK) or [])
 
 
 def refuse_lost_lock(folder, token: str | None) -> None:
-    """Refuse to go on where a lock is not what it was: the work it was for has ended, or is done by others.
+    """Refuse to go on without the original lock: its work has ended, or another process does it.
 
     Parameters
     ----------
     folder : path-like
     token : str or None
-        See `lock_token`; None is work that needs no lock.
+        See `lock_token`; None for work that needs no lock.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def _locked(lock: Path, what: Path):
 
 
 def _taken(lock, what, me) -> bool:
-    """Take a lock, or take part in it where a parent has it; whether it was taken."""
+    """Take a lock, or join it where a parent process has it; return whether it was taken."""
     patient_until = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -182,7 +182,7 @@ def _taken(lock, what, me) -> bool:
 
 
 def _set_aside(lock, holders):
-    """Remove a stale lock; of several processes that try, one does."""
+    """Remove a stale lock; of several processes that try, one succeeds."""
     aside = lock.with_name(f"{lock.name}.{uuid.uuid4().hex}")
     with suppress(FileNotFoundError):
         os.rename(lock, aside)
@@ -193,7 +193,7 @@ def _set_aside(lock, holders):
 
 
 def _stale(holders) -> bool:
-    """Whether all processes of a lock are known to be gone."""
+    """Return whether all processes of a lock are known to be gone."""
     here = _machine()
     return all(_of_machine(holder) == here and not _alive(holder) for holder in holders)
 
@@ -211,7 +211,7 @@ def _alive(holder) -> bool:
 
 
 def _holders(lock) -> list[dict] | None:
-    """Processes of a lock; None if there is none. What is not whole does not count."""
+    """Read the processes of a lock, without incomplete lines; None if there is no lock."""
     try:
         text = lock.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
@@ -236,7 +236,7 @@ def _this_process() -> dict:
 
 
 def _machine() -> tuple[str, int]:
-    """This machine, and within it the space of process numbers: each container has its own."""
+    """Identify this machine, and its namespace of process numbers: each container has its own."""
     try:
         space = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
@@ -265,7 +265,7 @@ def _held() -> list[str]:
 
 
 def _in_use(what, lock, holders):
-    """The line that says who has a lock."""
+    """Make the line that says who has a lock."""
     here = _machine()
     holder = next((h for h in holders if _of_machine(h) != here or _alive(h)), holders[0])
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["start"]))
@@ -276,7 +276,7 @@ def _in_use(what, lock, holders):
 
 
 def _made_folders(folder: Path) -> list[Path]:
-    """Make a folder with its parents; which were made, the outermost first."""
+    """Make a folder with its parents; return those that were made, the outermost first."""
     missing = []
     try:
         for path in (folder, *folder.parents):

@@ -1,4 +1,4 @@
-"""Which nuisance parameters the exposures of a patch have, and their priors."""
+"""Nuisance parameters of the exposures of a patch, and their priors."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -35,7 +35,7 @@ class Nuisance:
 
     Notes
     -----
-    The priors hold what the data cannot tell: the mean of all scales from the fluxes, the mean of all shifts from
+    The priors constrain what the data cannot: the mean of all scales from the fluxes, the mean of all shifts from
     the positions, a sky from the wings of a galaxy that fills the patch.
     """
 
@@ -50,7 +50,7 @@ class Nuisance:
     def build(
         self, patch, n_exposure: int
     ) -> tuple[dict[str, Normal], dict[str, np.ndarray], SkyBasis | None]:
-        """Priors, start values and the sky's basis for a patch.
+        """Make priors, start values and the sky's basis for a patch.
 
         Parameters
         ----------
@@ -82,7 +82,7 @@ class Nuisance:
 
 
 def _noise(patch, n_exposure):
-    """Median standard deviation of the used pixels of every exposure, (E,)."""
+    """Compute the median standard deviation of the used pixels of every exposure, (E,)."""
     ierr, exposure = np.asarray(patch.ierr, dtype=float), np.asarray(patch.exposure)
     by_exposure = [ierr[exposure == e] for e in range(n_exposure)]
     return np.array([1 / np.median(pixels[pixels > 0]) for pixels in by_exposure])

@@ -1,4 +1,4 @@
-"""The door from the host to the device: exposures, PSFs and catalogues become a patch and its model."""
+"""From host to device: conversion of exposures, PSFs and catalogues to a patch and its model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ from .stores import StoredExposure
 
 __all__ = ["PROFILES", "PatchFrame", "Patcher", "as_profiled", "start_violations"]
 
-# What special profiles hold; a point source is as round as its PSF.
+# Parameters that special profiles hold; a point source is as round as its PSF.
 PROFILES = {
     "sersic": {},
     "exponential": {"sersic": 1.0},
@@ -41,7 +41,7 @@ FARTHEST = 5.0  # standard deviations of a nuisance parameter's prior in which t
 
 
 def as_profiled(catalog: SourceCatalog) -> SourceCatalog:
-    """A catalogue with what the special profiles of its sources hold in the place of its own values."""
+    """Replace values of a catalogue by those that the special profiles of its sources hold."""
     if "profile" not in catalog.extra.colnames:
         return catalog
     profiles = [PROFILES[str(profile)] for profile in catalog["profile"]]
@@ -56,7 +56,7 @@ def as_profiled(catalog: SourceCatalog) -> SourceCatalog:
 
 
 def start_violations(catalog: SourceCatalog, bounds: Bounds) -> list[str]:
-    """List what `Patcher.prepare_model` would refuse of a catalogue's start values.
+    """List a catalogue's start values that `Patcher.prepare_model` would refuse.
 
     Position angles count modulo half a turn, and the parameters that a special profile holds do not count.
 
@@ -83,7 +83,7 @@ def start_violations(catalog: SourceCatalog, bounds: Bounds) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class PatchFrame:
-    """What the arrays of a `Patch` stand for: the host's side of it.
+    """The host's side of a `Patch`: what its arrays stand for.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class PatchFrame:
     masked: tuple[str, ...] = ()
 
     def image(self, exposure: int, tiles) -> np.ndarray:
-        """Tiles put together to the full frame of one exposure.
+        """Assemble tiles to the full frame of one exposure.
 
         Parameters
         ----------
@@ -132,7 +132,7 @@ class PatchFrame:
         return image[:ny, :nx]
 
     def pixels(self, exposure: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Used pixels of one exposure: columns, rows, and where they stand in the raveled tiles."""
+        """Return the used pixels of one exposure: columns, rows, and indices into the raveled tiles."""
         inside = self._of(exposure)[:, None] & (np.asarray(self.patch.ierr) > 0)
         flat = np.flatnonzero(inside)
         tile, pixel = np.divmod(flat, TILE * TILE)
@@ -140,13 +140,13 @@ class PatchFrame:
         return origin[:, 0] + pixel % TILE, origin[:, 1] + pixel // TILE, flat
 
     def _of(self, exposure):
-        """Which tiles belong to an exposure; not the padding."""
+        """Return which tiles belong to an exposure; padding does not."""
         real = np.arange(self.patch.n_tile) < int(self.patch.count)
         return real & (np.asarray(self.patch.exposure) == exposure)
 
 
 class Patcher:
-    """Builds patches from exposures, and models from patches and catalogues.
+    """Builder of patches from exposures, and of models from patches and catalogues.
 
     Parameters
     ----------
@@ -278,8 +278,8 @@ class Patcher:
         nuisance : Nuisance
             Sky, flux scale and shift of every exposure; none by default.
         listed : bool
-            Make pair lists. Without these, which take long to make, a model can be optimised and drawn, but neither
-            sampled nor its likelihood be asked for.
+            Make pair lists, which takes long. Without them a model can be optimised and rendered, but it cannot be
+            sampled, nor its likelihood evaluated.
 
         Returns
         -------
@@ -336,7 +336,7 @@ class Patcher:
         return model, moved_inside(start | more_start, model.priors)
 
     def render(self, catalog: SourceCatalog):
-        """Image of sources, with nothing left out, on the tiles of `frame` that have weight.
+        """Render sources, with nothing left out, on the tiles of `frame` that have weight.
 
         Parameters
         ----------
@@ -359,7 +359,7 @@ class Patcher:
         return self.frame
 
     def _sources(self, catalog: SourceCatalog) -> Sources:
-        """Parameters of a catalogue as numbers of the model: offsets in the patch, angles in radians."""
+        """Convert a catalogue to parameters of the model: offsets in the patch, angles in radians."""
         region = self._frame().region
         offset = sky_offsets(catalog.ra, catalog.dec, region.ra, region.dec)
         return Sources(
@@ -373,17 +373,17 @@ class Patcher:
         )
 
     def _all_pairs(self, optics: Optics):
-        """Lists of all tiles with all Gaussians."""
+        """Pair all tiles with all Gaussians."""
         psf = np.asarray(optics.psf_amplitude)[:, :, None, :]
         amplitudes = np.repeat(psf, self.table.order, axis=2)
         return all_pairs(self._frame().patch, amplitudes, self._corrected(optics))
 
     def _corrected(self, optics: Optics) -> np.ndarray:
-        """Where (E, S) the polynomial of a pixel response is to be applied."""
+        """Return where (E, S) the polynomial of a pixel response is to be applied."""
         return np.asarray(optics.pixel_free) & (self.pixel_response != "variance")
 
     def _optics(self, catalog: SourceCatalog) -> Optics:
-        """Linearise every exposure's WCS, and look its PSF up, at every source."""
+        """Linearise the WCS and look up the PSF of every exposure at every source."""
         frame = self._frame()
         region = frame.region
         n_exposure, n_source = len(frame.exposures), len(catalog)
@@ -432,8 +432,8 @@ class Patcher:
         )
 
     def _subtract(self, patch: Patch, fixed: SourceCatalog) -> Patch:
-        """The patch less the images of fixed sources, each where it matters."""
-        # in few numbers of sources and of tiles, so that few programs are compiled
+        """Subtract the images of fixed sources from a patch, each where it matters."""
+        # pad the numbers of sources and of tiles to few values, so that few programs are compiled
         spare = coarse_length(len(fixed), smallest=4) - len(fixed)
         filled = fixed[np.pad(np.arange(len(fixed)), (0, spare), mode="edge")]
         sources = self._sources(filled)
@@ -450,7 +450,10 @@ _render = eqx.filter_jit(render)
 
 
 def _tiles_of(exposure: Exposure | StoredExposure, region: CircularRegion):
-    """Origins (T, 2), data and ierr (T, TILE * TILE) of the tiles with weight in a region; None outside the image."""
+    """Return origins (T, 2), data and ierr (T, TILE * TILE) of tiles with weight in a region.
+
+    None where the region lies outside the image.
+    """
     cut = region.cutout(exposure.wcs, exposure.shape)
     if cut is None:
         return None
@@ -479,7 +482,7 @@ def _tiles_of(exposure: Exposure | StoredExposure, region: CircularRegion):
 def _priors(
     lower: Mapping, upper: Mapping, start: Mapping[str, np.ndarray], replaced: Mapping[str, Distribution]
 ):
-    """Uniform priors in a box, some of them replaced; positions become offsets from the patch reference."""
+    """Make uniform priors in a box, some replaced; positions become offsets from the patch reference."""
     priors = {}
     for name in PARAMETERS:
         shape = start[name].shape
@@ -494,7 +497,7 @@ def _priors(
 
 
 def _expanded(prior, shape):
-    """A prior with the shape of the parameter; a box stays one, so that it is seen as such."""
+    """Expand a prior to the shape of the parameter; a box remains a `Uniform`, to be recognised as one."""
     if isinstance(prior, Uniform):
         return Uniform(
             *(jnp.broadcast_to(jnp.asarray(edge, float), shape) for edge in (prior.low, prior.high))
@@ -503,12 +506,12 @@ def _expanded(prior, shape):
 
 
 def _within(prior):
-    """Range of a normal nuisance parameter in which the pair lists hold."""
+    """Return the range of a normal nuisance parameter in which the pair lists are valid."""
     return prior.loc - FARTHEST * prior.scale, prior.loc + FARTHEST * prior.scale
 
 
 def _tied(ties, n_source):
-    """For each tied parameter, the row from which every source takes its value."""
+    """Return, for each tied parameter, the row from which every source takes its value."""
     found = {}
     for name, rows in ties.items():
         if name not in PARAMETERS:
@@ -525,7 +528,7 @@ def _tied(ties, n_source):
 
 
 def _held(profiles, n_source):
-    """For each parameter that a special profile holds, its value by source; NaN where it is free."""
+    """Return, for each parameter that special profiles hold, its value by source; NaN where it is free."""
     profiles = ["sersic"] * n_source if profiles is None else [str(profile) for profile in profiles]
     for row, profile in enumerate(profiles):
         if profile not in PROFILES:
@@ -538,7 +541,7 @@ def _held(profiles, n_source):
 
 
 def _held_inside(catalog, held, bounds):
-    """A catalogue with its held values in their bounds: they have no part in the likelihood, and may lie anywhere."""
+    """Clip a catalogue's values of held parameters to their bounds: the likelihood does not use them."""
     inside = {
         name: np.where(
             np.isnan(fixed), catalog[name], np.clip(catalog[name], bounds.lower[name], bounds.upper[name])

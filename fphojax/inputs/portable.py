@@ -1,4 +1,4 @@
-"""Paths in the files of a run, written so that a run that was moved together with its inputs finds them."""
+"""Portable paths in the files of a run, which stay valid when it is moved together with its inputs."""
 
 import glob
 import os
@@ -26,7 +26,7 @@ PATHS = {
 
 
 def relative(path: str, folder: Path) -> str:
-    """A path as seen from a folder; an absolute one where the two have no more than the root in common.
+    """Make a path relative to a folder; leave it absolute where they have only the root in common.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def relative(path: str, folder: Path) -> str:
 
 
 def resolved(path: str, folder: Path, written_in: str | None = None) -> str:
-    """Inverse of `relative`: an absolute path.
+    """Make a path absolute; the inverse of `relative`.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ def resolved(path: str, folder: Path, written_in: str | None = None) -> str:
     folder : Path
         That the path is relative to.
     written_in : str, optional
-        Where the folder was when the path was written: if there is no such file now, the one seen from there is
-        meant, if there is that, as when the folder was moved and its inputs were not.
+        Where the folder was when the path was written. If there is no such file now, the path is resolved from
+        there, if that exists: the folder was moved and its inputs were not.
     """
     here = os.path.abspath(os.path.join(folder, path))
     if written_in is not None and not _exists(here):
@@ -61,7 +61,7 @@ def resolved(path: str, folder: Path, written_in: str | None = None) -> str:
 
 
 def map_paths(settings: Mapping, change: Callable[[str], str]) -> dict:
-    """Settings, as plain Python values, with all paths changed."""
+    """Change all paths in settings, which are plain Python values."""
 
     def changed(value):
         if isinstance(value, list):
@@ -79,7 +79,7 @@ def map_paths(settings: Mapping, change: Callable[[str], str]) -> dict:
 
 
 def stamp(files: Iterable[Path], folder: Path) -> str:
-    """Text that tells files, as they are now, from others: paths as seen from a folder, sizes and times."""
+    """Identify the present state of files in a text: paths relative to a folder, sizes and times."""
     parts = []
     for file in files:
         status = file.stat() if file.exists() else None
@@ -88,7 +88,7 @@ def stamp(files: Iterable[Path], folder: Path) -> str:
 
 
 def stamp_seen_from(text: str, folder: Path) -> str:
-    """What `stamp` gives now for a text of an earlier version, which had absolute paths."""
+    """Convert a stamp of an earlier version, with absolute paths, to what `stamp` now gives."""
     return re.sub(
         r"(?<![^ ])/[^;]*?(?= (?:\(\d+, \d+\)|None)(?:;|$))", lambda m: relative(m[0], folder), text
     )

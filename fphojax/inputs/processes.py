@@ -1,4 +1,4 @@
-"""Processes that work for this one, hear nothing of Ctrl-C, and end with it."""
+"""Worker processes, which do not receive Ctrl-C and end with this process."""
 
 import multiprocessing
 import signal
@@ -15,10 +15,10 @@ __all__ = ["deaf_children", "process_pool"]
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """Processes that are started meanwhile hear nothing of Ctrl-C and SIGTERM, nor do those of threads started now.
+    """Block Ctrl-C and SIGTERM in processes started meanwhile, and in those of threads started now.
 
-    These reach all processes of a command or of a job; the process that started the others says when they end. Until
-    this is over it does not hear them either: they are blocked, which children inherit.
+    These signals reach all processes of a command or of a job, but the parent process decides when its children end.
+    Meanwhile they are blocked in the parent, too: children inherit the block.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -33,9 +33,9 @@ def deaf_children() -> Iterator[None]:
 
 @contextmanager
 def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Processes for a piece of work; whatever they are at is given up when the body raises.
+    """Yield a pool of processes, whose work is abandoned when the body raises.
 
-    They import the script that called, which must keep its work under ``if __name__ == "__main__"``.
+    They import the calling script, which must keep its work under ``if __name__ == "__main__"``.
 
     Parameters
     ----------

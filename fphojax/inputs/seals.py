@@ -1,8 +1,8 @@
-"""Seals: the checksum of a whole file, kept in the file itself, that tells whether it is still as it was written.
+"""Seals: checksums of whole files, kept in the files themselves, that reveal later changes.
 
 A seal is the text ``fphojax-crc32:`` and eight hexadecimal digits: the CRC-32 of all bytes of the file, these digits
 taken as zeros. It stands where a file of the format has room for it: in the card ``SEAL`` of a FITS file's first
-header, under the key ``seal`` of JSON, behind the end of HDF5 (netCDF). Only files of the program's own state have
+header, under the key ``seal`` of JSON, after the end of HDF5 (netCDF). Only files of the program's own state have
 one; files that others wrote, or older versions, are read without.
 """
 
@@ -37,7 +37,7 @@ def seal(path) -> None:
 
 
 def append_seal(path) -> None:
-    """Seal a file of a format that may have bytes behind its end, as HDF5.
+    """Seal a file of a format that allows bytes after its end, such as HDF5.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def seal_fits(path) -> None:
 
 
 def is_sealed(path) -> bool:
-    """Whether a file has a seal; refuses one that is not as it was when it was sealed.
+    """Return whether a file has a seal; refuse one that was changed since it was sealed.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def is_sealed(path) -> bool:
 
 
 def changed() -> InputError:
-    """What is said of a file that lacks the seal it says it has, or does not agree with it."""
+    """Make the error on a file that lacks the seal it declares, or does not agree with its seal."""
     return InputError(
         "does not agree with its own checksum, expected the file as it was written: it was changed or damaged since"
     )
