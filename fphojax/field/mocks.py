@@ -174,7 +174,7 @@ def scattered_galaxies(
 
 
 def mock_field(truth: SourceCatalog, cameras: Sequence[MockCamera], *, seed: int = 0) -> MockField:
-    """Observe galaxies with one or more cameras.
+    """Simulate observations of galaxies with one or more cameras.
 
     Parameters
     ----------

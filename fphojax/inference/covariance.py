@@ -123,7 +123,7 @@ def source_covariances(covariance, values) -> np.ndarray:
 
 
 def widths_by_data(model: SceneModel, optimum: Optimum) -> dict[str, np.ndarray]:
-    """Return parameters' standard deviations from the data, marginalised over the others' priors.
+    """Return each parameter's standard deviation from the data, the others marginalised under their priors.
 
     From the Fisher matrix, to which every prior is added as a normal of its width; the prior of the parameter itself
     is then subtracted again.
