@@ -1,6 +1,6 @@
 """Mock exposures with known truth.
 
-The images owe nothing to the renderer of the package: the exact Sersic profile, the PSF and the pixel are
+The images do not use the renderer of the package: the exact Sersic profile, the PSF and the pixel are
 multiplied in Fourier space, where only the PSF is a mixture of Gaussians.
 """
 
@@ -31,7 +31,7 @@ __all__ = [
     "write_exposure",
 ]
 
-# The spectrum is followed until the narrowest Gaussian of the PSF has damped it by exp(-14).
+# The spectrum is computed up to where the narrowest Gaussian of the PSF has damped it by exp(-14).
 _DAMPING = 14.0
 # Copies of a source that the discrete transform implies are this many semi-major half-light radii, and
 # standard deviations of the widest Gaussian of the PSF, away from the image.
@@ -41,7 +41,7 @@ _STAMP_SIGMA = 5.0  # half-size of a PSF stamp, in units of the widest Gaussian
 
 @dataclass(frozen=True)
 class ExposureSpec:
-    """An exposure to be simulated, with a tangential projection; a Quantity is converted.
+    """Specification of an exposure to simulate, in tangential projection; a Quantity is converted.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class ExposureSpec:
         )
 
     def header(self) -> fits.Header:
-        """FITS header: WCS, FILTER, EXPID, BUNIT."""
+        """Return the FITS header: WCS, FILTER, EXPID, BUNIT."""
         ny, nx = self.shape
         sin, cos = np.sin(np.deg2rad(self.rotation_deg)), np.cos(np.deg2rad(self.rotation_deg))
         step = self.pixel_scale / 3600
@@ -104,7 +104,7 @@ class ExposureSpec:
 
 
 def simulate_exposures(catalog: SourceCatalog, specs: Sequence[ExposureSpec], *, seed: int) -> list[Exposure]:
-    """Exposures of a catalogue, with Gaussian noise.
+    """Simulate exposures of a catalogue, with Gaussian noise.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def simulate_exposures(catalog: SourceCatalog, specs: Sequence[ExposureSpec], *,
 
 
 def noiseless_image(catalog: SourceCatalog, spec: ExposureSpec) -> np.ndarray:
-    """Image of a catalogue without noise.
+    """Render a catalogue as an image without noise.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ def write_exposure(exposure: Exposure, path) -> None:
     Raises
     ------
     InputError
-        For an exposure with a flux scale, which the file cannot tell.
+        For an exposure with a flux scale, which the file cannot store.
     """
     if exposure.flux_scale != 1:
         raise InputError(f"{path}: exposure has the flux scale {exposure.flux_scale:g}, expected 1")
@@ -212,9 +212,9 @@ def write_exposure(exposure: Exposure, path) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _sersic_transform(n: float):
-    """Fourier transform of the circular Sersic profile of unit flux and half-light radius, a function of k.
+    """Return the Fourier transform in k of the circular Sersic profile of unit flux and half-light radius.
 
-    The Hankel transform of I(r) = b^2n / (2 pi n Gamma(2n)) exp(-b r^(1/n)), by FFTLog (Hamilton 2000).
+    It is the Hankel transform of I(r) = b^2n / (2 pi n Gamma(2n)) exp(-b r^(1/n)), by FFTLog (Hamilton 2000).
     """
     b = gammaincinv(2 * n, 0.5)
     log_r, step = np.linspace(np.log(1e-10), np.log(1e10), 8192, retstep=True)
@@ -223,19 +223,19 @@ def _sersic_transform(n: float):
     offset = fhtoffset(step, mu=0)
     k = np.exp(offset) / r[::-1]
     spline = CubicSpline(np.log(k), 2 * np.pi * fht(r * profile, step, mu=0, offset=offset) / k)
-    # FFTLog takes its functions as periodic in log k, which spoils the lowest k; the transform is 1 there
+    # FFTLog treats its functions as periodic in log k, which spoils the lowest k; the transform is 1 there
     return lambda wave: spline(np.log(np.maximum(wave, 1e-4)))
 
 
 def _form(jacobian, q, pa, rhalf):
-    """Matrix F (2, 2) of an elliptical source: its transform at k is the circular one at sqrt(k^T F k)."""
+    """Return the matrix F (2, 2) of a source: its transform at k is the circular one at sqrt(k^T F k)."""
     sin, cos = np.sin(pa), np.cos(pa)
     axes = jacobian @ np.array([[sin, cos], [cos, -sin]]).T  # columns: major axis, minor axis
     return rhalf**2 * axes @ np.diag([1 / q, q]) @ axes.T
 
 
 def _psf_transform(kx, ky, psf):
-    """Fourier transform of a PSF mixture seen through square pixels."""
+    """Evaluate the Fourier transform of a PSF mixture seen through square pixels."""
     total = 0.0
     for amplitude, (x, y), (xx, yy, xy) in zip(psf.amplitudes, psf.means, psf.covariances, strict=True):
         damping = 0.5 * (xx * kx**2 + 2 * xy * kx * ky + yy * ky**2)
@@ -245,9 +245,9 @@ def _psf_transform(kx, ky, psf):
 
 
 def _convolved(shape, position, form, transform, psf):
-    """Pixel values of a source of unit flux; a point source if `form` is zero."""
+    """Compute the pixel values of a source of unit flux; a point source if `form` is zero."""
     variances = np.array([np.linalg.eigvalsh([[xx, xy], [xy, yy]]) for xx, yy, xy in psf.covariances])
-    # on the native grid the spectra of undersampled images overlap: a finer one, of which every
+    # on the native grid the spectra of undersampled images overlap: use a finer one, of which every
     # `fine`-th value is taken
     fine = int(np.ceil(np.sqrt(2 * _DAMPING / variances.min()) / np.pi))
     clear = _CLEARANCE * np.sqrt(np.max(np.diag(form)) + variances.max())
@@ -265,7 +265,7 @@ def _convolved(shape, position, form, transform, psf):
 
 
 def _effective_psf(psf: PSFMixture) -> np.ndarray:
-    """The PSF integrated over pixels, on an odd stamp around the source."""
+    """Integrate the PSF over pixels, on an odd-sized stamp around the source."""
     widest = np.sqrt(psf.covariances[:, :2].max())
     size = 2 * int(np.ceil(_STAMP_SIGMA * widest + np.abs(psf.means).max())) + 1
     centre = (size // 2, size // 2)

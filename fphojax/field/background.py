@@ -1,7 +1,7 @@
-"""The sky that is left in the residuals of a run: a level per exposure, and per band for the next run.
+"""Residual sky levels of a run: one per exposure, and one per band for the next run.
 
 The level b of an exposure is the mean of its residuals r weighted by w = ierr^2, without the pixels where
-|r - b| ierr is more than ``clip`` times as large as is usual in the exposure (sources that the model lacks or
+|r - b| ierr is more than ``clip`` times its scatter in the exposure (sources that the model lacks or
 fits badly; the scatter is a median of absolute deviations, so that errors which are too large or too small, or
 correlated noise, do not matter). Clipping is symmetric: faint sources below it raise the level, as they do in the
 images.
@@ -13,7 +13,7 @@ independent where they are larger than the correlation length,
     b = sum A_t / sum B_t,   A_t = sum w r,   B_t = sum w,
     var b = T / (T - 1) sum (A_t - b B_t)^2 / (sum B_t)^2,
 
-to which the variance of a block bootstrap over the T tiles tends (Cochran, Sampling Techniques, 1977, eq. 6.13).
+the limit of the variance of a block bootstrap over the T tiles (Cochran, Sampling Techniques, 1977, eq. 6.13).
 """
 
 from collections.abc import Iterable, Mapping
@@ -42,7 +42,7 @@ class ResidualPixels:
     ----------
     name, band : str
     x, y : ndarray of int, shape (n,)
-        Zero-indexed. A pixel that several patches have may be there several times.
+        Zero-indexed. A pixel that is in several patches may occur several times.
     residual : ndarray, shape (n,)
         Data - model, nJy per pixel.
     ierr : ndarray, shape (n,)
@@ -62,13 +62,13 @@ class ResidualPixels:
             raise InputError(f"exposure {self.name}: arrays of the shapes {sizes}, expected (n,) for all")
 
     def selected(self, keep) -> "ResidualPixels":
-        """Some of the pixels (a mask)."""
+        """Select pixels by a mask."""
         columns = (self.x[keep], self.y[keep], self.residual[keep], self.ierr[keep])
         return ResidualPixels(self.name, self.band, *columns)
 
 
 def without_sources(pixels: ResidualPixels, wcs, catalog: SourceCatalog, radius) -> ResidualPixels:
-    """The pixels that lie outside circles around sources.
+    """Return the pixels that lie outside circles around sources.
 
     Parameters
     ----------
@@ -101,17 +101,17 @@ def without_sources(pixels: ResidualPixels, wcs, catalog: SourceCatalog, radius)
 
 
 def residual_levels(exposures: Iterable[ResidualPixels], *, clip: float = 3.0, tile: int = 16) -> QTable:
-    """Residual sky level of each exposure.
+    """Estimate the residual sky level of each exposure.
 
     Parameters
     ----------
     exposures : iterable of ResidualPixels
-        Gone through once, so that they may be read one by one.
+        Iterated over once, so that they may be read one by one.
     clip : float
-        Pixels are left out beyond this many times the scatter of residual * ierr.
+        Pixels beyond this many times the scatter of residual * ierr are left out.
     tile : int
-        Side of the tiles that the error is from, pixels; halved until there are 8 of them. Residuals should not be
-        correlated over more.
+        Side of the tiles for the error, pixels; halved until there are at least 8 of them. Residuals should not be
+        correlated over larger distances.
 
     Returns
     -------
@@ -129,20 +129,20 @@ def residual_levels(exposures: Iterable[ResidualPixels], *, clip: float = 3.0, t
 
 
 def tweaked_background(levels: QTable, present: Mapping[str, float] | None = None) -> dict[str, float]:
-    """Levels per band as the block ``tweakbg`` of a configuration has them.
+    """Combine levels per band, in the form of the configuration block ``tweakbg``.
 
     Parameters
     ----------
     levels : QTable
         From `residual_levels`.
     present : mapping of str to float, optional
-        The block that the run had, whose levels are missing from its images already: they are added.
+        The block of the run; its levels were already subtracted from the images, so they are added.
 
     Returns
     -------
     dict of str to float
-        nJy per pixel. Of the exposures of a band, each has the weight 1 / error^2. Bands of `present` of which the
-        table has no level stay as they are.
+        nJy per pixel. Each exposure of a band has the weight 1 / error^2. Bands of `present` without a level in the
+        table stay as they are.
     """
     tweak = dict(present or {})
     level, error = levels["level"].to_value(u.nJy), levels["error"].to_value(u.nJy)
@@ -154,7 +154,7 @@ def tweaked_background(levels: QTable, present: Mapping[str, float] | None = Non
 
 
 def _each_once(pixels):
-    """Pixels with weight, each once, at the mean of the residuals that patches have of it."""
+    """Return the pixels with weight, each once, with the mean of the residuals that patches have of it."""
     pixels = pixels.selected((pixels.ierr > 0) & np.isfinite(pixels.residual))
     if not len(pixels.x):
         return pixels
@@ -166,7 +166,7 @@ def _each_once(pixels):
 
 
 def _level(pixels, clip, tile):
-    """Level, error, number of pixels, of those used, and chi2 / dof."""
+    """Return level, error, number of pixels, number of pixels used, and chi2 / dof."""
     residual, ierr = pixels.residual, pixels.ierr
     if len(residual) < 2:
         return np.nan, np.nan, len(residual), 0, np.nan
@@ -183,7 +183,7 @@ def _level(pixels, clip, tile):
 
 
 def _error(pixels, level, tile):
-    """Standard deviation of a level, from sums over tiles."""
+    """Estimate the standard deviation of a level from sums over tiles."""
     if len(pixels.x) < 2:
         return np.nan
     weight = pixels.ierr.astype(np.float64) ** 2

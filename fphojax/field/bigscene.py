@@ -10,7 +10,7 @@ __all__ = ["BigScene"]
 
 
 class BigScene:
-    """Sources that are subtracted from every patch that they reach into.
+    """Sources that are subtracted from every patch that they overlap.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ class BigScene:
         self._index = CircleIndex(unit_vectors(catalog.ra, catalog.dec), catalog.roi)
 
     def joined(self, fixed: SourceCatalog, centre, radius: float) -> SourceCatalog:
-        """Fixed sources of a patch, and after them the big ones, whose ``source_index`` is -1.
+        """Append the big sources that overlap a patch to its fixed sources, with ``source_index`` -1.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The numbers of all sources of a field, row by row, so that a patch touches its own rows and no others."""
+"""Parameters and state of all sources of a field, by row, so that a patch touches only its own rows."""
 
 from functools import cached_property
 
@@ -18,14 +18,14 @@ _SHAPES = ("q", "pa", "sersic", "rhalf")
 
 
 class SceneRows(SourceCatalog):
-    """Some sources of a scene, whose table of other columns is not made before someone asks for it.
+    """Some sources of a scene, whose table of other columns is made only when needed.
 
-    To make a small astropy table takes as long as all the rest of a check-out.
+    Making a small astropy table takes as long as the rest of a check-out.
     """
 
     @cached_property
     def extra(self) -> Table:
-        """Columns ``source_index``, and ``profile`` where the scene has it."""
+        """Return a table of the columns ``source_index`` and, if the scene has it, ``profile``."""
         return Table(self._columns)
 
     def _column(self, name):
@@ -39,13 +39,13 @@ class SceneColumns:
     Parameters
     ----------
     catalog : SourceCatalog
-        Parameters now.
+        Present parameters.
     ra, dec : ndarray, shape (N,)
-        Positions that the bounds are around, degrees.
+        Positions to which the bounds of x and y refer, degrees.
     limits : pair of dict of str to ndarray
         Lower and upper bounds as `Bounds.of_model` gives them.
     rhalf : ndarray, shape (N,), optional
-        Half-light radii at first, arcsec; the catalogue's by default.
+        Initial half-light radii, arcsec; the catalogue's by default.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class SceneColumns:
         self._triangle_of_matrix = np.ravel_multi_index(upper, 2 * (self.n_parameter,))
         self._matrix_of_triangle = np.empty(2 * (self.n_parameter,), dtype=np.intp)
         self._matrix_of_triangle[upper] = self._matrix_of_triangle.T[upper] = np.arange(len(upper[0]))
-        # memory is taken row by row, as covariances come in
+        # memory is allocated row by row, as covariances come in
         self._triangles = np.zeros((size, len(upper[0])))
         self._flux_err, self._meta = catalog.flux_err, catalog.meta
         kept = [name for name in catalog.extra.colnames if name not in STATE]
@@ -90,24 +90,24 @@ class SceneColumns:
 
     @property
     def n_parameter(self) -> int:
-        """Parameters of a source: its fluxes and six more."""
+        """Number of parameters of a source: its fluxes and six more."""
         return self.values.shape[1]
 
     @property
     def parameters(self) -> tuple[str, ...]:
-        """Their names, in the order of covariances."""
+        """Names of the parameters, in the order of covariances."""
         return (*self.bands, *PARAMETERS[1:])
 
     def take(self, rows, values=None) -> SourceCatalog:
-        """Catalogue of some sources, without uncertainties; ``source_index`` is the row here.
+        """Return a catalogue of some sources, without uncertainties; ``source_index`` is the row here.
 
-        Of the other columns it has ``profile`` alone. Parameters are as they are now, or, if given, `values`.
+        Of the other columns it has only ``profile``. Parameters are the present ones, or `values` if given.
         """
         catalog = object.__new__(SceneRows)
         columns = {"source_index": rows.copy()}
         if self._profile is not None:
             columns["profile"] = self._profile[rows]
-        # All numbers were checked when they came in; to check them again would take longer than all the rest.
+        # all numbers were checked when they came in; checking them again would take longer than the rest
         catalog.__dict__.update(
             id=self.id[rows],
             flux_err=None,
@@ -120,7 +120,7 @@ class SceneColumns:
         return catalog
 
     def values_of(self, catalog: SourceCatalog) -> np.ndarray:
-        """Rows of `values` that a catalogue stands for.
+        """Convert a catalogue to rows of `values`.
 
         Raises
         ------
@@ -138,9 +138,9 @@ class SceneColumns:
         return values
 
     def bounds(self, rows) -> Bounds:
-        """Bounds of some sources; those of x and y are offsets from where the sources are now.
+        """Return the bounds of some sources; those of x and y are offsets from the present positions.
 
-        Where a source is now always lies within them.
+        They always contain the present position.
         """
         lower, upper = self._lower[rows], self._upper[rows]
         position = slice(len(self.bands), len(self.bands) + 2)
@@ -154,30 +154,30 @@ class SceneColumns:
         return self._bounds(lower, upper)
 
     def all_limits(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """The `limits` of all sources; those of x and y are offsets from where the sources were at first."""
+        """Return the `limits` of all sources; those of x and y are offsets from the initial positions."""
         return self._limits(self._lower), self._limits(self._upper)
 
     def covariances(self, rows) -> np.ndarray:
-        """Covariance matrices of some sources, shape (n, n_band + 6, n_band + 6).
+        """Return the covariance matrices of some sources, shape (n, n_band + 6, n_band + 6).
 
-        That of a source which never had one is NaN.
+        NaN for a source that never had one.
         """
         blocks = self.blocks_of(self._triangles[rows])
         blocks[~self.has_covariance[rows]] = np.nan
         return blocks
 
     def blocks_of(self, triangles) -> np.ndarray:
-        """Inverse of `triangles_of`."""
+        """Invert `triangles_of`."""
         return triangles[:, self._matrix_of_triangle]
 
     def triangles_of(self, blocks, size: int) -> np.ndarray:
-        """Upper triangles of covariance matrices of `size` sources, shape (size, k).
+        """Return the upper triangles of the covariance matrices of `size` sources, shape (size, k).
 
         Raises
         ------
         InputError
-            Wrong shape, or an upper triangle that is not finite or whose diagonal is negative somewhere (that of a
-            parameter which is held is zero).
+            Wrong shape, or an upper triangle that is not finite or has a negative diagonal element (that of a held
+            parameter is zero).
         """
         blocks = np.asarray(blocks, dtype=np.float64)
         shape = (size, self.n_parameter, self.n_parameter)
@@ -194,7 +194,7 @@ class SceneColumns:
         return triangles
 
     def put(self, rows, counts, values, triangles=None) -> None:
-        """Set some sources.
+        """Set counters, parameters and covariances of some sources.
 
         Parameters
         ----------
@@ -203,7 +203,7 @@ class SceneColumns:
             ``n_iter``, ``n_patch``.
         values : ndarray, shape (n, n_band + 6)
         triangles : ndarray, shape (n, k), optional
-            Upper triangles of covariances; without them, the present ones stay.
+            Upper triangles of covariances; without them, the present ones are kept.
         """
         self.n_iter[rows], self.n_patch[rows] = counts.T
         self.values[rows] = values
@@ -212,7 +212,7 @@ class SceneColumns:
             self.has_covariance[rows] = True
 
     def set_flag(self, rows, reason: str | None) -> None:
-        """Flag sources, or, without a reason, take their flags away."""
+        """Flag sources with a reason, or remove their flags if it is None."""
         self.flagged[rows] = reason is not None
         if reason is not None:
             self.flags.update(dict.fromkeys(rows.tolist(), reason))
@@ -221,12 +221,12 @@ class SceneColumns:
                 self.flags.pop(row, None)
 
     def known_covariances(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows that have covariances, and their upper triangles."""
+        """Return the rows that have covariances, and their upper triangles."""
         rows = np.flatnonzero(self.has_covariance)
         return rows, self._triangles[rows]
 
     def put_covariances(self, rows, triangles) -> None:
-        """Inverse of `known_covariances`."""
+        """Set covariances from rows and upper triangles, as `known_covariances` returns them."""
         if triangles.shape[1] != self._triangles.shape[1]:
             raise InputError(
                 f"covariances of {triangles.shape[1]} numbers each, expected {self._triangles.shape[1]}"
@@ -235,12 +235,12 @@ class SceneColumns:
         self.has_covariance[rows] = True
 
     def catalog(self, is_active, is_valid) -> SourceCatalog:
-        """Catalogue of all sources, with the columns it came with and the state of each source."""
+        """Return a catalogue of all sources, with its original columns and the state of each source."""
         size = len(self)
         extra = Table({"source_index": np.arange(size, dtype=np.int32)})
         extra["is_active"], extra["is_valid"] = is_active.copy(), is_valid.copy()
         extra["n_iter"], extra["n_patch"] = self.n_iter.copy(), self.n_patch.copy()
-        # FITS knows ASCII only
+        # FITS allows ASCII only
         flags = {row: reason.encode("ascii", "replace")[:_FLAG_LENGTH] for row, reason in self.flags.items()}
         width = max(map(len, flags.values()), default=1)
         column = np.zeros(size, dtype=f"S{width}")
@@ -260,9 +260,9 @@ class SceneColumns:
         )
 
     def restore(self, state: Table, values=None) -> None:
-        """Take counters and flags from the columns that `catalog` added, and from `values` the exact parameters.
+        """Restore counters and flags from the columns that `catalog` adds, and parameters from `values`.
 
-        Without them, the rounding of q and pa on their way through the file is undone where it led out of the bounds.
+        Without `values`, q and pa that rounding in the file took just outside their bounds are clipped to them.
         """
         self.n_iter[:], self.n_patch[:] = state["n_iter"], state["n_patch"]
         reasons = np.asarray(state["fit_flag"]).astype(str)
@@ -281,18 +281,18 @@ class SceneColumns:
             values[rounded] = inside[rounded]
 
     def _flux_errors(self):
-        """Standard deviations from the covariances, else those the catalogue came with, else NaN; None if all are."""
+        """Return flux errors from covariances or else the original catalogue; None if all are NaN."""
         errors = (
             np.full((len(self), len(self.bands)), np.nan) if self._flux_err is None else self._flux_err.copy()
         )
         known = np.flatnonzero(self.has_covariance)
         diagonal = np.diag(self._matrix_of_triangle)[: len(self.bands)]
         fitted = np.sqrt(self._triangles[np.ix_(known, diagonal)])
-        errors[known] = np.where(fitted > 0, fitted, errors[known])  # one that is held has none
+        errors[known] = np.where(fitted > 0, fitted, errors[known])  # a held flux has no error
         return errors if np.isfinite(errors).any() else None
 
     def _attributes(self, values):
-        """Columns of `values` by the names of the catalogue."""
+        """Split `values` into columns with the names of the catalogue."""
         n_band = len(self.bands)
         names = ("ra", "dec", *_SHAPES)
         columns = {"flux": values[:, :n_band]} | dict(zip(names, values[:, n_band:].T, strict=True))
@@ -312,6 +312,6 @@ class SceneColumns:
 
 
 def _values(catalog):
-    """Parameters of a catalogue, a row for each source; ``pa`` in radians."""
+    """Return the parameters of a catalogue, one row per source; ``pa`` in radians."""
     shapes = (catalog.q, np.deg2rad(catalog.pa), catalog.sersic, catalog.rhalf)
     return np.column_stack([catalog.flux, catalog.ra, catalog.dec, *shapes])

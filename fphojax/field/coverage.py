@@ -1,7 +1,7 @@
-"""Are the error bars right? Mock scenes drawn from the prior, fitted, and each compared with its truth.
+"""Tests of the error bars: mock scenes drawn from the prior, fitted, and each compared with its truth.
 
-If truths come from the prior and posteriors are right, the quantile of the truth among the draws is uniform between 0
-and 1 for every parameter (Talts et al. 2018), and an interval of 68 % holds 68 % of the truths.
+If truths come from the prior and posteriors are correct, the quantile of the truth among the draws is uniform
+between 0 and 1 for every parameter (Talts et al. 2018), and an interval of 68 % holds 68 % of the truths.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from .scene_fit import fit_scene
 __all__ = ["CoverageStudy", "coverage_study"]
 
 LEVELS = (0.50, 0.68, 0.95)
-_SHOWN = ("flux", "x", "y", "q", "sersic", "rhalf")  # pa has no order, and none at all where q is 1
+_SHOWN = ("flux", "x", "y", "q", "sersic", "rhalf")  # pa is periodic, and undefined where q is 1
 _DRAWN_AS = {"x": "ra", "y": "dec"}
 _BINS = 10
 
 
 @dataclass(frozen=True, eq=False)
 class CoverageStudy:
-    """Where the truths lie within their posteriors.
+    """Quantiles of the truths within their posteriors.
 
     Attributes
     ----------
@@ -39,13 +39,13 @@ class CoverageStudy:
     quantiles: dict[str, np.ndarray]
 
     def table(self) -> Table:
-        """Fraction of the truths in the central intervals, by parameter.
+        """Return the fraction of the truths in the central intervals, by parameter.
 
         Returns
         -------
         Table
-            Columns: parameter, 50 %, 68 %, 95 %, and ``error``: the standard deviation that chance gives the
-            second, were it 0.68.
+            Columns: parameter, 50 %, 68 %, 95 %, and ``error``: the binomial standard deviation of the second if its
+            expectation is 0.68.
         """
         rows = []
         for name, values in self.quantiles.items():
@@ -57,12 +57,12 @@ class CoverageStudy:
         return table
 
     def plot(self):
-        """Histograms of the quantiles.
+        """Plot histograms of the quantiles.
 
         Returns
         -------
         matplotlib.figure.Figure
-            One panel per parameter; the band holds 95 % of the bins of a right posterior.
+            One panel per parameter; the band contains 95 % of the bins if the posteriors are correct.
         """
         from matplotlib.figure import Figure
         from scipy.stats import binom
@@ -89,14 +89,14 @@ def coverage_study(
     progress: bool = False,
     **options,
 ) -> CoverageStudy:
-    """Draw scenes from the prior, observe and fit them.
+    """Draw scenes from the prior, simulate their exposures, and fit them.
 
     Parameters
     ----------
     catalog : SourceCatalog
-        How many sources a scene has, and where, to within the bounds; every fit starts from it.
+        Number of sources of a scene, and their positions to within the bounds; every fit starts from it.
     cameras : sequence of MockCamera
-        How it is observed: one for each band.
+        How the scenes are observed: one camera for each band.
     bounds : Bounds
         The prior is uniform within.
     n_scene : int
@@ -123,7 +123,7 @@ def coverage_study(
 
 
 def _drawn(catalog: SourceCatalog, bounds: Bounds, rng: np.random.Generator) -> SourceCatalog:
-    """A catalogue drawn from the prior."""
+    """Draw a catalogue from the prior."""
     bounds = bounds.matching(catalog)
     values = {name: rng.uniform(bounds.lower[name], bounds.upper[name]) for name in PARAMETERS}
     ra, dec = sky_position(values.pop("x"), values.pop("y"), catalog.ra, catalog.dec)

@@ -1,22 +1,22 @@
-"""Sources that a catalogue lacks, found in the residuals of a run; or, without a catalogue, in the images.
+"""Detection of sources that a catalogue lacks, in the residuals of a run; or without one, in the images.
 
 From the maps N, W, M of `fphojax.field.matched_filter`, statistics are formed for a spectrum t (flat, or given)
 over all bands, and for each band alone,
 
     S = sum_b t_b N_b / sqrt(sum_b t_b^2 W_b + (f sum_b t_b M_b)^2),
 
-of which each place takes the largest. Without a model they have unit variance. With one, its light within the PSF
-is taken to be wrong by the fraction f, in all exposures alike: rings and dipoles that an imperfect model leaves of
-a bright source are no sources unless they have more than f times the threshold of its light at their place.
+of which the largest is taken at each place. Without a model they have unit variance. With one, its light within the
+PSF is assumed wrong by the fraction f, equally in all exposures: rings and dipoles that an imperfect model leaves of
+a bright source do not count as sources unless they exceed f times the threshold times its light at their place.
 
-Peaks of S above the threshold u are candidates if they stand out by 3 from the saddle to a higher peak: in
-asinh(f S) / f, where 1 is the noise of faint sources and a fraction f of bright ones. The light around each (B, of
-`fphojax.field.surroundings`: a bright galaxy's halo, or an arm's surroundings) then counts as M does: the candidate
+Peaks of S above the threshold u are candidates if they rise by 3 above the saddle to a higher peak: in
+asinh(f S) / f, where 1 is the noise of faint sources and a fraction f of bright ones. The light around each (B, from
+`fphojax.field.surroundings`: a bright galaxy's halo, or an arm's surroundings) is then treated like M: the candidate
 is a detection if S of N - B, with M + B, exceeds the threshold, and that is its significance. If N - B is less than
-half of M + B, it is no neighbour of the galaxy whose light that is, but structure of it: a ring, an arm, a clump.
+half of M + B, it is not a neighbour of the galaxy whose light that is, but structure of it: a ring, an arm, a clump.
 
-The number of false detections that noise makes is at most the sum over the statistics of the number of maxima of a
-Gaussian field above u (Adler & Taylor, Random Fields and Geometry, 2007, theorem 11.7.2),
+The number of false detections by noise is at most the sum over the statistics of the number of maxima of a Gaussian
+field above u (Adler & Taylor, Random Fields and Geometry, 2007, theorem 11.7.2),
 
     n = A (2 pi)^(-3/2) sqrt(det L) u exp(-u^2 / 2),
 
@@ -52,7 +52,7 @@ _PROMINENCE = 3.0  # least rise of a candidate above its saddle, standard deviat
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """What was found.
+    """Result of a detection.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Detections:
         First guesses, the most significant source first. In ``extra``: ``origin`` ("detected"), ``significance``,
         and ``found_in`` (the band, or "all" for the sum over bands).
     structure : SourceCatalog
-        What is structure of brighter galaxies, likewise; ``origin`` is "structure".
+        Likewise, structure of brighter galaxies; ``origin`` is "structure".
     significance : ndarray, shape (ny, nx)
         The largest of the statistics; 0 where there are no data.
     wcs : WCS
@@ -97,7 +97,7 @@ def detect(
     Parameters
     ----------
     images : sequence of ResidualImage
-        Of all bands; on whatever pixels.
+        Of all bands; their pixel grids may differ.
     threshold : float
         Least significance, in standard deviations.
     sed : mapping of str to float, optional
@@ -105,14 +105,14 @@ def detect(
     model_error : float
         Fraction f by which models of bright sources may be wrong.
     structure : float
-        A peak that is more than the light of brighter sources at its place by less than this fraction of it is
-        structure of theirs.
+        A peak that exceeds the light of brighter sources at its place by less than this fraction of that light counts
+        as their structure.
     minimum_separation : float
-        Of two peaks that are nearer than this to each other, the less significant one is left out, arcsec.
+        Of two peaks closer to each other than this, the less significant one is left out, arcsec.
     known : SourceCatalog, optional
-        Sources that are in the model: peaks nearer to them than that are left out.
+        Sources that are in the model: peaks closer to them than `minimum_separation` are left out.
     rhalf_range : tuple of float
-        Guesses of half-light radii are brought into this range, arcsec.
+        Guesses of half-light radii are clipped to this range, arcsec.
 
     Returns
     -------
@@ -136,7 +136,7 @@ def detect(
     grid, shape = common_grid(images)
     scale = pixel_scale(grid, shape)
     sources = None
-    for _ in range(2):  # what all exposures show together tells where each of them is sky
+    for _ in range(2):  # all exposures together show where each of them is sky
         maps = {
             band: filtered(
                 [image for image in images if image.band == band],
@@ -191,7 +191,7 @@ def detect(
 def detect_on_images(
     images: Sequence[ResidualImage], *, background_box: int | None = None, **options
 ) -> Detections:
-    """Find sources without any catalogue, in the images themselves.
+    """Find sources without a catalogue, in the images themselves.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def detect_on_images(
         The images as ``residual``.
     background_box : int, optional
         Side, in pixels, of the boxes in which a sky level is estimated (sigma-clipped mode), interpolated between
-        them and subtracted; far larger than sources. By default the images have no sky left.
+        them and subtracted; far larger than sources. By default the sky is assumed to be subtracted.
     **options
         As for `detect`.
     """
@@ -209,22 +209,22 @@ def detect_on_images(
 
 
 def with_detected(catalog: SourceCatalog, found: SourceCatalog) -> SourceCatalog:
-    """A catalogue, and after it what was found.
+    """Append detected sources to a catalogue.
 
     Parameters
     ----------
     catalog : SourceCatalog
-        Its column ``origin`` is made, with "catalog", if there is none. Where it has flux uncertainties, those of
-        new sources, whose fluxes are guesses, are not known (NaN).
+        A column ``origin`` with the value "catalog" is added if there is none. If it has flux uncertainties, those of
+        new sources, whose fluxes are guesses, are NaN.
     found : SourceCatalog
         From `Detections`.
 
     Returns
     -------
     SourceCatalog
-        In the bands of `catalog`. New identifiers go on from the largest one; where identifiers are text, they are
-        "new" and a number. All further columns of `catalog` remain; where those of `found` lack one, new sources have
-        NaN, an empty text or a masked number there, and the profile "sersic".
+        In the bands of `catalog`. New identifiers continue from the largest one; if identifiers are text, they are
+        "new" and a number. All further columns of `catalog` are kept; where `found` lacks one, new sources have NaN,
+        an empty text or a masked number there, and the profile "sersic".
     """
     found = found.select_bands(catalog.bands)
     size, new = len(catalog), len(found)
@@ -251,7 +251,7 @@ def with_detected(catalog: SourceCatalog, found: SourceCatalog) -> SourceCatalog
 
 
 def _continued(column: Column, new: np.ndarray | None, size: int) -> Column:
-    """A further column of a catalogue with the values of `size` new sources, which may have none, after it."""
+    """Extend a column of a catalogue by the values of `size` new sources, or by defaults."""
     shape = (size, *column.shape[1:])
     if new is not None:
         values = new
@@ -267,7 +267,7 @@ def _continued(column: Column, new: np.ndarray | None, size: int) -> Column:
 
 
 def _refined(values, x, y):
-    """Maxima of the quadratics through 3 x 3 pixels around peaks, at most half a pixel away."""
+    """Return the maxima of quadratics through 3 x 3 pixels around peaks, at most half a pixel away."""
     step = np.arange(-1, 2)
     cube = values[y[:, None, None] + step[:, None], x[:, None, None] + step]
     slope_x, slope_y = (cube[:, :, 2] - cube[:, :, 0]).mean(1) / 2, (cube[:, 2] - cube[:, 0]).mean(1) / 2
@@ -283,7 +283,7 @@ def _refined(values, x, y):
 
 
 def _without_sky(image, box):
-    """An image less its sky."""
+    """Subtract the sky from an image."""
     bad = ~((image.ierr > 0) & np.isfinite(image.residual))
     sides = tuple(min(box, side) for side in image.residual.shape)
     sky = Background2D(

@@ -1,4 +1,4 @@
-"""Which sources are fitted together with a given one."""
+"""Groups of sources that are fitted together with a given one."""
 
 import heapq
 
@@ -26,7 +26,7 @@ class NearGroups:
     maxactive : int
         Most sources of a group.
     maxradius : float
-        A member's circle of influence lies within this distance of the seed, arcsec.
+        Members' circles of influence lie within this distance of the seed, arcsec.
     """
 
     def __init__(self, vectors, roi, rhalf, *, nscale: float, maxactive: int, maxradius: float):
@@ -35,32 +35,32 @@ class NearGroups:
         self._index = CircleIndex(vectors, nscale * rhalf)
 
     def is_alone(self, row: int) -> bool:
-        """Whether it is known already that no circle of influence overlaps that of a source; here, it never is."""
+        """Return whether a source is known to overlap no other's circle of influence; always False here."""
         return False
 
     def members(self, seed: int, excluded) -> np.ndarray:
-        """Rows of a group, the seed first.
+        """Return the rows of a group, the seed first.
 
         Parameters
         ----------
         seed : int
         excluded : callable
-            Tells of rows (ndarray) which of them cannot be members; the seed always is one.
+            Returns for rows (ndarray) which of them cannot be members; the seed always is one.
         """
         index = self._index
         rows, distance = index.overlapping(index.vectors[seed], self._nscale * self._rhalf[seed])
         fits = (distance + self._roi[rows] <= self._maxradius) & ~excluded(rows) & (rows != seed)
         rows, distance = rows[fits], distance[fits]
-        size = np.maximum(self._rhalf[rows] + self._rhalf[seed], np.finfo(float).tiny)  # points have none
+        size = np.maximum(self._rhalf[rows] + self._rhalf[seed], np.finfo(float).tiny)  # points have size 0
         nearest = np.argsort(distance / size, kind="stable")
         return np.concatenate([[seed], rows[nearest[: self._maxactive - 1]]])
 
 
 class LinkedGroups:
-    """Friends of friends: sources whose circles of influence overlap are linked, d <= roi_i + roi_j.
+    """Friends-of-friends groups: sources whose circles of influence overlap are linked, d <= roi_i + roi_j.
 
-    All sources linked to the seed, directly or through others, are its group, if they are no more than
-    `maxactive` in a circle of `maxradius`. Else the group is cut: it grows from the seed along the links,
+    All sources linked to the seed, directly or through others, form its group, if they are no more than
+    `maxactive` in a circle of `maxradius`. Otherwise the group is cut: it grows from the seed along the links,
     nearest sources first, as far as both limits allow.
 
     Parameters
@@ -87,22 +87,22 @@ class LinkedGroups:
         self._start = np.concatenate([[0], np.cumsum(self._sizes)])
 
     def is_alone(self, row: int) -> bool:
-        """Whether no circle of influence overlaps that of a source."""
+        """Return whether a source's circle of influence overlaps no other."""
         return self._sizes[self.label[row]] == 1
 
     def friends(self, row: int) -> np.ndarray:
-        """Rows of the sources directly linked to one."""
+        """Return the rows of the sources directly linked to a source."""
         return self._friends[self._first[row] : self._first[row + 1]]
 
     def members(self, seed: int, excluded) -> np.ndarray:
-        """Rows of a group, the seed first.
+        """Return the rows of a group, the seed first.
 
         Parameters
         ----------
         seed : int
         excluded : callable
-            Tells of rows (ndarray) which of them cannot be members, nor have links go through them; the seed
-            always is a member.
+            Returns for rows (ndarray) which of them cannot be members, nor pass on links; the seed always is a
+            member.
         """
         label = self.label[seed]
         if self.is_alone(seed):

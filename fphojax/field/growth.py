@@ -2,11 +2,11 @@
 
 With the response R = sum P w a of `fphojax.field.matched_filter` (a: area of a pixel), N / R is the surface
 brightness, smoothed with the PSF, nJy / arcsec^2, and its standard deviation sqrt(W) / R. A source's profile is the
-median of it on circles, which neighbours on one side do not change; its light ends where the profile is no more than
-the noise of such a median. What is within is taken off the map before the next fainter source is looked at: the halo
-of a galaxy is not counted with the sources that lie in it. Galaxies are not round, though: a fifth of the light that
-was taken off at its place is added to the noise of a fainter source. The profile is integrated to the flux; where it
-ends at a fraction of its peak, as that of a faint source does, the rest is added as that of a Gaussian.
+median of it on circles, which neighbours on one side do not change; its light ends where the profile drops to the
+noise of such a median. The profile inside is subtracted from the map before the next fainter source is measured, so
+that the halo of a galaxy is not counted with the sources that lie in it. Galaxies are not round, though: a fifth of
+the light subtracted at its place is added to the noise of a fainter source. The profile is integrated to the flux;
+where it ends at a fraction of its peak, as for a faint source, the rest is added as that of a Gaussian.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from .matched_filter import BandMaps
 
 __all__ = ["Growth", "grown"]
 
-_POINTS = 32  # of a circle
-_STEP = 1.2  # from one circle to the next
-_ENDS = 1.5  # standard deviations of a circle's median
+_POINTS = 32  # points of a circle
+_STEP = 1.2  # ratio of the radii of consecutive circles
+_ENDS = 1.5  # standard deviations of a circle's median, below which the light ends
 _NOT_ROUND = 0.2  # fraction of the light of a galaxy that is not in its circular profile
 _SEEN = 0.3  # fraction of a circle that has to be in the image
 
@@ -34,8 +34,8 @@ class Growth:
     flux : ndarray, shape (n, n_band)
         nJy; NaN where there are no data.
     half, end : ndarray, shape (n,)
-        Radii of half the flux, as it is smoothed with the PSF twice, and where the light ends, arcsec; in the band
-        in which the source is seen best.
+        Radius of half the flux (smoothed twice with the PSF), and radius where the light ends, arcsec; in the band
+        in which the source is most significant.
     """
 
     flux: np.ndarray
@@ -44,15 +44,15 @@ class Growth:
 
 
 def grown(maps: dict[str, BandMaps], x, y, band, scale: float) -> Growth:
-    """Measure sources.
+    """Measure curves of growth of sources.
 
     Parameters
     ----------
     maps : dict of str to BandMaps
     x, y : ndarray, shape (n,)
-        Places on the grid, those of the brightest source first.
+        Positions on the grid, the brightest source first.
     band : ndarray of int, shape (n,)
-        Which of the bands shows each source best.
+        Band in which each source is most significant.
     scale : float
         Size of a cell of the grid, arcsec.
     """
@@ -92,7 +92,7 @@ def grown(maps: dict[str, BandMaps], x, y, band, scale: float) -> Growth:
 
 
 def _profile(light, x, y, radius):
-    """Medians on circles; 0 where too little of a circle is in the image, NaN at a centre without data."""
+    """Return medians on circles; 0 if too little of one is in the image, NaN at a centre without data."""
     angle = (np.arange(_POINTS) + 0.5) * 2 * np.pi / _POINTS
     at = y + np.outer(radius, np.sin(angle)), x + np.outer(radius, np.cos(angle))
     values = map_coordinates(light, at, order=1, cval=np.nan)
@@ -104,7 +104,7 @@ def _profile(light, x, y, radius):
 
 
 def _integral(radius, profile):
-    """Light within each radius of a profile that is linear between them, in cells."""
+    """Integrate a profile, linear between radii, to the light within each radius, in cells."""
     outer, inner = radius[1:], radius[:-1]
     slope = np.diff(profile) / (outer - inner)
     level = profile[:-1] - slope * inner

@@ -1,4 +1,4 @@
-"""Ctrl-C and its like: heard at once, never in the middle of what must not be broken off."""
+"""Handling of Ctrl-C and termination signals: prompt, but never during critical operations."""
 
 import contextlib
 import os
@@ -10,25 +10,25 @@ from typing import ClassVar
 
 __all__ = ["Interruptions"]
 
-SAME = 5.0  # seconds within which further signals are taken for the first one
-AGAIN = 0.1  # seconds after which a signal is sent again that got lost
+SAME = 5.0  # seconds within which further signals count as the first one
+AGAIN = 0.1  # seconds after which a lost signal is sent again
 
-# SIGTERM is how SLURM ends a job before it kills it; SIGHUP tells that the terminal is gone, unless under nohup
+# SLURM sends SIGTERM to a job before it kills it; SIGHUP means that the terminal is gone, unless under nohup
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 class Interruptions:
-    """A context in which Ctrl-C, SIGTERM and SIGHUP are remembered, and raise KeyboardInterrupt once.
+    """A context in which Ctrl-C, SIGTERM and SIGHUP are recorded, and raise KeyboardInterrupt once.
 
-    Those that follow within five seconds do nothing, so that what the first one has to leave in order is not broken
-    off by impatience; neither does any while one of the contexts that are open holds them. In threads other than the
-    main one, which signals do not reach, nothing is changed.
+    Signals that follow within five seconds have no effect, so that impatience does not interrupt the clean-up after
+    the first one; nor have any while one of the open contexts holds them. In threads other than the main one, which
+    signals do not reach, nothing is changed.
 
     Parameters
     ----------
     terminations : bool
-        Whether SIGTERM and SIGHUP act like Ctrl-C where they would end the process at once. Signals that are
-        ignored stay so.
+        Whether SIGTERM and SIGHUP act like Ctrl-C where they would end the process at once. Ignored
+        signals stay ignored.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Interruptions:
     """
 
     _open: ClassVar[list["Interruptions"]] = []  # the outermost first
-    _before: ClassVar[dict] = {}  # what was done about a signal outside of all of them
+    _before: ClassVar[dict] = {}  # handlers of the signals outside of all of them
     _quiet_until: ClassVar[float] = 0.0
 
     def __init__(self, *, terminations: bool = False):
@@ -71,7 +71,7 @@ class Interruptions:
                 sys.unraisablehook = self._hook
 
     def _note(self, number, frame):
-        """Do what a signal asks for, in the innermost context."""
+        """Act on a signal, in the innermost context."""
         now = time.monotonic()
         if any(context._held for context in self._open) or now < self._quiet_until:
             return
@@ -83,7 +83,7 @@ class Interruptions:
             raise KeyboardInterrupt
 
     def _lost(self, unraisable):
-        """An exception that Python drops, as it was raised where nothing can catch it: JAX has Python code there."""
+        """Send a signal again whose KeyboardInterrupt was raised where nothing can catch it (inside JAX)."""
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             self._hook(unraisable)
             return
@@ -94,7 +94,7 @@ class Interruptions:
 
     @contextlib.contextmanager
     def held(self):
-        """While this lasts, signals are remembered and do nothing else."""
+        """Hold signals while the context is open: they are recorded, but have no other effect."""
         self._held += 1
         try:
             yield
@@ -106,13 +106,13 @@ class Interruptions:
         self._held += 1
 
     def raise_if_seen(self):
-        """What was at work may have ended early after Ctrl-C, instead of raising."""
+        """Raise KeyboardInterrupt if a signal was seen: work may have ended early without raising."""
         if self.seen is not None:
             raise KeyboardInterrupt
 
 
 def _heard(number, frame):
-    """Handler of signals while a context is open."""
+    """Handle a signal while a context is open."""
     for context in Interruptions._open:
         context.seen = number
     Interruptions._open[-1]._note(number, frame)

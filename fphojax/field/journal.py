@@ -1,12 +1,12 @@
-"""What happens to the patches of a superscene, record by record, in a file that only grows.
+"""Journal of the patches of a superscene: an append-only file of records.
 
 A record is its length and CRC-32 (two little-endian uint32), and that many bytes: a line of JSON and arrays. It is
 
 =========  ====================================================================================================
-check-in   the state of the sources after it, so that to replay it twice, or over newer files, changes nothing
-check-out  of a patch that has a number: its sources; and which seeds were found to wait, and for which patch
-kept       what fits have found of patches whose turn to be checked in has not come
-release    of a patch that is back as if it had never been out
+check-in   the state of the sources after it, so that replaying it twice, or over newer files, changes nothing
+check-out  of a numbered patch: its sources; and which seeds had to wait, and for which patch
+kept       results of patches whose turn to be checked in has not come
+release    of a patch that is back as if it had never been checked out
 =========  ====================================================================================================
 """
 
@@ -34,14 +34,14 @@ _INTEGERS, _FLOATS = np.dtype("<i4"), np.dtype("<f8")
 
 @dataclass(frozen=True, eq=False)
 class CheckIn:
-    """Sources that came back.
+    """Sources that were checked in.
 
     Attributes
     ----------
     number : int
-        Entries of the log before it.
+        Number of entries of the log before it.
     entry : str
-        What goes into the log, JSON text in one line.
+        Its entry in the log, JSON text in one line.
     counts : ndarray of int, shape (n, k)
     values : ndarray, shape (n, m)
     covariances : ndarray, shape (n, p), or None
@@ -77,7 +77,7 @@ class CheckIn:
 
 @dataclass(frozen=True, eq=False)
 class CheckOut:
-    """A patch that went out.
+    """A patch that was checked out.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class CheckOut:
     waits : list of (int, int)
         As in `CheckIn`.
     closed : bool
-        Whether no more patches are fitted together with it than there are already.
+        Whether no further patches will be fitted together with it.
     """
 
     patch: int
@@ -110,7 +110,7 @@ class CheckOut:
 
 @dataclass(frozen=True, eq=False)
 class KeptOutcome:
-    """What the fit of a patch has found.
+    """Result of the fit of a patch.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class KeptOutcome:
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """What the fits of patches that are fitted together have found, of all of them or of none.
+    """Results of patches that are fitted together: of all of them or of none.
 
     Attributes
     ----------
@@ -165,7 +165,7 @@ class Kept:
 
 @dataclass(frozen=True, eq=False)
 class Release:
-    """A patch that came back as it went out.
+    """A patch that was released unchanged.
 
     Attributes
     ----------
@@ -193,16 +193,16 @@ class Journal:
     Parameters
     ----------
     path : path-like
-        Made at the first `append`.
+        Created at the first `append`.
     """
 
     def __init__(self, path):
         self.path = Path(path)
         self._file = None
-        self._whole = None  # where whole records end, while there may be more
+        self._whole = None  # end of the complete records, while an incomplete one may follow
 
     def append(self, record: Record) -> None:
-        """Add a record; when this returns, the record survives the process.
+        """Append a record; when this returns, the record survives the process.
 
         Raises
         ------
@@ -223,7 +223,7 @@ class Journal:
             self._whole = None
         except OSError as error:
             # a half-written record in the middle would make the rest unreadable; if it cannot be cut off now, it is
-            # before the next one
+            # cut off before the next one is written
             with contextlib.suppress(OSError):
                 if self._file is not None and self._whole is not None:
                     self._file.truncate(self._whole)
@@ -233,7 +233,7 @@ class Journal:
             raise StorageError(f"{self.path}: cannot be written ({fault})") from error
 
     def records(self) -> Iterator[Record]:
-        """What `append` was given, without a half-written last record.
+        """Yield the records that were appended, without an incomplete last one.
 
         Raises
         ------
@@ -244,7 +244,7 @@ class Journal:
             yield record
 
     def rewrite(self, records: Iterable[Record]) -> None:
-        """Have these records and no others; without any, there is no file."""
+        """Replace all records by these; without any, remove the file."""
         content = b"".join(map(_framed, records))
         if self._file is not None:
             self._file.close()
@@ -256,13 +256,13 @@ class Journal:
             temporary.write_bytes(content)
 
     def _cut_off_half_record(self):
-        """Let others follow where a process was killed while it wrote."""
+        """Truncate an incomplete last record, left when a process was killed while it wrote."""
         end = max((end for _, end in self._read()), default=0)
         if self.path.exists() and end < self.path.stat().st_size:
             os.truncate(self.path, end)
 
     def _read(self):
-        """Records, and where each ends."""
+        """Yield each record, and where it ends."""
         content = self.path.read_bytes() if self.path.exists() else b""
         start = 0
         while (body := _body(content, start)) is not None:
@@ -276,7 +276,7 @@ class Journal:
 
 
 def _body(content, start):
-    """Bytes of the record at `start`; None if there is no whole one."""
+    """Return the bytes of the record at `start`; None if there is no complete one."""
     first = start + _FRAME.size
     if not 0 <= start <= len(content) - _FRAME.size:
         return None
@@ -286,13 +286,13 @@ def _body(content, start):
 
 
 def _another(content, start):
-    """Whether there is a whole record behind the one at `start`, wherever that should have ended."""
+    """Return whether a complete record follows the damaged one at `start`, wherever that was to end."""
     found = _HEAD.finditer(content, start + _FRAME.size + 1)
     return any(_body(content, head.start() - _FRAME.size) is not None for head in found)
 
 
 def _framed(record):
-    """Bytes of a record."""
+    """Encode a record as bytes."""
     head, arrays = record._parts()
     arrays = [part if part.dtype == _INTEGERS else np.asarray(part, dtype=_FLOATS) for part in arrays]
     body = b"".join([head.encode(), b"\n", *(part.tobytes() for part in arrays)])
@@ -300,7 +300,7 @@ def _framed(record):
 
 
 def _decoded(body):
-    """The record that some bytes are."""
+    """Decode a record from bytes."""
     head, _, rest = bytes(body).partition(b"\n")
     head = json.loads(head)
     kind = next((kind for name, kind in _KINDS.items() if name in head), CheckIn)
@@ -308,7 +308,7 @@ def _decoded(body):
 
 
 def _arrays(content, start, rows, widths, dtypes):
-    """Arrays that follow each other, and where they end."""
+    """Read consecutive arrays; also return where they end."""
     arrays = []
     for dtype, width in zip(dtypes, widths, strict=True):
         part = np.frombuffer(content, dtype=dtype, count=rows * width, offset=start)

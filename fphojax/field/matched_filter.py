@@ -1,4 +1,4 @@
-"""Significance maps: residual images filtered with their PSFs, and brought together on one grid on the sky.
+"""Significance maps: residual images filtered with their PSFs, and combined on a common grid on the sky.
 
 Around each pixel of an exposure, with PSF P, weights w = ierr^2, residual r and model m,
 
@@ -6,12 +6,12 @@ Around each pixel of an exposure, with PSF P, weights w = ierr^2, residual r and
 
 N / W is the flux of a point source there, and W the inverse variance of it, if the noise of pixels is independent
 and as large as 1 / ierr (Zackay & Ofek 2017, ApJ 836, 187). It seldom is: pixels of co-adds may scatter by a quarter
-of their errors, and their sums over a PSF by one and a half; and a level that is left in the image, a fraction of
-its noise, is several standard deviations of such sums. So level, scale and correlation of the noise are measured in
-each exposure (`fphojax.field.noise`): the level is taken off, and N, W and M are divided by K, the variance of
-N / sqrt(W). The map then has unit scatter, a threshold means what it says, and exposures have the weight that they
-deserve. A model may be wrong by a fraction f; only places where that is less than the noise, f M < sqrt(W), tell
-of it.
+of their errors, and their sums over a PSF by one and a half times theirs; and a residual level in the image of a
+fraction of the noise is several standard deviations of such sums. So level, scale and correlation of the noise are
+measured in each exposure (`fphojax.field.noise`): the level is subtracted, and N, W and M are divided by K, the
+variance of N / sqrt(W). The map then has unit scatter, thresholds are in true standard deviations, and exposures are
+weighted correctly. A model may be wrong by a fraction f; the noise is measured only where that error is less than the
+noise, f M < sqrt(W).
 
 Exposures are sampled on a common grid, a tangent plane with the smallest pixels among them, and N, W and M of a
 band are sums over its exposures.
@@ -33,12 +33,12 @@ from .noise import ImageNoise, measured_noise
 __all__ = ["BandMaps", "ResidualImage", "common_grid", "filtered"]
 
 _COVERED = 0.5  # least fraction of the PSF that falls on good pixels
-_LATTICE = 16  # grid cells between positions that go through the WCS
+_LATTICE = 16  # spacing of the grid cells whose positions are computed with the WCS; others are interpolated
 
 
 @dataclass(frozen=True, eq=False)
 class ResidualImage:
-    """What a model leaves of an exposure, or the exposure itself.
+    """Residuals of an exposure under a model, or the exposure itself.
 
     Attributes
     ----------
@@ -88,12 +88,12 @@ class BandMaps:
     Attributes
     ----------
     signal, weight, model, response : ndarray, shape (ny, nx)
-        N, W, M, and sum P w times the area of a pixel (arcsec^2), which is N of a surface brightness of 1; after
-        division by K; 0 where no exposure is.
+        N, W, M, and sum P w times the area of a pixel (arcsec^2), which is the N of a surface brightness of 1; all
+        divided by K; 0 where there is no exposure.
     psf_image : ndarray
         Of the exposure with the largest share in the weight.
     psf_scale : float
-        Its pixels, arcsec.
+        Pixel scale of `psf_image`, arcsec.
     noise : dict of str to ImageNoise
         Of each exposure.
     """
@@ -108,7 +108,7 @@ class BandMaps:
 
     @cached_property
     def psf_size(self) -> tuple[float, float]:
-        """Radius at which the PSF's autocorrelation is about a half, arcsec, and its variance (2 p^2), arcsec^2."""
+        """Return half-peak radius (arcsec) and variance 2 p^2 (arcsec^2) of the PSF's autocorrelation."""
         psf = self.psf_image
         correlation = fftconvolve(psf, psf[::-1, ::-1])
         radius = np.sqrt(np.count_nonzero(correlation > correlation.max() / 2) / np.pi)
@@ -120,7 +120,7 @@ class BandMaps:
 
 
 def common_grid(images: Sequence[ResidualImage]) -> tuple[WCS, tuple[int, int]]:
-    """A tangent plane, north up, that holds all images, with the smallest pixels among them.
+    """Build a tangent plane, north up, that covers all images with the smallest of their pixel scales.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def common_grid(images: Sequence[ResidualImage]) -> tuple[WCS, tuple[int, int]]:
 def filtered(
     images: Sequence[ResidualImage], grid: WCS, shape: tuple[int, int], *, model_error: float, sources=None
 ) -> BandMaps:
-    """Maps of a band.
+    """Compute the maps of a band.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def filtered(
     model_error : float
         Fraction f by which models may be wrong.
     sources : ndarray of bool, shape (ny, nx), optional
-        Places of the grid that are on sources, of which the noise is not measured.
+        Cells of the grid that are on sources, where the noise is not measured.
     """
     total = np.zeros((4, *shape))
     noise, shares = {}, []
@@ -172,7 +172,7 @@ def filtered(
         area = pixel_scale(image.wcs, image.residual.shape) ** 2
         maps = np.stack([signal - found.level * response, weight, model, area * response]) / found.power
         good = map_coordinates(covered.astype(np.float32), pixel, order=1) > 0.99
-        # cubic for N and M, which may be narrow; linear for others, which must not become negative
+        # cubic for N and M, which may have narrow peaks; linear for the others, which must not become negative
         for out, values, order in zip(total, maps, (3, 1, 3, 1), strict=True):
             out[window] += np.where(good, map_coordinates(values, pixel, order=order), 0)
         shares.append(float(maps[1][covered].sum()))
@@ -181,7 +181,7 @@ def filtered(
 
 
 def _sums(image):
-    """N, W, M, sum P w, and where enough of the PSF falls on good pixels."""
+    """Compute N, W, M, sum P w, and where enough of the PSF falls on good pixels."""
     good = (image.ierr > 0) & np.isfinite(image.residual)
     weight = np.where(good, image.ierr, 0).astype(np.float64) ** 2
     psf = np.asarray(image.psf_image, dtype=np.float64)
@@ -198,7 +198,7 @@ def _sums(image):
 
 
 def _rim(shape):
-    """Pixels along the edges of an image: x, y."""
+    """Return points along the edges of an image: x, y."""
     (ny, nx), edge = shape, []
     x, y = np.linspace(-0.5, nx - 0.5, 17), np.linspace(-0.5, ny - 0.5, 17)
     for corner in (-0.5, nx - 0.5):
@@ -209,7 +209,7 @@ def _rim(shape):
 
 
 def _marked(places, shape):
-    """Pixels nearest to places (y, x)."""
+    """Mark the pixels nearest to given places (y, x)."""
     mask = np.zeros(shape, dtype=bool)
     row, column = np.round(places).astype(int)
     inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
@@ -218,7 +218,7 @@ def _marked(places, shape):
 
 
 def _pixels_of_grid(image, grid, shape):
-    """The part of the grid that an image may cover, as slices; and where in the image its cells are (y, x)."""
+    """Return the slices of the grid that an image may cover, and the image positions (y, x) of its cells."""
     rim = np.stack(grid.world_to_pixel_values(*image.wcs.pixel_to_world_values(*_rim(image.residual.shape))))
     low = np.maximum(np.floor(rim.min(axis=1)), 0).astype(int)
     high = np.minimum(np.ceil(rim.max(axis=1)) + 1, shape[::-1]).astype(int)
@@ -227,7 +227,7 @@ def _pixels_of_grid(image, grid, shape):
     node_y, node_x = np.meshgrid(*nodes, indexing="ij")
     ra, dec = grid.pixel_to_world_values(node_x.ravel(), node_y.ravel())
     pixel = local_affine(image.wcs, ra, dec, dec0=float(dec.mean())).pixel
-    pixel[~np.isfinite(pixel)] = -1e6  # outside, where the WCS knows no pixel
+    pixel[~np.isfinite(pixel)] = -1e6  # outside the image, where the WCS gives no pixel
     cells = np.meshgrid((y - y[0]) / _LATTICE, (x - x[0]) / _LATTICE, indexing="ij")
     places = [map_coordinates(axis.reshape(node_x.shape), cells, order=1) for axis in pixel.T[::-1]]
     return np.s_[y[0] : y[-1] + 1, x[0] : x[-1] + 1], np.stack(places)

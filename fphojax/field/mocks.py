@@ -1,4 +1,4 @@
-"""Small mock fields with known truth: for a first try, for tutorials, and to see what a survey could measure."""
+"""Small mock fields with known truth, for first trials, tutorials, and forecasts of surveys."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,13 +17,13 @@ from ..simulate import ExposureSpec, noiseless_image, simulate_exposures
 
 __all__ = ["MockCamera", "MockField", "demo_field", "mock_field", "mock_galaxies", "scattered_galaxies"]
 
-RA, DEC = 53.16, -27.79  # of the middle of every mock field, degrees
-_TURN = 37.0  # degrees from an exposure to the next
+RA, DEC = 53.16, -27.79  # of the centre of every mock field, degrees
+_TURN = 37.0  # rotation from each exposure to the next, degrees
 _GOLDEN = 0.618  # dithers fill the pixel evenly
 
 
 class MockField(NamedTuple):
-    """A simulated field and where to start on it.
+    """A simulated field and a starting point for fitting it.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class MockField(NamedTuple):
 
 @dataclass(frozen=True)
 class MockCamera:
-    """How a band of a mock field is observed; a Quantity is converted.
+    """Observing set-up of a band of a mock field; a Quantity is converted.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ class MockCamera:
     noise : float
         Standard deviation of a pixel, nJy.
     n_exposure : int
-        Each is turned by 37 degrees and shifted by a fraction of a pixel against the one before.
+        Each is rotated by 37 degrees and shifted by a fraction of a pixel relative to the one before.
     width : float
         Side of an exposure, arcsec.
     """
@@ -72,11 +72,11 @@ class MockCamera:
 
     @property
     def psf(self) -> PSFMixture:
-        """A core and faint wings, slightly elongated; an effective PSF."""
+        """Effective PSF: a core and faint wings, slightly elongated."""
         return _jwst_like_psf(0.91 * self.fwhm / 2.3548 / self.pixel_scale, 1.03)
 
     def specs(self) -> list[ExposureSpec]:
-        """The exposures to simulate."""
+        """Return the specifications of the exposures to simulate."""
         size = int(np.ceil(self.width / self.pixel_scale))
         number = np.arange(self.n_exposure)
         dither = self.pixel_scale * np.stack([number * _GOLDEN % 1, number * _GOLDEN**2 % 1])
@@ -97,21 +97,21 @@ class MockCamera:
         ]
 
     def with_snr(self, truth: SourceCatalog, snr: float) -> "MockCamera":
-        """The camera with the noise at which the first source's flux has this signal-to-noise ratio.
+        """Set the noise so that the flux of the first source has a given signal-to-noise ratio.
 
-        That of a measurement with known shape, in all exposures together.
+        The ratio is that of a measurement with known shape, in all exposures together.
         """
         images = [noiseless_image(truth[:1], spec) for spec in self.specs()]
         return dataclasses.replace(self, noise=float(np.sqrt(sum(np.sum(i**2) for i in images))) / snr)
 
 
 def mock_galaxies(*, x, y, flux: Mapping[str, Sequence[float]], q, pa, sersic, rhalf) -> SourceCatalog:
-    """Catalogue of galaxies around the middle of a mock field.
+    """Build a catalogue of galaxies around the centre of a mock field.
 
     Parameters
     ----------
     x, y : array_like or Quantity, shape (N,)
-        Arcsec east and north of the middle.
+        Arcsec east and north of the centre.
     flux : mapping of str to array_like or Quantity, shape (N,)
         By band, nJy.
     q, sersic, rhalf : array_like or Quantity, shape (N,), or float
@@ -145,7 +145,7 @@ def mock_galaxies(*, x, y, flux: Mapping[str, Sequence[float]], q, pa, sersic, r
 def scattered_galaxies(
     number: int, *, width: float, bands: Sequence[str] = ("F200W",), seed: int = 0
 ) -> SourceCatalog:
-    """Galaxies of random shapes and fluxes, scattered over a square.
+    """Scatter galaxies of random shapes and fluxes over a square.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def scattered_galaxies(
 
 
 def mock_field(truth: SourceCatalog, cameras: Sequence[MockCamera], *, seed: int = 0) -> MockField:
-    """Observe galaxies with one or more cameras.
+    """Simulate observations of galaxies with one or more cameras.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def mock_field(truth: SourceCatalog, cameras: Sequence[MockCamera], *, seed: int
 
 
 def demo_field(seed: int = 0) -> MockField:
-    """A blend of three galaxies in two bands, each seen in two dithered and rotated exposures.
+    """Simulate a blend of three galaxies in two bands, each in two dithered and rotated exposures.
 
     Pixels and PSFs are like those of JWST/NIRCam in F150W (0.031") and F356W (0.063").
 
@@ -248,7 +248,7 @@ def demo_field(seed: int = 0) -> MockField:
 
 
 def _rough_peaks(truth: SourceCatalog, shift: float, seed: int) -> SourceCatalog:
-    """What a peak finder would say: positions off by `shift` arcsec, fluxes by 20 to 30 %, nothing on shapes."""
+    """Mimic a peak finder: positions off by `shift` arcsec, fluxes by 20 to 30 %, and default shapes."""
     rng = np.random.default_rng([seed, 1000])
     angle = rng.uniform(0, 2 * np.pi, len(truth))
     ra, dec = sky_position(shift * np.cos(angle), shift * np.sin(angle), truth.ra, truth.dec)
@@ -267,7 +267,7 @@ def _rough_peaks(truth: SourceCatalog, shift: float, seed: int) -> SourceCatalog
 
 
 def _jwst_like_psf(core: float, stretch: float) -> PSFMixture:
-    """Four Gaussians: a core of so many pixels, slightly elongated, and wings; an effective PSF."""
+    """Build an effective PSF of four Gaussians: a slightly elongated core of `core` pixels, and wings."""
     sigma = core * np.array([1.0, 1.9, 4.0, 9.0])
     variances = np.stack([(sigma * stretch) ** 2, (sigma / stretch) ** 2, 0.02 * sigma**2], axis=1)
     return PSFMixture([0.62, 0.22, 0.11, 0.05], np.zeros((4, 2)), variances, includes_pixel=True)

@@ -1,27 +1,27 @@
-"""Noise of an exposure as its own pixels show it: level, scale and correlation, from pixels without sources.
+"""Noise of an exposure from its own pixels: level, scale and correlation, from pixels without sources.
 
-Errors that come with images are often wrong by some factor, co-adds have correlated noise, and a pedestal is left
-in many. With chi = (r - c) ierr, c the level that is left and C(l) the mean of chi(x) chi(x + l) over pairs of
-pixels without sources, a filter P on noise that is the same everywhere, but for its scale 1 / ierr, has
+Errors that come with images are often wrong by some factor, co-adds have correlated noise, and many have a residual
+pedestal. With chi = (r - c) ierr, c the residual level and C(l) the mean of chi(x) chi(x + l) over pairs of
+pixels without sources, a filter P on noise that is the same everywhere except for its scale 1 / ierr has
 
     var sum P chi = sum P^2 K,   K = sum over l of A(l) C(l),   A(l) = sum P(x) P(x + l) / sum P^2.
 
-With independent pixels and right errors C is 1 at l = 0 and 0 elsewhere, and K = 1. In general the sums N and W of
+With independent pixels and correct errors C is 1 at l = 0 and 0 elsewhere, and K = 1. In general the sums N and W of
 `fphojax.field.matched_filter` have to be divided by K: N / K then has the variance W / K.
 
-Pixels without sources are those where N / sqrt(W K), less the level, is within 4 standard deviations, and that are
-not next to others, nor to what is known to be a source from all exposures together (noise alone loses 0.01 % of its
-pixels that way); and where the model, if it is wrong by a fraction f, makes no more than one. Level and K are found
-with them, and they with those, in turn.
+Pixels without sources are those where N / sqrt(W K), minus the level, is within 4 standard deviations, and that are
+not next to pixels where it is not, nor to a source that is known from all exposures together (pure noise loses 0.01 %
+of its pixels that way); and where a model that is wrong by a fraction f contributes no more than one standard
+deviation. Level and K are measured from them, and they are selected with level and K, in turn.
 
 What varies over many times the width of the PSF, such as the halo of a bright galaxy or a sky that is not flat, is
-no noise of its sums, so C is that of chi less its mean in a box around, so large that K becomes smaller by 2 % that
-way, which are put back.
+not noise of its sums, so C is that of chi minus its mean in a surrounding box, so large that this lowers K by only
+2 %, for which K is corrected.
 
 All this needs sky. Where less than half of the pixels are without sources, or what is left scatters half as much
-again above its median as below, a level is no different from light, and none is taken off. There, and where K is
+again above its median as below, a level cannot be told from light, and none is subtracted. There, and where K is
 not known to 20 % (the scale of the map to 10 %), K is that of the map's negative deviations, below its median or
-below 0, whichever gives less, but at least 1: the errors are believed, unless they are seen to be too small.
+below 0, whichever gives less, but at least 1: the errors are trusted unless they are evidently too small.
 """
 
 from dataclasses import dataclass
@@ -35,33 +35,33 @@ from scipy.signal import fftconvolve
 
 __all__ = ["SOURCE_FREE", "ImageNoise", "measured_noise"]
 
-SOURCE_FREE = 4.0  # significance below which a place is without sources
-_OUTLIER = 5.0  # pixels count as so many standard deviations at most
-_KNOWN = 0.2  # relative error of K up to which it is believed
-_LEAST_SKY = 0.5  # fraction of pixels without sources, below which no level is told
-_BOX_SHARE = 0.02  # of the noise of a sum over the PSF is in the mean of the box that is taken off
-_TILE = 16  # pixels that are correlated at most, for the error of a level
-_SKEW = 1.5  # more scatter above than below the median is light
+SOURCE_FREE = 4.0  # significance below which a pixel counts as without sources
+_OUTLIER = 5.0  # standard deviations at which pixels are clipped
+_KNOWN = 0.2  # relative error of K up to which it is trusted
+_LEAST_SKY = 0.5  # fraction of pixels without sources below which no level is measured
+_BOX_SHARE = 0.02  # share of the noise of a sum over the PSF that subtracting the mean of the box removes
+_TILE = 16  # pixels: largest side of a tile for the error of a level, beyond the correlation length
+_SKEW = 1.5  # ratio of the scatter above and below the median beyond which there is light
 _ROUNDS = 12
-_SETTLED = 1e-3  # fraction of the pixels that may still change sides
+_SETTLED = 1e-3  # fraction of the pixels that may still change between sky and source at convergence
 
 
 @dataclass(frozen=True)
 class ImageNoise:
-    """What the pixels of an exposure say of their noise.
+    """Noise of an exposure as measured from its pixels.
 
     Attributes
     ----------
     level : float
-        Left in the image, nJy per pixel; 0 where it cannot be told.
+        Residual level of the image, nJy per pixel; 0 if it cannot be measured.
     level_error : float
-        Its standard deviation; infinite where it cannot be told.
+        Its standard deviation; infinite if it cannot be measured.
     scale : float
-        Standard deviation of chi; NaN where it cannot be told.
+        Standard deviation of chi; NaN if it cannot be measured.
     power : float
-        K, by which the errors of sums over the PSF, squared, are larger than the image's errors say.
+        K, the factor by which the variance of sums over the PSF exceeds that from the image's errors.
     n_pixel : int
-        Pixels without sources from which this was measured.
+        Number of pixels without sources from which this was measured.
     """
 
     level: float
@@ -83,7 +83,7 @@ def measured_noise(residual, ierr, psf, sums, usable, sources=None) -> ImageNois
     sums : tuple of ndarray, shape (ny, nx)
         Of the filter: sum P w r, sum P^2 w, sum P w, with w = ierr^2.
     usable : ndarray of bool, shape (ny, nx)
-        Pixels with weight where no model matters.
+        Pixels with weight where the error of the model does not matter.
     sources : ndarray of bool, shape (ny, nx), optional
         Pixels on sources that are known already.
 
@@ -95,7 +95,7 @@ def measured_noise(residual, ierr, psf, sums, usable, sources=None) -> ImageNois
     usable = usable & (weight > 0)
     root = np.sqrt(np.where(usable, weight, 1))
     overlap = fftconvolve(psf, psf[::-1, ::-1]) / np.sum(psf**2)
-    near = _trimmed(overlap > 0.5)  # a source reaches about so far from its significant pixels
+    near = _trimmed(overlap > 0.5)  # about how far a source extends from its significant pixels
     box = int(np.ceil(np.sqrt(overlap.sum() / _BOX_SHARE)))
     free = usable if sources is None else usable & ~binary_dilation(sources, near)
     sky, most = free, np.count_nonzero(usable)
@@ -125,13 +125,13 @@ def measured_noise(residual, ierr, psf, sums, usable, sources=None) -> ImageNois
 
 
 def _symmetric(values):
-    """Whether values scatter as much above their median as below it, as noise does and light does not."""
+    """Return whether values scatter as much above their median as below, as noise does but light does not."""
     deviations = values - np.median(values)
     return np.median(deviations[deviations > 0]) < _SKEW * np.median(-deviations[deviations < 0])
 
 
 def _power_of_lower_half(values):
-    """Robust variance of a map from its negative deviations; at least 1."""
+    """Return the robust variance of a map from its negative deviations; at least 1."""
     if not values.size:
         return 1.0
     middle = np.median(values)
@@ -141,7 +141,7 @@ def _power_of_lower_half(values):
 
 
 def _level(residual, ierr):
-    """Mean of pixels weighted with w = ierr^2, without outliers."""
+    """Return the mean of pixels weighted with w = ierr^2, without outliers."""
     level = np.median(residual)
     for _ in range(5):
         chi = (residual - level) * ierr
@@ -155,7 +155,7 @@ def _level(residual, ierr):
 
 
 def _level_error(residual, weight):
-    """Standard deviation of a mean with weights, from sums over tiles (`fphojax.field.background`)."""
+    """Return the standard deviation of a weighted mean, from sums over tiles (`fphojax.field.background`)."""
     tile = min(_TILE, *(side // 3 for side in weight.shape))
     excess, share = (block_reduce(values, max(tile, 1)) for values in (weight * residual, weight))
     count = np.count_nonzero(share)
@@ -163,7 +163,7 @@ def _level_error(residual, weight):
 
 
 def _power(chi, sky, overlap, box):
-    """K, the standard deviation of chi, and C at the lags of A."""
+    """Return K, the standard deviation of chi, and C at the lags of A."""
     scale = mad_std(chi[sky])
     limit = _OUTLIER * scale if scale > 0 else np.inf
     chi = np.where(sky, np.clip(np.nan_to_num(chi), -limit, limit), 0)
@@ -176,7 +176,7 @@ def _power(chi, sky, overlap, box):
 
 
 def _products(values, shape):
-    """Sums of values times values at a lag, for the lags of a window with odd sides, that of 0 in its middle."""
+    """Sum products of values at each lag of a window with odd sides, with lag 0 in its middle."""
     sides = [next_fast_len(n + m, real=True) for n, m in zip(values.shape, shape, strict=True)]
     power = np.abs(np.fft.rfft2(values, sides)) ** 2
     lags = np.fft.irfft2(power, sides)
@@ -185,7 +185,7 @@ def _products(values, shape):
 
 
 def _trimmed(mask):
-    """The part of a mask, with its centre in the middle, that is not empty."""
+    """Trim the empty margins of a mask, with its centre kept in the middle."""
     half = [int(np.abs(np.flatnonzero(mask.any(axis=1 - k)) - mask.shape[k] // 2).max()) for k in (0, 1)]
     centre = [side // 2 for side in mask.shape]
     return mask[tuple(slice(c - h, c + h + 1) for c, h in zip(centre, half, strict=True))]

@@ -1,4 +1,4 @@
-"""Patches that are out under a number, which an interruption does not change: they are out again afterwards."""
+"""Numbered patches that are checked out, which survive an interruption: they are out again afterwards."""
 
 import json
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ __all__ = ["NumberedPatch", "Outstanding"]
 
 @dataclass(eq=False)
 class NumberedPatch:
-    """A patch that is out under a number.
+    """A numbered patch that is checked out.
 
     Attributes
     ----------
     number : int
     batch : int
-        Number of the first of those that are fitted together with it.
+        Number of the first of the patches that are fitted together with it.
     active, fixed : ndarray of int
         Rows of its sources.
     kept : KeptOutcome or None
-        What its fit has found, if it has ended.
+        Result of its fit, if that has ended.
     """
 
     number: int
@@ -35,19 +35,19 @@ class NumberedPatch:
 
 
 class Outstanding:
-    """The patches that are out under a number, in the order in which they went.
+    """The numbered patches that are checked out, in the order of their check-out.
 
     Parameters
     ----------
     out : Reservations
-        Of all patches that are out.
+        Of all patches that are checked out.
 
     Attributes
     ----------
     patches : dict of int to NumberedPatch
-        By the number that `out` has for them.
+        By their number in `out`.
     filling : bool
-        Whether nothing came back since the last of them went: there may be more to be fitted together with it.
+        Whether nothing came back since the last check-out: more patches may be fitted together with that one.
     waits : list of [int, int]
         Seeds that had to wait since the last record, each with a source that is active in the patch it waits for.
     """
@@ -59,30 +59,30 @@ class Outstanding:
         self.waits: list[list[int]] = []
 
     def wait(self, seed: int, place: int) -> None:
-        """Note a seed that cannot be taken before a patch is back."""
+        """Note that a seed cannot be taken before a patch is back."""
         self._out.wait(seed, place)
         if place in self.patches:
             self.waits.append([seed, self._out.active_of(place)])
 
     def take(self, patch: NumberedPatch) -> None:
-        """Take a patch out."""
+        """Check out a patch."""
         self.patches[self._out.take(patch.active, patch.fixed)] = patch
         self.filling = True
 
     def bring_back(self, place: int, *, fitted: bool) -> np.ndarray:
-        """Bring a patch back, whether it has a number or not; see `Reservations.bring_back`."""
+        """Bring a patch back, numbered or not; see `Reservations.bring_back`."""
         if self.patches.pop(place, None) is not None and fitted:
             self.filling = False
         return self._out.bring_back(place)
 
     def keep(self, outcomes: list[KeptOutcome]) -> None:
-        """Keep what fits have found until their turn comes."""
+        """Keep results of fits until the turn of their patches comes."""
         kept = {outcome.patch: outcome for outcome in outcomes}
         for patch in self.patches.values():
             patch.kept = kept.get(patch.number, patch.kept)
 
     def replay(self, record: Record) -> None:
-        """Let happen what a record of the journal says."""
+        """Replay a record of the journal."""
         match record:
             case CheckOut():
                 rows = (np.array(rows, dtype=int) for rows in (record.active, record.fixed))
@@ -102,7 +102,7 @@ class Outstanding:
                     self.bring_back(place, fitted=True)
 
     def records(self) -> Iterator[Record]:
-        """Records from which all is as it is now."""
+        """Yield records from which the present state can be replayed."""
         last = next(reversed(self.patches), None)
         for place, patch in self.patches.items():
             first = int(patch.active[0])

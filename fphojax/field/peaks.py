@@ -1,7 +1,7 @@
-"""Peaks of a map that stand out from what is around them.
+"""Peaks of a map that stand out from their surroundings.
 
 A bright extended source is a plateau on which noise makes many local maxima above any threshold. A peak counts here
-if it rises by some amount above the saddle that joins it to a higher one (its prominence, or persistence;
+only if it rises by a minimum amount above the saddle that joins it to a higher one (its prominence, or persistence;
 Edelsbrunner & Harer, Computational Topology, 2010, chapter VII).
 """
 
@@ -11,7 +11,7 @@ __all__ = ["prominent_peaks"]
 
 
 def prominent_peaks(values, threshold: float, prominence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Local maxima above a threshold, each more prominent than a minimum.
+    """Find local maxima above a threshold and a minimum prominence.
 
     Parameters
     ----------
@@ -19,8 +19,8 @@ def prominent_peaks(values, threshold: float, prominence: float) -> tuple[np.nda
         Finite numbers.
     threshold : float
     prominence : float
-        Least rise above the highest saddle that leads to a higher peak. A peak none of whose saddles lies above the
-        threshold is taken.
+        Least rise above the highest saddle that leads to a higher peak. A peak without a saddle above the threshold
+        is always included.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def prominent_peaks(values, threshold: float, prominence: float) -> tuple[np.nda
     rows = np.flatnonzero(values > threshold)
     if not rows.size:
         return rows, rows
-    place = np.full(np.add(values.shape, 2), -1)  # with a rim that belongs to no pixel
+    place = np.full(np.add(values.shape, 2), -1)  # with a rim of no pixels
     place[1:-1, 1:-1].flat[rows] = np.arange(rows.size)
     height = values.ravel()[rows]
     y, x = np.divmod(rows, values.shape[1])
@@ -45,7 +45,7 @@ def prominent_peaks(values, threshold: float, prominence: float) -> tuple[np.nda
 
 
 def _ascended(near, height):
-    """Where the steepest way up from each pixel ends."""
+    """Follow the steepest ascent from each pixel to the maximum where it ends."""
     size = height.size
     rank = np.empty(size + 1, dtype=np.intp)  # heights, without ties
     rank[np.argsort(height, kind="stable")] = np.arange(size)
@@ -58,7 +58,7 @@ def _ascended(near, height):
 
 
 def _saddles(near, height, basin):
-    """Pairs of basins that touch, and the height at which they do, the highest first."""
+    """Return pairs of adjacent basins, and the heights of the saddles between them, the highest first."""
     here = np.tile(np.arange(height.size), (len(near), 1))
     touching = (near >= 0) & (basin[near] != basin[here])
     a, b = here[touching], near[touching]
@@ -68,7 +68,7 @@ def _saddles(near, height, basin):
 
 
 def _absorbed(first, second, saddle, height, prominence):
-    """Peaks that are not prominent, found by joining basins from the highest saddle down."""
+    """Return the peaks that are not prominent, by joining basins from the highest saddle down."""
     into: dict[int, int] = {}
 
     def top(row):
@@ -80,7 +80,7 @@ def _absorbed(first, second, saddle, height, prominence):
     _, index = np.unique(
         np.stack([np.minimum(first, second), np.maximum(first, second)]), axis=1, return_index=True
     )
-    for k in np.sort(index).tolist():  # each pair of basins at its highest saddle, in the order of those
+    for k in np.sort(index).tolist():  # each pair of basins at its highest saddle, the highest first
         a, b = top(int(first[k])), top(int(second[k]))
         if a == b:
             continue

@@ -1,6 +1,6 @@
-"""Where truths lie among the draws of their posteriors, and what many of them tell.
+"""Ranks of truths among the draws of their posteriors, and tests of many of them.
 
-If truths come from the prior and posteriors are right, the fraction of draws below the truth (its rank, over the
+If truths come from the prior and posteriors are correct, the fraction of draws below the truth (its rank, over the
 number of draws) is uniform between 0 and 1 (Talts et al. 2018).
 """
 
@@ -11,7 +11,7 @@ __all__ = ["axial_rank", "covered", "holm", "rank", "uniformity"]
 
 
 def rank(draws, truth) -> np.ndarray:
-    """Fraction of draws below the truth.
+    """Return the fraction of draws below the truth.
 
     Parameters
     ----------
@@ -22,10 +22,10 @@ def rank(draws, truth) -> np.ndarray:
 
 
 def axial_rank(draws, truth) -> np.ndarray:
-    """`rank` of a position angle: truth and draws are counted from the axis across the mean of them all.
+    """Return the `rank` of a position angle, counted from perpendicular to the mean of draws and truth.
 
-    So central intervals are those around the mean. Were it the mean of the draws alone, these would lie nearer to it
-    than the truth, which counts where next to nothing is known of the angle.
+    So central intervals are those around the mean. With the mean of the draws alone, the draws would lie closer to it
+    than the truth does, which matters where the angle is hardly constrained.
 
     Parameters
     ----------
@@ -39,19 +39,19 @@ def axial_rank(draws, truth) -> np.ndarray:
 
 
 def covered(ranks, level: float) -> tuple[float, float]:
-    """Fraction of the truths in the central interval of a level, and its standard deviation were it the level."""
+    """Return the fraction of truths in a level's central interval, and its expected standard deviation."""
     ranks = np.ravel(ranks)
     return float(np.mean(np.abs(ranks - 0.5) < level / 2)), float(np.sqrt(level * (1 - level) / ranks.size))
 
 
 def uniformity(ranks, *, bins: int = 10) -> float:
-    """p-value of the chi-squared test that independent ranks are uniform between 0 and 1."""
+    """Return the p-value of the chi-squared test that independent ranks are uniform between 0 and 1."""
     counts, _ = np.histogram(ranks, bins=bins, range=(0, 1))
     return float(chisquare(counts).pvalue)
 
 
 def holm(p_values) -> np.ndarray:
-    """p-values corrected for their number (Holm 1979): how often chance makes any of them as small."""
+    """Correct p-values for their number (Holm 1979): how often chance makes any of them as small."""
     p_values = np.asarray(p_values, dtype=float)
     order = np.argsort(p_values)
     corrected = np.empty_like(p_values)

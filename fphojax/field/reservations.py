@@ -1,4 +1,4 @@
-"""Which sources are out, in which patch, and as what."""
+"""Bookkeeping of the sources that are checked out: in which patch, and whether active or fixed."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ __all__ = ["Reservations"]
 
 @dataclass(eq=False)
 class _Patch:
-    """Rows of the sources of a patch that is out, and the seeds that wait for it to come back."""
+    """Rows of the sources of a patch that is checked out, and the seeds that wait for its return."""
 
     active: np.ndarray
     fixed: np.ndarray
@@ -19,9 +19,9 @@ class _Patch:
 
 
 class Reservations:
-    """The patches that are out.
+    """The patches that are checked out.
 
-    A source is active in one patch at most, and then in no other; it may be fixed in several.
+    A source is either active in one patch and in no other, or fixed in any number of patches.
 
     Parameters
     ----------
@@ -48,11 +48,11 @@ class Reservations:
         return len(self._patches)
 
     def is_taken(self, rows) -> np.ndarray:
-        """Whether sources are out, active or fixed."""
+        """Return whether sources are checked out, active or fixed."""
         return self.is_active[rows] | self.is_fixed[rows]
 
     def in_the_way(self, active, fixed) -> int | None:
-        """Number of a patch that keeps these sources from becoming active and fixed; None if none does."""
+        """Return the number of a patch that keeps these sources from becoming active and fixed, or None."""
         taken = active[self.is_taken(active)]
         if not taken.size:
             taken = fixed[self.is_active[fixed]]
@@ -62,7 +62,7 @@ class Reservations:
         return int(self._active_in[row]) if self.is_active[row] else min(self._fixed_in[row])
 
     def take(self, active, fixed) -> int:
-        """Take a patch out, of free sources and such as are not active; its number here."""
+        """Check out a patch (active sources free, fixed ones not active elsewhere); return its number."""
         number = self._next
         self._next += 1
         self._patches[number] = _Patch(active, fixed)
@@ -74,28 +74,28 @@ class Reservations:
         return number
 
     def wait(self, seed: int, number: int) -> None:
-        """Note a seed that cannot be taken before a patch is back."""
+        """Note that a seed cannot be taken before a patch is back."""
         self._patches[number].waiting.append(seed)
         self._waits_for[seed] = number
 
     def is_waiting(self, rows) -> np.ndarray:
-        """Whether sources are seeds that wait for a patch."""
+        """Return whether sources are seeds that wait for a patch."""
         return np.array([row in self._waits_for for row in rows.tolist()], dtype=bool)
 
     def waiting(self, number: int) -> list[int]:
-        """Seeds that wait for a patch."""
+        """Return the seeds that wait for a patch."""
         return self._patches[number].waiting
 
     def active_in(self, row: int) -> int:
-        """Number of the patch in which a source is active; -1 if in none."""
+        """Return the number of the patch in which a source is active; -1 if there is none."""
         return int(self._active_in[row])
 
     def active_of(self, number: int) -> int:
-        """A source that is active in a patch."""
+        """Return a source that is active in a patch."""
         return int(self._patches[number].active[0])
 
     def number_of(self, active, fixed=None) -> int:
-        """Number of the patch of these sources.
+        """Return the number of the patch of these sources.
 
         Raises
         ------
@@ -122,7 +122,7 @@ class Reservations:
         return number
 
     def bring_back(self, number: int) -> np.ndarray:
-        """Bring a patch back; the rows of its sources, and of the seeds that waited for it."""
+        """Bring a patch back; return the rows of its sources, and of the seeds that waited for it."""
         patch = self._patches.pop(number)
         self.is_active[patch.active], self._active_in[patch.active] = False, -1
         self.n_active -= len(patch.active)

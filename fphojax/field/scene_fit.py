@@ -1,4 +1,4 @@
-"""A few sources fitted together in one call: what a notebook needs before there is a field."""
+"""Joint fit of a few sources in one call, for use in notebooks."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ __all__ = ["SceneFit", "fit_scene", "scene_region"]
 
 @dataclass(frozen=True, eq=False)
 class SceneFit:
-    """What `fit_scene` found.
+    """Result of `fit_scene`.
 
     Attributes
     ----------
@@ -47,20 +47,20 @@ class SceneFit:
     optimum: dict[str, np.ndarray]
 
     def table(self, truth: SourceCatalog | None = None) -> QTable:
-        """Median, 68 % interval and convergence of every parameter (`summary_table`)."""
+        """Return median, 68 % interval and convergence of every parameter (`summary_table`)."""
         return summary_table(self.result, truth)
 
     def plot_residuals(self):
-        """Data, model and residual of every exposure at the optimum (`fphojax.plot_residuals`)."""
+        """Plot data, model and residual of every exposure at the optimum (`fphojax.plot_residuals`)."""
         return plot_residuals(self.frame, self.model, self.optimum, ids=self.result.active.id)
 
     def plot_posterior(self, truth: SourceCatalog | None = None):
-        """Marginal posterior of every parameter (`fphojax.outputs.posterior_plots.plot_posterior`)."""
+        """Plot all marginal posteriors (`fphojax.outputs.posterior_plots.plot_posterior`)."""
         return plot_posterior(self.result, truth)
 
 
 def scene_region(catalog: SourceCatalog) -> CircularRegion:
-    """A circle that holds all sources with their radii of influence."""
+    """Return a circle that contains all sources with their radii of influence."""
     centre, radius = enclosing_circle(unit_vectors(catalog.ra, catalog.dec), catalog.roi)
     ra, dec = np.arctan2(centre[1], centre[0]), np.arcsin(centre[2])
     return CircularRegion(float(np.rad2deg(ra) % 360), float(np.rad2deg(dec)), radius)
@@ -89,7 +89,7 @@ def fit_scene(
     exposures : sequence of Exposure
     psfs : PSFStore
     catalog : SourceCatalog
-        Where to start.
+        Initial parameters.
     bands : sequence of str, optional
         By default those of the exposures.
     region : CircularRegion, optional

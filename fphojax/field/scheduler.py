@@ -1,9 +1,9 @@
-"""The loop over a field: patches are checked out, fitted here or by the workers of a cluster, and checked in.
+"""The loop over a field: patches are checked out, fitted here or by workers of a cluster, and checked in.
 
-The order of check-outs and check-ins depends on the scene and its seed alone, not on when a fit ends: patches come
-back in the order in which they went out, while those behind the first are being fitted already. So a run gives
+The order of check-outs and check-ins depends only on the scene and its seed, not on when a fit ends: patches are
+checked in in the order in which they were checked out, while later ones are already being fitted. So a run gives
 the same results however many workers it has. Nor do interruptions change them: patches that were out are out again,
-under the same numbers and with the same seeds, and what their fits had found is there already.
+under the same numbers and with the same seeds, and the results of their finished fits have been kept.
 """
 
 import hashlib
@@ -29,13 +29,13 @@ from .superscene import SuperScene
 
 __all__ = ["Fit", "PatchOutcome", "PatchTask", "ScheduleReport", "schedule"]
 
-FEWEST_OUT = 32  # patches that may be out at a time in any field, so that a long one does not stop the others
+FEWEST_OUT = 32  # patches that may be out at a time in any field, so that a slow one does not hold up others
 _SHAPES = ("ra", "dec", "q", "pa", "sersic", "rhalf")
 
 
 @dataclass(frozen=True, eq=False)
 class PatchTask:
-    """What is needed to fit a patch; the pixels are read where it is fitted.
+    """Specification of the fit of a patch; the pixels are read where it is fitted.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class PatchTask:
     covs : ndarray, shape (n, n_band + 6, n_band + 6)
         As `SuperScene.bounds_and_covs` gives them.
     seed : int
-        Follows from the run's seed and the number of the patch; another one if the patch is tried again.
+        Determined by the run's seed and the number of the patch; a different one if the patch is tried again.
     """
 
     number: int
@@ -62,16 +62,16 @@ class PatchTask:
 
 @dataclass(frozen=True, eq=False)
 class PatchOutcome:
-    """What a fit of a patch tells the scene; everything else it has written before.
+    """Result of the fit of a patch for the scene; everything else was written by the fit.
 
     Attributes
     ----------
     final : SourceCatalog
-        The active sources, with the parameters they have now.
+        The active sources with their new parameters.
     n_iter : int
         Iterations made.
     block_covs : ndarray, shape (n, n_band + 6, n_band + 6), or None
-        Covariance matrix of each source; without them, the scene keeps those it has.
+        Covariance matrix of each source; if None, the scene keeps the present ones.
     summary : dict
         Plain values for the scene's log.
     """
@@ -87,16 +87,16 @@ Fit = Callable[[list[PatchTask]], list[PatchOutcome]]
 
 @dataclass
 class ScheduleReport:
-    """What `schedule` did.
+    """Report of what `schedule` did.
 
     Attributes
     ----------
     patches : list of int
-        Numbers of those that were fitted, in the order in which they were checked in.
+        Numbers of the fitted patches, in the order in which they were checked in.
     summaries : list of dict
-        Of these.
+        Of these patches.
     failures : dict of int to str
-        By number, why the fit of a patch failed, twice; its sources are flagged.
+        By number, why the fit of a patch failed twice; its sources are flagged.
     n_draw : int
         Iterations times sources.
     wall_time : float
@@ -128,16 +128,16 @@ def schedule(
     fit : callable
         Takes a list of `PatchTask` and returns a `PatchOutcome` for each; it must be picklable if there is a client.
         If it raises, or an outcome is not finite, each patch concerned is tried once more, alone and with another
-        seed; then its sources are flagged with the reason and left as they are. Faults of the disk and of the cluster
-        are not the patch's.
+        seed; then its sources are flagged with the reason and left unchanged. Faults of the disk and of the cluster
+        do not count against the patch.
     client : distributed.Client, optional
-        Cluster that fits; without it, this process does.
+        Cluster that runs the fits; without it, this process does.
     batch : int
-        Most patches of a list.
+        Largest number of patches in a list.
     max_active_fraction : float
-        Patches are taken out while fewer than this fraction of the sources, or fewer than 32 patches, are out.
+        Patches are checked out while less than this fraction of the sources is active, or fewer than 32 patches out.
     ntry_checkout : int
-        Seeds that are tried before a patch is waited for.
+        Number of seeds that are tried before waiting for a patch.
     progress : bool
         Show a progress bar.
 
@@ -148,7 +148,7 @@ def schedule(
     Raises
     ------
     KeyboardInterrupt
-        After Ctrl-C; what fits had found by then is kept by the scene, and `schedule` goes on from there.
+        After Ctrl-C; the scene keeps the results of fits finished by then, and `schedule` can continue from there.
     MachineError
         The disk is full or fails, or the cluster is gone; likewise.
     """
@@ -161,7 +161,7 @@ def schedule(
 
 
 class _Promise:
-    """A fit that runs when its result is requested."""
+    """Future of a fit that runs when its result is requested."""
 
     def __init__(self, fit, tasks):
         self._fit, self._tasks = fit, tasks
@@ -177,7 +177,7 @@ class _Promise:
 
 
 class _Known:
-    """Results of fits that had finished before an interruption."""
+    """Results of fits that finished before an interruption."""
 
     def __init__(self, outcomes):
         self.outcomes = outcomes
@@ -187,14 +187,14 @@ class _Known:
 
 
 class _LocalExecutor:
-    """Fit patches in this process."""
+    """Fits patches in this process."""
 
     def submit(self, fit, tasks):
         return _Promise(fit, tasks)
 
 
 class _DaskExecutor:
-    """Fit patches on the workers of a dask cluster, without its own retries: a retry needs another seed."""
+    """Fits patches on a dask cluster, without dask's own retries: a retry needs another seed."""
 
     def __init__(self, client):
         self._client = client
@@ -207,7 +207,7 @@ class _DaskExecutor:
 
 
 class _Loop:
-    """The state of `schedule`."""
+    """State of `schedule`."""
 
     def __init__(self, scene, fit, executor, batch, max_active_fraction, ntry_checkout):
         self.scene, self.fit, self.executor, self.batch = scene, partial(_fitted, fit), executor, batch
@@ -240,7 +240,7 @@ class _Loop:
         return self.report
 
     def go_on(self):
-        """Queue the patches that are out since an earlier part of the run, as they were then."""
+        """Queue the patches that are out since an earlier part of the run, in the same lists as then."""
         lists = [list(patches) for _, patches in itertools.groupby(self.scene.out, lambda out: out.batch)]
         for number, patches in enumerate(lists, 1):
             tasks = [self.task(out.number, out.region, out.active, out.fixed) for out in patches]
@@ -251,10 +251,10 @@ class _Loop:
                 tasks = self.checked_out(tasks)
             self.queue.append((tasks, self.executor.submit(self.fit, tasks)))
         if lists and lists[0][0].number != lists[0][0].batch:
-            self.check_in_first()  # those before them in the list are in
+            self.check_in_first()  # those before them in the list are checked in already
 
     def checked_out(self, tasks=()):
-        """Check out up to `batch` patches, with those given; none if a patch has to be checked in first."""
+        """Check out patches up to `batch` in all; fewer or none if a patch has to be checked in first."""
         tasks = list(tasks)
         while len(tasks) < self.batch and self.has_room():
             number = self.next_number
@@ -274,23 +274,23 @@ class _Loop:
         return self.scene.n_active < self.most_active or self.scene.n_out < max(FEWEST_OUT, self.batch)
 
     def seed(self, number, attempt=0):
-        """Seed of a patch."""
+        """Return the seed of a patch."""
         text = f"{self.scene.options['seed']} {number} {attempt}"
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
 
     def check_in_first(self):
-        """Wait for the patches that are out longest, and check them in."""
+        """Wait for the patches that have been out longest, and check them in."""
         tasks, future = self.queue[0]
         outcomes = future.outcomes if isinstance(future, _Known) else self.settled(tasks, future)
         with self.interruptions.held():
             if len(tasks) > 1 and not isinstance(future, _Known):
-                self.keep(tasks, outcomes)  # else a kill could come in the midst of them
+                self.keep(tasks, outcomes)  # otherwise a kill could come between their check-ins
             self.queue.popleft()
             for task, outcome in zip(tasks, outcomes, strict=True):
                 self.check_in(task, outcome)
 
     def settled(self, tasks, future):
-        """For each task its outcome, or, where it failed twice, the reason."""
+        """Return for each task its outcome, or the reason if it failed twice."""
         outcomes = []
         for task, outcome in zip(tasks, _outcomes(tasks, future), strict=True):
             if isinstance(outcome, str):
@@ -317,7 +317,7 @@ class _Loop:
         self.report.n_draw += outcome.n_iter * len(task.active)
 
     def keep(self, tasks, outcomes):
-        """Have what fits have found on disk before the patches are checked in."""
+        """Store the results of fits on disk before the patches are checked in."""
         kept = {}
         for task, outcome in zip(tasks, outcomes, strict=True):
             failed = isinstance(outcome, str)
@@ -325,26 +325,26 @@ class _Loop:
         self.scene.keep_outcomes(kept)
 
     def wind_up(self):
-        """Keep what has been fitted; all patches stay out, to be checked in in their turn."""
+        """Keep finished fits; all patches stay out, to be checked in when their turn comes."""
         while self.queue:
             tasks, future = self.queue.popleft()
-            with suppress(MachineError):  # the first was told already
+            with suppress(MachineError):  # the first one was raised already
                 if not isinstance(future, _Known) and future.done():
                     outcomes = _outcomes(tasks, future)
-                    if not any(isinstance(outcome, str) for outcome in outcomes):  # else to be tried again
+                    if not any(isinstance(outcome, str) for outcome in outcomes):  # else to be retried
                         self.keep(tasks, outcomes)
             future.cancel()
 
 
 def _outcome(kept):
-    """Outcome of a patch as the scene has kept it, or why there is none."""
+    """Convert a kept result of a patch to its outcome, or to the reason why there is none."""
     kept = dict(kept)
     flag = kept.pop("flag")
     return flag if flag is not None else PatchOutcome(**kept | {"summary": kept["summary"] or {}})
 
 
 def _fitted(fit: Fit, tasks: list[PatchTask]) -> list[PatchOutcome]:
-    """Outcomes of a fit; it is here, where what an error came from is known, that a fault of the disk is told."""
+    """Run a fit, and raise storage faults as such here, where the cause of an error is still known."""
     try:
         return fit(tasks)
     except MachineError:
@@ -357,7 +357,7 @@ def _fitted(fit: Fit, tasks: list[PatchTask]) -> list[PatchOutcome]:
 
 
 def _outcomes(tasks: Sequence[PatchTask], future) -> list[PatchOutcome | str]:
-    """For each task its outcome, or what is wrong with it."""
+    """Return for each task its outcome, or what is wrong with it."""
     try:
         outcomes = future.result()
         if len(outcomes) != len(tasks):
@@ -367,14 +367,14 @@ def _outcomes(tasks: Sequence[PatchTask], future) -> list[PatchOutcome | str]:
     except CancelledError as error:
         raise MachineError("the scheduler of the cluster is gone, expected it to answer") from error
     except Exception as error:
-        # whatever it is, and MemoryError is one of them: the other patches shall not suffer from it
+        # any error, MemoryError included: it must not affect the other patches
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return [reason] * len(tasks)
     return [_problem(task, outcome) or outcome for task, outcome in zip(tasks, outcomes, strict=True)]
 
 
 def _problem(task, outcome):
-    """Why an outcome cannot be checked in, if so."""
+    """Return why an outcome cannot be checked in, or None if it can."""
     final, covs = outcome.final, outcome.block_covs
     if not np.array_equal(final["source_index"], task.active["source_index"]):
         return "the fit returned other sources than it was given"
@@ -388,7 +388,7 @@ def _problem(task, outcome):
 
 
 class _Bar:
-    """Progress: sources done, patches, draws, sources per hour, time left."""
+    """Progress bar: sources done, patches, draws, sources per hour, time left."""
 
     def __init__(self, scene, shown):
         self.scene = scene
@@ -409,7 +409,7 @@ class _Bar:
         self.bar.close()
 
     def show(self, report):
-        """Bring it up to date."""
+        """Update the progress bar."""
         if self.bar.disable:
             return
         done = self._done()

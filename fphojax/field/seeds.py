@@ -1,4 +1,4 @@
-"""A pool of sources from which the next seed is taken, in time that does not depend on their number."""
+"""A pool of sources from which the next seed is drawn, in time independent of their number."""
 
 import heapq
 
@@ -10,21 +10,21 @@ LEVELS = 8
 
 
 class SeedPool:
-    """Sources that may be drawn, by and large those with fewer iterations first.
+    """Sources that may be drawn, mostly those with fewer iterations first.
 
-    A source that has made n of its target of iterations stands on level ``int(8 n / target)``. Each waits a random
-    time, exponentially distributed, on average twice as long as on the level below, and the one that waits least is
-    drawn: so each level is drawn half as often, per source, as the one below. The time follows from the seed, the
-    source and its iterations alone. What is drawn next depends on which sources are in the pool, then, and not on how
-    they came there: a pool that is made anew goes on as the one before.
+    A source with n of its target number of iterations is on level ``int(8 n / target)``. Each has a random waiting
+    time, exponentially distributed, on average twice as long as on the level below, and the one with the shortest is
+    drawn: so each level is drawn half as often, per source, as the one below. The time depends only on the seed, the
+    source and its iterations. So the next draw depends only on which sources are in the pool, not on how they came
+    there: a pool that is rebuilt continues as the one before.
 
-    Where sources have an order, nothing is random: on each level they are drawn in that order, and those of a level
-    before those of the next.
+    If sources have an order, nothing is random: on each level they are drawn in that order, and one level after
+    the other.
 
     Parameters
     ----------
     n_iter : ndarray of int, shape (N,)
-        Iterations of all sources; those at the target are not put in.
+        Iterations of all sources; those at the target are not added.
     target : int
     seed : int
     order : array_like, shape (N,), optional
@@ -40,11 +40,11 @@ class SeedPool:
         self._seed = _mixed(np.array([seed % 2**64], dtype=np.uint64))
         self._present = n_iter < target
         self._size = int(np.count_nonzero(self._present))
-        self._in_line = self._present.copy()  # with the time of `_time`
+        self._in_line = self._present.copy()  # queued with the time of `_time`
         self._time = np.full(len(n_iter), np.nan)
         rows = np.flatnonzero(self._present)
         self._time[rows] = self._times(rows, n_iter[rows])
-        # two lines: those who are there at first, and those who come later
+        # two queues: sources that are there at first, and sources that come later
         self._rows = rows[np.argsort(self._time[rows], kind="stable")].astype(np.int32)
         self._row_times, self._next = self._time[self._rows], 0
         self._later: list[tuple[float, int]] = []
@@ -53,7 +53,7 @@ class SeedPool:
         return self._size
 
     def add(self, rows, n_iter) -> None:
-        """Put sources in, unless they are in, or at their target.
+        """Add sources, except those that are in the pool or at their target.
 
         Parameters
         ----------
@@ -63,7 +63,7 @@ class SeedPool:
         rows, n_iter = np.asarray(rows)[new], np.asarray(n_iter)[new]
         for row, time in zip(rows.tolist(), self._times(rows, n_iter).tolist(), strict=True):
             if self._present[row]:
-                continue  # it was twice among them
+                continue  # it was given twice
             self._present[row] = True
             self._size += 1
             if self._time[row] != time or not self._in_line[row]:
@@ -71,20 +71,20 @@ class SeedPool:
                 heapq.heappush(self._later, (time, row))
 
     def discard(self, row: int) -> None:
-        """Take a source out, if it is in."""
+        """Remove a source if it is in the pool."""
         if self._present[row]:
             self._present[row] = False
             self._size -= 1
 
     def draw(self) -> int:
-        """The source that waits least; it stays in the pool.
+        """Return the source with the shortest waiting time; it stays in the pool.
 
         Raises
         ------
         IndexError
             If the pool is empty.
         """
-        # here those leave the lines who left the pool, or whose time is another one since
+        # drop from the queues sources that have left the pool, or whose time has changed since
         while self._next < len(self._rows) and not self._waits(*self._first()):
             self._next += 1
         while self._later and not self._waits(*self._later[0]):
@@ -95,18 +95,18 @@ class SeedPool:
         return min(ahead + self._later[:1])[1]
 
     def _first(self):
-        """Time and row of the next in the first line."""
+        """Return time and row of the next entry of the first queue."""
         return float(self._row_times[self._next]), int(self._rows[self._next])
 
     def _waits(self, time, row):
-        """Whether this place in a line still counts; it is given up if not."""
+        """Return whether an entry of a queue is still valid; if not, it is to be dropped."""
         if self._time[row] != time:
             return False
         self._in_line[row] = self._present[row]
         return bool(self._present[row])
 
     def _times(self, rows, n_iter):
-        """How long sources wait."""
+        """Return the waiting times of sources."""
         level = np.asarray(n_iter, dtype=np.int64) * LEVELS // self._target
         if self._place is not None:
             return level + self._place[rows]
@@ -118,7 +118,7 @@ class SeedPool:
 
 
 def _mixed(bits):
-    """Integers of 64 bits whose bits all depend on all bits of those given (the finalizer of splitmix64)."""
+    """Mix 64-bit integers so that each output bit depends on all input bits (the finalizer of splitmix64)."""
     bits = bits + np.uint64(0x9E3779B97F4A7C15)
     bits = (bits ^ (bits >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     bits = (bits ^ (bits >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -11,7 +11,7 @@ from .surroundings import light_around
 
 __all__ = ["Statistic", "expected_maxima"]
 
-_QUIET = 1.0  # standard deviations of N that the light around may be by noise alone
+_QUIET = 1.0  # standard deviations of N, below which the light around counts as noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Statistic:
     def of(
         cls, maps: Sequence[BandMaps], spectrum: Sequence[float], model_error: float, scale: float
     ) -> "Statistic":
-        """From the maps of bands and the relative fluxes in them; `scale` is the size of a cell, arcsec."""
+        """Combine the maps of bands by their relative fluxes; `scale` is the size of a cell, arcsec."""
         pairs = list(zip(spectrum, maps, strict=True))
         return cls(
             sum(t * part.signal for t, part in pairs),
@@ -50,12 +50,12 @@ class Statistic:
 
     @property
     def values(self) -> np.ndarray:
-        """The significance S at every place; 0 where there are no data."""
+        """Significance S at every cell; 0 where there are no data."""
         noise = np.sqrt(self.variance + (self.model_error * self.model) ** 2)
         return np.divide(self.signal, noise, out=np.zeros_like(noise), where=self.variance > 0)
 
     def rise(self, x, y, way) -> tuple[np.ndarray, np.ndarray]:
-        """How peaks stand out from the light around them.
+        """Measure how much peaks stand out from the light around them.
 
         Parameters
         ----------
@@ -66,9 +66,9 @@ class Statistic:
         Returns
         -------
         significance : ndarray, shape (n,)
-            S of what is more than the light around, which counts as if it were a model of it.
+            S of the excess over the light around, which is treated as a model.
         contrast : ndarray, shape (n,)
-            What is more over that light and the model's; infinite where there is none.
+            Ratio of the excess to that light plus the model's; infinite where there is none.
         """
         seen = self.variance > 0
         flux = np.divide(self.signal, self.variance, out=np.full(seen.shape, np.nan), where=seen)
@@ -85,7 +85,7 @@ class Statistic:
 
 
 def expected_maxima(values, threshold: float) -> float:
-    """Expected number of maxima of a noise map above a threshold; see `fphojax.field.detect`."""
+    """Return the expected number of maxima of a noise map above a threshold; see `fphojax.field.detect`."""
     good = values != 0
     variance = mad_std(values[good]) ** 2 if good.any() else 0.0
     if not variance > 0:
@@ -93,7 +93,7 @@ def expected_maxima(values, threshold: float) -> float:
     gradients = []
     for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
         difference = (values[one] - values[other])[good[one] & good[other]]
-        # noise that is not smooth at all would make this 2
+        # for noise without any correlation this ratio would be 2
         gradients.append(-2 * np.log(1 - min(mad_std(difference) ** 2 / variance, 1.9) / 2))
     density = np.sqrt(gradients[0] * gradients[1]) * threshold * np.exp(-(threshold**2) / 2)
     return float(np.count_nonzero(good) * density / (2 * np.pi) ** 1.5)

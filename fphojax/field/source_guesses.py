@@ -2,7 +2,7 @@
 
 The flux map N / W of a source with a Gaussian profile of variance s^2 under a Gaussian PSF of variance p^2 is a
 Gaussian of variance s^2 + 2 p^2 around it, with the height F 2 p^2 / (s^2 + 2 p^2). So its fall from the peak to a
-circle around it tells s, and with that the total flux F. For the PSF at hand, 2 p^2 is taken from the fall of its
+circle around it gives s, and with that the total flux F. For a given PSF, 2 p^2 is taken from the fall of its
 autocorrelation to the same circle, the one where that is about a half.
 """
 
@@ -20,14 +20,14 @@ from .matched_filter import BandMaps
 __all__ = ["guesses"]
 
 _RHALF_PER_SIGMA = np.sqrt(2 * np.log(2))
-_EXTENDED = 3.0  # half-light radii of the filtered PSF, within which light ends that has no curve of growth
+_EXTENDED = 3.0  # half-light radii of the filtered PSF; no curve of growth is used if the light ends within
 _Q, _PA, _SERSIC = 0.8, 0.0, 1.5  # inside usual bounds
 
 
 def guesses(
     maps: dict[str, BandMaps], x, y, grid: WCS, spectrum: dict[str, float], rhalf_range, extra: Table
 ) -> SourceCatalog:
-    """Catalogue of sources at given places.
+    """Build a catalogue of sources at given places, with guesses of their parameters.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def guesses(
         Places on the grid of the maps.
     grid : WCS
     spectrum : dict of str to float
-        Relative fluxes in the bands; those of bands without data follow from it.
+        Relative fluxes in the bands, from which fluxes in bands without data are guessed.
     rhalf_range : tuple of float
         Arcsec.
     extra : Table
@@ -46,7 +46,7 @@ def guesses(
     Returns
     -------
     SourceCatalog
-        Fluxes are positive: at least the standard deviation of that of a point source.
+        Fluxes are positive: at least the standard deviation of the flux of a point source.
     """
     scale = pixel_scale(grid, next(iter(maps.values())).signal.shape)
     radius, psf_width = np.array([part.psf_size for part in maps.values()]).T
@@ -96,7 +96,7 @@ def guesses(
 
 
 def _half_light(part):
-    """Half-light radius of the PSF's autocorrelation, arcsec."""
+    """Return the half-light radius of the PSF's autocorrelation, arcsec."""
     psf = part.psf_image
     correlation = fftconvolve(psf, psf[::-1, ::-1])
     row, column = np.indices(correlation.shape)
@@ -107,7 +107,7 @@ def _half_light(part):
 
 
 def _circle(x, y, radius):
-    """Eight points around places."""
+    """Return eight points on circles around places."""
     angle = np.arange(8) * np.pi / 4
     return np.add.outer(x, radius * np.cos(angle)), np.add.outer(y, radius * np.sin(angle))
 
@@ -117,7 +117,7 @@ def _sampled(values, x, y, order):
 
 
 def _point_flux(part, x, y):
-    """Flux of a point source, and its standard deviation; both 0 where there are no data."""
+    """Return the flux of a point source, and its standard deviation; both 0 where there are no data."""
     weight = _sampled(part.weight, x, y, 1)
     good = weight > 0
     signal = _sampled(part.signal, x, y, 3)
@@ -126,8 +126,8 @@ def _point_flux(part, x, y):
 
 
 def _map_variance(part, x, y, peak, radius):
-    """Variance of the peaks of the flux map, from their fall to a circle."""
+    """Estimate the variance of the peaks of the flux map from their fall to a circle."""
     around, _ = _point_flux(part, *_circle(x, y, radius))
-    # the median: neighbours lie on some side
+    # the median, because neighbours lie only on some sides
     fall = np.clip(np.median(around, axis=1) / np.where(peak > 0, peak, np.inf), 0.01, 0.999)
     return radius**2 / 2 / np.log(1 / fall)

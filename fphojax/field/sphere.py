@@ -1,6 +1,6 @@
-"""Circles on the sphere: positions as unit vectors, and which circles overlap.
+"""Circles on the sphere: positions as unit vectors, and overlaps of circles.
 
-Unit vectors know neither a pole nor an edge at ra = 0, and the chord 2 sin(d/2) between two of them resolves
+Unit vectors are singular neither at the poles nor at ra = 0, and the chord 2 sin(d/2) between two of them resolves
 separations d down to 1e-10 arcsec.
 """
 
@@ -16,20 +16,20 @@ ARCSEC = np.pi / 180 / 3600  # radians
 
 
 def unit_vectors(ra, dec) -> np.ndarray:
-    """Unit vectors of positions in degrees, shape (..., 3)."""
+    """Convert positions in degrees to unit vectors, shape (..., 3)."""
     ra, dec = np.deg2rad(ra), np.deg2rad(dec)
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
 def separation(a, b) -> np.ndarray:
-    """Angles between unit vectors, arcsec; right for small ones too."""
+    """Return the angles between unit vectors, arcsec; accurate for small ones, too."""
     difference = a - b
     chord = np.sqrt(np.einsum("...i,...i->...", difference, difference))
     return 2 * np.arcsin(np.minimum(chord / 2, 1)) / ARCSEC
 
 
 def enclosing_circle(vectors, radius) -> tuple[np.ndarray, float]:
-    """A circle around circles, centred on their bounding box along the meridian of the first.
+    """Enclose circles by a circle, centred on their bounding box along the meridian of the first.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def enclosing_circle(vectors, radius) -> tuple[np.ndarray, float]:
     -------
     centre : ndarray, shape (3,)
     radius : float
-        Arcsec. Not the smallest circle there is, but at most sqrt(2) as large.
+        Arcsec. Not the smallest possible circle, but at most sqrt(2) times as large.
     """
     first = vectors[0]
     if len(vectors) == 1:
@@ -61,10 +61,10 @@ def enclosing_circle(vectors, radius) -> tuple[np.ndarray, float]:
 
 
 class CircleIndex:
-    """Circles that can be asked which of them overlap.
+    """Circles with fast search for overlaps.
 
     They are kept in one KD-tree per class of radius (factors of four), so that one large circle does not make
-    the search around every small one large.
+    the search radius around every small one large.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class CircleIndex:
             self._classes.append((cKDTree(vectors[rows]), rows, float(self.radius[rows].max())))
 
     def overlapping(self, centre, radius: float) -> tuple[np.ndarray, np.ndarray]:
-        """Circles that overlap one circle.
+        """Find the circles that overlap a circle.
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ class CircleIndex:
         Returns
         -------
         rows : ndarray of int, shape (n,)
-            In an order that depends on nothing but the circles.
+            In an order that depends only on the circles.
         distance : ndarray, shape (n,)
             Of their centres, arcsec.
         """
@@ -111,7 +111,7 @@ class CircleIndex:
         return rows[near], distance[near]
 
     def links(self) -> csr_matrix:
-        """Adjacency matrix of overlapping circles, (N, N), symmetric, without the diagonal."""
+        """Return the adjacency matrix of overlapping circles, (N, N), symmetric, without the diagonal."""
         size = len(self.radius)
         pairs = [np.empty((0, 2), dtype=np.int32)]
         for a, (tree, rows, largest) in enumerate(self._classes):
@@ -131,5 +131,5 @@ class CircleIndex:
 
 
 def _chord(angle):
-    """Chord of an angle in arcsec, a little longer so that rounding loses nothing."""
+    """Return the chord of an angle in arcsec, slightly lengthened so that rounding loses nothing."""
     return 2 * math.sin(min(angle * ARCSEC, math.pi) / 2) * (1 + 1e-9) + 1e-15

@@ -1,15 +1,15 @@
-"""The state of a superscene on disk, such that a kill at any moment loses no patch that was checked in.
+"""The state of a superscene on disk, written so that a kill at any moment loses no patch that was checked in.
 
-Beside ``scene.fits`` (forcepho's layout, with the state of each source) there are
+Besides ``scene.fits`` (forcepho's layout, with the state of each source) there are
 
 =====================  =============================================================================
-``scene.bounds.h5``    where the sources were at first, and their bounds; written once
-``scene.covs.h5``      a covariance matrix per source; and the parameters of all sources, to the last bit
+``scene.bounds.h5``    initial positions of the sources, and their bounds; written once
+``scene.covs.h5``      a covariance matrix per source, and the exact parameters of all sources
 ``scene_log.json``     settings, and one entry per check-in
 ``scene.journal``      what happened since the others were written (see `fphojax.field.journal`)
 =====================  =============================================================================
 
-Every file but the journal is replaced as a whole. To replay the journal over files that are newer changes nothing.
+Every file but the journal is replaced as a whole. Replaying the journal over newer files changes nothing.
 """
 
 import json
@@ -36,7 +36,7 @@ _KEYS = {"taskID", "n_iter", "sources"}  # of an entry of the log
 
 
 class StateFiles:
-    """Names of the files of a superscene, and how the ones beside the catalogue are written and read.
+    """Names of the files of a superscene, and reading and writing of those beside the catalogue.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class StateFiles:
     Raises
     ------
     InputError
-        If the name does not end so, or its folder does not exist.
+        If the name has another suffix, or its folder does not exist.
     """
 
     def __init__(self, statefile):
@@ -85,7 +85,7 @@ class StateFiles:
             seal_fits(temporary)
 
     def write_bounds(self, ra, dec, rhalf, limits: tuple[dict, dict]) -> None:
-        """Write positions (degrees) and half-light radii (arcsec), by which sources are grouped, and bounds.
+        """Write bounds, and positions (degrees) and half-light radii (arcsec) by which sources are grouped.
 
         Bounds are those of `Bounds.of_model`.
         """
@@ -98,7 +98,7 @@ class StateFiles:
     def read_bounds(
         self, bands: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, tuple[dict, dict]]:
-        """What `write_bounds` was given, in the bands of the catalogue; earlier versions left out the radii."""
+        """Read what `write_bounds` wrote; radii are None in files of earlier versions."""
         with read_hdf5(self.bounds, _BOUNDS) as file:
             rhalf = file["rhalf"][:] if "rhalf" in file else None
             sides = [{name: file[f"{side}/{name}"][:] for name in PARAMETERS} for side in ("lower", "upper")]
@@ -106,7 +106,7 @@ class StateFiles:
             return file["ra"][:], file["dec"][:], rhalf, (checked.lower, checked.upper)
 
     def write_covariances(self, order: Sequence[str], rows, triangles, values) -> None:
-        """Write covariance matrices, and parameters as they are: the catalogue has those of forcepho.
+        """Write covariance matrices, and exact parameters: the catalogue has them in forcepho's conventions.
 
         Parameters
         ----------
@@ -125,18 +125,18 @@ class StateFiles:
             file.attrs["n_sources"] = len(values)
 
     def read_covariances(self) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """Rows, triangles and values as `write_covariances` was given them; earlier versions left out the values."""
+        """Read the rows, triangles and values that `write_covariances` wrote; old files have no values."""
         with read_hdf5(self.covariances, _COVARIANCES) as file:
             values = file["values"][:] if "values" in file else None
             return file["source_index"][:], file["upper_triangle"][:], values
 
     def write_log(self, options: dict, entries: Sequence[str]) -> None:
-        """Write settings, and the entries of check-ins, each JSON text already."""
+        """Write settings, and the entries of check-ins, each as JSON text."""
         text = ",".join(f"\n{entry}" for entry in entries)
         write_json(self.log, f'{{"options": {json.dumps(options)},\n"patchlog": [{text}]}}\n')
 
     def read_log(self) -> tuple[dict, list[str]]:
-        """What `write_log` was given."""
+        """Read the settings and entries that `write_log` wrote."""
         log = read_json(self.log, _LOG, {"options": dict, "patchlog": list})
         entries = log["patchlog"]
         for number, entry in enumerate(entries):
@@ -148,6 +148,6 @@ class StateFiles:
 
 
 def _rows_of(entry):
-    """Whether the sources of an entry can be rows."""
+    """Return whether the sources of an entry can be rows."""
     sources = entry["sources"]
     return isinstance(sources, list) and sources and all(type(row) is int and row >= 0 for row in sources)

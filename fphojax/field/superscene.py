@@ -1,4 +1,4 @@
-"""All sources of a field: who is fitted with whom, who is being fitted, and what has come of it.
+"""All sources of a field: their groups, the patches being fitted, and the results so far.
 
 The loop over a field is
 
@@ -10,8 +10,8 @@ The loop over a field is
             scene.checkin_region(final, fixed, n_iter, block_covs=covs)
 
 Several patches may be out at a time. No source is active in two of them, and no active source of one is a fixed
-source of another. Groups, and which circles overlap, follow from the positions in the first catalogue, which
-bounds let sources leave by little; so no search ever has to be made anew, and a check-out or check-in takes as
+source of another. Groups, and which circles overlap, follow from the positions in the first catalogue, from which
+bounds let sources move only a little; so no search ever has to be repeated, and a check-out or check-in takes as
 long in a field of 10^6 sources as in one of 10^3. docs/mathematics/fields.md has the rules.
 """
 
@@ -45,18 +45,18 @@ __all__ = ["LinkedSuperScene", "PatchOut", "SuperScene"]
 
 @dataclass(frozen=True, eq=False)
 class PatchOut:
-    """A patch that is out under a number.
+    """A numbered patch that is checked out.
 
     Attributes
     ----------
     number : int
     batch : int
-        Number of the first of those that are fitted together with it.
+        Number of the first of the patches that are fitted together with it.
     region : CircularRegion
     active, fixed : SourceCatalog
-        As `SuperScene.checkout_region` gave them.
+        As returned by `SuperScene.checkout_region`.
     kept : dict or None
-        What its fit has found, if it has ended: arguments of `SuperScene.checkin_region`.
+        Result of its fit, if that has ended: arguments of `SuperScene.checkin_region`.
     """
 
     number: int
@@ -75,12 +75,12 @@ class SuperScene:
     Parameters
     ----------
     sourcecat : SourceCatalog
-        Where sources start; kept as it is.
+        Initial parameters of the sources; not modified.
     bands : sequence of str
         Bands to fit.
     statefile : path-like, optional
         ``<scene>.fits``; files beside it start with ``<scene>`` (see `fphojax.field.state`). Nothing is written
-        before the first check-in. Without it, nothing ever is.
+        before the first check-in. Without it, nothing is written at all.
     roi : array_like or Quantity, shape (N,), or float, optional
         Radii of influence instead of the catalogue's, arcsec.
     bounds_kwargs : dict, optional
@@ -88,29 +88,29 @@ class SuperScene:
     target_niter : int
         Iterations after which a source is done.
     maxactive_per_patch : int
-        Most active sources of a patch.
+        Largest number of active sources of a patch.
     maxradius : float
         Largest radius of a patch, arcsec.
     strict : bool
-        Whether to wait until all members of a group are free; else a group does without those that are not.
+        Whether to wait until all members of a group are free; otherwise those that are not are left out.
     buffer : float
         Added to the radius of a patch, arcsec.
     max_fixed : int, optional
-        Most fixed sources of a patch, those that reach into it most; all by default.
+        Largest number of fixed sources of a patch, those that reach into it farthest; all by default.
     nscale : float
         Size of a group, in half-light radii.
     bigscene : SourceCatalog, optional
-        Sources never fitted but subtracted from each patch that they reach into, whatever `max_fixed` says. In the
+        Sources never fitted but subtracted from each patch that they reach into, regardless of `max_fixed`. In the
         catalogue of fixed sources their ``source_index`` is -1.
     together : sequence of sequences of int
         Sources (rows) that are fitted in the same patch or not at all, such as those that share parameters.
     seed : int
         Of the order of check-outs.
     largest_first : bool
-        Whether groups are taken out around sources with large radii of influence first, so that others are fitted
-        when the light that reaches them is known; else in random order.
+        Whether groups around sources with large radii of influence are checked out first, so that others are fitted
+        when the light that reaches them is known; otherwise in random order.
     overwrite : bool
-        Whether files of another run of that name are removed (at the first check-in).
+        Whether files of another run with that name are removed (at the first check-in).
 
     Attributes
     ----------
@@ -125,8 +125,8 @@ class SuperScene:
     Raises
     ------
     InputError
-        Parameters outside their bounds; options out of range; sources that are to be fitted together and do not
-        fit into a patch; a state of that name, if not to be overwritten.
+        Parameters outside their bounds; options out of range; sources to be fitted together that do not fit into
+        a patch; an existing state with that name, unless `overwrite`.
     """
 
     _strict = False
@@ -186,7 +186,7 @@ class SuperScene:
 
     @classmethod
     def resume(cls, statefile, *, bigscene: SourceCatalog | None = None, **options) -> "SuperScene":
-        """Go on from the state on disk, as if there had been no interruption.
+        """Continue from the state on disk, as if there had been no interruption.
 
         Patches that were out under a number still are (`out`), all others are free again.
 
@@ -258,43 +258,43 @@ class SuperScene:
         try:
             self.writeout()
         except StorageError:
-            if not isinstance(error, StorageError):  # else it has been told; check-ins are in the journal
+            if not isinstance(error, StorageError):  # else it was reported; check-ins are in the journal
                 raise
 
     def __len__(self) -> int:
         return len(self._columns)
 
     # ----------------------------------------------------------------------------------------------
-    # How far it is; the counts take no longer in a larger field
+    # Progress; the counts take no longer in a larger field
 
     @property
     def undone(self) -> bool:
-        """Whether any source has yet to reach its target (sources given up have not)."""
+        """Whether any source has yet to reach its target (sources given up do not count)."""
         return self.n_undone > 0
 
     @property
     def n_undone(self) -> int:
-        """Sources below their target, without those given up."""
+        """Number of sources below their target, without those given up."""
         return self._n_undone
 
     @property
     def n_active(self) -> int:
-        """Sources that are being fitted."""
+        """Number of sources that are being fitted."""
         return self._out.n_active
 
     @property
     def n_out(self) -> int:
-        """Patches that are checked out."""
+        """Number of patches that are checked out."""
         return len(self._out)
 
     @property
     def n_flagged(self) -> int:
-        """Sources given up."""
+        """Number of sources given up."""
         return len(self.flags)
 
     @property
     def out(self) -> list[PatchOut]:
-        """Patches that are out under a number, in the order in which they went."""
+        """Numbered patches that are checked out, in the order of their check-out."""
         patches = []
         for patch in self._numbered.patches.values():
             region, centre = self._region(patch.active)
@@ -304,12 +304,12 @@ class SuperScene:
 
     @property
     def filling(self) -> bool:
-        """Whether no patch came back since the last of `out` went: more may be fitted together with it."""
+        """Whether no patch came back since the last of `out`: more may be fitted together with that one."""
         return self._numbered.filling
 
     @property
     def next_number(self) -> int:
-        """A number for the next patch, larger than those of `out` and all ``taskID`` of the log that are integers."""
+        """Number for the next patch, larger than those of `out` and all integer ``taskID`` of the log."""
         numbers = [json.loads(entry)["taskID"] for entry in self.patchlog]
         numbers += [patch.number for patch in self._numbered.patches.values()]
         return 1 + max((number for number in numbers if isinstance(number, int)), default=-1)
@@ -336,7 +336,7 @@ class SuperScene:
 
     @property
     def catalog(self) -> SourceCatalog:
-        """All sources as they are now, with their state in ``extra``; a copy."""
+        """Copy of all sources with their present parameters, and their state in ``extra``."""
         return self._columns.catalog(self.is_active, self.is_valid)
 
     # ----------------------------------------------------------------------------------------------
@@ -349,18 +349,18 @@ class SuperScene:
         number: int | None = None,
         batch: int | None = None,
     ) -> tuple[CircularRegion, SourceCatalog, SourceCatalog] | tuple[None, None, None]:
-        """Take a group of sources out to be fitted.
+        """Check out a group of sources to be fitted.
 
         Parameters
         ----------
         seed_index : int
-            Source (row) around which to take it; -1 draws one, those with few iterations more often. A source
-            given as seed is taken even if it is done or flagged.
+            Source (row) around which the group is formed; -1 draws one, preferring those with few iterations.
+            A source given as seed is used even if it is done or flagged.
         ntry : int, optional
-            Most seeds to draw; by default as many as it takes to know that no group is free.
+            Largest number of seeds to draw; by default until it is known that no group is free.
         number : int, optional
-            Of the patch, no other having it. With a number it belongs to the state on disk, and is out again after
-            an interruption (see `out`).
+            Unique number of the patch. With a number it belongs to the state on disk, and is out again after an
+            interruption (see `out`).
         batch : int, optional
             Number of the first patch of those that are fitted together with this one; itself by default.
 
@@ -372,7 +372,7 @@ class SuperScene:
             The seed first.
         fixed : SourceCatalog
             Other sources whose circles of influence reach into the region.
-            All three are None if there is none to take until a patch comes back.
+            All three are None if no group is free until a patch comes back.
         """
         if seed_index >= 0:
             if seed_index >= len(self):
@@ -386,13 +386,13 @@ class SuperScene:
             found = self._group(seed)
             if not isinstance(found, int):
                 return self._take_out(*found, number, batch)
-            # the seed is back in the pool when the patch that is in its way is
+            # the seed returns to the pool when the patch in its way comes back
             self._pool.discard(seed)
             self._numbered.wait(seed, found)
         return None, None, None
 
     def bounds_and_covs(self, source_index) -> tuple[Bounds, np.ndarray]:
-        """Bounds and covariances of some sources.
+        """Return bounds and covariances of some sources.
 
         Parameters
         ----------
@@ -401,7 +401,7 @@ class SuperScene:
         Returns
         -------
         bounds : Bounds
-            Those of x and y are offsets from the present position, and stay where they are on the sky.
+            Those of x and y are offsets from the present position, but fixed on the sky.
         covs : ndarray, shape (n, n_band + 6, n_band + 6)
             In the order of `parameters`, in the units of the model (x and y: arcsec, pa: radians). NaN for a
             source that was never checked in with one.
@@ -420,31 +420,31 @@ class SuperScene:
         flag: str | None = None,
         summary: dict | None = None,
     ) -> None:
-        """Bring a group back, with new parameters.
+        """Check in a group, with new parameters.
 
         When this returns, the result is on disk, if there is a state file.
 
         Parameters
         ----------
         final : SourceCatalog
-            The active sources, with the parameters they have now.
+            The active sources with their new parameters.
         fixed : SourceCatalog, optional
             As it was checked out.
         n_iter : int
             Iterations made.
         block_covs : array_like, shape (n, n_band + 6, n_band + 6), optional
-            Covariance matrix of each source, as in `bounds_and_covs`; the present ones stay without it.
+            Covariance matrix of each source, as in `bounds_and_covs`; without them, the present ones are kept.
         taskID : int or str, optional
             For the log.
         flag : str, optional
             Why the fit failed. The sources keep their parameters and are not tried again.
         summary : dict, optional
-            More for the log; JSON must be able to hold it.
+            Further information for the log; must be serialisable as JSON.
 
         Raises
         ------
         InputError
-            Sources that are not out together, wrong shapes, covariances that are none; the patch stays out.
+            Sources that are not out together, wrong shapes, invalid covariances; the patch stays out.
         """
         if n_iter < 0:
             raise InputError(f"n_iter is {n_iter}, expected 0 or more")
@@ -454,7 +454,7 @@ class SuperScene:
         values = columns.values[rows] if flag is not None else columns.values_of(final)
         triangles = None if block_covs is None else columns.triangles_of(block_covs, len(rows))
         patch = self._numbered.patches.get(number)
-        if patch is not None and patch.kept is not None and flag is None:  # the same, to the last bit
+        if patch is not None and patch.kept is not None and flag is None:  # exactly the same
             values, triangles = patch.kept.values, patch.kept.covariances
         counts = np.stack([columns.n_iter[rows] + int(n_iter), columns.n_patch[rows] + 1], axis=1)
         sources = rows.tolist()
@@ -474,14 +474,14 @@ class SuperScene:
         self._bring_back(number, fitted=True)
 
     def release_region(self, active: SourceCatalog, fixed: SourceCatalog | None) -> None:
-        """Bring a group back as if it had never been out."""
+        """Release a group, as if it had never been checked out."""
         place = self._out.number_of(np.asarray(active["source_index"]), _indices(fixed))
         if (patch := self._numbered.patches.get(place)) is not None:
             self._note(Release(patch.number))
         self._bring_back(place, fitted=False)
 
     def keep_outcomes(self, outcomes: dict[int, dict]) -> None:
-        """Put on disk what fits have found of patches of `out` that are to be checked in later.
+        """Store on disk the results of fits of patches of `out` that are to be checked in later.
 
         Parameters
         ----------
@@ -507,7 +507,7 @@ class SuperScene:
         self._numbered.keep(kept)
 
     def retry_flagged(self) -> int:
-        """Let the sources that were given up be tried again; how many they are."""
+        """Let the sources that were given up be tried again; return their number."""
         rows = np.array(sorted(self.flags), dtype=int)
         if len(rows):
             self._columns.set_flag(rows, None)
@@ -518,20 +518,20 @@ class SuperScene:
         return len(rows)
 
     def widen(self, roi) -> int:
-        """Give sources larger radii of influence, and let those be fitted again.
+        """Enlarge radii of influence of sources, and let those sources be fitted again.
 
-        The option ``n_widened`` counts how often. Groups are made anew. Sources that are to be fitted together, and
-        those given up, stay as they are.
+        The option ``n_widened`` counts how often. Groups are formed again. Sources that are to be fitted together,
+        and those given up, are left unchanged.
 
         Parameters
         ----------
         roi : array_like, shape (N,)
-            Arcsec; where it is no larger than the present radius, that stays.
+            Arcsec; ignored where it is no larger than the present radius.
 
         Returns
         -------
         int
-            How many sources have a larger one now.
+            Number of sources whose radius was enlarged.
 
         Raises
         ------
@@ -545,7 +545,7 @@ class SuperScene:
         larger[list(self._partners)] = False
         if larger.any():
             if self._files is not None:
-                self.writeout()  # no check-in is in the journal then, to be replayed over what follows
+                self.writeout()  # empties the journal, so that no check-in is replayed over what follows
             self.options["n_widened"] += 1
             columns.roi = np.where(larger, roi, columns.roi)
             self.n_iter[larger] = 0
@@ -576,7 +576,7 @@ class SuperScene:
     # ----------------------------------------------------------------------------------------------
 
     def _prepare(self, columns, files, bigscene, options):
-        """Everything but the state of the sources."""
+        """Set up everything but the state of the sources."""
         for name in ("target_niter", "maxactive_per_patch", "maxradius", "nscale"):
             if not options[name] > 0:
                 raise InputError(f"{name} is {options[name]}, expected a positive number")
@@ -610,7 +610,7 @@ class SuperScene:
         )
 
     def _find_partners(self):
-        """For each source that is fitted with certain others: all of these, itself included."""
+        """Map each source that must be fitted with others to all of these, itself included."""
         options, partners = self.options, {}
         for rows in map(np.array, options["together"]):
             names = ", ".join(map(str, self._columns.id[rows].tolist()))
@@ -626,7 +626,7 @@ class SuperScene:
         return partners
 
     def _with_partners(self, active):
-        """A group with all partners of its seed, and without sources whose partners it lacks."""
+        """Add all partners of the seed to a group, and drop sources whose partners are missing."""
         if not any(row in self._partners for row in active.tolist()):
             return active
         first = self._partners.get(int(active[0]), active[:1])
@@ -636,7 +636,7 @@ class SuperScene:
         return np.array(whole)
 
     def _fill_pool(self):
-        """Count, and draw from, the sources as they are now."""
+        """Fill the pool of seeds with the sources in their present state, and count those undone."""
         target, flagged = self.options["target_niter"], self._columns.flagged
         self._n_undone = self._count_undone(np.arange(len(self)))
         order = -self._columns.roi if self.options["largest_first"] else None
@@ -650,18 +650,18 @@ class SuperScene:
         return int(np.count_nonzero(undone))
 
     def _excluded(self, rows):
-        """Which sources a group does without."""
+        """Return which sources cannot be members of a group."""
         flagged = self._columns.flagged[rows]
         return flagged if self.options["strict"] else flagged | self._out.is_taken(rows)
 
     def _group(self, seed):
-        """Region, its centre, active and fixed rows around a seed; or the number of a patch in the way."""
+        """Return region, centre, active and fixed rows around a seed; or the number of a patch in the way."""
         active = self._groups.members(seed, self._excluded)
         if self._partners:
             active = self._with_partners(active)
         region, centre = self._region(active)
         if self.options["buffer"] == 0 and len(active) == 1 and self._groups.is_alone(seed):
-            fixed, distance = np.empty(0, dtype=int), np.empty(0)  # what a search would find, in no time
+            fixed, distance = np.empty(0, dtype=int), np.empty(0)  # the result of a search, without its cost
         else:
             fixed, distance = self._index.overlapping(centre, region.radius)
         self._marked[active] = True
@@ -675,7 +675,7 @@ class SuperScene:
         return (region, centre, active, fixed) if number is None else number
 
     def _region(self, active):
-        """Circle around active sources, and the unit vector of its centre."""
+        """Return a circle around active sources, and the unit vector of its centre."""
         vectors, roi = self._vectors[active], self._columns.roi[active]
         most = self.options["maxradius"]
         centre, radius = enclosing_circle(vectors, roi)
@@ -700,23 +700,23 @@ class SuperScene:
         return region, *self._catalogs(region, centre, active, fixed)
 
     def _catalogs(self, region, centre, active, fixed):
-        """Active and fixed sources of a patch, the big ones among them."""
+        """Return active and fixed sources of a patch, the fixed ones including big sources."""
         around = self._columns.take(fixed) if len(fixed) else self._nobody
         if self._big is not None:
             around = self._big.joined(around, centre, region.radius)
         return self._columns.take(active), around
 
     def _bring_back(self, place, *, fitted):
-        """Make the sources of a patch, and the seeds that wait for it, free."""
+        """Free the sources of a patch, and the seeds that wait for it."""
         self._offer(self._numbered.bring_back(place, fitted=fitted))
 
     def _offer(self, rows):
-        """Let sources be drawn that nothing keeps from it."""
+        """Return sources to the pool, except those that are taken, flagged or waiting."""
         kept = self._out.is_taken(rows) | self._columns.flagged[rows] | self._out.is_waiting(rows)
         self._pool.add(rows[~kept], self.n_iter[rows[~kept]])
 
     def _arguments(self, patch):
-        """For `checkin_region`, what was found of a patch whose turn has not come."""
+        """Return the arguments of `checkin_region` for a patch whose result is kept; None if it has none."""
         if (kept := patch.kept) is None:
             return None
         columns = self._columns
@@ -729,14 +729,14 @@ class SuperScene:
     # The state on disk
 
     def _note(self, record):
-        """Put on disk what happens now."""
+        """Append a record to the journal."""
         if self._files is not None:
             if not self._on_disk:
                 self._write_first()
             self._files.journal.append(record)
 
     def _write_first(self):
-        """Write everything for the first time; the catalogue comes last, and makes it a state."""
+        """Write everything for the first time; the catalogue comes last, which makes the state valid."""
         files, columns = self._files, self._columns
         files.remove()
         start = columns.start_ra, columns.start_dec, columns.start_rhalf
@@ -749,18 +749,18 @@ class SuperScene:
         files.write_covariances(self.parameters, *columns.known_covariances(), columns.values)
         files.write_log({"kind": type(self).__name__} | self.options, self.patchlog)
         files.write_catalog(self.catalog)
-        # but for the patches that are out, all that it holds is in the other files now; before, it may be replayed
+        # all its records but those of patches that are out are in the other files now; until then, it may be replayed
         files.journal.rewrite(self._numbered.records())
 
     def _restore_reasons(self):
-        """Why sources were given up, whole: the catalogue has room for the beginning only."""
+        """Restore the full reasons why sources were given up; the catalogue has only their beginnings."""
         for entry in self.patchlog:
             if '"flag"' in entry:
                 entry = json.loads(entry)
                 self.flags.update((row, entry["flag"]) for row in entry["sources"] if row in self.flags)
 
     def _replay(self):
-        """Let happen again what happened since the files were written."""
+        """Replay what happened since the files were written."""
         columns, path = self._columns, self._files.journal.path
         for record in self._files.journal.records():
             if isinstance(record, CheckIn):
@@ -808,7 +808,7 @@ class LinkedSuperScene(SuperScene):
 
 
 def _indices(fixed):
-    """Rows of fixed sources, without the big ones, which have none."""
+    """Return the rows of fixed sources, without the big ones, which have none."""
     if fixed is None:
         return None
     index = np.asarray(fixed["source_index"])

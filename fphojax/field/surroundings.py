@@ -1,12 +1,12 @@
-"""How much a peak of a map rises above the light that it stands in.
+"""Rise of a peak of a map above the light around it.
 
-In the halo of a bright galaxy, noise alone exceeds any threshold. So the light around a peak is looked at: the
+In the halo of a bright galaxy, noise alone exceeds any threshold. So the light around a peak is measured: the
 median of the map on circles around it, from twice the half-light radius of the filtered PSF, each twice as large as
-the one before, up to a third of the way to the nearest more significant peak; the least of them counts, but not less
-than nothing. In a halo, they are all as bright as the place itself. On larger circles, up to the one through that
-other peak, the median is taken of the half towards it and of the half away from it, and the larger one counts: a
-halo is brighter on the near side, whereas a galaxy, however large, is fainter on both sides of its centre. Medians
-do not see what is narrow: a neighbour, or an arm.
+the one before, up to a third of the way to the nearest more significant peak; the smallest of them counts, or zero if
+it is negative. In a halo, they are all as bright as the place itself. On larger circles, up to the one through that
+other peak, medians are taken separately of the half towards it and the half away from it, and the larger one counts:
+a halo is brighter on the near side, whereas a galaxy, however large, is fainter on both sides of its centre. Medians
+ignore narrow features: a neighbour, or an arm.
 """
 
 import numpy as np
@@ -15,15 +15,15 @@ from scipy.spatial import KDTree
 
 __all__ = ["apart", "light_around", "way_to_higher"]
 
-_POINTS = 16  # of half a circle
+_POINTS = 16  # points of half a circle
 _WHOLE = (
     1 / 3
-)  # of the way to a more significant peak; there the median on a circle is its centre's to a tenth
-_NEIGHBOURS = 32  # among which a more significant peak is looked for
+)  # of the way to a more significant peak; up to there the median on a circle is within a tenth of its centre's value
+_NEIGHBOURS = 32  # number of nearest peaks among which a more significant one is sought
 
 
 def light_around(values, x, y, smallest: float, way) -> np.ndarray:
-    """Light around places in a map, from medians on circles; not negative.
+    """Estimate the light around places in a map from medians on circles; not negative.
 
     Parameters
     ----------
@@ -64,12 +64,12 @@ def light_around(values, x, y, smallest: float, way) -> np.ndarray:
 
 
 def way_to_higher(x, y) -> tuple[np.ndarray, np.ndarray]:
-    """Way from each of some places, the most significant first, to the nearest one before it.
+    """Return distance and direction from each place to the nearest more significant one.
 
     Returns
     -------
     distance : ndarray, shape (n,)
-        Infinite for the first. Where none of the 32 nearest places comes before, it is that of the last of those.
+        Infinite for the first. If none of the 32 nearest places is more significant, that to the farthest of them.
     direction : ndarray, shape (n,)
         Radians from the x axis towards the y axis.
     """
@@ -88,14 +88,14 @@ def way_to_higher(x, y) -> tuple[np.ndarray, np.ndarray]:
 
 
 def apart(x, y, separation: float, n_fixed: int = 0) -> np.ndarray:
-    """Which of some places, the most significant first, are no nearer than a distance to any that stays before them.
+    """Select, in order of significance, places farther than a distance from all those selected before.
 
     Parameters
     ----------
     x, y : ndarray, shape (n,)
     separation : float
     n_fixed : int
-        So many at the beginning stay, wherever they are.
+        This many at the beginning are always selected.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What sampling gives: draws, how they came about, and where the chains stand."""
+"""Results of sampling: draws, their statistics, and the state from which chains can continue."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +11,7 @@ __all__ = ["ChainCheckpoint", "Chains"]
 
 
 class ChainCheckpoint(NamedTuple):
-    """Where chains stand at their end, so that they can go on.
+    """State of the chains after their last draw, from which they can continue.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""The coordinates in which chains move: real numbers whose prior is, or nearly is, a unit normal.
+"""Coordinates in which chains move: real numbers whose prior is, at least nearly, a unit normal.
 
 * A parameter in a box: Phi(u) = (Phi(z) - Phi(a)) / (Phi(b) - Phi(a)), with Phi the normal distribution function and
   z = (value - centre) / width; a and b are z at the edges.  Sizes the same in their logarithm.  Centre and width are
@@ -9,8 +9,8 @@
   is smooth in v where the galaxy is round, and a prior uniform in q and the angle is a unit normal in v.
 * Anything else: numpyro's transform of the prior's support.
 
-v and -v are the same galaxy.  A position angle is defined modulo pi; where the prior's range holds it in more than
-one turn, the turn has no part in the likelihood and is drawn from the prior.
+v and -v are the same galaxy.  A position angle is defined modulo pi; where the prior's range is wider than that, the
+multiple of pi does not affect the likelihood and is drawn from the prior.
 """
 
 import math
@@ -30,43 +30,43 @@ from ..core.priors import Priors
 
 __all__ = ["Coordinates", "TruncatedNormals", "plain_prior"]
 
-EDGE = 1e-9  # of its box: no value is nearer to an edge when it is given a coordinate
-WIDEST = 10.0  # boxes: a normal that is wider is flat
-LEAST = 1e-300  # probability; 37 standard deviations
+EDGE = 1e-9  # of the width of the box: values are moved at least so far from its edges before they are mapped
+WIDEST = 10.0  # widths of the box, to which the width of a normal is limited: wider ones are practically flat
+LEAST = 1e-300  # smallest probability of a tail; 37 standard deviations
 SIZES = ("rhalf",)
 
 
 def plain_prior(prior: Distribution) -> Distribution:
-    """A prior without the wrapping that only gives it its shape."""
+    """Strip a prior of wrappers that only expand its shape."""
     while isinstance(prior, ExpandedDistribution):
         prior = prior.base_dist
     return prior
 
 
 class Coordinates(eqx.Module):
-    """Coordinates of the free parameters of a model, and the way to their values.
+    """Coordinates of the free parameters of a model, and the map to parameter values.
 
-    They are a dict of arrays: ``shape`` (n, 2), the vectors of galaxies that may turn freely, and for each parameter
-    the numbers of its other free elements.
+    They are a dict of arrays: ``shape`` (n, 2), the shape vectors of galaxies that may turn freely, and for each
+    parameter the scalar coordinates of its other free elements.
 
     Attributes
     ----------
     priors : dict of numpyro Distribution
         Of the parameters that have coordinates.
     free : dict of int array
-        For each, which of its elements (flat) have a coordinate of one number.
+        For each, which of its elements (flat) have a scalar coordinate.
     turning : int array (n,)
-        Sources whose shape is a vector.
+        Sources whose shape is described by a vector.
     low, high : dict of array
         Edges of the boxes, by element; absent where the support is no box.
     normals : TruncatedNormals
-        In these boxes; of sizes those of the logarithm.  The free elements of all parameters one after another.
+        In these boxes; for sizes, in their logarithm.  The free elements of all parameters, concatenated.
     held : dict of array
         Values of the elements that are held; NaN elsewhere.
     tied : dict of int array
         As in `SceneModel`.
     logarithmic : tuple of str
-        Parameters whose logarithm fills the box.
+        Parameters whose logarithm is used in the box.
     """
 
     priors: dict[str, Distribution] = eqx.field(converter=Priors)
@@ -83,14 +83,15 @@ class Coordinates(eqx.Module):
     def of(
         cls, model: SceneModel, names: Sequence[str], values=None, widths=None, *, ellipticity: bool = True
     ) -> "Coordinates":
-        """Coordinates of some parameters of a model.
+        """Build the coordinates of some parameters of a model.
 
         Parameters
         ----------
         model : SceneModel
         names : sequence of str
         values, widths : dict of array, optional
-            Where the data see the parameters, and how well, the priors left aside; infinite where they do not.
+            Centres and standard deviations of the parameters from the data alone, without the priors; widths are
+            infinite where the data do not constrain a parameter.
         ellipticity : bool
             Use the vector for the shapes of galaxies that may turn freely (a uniform prior of the position angle, pi
             wide or wider) and may be round (q up to 1).
@@ -135,15 +136,15 @@ class Coordinates(eqx.Module):
         )
 
     def values(self, coordinates) -> dict[str, jax.Array]:
-        """Parameters of coordinates, with which the sources are drawn: tied and held ones included."""
+        """Map coordinates to parameter values, with ties and held values applied."""
         return self._values(coordinates, self._of_numbers(coordinates))
 
     def log_density(self, coordinates) -> jax.Array:
-        """Log prior density of the coordinates: that of the values plus the logarithm of the Jacobian."""
+        """Return the log prior density of the coordinates: that of the values plus the log Jacobian."""
         return self.values_and_density(coordinates)[1]
 
     def values_and_density(self, coordinates) -> tuple[dict[str, jax.Array], jax.Array]:
-        """Both `values` and `log_density`, for the price of one."""
+        """Return `values` and `log_density` from a single evaluation."""
         numbers = self._of_numbers(coordinates)
         values, total = self._values(coordinates, numbers), 0.0
         for name, (_, slope) in numbers.items():
@@ -158,7 +159,7 @@ class Coordinates(eqx.Module):
         return values, total
 
     def of_values(self, values) -> dict[str, np.ndarray]:
-        """Coordinates of parameters; those at an edge of their box are moved inside by 1e-9 of it."""
+        """Map parameter values to coordinates; values at an edge of their box are moved slightly inside."""
         flat = {name: np.asarray(values[name], dtype=float).ravel() for name in self.priors}
         boxed = {
             name: self._measure(name, flat[name][np.asarray(self.free[name])], np) for name in self._boxed()
@@ -178,7 +179,7 @@ class Coordinates(eqx.Module):
         return found
 
     def turned(self, key, values) -> dict[str, jax.Array]:
-        """The same galaxies, each position angle in a turn drawn from the prior."""
+        """Add to each position angle a multiple of pi drawn from the prior; the galaxies stay the same."""
         if not self.turning.size:
             return values
         pa = values["pa"][self.turning]
@@ -198,7 +199,7 @@ class Coordinates(eqx.Module):
         return self._full(flat)
 
     def _of_numbers(self, coordinates):
-        """By parameter, the values of coordinates of one number, and the logarithms of their derivatives."""
+        """Return values and log derivatives, by parameter, for the scalar coordinates."""
         boxed = jnp.concatenate([jnp.zeros(0), *(coordinates[name] for name in self._boxed())])
         values, slopes = map(self._split, self.normals.values(boxed))
         found = {name: (values[name], slopes[name]) for name in values}
@@ -217,11 +218,11 @@ class Coordinates(eqx.Module):
         return found
 
     def _boxed(self):
-        """Parameters with free elements in boxes, in the order of `normals`."""
+        """List the parameters with free elements in boxes, in the order of `normals`."""
         return [name for name, index in self.free.items() if index.size and name in self.low]
 
     def _split(self, array):
-        """The parts of an array along `normals` by parameter."""
+        """Split an array along `normals` by parameter."""
         found, at = {}, 0
         for name in self._boxed():
             found[name] = array[at : at + self.free[name].size]
@@ -229,7 +230,7 @@ class Coordinates(eqx.Module):
         return found
 
     def _of_vectors(self, vectors):
-        """q and pa, the latter in the lowest turn inside the prior's range."""
+        """Convert shape vectors to q and pa, with pa in the lowest half turn of the prior's range."""
         low = self.low["q"][self.turning]
         first = self.low["pa"][self.turning]
         q = low + (1 - low) * jnp.exp(-jnp.sum(vectors**2, axis=1) / 2)
@@ -237,11 +238,11 @@ class Coordinates(eqx.Module):
         return {"q": q, "pa": first + jnp.mod(pa - first, jnp.pi)}
 
     def _turns(self, pa):
-        """In how many turns of pi a position angle in the lowest one lies inside the prior's range."""
+        """Count the multiples of pi that keep a position angle in the lowest half turn within the prior."""
         return 1 + jnp.floor((self.high["pa"][self.turning] - pa) / jnp.pi)
 
     def _full(self, flat):
-        """Arrays in the shapes of the model, held values and ties filled in."""
+        """Reshape flat arrays to the shapes of the model, and apply ties and held values."""
         values = {name: value.reshape(self.priors[name].batch_shape) for name, value in flat.items()}
         for name, source in self.tied.items():
             values[name] = values[name][..., source, :] if name == "flux" else values[name][..., source]
@@ -254,7 +255,7 @@ class Coordinates(eqx.Module):
 
 
 class TruncatedNormals(eqx.Module):
-    """Normal distributions cut off by boxes, mapped to unit normals.
+    """Normal distributions truncated to boxes, mapped to unit normals.
 
     Attributes
     ----------
@@ -263,7 +264,7 @@ class TruncatedNormals(eqx.Module):
     centre, width : array (n,)
         Of the normals.
     below, above, share : array (n,)
-        How much of each lies below the box, above it, and in it.
+        Probability of each normal below the box, above it, and in it.
     """
 
     low: jax.Array
@@ -276,22 +277,22 @@ class TruncatedNormals(eqx.Module):
 
     @classmethod
     def of(cls, low, high, centre, width) -> "TruncatedNormals":
-        """Those with given edges, centres and widths."""
+        """Build truncated normals with given edges, centres and widths."""
         a, b = (low - centre) / width, (high - centre) / width
         shares = special.ndtr(a), special.ndtr(-b), special.ndtr(b) - special.ndtr(a)
         return cls(*map(jnp.asarray, (low, high, centre, width, *shares)))
 
     def values(self, u):
-        """Values, and the logarithms of their derivatives."""
-        # both tails, as the smaller one is the more accurate
+        """Map unit normals u to values; also return the log derivatives."""
+        # both tails, because the smaller one is more accurate
         below, above = self.below + self.share * ndtr(u), self.above + self.share * ndtr(-u)
         z = ndtri(jnp.maximum(jnp.where(below < above, below, above), LEAST))
         z = jnp.where(below < above, z, -z)
-        value = jnp.clip(self.centre + self.width * z, self.low, self.high)  # rounding may lead out
+        value = jnp.clip(self.centre + self.width * z, self.low, self.high)  # rounding may leave the box
         return value, jnp.log(self.width * self.share) + (z**2 - u**2) / 2
 
     def numbers(self, values):
-        """The way back, on the host; from 1e-9 of the box inside its edges."""
+        """Map values back to unit normals, on the host; values at an edge are moved slightly inside."""
         low, high, centre, width, below, above, share = map(np.asarray, jax.tree.leaves(self))
         margin = EDGE * (high - low)
         z = (np.clip(values, low + margin, high - margin) - centre) / width
@@ -301,6 +302,6 @@ class TruncatedNormals(eqx.Module):
 
 
 def _edges(prior):
-    """Edges of the support by element, flat."""
+    """Return the edges of the support of each element, flattened."""
     shape = prior.batch_shape
     return tuple(np.broadcast_to(np.asarray(edge, float), shape).ravel() for edge in support_edges(prior))

@@ -21,21 +21,21 @@ __all__ = [
 ]
 
 BOX_PRECISION = 3 / np.pi**2  # of an unconstrained value whose prior is a box
-BOX_SHARE = 0.1  # of the pixels' own precision, the most that the box of a flux adds to it
-UNSEEN = 1e-6  # of the precision of its box: pixels that tell no more of a flux do not tell it
+BOX_SHARE = 0.1  # of the pixels' own precision: the most that the box of a flux adds to it
+UNSEEN = 1e-6  # of the precision of its box, below which the pixels' precision of a flux counts as none
 
 
 def parameter_covariance(model: SceneModel, optimum: Optimum) -> np.ndarray:
-    """Covariance of the parameters themselves: inverse of the pixels' Fisher matrix and the precision of the priors.
+    """Return the parameter covariance: inverse of the pixels' Fisher matrix plus the precision of the priors.
 
-    Where in its box a parameter ended is of no account: one at an edge has the error that the pixels give, and adds
+    Where in its box a parameter ended does not matter: one at an edge has the error that the pixels give, and adds
     to those of the others what it would add anywhere else. So the flux of a source whose shape ended at an edge
     (a star at the least half-light radius, a round galaxy) has the error with that shape free, which is never below
     that with the shape held. What the pixels leave open has the variance of its prior, width^2 / 12 for a box; but
-    the box of a flux, which is made of a guess, adds no more than a tenth of what the pixels tell of the flux at
-    known shapes, unless they tell next to nothing.
+    the box of a flux, which comes from a guess, adds no more than a tenth of the pixels' own precision of the flux at
+    known shapes, unless that is negligible.
 
-    A held parameter has no variance. A tied one has the covariances of that which it follows.
+    A held parameter has no variance. A tied one has the covariances of the parameter that it follows.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def parameter_covariance(model: SceneModel, optimum: Optimum) -> np.ndarray:
 def optimum_as_chains(
     model: SceneModel, optimum: Optimum, *, seed: int = 0, wall_time: float = 0.0, method: str = "optimum"
 ) -> Chains:
-    """An optimum as a single draw, in the form in which results are kept.
+    """Wrap an optimum as chains with a single draw, the form in which results are stored.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def optimum_as_chains(
 
 
 def places(values) -> dict[str, np.ndarray]:
-    """Where the elements of each parameter stand in the vector of `ravel_pytree`."""
+    """Return the positions of the elements of each parameter in the vector of `ravel_pytree`."""
     found, at = {}, 0
     for name in sorted(values):
         size = np.size(values[name])
@@ -103,7 +103,7 @@ def places(values) -> dict[str, np.ndarray]:
 
 
 def source_covariances(covariance, values) -> np.ndarray:
-    """The blocks of single sources.
+    """Extract the covariance block of each source.
 
     Parameters
     ----------
@@ -123,10 +123,10 @@ def source_covariances(covariance, values) -> np.ndarray:
 
 
 def widths_by_data(model: SceneModel, optimum: Optimum) -> dict[str, np.ndarray]:
-    """Standard deviation of each parameter by the data alone, while priors hold all others.
+    """Return each parameter's standard deviation from the data, the others marginalised under their priors.
 
-    From the Fisher matrix, to which every prior adds as a normal of its width; that of the parameter itself is taken
-    away again.
+    From the Fisher matrix, to which every prior is added as a normal of its width; the prior of the parameter itself
+    is then subtracted again.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def widths_by_data(model: SceneModel, optimum: Optimum) -> dict[str, np.ndarray]
     Returns
     -------
     dict of ndarray
-        Infinite where the data say nothing.
+        Infinite where the data do not constrain the parameter.
     """
     widths = model.prior_widths()
     flat, unravel = ravel_pytree({name: jnp.asarray(widths[name]) for name in optimum.values})
@@ -148,7 +148,7 @@ def widths_by_data(model: SceneModel, optimum: Optimum) -> dict[str, np.ndarray]
 
 
 def inverse(precision) -> np.ndarray:
-    """Inverse of a positive matrix, in units of its diagonal; directions without information stay finite."""
+    """Invert a positive matrix, scaled by its diagonal; directions without information stay finite."""
     scale = 1 / np.sqrt(np.maximum(np.diag(precision), 1e-12))
     eigenvalues, vectors = np.linalg.eigh(precision * np.outer(scale, scale))
     root = scale[:, None] * vectors / np.sqrt(np.maximum(eigenvalues, 1e-10))
@@ -156,7 +156,7 @@ def inverse(precision) -> np.ndarray:
 
 
 def _precision_of_priors(model, optimum):
-    """Precision (N,) of the priors by the parameters, 1 / variance; boxes of fluxes give way to the pixels."""
+    """Return the prior precisions (N,), 1 / variance; those of flux boxes are limited by the pixels'."""
     widths = model.prior_widths()
     precision = {name: np.nan_to_num(np.asarray(widths[name]), nan=np.inf) ** -2.0 for name in optimum.values}
     if isinstance(plain_prior(model.priors["flux"]), Uniform):
@@ -167,7 +167,7 @@ def _precision_of_priors(model, optimum):
 
 
 def _unconstrained_covariance(model, optimum):
-    """Inverse of the Gauss-Newton matrix and the priors' precision; held and tied parameters have no variance.
+    """Invert the Gauss-Newton matrix plus the prior precisions; held and tied parameters have no variance.
 
     What the data leave open in a box has the variance of the prior, that of the logistic distribution.
     """

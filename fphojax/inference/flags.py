@@ -1,12 +1,12 @@
 """Quality flags of a fit.
 
 ====================  =============================================================================================
-``not converged``     more is left to gain than the tolerance
+``not converged``     the predicted gain is still larger than the tolerance
 ``at a bound``        a parameter ended at an edge of its prior, and is not where the data want it
 ``few pixels``        the patch has fewer good pixels than free parameters
-``no data``           no good pixel of a band tells anything of the source; its flux there is what it was
-``masked``            an exposure reaches into the patch, and has no good pixel there (noted by who made the patch)
-``degenerate``        sources at one place with one shape: the data tell their sum, and the prior how it is divided
+``no data``           no good pixel of a band constrains the source; its flux there keeps its initial value
+``masked``            an exposure reaches into the patch, and has no good pixel there (set where the patch is made)
+``degenerate``        sources of equal place and shape: the data give the sum of their fluxes, the prior its division
 ====================  =============================================================================================
 """
 
@@ -18,13 +18,11 @@ from .optimize import Optimum
 
 __all__ = ["fit_flags"]
 
-SINGULAR = (
-    1e-5  # smallest eigenvalue of the matrix of correlations of fluxes, in which two alike sources have 0
-)
+SINGULAR = 1e-5  # eigenvalue of flux correlations below which sources are degenerate; identical ones have 0
 
 
 def fit_flags(model: SceneModel, optimum: Optimum, bands) -> list[dict[str, str]]:
-    """Flags of each source of a patch.
+    """Return the flags of each source of a patch.
 
     Parameters
     ----------
@@ -67,7 +65,7 @@ def fit_flags(model: SceneModel, optimum: Optimum, bands) -> list[dict[str, str]
 
 
 def _degenerate(precision, used):
-    """Rows of the sources that share a direction in which the fluxes are unknown."""
+    """Return the rows of the sources that share a direction in which the fluxes are unconstrained."""
     rows = np.flatnonzero(used)
     matrix = precision[np.ix_(rows, rows)]
     scale = 1 / np.sqrt(np.diag(matrix))

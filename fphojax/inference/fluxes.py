@@ -1,11 +1,11 @@
-"""Fluxes and sky levels integrated out of the posterior, and drawn afterwards (docs/mathematics/inference.md).
+"""Fluxes and sky levels integrated out of the posterior and drawn afterwards (docs/mathematics/inference.md).
 
 Given the shapes, the model is linear in the fluxes and the coefficients of the sky, f: with the normal equations N
 and v of `core.linear`, a prior of precision P and mean m (P = 0 where it is flat), A = N + P and b = v + P m,
 
     ln integral = (b^T A^-1 b - d^T W d - m^T P m - ln det A) / 2 + constant,      f ~ Normal(A^-1 b, A^-1).
 
-The derivative with f and A^-1 taken as constants is the whole one, since f is where the quadratic form is least.
+The derivative with f and A^-1 held constant is the full derivative, because f minimises the quadratic form.
 """
 
 from typing import NamedTuple
@@ -24,12 +24,12 @@ from .coordinates import plain_prior
 __all__ = ["LINEAR", "Integral", "LinearPart", "linear_part"]
 
 LINEAR = ("flux", "sky")
-REDRAWS = 20  # of the linear parameters, where a draw lies outside its box
-CLEAR = 2.5  # standard deviations that the box must leave a flux at the optimum, on either side
+REDRAWS = 20  # draws of the linear parameters, of which the first inside the box is taken
+CLEAR = 2.5  # least distance of a flux at the optimum from the edges of its box, in standard deviations
 
 
 class Integral(NamedTuple):
-    """The integral over the linear parameters, given the others.
+    """Integral over the linear parameters, given the others.
 
     Attributes
     ----------
@@ -52,9 +52,9 @@ class LinearPart(eqx.Module):
     Attributes
     ----------
     place : int array (E, S + K)
-        Where the parameters of every exposure's normal equations stand in the vector.
+        Positions in the vector of the parameters of every exposure's normal equations.
     own : int array (n,)
-        Where the vector's elements stand in the raveled fluxes followed by the raveled sky.
+        Positions of the vector's elements in the raveled fluxes followed by the raveled sky.
     precision, mean : array (n,)
         Of the prior; a flat one has precision 0.
     low, high : array (n,)
@@ -72,7 +72,7 @@ class LinearPart(eqx.Module):
     segments: tuple[Segments, Segments]
 
     def integral(self, model: SceneModel, values) -> Integral:
-        """Integrate over the linear parameters; differentiable by ``values`` in reverse mode."""
+        """Integrate over the linear parameters; reverse-mode differentiable in ``values``."""
         return self._integral(model.normal_equations(values, self.segments))
 
     def _integral(self, equations):
@@ -85,13 +85,13 @@ class LinearPart(eqx.Module):
         inverse = cho_solve((factor, True), jnp.eye(n))
         mean = inverse @ fixed_vector
         constant = 0.5 * mean @ fixed_vector - jnp.sum(jnp.log(jnp.diag(factor)))
-        # of value 0, with the derivative of the integral
+        # a term of value 0 that carries the derivative of the integral
         change = mean @ (vector - fixed_vector)
         change -= 0.5 * jnp.sum((inverse + jnp.outer(mean, mean)) * (matrix - fixed_matrix))
         return Integral(constant + change - 0.5 * jnp.sum(equations.data2), mean, factor)
 
     def draw(self, key, model: SceneModel, values):
-        """Draw the linear parameters from their conditional, again where one lies outside its box.
+        """Draw the linear parameters from their conditional, again if any lies outside its box.
 
         Returns
         -------
@@ -118,7 +118,7 @@ class LinearPart(eqx.Module):
         return self.filled(other, model, values, vector), ~inside[0], chi2
 
     def filled(self, key, model: SceneModel, values, vector):
-        """Values with the linear parameters of a vector; fluxes that no exposure sees are drawn from their prior."""
+        """Insert linear parameters into values; fluxes that no exposure sees are drawn from their prior."""
         flux = model.priors["flux"].sample(key)
         n_flux = flux.size
         sky = jnp.zeros(model.priors["sky"].batch_shape) if "sky" in model.priors else jnp.zeros(0)
@@ -129,7 +129,7 @@ class LinearPart(eqx.Module):
         return model.effective(full)
 
     def fits(self, integral: Integral) -> bool:
-        """Whether the conditional lies inside the box, next to nothing of it outside."""
+        """Return whether the conditional lies inside the box, with negligible probability outside."""
         covariance = cho_solve((integral.factor, True), np.eye(self.mean.size))
         margin = CLEAR * np.sqrt(np.diag(np.asarray(covariance)))
         mean = np.asarray(integral.mean)
@@ -138,7 +138,7 @@ class LinearPart(eqx.Module):
 
 
 def linear_part(model: SceneModel) -> LinearPart | None:
-    """The linear parameters of a model, or None where a prior does not allow to integrate over them."""
+    """Return the linear parameters of a model, or None if a prior does not allow integrating over them."""
     priors = [plain_prior(model.priors[name]) for name in LINEAR if name in model.priors]
     if not all(isinstance(prior, Uniform | Normal) for prior in priors) or "flux" in model.held:
         return None
@@ -164,7 +164,7 @@ def linear_part(model: SceneModel) -> LinearPart | None:
 
 
 def _sides(prior):
-    """Precision, mean, lower and upper edge (4, n) of the elements of a prior."""
+    """Return precision, mean, lower and upper edge (4, n) of the elements of a prior."""
     shape, plain = prior.batch_shape, plain_prior(prior)
     if isinstance(plain, Uniform):
         parts = 0.0, 0.0, plain.low, plain.high

@@ -1,4 +1,4 @@
-"""Programs that Ctrl-C need not wait for."""
+"""Calls of compiled programs that Ctrl-C can interrupt."""
 
 import contextvars
 import threading
@@ -8,21 +8,21 @@ import jax
 
 __all__ = ["THREADS", "interruptible", "programs_running"]
 
-THREADS = "fphojax-program"  # how the names of threads begin that execute programs
+THREADS = "fphojax-program"  # prefix of the names of threads that execute programs
 
 
 def interruptible(function, *arguments, **options):
-    """What a function returns, with all arrays computed; it works in a thread while this one listens for Ctrl-C.
+    """Call a function in a thread while the main thread listens for Ctrl-C; return its result, computed.
 
-    Signals reach Python between two of its instructions, and the compilation or the execution of a program is one.
-    After Ctrl-C nobody waits for the thread, which ends with the program that it is at. In other threads than the
-    main one, which signals do not reach, the function is called as it is.
+    Python handles signals between two of its instructions, and compiling or executing a program is a single one.
+    After Ctrl-C nobody waits for the thread, which ends when its present program does. In threads other than the main
+    one, which signals do not reach, the function is called directly.
 
     Parameters
     ----------
     function : callable
     *arguments, **options
-        Its own.
+        Passed to the function.
     """
     if threading.current_thread() is not threading.main_thread():
         return function(*arguments, **options)
@@ -39,5 +39,5 @@ def interruptible(function, *arguments, **options):
 
 
 def programs_running() -> bool:
-    """Whether a program still works for which nobody waits."""
+    """Return whether a program is still running for which nobody waits."""
     return any(thread.name.startswith(THREADS) for thread in threading.enumerate())

@@ -1,9 +1,10 @@
-"""A fast posterior: the normal distribution at the optimum, with importance weights that tell how far to trust it.
+"""A fast posterior: a normal distribution at the optimum, with importance weights as a check of it.
 
 Draws u from q = N(u_0, H^-1) in the coordinates of the chains (`coordinates`), with H the Gauss-Newton matrix at the
 optimum u_0, are weighted by p(u) / q(u), the weights' tail smoothed by a Pareto distribution (Vehtari et al. 2024).
-Its shape k-hat says how good the approximation is: up to 0.7 the weighted draws can be used as draws from the
-posterior.  Fluxes and sky levels are integrated out and drawn afterwards where `sample` does so.
+The shape parameter k-hat of that tail measures how good the approximation is: up to 0.7 the weighted draws can be
+used as draws from the posterior.  Fluxes and sky levels are integrated out and drawn afterwards where `sample` does
+so.
 """
 
 import time
@@ -28,7 +29,7 @@ OVERSAMPLED = 4  # weighted draws for every one that is kept
 
 
 def laplace(model: SceneModel, start, *, draws: int = 256, chains: int = 4, seed: int = 0) -> Chains:
-    """Draws from the posterior of a scene by the Laplace approximation and importance sampling.
+    """Draw from the posterior of a scene by the Laplace approximation and importance sampling.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ def laplace(model: SceneModel, start, *, draws: int = 256, chains: int = 4, seed
     start : dict of array
         Parameters from which the optimum is sought.
     draws, chains : int
-        As many as of NUTS; the chains differ in nothing but their name.
+        Numbers as for NUTS; the chains differ only in their index.
     seed : int
 
     Returns
@@ -82,14 +83,14 @@ def laplace(model: SceneModel, start, *, draws: int = 256, chains: int = 4, seed
 
 
 def _smoothed(log_ratio):
-    """Importance weights, their tail smoothed, and its k-hat."""
+    """Return the importance weights, with their tail smoothed, and k-hat."""
     possible = np.isfinite(log_ratio)
     smoothed, k_hat = array_stats.psislw(-np.where(possible, log_ratio, log_ratio[possible].min()))
     return np.exp(smoothed - smoothed.max()), k_hat
 
 
 def _resampled(weight, size, rng):
-    """Numbers of points by their weights, in any order: none comes once more, or less, often than its weight says."""
+    """Resample point indices systematically by their weights, in random order."""
     ladder = (np.arange(size) + rng.uniform()) / size
     return rng.permutation(
         np.searchsorted(np.cumsum(weight) / weight.sum(), ladder).clip(max=len(weight) - 1)
@@ -98,12 +99,12 @@ def _resampled(weight, size, rng):
 
 @eqx.filter_jit
 def _potential(posterior, points):
-    """Minus the log density of coordinates."""
+    """Return minus the log density at each point."""
     return jax.lax.map(posterior.potential, points)
 
 
 @eqx.filter_jit
 def _drawn(posterior, key, points):
-    """Full draws at coordinates, each of random numbers of its own."""
+    """Complete coordinates to full draws, each with its own random key."""
     keys = jax.random.split(key, len(points))
     return jax.lax.map(lambda one: posterior.draw(*one), (keys, points))

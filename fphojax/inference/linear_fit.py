@@ -1,7 +1,7 @@
 """Fluxes at given shapes: their precision at an optimum, and forced photometry.
 
-At fixed positions and shapes the model is linear in fluxes and sky, and all that the pixels know of them is one
-matrix; its inverse is their covariance.
+At fixed positions and shapes the model is linear in fluxes and sky, and one matrix holds all the information of the
+pixels about them; its inverse is their covariance.
 """
 
 import dataclasses
@@ -17,13 +17,13 @@ __all__ = ["flux_precision", "forced_fluxes", "held_shapes"]
 
 
 def held_shapes(model: SceneModel, values) -> SceneModel:
-    """The model with positions and shapes held.
+    """Return the model with positions and shapes held.
 
     Parameters
     ----------
     model : SceneModel
     values : dict of array
-        Where they are held.
+        Positions and shapes at which they are held.
 
     Returns
     -------
@@ -35,7 +35,7 @@ def held_shapes(model: SceneModel, values) -> SceneModel:
 
 
 def forced_fluxes(model: SceneModel, values, **options) -> Optimum:
-    """Forced photometry: fluxes, sky and other nuisance parameters at given positions and shapes.
+    """Measure fluxes, sky and other nuisance parameters at given positions and shapes (forced photometry).
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def forced_fluxes(model: SceneModel, values, **options) -> Optimum:
 
 
 def flux_precision(model: SceneModel, optimum: Optimum) -> np.ndarray:
-    """Precision matrix of all fluxes of each band, given the shapes.
+    """Return the precision matrix of all fluxes of each band, given the shapes.
 
     With F = J^T W J by fluxes f and sky s, it is F_ff - F_fs (F_ss + P)^-1 F_sf, with P the precision of the sky's
     prior: the sky is solved for with the fluxes.

@@ -1,4 +1,4 @@
-"""Work on several patches done by one program, in step: for accelerators, which a small patch leaves idle."""
+"""Several patches computed in lockstep by one program, for accelerators that one small patch cannot fill."""
 
 import threading
 from collections import defaultdict
@@ -13,7 +13,7 @@ __all__ = ["Lockstep", "in_step"]
 
 
 class Lockstep:
-    """Lets calls of programs from several threads be made together.
+    """Batches program calls from several threads.
 
     Each thread calls and waits.  When all that take part wait, their calls are made `in_step`.
 
@@ -28,7 +28,7 @@ class Lockstep:
         self._asked, self._found, self._interrupted = {}, {}, False
 
     def __call__(self, program, *arguments):
-        """What the program gives for these arguments.
+        """Return the result of a program, called in one batch with those of the other threads.
 
         Raises
         ------
@@ -46,25 +46,25 @@ class Lockstep:
         return found
 
     def leave(self):
-        """Take part no longer."""
+        """Stop taking part."""
         with self._condition:
             self._n_member -= 1
             self._serve()
 
     def interrupt(self):
-        """Let all calls from now on end as if by Ctrl-C."""
+        """Make all calls from now on raise KeyboardInterrupt."""
         with self._condition:
             self._interrupted = True
 
     def _serve(self):
-        """Make the calls if all wait."""
+        """Run the calls if all threads are waiting."""
         if not self._asked or len(self._asked) < self._n_member:
             return
         try:
             if self._interrupted:
                 raise KeyboardInterrupt
             found = in_step(list(self._asked.values()))
-        except BaseException as error:  # every thread must hear of it, or it waits for ever
+        except BaseException as error:  # every thread must be told, or it waits for ever
             found = [error] * len(self._asked)
         self._found.update(zip(self._asked, found, strict=True))
         self._asked.clear()
@@ -108,7 +108,7 @@ def in_step(calls: Sequence[tuple]) -> list:
 
 @eqx.filter_jit
 def _vmapped(program, arrays, others):
-    """Results for every entry of the arrays."""
+    """Evaluate a program for every entry of the arrays."""
     stacked = jax.vmap(lambda one: program(*eqx.combine(one, others)))(arrays)
     return [jax.tree.map(lambda a, i=i: a[i], stacked) for i in range(len(jax.tree.leaves(arrays)[0]))]
 

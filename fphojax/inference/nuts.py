@@ -1,4 +1,4 @@
-"""numpyro's NUTS in whitened coordinates, some draws at a time, its step size adapted by dual averaging."""
+"""numpyro's NUTS in whitened coordinates, in batches of draws, its step size adapted by dual averaging."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -15,15 +15,15 @@ from .whitening import Whitening
 
 __all__ = ["MOST", "ChainState", "Kernel", "advance", "begin", "complete", "moved"]
 
-MOST = 100  # draws made at once
+MOST = 100  # draws made by one call
 FIRST_STEP = 1.0  # of a leapfrog; the posterior is nearly a unit normal
-SHORT_DEPTH = 6  # of trees while the whitening may be far off: longer ones would cost more than they bring
+SHORT_DEPTH = 6  # largest tree depth while the whitening may be poor: deeper ones cost more than they gain
 
 _start_averaging, _average = dual_averaging()
 
 
 def _averaging(log_step):
-    """Dual averaging that begins, and is drawn back, to a step size."""
+    """Start dual averaging at a log step size, which is also the value that it shrinks towards."""
     return (log_step, log_step, *_start_averaging(log_step)[2:])
 
 
@@ -36,13 +36,13 @@ class ChainState(NamedTuple):
 
 @dataclass(frozen=True)
 class Kernel:
-    """What is fixed when the sampler is compiled."""
+    """Settings that are fixed when the sampler is compiled."""
 
     max_treedepth: int
     target_accept: float
 
     def build(self, posterior, whitening, start, key):
-        """State of a chain at its start, and the function that makes the next."""
+        """Return the initial state of a chain, and the function that makes the next state."""
 
         def potential_of(posterior, whitening):
             return lambda v: posterior.potential(whitening.origin + whitening.factor @ v)
@@ -50,7 +50,7 @@ class Kernel:
         first, following = hmc(potential_fn_gen=potential_of, algo="NUTS")
         state = first(
             start,
-            num_warmup=1,  # numpyro's warm-up is that draw 0 has short trees; `advance` says which draws are such
+            num_warmup=1,  # to numpyro, draw 0 is warm-up, with short trees; `advance` sets which draws count as that
             step_size=FIRST_STEP,
             adapt_step_size=False,
             adapt_mass_matrix=False,
@@ -63,7 +63,7 @@ class Kernel:
 
 @eqx.filter_jit
 def begin(kernel: Kernel, posterior: Posterior, whitening: Whitening, position, key, step_size=FIRST_STEP):
-    """State of a chain at a position v."""
+    """Initialise a chain at a position v."""
     state, _ = kernel.build(posterior, whitening, position, key)
     return _of_fixed_types(ChainState(state, _averaging(jnp.log(step_size))))
 
@@ -72,7 +72,7 @@ def begin(kernel: Kernel, posterior: Posterior, whitening: Whitening, position, 
 def advance(
     kernel: Kernel, posterior: Posterior, whitening: Whitening, state: ChainState, n, adapting, short
 ):
-    """The chain after `n` draws, `MOST` at most, its step size adapted on the way or not, with short trees or not.
+    """Advance a chain by `n` draws (`MOST` at most), optionally adapting its step size or with short trees.
 
     Returns
     -------
@@ -119,7 +119,7 @@ def advance(
 
 @eqx.filter_jit
 def complete(posterior: Posterior, key, first, vectors, n):
-    """Full draws (`Draw`) of the first `n` of coordinates (MOST, size), which are numbered from `first` on."""
+    """Complete the first `n` of coordinates (MOST, size) to full draws (`Draw`), numbered from `first` on."""
 
     def one(i):
         return posterior.draw(jax.random.fold_in(key, first + i), vectors[i])
@@ -131,7 +131,7 @@ def complete(posterior: Posterior, key, first, vectors, n):
 
 
 def moved(state: ChainState, present: Whitening, new: Whitening) -> ChainState:
-    """The same point under another map; the search for the step size begins anew, about the present one."""
+    """Express a chain's state under another whitening, and restart dual averaging at its step size."""
     hmc_state = state.hmc
     back = jnp.linalg.inv(new.factor)
     z = back @ (present.origin + present.factor @ hmc_state.z - new.origin)
@@ -141,7 +141,7 @@ def moved(state: ChainState, present: Whitening, new: Whitening) -> ChainState:
 
 
 def _of_fixed_types(state):
-    """The state without weakly typed numbers, for which `advance` would be compiled anew."""
+    """Make the types of the state strong: weakly typed numbers would make `advance` compile again."""
 
     def fixed(array):
         is_key = jnp.issubdtype(array.dtype, jax.dtypes.prng_key)

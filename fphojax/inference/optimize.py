@@ -39,7 +39,7 @@ class Optimum:
     n_step : int
         Passes over the pixels, each for likelihood, gradient and Fisher matrix.
     converged : bool
-        Whether no more than the tolerance is left to gain, or than can be told from rounding.
+        Whether the predicted gain is below the tolerance, or too small to tell from rounding.
     at_bound : dict of ndarray of bool
         Which parameters ended at an edge of their prior.
     """
@@ -70,7 +70,7 @@ def optimize(
     max_steps : int
         Largest number of passes over the pixels; blends of many sources in many bands take more than a hundred.
     tolerance : float
-        The search ends where a step promises to gain no more than this in log density.
+        The search ends where the predicted gain in log density is below this.
 
     Returns
     -------
@@ -87,9 +87,9 @@ def optimize_many(
     max_steps: int = 300,
     tolerance: float = 1e-4,
 ) -> list[Optimum]:
-    """Find the maxima of the posterior densities of many scenes, those of one size together.
+    """Find the maxima of the posterior densities of many scenes, batching scenes of equal size.
 
-    They are sought `in_step`: by one program, which ends when the last search does.
+    They are sought `in_step`: one program runs each batch, and ends when the last search does.
 
     Parameters
     ----------
@@ -116,13 +116,13 @@ def optimize_many(
 
 
 def _prepared(model, start):
-    """The model as it is searched, and the point of unconstrained space to start from."""
+    """Return the padded model that is searched, and the starting point in unconstrained space."""
     lean = _lean(model)
     return lean, padded_values(model.unconstrain(start), lean)
 
 
 def _optimum(model, begun, found):
-    """What a search found, without what filled up the model."""
+    """Build the optimum from the result of a search, without the padding."""
     flat, unravel = ravel_pytree(begun)
     places = real_values(unravel(jnp.arange(flat.size * 1.0)), model.optics.n_source)
     kept = np.asarray(ravel_pytree(places)[0]).astype(int)
@@ -141,7 +141,7 @@ def _optimum(model, begun, found):
 
 
 def _lean(model):
-    """The model without what a search does not use, so that few programs are compiled."""
+    """Strip a model of what a search does not use, and pad it, so that few programs are compiled."""
     response = model.response if np.asarray(model.optics.pixel_free).any() else "variance"
     return padded_model(
         dataclasses.replace(model, merged_optics=None, pairs=None, tolerance=0.0, response=response)
@@ -149,7 +149,7 @@ def _lean(model):
 
 
 def at_bound(model: SceneModel, values) -> dict[str, np.ndarray]:
-    """Which parameters lie within a thousandth of an edge of their prior's support.
+    """Return which parameters are at an edge of their prior's support (within a thousandth of its width).
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The posterior of a scene as chains see it: a density of one vector, and the way from the vector to a full draw."""
+"""The posterior of a scene as chains see it: a density of a vector, and the map from it to a full draw."""
 
 import dataclasses
 from typing import NamedTuple
@@ -17,11 +17,11 @@ from .optimize import Optimum
 
 __all__ = ["Draw", "Posterior", "culled_around", "posterior_at"]
 
-REACH = 7.0  # standard deviations around the optimum in which the pair lists hold
+REACH = 7.0  # standard deviations around the optimum within which the pair lists are valid
 
 
 class Draw(NamedTuple):
-    """A full draw.
+    """A draw of all parameters.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Draw(NamedTuple):
 
 
 class Posterior(eqx.Module):
-    """Density of a vector u of the parameters that chains move in; the linear ones are integrated out.
+    """Density of a vector u of the sampled parameters; the linear ones are integrated out.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Posterior(eqx.Module):
     linear : LinearPart or None
         None where fluxes and sky are sampled with the rest.
     template : dict of array
-        Coordinates, to shape those of a vector.
+        Coordinates whose structure and shapes `unravel` restores.
     """
 
     model: SceneModel
@@ -57,11 +57,11 @@ class Posterior(eqx.Module):
     template: dict[str, jax.Array]
 
     def unravel(self, vector):
-        """Coordinates of a vector."""
+        """Convert a vector to a dict of coordinates."""
         return ravel_pytree(self.template)[1](vector)
 
     def potential(self, vector):
-        """Minus the log density, up to a constant."""
+        """Return minus the log density, up to a constant."""
         coordinates = self.unravel(vector)
         values, density = self.coordinates.values_and_density(coordinates)
         if self.linear is None:
@@ -71,7 +71,7 @@ class Posterior(eqx.Module):
         return -likelihood - density
 
     def draw(self, key, vector) -> Draw:
-        """All parameters at a point: the linear ones and the turns of position angles from their conditionals."""
+        """Complete a point to all parameters: draw the linear ones and the half turns of position angles."""
         key, other = jax.random.split(key)
         values = self.coordinates.values(self.unravel(vector))
         if self.linear is None:
@@ -85,7 +85,7 @@ class Posterior(eqx.Module):
 def posterior_at(
     model: SceneModel, optimum: Optimum, *, fluxes_apart: bool = True, ellipticity: bool = True
 ) -> tuple[Posterior, np.ndarray]:
-    """The posterior of a model, and the vector of its optimum.
+    """Build the posterior of a model; also return the vector of its optimum.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def posterior_at(
 
 
 def culled_around(posterior: Posterior, optimum: Optimum, origin, sd) -> Posterior:
-    """The posterior with pair lists that are good wherever the chains can be expected to go.
+    """Cull the pair lists of a posterior to those needed wherever the chains can be expected to go.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def culled_around(posterior: Posterior, optimum: Optimum, origin, sd) -> Posteri
 
     Notes
     -----
-    Chains leave 7 standard deviations too rarely to matter; beyond, the likelihood lacks faint tails.
+    Chains move beyond 7 standard deviations too rarely to matter; there, the likelihood lacks faint tails.
     """
     model, coordinates = posterior.model, posterior.coordinates
     if model.tolerance == 0:
@@ -129,7 +129,7 @@ def culled_around(posterior: Posterior, optimum: Optimum, origin, sd) -> Posteri
     n = len(origin)
     ends = []
     for sign in (-1, 1):
-        # a longer vector of shape is a flatter galaxy
+        # a longer shape vector means a flatter galaxy
         outward = {
             "shape": sign * np.sign(np.asarray(posterior.template.get("shape", 0.0))),
         }

@@ -27,7 +27,7 @@ PACE = 1.0  # seconds between two looks at the progress bar and at Ctrl-C
 
 
 class _Program(NamedTuple):
-    """What is done with every chain."""
+    """Function that is called for every chain."""
 
     of_one: Callable
     of_all: Callable
@@ -38,7 +38,7 @@ class _Program(NamedTuple):
         return cls(function, eqx.filter_jit(eqx.filter_vmap(function, in_axes=axes)), axes)
 
     def with_own(self, change, arguments):
-        """Arguments of which those that every chain has its own of are changed."""
+        """Apply a change to those arguments of which every chain has its own."""
         return [a if axis is None else change(a) for a, axis in zip(arguments, self.axes, strict=True)]
 
 
@@ -47,7 +47,7 @@ _COMPLETE = _Program.of(complete, None, 0, None, 0, None)
 
 
 class _InThreads:
-    """Makes the results of a program for every chain in threads."""
+    """Runs a program for every chain, in threads."""
 
     def __init__(self):
         self._compiled = set()
@@ -56,14 +56,14 @@ class _InThreads:
         def one(chain):
             return jax.block_until_ready(program.of_one(*program.with_own(lambda own: own[chain], arguments)))
 
-        # the first time one chain goes ahead, so that all others find the program compiled
+        # the first time, one chain goes ahead, so that all others find the program compiled
         ahead = [] if program in self._compiled else [pool.submit(one, 0).result()]
         self._compiled.add(program)
         return [*ahead, *pool.map(one, range(len(ahead), n_chain))]
 
 
 def _in_one_program(call, pool, n_chain, program, arguments):
-    """Results of a program for every chain, all made by one `call`."""
+    """Run a program for every chain in a single `call`."""
     stacked = program.with_own(lambda own: jax.tree.map(lambda *parts: jnp.stack(parts), *own), arguments)
     made = interruptible(call, program.of_all, *stacked)
     return [jax.tree.map(lambda array, chain=chain: array[chain], made) for chain in range(n_chain)]
@@ -77,11 +77,11 @@ class Run:
     kernel : Kernel
     posterior : Posterior
     white : Whitening
-        The first.
+        Initial whitening.
     progress : bool
         Show progress bars.
     lockstep : Lockstep, optional
-        What makes the draws, together with those of other runs.
+        Makes the draws, together with those of other runs.
 
     Attributes
     ----------
@@ -91,7 +91,7 @@ class Run:
     n_warmup, n_calls : int
         Draws of the warm-up of a chain; evaluations of likelihood and gradient of all.
     interrupted : bool
-        Whether fewer draws were made than asked for, as Ctrl-C came.
+        Whether Ctrl-C left fewer draws than asked for.
     """
 
     def __init__(self, kernel, posterior, white, progress, lockstep=None):
@@ -104,7 +104,7 @@ class Run:
         self._at_once, self.interrupted = 1, False
 
     def begin(self, key, n_chain):
-        """Start about the optimum, as widely as the posterior is thought to be, or there if that is nowhere."""
+        """Start chains at draws of the whitening's normal, or at the optimum if the density there is 0."""
         keys = jax.random.split(key, 3 * n_chain)
         self.keys = keys[2 * n_chain :]
         for start, moves in zip(keys[:n_chain], keys[n_chain : 2 * n_chain], strict=True):
@@ -115,7 +115,7 @@ class Run:
             self.states.append(state)
 
     def resume(self, checkpoint):
-        """Start where chains stand."""
+        """Start the chains from a checkpoint."""
         keys = [jax.random.split(key) for key in jax.random.wrap_key_data(jnp.asarray(checkpoint.keys))]
         self.keys = jnp.stack([linear for _, linear in keys])
         positions = np.linalg.solve(checkpoint.factor, (checkpoint.vectors - checkpoint.origin).T).T
@@ -129,7 +129,7 @@ class Run:
             self.states.append(state)
 
     def checkpoint(self, ellipticity):
-        """Where the chains stand now."""
+        """Return the present state of the chains."""
         origin, factor = (np.asarray(a) for a in self.white)
         later = jnp.stack([jax.random.fold_in(key, 0) for key in self.keys])
         return ChainCheckpoint(
@@ -142,7 +142,7 @@ class Run:
         )
 
     def warm_up(self, most, full_cov):
-        """Adapt whitening and step sizes, with `most` draws at most (or one round, if that is more)."""
+        """Adapt whitening and step sizes in up to `most` draws per chain (but at least one round)."""
         n_round = max(most // ROUND, 1)
         with self._bar(n_round * ROUND, "warm-up") as bar, self._pool() as pool:
 
@@ -170,9 +170,10 @@ class Run:
         self.n_warmup, self.n_calls = n_round * ROUND, self.n_calls + calls
 
     def drawn(self, draws, most_outside):
-        """Values (chain, draw, ...) and statistics (chain, draw) of as many draws.
+        """Draw `draws` times per chain; return values (chain, draw, ...) and statistics (chain, draw).
 
-        Of fewer after Ctrl-C, and where linear parameters of more than `most_outside` draws lie outside their box.
+        There are fewer draws after Ctrl-C, and where the linear parameters of more than `most_outside` draws lie
+        outside their box.
         """
         found, done, outside = [], 0, 0
         with self._bar(draws, "sampling") as bar, self._pool() as pool:
@@ -200,19 +201,19 @@ class Run:
         return _joined(found, axis=1)
 
     def _done(self, bar, size, began):
-        """Show that so many draws are made, and judge by their time how many to make next."""
+        """Update the progress bar, and choose from the time taken how many draws to make next."""
         bar.update(size)
         pace = size * PACE / max(time.monotonic() - began, 1e-3)
         self._at_once = int(np.clip(pace, 1, MOST))
 
     def _advanced(self, pool, white, states, n, adapting=False, short=False):
-        """States after `n` draws, and the draws of every chain."""
+        """Advance all chains by `n` draws; return their states and draws."""
         how = tuple(map(jnp.asarray, (n, adapting, short)))
         made = self._each(pool, len(states), _ADVANCE, (self.kernel, self.posterior, white, states, *how))
         return [state for state, _ in made], [_first(draws, n) for _, draws in made]
 
     def _completed(self, pool, first, vectors, n):
-        """Full draws of the coordinates of every chain."""
+        """Complete the coordinates of every chain to full draws."""
         padded = [np.pad(vector, ((0, MOST - n), (0, 0))) for vector in vectors]
         # number 0 is that of what goes on from here (`checkpoint`)
         first, length = jnp.asarray(1 + first), jnp.asarray(n)
@@ -228,12 +229,12 @@ class Run:
         try:
             yield pool
         finally:
-            # after Ctrl-C the draws that are being made are given up
+            # after Ctrl-C, abandon the draws that are being made
             pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _first(draws, n):
-    """The first draws, in host memory."""
+    """Return the first n draws, in host memory."""
     return jax.tree.map(lambda array: np.asarray(array)[:n], draws)
 
 

@@ -1,4 +1,4 @@
-"""Draws from the posterior of a scene with numpyro's NUTS, started at the optimum.
+"""Sampling of the posterior of a scene with numpyro's NUTS, started at the optimum.
 
 Fluxes and sky levels are integrated out (`fluxes`); the chains move in the coordinates of `coordinates`, whitened by
 the Fisher matrix (`whitening`), so that the posterior is nearly a unit normal before a short warm-up (`warmup`)
@@ -27,7 +27,7 @@ from .whitening import Whitening, posterior_around, whitening, with_known_blocks
 __all__ = ["Chains", "continued", "sample", "sample_many"]
 
 TARGET = 0.8  # acceptance rate; calls per effective draw of `single`: 5.9 at 0.7, 5.8 at 0.8, 5.7 at 0.87
-OUTSIDE = 0.01  # of the draws of fluxes may lie outside their box; if more do, they are sampled
+OUTSIDE = 0.01  # share of the draws of fluxes that may lie outside their box; if more do, fluxes are sampled
 
 
 def sample(
@@ -57,8 +57,8 @@ def sample(
     draws : int
         Draws kept, per chain.
     warmup : int
-        The most draws spent on adapting step size and mass matrix, per chain (20 at least); fewer where these tell
-        that it is done.
+        Largest number of draws spent on adapting step size and mass matrix, per chain (20 at least); warm-up ends
+        earlier when they show that it is done.
     chains : int
         Chains, run side by side on the processor's cores.
     max_treedepth : int
@@ -74,7 +74,7 @@ def sample(
         Integrate over fluxes and sky levels, where their priors are flat or normal, and draw them afterwards.  Where
         more than 1 % of the draws lie outside their box they are sampled instead: `Chains.fluxes` tells.
     ellipticity : bool
-        Move in a vector of shape instead of q and pa, where the priors allow a galaxy to be round and to turn freely.
+        Sample a shape vector instead of q and pa, where the priors allow a galaxy to be round and to turn freely.
     seed : int
     progress : bool
         Show a progress bar.
@@ -84,7 +84,7 @@ def sample(
     Returns
     -------
     Chains
-        All chains equally long.  After Ctrl-C, what the chains past their warm-up have by then.
+        All chains have the same length.  After Ctrl-C, the draws made by then.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def sample(
         run.begin(jax.random.key(seed), chains)
         run.warm_up(warmup, full_cov)
         times.append(time.monotonic())
-        # what cannot be kept any more is not drawn to the end
+        # stops early once too many draws lie outside for any to be kept
         values, statistics = run.drawn(draws, OUTSIDE * draws * chains)
         times.append(time.monotonic())
         n_calls += run.n_calls
@@ -132,10 +132,10 @@ def sample(
 def sample_many(
     models: Sequence[SceneModel], starts: Sequence, *, covariances=None, seeds=None, **options
 ) -> list[Chains]:
-    """Sample the posteriors of many scenes, the draws of those of one size by one program, in step.
+    """Sample the posteriors of many scenes, batching the draws of scenes of equal size.
 
-    All wait for the longest trajectory among them: on an accelerator, which a small patch leaves idle, that is more
-    than made up for; on a CPU it is not.
+    All wait for the longest trajectory among them: on an accelerator, which a small patch does not fill, batching
+    more than makes up for that; on a CPU it does not.
 
     Parameters
     ----------
@@ -151,12 +151,12 @@ def sample_many(
     Returns
     -------
     list of Chains
-        Those that `sample` gives of each scene, to rounding.  After Ctrl-C, what each has by then.
+        What `sample` returns for each scene, up to rounding.  After Ctrl-C, the draws that each has by then.
 
     Raises
     ------
     KeyboardInterrupt
-        If there are no draws of a scene by then.
+        If a scene has no draws by then.
     """
     if not models:
         return []
@@ -183,7 +183,7 @@ def sample_many(
 
 
 def continued(model: SceneModel, chains: Chains, *, draws: int = 256, progress: bool = True) -> Chains:
-    """More draws of chains from where they stopped; their warm-up is kept.
+    """Continue chains from where they stopped, without another warm-up.
 
     Parameters
     ----------

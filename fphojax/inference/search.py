@@ -1,13 +1,13 @@
-"""The search for the maximum of the posterior density: Levenberg and Marquardt, with fluxes solved in every step.
+"""Maximisation of the posterior density by the Levenberg-Marquardt method, solving for fluxes in every step.
 
 A step solves (H + lambda diag H) step = -gradient in the unconstrained space of the priors' supports, with H the
-Gauss-Newton matrix of the pixels plus the curvature of the priors (Marquardt 1963).  Where it leads, fluxes and sky
-are solved for: given the shapes they are linear, and one pass over the pixels holds all that this takes (variable
+Gauss-Newton matrix of the pixels plus the curvature of the priors (Marquardt 1963).  At the new point, fluxes and sky
+are solved for: given the shapes they are linear, and one pass over the pixels gives all that this needs (variable
 projection; Golub & Pereyra 1973, `core.design`).  What the Gauss-Newton matrix leaves out, the curvature of the model
-times its residuals, is learnt from the changes of the gradient, and used near the optimum, while it tells better what
-a step gains: along a weak direction, such as the Sersic index of a faint galaxy, it decides how fast the search ends.
-Whether it is at its end is judged by what an undamped step promises, as the rounding of chi-squared can be larger
-than what is left to gain. docs/mathematics/inference.md has the formulas.
+times its residuals, is estimated from changes of the gradient, and used near the optimum as long as it predicts the
+gain of a step better: along a weak direction, such as the Sersic index of a faint galaxy, it determines how fast the
+search converges.  Convergence is judged by the predicted gain of an undamped step, because the rounding error of
+chi-squared can be larger than the remaining gain.  docs/mathematics/inference.md has the formulas.
 """
 
 from typing import NamedTuple
@@ -25,16 +25,16 @@ __all__ = ["Found", "search", "slope"]
 
 LAMBDA_START, LAMBDA_UP, LAMBDA_DOWN = 1e-2, 5.0, 0.15
 LAMBDA_LEAST, LAMBDA_MOST = 1e-9, 1e9
-LAMBDA_FAILED = 1e-4  # at least, after a step that led uphill
-GOOD, POOR = 0.6, 0.2  # gain over what was promised, above which damping falls, below which it rises
+LAMBDA_FAILED = 1e-4  # smallest damping after a step that raised the cost
+GOOD, POOR = 0.6, 0.2  # ratio of actual to predicted gain above which damping falls, below which it rises
 LONGEST_STEP = 2.0  # of any parameter, in unconstrained units, where a box is a few units wide
-NEAR = 30.0  # log density left to gain, above which second-order terms are not used: they lead into shallow optima
-RIDGE = 1e-8  # of the scaled matrix, for directions without information
-STALLED = 0.05  # what may be left to gain where rounding ends a search that counts as converged
+NEAR = 30.0  # predicted gain in log density above which second-order terms are not used: they lead to poor optima
+RIDGE = 1e-8  # added to the diagonal of the scaled matrix, for directions without information
+STALLED = 0.05  # largest predicted gain at which a search that rounding ended counts as converged
 LINEAR = ("flux", "sky")
-ROUNDS = 3  # of solving for fluxes, or for a step, each with those held that the last one took to a bound
-PINNED = 5e-4  # of its width, from the edge of a box
-MARGIN = 1e-6  # of its width, by which a parameter stays off the edge of a box
+ROUNDS = 3  # of solving for fluxes, or for a step; each holds those that the one before took to a bound
+PINNED = 5e-4  # of the width of a box: closer to its edge, a parameter counts as at the edge
+MARGIN = 1e-6  # of the width of a box: the least distance of a parameter from its edge
 
 
 class _System(NamedTuple):
@@ -48,7 +48,7 @@ class _System(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Where a search ended.
+    """Result of a search.
 
     Attributes
     ----------
@@ -72,18 +72,18 @@ class Found(NamedTuple):
 
 class _Step(NamedTuple):
     move: jax.Array
-    promised: jax.Array  # reduction of the cost
-    left: jax.Array  # what an undamped step, as long as one may be, promises
-    trusted: jax.Array  # whether it was made with the second-order terms
-    omitted: jax.Array  # what the other choice would have promised more
+    promised: jax.Array  # predicted reduction of the cost
+    left: jax.Array  # predicted reduction by an undamped step of permitted length
+    trusted: jax.Array  # whether the step uses the second-order terms
+    omitted: jax.Array  # prediction of the other choice minus this one's
 
 
 class _State(NamedTuple):
     point: jax.Array
     system: _System
-    step: _Step  # from there to the next trial
+    step: _Step  # from `point` to the next trial
     damping: jax.Array
-    second: jax.Array  # what the Gauss-Newton matrix leaves out of the Hessian, as learnt
+    second: jax.Array  # estimate of what the Gauss-Newton matrix leaves out of the Hessian
     stalled: jax.Array
     begun_again: jax.Array
     n_step: jax.Array
@@ -91,7 +91,7 @@ class _State(NamedTuple):
 
 @eqx.filter_jit
 def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) -> Found:
-    """Search from a point of unconstrained space.
+    """Maximise the density from a point of unconstrained space.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
         Whether the density is that of the unconstrained values.
     max_steps : int
     tolerance : float
-        The search ends where no more than that is left to gain in log density.
+        The search ends where the predicted gain in log density is below this.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
         least = jnp.where(better, LAMBDA_LEAST, LAMBDA_FAILED)
         damping = jnp.clip(state.damping * factor, least, LAMBDA_MOST)
         stalled = (taken.promised < rounding) & (jnp.abs(gain) < rounding)
-        # damped to a standstill with something left to gain: once, it begins anew from there
+        # stalled by damping before convergence: restart from there, once
         again = stalled & (taken.left > STALLED) & ~state.begun_again
         damping = jnp.where(again, LAMBDA_START, damping)
         change = jnp.where(first, 0.0, point - state.point)
@@ -172,12 +172,12 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
 
     end = jax.lax.while_loop(proceed, stepped, initial)
     converged = (end.step.left < tolerance) | (end.stalled & (end.step.left < STALLED))
-    converged &= jnp.isfinite(end.system.cost)  # else there was no density where it began
+    converged &= jnp.isfinite(end.system.cost)  # else the density was zero at the start
     return Found(end.point, end.system, end.step.left, converged, end.n_step)
 
 
 def _second_order(second, before, after, change):
-    """What the Gauss-Newton matrix leaves out, learnt from a step (Dennis, Gay & Welsch 1981, ACM TOMS 7, 348)."""
+    """Update the Hessian's second-order part from a step (Dennis, Gay & Welsch 1981, ACM TOMS 7, 348)."""
     rise = after.gradient - before.gradient
     wanted = rise - after.hessian @ change
     along, held = change @ rise, change @ second @ change
@@ -190,14 +190,14 @@ def _second_order(second, before, after, change):
 
 
 def _damped_step(system, second, damping, at_edge, trusted):
-    """The damped step, with the second-order terms where they are trusted and leave the matrix positive.
+    """Return the damped step, with second-order terms if trusted and the matrix stays positive.
 
     Parameters at the lower or the upper edge of a box (two arrays of bool, (N,)) stay there where the gradient or the
     step itself would take them beyond: there the values hardly change however far the unconstrained ones go.
 
-    A parameter that would go farther than the longest step goes just as far, and the others make the best of that:
-    the position angle of a point, of which the pixels tell nothing, would go anywhere, and is not to keep all others
-    back.
+    A parameter that would go farther than the longest step goes exactly that far, and the step of the others is
+    optimised given that: the position angle of a point source, which the pixels do not constrain, would go anywhere,
+    and must not shorten the steps of all others.
     """
     diagonal = jnp.diag(system.hessian)
     scale = 1 / jnp.sqrt(jnp.maximum(diagonal, 1e-12 * jnp.max(diagonal) + 1e-300))
@@ -206,7 +206,7 @@ def _damped_step(system, second, damping, at_edge, trusted):
         return (at_edge[0] & (direction < 0)) | (at_edge[1] & (direction > 0))
 
     def solved(scaled, pinned, ridge):
-        """The step in units of the scale, no element of it longer than allowed."""
+        """Solve for the step in units of the scale, with no element longer than allowed."""
         slope, most = scale * system.gradient, LONGEST_STEP / scale
 
         def shortened(_, state):
@@ -244,7 +244,7 @@ class _Problem:
         self.model, self.unravel, self.with_jacobian = model, unravel, with_jacobian
 
     def at(self, flat):
-        """The point with its linear parameters solved, and the system there."""
+        """Solve for the linear parameters at a point; return the new point and the system there."""
         values = self._half_turned(self.model.constrain(self.unravel(flat)))
         # on a bound itself the unconstrained value would be infinite
         inside = self._supports(values)
@@ -260,9 +260,9 @@ class _Problem:
         return 0.5 * jnp.sum(chi2) + self._prior_cost(self._flat(values))
 
     def at_edge(self, flat):
-        """Which parameters are at the lower edge of a box, and which at the upper.
+        """Return which parameters are at the lower edge of a box, and which at the upper.
 
-        None can be where the density is that of the unconstrained values.
+        None can be at an edge if the density is that of the unconstrained values.
         """
         values = self.model.constrain(self.unravel(flat))
         sides = {}, {}
@@ -279,7 +279,7 @@ class _Problem:
         chi2, rhs, fisher = self.model.equations(design, values)
         prior_gradient = jax.grad(self._prior_cost)(flat)
         prior_curvature = slope(jax.grad(self._prior_cost), flat)
-        # of the second-order terms only those that keep the matrix positive
+        # only those second-order terms that keep the matrix positive
         diagonal = jnp.maximum(prior_curvature, 0) + jnp.maximum(-rhs * curvature, 0)
         return flat, _System(
             cost=0.5 * jnp.sum(chi2) + self._prior_cost(flat),
@@ -290,7 +290,7 @@ class _Problem:
         )
 
     def _flat(self, values):
-        """Unconstrained values of parameters inside their supports, however near the edges; zero for held ones."""
+        """Return unconstrained values of parameters inside their supports, and 0 for held ones."""
         free = {name: t.inv(values[name]) for name, t in self.model.transforms.items()}
         held = self.model.held.items()
         free |= {name: jnp.where(jnp.isnan(fixed), free[name], 0.0) for name, fixed in held}
@@ -306,7 +306,7 @@ class _Problem:
         return cost
 
     def _solved(self, values, design):
-        """Values with fluxes and sky at their optimum given the rest, inside their supports."""
+        """Set fluxes and sky to their optimum given the other parameters, inside their supports."""
         linear = {name: values[name] for name in LINEAR if name in values}
         flat, unravel = ravel_pytree(linear)
         which = [np.full(np.size(values[name]), name in LINEAR) for name in sorted(values)]
@@ -316,7 +316,7 @@ class _Problem:
         low, high = (ravel_pytree(side)[0] for side in self._supports(linear))
 
         def pull(values):
-            """Derivative of the log density of the priors."""
+            """Return the derivative of the log density of the priors."""
             priors, transforms = self.model.priors, self.model.transforms
             total = jnp.zeros(())
             for name, value in unravel(values).items():
@@ -344,7 +344,7 @@ class _Problem:
         return {**values, **unravel(flat + change)}
 
     def _supports(self, values):
-        """Lower and upper limits of parameters, a little inside the supports of their priors."""
+        """Return lower and upper limits of parameters, slightly inside the supports of their priors."""
         sides = {}, {}
         for name, value in values.items():
             low, high = (
@@ -355,9 +355,9 @@ class _Problem:
         return sides
 
     def _half_turned(self, values):
-        """Position angles turned by pi where that brings them nearer to the middle of a box of pi or wider.
+        """Turn position angles by pi where that is nearer the middle of a box of width pi or more.
 
-        A galaxy turned by pi looks the same; a search that ran into the edge of the box goes on from there.
+        A galaxy turned by pi looks the same; a search that reached the edge of the box can then continue.
         """
         prior = self.model.priors["pa"]
         if not isinstance(prior, Uniform):
@@ -365,7 +365,7 @@ class _Problem:
         width, middle = prior.high - prior.low, (prior.low + prior.high) / 2
         wide = jnp.all(width >= np.pi - 1e-9)
         turned = values["pa"] - np.pi * jnp.round((values["pa"] - middle) / np.pi)
-        # in a box of just pi, from one edge to the other, and so far inside that the search can leave it
+        # in a box of width pi: from one edge to the other, far enough inside that the search can move away
         aside = turned - middle
         other = middle - (0.5 - 2 * PINNED) * width * jnp.sign(aside)
         turned = jnp.where(jnp.abs(aside) > (0.5 - PINNED) * width, other, turned)
@@ -373,5 +373,5 @@ class _Problem:
 
 
 def slope(function, point):
-    """Derivative of a function that acts on every element of an array by itself."""
+    """Differentiate a function that acts on every element of an array separately."""
     return jax.jvp(function, (point,), (jnp.ones_like(point),))[1]

@@ -1,9 +1,10 @@
 """Warm-up of chains that start near the optimum: as short as their draws allow.
 
-It goes in rounds of 20 draws of every chain.  The first round lets the chains leave their starts.  After each
-further one, the draws of all chains together tell whether the whitening holds, as far as so few can tell; if not, it
-is made anew once they are enough: chance must do less harm to their covariance than the whitening does now.  One that
-was far off is made of few draws first, and again of more; until then trees are short.
+It proceeds in rounds of 20 draws of every chain.  In the first round the chains leave their starting points.  After
+each further one, the draws of all chains together are tested against a unit normal, as far as so few allow; if they
+fail, a new whitening is estimated once there are enough draws: sampling noise in their covariance must do less harm
+than the present whitening.  If that is far off, the new one is first estimated from few draws, and again from more;
+until then trees are short.
 """
 
 import numpy as np
@@ -15,20 +16,20 @@ __all__ = ["ROUND", "warm_up"]
 
 ROUND = 20  # draws of a chain
 
-SPREAD = 1.6  # by so much a variance may differ from 1, besides by chance, before the whitening is made anew
-ENOUGH = 10  # draws for each dimension, to make it for good
+SPREAD = 1.6  # factor by which a variance may differ from 1, beyond chance, before the whitening is replaced
+ENOUGH = 10  # draws per dimension for a final whitening
 APART = 1.0  # standard deviations by which the mean of a chain may differ from that of all
 OFF_TARGET = 0.12  # the same for the mean acceptance rate
 
 
 def warm_up(run, states, whitening: Whitening, *, most: int, target_accept: float, full_cov: bool):
-    """Let chains adapt.
+    """Adapt whitening and step sizes of chains in rounds of draws.
 
     Parameters
     ----------
     run : callable
-        Takes whitening, states and whether trees must be short to new states and the draws of each chain; see
-        `nuts.advance`.
+        Called with whitening, states, and whether trees must be short; returns new states and the draws of each
+        chain; see `nuts.advance`.
     states : list of ChainState
     whitening : Whitening
     most : int
@@ -66,19 +67,19 @@ def warm_up(run, states, whitening: Whitening, *, most: int, target_accept: floa
 
 
 def _far_off(m, eigenvalues):
-    """Whether the covariance of m draws, few as they are, is nearer to the truth than a unit matrix."""
+    """Return whether the covariance of m draws is a better estimate than a unit matrix."""
     n = len(eigenvalues)
     if m <= n:
         return False
-    # condition number of the covariance of m independent draws; these are not, so it is taken squared
+    # condition number of the covariance of m independent draws; squared because these draws are correlated
     chance = ((1 + np.sqrt(n / m)) / (1 - np.sqrt(n / m))) ** 2
     return eigenvalues[-1] > chance**2 * eigenvalues[0]
 
 
 def _white(v, eigenvalues):
-    """Whether draws (chain, draw, n) may be of a unit normal, the same in every chain."""
+    """Return whether draws (chain, draw, n) are consistent with a unit normal, the same in every chain."""
     m, n = v.shape[0] * v.shape[1], v.shape[2]
-    # extreme eigenvalues of so many independent draws (Marchenko & Pastur 1967); half of them are taken to be that
+    # extreme eigenvalues for m / 2 independent draws (Marchenko & Pastur 1967): the m draws are correlated
     limit = SPREAD * (1 + np.sqrt(2 * n / m)) ** 2
     apart = np.abs(v.mean(axis=1) - v.mean(axis=(0, 1))).max()
     return eigenvalues[0] > 1 / limit and eigenvalues[-1] < limit and apart < APART

@@ -1,7 +1,7 @@
 """Linear maps that make a posterior nearly a unit normal: u = origin + factor @ v.
 
-The first comes from the Fisher matrix at the optimum, or from covariances known before; later ones from the draws of
-the warm-up.
+The first one comes from the Fisher matrix at the optimum, or from covariances of an earlier fit; later ones from the
+draws of the warm-up.
 """
 
 from typing import NamedTuple
@@ -28,18 +28,18 @@ __all__ = [
     "with_known_blocks",
 ]
 
-FAR_OFF = 100.0  # ratio of two variances that are not of the same posterior
+FAR_OFF = 100.0  # ratio of variances beyond which they cannot be those of the same posterior
 
 
 class Whitening(NamedTuple):
-    """u = origin + factor @ v, with factor @ factor.T the covariance of u."""
+    """Linear map u = origin + factor @ v, with factor @ factor.T the covariance of u."""
 
     origin: jax.Array
     factor: jax.Array
 
 
 def coordinate_covariance(posterior: Posterior, optimum: Optimum, origin) -> np.ndarray:
-    """Covariance of the coordinates and, behind them, of the linear parameters at the optimum.
+    """Return the covariance of the coordinates, followed by the linear parameters, at the optimum.
 
     The Fisher matrix J^T W J of the parameters becomes that of coordinates and linear parameters by the derivatives
     of the former by the latter; the priors add their curvature.
@@ -59,7 +59,7 @@ def coordinate_covariance(posterior: Posterior, optimum: Optimum, origin) -> np.
 def posterior_around(
     model: SceneModel, optimum: Optimum, *, fluxes_apart: bool = True, ellipticity: bool = True
 ) -> tuple[Posterior, np.ndarray, np.ndarray]:
-    """The posterior of a model about its optimum, ready for draws.
+    """Build the posterior of a model around its optimum, ready for sampling.
 
     Parameters
     ----------
@@ -83,7 +83,7 @@ def posterior_around(
 
 
 def with_known_blocks(covariance, posterior: Posterior, optimum: Optimum, origin, blocks) -> np.ndarray:
-    """The covariance of the coordinates, stretched so that single sources have the covariances known of them.
+    """Rescale the covariance of the coordinates so that each source has its known covariance.
 
     Correlations between sources stay as they are, in units of the new widths.
 
@@ -123,7 +123,7 @@ def with_known_blocks(covariance, posterior: Posterior, optimum: Optimum, origin
 
 
 def _stretch(present, known):
-    """D with D @ present @ D.T = known, but for directions in which `known` is far off: these stay as they are.
+    """Find D with D @ present @ D.T = known, leaving directions in which `known` is far off as they are.
 
     A parameter that is held has no width at all in `known`, and must not lose its own.
     """
@@ -137,7 +137,7 @@ def _stretch(present, known):
 
 
 def whitening(origin, covariance, *, full_cov: bool = True) -> Whitening:
-    """The map of a covariance, or of its diagonal alone."""
+    """Build the whitening of a covariance, or of its diagonal alone."""
     covariance = np.asarray(covariance)
     scale = np.sqrt(np.diag(covariance))
     if not full_cov:
@@ -148,7 +148,7 @@ def whitening(origin, covariance, *, full_cov: bool = True) -> Whitening:
 
 
 def from_draws(present: Whitening, draws, *, full_cov: bool = True) -> Whitening:
-    """A better map, from draws of v under the present one.
+    """Build a better whitening from draws of v under the present one.
 
     Parameters
     ----------
@@ -163,7 +163,7 @@ def from_draws(present: Whitening, draws, *, full_cov: bool = True) -> Whitening
 
 
 def mixed_covariance(draws) -> np.ndarray:
-    """Covariance of draws (m, n), mixed with that of n + 5 draws of a unit normal: few draws tell little."""
+    """Return the covariance of draws (m, n), shrunk towards a unit matrix with the weight of n + 5 draws."""
     m, n = draws.shape
     covariance = np.cov(draws.T, ddof=1).reshape(n, n)
     weight = m / (m + n + 5.0)
@@ -172,7 +172,7 @@ def mixed_covariance(draws) -> np.ndarray:
 
 @eqx.filter_jit
 def _derivatives(posterior, origin):
-    """Derivatives of all values by coordinates and linear parameters, and the curvature of their log prior."""
+    """Differentiate all values by coordinates and linear parameters; also return prior curvatures."""
     linear, key = posterior.linear, jax.random.key(0)
 
     def everything(both):

@@ -1,4 +1,4 @@
-"""Mixtures of Gaussians from PSF images, by deterministic least squares; see docs/mathematics/psf.md."""
+"""Fits of Gaussian mixtures to PSF images, by deterministic least squares; see docs/mathematics/psf.md."""
 
 import dataclasses
 import logging
@@ -29,7 +29,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-# Most Gaussians of a mixture: far more than any image can tell apart, and the search takes long.
+# Largest number of Gaussians of a mixture: far more than any image can constrain, and the search takes long.
 MOST_GAUSS = 64
 # Relative L2 residual that a mixture is to reach where the number of its Gaussians is free, and the largest number
 # then: beyond, PSFs of space telescopes gain little, and each Gaussian is rendered in every step of every fit.
@@ -38,11 +38,11 @@ TARGET_L2, MAX_GAUSS = 0.01, 8
 _MIN_SIGMA = 0.4
 # Largest offset of a Gaussian from the source, in half-light radii.
 _MEAN_LIMIT = 3.0
-# Radii at which the encircled energy is compared, and what an error of it costs in units of the relative L2.
+# Number of radii at which the encircled energy is compared, and the weight of its errors relative to the L2 norm.
 _N_RINGS, _RING_WEIGHT = 12, 2.0
 
 
-# threads of BLAS cost ten times what they save on matrices of a few columns, and round in an order of their own
+# BLAS threads cost ten times what they save on matrices of a few columns, and make rounding irreproducible
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def fit_psf(
     image,
@@ -62,21 +62,21 @@ def fit_psf(
 ):
     """Fit a mixture of Gaussians to a PSF image.
 
-    What is fitted is the effective PSF, as native pixels see it. An image at the native scale is that
-    already, and ``includes_pixel`` says whether the mixture is to describe it as it is (True), or the PSF
+    The effective PSF, as native pixels see it, is fitted. An image at the native scale is already effective,
+    and ``includes_pixel`` says whether the mixture is to describe it as it is (True), or the PSF
     before the integration over pixels (False). An oversampled image without the pixel response
     (``oversample`` > 1, ``includes_pixel=False``) is summed over native pixels at every sub-pixel position;
     the mixture then describes the PSF without the pixel. The source is at the central pixel of an odd-sized
-    image if the core is there within half a native pixel, unless ``recentre`` says otherwise, else at the
-    centroid of the core; ``offset`` and ``shift`` report it.
+    image if the core is within half a native pixel of it and ``recentre`` is False, else at the centroid of
+    the core; ``offset`` and ``shift`` report it.
 
     Parameters
     ----------
     image : array (ny, nx)
         Flux in each pixel of the image.
     n_gauss : int or None
-        Number of Gaussians in all; None takes the smallest number that reaches ``target_l2``, or, where `MAX_GAUSS`
-        do not, whose residual is larger than theirs by less than a twentieth.
+        Total number of Gaussians; None takes the smallest number that reaches ``target_l2``, or, if even `MAX_GAUSS`
+        do not, the smallest whose residual exceeds theirs by less than a twentieth.
     n_negative : int
         How many of them have negative amplitudes.
     oversample : float
@@ -86,11 +86,11 @@ def fit_psf(
     mask : array of bool (ny, nx), optional
         True where a pixel is not to be used.
     recentre : bool
-        Whether the source is at the centroid of the core however the image is centred.
+        Take the centroid of the core as the position of the source, however the image is centred.
     centre : {"free", "fixed"}
         Whether each Gaussian has its own mean, or all are centred on the source.
     normalise : bool or float
-        True: image and amplitudes sum to 1. A number: they sum to this, the energy that the image encircles.
+        True: image and amplitudes sum to 1. A number: they sum to this, the encircled energy of the image.
         False: the image is taken as it is, and the sum of the amplitudes is free. With a mask or a background
         the sum is free in the fit and the mixture scaled afterwards.
     background : bool
@@ -98,9 +98,9 @@ def fit_psf(
     seed : int
         Seed of the random starts that complement the regular ones.
     target_l2 : float
-        Relative L2 residual that a free number of Gaussians has to reach.
+        Relative L2 residual to reach if the number of Gaussians is free.
     name : str
-        What messages call the image.
+        Name of the image in messages.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def fit_psf(
     Raises
     ------
     InputError
-        For an image that cannot be a PSF, or options that make no sense.
+        For an image that cannot be a PSF, or invalid options.
 
     Warns
     -----
@@ -163,10 +163,10 @@ def fit_psfs(images, *, workers=1, names=None, **options):
     ----------
     images : sequence of arrays
     workers : int
-        Number of processes; 1 stays in this one. New processes import the script that called, which must
-        keep its work under ``if __name__ == "__main__"``.
+        Number of processes; 1 uses the present one. New processes import the calling script, which must
+        guard its work with ``if __name__ == "__main__"``.
     names : sequence of str, optional
-        What messages call the images.
+        Names of the images in messages.
     **options
         Those of `fit_psf`, the same for all images.
 
@@ -183,7 +183,7 @@ def fit_psfs(images, *, workers=1, names=None, **options):
 
 
 def fit_each(jobs, *, workers=1):
-    """Fit mixtures to many PSF images, and hand out each when it is done.
+    """Fit mixtures to many PSF images, and yield each fit as soon as it is done.
 
     Parameters
     ----------
@@ -209,7 +209,7 @@ def fit_each(jobs, *, workers=1):
 
 
 def _checked_options(n_gauss, n_negative, target_l2, centre, normalise, name):
-    """The sum of the amplitudes (None: free), after a look at the options."""
+    """Check the options of a fit; return the sum of the amplitudes, None if it is free."""
     if n_gauss is not None and not 1 <= n_gauss <= MOST_GAUSS:
         raise InputError(f"{name}: n_gauss is {n_gauss}, expected 1 to {MOST_GAUSS}")
     most, words = (MAX_GAUSS, MAX_GAUSS - 1) if n_gauss is None else (n_gauss, "n_gauss - 1")
@@ -228,7 +228,7 @@ def _checked_options(n_gauss, n_negative, target_l2, centre, normalise, name):
 
 
 def _problem(effective, response, total, background, fixed_centre):
-    """The pixels and bounds of the least-squares problem."""
+    """Set up the least-squares problem: pixels, weights and bounds."""
     x, y = np.meshgrid(effective.x, effective.y)
     good = effective.good
     x, y, data = x[good], y[good], effective.values[good]
@@ -248,14 +248,14 @@ def _problem(effective, response, total, background, fixed_centre):
         total=total,
         background=background,
         fixed_centre=fixed_centre,
-        # a Gaussian far from the core would draw a single feature of the wings
+        # a Gaussian far from the core would fit a single feature of the wings
         mean_limit=min(_MEAN_LIMIT * effective.half_light_radius, half_size / 2),
         width_limit=half_size,
     )
 
 
 def _core_covariance(effective, response, floor):
-    """Covariance (3,) of the core of the PSF, without the pixel where the mixture is to be without."""
+    """Return the covariance (3,) of the core, without the pixel response if the mixture excludes it."""
     _, core = windowed_moments(
         effective.values, effective.x, effective.y, effective.good, radius=effective.half_light_radius
     )
@@ -265,7 +265,7 @@ def _core_covariance(effective, response, floor):
 
 
 def _finish(components, problem, effective, total, constrained, includes_pixel, start):
-    """Scale, order by size and judge."""
+    """Build the fit: scale the amplitudes, order the components by size, and judge the mixture."""
     amplitudes, background = components.amplitudes, components.background
     rescale = 1 / effective.scale if total is None else total / amplitudes.sum()
     used = amplitudes != 0

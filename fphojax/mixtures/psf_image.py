@@ -1,4 +1,4 @@
-"""The effective PSF in an image: checked, centred, and integrated over the pixels of the exposure."""
+"""Effective PSFs from images: checked, centred, and integrated over the pixels of the exposure."""
 
 import dataclasses
 
@@ -9,9 +9,9 @@ from ..inputs.errors import InputError
 
 __all__ = ["EffectivePSF", "effective_psf", "half_light_radius", "windowed_moments"]
 
-# Largest mean value along the border, in units of the peak, of an image that holds the core of its PSF.
+# Largest mean along the border, in units of the peak, of an image that is large enough for the core of its PSF.
 _MAX_BORDER = 0.1
-# Smallest peak, in units of the robust scatter of the pixels, that stands out of noise.
+# Smallest peak that stands out of the noise, in units of the robust scatter of the pixels.
 _MIN_PEAK = 6.0
 # Smallest side of an image [native pixels].
 _MIN_SIDE = 3
@@ -21,7 +21,7 @@ _MAX_OFFSET = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class EffectivePSF:
-    """What the pixels of an exposure see of a point source, on a grid at least as fine as they are.
+    """Image of a point source as the pixels of an exposure see it, on a grid at least as fine as they are.
 
     Attributes
     ----------
@@ -37,8 +37,8 @@ class EffectivePSF:
     offset : tuple of float
         Centroid (x, y) of the core minus the geometric centre of the image, in native pixels.
     shift : tuple of float
-        What of it was taken out: position (x, y) of the source minus the geometric centre of the image, in native
-        pixels; zero where the image counts as centred.
+        Part of it that was removed: position (x, y) of the source minus the geometric centre of the image, in native
+        pixels; zero if the image counts as centred.
     scale : float
         Factor by which the image was multiplied.
     half_light_radius : float
@@ -57,7 +57,7 @@ class EffectivePSF:
 
 
 def half_light_radius(values, x, y, good):
-    """Radius about the brightest pixel that encloses half of the flux, in the units of x and y."""
+    """Return the radius around the brightest pixel that encloses half of the flux, in units of x and y."""
     xx, yy = np.meshgrid(x, y)
     flux, peak = values[good], np.argmax(values[good])
     r = np.hypot(xx[good] - xx[good][peak], yy[good] - yy[good][peak])
@@ -72,7 +72,7 @@ def half_light_radius(values, x, y, good):
 
 
 def windowed_moments(values, x, y, good, *, radius, max_iter=100):
-    """Centroid and shape under a round Gaussian window that follows the centroid.
+    """Measure centroid and shape with a round Gaussian window that follows the centroid.
 
     The window has the half-light radius of the PSF, as SExtractor's windowed positions do (Bertin's manual,
     "windowed parameters"): noise in the wings is left out. For a Gaussian PSF window and image have the same
@@ -109,7 +109,7 @@ def windowed_moments(values, x, y, good, *, radius, max_iter=100):
         mean = np.array([w @ dx, w @ dy]) / w.sum()
         moments = np.array([[w @ (dx * dx), w @ (dx * dy)], [w @ (dx * dy), w @ (dy * dy)]]) / w.sum()
         moments -= np.outer(mean, mean)
-        # window and image multiply: the mean has moved half of the way
+        # window and image multiply: the mean has moved only half of the way
         centre = centre + 2 * mean
         if not (x[0] <= centre[0] <= x[-1] and y[0] <= centre[1] <= y[-1]):
             return None, None
@@ -130,7 +130,7 @@ def effective_psf(
     recentre=False,
     name="PSF image",
 ):
-    """The effective PSF that an image of a point source holds.
+    """Compute the effective PSF from an image of a point source.
 
     An oversampled image without the pixel response is summed over all boxes of ``oversample`` pixels on a
     side, which is the integral over a native pixel at every sub-pixel position of the source.
@@ -148,10 +148,10 @@ def effective_psf(
     total : float, optional
         The image is scaled so that its pixels sum to this.
     recentre : bool
-        Whether the source is at the centroid of the core in any case. Without, an odd-sized image whose core is
-        within half a native pixel of its central pixel is taken as it is: the source is at that pixel.
+        Take the centroid of the core as the position of the source in any case. Otherwise, an odd-sized image whose
+        core is within half a native pixel of its central pixel is taken as it is: the source is at that pixel.
     name : str
-        What error messages call the image.
+        Name of the image in error messages.
 
     Returns
     -------
@@ -190,7 +190,7 @@ def effective_psf(
     else:
         values = image * s**2
     values = values * scale
-    # offsets from the geometric centre, which box sums keep
+    # offsets from the geometric centre, which summing over boxes preserves
     x = (np.arange(values.shape[1]) - (values.shape[1] - 1) / 2) / s
     y = (np.arange(values.shape[0]) - (values.shape[0] - 1) / 2) / s
     _check_peak(values, good, name)
@@ -223,7 +223,7 @@ def effective_psf(
 
 
 def _checked(image, mask, name):
-    """The image in float64 and its good pixels."""
+    """Check an image; return it in float64, and its good pixels."""
     image = np.asarray(image)
     if image.dtype.kind not in "biuf":
         raise InputError(f"{name}: holds {image.dtype}, expected real numbers")
@@ -244,7 +244,7 @@ def _checked(image, mask, name):
 
 
 def _check_peak(values, good, name):
-    """Raise unless a peak stands out of the noise and falls off inside the image."""
+    """Raise an error unless a peak stands out of the noise and falls off inside the image."""
     peak = values[good].max()
     border = np.ones(values.shape, bool)
     border[1:-1, 1:-1] = False

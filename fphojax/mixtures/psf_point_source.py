@@ -1,4 +1,4 @@
-"""What a mixture makes of a bright point source: the error of the flux that is fitted with it as the PSF."""
+"""Error of the flux of a bright point source that is fitted with a mixture as the PSF."""
 
 import math
 
@@ -12,17 +12,17 @@ __all__ = ["point_flux_errors", "point_flux_words"]
 _REACH = 8.0
 # Variance of the source's own photons in its brightest pixel, over that of the sky.
 _PHOTONS = (0.0, 10.0, 100.0)
-# Steps of the fit of flux and position, and the step [native pixels] after which it has ended.
+# Largest number of steps of the fit of flux and position, and the step [native pixels] below which it ends.
 _MAX_ITER, _ENOUGH = 20, 1e-6
 
 
 def point_flux_errors(effective, parts, *, response, background=0.0):
-    """Relative errors of a point source's flux, fitted with a mixture in place of the PSF.
+    """Compute relative errors of a point source's flux fitted with a mixture in place of the PSF.
 
     The effective PSF is taken as the noiseless image of a source at native pixels; flux and position are fitted by
-    least squares. The weights of the pixels are those of sky alone, and of sky and the source's own photons in
-    several ratios, as the errors of an image may or may not hold them. An oversampled PSF gives one image for every
-    sub-pixel position that its grid holds.
+    least squares. The weights of the pixels are those of sky alone, and of sky plus the source's own photons in
+    several ratios, since the errors of an image may or may not include these. An oversampled PSF gives one image for
+    every sub-pixel position on its grid.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def point_flux_errors(effective, parts, *, response, background=0.0):
 
 
 def _errors_at(data, x, y, photons, mixture):
-    """Errors of the flux at one sub-pixel position, by Gauss-Newton steps in flux and position."""
+    """Return the flux errors at one sub-pixel position, by Gauss-Newton steps in flux and position."""
     amplitudes, means, covariances = mixture
     flux, place, errors = 1.0, np.zeros(2), []
     for ratio in _PHOTONS:
@@ -75,18 +75,18 @@ def _errors_at(data, x, y, photons, mixture):
 
 
 def point_flux_words(error):
-    """What an error of point sources' fluxes means, in words.
+    """Describe in words what an error of the fluxes of point sources means.
 
     Parameters
     ----------
     error : float
-        Relative; its size counts.
+        Relative; only its absolute value is used.
 
     Returns
     -------
     str
-        Without a stop: the flux of a bright point source, and the signal-to-noise ratio from which on the error is
-        larger than the noise.
+        Without a full stop: by how much the flux of a bright point source is off, and the signal-to-noise ratio above
+        which the error exceeds the noise.
     """
     error = abs(error)
     if not error > 0:

@@ -1,4 +1,4 @@
-"""The posterior of a PSF mixture, for those who want its uncertainty."""
+"""Posterior of a PSF mixture, for its uncertainty."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ _MIN_WIDTH = 0.05
 
 @dataclasses.dataclass(frozen=True)
 class PSFPosterior:
-    """Draws of a PSF mixture.
+    """Posterior draws of a PSF mixture.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class PSFPosterior:
 
 
 def sample_psf(fit, image, *, mask=None, num_warmup=500, num_samples=500, num_chains=2, seed=0):
-    """Sample the posterior of a mixture that `fit_psf` has found, by NUTS from that start.
+    """Sample the posterior of a mixture found by `fit_psf` with NUTS, starting from the fit.
 
     The noise of the pixels is unknown, the same for all, and Gaussian; misfit of the mixture counts as noise.
     Priors are uniform: amplitudes between 0 and twice the total (with the signs of the fit), means within half
@@ -101,7 +101,7 @@ def sample_psf(fit, image, *, mask=None, num_warmup=500, num_samples=500, num_ch
 
 
 def _inverse_hessian(model, strategy):
-    """Inverse Hessian of the potential energy at the start, made positive, as numpyro's mass matrix."""
+    """Return the inverse Hessian of the potential at the start, made positive, as numpyro's mass matrix."""
     import jax
     from jax.flatten_util import ravel_pytree
     from numpyro.infer.util import initialize_model
@@ -119,7 +119,7 @@ def _inverse_hessian(model, strategy):
 
 
 def _model(fit, effective):
-    """The numpyro model of a mixture, and the fit as its start."""
+    """Build the numpyro model of a mixture, and its starting values from the fit."""
     import jax.numpy as jnp
     import numpyro
     from numpyro import distributions as dist
@@ -168,7 +168,7 @@ def _model(fit, effective):
 
 
 def _optimum(fit, x, y, data, response, reach):
-    """Amplitudes, means and covariances that minimise the residual of the pixels alone, from the fit on."""
+    """Refit amplitudes, means and covariances to the pixels alone, starting from the fit."""
     floor = _MIN_WIDTH**2
     problem = Problem(
         x=x,

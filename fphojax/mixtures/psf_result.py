@@ -1,4 +1,4 @@
-"""A mixture of Gaussians fitted to a PSF image, and how good it is."""
+"""Result of fitting a mixture of Gaussians to a PSF image, with its quality."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ PIXEL_VARIANCE = 1 / 12
 
 @dataclasses.dataclass(frozen=True)
 class PSFFit:
-    """A mixture of Gaussians fitted to a PSF image, and how good it is.
+    """A mixture of Gaussians fitted to a PSF image, and its quality.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class PSFFit:
     offset : tuple of float
         Centroid (x, y) of the core minus the geometric centre of the image [native pixels].
     shift : tuple of float
-        What of it was taken out: position (x, y) of the source minus the geometric centre of the image [native
+        Part of it that was removed: position (x, y) of the source minus the geometric centre of the image [native
         pixels].
     scale : float
         Factor by which the fit multiplied the image.
@@ -56,7 +56,7 @@ class PSFFit:
     seconds: float
 
     def effective(self, image, *, mask=None):
-        """The effective PSF (`EffectivePSF`) in an image, scaled as this fit scaled it."""
+        """Return the effective PSF (`EffectivePSF`) of an image, scaled as in this fit."""
         raw = effective_psf(
             image,
             oversample=self.oversample,
@@ -67,7 +67,7 @@ class PSFFit:
         return dataclasses.replace(raw, values=raw.values * self.scale, scale=self.scale)
 
     def values(self, effective):
-        """The model on the grid of an `EffectivePSF`, background included: ndarray (ny, nx)."""
+        """Evaluate the model, background included, on the grid of an `EffectivePSF`: ndarray (ny, nx)."""
         response = 0.0 if self.includes_pixel else PIXEL_VARIANCE
         return model_values(
             effective,
@@ -80,7 +80,7 @@ class PSFFit:
 
 
 def judge_mixture(image, mixture, *, oversample=1, recentre=False, name="PSF image"):
-    """A mixture that was fitted to an image before, with default options, and how good it is.
+    """Judge a mixture that was fitted earlier to an image with default options.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def judge_mixture(image, mixture, *, oversample=1, recentre=False, name="PSF ima
 
 
 def judged(parts, effective, includes_pixel, *, background):
-    """Amplitudes, means and covariances with their verdict, in no time."""
+    """Wrap amplitudes, means and covariances as a fit with its verdict, with a processor time of zero."""
     amplitudes, means, covariances = parts
     response = 0.0 if includes_pixel else PIXEL_VARIANCE
     return PSFFit(

@@ -1,4 +1,4 @@
-"""The way to a good minimum: mixtures that grow where a Gaussian lowers the residual most."""
+"""Search for a good minimum: mixtures grow where one more Gaussian lowers the residual most."""
 
 import dataclasses
 
@@ -8,22 +8,22 @@ from .psf_solver import covariance_of, factor_of, gaussians, solve, unexplained
 
 __all__ = ["search"]
 
-# Entries that wings are binned down to while Gaussians are added, and for the last polish.
+# Number of entries to which the wings are binned while Gaussians are added, and for the final polish.
 _SEARCH_PIXELS, _POLISH_PIXELS = 2_500, 12_000
-# Steps in the two heats of the candidates of a round, for its winner, and for the last polish.
+# Steps in the two heats of the candidates of a round, for its winner, and for the final polish.
 _HEAT, _SHORT, _LONG, _POLISH = 4, 8, 40, 50
 # Candidates of a round that are taken from the library, and those that reach the second heat.
 _FOUND, _FINALISTS = 8, 8
 # Smallest relative gain that is worth a Gaussian.
 _USEFUL = 1e-6
-# Relative residual below which nothing is left to be gained.
+# Relative residual below which the fit counts as exact.
 _EXACT = 1e-7
-# A free number of Gaussians that misses its aim is the smallest whose residual is larger by less than this share
-# than that of the largest number: where noise is left, more Gaussians only make fits slower.
+# Where the target is missed, a free number of Gaussians is the smallest whose residual exceeds that of the largest
+# number by less than this fraction: where only noise is left, more Gaussians only make fits slower.
 _WORTH = 0.05
-# Sizes that new Gaussians start with, in units of the core's.
+# Initial sizes of new Gaussians, in units of the core's.
 _SIZES = np.geomspace(0.3, 12, 10)
-# Distances from the source, in units of their sizes, and directions where round ones start as well: lumps and rings.
+# Distances (in units of their sizes) and directions from the source where round ones also start: lumps and rings.
 _DISTANCES, _TURNS = np.array([[1.0, 2.0, 3.0]]), 12
 # Factors of the parameters of copies of the existing Gaussians.
 _STRETCHES = np.array(
@@ -35,7 +35,7 @@ _STRETCHES = np.array(
         [1, 1, 0.7, 0, 2],
     ]
 )
-# Gaussians that are taken out and put in again elsewhere, one after the other, to leave local minima.
+# Number of Gaussians that are removed and added again elsewhere, one at a time, to leave local minima.
 _EXCHANGES = 4
 
 
@@ -48,25 +48,25 @@ def search(problem, core, *, n_gauss, n_negative, target_l2, max_gauss, seed):
     core : ndarray (3,)
         Covariance xx, yy, xy of the core.
     n_gauss : int or None
-        Number of Gaussians; None for the smallest that reaches ``target_l2``, or all but what ``max_gauss``
-        reach.
+        Number of Gaussians; None for the smallest that reaches ``target_l2``, or nearly the residual of
+        ``max_gauss``.
     n_negative : int
         How many of them are negative.
     target_l2, max_gauss : float, int
-        Aim and limit of a free number.
+        Target and limit if the number is free.
     seed : int
-        Of the order in which Gaussians are exchanged.
+        Seed of the order in which Gaussians are exchanged.
 
     Returns
     -------
     Components
-        With fewer Gaussians than wanted where no further one lowers the residual.
+        Has fewer Gaussians than wanted if no further one lowers the residual.
     """
     rough = _binned(problem, _SEARCH_PIXELS)
     rng = np.random.default_rng(seed)
     wanted = max_gauss if n_gauss is None else n_gauss
     norm, binned_norm = (np.sum((p.weight * p.data) ** 2) for p in (problem, rough))
-    averaged = norm - binned_norm  # by binning; it is residual, too
+    averaged = norm - binned_norm  # lost by binning; counts as residual, too
     aim = _EXACT**2 * norm if n_gauss is not None else target_l2**2 * norm - averaged
     library = _library(problem, core)
     theta = np.concatenate([np.zeros(2), factor_of(core[None], problem.floor)[0]])[None]
@@ -93,7 +93,7 @@ def search(problem, core, *, n_gauss, n_negative, target_l2, max_gauss, seed):
 
 
 def _binned(problem, n_pixel):
-    """The problem with all pixels near the source, and the mean of square blocks of the others."""
+    """Bin the problem: keep the pixels near the source, and average the others over square blocks."""
     excess = problem.x.size / n_pixel
     if excess < 1.5:
         return problem
@@ -120,7 +120,7 @@ def _binned(problem, n_pixel):
 
 
 def _library(problem, core):
-    """Parameters (n, 5) of Gaussians of many sizes, shapes and positions."""
+    """Return parameters (n, 5) of Gaussians of many sizes, shapes and positions."""
     size = np.sqrt(np.sqrt(core[0] * core[1] - core[2] ** 2)) * _SIZES
     size = size[size < problem.width_limit]
     # round, and with axis ratio 2 in four directions
@@ -140,13 +140,13 @@ def _library(problem, core):
 
 
 def _grow(problem, components, sign, library, rng):
-    """The components and one more: beside one that is there, or where it correlates with the residual."""
+    """Add a Gaussian: beside an existing one, or where it correlates with the residual."""
     cov = covariance_of(components.theta, problem.floor)
     size = cov[:, 0] * cov[:, 1] - cov[:, 2] ** 2
     ends = {int(np.argmin(size)), int(np.argmax(size)), int(rng.integers(size.size))}
     copies = (components.theta[sorted(ends), None] * _STRETCHES).reshape(-1, 5)
     gains = _gains(problem, library, sign, *unexplained(problem, components))
-    # the best of each size and shape, not the best and its neighbours
+    # the best of each size and shape, instead of the best and its neighbours
     order = np.argsort(-gains, kind="stable")
     _, first = np.unique(library[order, 2:].round(9), axis=0, return_index=True)
     found = library[order[np.sort(first)[:_FOUND]]]
@@ -162,7 +162,7 @@ def _grow(problem, components, sign, library, rng):
 
 
 def _gains(problem, library, sign, residual, basis):
-    """How much each Gaussian of the library would lower the cost, all others fixed in shape."""
+    """Compute how much each Gaussian of the library would lower the cost, all others fixed in shape."""
     cov = covariance_of(library, problem.floor) + problem.response * np.array([1, 1, 0])
     columns = problem.weighted(gaussians(problem.x, problem.y, library[:, :2], cov)[0])
     norm = np.sum(columns**2, axis=0)
@@ -174,7 +174,7 @@ def _gains(problem, library, sign, residual, basis):
 
 
 def _exchanged(problem, components, library, rng):
-    """The components after attempts to replace each of some of them by a better one."""
+    """Try to replace some of the components, one at a time, by better ones."""
     for i in rng.permutation(len(components.signs))[:_EXCHANGES]:
         if not 1 < len(components.signs) > i:
             continue
@@ -186,7 +186,7 @@ def _exchanged(problem, components, library, rng):
 
 
 def _without_idle(components):
-    """The components that have an amplitude."""
+    """Drop components without amplitude."""
     used = components.amplitudes != 0
     return dataclasses.replace(
         components,

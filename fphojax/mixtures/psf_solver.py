@@ -3,8 +3,8 @@
 The amplitudes enter linearly and are solved for, with their signs bounded, inside every step of a
 Levenberg-Marquardt iteration over means and covariances (Golub & Pereyra 1973, SIAM J. Numer. Anal. 10, 413,
 in the approximation of Kaufman 1975, BIT 15, 49). A covariance is ``floor * I + L L^T`` with L lower
-triangular, and so positive definite by construction. Beside the pixels, the flux within a set of radii is
-compared: faint wings hold much flux, and weigh next to nothing in the sum over pixels.
+triangular, and so positive definite by construction. Besides the pixels, the flux within a set of radii is
+compared: faint wings contain much flux, but carry hardly any weight in the sum over pixels.
 """
 
 import dataclasses
@@ -15,15 +15,15 @@ from scipy.optimize import nnls
 
 __all__ = ["Components", "Problem", "covariance_of", "factor_of", "gaussians", "solve", "unexplained"]
 
-# Weight of "the amplitudes sum to the total" against the norm of the image: exact for all purposes.
+# Weight of "the amplitudes sum to the total" relative to the norm of the image: large enough to be exact in practice.
 _SUM_WEIGHT = 1e4
-# Damping beyond which a step is too short to be worth a try.
+# Damping beyond which a step is too short to be worth trying.
 _MAX_DAMPING = 1e8
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """Pixels to be fitted and what a solution must obey.
+    """Pixels to be fitted, and constraints on a solution.
 
     Attributes
     ----------
@@ -65,25 +65,25 @@ class Problem:
     width_limit: float
 
     def weighted(self, values):
-        """Functions (p, n_pixel) as columns of the least-squares problem: (n_pixel + n_ring, p)."""
+        """Convert functions (p, n_pixel) to columns (n_pixel + n_ring, p) of the least-squares problem."""
         pixels = values * self.weight
         rings = np.add.reduceat(pixels * self.weight, self.rings, axis=1)
         return np.concatenate([pixels, self.ring_scale * np.cumsum(rings, axis=1)], axis=1).T
 
     @functools.cached_property
     def target(self):
-        """The data as a column (n_pixel + n_ring,) of the least-squares problem."""
+        """Return the data as a column (n_pixel + n_ring,) of the least-squares problem."""
         return self.weighted(self.data[None])[:, 0]
 
     @functools.cached_property
     def sum_weight(self):
-        """Weight of the equation that gives the sum of the amplitudes its value."""
+        """Return the weight of the equation that fixes the sum of the amplitudes."""
         return _SUM_WEIGHT * np.linalg.norm(self.target)
 
 
 @dataclasses.dataclass(frozen=True)
 class Components:
-    """A mixture on its way: shapes, signs, amplitudes and the cost they reach.
+    """A mixture during the search: shapes, signs, amplitudes and their cost.
 
     Attributes
     ----------
@@ -105,13 +105,13 @@ class Components:
 
 
 def covariance_of(theta, floor):
-    """Covariances (K, 3) [xx, yy, xy] of the parameters (K, 5)."""
+    """Return the covariances (K, 3) [xx, yy, xy] of the parameters (K, 5)."""
     l11, l21, l22 = theta[:, 2], theta[:, 3], theta[:, 4]
     return np.stack([l11**2 + floor, l21**2 + l22**2 + floor, l11 * l21], axis=1)
 
 
 def factor_of(covariances, floor):
-    """Cholesky factors (K, 3) [L_11, L_21, L_22] of the covariances (K, 3), less the floor."""
+    """Return Cholesky factors (K, 3) [L_11, L_21, L_22] of the covariances (K, 3) minus the floor."""
     xx, yy, xy = np.asarray(covariances, float).T
     l11 = np.sqrt(np.maximum(xx - floor, 1e-4 * floor))
     l21 = xy / l11
@@ -119,7 +119,7 @@ def factor_of(covariances, floor):
 
 
 def gaussians(x, y, means, covariances):
-    """Unit Gaussians at points.
+    """Evaluate unit Gaussians at points.
 
     Parameters
     ----------
@@ -147,14 +147,14 @@ def gaussians(x, y, means, covariances):
 
 
 def _columns(problem, theta):
-    """Unit Gaussians (K, n) and all that their derivatives need."""
+    """Evaluate the unit Gaussians (K, n) of the parameters, and what their derivatives need."""
     cov = covariance_of(theta, problem.floor)
     cov[:, :2] += problem.response
     return gaussians(problem.x, problem.y, theta[:, :2], cov)
 
 
 def _linear(problem, density, signs):
-    """Amplitudes and background under their bounds; also the orthonormal basis of the columns in use."""
+    """Solve for bounded amplitudes and background; also return residual and basis of the used columns."""
     k = len(signs)
     matrix = problem.weighted(density) * signs
     if problem.background:
@@ -178,7 +178,7 @@ def _linear(problem, density, signs):
 
 
 def _jacobian(problem, theta, amplitudes, evaluated):
-    """Weighted derivative (n_pixel + n_ring, 5 K) of the model by the parameters."""
+    """Return the weighted derivative (n_pixel + n_ring, 5 K) of the model by the parameters."""
     density, u, v, precision = evaluated
     n = density * amplitudes[:, None]
     fxx, fyy, fxy = precision.T[:, :, None]
@@ -193,7 +193,7 @@ def _jacobian(problem, theta, amplitudes, evaluated):
 
 
 def _bounded(problem, theta):
-    """The parameters moved back into their bounds."""
+    """Clip the parameters to their bounds."""
     theta = theta.copy()
     theta[:, :2] = np.clip(theta[:, :2], -problem.mean_limit, problem.mean_limit)
     theta[:, 2:] = np.clip(theta[:, 2:], -problem.width_limit, problem.width_limit)
@@ -255,7 +255,7 @@ def solve(problem, theta, signs, *, max_iter=50, rtol=1e-8):
 
 
 def unexplained(problem, components):
-    """Weighted residual of a mixture, and an orthonormal basis of what its amplitudes can change."""
+    """Return the weighted residual of a mixture, and an orthonormal basis of its amplitudes' columns."""
     density = _columns(problem, components.theta)[0]
     _, _, residual, basis = _linear(problem, density, components.signs)
     return residual, basis

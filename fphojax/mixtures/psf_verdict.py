@@ -1,4 +1,4 @@
-"""How well a mixture of Gaussians reproduces a PSF image, and the figure that shows it."""
+"""Tests of how well a mixture of Gaussians reproduces a PSF image, and a figure that shows it."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from .psf_solver import gaussians
 
 __all__ = ["PSFVerdict", "judge", "model_values", "plot_psf_fit"]
 
-# A verdict is poor beyond these.
+# Limits of the measures; a verdict is poor beyond any of them.
 _LIMITS = {
     "relative_l2": 0.05,
     "ee_error": 0.01,
@@ -22,7 +22,7 @@ _LIMITS = {
 
 @dataclasses.dataclass(frozen=True)
 class PSFVerdict:
-    """How far a mixture is from the effective PSF that it was fitted to.
+    """Measures of how far a mixture is from the effective PSF to which it was fitted.
 
     Attributes
     ----------
@@ -42,10 +42,10 @@ class PSFVerdict:
     flux_outside : float
         Fraction of the mixture's total amplitude that falls outside the fitted image.
     pedestal : float
-        Fraction of the image's flux that a constant at the mean level of its border would hold: sky that was left in
-        a PSF image, or one that is too small. The mixture describes it as wings.
+        Fraction of the image's flux in a constant at the mean level of its border, from sky that was not fully
+        subtracted or an image that is too small. The mixture describes it as wings.
     point_flux_error : float
-        Relative error of a bright point source's flux that is fitted with the mixture: the one of largest size, over
+        Relative error of the flux of a bright point source that is fitted with the mixture: the largest in size over
         sub-pixel positions and over shares of the source's own photons in the noise (see `point_flux_errors`).
     """
 
@@ -80,7 +80,7 @@ class PSFVerdict:
 
 
 def model_values(effective, amplitudes, means, covariances, *, response, background=0.0):
-    """The mixture on the grid of an effective PSF.
+    """Evaluate the mixture on the grid of an effective PSF.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def model_values(effective, amplitudes, means, covariances, *, response, backgro
 
 
 def judge(effective, parts, *, response, background=0.0):
-    """The verdict on a mixture as a model of an effective PSF.
+    """Judge a mixture as a model of an effective PSF.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def judge(effective, parts, *, response, background=0.0):
 
 
 def _pedestal(values, good):
-    """What a constant at the level of the border would hold, as a fraction of the flux."""
+    """Return the fraction of the flux in a constant at the level of the border."""
     border = good.copy()
     border[1:-1, 1:-1] = False
     if not border.any():
@@ -163,7 +163,7 @@ def _pedestal(values, good):
 
 
 def _encircled(effective, background, model, total):
-    """Encircled energy of image and model at steps of one grid point, up to the nearest edge."""
+    """Compute the encircled energy of image and model in steps of one grid point, up to the nearest edge."""
     x, y = np.meshgrid(effective.x, effective.y)
     r = np.hypot(x, y)
     edge = min(-effective.x[0], effective.x[-1], -effective.y[0], effective.y[-1])
@@ -179,7 +179,7 @@ def _encircled(effective, background, model, total):
 
 
 def _shape(covariance):
-    """Size and ellipticity of a covariance matrix; NaN where there is none."""
+    """Return size and ellipticity of a covariance matrix; NaN if it is None."""
     if covariance is None:
         return float("nan"), (float("nan"), float("nan"))
     trace = np.trace(covariance)
@@ -188,7 +188,7 @@ def _shape(covariance):
 
 
 def plot_psf_fit(fit, image, **options):
-    """Figure of image, model, residual and encircled energy.
+    """Plot image, model, residual and encircled energy.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def plot_psf_fit(fit, image, **options):
     image : array (ny, nx)
         The image that was fitted.
     **options
-        ``mask`` where the fit had one.
+        ``mask`` if the fit had one.
 
     Returns
     -------

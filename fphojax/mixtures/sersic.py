@@ -1,11 +1,11 @@
 """Sersic profiles as mixtures of circular Gaussians.
 
 A table turns the shape of a profile, its Sersic index n and circularised half-light radius r_h, into the
-amplitudes and variances of K concentric circular Gaussians. Two kinds serve the same call,
+amplitudes and variances of K concentric circular Gaussians. Two kinds share one signature,
 
     amplitudes, variances = table(sersic, rhalf)
 
-`ScaleFreeSersic`, the default, knows n only: the widths are s_k(n) r_h, so it holds for every radius.
+`ScaleFreeSersic`, the default, depends on n only: the widths are s_k(n) r_h, so it holds for every radius.
 `FixedRadiiSersic` reads forcepho's files: fixed widths, amplitudes on a grid of (n, r_h).
 Both are immutable pytrees of float64 arrays, so they pass through `jax.jit`, `jax.vmap` and `jax.grad`.
 docs/mathematics/profiles.md has the formulas and the errors.
@@ -64,7 +64,7 @@ class ScaleFreeSersic(eqx.Module):
         return self.steps.shape[0]
 
     def __call__(self, sersic, rhalf):
-        """Gaussians of profiles.
+        """Return the Gaussians of profiles.
 
         Parameters
         ----------
@@ -112,7 +112,7 @@ class ScaleFreeSersic(eqx.Module):
 
 
 class FixedRadiiSersic(eqx.Module):
-    """Gaussians of fixed widths, with amplitudes by a bicubic spline in (n, r_h): forcepho's kind of table.
+    """Gaussians of fixed widths, with amplitudes by a bicubic spline in (n, r_h): tables as forcepho makes.
 
     The spline interpolates the grid of the file and is evaluated as a tensor product of B-splines (de Boor
     1978). Beyond the grid both arguments are clamped to its edge. The amplitudes are what the file gives:
@@ -135,7 +135,7 @@ class FixedRadiiSersic(eqx.Module):
 
     @classmethod
     def from_grid(cls, sersic, rhalf, radii, amplitudes):
-        """Interpolate amplitudes on a rectangular grid.
+        """Build the table from amplitudes on a rectangular grid, by interpolation.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ class FixedRadiiSersic(eqx.Module):
         return float(self.rhalf_knots[0]), float(self.rhalf_knots[-1])
 
     def __call__(self, sersic, rhalf):
-        """Gaussians of profiles; as `ScaleFreeSersic.__call__`, but with amplitudes of any sum."""
+        """Return the Gaussians of profiles as `ScaleFreeSersic.__call__`, but with any sum of amplitudes."""
         sersic, rhalf = _as_floats(sersic, rhalf)
         sersic, rhalf = jnp.broadcast_arrays(sersic, rhalf)
         rows, row_weights = _cubic_bsplines(self.sersic_knots, sersic)
@@ -219,7 +219,7 @@ def load_sersic_table(path=None):
 
 
 def _read_scale_free(path, file):
-    """Scale-free table from an open file."""
+    """Read a scale-free table from an open file."""
     steps, logits = (np.asarray(file[name], dtype="f8") for name in _SCALE_FREE_DATASETS)
     if steps.ndim != 2 or logits.shape != steps.shape:
         raise InputError(
@@ -241,7 +241,7 @@ def _read_scale_free(path, file):
 
 
 def _read_fixed_radii(path, file):
-    """Fixed-radii table from an open file, whose grid is flattened in any order."""
+    """Read a fixed-radii table from an open file, its grid flattened in any order."""
     sersic, rhalf, radii, amplitudes = (np.asarray(file[name], dtype="f8") for name in _FIXED_RADII_DATASETS)
     if amplitudes.shape != (sersic.size, radii.size) or rhalf.size != sersic.size:
         raise InputError(
@@ -265,18 +265,18 @@ def _read_fixed_radii(path, file):
 
 
 def _as_floats(sersic, rhalf):
-    """Both arguments as arrays of their common floating dtype."""
+    """Convert both arguments to arrays of their common floating dtype."""
     dtype = jnp.result_type(sersic, rhalf, 0.0)
     return jnp.asarray(sersic, dtype), jnp.asarray(rhalf, dtype)
 
 
 def _clamp(value, low, high):
-    """Value within [low, high]; unlike `jnp.clip` with the full derivative on the edges."""
+    """Clip a value to [low, high]; unlike `jnp.clip`, keep the full derivative at the edges."""
     return jnp.where(value < low, low, jnp.where(value > high, high, value))
 
 
 def _chebyshev(x, number):
-    """Chebyshev polynomials T_0 to T_{number-1} at x, by their recurrence, along a new last axis."""
+    """Evaluate the Chebyshev polynomials T_0 to T_{number-1} at x, by recurrence, along a new last axis."""
     terms = [jnp.ones_like(x), x]
     for _ in range(2, number):
         terms.append(2 * x * terms[-1] - terms[-2])
@@ -284,12 +284,12 @@ def _chebyshev(x, number):
 
 
 def _series(coefficients, basis):
-    """Sum of coefficients (K, m) times basis (..., m), in the precision of the basis on every device."""
+    """Sum coefficients (K, m) times basis (..., m), in the precision of the basis on every device."""
     return jnp.einsum("kd,...d->...k", coefficients.astype(basis.dtype), basis, precision="highest")
 
 
 def _cubic_bsplines(knots, x):
-    """The four cubic B-splines that do not vanish at x, clamped to the knots (Cox-de Boor recurrence).
+    """Evaluate the four cubic B-splines that do not vanish at x, clamped to the knots (Cox-de Boor).
 
     Returns
     -------

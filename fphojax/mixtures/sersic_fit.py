@@ -1,13 +1,13 @@
-"""How the scale-free Sersic table is made, and how far it is from the exact profiles.
+"""Construction of the scale-free Sersic table, and its errors relative to the exact profiles.
 
-Images are compared, not profiles: what counts is the profile after a PSF. In Fourier space a circular
+Images are compared, not profiles: what matters is the profile convolved with a PSF. In Fourier space a circular
 profile of unit flux and r_h = 1 is its Hankel transform F_n(k), a mixture is sum_k a_k exp(-(s_k k)^2 / 2),
 and a Gaussian PSF of width sigma multiplies both by exp(-(sigma k)^2 / 2). By Parseval's theorem the squared
 error of the image is an integral over k, for all widths of the PSF from one set of residuals on a grid of k.
-The flux inside a square stamp is watched beside it, because the wings of large n hardly show there.
+The flux inside a square stamp is fitted as well, because the wings of large n hardly show in the image error.
 
 All coefficients of the table are fitted at once, at Chebyshev nodes over the range of n, by least squares
-that are reweighted towards the least mean of a high power of the errors, and so towards the smallest worst case.
+that are reweighted to minimise the mean of a high power of the errors, and so nearly the worst case.
 """
 
 from dataclasses import dataclass
@@ -23,26 +23,26 @@ from .sersic import ScaleFreeSersic
 
 __all__ = ["fit_sersic_table", "sersic_error_map", "sersic_transform"]
 
-# What an image sees: PSF widths (with the pixel's) in half-light radii, the axis ratios of the galaxies for
-# which they are asked for, and half sides of stamps. A large flat galaxy shows its core along the major axis
-# as if the PSF were narrower still, and is the hardest of all.
+# Cases that are fitted: PSF widths (pixel included) in half-light radii, the axis ratios of the galaxies for
+# each of them, and half sides of stamps. Along its major axis, the core of a large flat galaxy appears as if the
+# PSF were even narrower, which is the hardest case.
 _PSF_WIDTHS = np.concatenate([np.geomspace(0.02, 4.0, 13), [0.0215, 0.03, 0.042]])
 _AXIS_RATIOS = np.concatenate([np.ones(13), np.full(3, 0.2)])
 _HALF_SIDES = np.geomspace(5.0, 48.0, 15)
-# Errors are judged relative to these goals: (n, image, flux), interpolated in n. Only their ratios matter.
+# Errors are measured relative to these goals: (n, image, flux), interpolated in n. Only their ratios matter.
 _GOALS = np.array(
     [[0.5, 0.25, 0.25], [1.0, 0.4, 0.5], [2.0, 0.8, 0.8], [4.0, 1.5, 1.35], [6.0, 2.3, 1.2], [8.0, 3.2, 1.6]]
 )
 _NODES = 48
 _STEPS = 30
-# Reweighted least squares towards the least mean of this power of the errors; how far weights move at once.
+# Reweighted least squares minimise the mean of this power of the errors; fraction by which weights move at once.
 _POWER = 16
 _CHANGE = 0.04
 _REWEIGHTINGS = 200
 
 
 def sersic_transform(sersic, k):
-    """Fourier transform of Sersic profiles of unit flux and unit half-light radius.
+    """Compute the Fourier transform of Sersic profiles of unit flux and unit half-light radius.
 
     The Mellin transform in k of the Hankel transform is a product of gamma functions,
 
@@ -80,7 +80,7 @@ def sersic_transform(sersic, k):
 
 
 def sersic_error_map(table, sersic, widths, *, q=1.0):
-    """Errors of a table's images over Sersic index and PSF width.
+    """Compute errors of a table's images over Sersic index and PSF width.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def fit_sersic_table(order=10, sersic_range=(0.5, 8.0), *, degree=10, progress=T
 
 
 def _fourier_measure(widths, axis_ratios, points):
-    """Grid of k, and for each PSF the weights (M, points) of the integral of a convolved square.
+    """Return a grid of k, and per PSF the weights (M, points) of the integral of a squared convolution.
 
     In the frame where the galaxy is round, the round PSF of width w is an ellipse of widths w sqrt(q) and
     w / sqrt(q); the mean of the square of its transform over all directions is a Bessel function I0.
@@ -176,7 +176,7 @@ def _fourier_measure(widths, axis_ratios, points):
 
 @dataclass(frozen=True)
 class _Problem:
-    """The least-squares problem: exact numbers at the nodes in n, and what turns coefficients into residuals.
+    """The least-squares problem: exact values at the nodes in n, and the residuals of coefficients.
 
     Coefficients have shape (2 K, degree + 1): those of the steps in log width, then those of the logits.
     """
@@ -197,7 +197,7 @@ class _Problem:
         x = -np.cos(np.pi * np.arange(_NODES) / (_NODES - 1))
         start, stop = np.log(low - offset), np.log(high - offset)
         sersic = offset + np.exp(0.5 * (start + stop + (stop - start) * x))
-        # The ends to the last bit, lest 0.5 become something below it.
+        # The ends exactly, lest rounding put the first below 0.5.
         sersic[[0, -1]] = low, high
         image_goal, flux_goal = (1e-3 * np.interp(sersic, _GOALS[:, 0], column) for column in _GOALS.T[1:])
         k, measure = _fourier_measure(_PSF_WIDTHS, _AXIS_RATIOS, points=90)
@@ -211,7 +211,7 @@ class _Problem:
         return cls(order, x, sersic, k, transform, measure, radii, node_weights / 2, flux, flux_goal[:, None])
 
     def start(self):
-        """Evenly spaced log widths in a range that grows with n, amplitudes that fall off to both sides."""
+        """Return initial coefficients: evenly spaced log widths, amplitudes that fall off to both sides."""
         growth = np.log(self.sersic / 0.5)[:, None]
         narrowest, widest = -2.6 - 0.8 * growth, 0.1 + 1.2 * growth
         step = (widest - narrowest) / (self.order - 1)
@@ -222,11 +222,11 @@ class _Problem:
         return np.linalg.lstsq(chebvander(self.x, 2), values)[0].T
 
     def even_weights(self):
-        """Weights (N, M + H) of the image and flux errors, all one."""
+        """Return unit weights (N, M + H) of the image and flux errors."""
         return np.ones((self.x.size, self.measure.shape[1] + self.flux.shape[1]))
 
     def mixture(self, coefficients):
-        """Log widths, steps, amplitudes (N, K) at the nodes, and the basis (N, degree + 1)."""
+        """Return log widths, steps, amplitudes (N, K) at the nodes, and the basis (N, degree + 1)."""
         basis = chebvander(self.x, coefficients.shape[1] - 1)
         values = basis @ coefficients.T
         steps, logits = values[:, : self.order], values[:, self.order :]
@@ -235,7 +235,7 @@ class _Problem:
         return log_widths, steps, amplitudes / amplitudes.sum(axis=1, keepdims=True), basis
 
     def components(self, log_widths):
-        """Transforms (N, K, P), stamp fluxes (N, K, H), and the derivatives of both by log width."""
+        """Compute transforms (N, K, P), stamp fluxes (N, K, H), and the derivatives of both by log width."""
         variances = np.exp(2 * log_widths)[..., None]
         exponent = -0.5 * variances * self.k**2
         transforms = np.exp(exponent)
@@ -245,7 +245,7 @@ class _Problem:
         return transforms, 2 * exponent * transforms, fluxes, (-2 * ratio * outside) @ self.angle_weights
 
     def residuals(self, coefficients):
-        """Mixture less exact: transforms (N, P), and stamp fluxes in units of their goal (N, H)."""
+        """Return mixture minus exact: transforms (N, P), and stamp fluxes in units of their goal (N, H)."""
         log_widths, _, amplitudes, _ = self.mixture(coefficients)
         transforms, _, fluxes, _ = self.components(log_widths)
         image = np.einsum("nk,nkp->np", amplitudes, transforms) - self.transform
@@ -253,13 +253,13 @@ class _Problem:
         return image, flux / self.flux_goal
 
     def slopes(self, coefficients):
-        """Derivatives of both residuals by steps and logits (N, 2 K, P), (N, 2 K, H), and the basis."""
+        """Return derivatives of both residuals by steps and logits (N, 2 K, P), (N, 2 K, H), and basis."""
         log_widths, steps, amplitudes, basis = self.mixture(coefficients)
         transforms, transform_slopes, fluxes, flux_slopes = self.components(log_widths)
         values = amplitudes[..., None] * np.concatenate([transforms, fluxes], axis=2)
         by_width = amplitudes[..., None] * np.concatenate([transform_slopes, flux_slopes], axis=2)
         by_logit = values - amplitudes[..., None] * values.sum(axis=1, keepdims=True)
-        # A step moves all wider Gaussians along.
+        # A step also moves all wider Gaussians.
         by_step = np.cumsum(by_width[:, ::-1], axis=1)[:, ::-1].copy()
         by_step[:, 1:] *= expit(steps[:, 1:, None])
         by_value = np.concatenate([by_step, by_logit], axis=1)
@@ -267,21 +267,21 @@ class _Problem:
         return by_value[..., :points], by_value[..., points:] / self.flux_goal[..., None], basis
 
     def errors(self, coefficients):
-        """Image and flux errors (N, M + H), in units of their goals."""
+        """Return image and flux errors (N, M + H), in units of their goals."""
         image, flux = self.residuals(coefficients)
         return np.concatenate(
             [np.sqrt(np.einsum("np,nmp->nm", image**2, self.measure)), np.abs(flux)], axis=1
         )
 
     def step(self, coefficients, weights, damping):
-        """One step towards the least weighted mean of the squared errors (Levenberg 1944, Marquardt 1963).
+        """Take a step that lowers the weighted mean squared error (Levenberg 1944, Marquardt 1963).
 
         Returns the new coefficients and damping.
         """
         shape, images = coefficients.shape, self.measure.shape[1]
         image_weights = np.einsum("nm,nmp->np", weights[:, :images], self.measure)
         flux_weights = weights[:, images:]
-        # A slight pull towards smooth series settles what the images do not: components without flux.
+        # A weak penalty on rough series determines what the images do not: components without flux.
         ridge = 1e-6 * weights.size * np.tile(np.maximum(1, np.arange(shape[1])) ** 4.0, shape[0])
 
         def cost(trial):
@@ -297,7 +297,7 @@ class _Problem:
         gradient = np.einsum("nq,nd->qd", slope, basis).ravel() + ridge * coefficients.ravel()
         normal = np.einsum("nqr,nd,ne->qdre", curvature, basis, basis, optimize=True)
         normal = normal.reshape(gradient.size, gradient.size) + np.diag(ridge)
-        # The floor holds coefficients that no image feels.
+        # The floor damps coefficients that affect no image.
         scale = np.diag(normal) + 1e-2 * np.trace(normal) / gradient.size
         before = cost(coefficients)
         for _ in range(16):
