@@ -1,4 +1,4 @@
-"""Figures of what goes into a fit: exposures with their sources, and patches on the sky."""
+"""Figures of the inputs of a fit: exposures with their sources, and patches on the sky."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ _ANGLES = np.linspace(0, 2 * np.pi, 73)
 
 
 def half_light_ellipse(q: float, pa: float, rhalf: float) -> np.ndarray:
-    """The isophote that holds half of a galaxy's light.
+    """Compute the isophote that holds half of a galaxy's light.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ def half_light_ellipse(q: float, pa: float, rhalf: float) -> np.ndarray:
 
 
 def first_of_each_band(exposures: Sequence[Exposure]) -> list[Exposure]:
-    """One exposure of every band, in the order of the bands."""
+    """Return one exposure of every band, in the order of the bands."""
     return list({exposure.band: exposure for exposure in reversed(exposures)}.values())[::-1]
 
 
 def plot_exposures(
     exposures: Sequence[Exposure], catalogs: Mapping[str, SourceCatalog] | None = None, *, columns: int = 4
 ):
-    """Exposures side by side, each in its own pixels.
+    """Plot exposures side by side, each in its own pixels.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def plot_patches(
     *,
     columns: int = 3,
 ):
-    """Patches on the sky, as a superscene hands them out.
+    """Plot patches on the sky, as a superscene hands them out.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def plot_patches(
 
 
 def _show(axis, exposure):
-    """The image, in a stretch that shows its noise."""
+    """Show the image in a stretch that makes its noise visible."""
     from matplotlib import colormaps
     from matplotlib.colors import AsinhNorm
 
@@ -172,7 +172,7 @@ def _draw_ellipses(axis, exposure, catalog, colour):
 
 
 def _compass(axis, exposure):
-    """Arrows to north and east from the lower left corner."""
+    """Draw arrows to north and east from the lower left corner."""
     ra, dec, _ = exposure.footprint
     jacobian = local_affine(exposure.wcs, ra, dec, dec0=dec).jacobian[0]
     size = np.array(exposure.shape[::-1])
