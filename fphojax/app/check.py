@@ -169,7 +169,7 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
         if verify:
             try:
                 refuse_other_stores(settings)
-            except InputError as error:  # whoever made them may have had a reason
+            except InputError as error:  # no problem: whoever made them may have had a reason
                 report.notes += str(error).splitlines()
     for exposure in exposures:
         (report.exposures if exposure.band in settings.bandlist else report.left_out).append(exposure)
@@ -440,7 +440,7 @@ def _check_outbase(report: CheckReport) -> None:
 
 
 def _check_prior(prior: PriorSettings, lower, upper, ids) -> None:
-    """Check that a prior, which replaces the uniform one, has its mass within the bounds."""
+    """Check that a prior, which replaces the uniform one, has some of its mass within the bounds."""
     mass = prior.mass_within(lower, upper)
     at = np.unravel_index(np.argmin(mass), mass.shape)
     if mass[at] < LEAST_MASS:
@@ -470,7 +470,7 @@ def _psf_source(exposure: Exposure, psfs: PSFStore | None, settings: Settings) -
             exposure.psf_image, includes_pixel=exposure.psf_includes_pixel, recentre=recentre
         )
     except InputError:
-        return text  # it is among the problems
+        return text  # already among the problems
     if np.hypot(*image.offset) < _CENTRED:
         return text
     return f"{text}, core off centre: {offset_shown(image)}"

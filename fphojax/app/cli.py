@@ -20,7 +20,7 @@ from fphojax.inputs.files import storage_fault
 __all__ = ["app", "main"]
 
 _MOST_FIGURES, _MOST_FLAGGED = 3, 10  # named at the end of a run
-_UsageError = typer.BadParameter.__base__  # typer has no name of its own for it
+_UsageError = typer.BadParameter.__base__  # typer exports no name for it
 
 
 _STORY = """Fluxes, positions and shapes of galaxies, with uncertainties, from many images at once.
@@ -707,7 +707,7 @@ def _console():
     from rich.console import Console
 
     console = Console(markup=False, emoji=False, highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:  # a log file has no width to keep to
+    if not console.is_terminal and "COLUMNS" not in os.environ:  # a log file has no width
         console.width = 120
     return console
 
@@ -742,11 +742,11 @@ def main() -> None:
         if isinstance(end.code, int) and end.code > 128:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
-            if programs_running():  # Python would wait for their threads
+            if programs_running():  # Python would wait for their threads at its exit
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(end.code)
         raise
-    except OSError as error:  # what typer itself prints, such as help, onto a disk that is full
+    except OSError as error:  # typer's own output, such as help, on a full disk
         report_problems([str(_told(error))])
         sys.exit(1)

@@ -69,7 +69,7 @@ def _at_home(path: Path) -> Path:
 
 
 def _possible(path: Path) -> Path:
-    """Remove . and .. from a path, and refuse names that files cannot have."""
+    """Make a path absolute, without . and .., and refuse names that files cannot have."""
     path = Path(os.path.abspath(path))
     try:
         sizes = [len(os.fsencode(part)) for part in path.parts]
@@ -168,7 +168,7 @@ class Section(BaseModel):
     @classmethod
     def _no_value_in_disguise(cls, value: Any, info: ValidationInfo) -> Any:
         taken = _leaves(cls.model_fields[info.field_name].annotation)
-        if BaseModel not in taken:  # a section looks at its own values
+        if BaseModel not in taken:  # a section checks its own values
             _refuse_disguises(value, taken)
         return value
 
@@ -275,7 +275,7 @@ class PriorSettings(BaseModel):
         import numpyro.distributions as distributions
 
         kind = getattr(distributions, self.distribution, None)
-        # TruncatedNormal and its like are functions that return a distribution
+        # TruncatedNormal and similar names are functions that return a distribution
         if self.distribution not in distributions.__all__ or not callable(kind):
             raise InputError(f"found {self.distribution!r}, expected a name in numpyro.distributions")
         try:

@@ -98,7 +98,7 @@ def write_demo(folder: Path, *, seed: int = 0) -> tuple[Path, SourceCatalog]:
             f"{folder / taken[0]}: is not the demonstration's, expected a folder without it (--out names another)"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    if not config.is_file():  # first: it shows whose the others are
+    if not config.is_file():  # first: it marks the others as ours
         with replacing(config) as temporary:
             temporary.write_text(CONFIG, encoding="utf-8")
     field = demo_field(seed)

@@ -33,7 +33,7 @@ from .workers import FieldInputs, keep_inputs
 __all__ = ["fit_field"]
 
 
-# What may change from one part of a run to the next.
+# Settings that may change when a run is resumed.
 _MAY_CHANGE = {"outbase", "target_niter", "max_active_fraction", "ntry_checkout"}
 
 
@@ -99,8 +99,7 @@ def fit_field(
     Raises
     ------
     InputError
-        One line for every problem with the inputs, or with the state of a run that is to go on; nothing is written
-        then.
+        One line for every problem with the inputs, or with the state of a run to resume; nothing is written then.
     MachineError
         The disk is full or fails, or the cluster is gone: what had been fitted is kept.
     KeyboardInterrupt
@@ -164,7 +163,7 @@ def fit_field(
                 interruptions.settle()
                 raise type(error)(f"{error}; {_kept(directory, scene)}") from error
             finally:
-                # what cannot be removed now is removed when the run goes on
+                # what cannot be removed now is removed when the run is resumed
                 with interruptions.held(), suppress(OSError):
                     directory.remove_half_written()
     if scene.n_flagged < len(scene):
@@ -253,7 +252,7 @@ def _open_scene(
 
 
 def _refuse_unknown_patches(directory: RunDirectory, scene: SuperScene) -> None:
-    """Refuse patches that are missing from a lost state, so that they are not fitted again or replaced.
+    """Refuse to fit again or replace patches that the state does not list, as it has been lost.
 
     Files of patches that are checked out are of fits that had not been checked in; they are made again.
     """
@@ -291,7 +290,7 @@ def _refuse_other_settings(settings: Settings, folder: Path, may_change: Set[str
 
 
 def _with_defaults(found, kind):
-    """Fill a run's settings with the defaults of those that its earlier version lacked."""
+    """Add the defaults of settings that an earlier version of the package did not write."""
     filled = dict(found)
     for name, field in kind.model_fields.items():
         default = field.get_default(call_default_factory=True)

@@ -99,7 +99,7 @@ def preprocess(
 ) -> PreprocessReport:
     """Read, calibrate and store all images that the settings name.
 
-    A build that was stopped goes on where it was. Images with problems are left out, and the build stays unfinished
+    A build that was stopped is resumed. Images with problems are left out, and the build stays unfinished
     until they are fixed.
 
     Parameters
@@ -221,7 +221,7 @@ def _store_options(settings: Settings, frames, mosaics: bool) -> dict:
         "band",
         "band_keyword",
         "band_patterns",
-    ):  # stores made before there were these say nothing of them
+    ):  # older stores do not mention these
         if not made[key]:
             del made[key]
     recipe = json.loads(json.dumps(made)) | {
@@ -256,7 +256,7 @@ def _of_mosaics(frames) -> bool:
     for path, _ in frames:
         try:
             return is_mosaic(path)
-        except InputError:  # it is reported when its turn comes
+        except InputError:  # it is reported when it is read again
             continue
     return False
 

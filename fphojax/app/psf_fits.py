@@ -161,7 +161,7 @@ def fit_into(
     """Fit PSF images, and write each mixture to a store when it is done.
 
     A mixture that the store has of the same image with the same options is kept as it is, so that a call that was
-    interrupted goes on where it was; one that another store has is taken over.
+    interrupted can be resumed; one that another store has is taken over.
 
     Parameters
     ----------

@@ -174,7 +174,7 @@ def _scale(headers, label):
         try:
             wcs = WCS(headers[0])
             scale = float(np.mean(proj_plane_pixel_scales(wcs.celestial))) * 3600 if wcs.has_celestial else 0
-        except Exception:  # wcslib's errors and astropy's own share no base class; a stamp needs no WCS
+        except Exception:  # the errors of wcslib and astropy share no base class; a stamp needs no WCS
             return None, ""
     return (scale, "WCS") if math.isfinite(scale) and scale > 0 else (None, "")
 

@@ -159,7 +159,7 @@ class SamplingFit:
     def _written(self, task, frame, model, optimum, chains):
         """Write what was found of a patch; return its outcome."""
         settings, directory = self.settings, RunDirectory(self.folder)
-        if chains.n_draw < settings.sampling_draws:  # after Ctrl-C; a run that goes on makes all of them
+        if chains.n_draw < settings.sampling_draws:  # after Ctrl-C; a resumed run makes all of them
             raise KeyboardInterrupt
         if chains.statistics["diverging"].all():
             raise RuntimeError(f"all {chains.statistics['diverging'].size} draws diverged")

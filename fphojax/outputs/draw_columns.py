@@ -77,7 +77,7 @@ class DrawColumns:
             first[ColumnName("BAND", (band,))] = middle[:, b]
             scatter = found["std"][:, b]
             first[ColumnName("BAND_err", (band,))] = np.where(scatter > 0, scatter, np.nan)
-        # of the parameters that vary
+        # over the parameters that vary
         smaller = np.fmin(found["ess_bulk"], found["ess_tail"])
         more[ColumnName("ess_min")] = np.fmin.reduce(smaller, axis=1)
         more[ColumnName("rhat_max")] = np.fmax.reduce(found["rhat"], axis=1)

@@ -19,7 +19,7 @@ from .scene_points import DrawKind, scenes_at
 
 __all__ = ["FrameModel", "model_image"]
 
-_CELL = 31  # tiles on a side of the parts in which frames are drawn; with a spare row they fill a bucket
+_CELL = 31  # tiles on a side of the cells in which frames are drawn; with a spare row they fill a bucket
 _FAINT = 1e-3  # sources are drawn as far as their profile exceeds this fraction of the noise of a pixel
 _PSF_REACH = 6.0  # standard deviations of the widest Gaussian of the PSF
 

@@ -64,7 +64,7 @@ class MultipatchReport:
 
 
 def parameter_names(bands) -> dict[str, str]:
-    """Return a source's parameters and their units: fluxes by band, then the rest, as `parameters_first`."""
+    """Return a source's parameters and units: fluxes by band, then the rest, as in `parameters_first`."""
     rest = {name: unit for name, unit in POSTERIOR_UNITS.items() if name != "flux"}
     return dict.fromkeys(bands, POSTERIOR_UNITS["flux"]) | rest
 

@@ -17,7 +17,7 @@ from .run_directory import RunDirectory
 _EXPECTED = "the result of a patch (netCDF)"
 __all__ = ["PatchDraws", "RunDraws", "SourceDraws", "read_patch_draws"]
 
-_KEPT = 64  # patches in memory, for sources that several have
+_KEPT = 64  # patches kept in memory, for sources that several patches have
 
 
 @dataclass(frozen=True, eq=False)

@@ -45,7 +45,7 @@ def central_brightness(flux, rhalf, sersic) -> np.ndarray:
 
 
 def effective_brightness(flux, rhalf, sersic) -> np.ndarray:
-    """Compute the brightness at the half-light radius, nJy / arcsec^2; arguments as `central_brightness`."""
+    """Compute the brightness at the half-light radius, nJy / arcsec^2; see `central_brightness`."""
     return flux / rhalf**2 * np.exp(_of_index("effective", sersic))
 
 

@@ -269,7 +269,7 @@ def _box(result, name):
         return [ra + side["x"] / step for side in (lower, upper)]
     if name == "dec":
         return [result.active.dec + side["y"] / ARCSEC for side in (lower, upper)]
-    if name == "pa":  # the draws were moved by half turns, and the box with them
+    if name == "pa":  # the draws were moved by half turns; move the box with them
         turns = 180 * np.round(
             (result.centred_draws["pa"] - result.draws["pa"]).median(("chain", "draw")) / 180
         )

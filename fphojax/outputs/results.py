@@ -53,7 +53,7 @@ _RUN = {
     "n_calls": int,
     "wall_time": float,
 }
-_OLDER = {"method": "nuts", "fluxes": "sampled"}  # files from before these were written
+_OLDER = {"method": "nuts", "fluxes": "sampled"}  # for older files, which lack these
 _SINGLE = ("optimum", "forced")  # methods that give one point
 _GROUPS = (  # required; fixed, nuisance, own_pixels, prior_width, optimum_std and linear are optional
     "active",
@@ -234,7 +234,7 @@ class PatchResult:
 
     @property
     def centred_draws(self) -> xr.Dataset:
-        """`draws` for averages: ra within 180 degrees of the region's centre, pa as in `centred_pa`."""
+        """`draws` prepared for averages: ra within 180 degrees of the region's centre, pa as in `centred_pa`."""
         ra, pa = self.draws["ra"], self.draws["pa"]
         turns = np.round((ra - self.region.ra) / 360)
         return self.draws.assign(ra=(ra - 360 * turns).assign_attrs(ra.attrs), pa=centred_pa(pa))
@@ -364,7 +364,7 @@ class PatchResult:
             for name in ("ra", "dec", "q", "pa", "sersic", "rhalf")
         ]
         values = np.concatenate(columns, axis=1)
-        values = values - values.mean(axis=-1, keepdims=True)  # degrees of RA would lose digits
+        values = values - values.mean(axis=-1, keepdims=True)  # squares of RA in degrees would lose digits
         return np.einsum("spn,sqn->spq", values, values) / values.shape[-1]
 
 

@@ -316,7 +316,7 @@ class RunDirectory:
         return [path for path in previous_folders(self.path) if (path / "config.json").is_file()]
 
     def complete(self) -> None:
-        """Delete what the run has replaced, now that it is complete; what a run of all stages replaces stays."""
+        """Delete the results that the completed run has replaced, except those of a run of all stages."""
         done = (path for path in self.previous() if not (path / "notebooks" / "record.json").is_file())
         drop_previous(self.path, done)
 

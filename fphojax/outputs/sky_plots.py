@@ -12,7 +12,7 @@ __all__ = ["first_of_each_band", "half_light_ellipse", "plot_exposures", "plot_p
 
 _PANEL = 3.0  # inches
 _WIDTH, _LARGEST_PANEL = 12.0, 4.5  # of exposures, inches
-_LINEAR_NOISE = 3.0  # the stretch is linear up to so many standard deviations of a pixel
+_LINEAR_NOISE = 3.0  # standard deviations of a pixel up to which the stretch is linear
 _COLOURS = ("white", "red", "orange")
 _ANGLES = np.linspace(0, 2 * np.pi, 73)
 
@@ -56,7 +56,7 @@ def plot_exposures(
     catalogs : mapping of str to SourceCatalog, optional
         Half-light ellipses of up to three catalogues, by the label that they have in the legend.
     columns : int
-        Most panels in a row.
+        Largest number of panels in a row.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def plot_patches(
     patches : sequence of (region, active, fixed)
         What `checkout_region` returned.
     columns : int
-        Most panels in a row.
+        Largest number of panels in a row.
 
     Returns
     -------

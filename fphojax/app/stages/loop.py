@@ -22,7 +22,7 @@ from .report import StageReport
 
 __all__ = ["loop", "next_settings"]
 
-_FULL = 3.0  # residual levels beyond this many of their errors ask for another round
+_FULL = 3.0  # residual levels beyond this many standard errors lead to another round
 
 
 def next_settings(settings: Settings, *reports: StageReport) -> Settings:

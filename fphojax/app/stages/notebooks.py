@@ -72,7 +72,7 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
                 kernel_name="python3",
                 progress_bar=progress,
                 cwd=notebook.parent,
-                extra_arguments=["--IPKernelApp.log_level=50"],  # what it says is not about the notebook
+                extra_arguments=["--IPKernelApp.log_level=50"],  # its messages are not about the notebook
                 kernel_manager_class=interruptions.kernel_manager(),
                 on_cell_start=interruptions.cell_starts,
             )

@@ -260,7 +260,7 @@ def step_key(step: Step, settings: Settings, template: Path | None, before: str 
     read.pop("outbase", None)
     content = [fphojax.__version__, step.name, before, read]
     names = _INPUTS if first else ()
-    names += _STORES if step.stage == "check" else ()  # the run may make them in the stage before
+    names += _STORES if step.stage == "check" else ()  # the stage before may make them
     files = [path for name in names for path in _paths(getattr(settings, name))]
     files += image_files(settings) if step.stage == "preprocess" else []
     content += [[[path.name, *_stamp(path)] for path in files]] if files else []
@@ -282,7 +282,7 @@ def _stamp(path: Path) -> list:
 def _numbered(step: Step, entry: dict, settings: Settings) -> set[Path]:
     """List each ``STAGE_N`` that a step made and its repetition replaces; inputs are left out."""
     outcome = entry.get("outcome", {"files": {}, "changes": {}})
-    # a catalogue that the stage was given is handed on unchanged; one that it made is of a detection
+    # a catalogue that the stage was given is handed on unchanged; one that it made comes from a detection
     stage = "detect" if step.stage == "catalog" and "raw_catalog" in outcome["changes"] else step.stage
     files = map(Path, [*outcome["files"].values(), *([entry["folder"]] if "folder" in entry else [])])
     parts = {part for file in files for part in (file, file.parent) if part.parent == settings.outbase}

@@ -67,7 +67,7 @@ def run_all(
     """Run all stages of a field, or some of them.
 
     A step is skipped if it was done before with the same inputs, settings, template and version of the package, and
-    none before it is repeated. One that was interrupted in fitting goes on where it was.
+    none before it is repeated. One that was interrupted in fitting is resumed.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def _refuse_gaps(record: RunRecord, settings: Settings, steps, templates, wanted
                     f"--stages: found no {gap.name} that is up to date, expected it before {step.name}: "
                     f"add --stages {gap.stage}, or leave --stages out"
                 )
-            stale = True  # all that follow start from what is done now
+            stale = True  # all that follow depend on what is done now
 
 
 def _gave_up(step: Step, outcome: Outcome) -> bool:
