@@ -1,4 +1,4 @@
-"""The box of the uniform priors, as settings and images give it."""
+"""Bounds of the uniform priors, from settings and images."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ __all__ = ["bounds_options"]
 
 
 def bounds_options(settings: Settings, exposures: Sequence = ()) -> dict:
-    """Keywords of `fphojax.inputs.bounds.default_bounds`: those of ``bounds_kwargs``.
+    """Return keywords of `fphojax.inputs.bounds.default_bounds`: those of ``bounds_kwargs``.
 
-    Where ``pixscale`` is not among them, it is that of the exposure with the finest pixels: it tells best where a
-    source is, and whether it is a star.
+    Where ``pixscale`` is not among them, it is that of the exposure with the finest pixels, which constrains best
+    where a source is, and whether it is a star.
 
     Parameters
     ----------

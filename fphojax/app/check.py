@@ -1,4 +1,4 @@
-"""Look at everything a run is about to use, and say all that is wrong with it before it starts."""
+"""Check of all inputs of a run, which reports every problem before it starts."""
 
 import os
 import zlib
@@ -33,13 +33,13 @@ from .ties import tie_problems
 __all__ = ["CheckReport", "check_inputs"]
 
 LEAST_MASS = 1e-3  # of a prior within the bounds
-# A PSF image whose core is off its centre by less [pixels] is not worth a word.
+# Offsets of a PSF image's core from its centre that are smaller [pixels] are not reported.
 _CENTRED = 0.02
 
 
 @dataclass
 class CheckReport:
-    """What `check_inputs` read and found.
+    """Inputs that `check_inputs` read, and its findings.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class CheckReport:
     notes: list[str] = field(default_factory=list)
 
     def exposure_table(self) -> PlainTable:
-        """Exposures: band, size (columns x rows), pixel scale, masked fraction, PSF, how they were read."""
+        """Tabulate exposures: band, size (columns x rows), pixel scale, masked fraction, PSF, how they were read."""
         table = PlainTable("Exposures", frame=True)
         for name in ("exposure", "band", "size", "scale", "masked", "PSF", "read as"):
             table.add_column(
@@ -103,7 +103,7 @@ class CheckReport:
         return f", point flux {100 * mixture.point_flux_error:+.2g} %" if known else ""
 
     def psf_meaning(self) -> str:
-        """What the PSF mixtures mean for bright point sources, in words."""
+        """Describe the effect of the PSF mixtures on the fluxes of bright point sources."""
         words = psf_words(
             {f"{name}, {band}": mixture.point_flux_error for (band, name), mixture in self.mixtures.items()}
         )
@@ -114,7 +114,7 @@ class CheckReport:
         return words.strip()
 
     def catalog_table(self) -> PlainTable:
-        """Smallest, median and largest value of each parameter of the catalogue, beside its bounds."""
+        """Tabulate smallest, median and largest value of each parameter of the catalogue, beside its bounds."""
         table = PlainTable(f"Catalogue, number of sources: {len(self.catalog)}", frame=True)
         table.add_column("parameter")
         for name in ("smallest", "median", "largest", "lower bound", "upper bound"):
@@ -169,7 +169,7 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
         if verify:
             try:
                 refuse_other_stores(settings)
-            except InputError as error:  # whoever made them may have had a reason
+            except InputError as error:  # no problem: whoever made them may have had a reason
                 report.notes += str(error).splitlines()
     for exposure in exposures:
         (report.exposures if exposure.band in settings.bandlist else report.left_out).append(exposure)
@@ -181,7 +181,7 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
 
 
 def _twins(exposures: list[Exposure]) -> list[str]:
-    """Copies of an image under other names: each would count again, and uncertainties come out too small."""
+    """Find copies of an image under other names, which would count twice and make uncertainties too small."""
     seen, lines = {}, []
     for exposure in exposures:
         pixels = exposure.band, exposure.shape, zlib.crc32(np.ascontiguousarray(exposure.data))
@@ -195,7 +195,7 @@ def _twins(exposures: list[Exposure]) -> list[str]:
 
 
 def _grouped_notes(exposures: list[Exposure | StoredExposure]) -> list[str]:
-    """What is to be said about the files of exposures; once for all of which it is true."""
+    """Collect the notes about the files of exposures, each once for all files that it applies to."""
     paths: dict[str, list[str]] = {}
     for exposure in exposures:
         for note in exposure.notes:
@@ -208,9 +208,9 @@ def _grouped_notes(exposures: list[Exposure | StoredExposure]) -> list[str]:
 
 
 def _check_bands(report: CheckReport, refused: set) -> None:
-    """Every band has exposures; sky levels are those of bands; no band is missed by its capitals alone.
+    """Check that bands have exposures, sky levels have bands, and none is missed by its capitals alone.
 
-    A band of which a file was `refused` needs no line of its own: that of the file says all.
+    A band of which a file was `refused` gets no line of its own: that of the file is enough.
     """
     settings = report.settings
     present = {exposure.band for exposure in (*report.exposures, *report.left_out)}
@@ -248,7 +248,7 @@ def _check_bands(report: CheckReport, refused: set) -> None:
 
 
 def _twin(band, bands, text: str) -> str:
-    """`text` about those of `bands` that differ from `band` only in their capitals; "" if none does."""
+    """Format `text` about those of `bands` that differ from `band` only in their capitals; "" if none does."""
     twins = [other for other in bands if other != band and other.casefold() == band.casefold()]
     return text.format(", ".join(sorted(twins))) if twins else ""
 
@@ -292,7 +292,7 @@ def _read_catalogs(report: CheckReport, needed: bool) -> None:
 
 
 def _check_psfs(report: CheckReport) -> None:
-    """Every exposure has a PSF, in the store if there is one, else in its own file."""
+    """Check that every exposure has a PSF, in the store if there is one, else in its own file."""
     path = report.settings.psfstorefile
     if path is not None:
         try:
@@ -315,7 +315,7 @@ def _check_psfs(report: CheckReport) -> None:
 
 
 def _fitted_before(report: CheckReport) -> PSFStore:
-    """What the stage psf has left; nothing where the settings name a store."""
+    """Return the store that the stage psf has left; an empty one where the settings name a store."""
     path = report.settings.fitted_psfs
     if report.settings.psfstorefile is None and path.is_file():
         try:
@@ -328,7 +328,7 @@ def _fitted_before(report: CheckReport) -> PSFStore:
 def _checked_psf(
     exposure: Exposure, psfs: PSFStore | None, fitted: PSFStore, settings: Settings
 ) -> PSFMixture | None:
-    """The mixture of an exposure; None if its PSF image is good and not fitted yet."""
+    """Return the mixture of an exposure; None if its PSF image is good and not fitted yet."""
     if psfs is not None:
         centre = ((exposure.shape[1] - 1) / 2, (exposure.shape[0] - 1) / 2)
         return psfs.lookup(exposure.band, exposure=exposure.name, location=centre)
@@ -341,9 +341,9 @@ def _checked_psf(
 
 
 def _check_positions(report: CheckReport) -> None:
-    """Every source reaches at least one exposure; a fit may have moved its centre off the edge of an image.
+    """Check that every source reaches at least one exposure; a fit may have moved its centre off an image.
 
-    An exposure that no source reaches is no fault, but may be one of another field.
+    An exposure that no source reaches is no error, but is noted: it may be one of another field.
     """
     if report.catalog is None or not report.exposures:
         return
@@ -362,7 +362,7 @@ def _check_positions(report: CheckReport) -> None:
     report.notes += at_most_ten(
         [f"{path}: id {name}: {told}" for name, told in large.items()], "large sources"
     )
-    if seen.any():  # else all sources are amiss, not the images
+    if seen.any():  # else the sources are at fault, not the images
         report.notes += [
             f"{exposure.path}: exposure {exposure.name} of band {exposure.band}: no source of {path} reaches it"
             for exposure in unreached
@@ -376,7 +376,7 @@ def _check_positions(report: CheckReport) -> None:
 
 
 def _check_start(report: CheckReport) -> None:
-    """Start values lie within the bounds; position angles count modulo 180 degrees."""
+    """Check that start values lie within the bounds; position angles count modulo 180 degrees."""
     if report.catalog is None:
         return
     settings, catalog = report.settings, report.catalog
@@ -394,7 +394,7 @@ def _check_start(report: CheckReport) -> None:
 
 
 def _check_model(report: CheckReport) -> None:
-    """The Sersic table, the priors, the ties and the output folder that the settings name."""
+    """Check the Sersic table, the priors, the ties and the output folder that the settings name."""
     settings = report.settings
     if settings.splinedatafile is not None:
         try:
@@ -417,7 +417,7 @@ def _check_model(report: CheckReport) -> None:
 
 
 def _check_outbase(report: CheckReport) -> None:
-    """The folder of results can be written, and no input is in the way of what is written there."""
+    """Check that the folder of results can be written, and that no input would be overwritten there."""
     settings = report.settings
     label = f"{settings.file}: outbase: found {settings.outbase}"
     images = [path for path in settings.fitsfiles if path.parent == settings.outbase]
@@ -440,7 +440,7 @@ def _check_outbase(report: CheckReport) -> None:
 
 
 def _check_prior(prior: PriorSettings, lower, upper, ids) -> None:
-    """A prior takes the place of the bounds, and the bounds tell where its parameter can be."""
+    """Check that a prior, which replaces the uniform one, has some of its mass within the bounds."""
     mass = prior.mass_within(lower, upper)
     at = np.unravel_index(np.argmin(mass), mass.shape)
     if mass[at] < LEAST_MASS:
@@ -452,7 +452,7 @@ def _check_prior(prior: PriorSettings, lower, upper, ids) -> None:
 
 
 def _psf_source(exposure: Exposure, psfs: PSFStore | None, settings: Settings) -> str:
-    """Where an exposure's PSF comes from."""
+    """Describe where an exposure's PSF comes from."""
     if psfs is not None:
         own = exposure.name in psfs.exposures(exposure.band)
         if not own and exposure.band not in psfs.bands:
@@ -470,21 +470,21 @@ def _psf_source(exposure: Exposure, psfs: PSFStore | None, settings: Settings) -
             exposure.psf_image, includes_pixel=exposure.psf_includes_pixel, recentre=recentre
         )
     except InputError:
-        return text  # it is among the problems
+        return text  # already among the problems
     if np.hypot(*image.offset) < _CENTRED:
         return text
     return f"{text}, core off centre: {offset_shown(image)}"
 
 
 def _width(mixture, pixel_scale: float) -> str:
-    """Full width at half maximum of the Gaussian with most flux: tells a store of other pixels, or in arcsec."""
+    """Format the FWHM, in arcsec, of the Gaussian with most flux, which reveals a store of other pixels."""
     covariance = mixture.covariances[mixture.amplitudes.argmax()]
     fwhm = np.sqrt(8 * np.log(2) * covariance[:2].mean()) * pixel_scale
     return f'core {fwhm:.2g}" wide' + ("" if mixture.includes_pixel else ", no pixel")
 
 
 def _catalog_columns(catalog: SourceCatalog, bounds: Bounds | None):
-    """(name with unit, values, (lowest bound, highest bound)) of each parameter."""
+    """Yield (name with unit, values, (lowest bound, highest bound)) of each parameter."""
     nan = (np.nan, np.nan)
 
     def limits(name, column=...):

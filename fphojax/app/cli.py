@@ -20,7 +20,7 @@ from fphojax.inputs.files import storage_fault
 __all__ = ["app", "main"]
 
 _MOST_FIGURES, _MOST_FLAGGED = 3, 10  # named at the end of a run
-_UsageError = typer.BadParameter.__base__  # typer has no name of its own for it
+_UsageError = typer.BadParameter.__base__  # typer exports no name for it
 
 
 _STORY = """Fluxes, positions and shapes of galaxies, with uncertainties, from many images at once.
@@ -38,8 +38,8 @@ class OneLineErrors(TyperGroup):
     """Commands whose errors are one line each, unless --debug asks for the trace.
 
     The exit status is 2 where the input or the command line is at fault, 130 after Ctrl-C, 143 after SIGTERM and 129
-    after SIGHUP, which act like it, and 1 for anything else, such as a full disk. An exception that no one expected
-    is a fault of the program, and is called so.
+    after SIGHUP, which act like it, and 1 for anything else, such as a full disk. An unexpected exception is a
+    fault of the program, and is reported as such.
     """
 
     def make_context(self, *args, **kwargs):
@@ -76,7 +76,7 @@ class OneLineErrors(TyperGroup):
 
 
 def _refuse_usage(error: Exception, command: str | None = None) -> NoReturn:
-    """One line about a command line that cannot be understood; help where it says nothing at all."""
+    """Report in one line a command line that cannot be understood; show help where it says nothing at all."""
     from .usage import asks_for_help, usage_line
 
     if asks_for_help(error):
@@ -85,13 +85,13 @@ def _refuse_usage(error: Exception, command: str | None = None) -> NoReturn:
     raise typer.Exit(2) from None
 
 
-# How to go on with a command that begins anew unless told otherwise, and those that need not be told.
+# How to resume a command: those that begin anew unless told otherwise, and those that resume by themselves.
 _GO_ON = dict.fromkeys(("sample", "optimize"), "with --resume goes on")
 _GO_ON |= dict.fromkeys(("run", "demo", "preprocess", "psf"), "goes on")
 
 
 def _told(error: Exception) -> Exception:
-    """What is said of an error, in one line; a fault of the disk is told as such, wherever it comes from."""
+    """Convert an error to one with a one-line message; a fault of the disk is reported as such."""
     if isinstance(error, InputError):
         return error
     if (fault := storage_fault(error, of_place=True)) is not None:
@@ -652,9 +652,9 @@ def sersic(
     from fphojax.mixtures.sersic import load_sersic_table
     from fphojax.mixtures.sersic_fit import fit_sersic_table
 
-    with file_lock(out):  # a place that is none is refused before the fit
+    with file_lock(out):  # an unusable path is refused before the fit
         if out.exists():
-            load_sersic_table(out)  # nothing but such a table is replaced
+            load_sersic_table(out)  # nothing but such a table may be replaced
         fit_sersic_table(order=order).write(out)
     typer.echo(f"wrote {out}")
 
@@ -665,7 +665,7 @@ def _refuse_retry_of_nothing(retry: bool, resume: bool) -> None:
 
 
 def _bars(quiet: bool) -> bool:
-    """Whether to show progress bars: they belong on a terminal, not in a log."""
+    """Return whether to show progress bars, which belong on a terminal, not in a log."""
     return sys.stderr.isatty() and not quiet
 
 
@@ -703,11 +703,11 @@ def _show_stages(settings, done) -> None:
 
 
 def _console():
-    """A console that prints names as they are: no markup, no emoji."""
+    """Make a console that prints names as they are: no markup, no emoji."""
     from rich.console import Console
 
     console = Console(markup=False, emoji=False, highlight=False)
-    if not console.is_terminal and "COLUMNS" not in os.environ:  # a log file has no width to keep to
+    if not console.is_terminal and "COLUMNS" not in os.environ:  # a log file has no width
         console.width = 120
     return console
 
@@ -733,7 +733,7 @@ def _show(finished) -> None:
 
 
 def main() -> None:
-    """Entry point of the command `fphojax`."""
+    """Run the command `fphojax`."""
     from fphojax.inference.interruptible import programs_running
 
     try:
@@ -742,11 +742,11 @@ def main() -> None:
         if isinstance(end.code, int) and end.code > 128:
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_IGN)
-            if programs_running():  # Python would wait for their threads
+            if programs_running():  # Python would wait for their threads at its exit
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(end.code)
         raise
-    except OSError as error:  # what typer itself prints, such as help, onto a disk that is full
+    except OSError as error:  # typer's own output, such as help, on a full disk
         report_problems([str(_told(error))])
         sys.exit(1)

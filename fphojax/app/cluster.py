@@ -1,4 +1,4 @@
-"""The processes that fit patches: on this machine, or those of a cluster that is there already."""
+"""Processes that fit patches, on this machine or on an existing cluster."""
 
 import logging
 import os
@@ -15,16 +15,16 @@ __all__ = ["cluster_client", "memory_limit", "thread_limits"]
 
 
 def thread_limits(n: int) -> dict[str, str]:
-    """Environment of a process whose numerical libraries shall use n threads.
+    """Return the environment of a process whose numerical libraries shall use n threads.
 
-    It has to be there before JAX and numpy are imported.
+    It must be set before JAX and numpy are imported.
     """
     names = ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTHON_CPU_COUNT")
-    return dict.fromkeys(names, str(n))  # NPROC is XLA's; the last one is what os.cpu_count() tells
+    return dict.fromkeys(names, str(n))  # NPROC is XLA's; the last one is what os.cpu_count() returns
 
 
 def memory_limit() -> int:
-    """Bytes that this process may hold: the limit of the dask worker that it is, else the memory of the machine."""
+    """Return the bytes that this process may hold: the limit of its dask worker, else the machine's memory."""
     if "distributed" in sys.modules:
         from distributed import get_worker
 
@@ -39,13 +39,13 @@ def memory_limit() -> int:
 
 @contextmanager
 def cluster_client(*, workers: int | None = None, scheduler: str | None = None) -> Iterator:
-    """A client of `dask.distributed`; None if no cluster is asked for.
+    """Open a client of `dask.distributed`; None if no cluster is asked for.
 
     Parameters
     ----------
     workers : int, optional
         Processes to start on this machine. Each fits a patch at a time, and they divide the processor's threads and
-        the memory among them. They do not hear of Ctrl-C and SIGTERM.
+        the memory among them. They ignore Ctrl-C and SIGTERM.
     scheduler : str, optional
         Address of the scheduler of an existing cluster, such as ``tcp://10.0.0.5:8786``.
 
@@ -86,8 +86,8 @@ def cluster_client(*, workers: int | None = None, scheduler: str | None = None) 
     environment = thread_limits(max((os.cpu_count() or 1) // workers, 1))
     settings = {
         "distributed.nanny.pre-spawn-environ": environment,
-        # who tries again, and with which seed, is not for the cluster to decide; and what waits, waits with the
-        # scheduler (all but the first two patches per worker), so that one that dies takes no other patch with it
+        # retries and their seeds are not for the cluster to decide; and waiting patches stay with the scheduler (all
+        # but the first two per worker), so that a worker that dies takes no other patch with it
         "distributed.scheduler.allowed-failures": 0,
         "distributed.scheduler.worker-saturation": 1.0,
     }
@@ -98,7 +98,7 @@ def cluster_client(*, workers: int | None = None, scheduler: str | None = None) 
             threads_per_worker=1,
             memory_limit=MEMORY_LIMIT // workers,
             dashboard_address="127.0.0.1:0",  # any free port: there may be other runs here
-            silence_logs=logging.CRITICAL,  # the run tells by itself which fits have failed, and why
+            silence_logs=logging.CRITICAL,  # the run itself reports which fits have failed, and why
         )
     for name in environment:  # nannies put it into this process, too
         os.environ.pop(name) if name not in before else os.environ.update({name: before[name]})

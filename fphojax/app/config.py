@@ -1,4 +1,4 @@
-"""The settings of a run: one validated object from one YAML file."""
+"""Settings of a run: one validated object from one YAML file."""
 
 import glob
 import json
@@ -69,7 +69,7 @@ def _at_home(path: Path) -> Path:
 
 
 def _possible(path: Path) -> Path:
-    """A path without . and .., as far as files can have such names."""
+    """Make a path absolute, without . and .., and refuse names that files cannot have."""
     path = Path(os.path.abspath(path))
     try:
         sizes = [len(os.fsencode(part)) for part in path.parts]
@@ -83,7 +83,7 @@ def _possible(path: Path) -> Path:
 
 
 def _expand_globs(patterns: Any, info: ValidationInfo) -> Any:
-    """Paths that the patterns name, sorted within each; one that is the name of a file is kept as it is."""
+    """Expand patterns to paths, sorted within each; the exact name of a file is kept as it is."""
     patterns = [patterns] if isinstance(patterns, str) else patterns
     if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
         raise ValueError(f"found {shown(patterns)}, expected a path or glob, or a list of them")
@@ -100,7 +100,7 @@ def _expand_globs(patterns: Any, info: ValidationInfo) -> Any:
 
 
 def _absolute_patterns(patterns: Any, info: ValidationInfo) -> Any:
-    """Globs as absolute paths; their wildcards stay, and those characters of the folder's name are none."""
+    """Make globs absolute; their wildcards stay, and such characters in the folder's name are escaped."""
     if isinstance(patterns, str):
         pattern = _at_home(Path(patterns))
         return str(_possible(Path(glob.escape(str(_folder(info)))) / pattern))
@@ -131,12 +131,12 @@ def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
 
 
 def _total_steps(steps: Any) -> Any:
-    """A list, as forcepho has it, is the lengths of successive adaptation windows."""
+    """Sum the lengths of successive adaptation windows, if they are a list as in forcepho."""
     return sum(steps) if isinstance(steps, list) and all(type(step) is int for step in steps) else steps
 
 
 def _as_text(identifier: Any) -> Any:
-    """An id as text, which YAML has made a number where it is one."""
+    """Convert an id that YAML has read as a number to text."""
     return str(identifier) if type(identifier) is int else identifier
 
 
@@ -144,7 +144,7 @@ Identifier = Annotated[str, BeforeValidator(_as_text)]
 
 
 def _extension(key: Any) -> Any:
-    """A name, the number of an HDU, or a pair of name and EXTVER."""
+    """Check the key of an extension: a name, the number of an HDU, or a pair of name and EXTVER."""
     try:
         return None if key is None else extension_key(key)
     except InputError as error:
@@ -168,13 +168,13 @@ class Section(BaseModel):
     @classmethod
     def _no_value_in_disguise(cls, value: Any, info: ValidationInfo) -> Any:
         taken = _leaves(cls.model_fields[info.field_name].annotation)
-        if BaseModel not in taken:  # a section looks at its own values
+        if BaseModel not in taken:  # a section checks its own values
             _refuse_disguises(value, taken)
         return value
 
 
 def _refuse_disguises(value: Any, taken: set) -> None:
-    """Refuse what Python takes for a number: true (for 1), and text such as '0250' or '1_000'."""
+    """Refuse values that Python takes for a number: true (for 1), and text such as '0250' or '1_000'."""
     number = bool(taken & {int, float})
     for part in _parts(value):
         if isinstance(part, bool) and bool not in taken:
@@ -187,7 +187,7 @@ def _refuse_disguises(value: Any, taken: set) -> None:
 
 
 def _parts(value: Any) -> Iterator[Any]:
-    """What lists and mappings (but for those of a section of their own) are made of."""
+    """Yield the single values in nested lists and mappings."""
     if isinstance(value, list | tuple):
         for entry in value:
             yield from _parts(entry)
@@ -199,7 +199,7 @@ def _parts(value: Any) -> Iterator[Any]:
 
 
 def _leaves(annotation: Any) -> set:
-    """Types of the values that a field may hold, one by one."""
+    """Return the types of the single values that a field may hold."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return {BaseModel}
     parts = get_args(annotation)
@@ -222,7 +222,7 @@ class Extensions(Section):
 
 
 class BoundsSettings(Section):
-    """What is not given has the default of `fphojax.inputs.bounds.default_bounds`; ``pixscale``, of the images."""
+    """Bounds of priors; by default those of `fphojax.inputs.bounds.default_bounds`, ``pixscale`` of the images."""
 
     n_sig_flux: PositiveFloat | None = Field(
         None,
@@ -265,7 +265,7 @@ class PriorSettings(BaseModel):
         return value
 
     def build(self):
-        """The numpyro distribution.
+        """Make the numpyro distribution.
 
         Raises
         ------
@@ -275,14 +275,14 @@ class PriorSettings(BaseModel):
         import numpyro.distributions as distributions
 
         kind = getattr(distributions, self.distribution, None)
-        # TruncatedNormal and its like are functions that return a distribution
+        # TruncatedNormal and similar names are functions that return a distribution
         if self.distribution not in distributions.__all__ or not callable(kind):
             raise InputError(f"found {self.distribution!r}, expected a name in numpyro.distributions")
         try:
             made = kind(**self.__pydantic_extra__, validate_args=True)
             if not isinstance(made, distributions.Distribution):
                 raise TypeError(f"{self.distribution} is not a distribution")
-        except Exception as error:  # of numpyro, and of what it calls with arguments that it did not look at
+        except Exception as error:  # of numpyro, and of what it calls with arguments that it did not check
             reason = " ".join(str(error).split()).removeprefix(f"{self.distribution}.__init__() ")
             raise InputError(f"found {self}, expected its arguments: {reason}") from error
         unusable = distributions.Delta, distributions.Unit, distributions.Distribution
@@ -297,7 +297,7 @@ class PriorSettings(BaseModel):
         return f"{self.distribution}({found})"
 
     def mass_within(self, lower, upper) -> np.ndarray:
-        """How much of the distribution lies between bounds, in [0, 1], of the shape of the bounds.
+        """Estimate the fraction of the distribution that lies between bounds, in the shape of the bounds.
 
         Parameters
         ----------
@@ -325,14 +325,14 @@ class NuisanceSettings(Section):
     )
 
     def build(self):
-        """The same for `Patcher.prepare_model`."""
+        """Make the `Nuisance` for `Patcher.prepare_model`."""
         from fphojax.inputs.nuisance import Nuisance
 
         return Nuisance(**self.model_dump())
 
 
 class DetectionSettings(Section):
-    """How sources are found, in images and in residuals; read by every stage that looks for them."""
+    """Settings of detection in images and in residuals, for every stage that looks for sources."""
 
     threshold: PositiveFloat = Field(
         5.0, description="least significance, over the noise that the images show [standard deviation]"
@@ -360,7 +360,7 @@ class DetectionSettings(Section):
 
 
 class PreprocessSettings(Section):
-    """How images become a pixel store."""
+    """Settings of the stage that makes a pixel store of images."""
 
     calibration: str = Field(
         "none",
@@ -393,7 +393,7 @@ def _default(key: str) -> Any:
 
 
 class Settings(Section):
-    """Everything a run can be told; the keys are forcepho's where it has them.
+    """All settings of a run; the keys are forcepho's where it has them.
 
     Paths are absolute here; in the file they are relative to its folder.
     """
@@ -613,7 +613,7 @@ class Settings(Section):
     @field_validator("preprocess")
     @classmethod
     def _stores_are_made(cls, value: PreprocessSettings, info: ValidationInfo):
-        """What says how pixels are read is of stores alone: without any, it would be left out in silence."""
+        """Refuse keys that only apply to stores where no store is named, as they would be ignored silently."""
         told = [key for key in value.model_fields_set - _OF_STORING if getattr(value, key) != _default(key)]
         if told and info.data.get("pixelstorefile", "") is None:
             raise ValueError(
@@ -680,7 +680,7 @@ class Settings(Section):
         return settings
 
     def changed(self, **values) -> "Settings":
-        """Settings with other values of some keys, validated."""
+        """Return settings with other values of some keys, validated."""
         new = type(self).model_validate(self.model_dump(mode="json") | values)
         new._file = self._file
         return new
@@ -719,11 +719,11 @@ class Settings(Section):
         return dict(self.tweakbg) if self.tweak_background == "tweakbg" else {}
 
     def to_json(self) -> str:
-        """Settings as JSON text; paths are absolute."""
+        """Format the settings as JSON text with absolute paths."""
         return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
 
     def dump_yaml(self, folder: Path | None = None) -> str:
-        """Settings as YAML text that `from_yaml` reads back.
+        """Format the settings as YAML text that `from_yaml` reads back.
 
         Parameters
         ----------
@@ -737,7 +737,7 @@ class Settings(Section):
 
 
 def _without_variables(value: Any) -> Any:
-    """Text whose $ name no shell variables when it is read."""
+    """Escape each $ in text, so that it names no shell variable when it is read."""
     if isinstance(value, dict):
         return {key: _without_variables(entry) for key, entry in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""The demonstration: a mock field, written as a user's files would be, and fitted as a user's field would be."""
+"""The demonstration: a mock field, written as a user's files would be and fitted like a user's field."""
 
 import filecmp
 import os
@@ -45,7 +45,7 @@ _NAMES = ("demo.yml", "images", "psfs.h5", "peaks.fits", "truth.ecsv", "run")
 
 
 class DemoRun(NamedTuple):
-    """What `run_demo` leaves.
+    """Result of `run_demo`.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ class DemoRun(NamedTuple):
 def write_demo(folder: Path, *, seed: int = 0) -> tuple[Path, SourceCatalog]:
     """Write exposures, PSFs, peak list and settings of the mock field.
 
-    A file that is there already, with the same content, is left as it is, so that a run of it goes on.
+    A file that exists already, with the same content, is left as it is, so that its run can be resumed.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def write_demo(folder: Path, *, seed: int = 0) -> tuple[Path, SourceCatalog]:
             f"{folder / taken[0]}: is not the demonstration's, expected a folder without it (--out names another)"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    if not config.is_file():  # first: it tells whose the others are
+    if not config.is_file():  # first: it marks the others as ours
         with replacing(config) as temporary:
             temporary.write_text(CONFIG, encoding="utf-8")
     field = demo_field(seed)

@@ -1,4 +1,4 @@
-"""A field fitted patch by patch, whatever the fit: inputs, PSFs, scene, workers, and what Ctrl-C leaves."""
+"""Fit of a field, patch by patch, for any kind of fit: inputs, PSFs, scene, workers, and Ctrl-C."""
 
 import json
 import os
@@ -33,11 +33,11 @@ from .workers import FieldInputs, keep_inputs
 __all__ = ["fit_field"]
 
 
-# What may change from one part of a run to the next.
+# Settings that may change when a run is resumed.
 _MAY_CHANGE = {"outbase", "target_niter", "max_active_fraction", "ntry_checkout"}
 
 
-_MOST_WIDENED = 3  # times that sources are fitted again with more pixels
+_MOST_WIDENED = 3  # largest number of times that sources are fitted again with more pixels
 
 
 def fit_field(
@@ -69,15 +69,15 @@ def fit_field(
     target_niter : int
         Iterations after which a source is done.
     batch : int
-        Most patches that are fitted together.
+        Largest number of patches that are fitted together.
     resume : bool
         Go on with the run in the folder.
     retry : bool
-        When going on, try sources that were given up again.
+        When resuming, retry sources that were given up.
     overwrite : bool
         Whether an earlier run in the folder may be replaced; it is in ``previous_N`` until this one is complete.
     unread : iterable of str
-        Settings that the fit does not read, which may be others when it goes on.
+        Settings that the fit does not read, which may differ when it is resumed.
     largest_first : bool
         See `SuperScene`.
     widened : callable, optional
@@ -99,8 +99,7 @@ def fit_field(
     Raises
     ------
     InputError
-        One line for every problem with the inputs, or with the state of a run that is to go on; nothing is written
-        then.
+        One line for every problem with the inputs, or with the state of a run to resume; nothing is written then.
     MachineError
         The disk is full or fails, or the cluster is gone: what had been fitted is kept.
     KeyboardInterrupt
@@ -121,16 +120,16 @@ def fit_field(
         "seed": settings.seed,
         "largest_first": largest_first,
     }
-    if together:  # the last that can be wrong with the inputs; only then anything is written
+    if together:  # the last check of the inputs, before anything is written
         LinkedSuperScene(
             report.catalog, settings.bandlist, together=together, **_scene_inputs(report), **options
         )
-    # a cluster that cannot be had is one more thing that is wrong before anything is written
+    # an unavailable cluster, too, is an error before anything is written
     with Interruptions() as interruptions, cluster_client(workers=workers, scheduler=scheduler) as client:
         directory = _start_directory(settings, folder, resume=resume, overwrite=overwrite)
         scene = _open_scene(report, directory, together, options)
         psfs = _psfs_of_run(report, directory, resume=resume, progress=progress)
-        if resume:  # what cannot be gone on with stays as it is
+        if resume:  # only now: a run that cannot be resumed stays as it is
             directory.write_config(settings.to_json(), settings.source)
         if resume and retry:
             scene.retry_flagged()
@@ -164,7 +163,7 @@ def fit_field(
                 interruptions.settle()
                 raise type(error)(f"{error}; {_kept(directory, scene)}") from error
             finally:
-                # what cannot be removed now is removed when the run goes on
+                # what cannot be removed now is removed when the run is resumed
                 with interruptions.held(), suppress(OSError):
                     directory.remove_half_written()
     if scene.n_flagged < len(scene):
@@ -173,7 +172,7 @@ def fit_field(
 
 
 def _start_directory(settings: Settings, path: Path, *, resume: bool, overwrite: bool) -> RunDirectory:
-    """The folder of a run: a new one with its settings in it, or that of an earlier part of the run."""
+    """Open the folder of a run: a new one with its settings in it, or that of an earlier part of the run."""
     if resume:
         directory = RunDirectory(path, scene_catalog=settings.scene_catalog)
         directory.go_on()
@@ -185,9 +184,9 @@ def _start_directory(settings: Settings, path: Path, *, resume: bool, overwrite:
 
 
 def _psfs_of_run(report: CheckReport, directory: RunDirectory, *, resume: bool, progress: bool) -> PSFStore:
-    """PSF mixtures of all exposures, from the settings' store or fitted, now or by the stage psf.
+    """Return PSF mixtures of all exposures, from the settings' store or fitted, now or by the stage psf.
 
-    They are in ``psfs.h5`` of the folder as well.
+    They are also stored in ``psfs.h5`` of the folder.
     """
     path = directory.path / "psfs.h5"
     if report.psfs is None:
@@ -210,7 +209,7 @@ def _psfs_of_run(report: CheckReport, directory: RunDirectory, *, resume: bool, 
 def _open_scene(
     report: CheckReport, directory: RunDirectory, together: Sequence[Sequence[int]], options: dict
 ) -> SuperScene:
-    """All sources of a run, as they were at the end of its earlier part if it has one.
+    """Open the scene of a run, as it was at the end of the run's earlier part if it has one.
 
     Parameters
     ----------
@@ -225,7 +224,7 @@ def _open_scene(
     Raises
     ------
     InputError
-        There are patches that the state does not know; they stay.
+        There are patches that are missing from the state; they are kept.
     """
     inputs = _scene_inputs(report)
     if directory.scene_path.is_file():
@@ -253,9 +252,9 @@ def _open_scene(
 
 
 def _refuse_unknown_patches(directory: RunDirectory, scene: SuperScene) -> None:
-    """What was fitted is not fitted again, nor replaced: the state has been lost.
+    """Refuse to fit again or replace patches that the state does not list, as it has been lost.
 
-    Files of patches that are out are of fits that had not been checked in; they are made again, as they are.
+    Files of patches that are checked out are of fits that had not been checked in; they are made again.
     """
     known = {json.loads(entry)["taskID"] for entry in scene.patchlog} | {patch.number for patch in scene.out}
     unknown = [number for number in directory.patch_files() if number not in known]
@@ -268,7 +267,7 @@ def _refuse_unknown_patches(directory: RunDirectory, scene: SuperScene) -> None:
 
 
 def _state_files(directory):
-    """Names of the files of the state, for a message."""
+    """Return the names of the files of the state, for a message."""
     catalog, *others = StateFiles(directory.scene_path).all
     return ", ".join(path.name for path in (catalog, *reversed(others)))
 
@@ -278,7 +277,7 @@ def _kept(directory: RunDirectory, scene: SuperScene) -> str:
 
 
 def _refuse_other_settings(settings: Settings, folder: Path, may_change: Set[str]) -> None:
-    """Patches of one run are fitted alike."""
+    """Refuse settings that differ from the run's, since all its patches are fitted alike."""
     now = json.loads(settings.to_json())
     run = RunDirectory(folder, scene_catalog=settings.scene_catalog)
     before = _with_defaults(run.read_config(), Settings)
@@ -291,7 +290,7 @@ def _refuse_other_settings(settings: Settings, folder: Path, may_change: Set[str
 
 
 def _with_defaults(found, kind):
-    """Settings of a run, with what earlier versions did not know as it is by default."""
+    """Add the defaults of settings that an earlier version of the package did not write."""
     filled = dict(found)
     for name, field in kind.model_fields.items():
         default = field.get_default(call_default_factory=True)
@@ -303,13 +302,13 @@ def _with_defaults(found, kind):
 
 
 def _same(key, now, before):
-    """Whether values of a setting mean the same: paths may lead to one file in several ways."""
+    """Return whether values of a setting mean the same: paths may lead to one file in several ways."""
     values = [map_paths({key: value}, os.path.realpath) for value in (now, before)]
     return values[0] == values[1]
 
 
 def _scene_inputs(report):
-    """What a superscene takes from the inputs, besides the catalogue."""
+    """Return what a superscene takes from the inputs, besides the catalogue."""
     return {
         "bounds_kwargs": bounds_options(report.settings, report.exposures),
         "bigscene": report.big_catalog,

@@ -1,4 +1,4 @@
-"""The fit of the optimisation stage: patches are brought to their optimum and written."""
+"""Fit of the optimisation stage: finds the optima of patches and writes them."""
 
 import time
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ __all__ = ["OptimizeFit"]
 
 @dataclass(frozen=True)
 class OptimizeFit:
-    """Optimises patches, and writes the result and the residuals of each to the folder of the run.
+    """Fit that optimises patches, and writes the result and residuals of each to the folder of the run.
 
     A patch without fixed sources has nothing to wait for: it is done after one fit. The sources of others are fitted
     ``settings.optimize_passes`` times, as their neighbours may have been optimised in between.
@@ -38,7 +38,7 @@ class OptimizeFit:
     folder : Path
         Of the run; it holds the PSFs already, in ``psfs.h5``.
     lock : str, optional
-        Token of the lock of the folder: once it is not that any more, the run has ended, and nothing is written.
+        Token of the lock of the folder: once the lock has another one, the run has ended, and nothing is written.
     """
 
     settings: Settings
@@ -49,7 +49,7 @@ class OptimizeFit:
         """Fit the patches of a list, together if there are several."""
         began = time.perf_counter()
         frames, models, starts = zip(*map(self._prepared, tasks), strict=True)
-        # minus the log of the distance to the bounds is what tells the one density from the other
+        # the two densities differ by minus the log of the distance to the bounds
         density = "unconstrained" if self.settings.add_barriers else "values"
         optima = optimize_many(models, starts, density=density, tolerance=self.settings.gtol)
         seconds = (time.perf_counter() - began) / len(tasks)
@@ -60,7 +60,7 @@ class OptimizeFit:
         return outcomes
 
     def _prepared(self, task):
-        """Frame, model and start of a patch."""
+        """Prepare frame, model and start of a patch."""
         settings = self.settings
         frame, model, start = field_inputs(settings, self.folder / "psfs.h5").model(task, listed=False)
         if settings.optimize_start == "prior":
@@ -70,7 +70,7 @@ class OptimizeFit:
         return frame, held_shapes(model, start) if settings.forced_photometry else model, start
 
     def _written(self, task, frame, model, optimum, seconds):
-        """Write what was found of a patch; its outcome."""
+        """Write what was found of a patch; return its outcome."""
         settings, directory = self.settings, RunDirectory(self.folder)
         method = "forced" if settings.forced_photometry else "optimum"
         chains = optimum_as_chains(model, optimum, seed=task.seed, wall_time=seconds, method=method)
@@ -100,7 +100,7 @@ class OptimizeFit:
 
 
 def _drawn(model, start, names, rows, seed):
-    """Start values, some parameters of some sources (a mask) drawn from the prior."""
+    """Replace start values of some parameters and sources (a mask) by draws from the prior."""
     keys = jax.random.split(jax.random.PRNGKey(seed), len(names))
     drawn = dict(start)
     for name, key in zip(names, keys, strict=True):
@@ -110,7 +110,7 @@ def _drawn(model, start, names, rows, seed):
 
 
 def _flags(model, optimum, frame, result):
-    """By id, the flags of each source that has any, each with what was found."""
+    """Return, by id, the flags of each source that has any, each with what was found."""
     found = fit_flags(model, optimum, frame.bands)
     own, of_exposures = result.own_pixels, [exposure.band for exposure in frame.exposures]
     chi2, n_pixel = (per_band(own[name], of_exposures, frame.bands) for name in ("chi2", "n_pixel"))

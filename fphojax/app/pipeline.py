@@ -20,7 +20,7 @@ __all__ = ["FinishedRun", "run"]
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """What `run` leaves: the folder, and what it shows to the person who started it.
+    """Result of `run`: the folder, and what is shown to the person who started it.
 
     Attributes
     ----------
@@ -70,7 +70,7 @@ def run(
     resume : bool
         Go on with the run in the folder, if there is one.
     retry : bool
-        When going on, try sources that were given up again.
+        When resuming, retry sources that were given up.
     workers, scheduler
         See `cluster_client`; without either, patches are fitted in this process.
     progress : bool
@@ -112,7 +112,7 @@ def run(
 
 
 def _refuse_earlier_run(folder: Path) -> None:
-    """Before the work rather than after: what is in the folder is not to be replaced."""
+    """Refuse to replace what is in the folder, before the work rather than after it."""
     if (folder / "config.json").is_file():
         raise InputError(
             f"{folder}: holds a run, expected a new or empty folder (`fphojax sample` with "

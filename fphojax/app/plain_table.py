@@ -1,4 +1,4 @@
-"""Tables for the terminal whose texts are printed as they are: names of files and exposures may hold brackets."""
+"""Tables for the terminal that print text verbatim: names of files and exposures may hold brackets."""
 
 from rich.table import Table
 from rich.text import Text
@@ -7,7 +7,7 @@ __all__ = ["PlainTable"]
 
 
 class PlainTable(Table):
-    """A table of rich that takes no text for markup.
+    """A rich table that does not interpret text as markup.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ _MOST_NAMED = 10
 
 
 def postprocess(folder: Path, *, kind: str, **options) -> list[str]:
-    """Write the products of a run, and say what they are.
+    """Write the products of a run, and describe them.
 
     Parameters
     ----------

@@ -46,7 +46,7 @@ def _alone(make: Callable) -> Callable:
 
 
 def _refuse_inputs(settings: Settings) -> None:
-    """Stores would take the place of an image, of a catalogue or of the settings, with --overwrite in silence."""
+    """Refuse stores that would replace an image, a catalogue or the settings, silently with --overwrite."""
     stores = {"pixelstorefile": settings.pixelstorefile, "metastorefile": settings.metastorefile}
     inputs = [settings.source, *settings.fitsfiles, *image_files(settings)]
     inputs += [getattr(settings, name) for name in _SINGLE if name not in stores]
@@ -59,16 +59,16 @@ def _refuse_inputs(settings: Settings) -> None:
 
 @dataclass
 class PreprocessReport:
-    """What `preprocess` did.
+    """Summary of what `preprocess` did.
 
     Attributes
     ----------
     n_stored, n_kept : int
-        Exposures stored now, and those that an earlier start had stored.
+        Exposures stored now, and those that an earlier call had stored.
     n_byte : int
         Bytes of the pixels stored now, before compression.
     seconds, seconds_writing : float
-        All in all; of these, writing and waiting for the disk.
+        In total; of these, writing and waiting for the disk.
     lines : list of str
         One per exposure stored now: band, name, size, masked fraction, how it was read, calibration.
     """
@@ -99,8 +99,8 @@ def preprocess(
 ) -> PreprocessReport:
     """Read, calibrate and store all images that the settings name.
 
-    A build that was stopped goes on where it was. Images with problems are left out, and the build stays unfinished
-    until they are mended.
+    A build that was stopped is resumed. Images with problems are left out, and the build stays unfinished
+    until they are fixed.
 
     Parameters
     ----------
@@ -167,14 +167,14 @@ def preprocess(
 
 
 def image_files(settings: Settings) -> list[Path]:
-    """Files that there are of the images to store, and of those that belong to them."""
+    """List the existing files of the images to store, and of those that belong to them."""
     own = settings.preprocess
     beside = (own.error_pattern, own.mask_pattern, own.background_pattern)
     return _science_files(settings) + _matching(pattern for pattern in beside if pattern is not None)
 
 
 def input_files(settings: Settings) -> list[Path]:
-    """All files that the settings name, that of the settings and the images to store among them."""
+    """List all files that the settings name, the file of settings and the images to store included."""
     names = ("fitsfiles", *_SINGLE)
     values = [getattr(settings, name) for name in names]
     paths = [path for value in values for path in (value if isinstance(value, list) else [value])]
@@ -182,7 +182,7 @@ def input_files(settings: Settings) -> list[Path]:
 
 
 def refuse_other_stores(settings: Settings) -> bool:
-    """Refuse finished stores that `preprocess` would not make now.
+    """Refuse finished stores that differ from what `preprocess` would make now.
 
     Parameters
     ----------
@@ -215,13 +215,13 @@ def _matching(patterns):
 
 
 def _store_options(settings: Settings, frames, mosaics: bool) -> dict:
-    """What makes a store what it is, for its writer."""
+    """Return the options of the store's writer, which define the store."""
     made = asdict(_recipe(settings))
     for key in (
         "band",
         "band_keyword",
         "band_patterns",
-    ):  # stores made before there were these say nothing of them
+    ):  # older stores do not mention these
         if not made[key]:
             del made[key]
     recipe = json.loads(json.dumps(made)) | {
@@ -252,17 +252,17 @@ def _recipe(settings: Settings) -> FrameRecipe:
 
 
 def _of_mosaics(frames) -> bool:
-    """Whether the first image that can be read is a mosaic."""
+    """Return whether the first image that can be read is a mosaic."""
     for path, _ in frames:
         try:
             return is_mosaic(path)
-        except InputError:  # it is reported when its turn comes
+        except InputError:  # it is reported when it is read again
             continue
     return False
 
 
 def _frames(settings: Settings) -> list[tuple[Path, dict[str, Path]]]:
-    """Science images, each with the files that belong to it."""
+    """List science images, each with the files that belong to it."""
     patterns = _patterns(settings)
     own = settings.preprocess
     companions = {
@@ -300,7 +300,7 @@ def _patterns(settings: Settings) -> list[str]:
 
 
 def _counterpart(path: str, pattern: str, other: str) -> Path:
-    """The file of another pattern for which the wildcards stand for the same text."""
+    """Return the file of another pattern for which the wildcards stand for the same text."""
     stars = re.fullmatch("([^/]*)".join(re.escape(part) for part in pattern.split("*")), path)
     if stars is None or other.count("*") != pattern.count("*"):
         raise InputError(
@@ -313,12 +313,12 @@ def _counterpart(path: str, pattern: str, other: str) -> Path:
 
 
 def _stamp(settings: Settings, path: Path, files: dict[str, Path]) -> str:
-    """Tells the files of a frame, as they are now, from others, wherever the store was moved together with them."""
+    """Identify the files of a frame in their present state, even if they are moved together with the store."""
     return stamp((path, *files.values()), settings.pixelstorefile.parent)
 
 
 def _made_ahead(frames, read, make) -> Iterator[tuple[Path, dict[str, Path], Future]]:
-    """Frames, made ready by two threads while a third writes: one reads, one packs; two frames are ahead."""
+    """Yield frames in preparation, two ahead of the writer: one thread reads, another packs."""
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as packer:
         ahead = deque()
         for path, files in frames:
@@ -332,7 +332,7 @@ def _made_ahead(frames, read, make) -> Iterator[tuple[Path, dict[str, Path], Fut
 def _made(
     path: Path, reading: Future[list[Frame]], *, settings: Settings, mosaics: bool, writer: StoreWriter
 ):
-    """The frames of a file that was read, each as the store takes it with the line about it."""
+    """Pack the frames of a file that was read, each with its line for the report."""
     made = []
     for frame in reading.result():
         if frame.is_mosaic != mosaics:
@@ -347,7 +347,7 @@ def _made(
 
 
 def _capped(exposure: Exposure, settings: Settings) -> Exposure:
-    """Errors raised to the cap on the S/N of what a run will see: the pixels less the sky of the settings."""
+    """Raise errors to the cap on the S/N of what a run will see: the pixels less the sky of the settings."""
     if not settings.max_snr > 0:
         return exposure
     sky = settings.sky.get(exposure.band, 0.0)
@@ -355,7 +355,7 @@ def _capped(exposure: Exposure, settings: Settings) -> Exposure:
 
 
 def _brought_to_size(exposure: Exposure, settings: Settings) -> Exposure:
-    """Cut to whole super-pixels, and to nside_full; the store pads."""
+    """Cut an exposure to whole super-pixels, and to nside_full; the store pads."""
     if settings.preprocess.edge == "pad":
         return exposure
     size = settings.super_pixel_size

@@ -1,4 +1,4 @@
-"""PSF images in files become mixtures in a store: the work of `fphojax psf`."""
+"""Fits of mixtures to PSF images in files, and their store: the work of `fphojax psf`."""
 
 import math
 from collections.abc import Sequence
@@ -157,10 +157,10 @@ def fit_files(
 
 
 def readings_shown(found: Sequence[FittedFile]) -> PlainTable:
-    """How each image was read, and what says so.
+    """Tabulate how each image was read, and where that information comes from.
 
-    Pixels of the image per pixel of the exposures; whether the pixel response is in; offset of the core from the
-    centre of the image, in pixels of the exposures.
+    Pixels of the image per pixel of the exposures; whether the pixel response is included; offset of the core
+    from the centre of the image, in pixels of the exposures.
     """
     table = PlainTable("PSF images, as they were read")
     for name in ("image", "extension", "sampling", "includes pixel", "core off centre [pixel]"):
@@ -177,7 +177,7 @@ def readings_shown(found: Sequence[FittedFile]) -> PlainTable:
 
 
 def verdicts_shown(found: Sequence[FittedFile]) -> PlainTable:
-    """How good each mixture is.
+    """Tabulate how good each mixture is.
 
     Width of the core (sigma of a round Gaussian) in pixels of the exposures; relative L2 residual; largest error of
     the encircled energy; largest error of a bright point source's flux; complaints.
@@ -201,12 +201,12 @@ def verdicts_shown(found: Sequence[FittedFile]) -> PlainTable:
 
 
 def meaning_shown(found: Sequence[FittedFile]) -> str:
-    """What the residuals of the mixtures mean for a bright point source."""
+    """Describe the effect of the mixtures' residuals on the flux of a bright point source."""
     return psf_words({image.path.stem: fitted.fit.verdict.point_flux_error for image, fitted in found})
 
 
 def notes_shown(found: Sequence[FittedFile]) -> list[str]:
-    """One line on whatever was assumed of images, or contradicts their headers."""
+    """List, in one line each, whatever was assumed of images, or contradicts their headers."""
     files = {}
     for image, _ in found:
         for note in image.notes:

@@ -1,4 +1,4 @@
-"""PSF images fitted one after another into a store, which has each mixture as soon as there is one."""
+"""Fits of PSF images, one after another, into a store that receives each mixture as soon as there is one."""
 
 import hashlib
 import json
@@ -45,7 +45,7 @@ class PSFJob(NamedTuple):
 
     @property
     def made_from(self) -> str:
-        """Identifies image and options: a digest."""
+        """Digest that identifies image and options."""
         image = np.ascontiguousarray(self.image, dtype="<f8")
         digest = hashlib.sha256(json.dumps([image.shape, self.options], sort_keys=True).encode())
         digest.update(image.tobytes())
@@ -53,12 +53,12 @@ class PSFJob(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What the mixture is of, in words."""
+        """Description of what the mixture belongs to."""
         text = f"band {self.band}" + (f", exposure {self.exposure}" if self.exposure is not None else "")
         return text + (f" at {self.location}" if self.location is not None else "")
 
     def check(self) -> None:
-        """Refuse what cannot be fitted, before anything is.
+        """Refuse an image that cannot be fitted, before any is fitted.
 
         Raises
         ------
@@ -81,12 +81,12 @@ class FittedPSF(NamedTuple):
 
 
 def gaussians_wanted(n_gauss: int | None, residual: float) -> dict:
-    """Options of `fit_psf`: so many Gaussians, or as many as a relative L2 residual takes."""
+    """Return options of `fit_psf`: a number of Gaussians, or the relative L2 residual that decides on it."""
     return {"n_gauss": n_gauss} | ({"target_l2": residual} if n_gauss is None else {})
 
 
 def jobs_of(exposures: Iterable, settings: Settings) -> list[PSFJob]:
-    """The PSF images that exposures carry, to be fitted as the settings say."""
+    """List the PSF images that exposures carry, to be fitted as the settings say."""
     return [
         PSFJob(
             str(exposure.path or exposure.name),
@@ -107,7 +107,7 @@ def jobs_of(exposures: Iterable, settings: Settings) -> list[PSFJob]:
 
 
 def offset_shown(fit: PSFFit | EffectivePSF) -> str:
-    """Where the core of a PSF image is, in pixels from the centre of the image, and what was done about it."""
+    """Format the offset of a PSF's core from the centre of its image in pixels, and what was done about it."""
     x, y = (round(value, 3) + 0.0 for value in fit.offset)
     done = "" if not (x or y) else ", recentred" if fit.shift == fit.offset else ", as it is"
     return f"{x:+.3f} {y:+.3f}{done}"
@@ -121,14 +121,14 @@ def fitted_psfs(
     progress: bool = False,
     **options,
 ) -> tuple[PSFStore, list[FittedPSF]]:
-    """Mixtures of the PSF images that exposures carry, and of no others.
+    """Fit mixtures to the PSF images that exposures carry; the store holds no others.
 
     Parameters
     ----------
     exposures : iterable of Exposure
     settings : Settings
     path : Path, optional
-        Store that has each mixture when it is fitted.
+        Store that receives each mixture when it is fitted.
     progress : bool
     **options
         Those of `fit_into`.
@@ -161,7 +161,7 @@ def fit_into(
     """Fit PSF images, and write each mixture to a store when it is done.
 
     A mixture that the store has of the same image with the same options is kept as it is, so that a call that was
-    interrupted goes on where it was; one that another store has is taken over.
+    interrupted can be resumed; one that another store has is taken over.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def fit_into(
         HDF5 file; made, or added to. None keeps nothing.
     jobs : sequence of PSFJob
     known : Path, optional
-        Another store, of which mixtures of the same images with the same options are taken; it need not be there.
+        Another store, of which mixtures of the same images with the same options are taken; it need not exist.
     replace : bool
         Whether PSFs that the store has of other images, or fitted with other options, may be replaced.
     workers : int
@@ -177,7 +177,7 @@ def fit_into(
     progress : bool
         Show a progress bar.
     again : str
-        What goes on after Ctrl-C.
+        What resumes the fits after Ctrl-C, for the message.
 
     Returns
     -------
@@ -228,7 +228,7 @@ def fit_into(
 
 
 def _refuse_twice(jobs):
-    """Two images cannot have the same place in a store."""
+    """Refuse two images with the same place in a store."""
     first = {}
     for job in jobs:
         key = job.band, job.exposure, job.location
@@ -240,7 +240,7 @@ def _refuse_twice(jobs):
 
 
 def _present(store, job):
-    """The mixture that a store has at the place of a job; None if it has none."""
+    """Return the mixture that a store has at the place of a job; None if it has none."""
     if (job.band, job.exposure) not in store:
         return None
     found = store.mixtures(job.band, job.exposure)
@@ -250,7 +250,7 @@ def _present(store, job):
 
 
 def _same(store, job):
-    """A mixture that is kept, with its verdict; None if there is none."""
+    """Return a mixture that is kept, with its verdict; None if there is none."""
     mixture = known_psf(store, job)
     if mixture is None:
         return None
@@ -259,7 +259,7 @@ def _same(store, job):
 
 
 def known_psf(store: PSFStore, job: PSFJob) -> PSFMixture | None:
-    """The mixture that a store has of the same image, fitted with the same options; None if it has none."""
+    """Return a store's mixture of the same image, fitted with the same options; None if it has none."""
     mixture = _present(store, job)
     if mixture is None or (mixture.made_from, mixture.detector_location) != (job.made_from, job.location):
         return None
@@ -267,7 +267,7 @@ def known_psf(store: PSFStore, job: PSFJob) -> PSFMixture | None:
 
 
 def _kept(path, jobs, replace):
-    """What the store has already of these images, by the number of the job."""
+    """Return what the store already has of these images, by the number of the job."""
     store = PSFStore.open(path) if path.exists() else PSFStore()
     kept = {}
     for i, job in enumerate(jobs):
@@ -287,7 +287,7 @@ def _kept(path, jobs, replace):
 
 
 def _refuse_another_kind(path, store, job):
-    """Mixtures of one band differ by detector position only."""
+    """Refuse a mixture that treats the pixel response unlike those at other positions of its band."""
     if (job.band, job.exposure) in store:
         includes_pixel = store.mixtures(job.band, job.exposure)[0].includes_pixel
         if includes_pixel != job.options["includes_pixel"]:

@@ -15,7 +15,7 @@ from fphojax.inputs.fits_images import blame, keyword, opened, positive
 
 __all__ = ["PSFImage", "read_psf_image"]
 
-# Largest relative difference of two samplings that are the same.
+# Largest relative difference of two samplings that count as the same.
 _SAME = 0.02
 
 
@@ -95,7 +95,7 @@ def read_psf_image(
         hdu, label, others = _chosen(hdus, extension)
         headers = [hdu.header]
         if hdus[0].header.get("NAXIS", 0) == 0 and hdu is not hdus[0]:
-            headers.append(hdus[0].header)  # one without an image speaks for the extensions
+            headers.append(hdus[0].header)  # a primary header without an image applies to the extensions
         name = keyword("EXPID", *headers, hdus[0].header) or path.name.split(".fits")[0]
         factor, by, notes = _sampling(headers, label, oversample, pixel_scale)
         if factor < 1:
@@ -113,7 +113,7 @@ def read_psf_image(
 
 
 def _chosen(hdus, extension):
-    """The HDU of the PSF, its label, and those of the other images."""
+    """Choose the HDU of the PSF; return it, its label, and those of the other images."""
     labels = [hdu.name or str(i) for i, hdu in enumerate(hdus)]
     flat = [i for i, hdu in enumerate(hdus) if hdu.is_image and hdu.header.get("NAXIS") == 2]
     if extension is None and any(hdu.is_image and hdu.name == "PSF" for hdu in hdus):
@@ -135,7 +135,7 @@ def _chosen(hdus, extension):
 
 
 def _sampling(headers, label, given, pixel_scale):
-    """Pixels of the image per pixel of the exposures, what says so, and notes."""
+    """Return the pixels of the image per pixel of the exposures, what says so, and notes."""
     said = _number_of(headers, "OVERSAMP", label)
     scale, scale_by = _scale(headers, label)
     if pixel_scale is not None:
@@ -163,7 +163,7 @@ def _sampling(headers, label, given, pixel_scale):
 
 
 def _scale(headers, label):
-    """Pixel scale of the image [arcsec], and the keyword that gives it."""
+    """Return the pixel scale of the image [arcsec], and the keyword that gives it."""
     scale = _number_of(headers, "PIXELSCL", label)
     if scale is not None:
         return scale, "PIXELSCL"
@@ -174,13 +174,13 @@ def _scale(headers, label):
         try:
             wcs = WCS(headers[0])
             scale = float(np.mean(proj_plane_pixel_scales(wcs.celestial))) * 3600 if wcs.has_celestial else 0
-        except Exception:  # wcslib's errors and astropy's own share no base class; a stamp needs no WCS
+        except Exception:  # the errors of wcslib and astropy share no base class; a stamp needs no WCS
             return None, ""
     return (scale, "WCS") if math.isfinite(scale) and scale > 0 else (None, "")
 
 
 def _pixel(headers, label, factor, given):
-    """Whether the image includes the pixel response, and what says so."""
+    """Return whether the image includes the pixel response, and what says so."""
     if given is not None:
         return given, "given"
     for header in headers:

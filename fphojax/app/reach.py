@@ -1,4 +1,4 @@
-"""How far the light of fitted sources reaches, against the pixels that they were fitted with."""
+"""Extent of the light of fitted sources, compared with the pixels that they were fitted with."""
 
 from collections.abc import Sequence
 
@@ -12,12 +12,12 @@ from .config import Settings
 __all__ = ["beyond_patches", "light_ends", "wider"]
 
 _ISOPHOTE = 0.2  # of the noise of a pixel, in the deepest exposure of a band
-_MOST = 3.0  # times its radius of influence that a source may have in the next fit
-_WINDOW = 512  # pixels in the middle of an exposure, whose noise is looked up
+_MOST = 3.0  # largest radius of influence in the next fit, in units of the present one
+_WINDOW = 512  # pixels in the middle of an exposure, where the noise is measured
 
 
 def light_ends(catalog: SourceCatalog, exposures: Sequence) -> np.ndarray:
-    """Radius at which each source is a fifth of the noise of a pixel, in the band where that is largest.
+    """Compute the radius where each source is a fifth of a pixel's noise, in the band where it is largest.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def light_ends(catalog: SourceCatalog, exposures: Sequence) -> np.ndarray:
 
 
 def wider(catalog: SourceCatalog, ends: np.ndarray, settings: Settings) -> np.ndarray:
-    """Radii of influence for another fit: larger where light ends beyond the pixels, else as they are.
+    """Return radii of influence for another fit: larger where light ends beyond the pixels, else unchanged.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def wider(catalog: SourceCatalog, ends: np.ndarray, settings: Settings) -> np.nd
 
 
 def beyond_patches(catalog: SourceCatalog, reach: np.ndarray, settings: Settings) -> dict[str, str]:
-    """Sources that no patch can hold, each with what to do about it.
+    """Find sources that no patch can hold, each with what to do about it.
 
     Parameters
     ----------

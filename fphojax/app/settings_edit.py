@@ -1,4 +1,4 @@
-"""Changing single values in a user's file of settings; all the rest of its text stays as it is."""
+"""Changes of single values in a user's file of settings; all the rest of its text stays as it is."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def write_sky(path: Path, sky: dict[str, float]) -> None:
 
 
 def with_value(text: str, key: str, value: str) -> str:
-    """YAML text with another value of a top-level key, or with the key at its end.
+    """Return YAML text with another value of a top-level key, or with the key at its end.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def with_value(text: str, key: str, value: str) -> str:
 
 
 def _end(node):
-    """Where the last character of a node stands."""
+    """Return the index of the end of a node's text."""
     if isinstance(node, yaml.ScalarNode) or node.flow_style or not node.value:
         return node.end_mark.index
     last = node.value[-1]

@@ -1,4 +1,4 @@
-"""Reading a YAML file of settings, and saying in one line each what is wrong with it."""
+"""Reading of a YAML file of settings, with one-line messages about what is wrong with it."""
 
 import difflib
 import os
@@ -23,7 +23,7 @@ _LONGEST = 100  # characters of a value in a message
 
 
 def read_mapping(path: Path) -> dict[str, Any]:
-    """Content of a YAML file that holds one mapping.
+    """Read a YAML file that holds one mapping.
 
     Raises
     ------
@@ -50,12 +50,12 @@ def read_mapping(path: Path) -> dict[str, Any]:
 
 
 def assigned(changes: list[str]) -> dict[str, Any]:
-    """Settings of a command line, KEY=VALUE each; values are read as YAML.
+    """Parse settings of a command line, KEY=VALUE each; values are read as YAML.
 
     Raises
     ------
     InputError
-        One line for each that is no such text, names a part of a setting, or names a setting again.
+        One line for each that is not KEY=VALUE, names a part of a setting, or names a setting again.
     """
     found, problems = {}, []
     for text in changes:
@@ -81,13 +81,13 @@ def assigned(changes: list[str]) -> dict[str, Any]:
 
 
 def shown(value: Any) -> str:
-    """A value for a message: in one line, and not too long for it."""
+    """Format a value for a message, on one line and of limited length."""
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 30]}... ({len(text)} characters)"
 
 
 def _problem(error: yaml.YAMLError) -> str:
-    """What PyYAML says, without the quotation of the text."""
+    """Format the message of PyYAML, without its quotation of the text."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return " ".join(str(error).split())
     said = ": ".join(part for part in (error.context, error.problem) if part)
@@ -97,7 +97,7 @@ def _problem(error: yaml.YAMLError) -> str:
 
 
 def _repeated_keys(tree: yaml.Node) -> list[str]:
-    """YAML forbids a key to stand twice in a mapping, but its reader keeps the last one and says nothing."""
+    """List keys that stand twice in a mapping: YAML forbids it, but its reader silently keeps the last one."""
     lines, seen, todo = [], set(), [tree]
     while todo:
         node = todo.pop()
@@ -114,14 +114,14 @@ def _repeated_keys(tree: yaml.Node) -> list[str]:
 
 
 def _unnamed(content: dict) -> list[str]:
-    """Keys of the file that are no text, as the names of all settings are."""
+    """List keys of the file that are not text, as the names of all settings are."""
     return [f"{shown(key)}: unknown key, expected a name" for key in content if not isinstance(key, str)]
 
 
 def expand_variables(value: Any, keys: tuple, problems: list[str]) -> Any:
     """Replace $NAME and ${NAME} in all strings below `value`, and leave out keys without a value.
 
-    Only names of settings may lack one: an id, a band or a pattern without value would vanish in silence.
+    Only names of settings may lack one: an id, a band or a pattern without value would vanish silently.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def expand_variables(value: Any, keys: tuple, problems: list[str]) -> Any:
 
 
 def _name(key: Any) -> str:
-    """A key for a message."""
+    """Format a key for a message."""
     return key if isinstance(key, str) and key.isprintable() and len(key) <= _LONGEST else shown(key)
 
 
@@ -163,7 +163,7 @@ def _dotted(keys: tuple) -> str:
 
 
 def describe(model: type[BaseModel], entry: dict[str, Any]) -> str:
-    """One entry of pydantic's ``ValidationError.errors()`` as "key: found ..., expected ..."."""
+    """Format one entry of pydantic's ``ValidationError.errors()`` as "key: found ..., expected ..."."""
     keys, name = entry["loc"], _dotted(entry["loc"])
     if entry["type"] == "extra_forbidden":
         known = _section(model, keys[:-1]).model_fields
@@ -194,7 +194,7 @@ def describe(model: type[BaseModel], entry: dict[str, Any]) -> str:
 
 
 def _length(annotation: Any) -> int | None:
-    """Number of values of the tuple that a field holds."""
+    """Return the number of values of the tuple that a field holds."""
     parts = get_args(annotation)
     if get_origin(annotation) is tuple:
         return len(parts)
@@ -202,7 +202,7 @@ def _length(annotation: Any) -> int | None:
 
 
 def _section(model: type[BaseModel], keys: tuple) -> type[BaseModel]:
-    """Model of the nested section that the keys lead to."""
+    """Return the model of the nested section that the keys lead to."""
     for key in keys:
         if key in model.model_fields:
             annotation = model.model_fields[key].annotation

@@ -16,7 +16,7 @@ __all__ = ["INSTRUMENTS", "Instrument", "settings_text", "template_folder", "wri
 
 @dataclass(frozen=True)
 class Instrument:
-    """What a first run with an instrument's images wants to know.
+    """Defaults and hints for a first run on an instrument's images.
 
     Attributes
     ----------
@@ -135,7 +135,7 @@ _GROUPS = {
 
 
 def settings_text(instrument: str, file: str = "run.yml") -> str:
-    """A commented file of settings.
+    """Format a commented file of settings.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ def settings_text(instrument: str, file: str = "run.yml") -> str:
 
 
 def _nested(section: Section, suggested: dict) -> list[str]:
-    """Settings of a section, each with what it means behind it."""
+    """Format the settings of a section, each followed by its description."""
     return [
         f"#  {name}:{_value(suggested.get(name, entry.default))}  # {entry.description}"
         for name, entry in type(section).model_fields.items()
@@ -182,12 +182,12 @@ def _nested(section: Section, suggested: dict) -> list[str]:
 
 
 def _value(default) -> str:
-    """A default as YAML (of which JSON is a part) with the space before it; nothing for None."""
+    """Format a default as YAML (of which JSON is a part) with the space before it; nothing for None."""
     return "" if default is None else f" {json.dumps(default)}"
 
 
 def template_folder() -> Path:
-    """Where the notebooks of the stages are: inside an installed package, beside it in a checkout."""
+    """Return the folder of the stages' notebooks: inside an installed package, beside it in a checkout."""
     package = Path(fphojax.__file__).parent
     installed = package / "templates"
     return installed if installed.is_dir() else package.parent / "templates"

@@ -1,4 +1,4 @@
-"""What a pixel store holds, band by band, for the terminal."""
+"""Table of the content of a pixel store, band by band, for the terminal."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ __all__ = ["store_table"]
 
 
 def store_table(exposures: Sequence[StoredExposure]) -> PlainTable:
-    """Number and sizes of exposures, units, calibration factors, bit masks and bytes on disk of every band."""
+    """Tabulate number and sizes of exposures, units, calibration, bit masks and bytes on disk by band."""
     table = PlainTable(f"Pixel store {exposures[0].path.name}", frame=True)
     for name in ("band", "exposures", "sizes", "units", "nJy per count", "bitmask", "MB", "of raw"):
         table.add_column(name, justify="right" if name in ("exposures", "MB", "of raw") else "left")

@@ -20,7 +20,7 @@ _MOST_PATCHES = 40  # shown
 
 
 def parameters_shown(result: PatchResult, truth: SourceCatalog | None = None) -> PlainTable:
-    """Median, 68 % interval, convergence and flags of every parameter, beside the truth if it is known.
+    """Tabulate median, 68 % interval, convergence and flags of every parameter, beside the truth if known.
 
     The interval is given by its distances from the median; those of ra and dec are coordinate differences.
     """
@@ -55,7 +55,7 @@ def parameters_shown(result: PatchResult, truth: SourceCatalog | None = None) ->
 
 
 def _flags(row):
-    """What is to be looked at."""
+    """Yield what should be looked at."""
     if row["at_bound"] > AT_BOUND:
         yield "at bound"
     if not row["r_hat"] <= POOR_RHAT:  # NaN, too
@@ -63,7 +63,7 @@ def _flags(row):
 
 
 def _interval(row, digits):
-    """Distances from the median to the limits; those of positions in milliarcseconds."""
+    """Format the distances from the median to the limits; those of positions in milliarcseconds."""
     if row["parameter"] in ("ra", "dec"):
         low, high = ((row[side] - row["value"]) * 3.6e6 for side in ("lower", "upper"))
         return f"{low:+.2f} {high:+.2f} mas"
@@ -72,7 +72,7 @@ def _interval(row, digits):
 
 
 def exposures_shown(result: PatchResult) -> PlainTable:
-    """Used pixels and chi-squared per degree of freedom of every exposure."""
+    """Tabulate used pixels and chi-squared per degree of freedom of every exposure."""
     table = PlainTable("Exposures at the optimum")
     for name in ("band", "exposure", "pixels", "chi2", "chi2/dof"):
         table.add_column(name, justify="left" if name in ("band", "exposure") else "right")
@@ -84,7 +84,7 @@ def exposures_shown(result: PatchResult) -> PlainTable:
 
 
 def table_shown(title: str, found) -> PlainTable:
-    """A table of astropy for the terminal; units are in the headings, formats those of its columns."""
+    """Convert an astropy table for the terminal, with units in the headings and the formats of its columns."""
     table = PlainTable(title)
     for name in found.colnames:
         column = found[name]
@@ -97,7 +97,7 @@ def table_shown(title: str, found) -> PlainTable:
 
 
 def _cell(found, row, name):
-    """A value as text: by the format of its column, else numbers to four digits."""
+    """Format a value by the format of its column, else numbers to four digits."""
     value = getattr(row[name], "value", row[name])
     if isinstance(value, np.floating | float):
         if np.isnan(value):
@@ -107,7 +107,7 @@ def _cell(found, row, name):
 
 
 def patches_shown(scene: SuperScene) -> PlainTable:
-    """The patches of a field: sources, likelihood calls, divergent draws, time; the last ones if they are many."""
+    """Tabulate the patches of a field: sources, likelihood calls, divergent draws, time; the last if many."""
     entries = [json.loads(entry) for entry in scene.patchlog]
     more = f", the last {_MOST_PATCHES} of {len(entries)}" if len(entries) > _MOST_PATCHES else ""
     table = PlainTable(f"Patches{more}")
@@ -128,7 +128,7 @@ def patches_shown(scene: SuperScene) -> PlainTable:
 
 
 def field_summary(finished: FinishedRun) -> str:
-    """What came of a field, in a few lines."""
+    """Summarise the results of a field in a few lines."""
     scene, report, result = finished.scene, finished.report, finished.result
     total = {key: sum(s[key] for s in report.summaries) for key in ("n_calls", "n_divergent")}
     if result is not None:

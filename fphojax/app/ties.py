@@ -12,10 +12,10 @@ __all__ = ["tie_problems", "tied_rows"]
 
 
 def tie_problems(catalog: SourceCatalog, settings: Settings) -> list[str]:
-    """What is wrong with the ties: one line for each of them that cannot be.
+    """Describe each invalid tie in one line.
 
-    Both ids are of the catalogue, the second one is not tied itself, and the profiles of both leave the parameter
-    free: else one of them would not be what its profile says.
+    Both ids must be in the catalogue, the second one must not be tied itself, and the profiles of both must leave the
+    parameter free: else one of them would not be what its profile says.
     """
     row = _rows(catalog)
     problems = []
@@ -45,12 +45,12 @@ def tie_problems(catalog: SourceCatalog, settings: Settings) -> list[str]:
 
 
 def tied_rows(catalog: SourceCatalog, settings: Settings) -> list[list[int]]:
-    """Rows of sources that share parameters with each other, directly or through others.
+    """Return rows of sources that share parameters with each other, directly or through others.
 
     Raises
     ------
     InputError
-        One line for each tie that cannot be.
+        One line for each invalid tie.
     """
     if problems := tie_problems(catalog, settings):
         raise InputError("\n".join(problems))

@@ -1,4 +1,4 @@
-"""What is wrong with a command line, in one line: the option, what was found, what was expected, where help is."""
+"""One-line messages about wrong command lines: option, what was found, what was expected, where help is."""
 
 import difflib
 import re
@@ -10,12 +10,12 @@ __all__ = ["asks_for_help", "usage_line"]
 
 
 def asks_for_help(error: Exception) -> bool:
-    """Whether the parser only shows the help of a command, as it was called with nothing at all."""
+    """Return whether the parser only shows the help of a command, as it was called without arguments."""
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
 def usage_line(error: Any, command: str | None = None) -> str:
-    """One line about an error of the parser.
+    """Describe an error of the parser in one line.
 
     Parameters
     ----------
@@ -54,12 +54,12 @@ def _said(error: Any) -> str:
 
 
 def _name(param: Any) -> str:
-    """Of an option its longest, of an argument its name in capitals, as the help has it."""
+    """Return the longest name of an option, or an argument's name in capitals, as in the help."""
     return max(param.opts, key=len) if param.param_type_name == "option" else param.name.upper()
 
 
 def _amount(message: str) -> str:
-    """An option with too many or too few values."""
+    """Describe an option with too many or too few values."""
     if "not take" in message:
         return "found a value, expected none"
     several = re.search(r"requires (\d+)", message)
@@ -69,7 +69,7 @@ def _amount(message: str) -> str:
 
 
 def _value(error: Any) -> str:
-    """A value of another kind, or out of range."""
+    """Describe a value of another type, or out of range."""
     cause = error.__cause__
     if not hasattr(cause, "errors"):
         return _uncapitalized(error.message)
@@ -86,6 +86,6 @@ def _nearest(name: str, known: list[str]) -> str:
 
 
 def _uncapitalized(sentence: str) -> str:
-    """As the rest of a sentence; a first word in capitals, such as YAML, stays as it is."""
+    """Continue a sentence in lower case; a first word in capitals, such as YAML, stays as it is."""
     rest = sentence.rstrip(".")
     return rest if rest[1:2].isupper() else rest[:1].lower() + rest[1:]

@@ -1,4 +1,4 @@
-"""What a process needs to fit patches of a run: the inputs, opened once from the settings, and the sampling fit."""
+"""Inputs of a process that fits patches of a run, opened once from the settings, and the sampling fit."""
 
 import threading
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ _building = threading.RLock()  # a worker of a foreign cluster may have several 
 
 @dataclass(frozen=True, eq=False)
 class FieldInputs:
-    """The inputs of a run as a process holds them.
+    """Inputs of a run as a process holds them.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class FieldInputs:
 
     @classmethod
     def make(cls, settings: Settings, exposures, psfs: PSFStore) -> "FieldInputs":
-        """From exposures as read, in the bands that are fitted, and PSFs."""
+        """Make the inputs from PSFs and from exposures as read, in the bands that are fitted."""
         patcher = Patcher(
             [prepared(exposure, settings) for exposure in exposures],
             psfs,
@@ -71,7 +71,7 @@ class FieldInputs:
     def model(
         self, task: PatchTask, *, listed: bool = True
     ) -> tuple[PatchFrame, SceneModel, dict[str, np.ndarray]]:
-        """Frame, model and start of a patch, with the settings' priors, ties and the catalogue's profiles.
+        """Make frame, model and start of a patch, with priors and ties of the settings and catalogue profiles.
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ class FieldInputs:
 
 
 def field_inputs(settings: Settings, psffile: Path) -> FieldInputs:
-    """The inputs of a run, opened when they are first asked for in a process.
+    """Return the inputs of a run, opened when a process first asks for them.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def field_inputs(settings: Settings, psffile: Path) -> FieldInputs:
 
 
 def keep_inputs(inputs: FieldInputs, psffile: Path) -> None:
-    """Let `field_inputs` give these in this process; those of another run are forgotten."""
+    """Make `field_inputs` return these in this process; those of another run are forgotten."""
     _open.clear()
     _open[inputs.settings.to_json(), psffile] = inputs
 
@@ -125,7 +125,7 @@ def bound_memory() -> None:
 
 @dataclass(frozen=True)
 class SamplingFit:
-    """Samples patches, and writes samples, residuals and a figure of each to the folder of the run.
+    """Fit that samples patches, and writes samples, residuals and a figure of each to the folder of the run.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class SamplingFit:
     progress : bool
         Show progress bars of every patch.
     lock : str, optional
-        Token of the lock of the folder: once it is not that any more, the run has ended, and nothing is written.
+        Token of the lock of the folder: once the lock has another one, the run has ended, and nothing is written.
     """
 
     settings: Settings
@@ -152,14 +152,14 @@ class SamplingFit:
         return outcomes
 
     def _prepared(self, task):
-        """Frame, model and optimum of a patch."""
+        """Prepare frame, model and optimum of a patch."""
         frame, model, start = field_inputs(self.settings, self.folder / "psfs.h5").model(task)
         return frame, model, optimize(model, start, tolerance=self.settings.gtol)
 
     def _written(self, task, frame, model, optimum, chains):
-        """Write what was found of a patch; its outcome."""
+        """Write what was found of a patch; return its outcome."""
         settings, directory = self.settings, RunDirectory(self.folder)
-        if chains.n_draw < settings.sampling_draws:  # after Ctrl-C; a run that goes on makes all of them
+        if chains.n_draw < settings.sampling_draws:  # after Ctrl-C; a resumed run makes all of them
             raise KeyboardInterrupt
         if chains.statistics["diverging"].all():
             raise RuntimeError(f"all {chains.statistics['diverging'].size} draws diverged")
@@ -189,7 +189,7 @@ class SamplingFit:
         )
 
     def _drawn(self, models, starts, tasks):
-        """Draws of each patch."""
+        """Draw the samples of each patch."""
         settings = self.settings
         size = {"draws": settings.sampling_draws, "chains": settings.chains}
         scenes = list(zip(models, starts, tasks, strict=True))
@@ -209,7 +209,7 @@ class SamplingFit:
 
 
 def _told_by_sampler(chains):
-    """For the log: trajectories of NUTS that were cut short, or how good draws are that NUTS did not make."""
+    """Summarise for the log how many NUTS trajectories were truncated, or how good other draws are."""
     statistics = chains.statistics
     if "pareto_k" in statistics:
         return {"pareto_k": float(statistics["pareto_k"][0, 0])}
@@ -217,7 +217,7 @@ def _told_by_sampler(chains):
 
 
 def prepared(exposure: Exposure | StoredExposure, settings: Settings) -> Exposure | StoredExposure:
-    """An exposure less its sky level, the errors of very bright pixels raised to the cap on their S/N."""
+    """Subtract an exposure's sky level, and raise errors of very bright pixels to the cap on their S/N."""
     if exposure.band in settings.sky:
         exposure = exposure.less(settings.sky[exposure.band])
     if settings.max_snr > 0:
@@ -226,7 +226,7 @@ def prepared(exposure: Exposure | StoredExposure, settings: Settings) -> Exposur
 
 
 def _exposures(settings):
-    """Exposures in the bands that are fitted, as the settings name them."""
+    """Read the exposures that the settings name, in the bands that are fitted."""
     if settings.pixelstorefile is not None:
         return open_stores(settings.pixelstorefile, settings.metastorefile, bands=settings.bandlist)
     exposures, problems = collect(settings.fitsfiles, **settings.reading)
@@ -236,7 +236,7 @@ def _exposures(settings):
 
 
 def _ties_by_row(active: SourceCatalog, settings: Settings) -> dict[str, dict[int, int]]:
-    """The settings' ties between active sources, with their rows in the place of ids."""
+    """Return the settings' ties between active sources, with rows in place of ids."""
     if not settings.ties:
         return {}
     row = {str(identifier): i for i, identifier in enumerate(active.id)}

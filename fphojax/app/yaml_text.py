@@ -1,4 +1,4 @@
-"""YAML as settings are written in: the plain part of it, in which nothing means other than it looks.
+"""Plain YAML for settings: the part of YAML in which nothing means other than it looks.
 
 Numbers and words are those of YAML 1.2: ``no``, ``on``, ``2024-01-01``, ``1:30``, ``0250`` and ``1_000`` are text
 here, which YAML 1.1 (and PyYAML's own reader) takes for booleans, a date, 90, 168 and 1000. Files are refused before
@@ -27,7 +27,7 @@ _KINDS = {tag: re.compile(pattern) for tag, pattern in _SPECIAL.items()}
 
 
 class _Loader(yaml.SafeLoader):
-    """Reads plain YAML: no tags, no more than `DEEPEST` levels."""
+    """Loader of plain YAML: no tags, no more than `DEEPEST` levels."""
 
     def __init__(self, text):
         super().__init__(text)
@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Puts text into quotes that either version of YAML would take for something else."""
+    """Dumper that puts text into quotes which either version of YAML would take for something else."""
 
 
 _Loader.yaml_implicit_resolvers = {None: list(_KINDS.items())}
@@ -54,12 +54,12 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", _KINDS["tag:yaml.org,20
 
 
 def composed(text: str) -> yaml.Node | None:
-    """The tree of a text; None if it is empty.
+    """Compose the node tree of a text; None if it is empty.
 
     Raises
     ------
     yaml.YAMLError
-        The text is not YAML, or not of the plain part of it.
+        The text is not YAML, or not plain YAML.
     """
     loader = _Loader(text)
     try:
@@ -72,12 +72,12 @@ def composed(text: str) -> yaml.Node | None:
 
 
 def loaded(text: str) -> Any:
-    """The value of a text.
+    """Load the value of a text.
 
     Raises
     ------
     yaml.YAMLError
-        As for `composed`, or for a number that is none (of more digits than Python converts).
+        As for `composed`, or for a number of more digits than Python converts.
     """
     node = composed(text)
     if node is None:
@@ -92,7 +92,7 @@ def loaded(text: str) -> Any:
 
 
 def dumped(value: Any, **options) -> str:
-    """Text that `loaded` reads back.
+    """Format a value as text that `loaded` reads back.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def dumped(value: Any, **options) -> str:
 
 
 def _refuse_large(root: yaml.Node) -> None:
-    """Refuse anchors that contain themselves, or that are repeated beyond measure."""
+    """Refuse anchors that contain themselves, or that expand to too many values."""
     sizes: dict[int, int | None] = {}
 
     def size(node):

@@ -1,1 +1,1 @@
-"""What a run leaves behind, and how it is shown."""
+"""Results of a run: their files, catalogues, tables and figures."""

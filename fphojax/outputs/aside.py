@@ -1,6 +1,6 @@
-"""Results that are about to be replaced: they lie in ``previous_N`` beside until the new ones are complete.
+"""Earlier results, kept in ``previous_N`` until those that replace them are complete.
 
-While they are being moved the folder is ``.previous_N``: what a process that dies then has moved is put back.
+While they are being moved the folder is ``.previous_N``; if the process dies then, what it has moved is put back.
 """
 
 import os
@@ -15,13 +15,13 @@ from ..inputs.portable import map_paths, relative, resolved
 
 __all__ = ["WRITTEN_IN", "drop_previous", "move_aside", "move_back", "previous_folders", "put_back"]
 
-WRITTEN_IN = "written_in"  # key of ``config.json``: where its folder was then
+WRITTEN_IN = "written_in"  # key of ``config.json``: where its folder was when it was written
 _NAME = re.compile(r"\.?previous_(\d+)")
 _DONE = ".replaced"  # what is being deleted
 
 
 def previous_folders(folder: Path) -> list[Path]:
-    """Folders of earlier results that have not been replaced, the oldest first."""
+    """List folders of earlier results that have not been replaced, the oldest first."""
     found = {int(name[1]): path for path in folder.glob("previous_*") if (name := _NAME.fullmatch(path.name))}
     return [found[number] for number in sorted(found)]
 
@@ -35,12 +35,12 @@ def move_aside(folder: Path, paths: Iterable[Path], copies: Iterable[Path] = ())
     paths : iterable of Path
         Below the folder; those that do not exist are left out. ``config.json`` goes last: without it there is no run.
     copies : iterable of Path
-        Files of the folder that belong to these, and stay until others are written over them.
+        Files of the folder that belong to these; they are copied, and stay until others are written over them.
 
     Returns
     -------
     Path or None
-        ``previous_N``, in which all has the place that it had; None if there was nothing to move.
+        ``previous_N``, in which everything keeps its relative path; None if there was nothing to move.
     """
     folder = Path(os.path.abspath(folder))
     names = [Path(os.path.abspath(path)).relative_to(folder) for path in paths]
@@ -76,7 +76,7 @@ def move_back(folder: Path, aside: Path) -> None:
     ----------
     folder : Path
     aside : Path
-        What it returned; it is gone then.
+        What it returned; this folder is removed.
     """
     unfinished = aside.with_name(f".{aside.name}")
     os.rename(aside, unfinished)
@@ -85,7 +85,7 @@ def move_back(folder: Path, aside: Path) -> None:
 
 
 def drop_previous(folder: Path, paths: Iterable[Path]) -> None:
-    """Delete earlier results, now that others are complete.
+    """Delete earlier results, now that those that replace them are complete.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def drop_previous(folder: Path, paths: Iterable[Path]) -> None:
 
 
 def _merge(source, target):
-    """Move what is in one folder into another, and remove it."""
+    """Move the contents of one folder into another, and remove the first."""
     for path in sorted(source.iterdir()):
         if path.is_dir() and (target / path.name).is_dir():
             _merge(path, target / path.name)
@@ -112,12 +112,12 @@ def _merge(source, target):
 
 
 def _readdress(moved, before, now):
-    """Paths of settings that are being moved lead to the files that they led to, those moved along included."""
+    """Update paths in moved settings so that they lead to the same files, those moved with them included."""
     for config in (moved / "config.json", *moved.glob("*/config.json")):
         try:
             settings = read_json(config, "the settings of a run")
         except InputError:
-            continue  # there is none, or it was none before
+            continue  # there are none, or they were damaged before
         written_in, time = settings.pop(WRITTEN_IN, None), config.stat().st_mtime_ns
         inside = config.parent.relative_to(moved)
 
@@ -130,4 +130,4 @@ def _readdress(moved, before, now):
             return relative(path, now / inside)
 
         write_json(config, map_paths(settings, changed) | {WRITTEN_IN: str(now / inside)})
-        os.utime(config, ns=(time, time))  # it tells which fit is the latest
+        os.utime(config, ns=(time, time))  # the time tells which fit is the latest

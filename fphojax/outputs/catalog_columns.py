@@ -1,4 +1,4 @@
-"""Columns of the final catalogue: names, units, definitions; docs/catalog_columns.md is made of these."""
+"""Columns of the final catalogue: names, units, definitions; docs/catalog_columns.md is generated from these."""
 
 import re
 from dataclasses import dataclass
@@ -190,7 +190,7 @@ _BY_NAME = {column.name: column for column in COLUMNS}
 
 
 def columns_document() -> str:
-    """The columns and flags as Markdown."""
+    """Format the columns and flags as Markdown."""
     lines = [
         "# Columns of the final catalogue",
         "",

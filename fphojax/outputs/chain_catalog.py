@@ -3,7 +3,7 @@
 FITS, in forcepho's conventions: ``q`` is sqrt(b/a), ``pa`` is in radians from +RA towards +Dec. Columns: id,
 source_index (row of the source in the run's scene), patch_id (its last patch), the bands, ra, dec, q, pa,
 sersic, rhalf.
-Rows are written one by one where they belong, so that a file may be far larger than the memory.
+Rows are written one by one in place, so that a file may be far larger than memory.
 """
 
 from pathlib import Path
@@ -23,15 +23,15 @@ _BLOCK = 2880  # of FITS
 
 
 class ChainCatalog:
-    """Writes a chain catalogue, source by source in any order; all of them must come.
+    """Writer of a chain catalogue; sources may come in any order, but all of them must come.
 
     Parameters
     ----------
     path : path-like
-        Written as it is; see `fphojax.inputs.files.replacing`.
+        Written in place, not atomically; see `fphojax.inputs.files.replacing`.
     draws : RunDraws
-        The length of the columns is its `n_draw`. Of a source with more (in several patches) evenly spaced ones
-        are taken, one with fewer has NaN at the end.
+        Its `n_draw` is the length of the columns. A source with more draws (in several patches) is thinned evenly,
+        one with fewer is padded with NaN.
     """
 
     def __init__(self, path, draws: RunDraws):
@@ -74,13 +74,13 @@ class ChainCatalog:
             self._file.write(out.tobytes())
 
     def _fitted(self, column):
-        """A column of the file's length."""
+        """Thin or pad a column of draws to the length of the file's columns."""
         if column.size > self._n_draw:
             return column[np.linspace(0, column.size - 1, self._n_draw).round().astype(int)]
         return np.pad(column, (0, self._n_draw - column.size), constant_values=np.nan)
 
     def _headers(self, draws):
-        """Headers of the primary and of the table."""
+        """Make the headers of the primary HDU and of the table."""
         units = {"ra": "deg", "dec": "deg", "pa": "rad", "rhalf": "arcsec"} | dict.fromkeys(
             draws.bands, "nJy"
         )
@@ -101,7 +101,7 @@ class ChainCatalog:
 
 
 def _type_of(ids) -> str:
-    """forcepho's type of ids, 32 bits, as long as all fit in; surveys number their sources with 64."""
+    """Choose the type of ids: 32-bit integers as in forcepho if all fit, else 64-bit ones; text for names."""
     if ids.dtype.kind not in "iu":
         return f"S{max(len(str(name).encode()) for name in ids)}"
     limits = np.iinfo(np.int32)
@@ -109,7 +109,7 @@ def _type_of(ids) -> str:
 
 
 def read_chain_catalog(path) -> Table:
-    """Read a chain catalogue, ours or forcepho's, into the conventions of our own tables.
+    """Read a chain catalogue, fphojax's or forcepho's, and convert it to fphojax's conventions.
 
     Parameters
     ----------

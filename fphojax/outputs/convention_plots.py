@@ -1,4 +1,4 @@
-"""Pictures of the conventions: what the numbers of a catalogue mean."""
+"""Figures of the conventions of images and catalogues."""
 
 import numpy as np
 from scipy.special import gammainc, gammaincinv
@@ -9,7 +9,7 @@ __all__ = ["plot_pixel_convention", "plot_position_angles", "plot_sersic_profile
 
 
 def plot_pixel_convention():
-    """The first pixels of an image: centres are whole numbers, x is the column, y the row."""
+    """Plot the first pixels of an image: centres are whole numbers, x is the column, y the row."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.2, 3.4), layout="constrained")
@@ -27,7 +27,7 @@ def plot_pixel_convention():
 
 
 def plot_shape_convention(q: float = 0.4, pa_deg: float = 35.0, rhalf: float = 0.5):
-    """A galaxy's half-light ellipse on the sky: position angle, axes, and the circle of the same area.
+    """Plot a galaxy's half-light ellipse: position angle, axes, and the circle of the same area.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def plot_shape_convention(q: float = 0.4, pa_deg: float = 35.0, rhalf: float = 0
 
 
 def plot_position_angles(angles_deg=(0, 30, 60, 90, 120, 150), *, q: float = 0.35):
-    """Ellipses of several position angles, with what forcepho's files would say of each.
+    """Plot ellipses of several position angles, labelled with forcepho's values for them.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def plot_position_angles(angles_deg=(0, 30, 60, 90, 120, 150), *, q: float = 0.3
 
 
 def plot_sersic_profiles(indices=(0.5, 1.0, 2.0, 4.0)):
-    """Surface brightness and enclosed flux of round Sersic profiles of the same flux and half-light radius.
+    """Plot brightness and enclosed flux of round Sersic profiles of the same flux and half-light radius.
 
     Parameters
     ----------

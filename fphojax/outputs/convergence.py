@@ -1,4 +1,4 @@
-"""Convergence of many chains at once: what ArviZ computes parameter by parameter, for arrays of parameters.
+"""Convergence statistics for many parameters at once, as ArviZ computes them one by one.
 
 The statistics are those of Vehtari et al. (2021, Bayesian Analysis 16, 667), in the form that ArviZ has; a run of
 10^4 sources has 10^5 parameters, for which a loop over parameters takes minutes.
@@ -14,7 +14,7 @@ __all__ = ["Convergence", "convergence", "quantiles", "r_hat"]
 
 _TAILS = (0.05, 0.95)
 _FEWEST = 4  # draws of a chain
-_BLOCK = 64  # parameters at a time: with fewer, Python itself takes the time
+_BLOCK = 64  # parameters at a time: with fewer, the overhead of Python dominates
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Convergence:
 
 
 def convergence(draws) -> Convergence:
-    """Effective sample sizes and R-hat.
+    """Compute effective sample sizes and R-hat.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ def convergence(draws) -> Convergence:
 
 
 def r_hat(draws) -> np.ndarray:
-    """R-hat (N,) alone, as in `Convergence`; draws as for `convergence`."""
+    """Compute R-hat (N,) alone, as in `Convergence`; draws as for `convergence`."""
     return _in_blocks(lambda block: _largest_r_hat(_Ranked(block))[None], draws, 1)[0]
 
 
 def _in_blocks(statistics, draws, size):
-    """A function of a block of draws that gives (size, n), for all; NaN if the chains are too short."""
+    """Apply a function of draws, with result (size, n), in blocks; return NaN if chains are too short."""
     draws = np.asarray(draws, dtype=np.float64)
     if draws.shape[-1] < _FEWEST:
         return np.full((size, len(draws)), np.nan)
@@ -80,7 +80,7 @@ class _Ranked:
 
 
 def _statistics(draws):
-    """Bulk and tail sizes and R-hat (3, N) of a few parameters."""
+    """Compute bulk and tail sample sizes and R-hat (3, N) of a block of parameters."""
     ranked = _Ranked(draws)
     edges = quantiles(ranked.all_ordered, _TAILS)
     tails = [(ranked.split <= edge[:, None, None]).astype(np.float64) for edge in edges]
@@ -89,20 +89,20 @@ def _statistics(draws):
 
 
 def _largest_r_hat(ranked):
-    """The larger of R-hat for the centre and for the spread."""
+    """Return the larger of the R-hats of location (bulk) and spread (folded)."""
     if ranked.n_chain < 2:
         return np.full(len(ranked.split), np.nan)
     ordered, size = ranked.ordered, ranked.ordered.shape[1]
-    # rounded as numpy rounds it: the ranks of the two values next to it hang on the last digit
+    # rounded as numpy rounds it: the ranks of the two values next to it depend on the last digit
     middle = (ordered[:, (size - 1) // 2] + ordered[:, size // 2]) / 2
-    # falling and then rising, which a merge sort puts in order in one pass
+    # these fall and then rise, which a merge sort puts in order in one pass
     again, folded = _in_order(np.abs(ordered - middle[:, None]), kind="stable")
     scores = _normal_scores(ranked.place.ravel().take(again), folded).reshape(ranked.split.shape)
     return np.maximum(_r_hat(ranked.scores), _r_hat(scores))
 
 
 def quantiles(ordered, probabilities) -> np.ndarray:
-    """Quantiles (probability, N) of ordered rows (N, draw), by linear interpolation as numpy's."""
+    """Compute quantiles (probability, N) of ordered rows (N, draw), with numpy's linear interpolation."""
     place = np.asarray(probabilities) * (ordered.shape[-1] - 1)
     below = np.floor(place).astype(int)
     above = np.minimum(below + 1, ordered.shape[-1] - 1)
@@ -110,14 +110,14 @@ def quantiles(ordered, probabilities) -> np.ndarray:
 
 
 def _in_order(rows, kind=None):
-    """Where the ordered values of each row (N, n) stand in all of them, unravelled, and these values."""
+    """Sort each row (N, n); return the flat indices of the sorted values, and the values."""
     place = np.argsort(rows, axis=1, kind=kind)
     place += rows.shape[1] * np.arange(len(rows))[:, None]
     return place, rows.ravel().take(place)
 
 
 def _normal_scores(place, ordered):
-    """Normal scores of the ranks of each parameter's draws (N, n), equal draws sharing the mean of their ranks."""
+    """Compute normal scores of each parameter's draws (N, n); equal draws share the mean of their ranks."""
     size = ordered.shape[1]
     # Blom (1958), in steps of half a rank
     table = ndtri((np.arange(2 * size - 1) / 2 + 1 - 3 / 8) / (size + 1 / 4))
@@ -132,7 +132,7 @@ def _normal_scores(place, ordered):
 
 
 def _shared_ranks(ordered):
-    """Twice the ranks from zero of ordered rows, the mean over runs of equal values."""
+    """Compute twice the zero-based ranks of ordered rows, averaged over runs of equal values."""
     size = ordered.shape[1]
     place = np.arange(size)
     differs = ordered[:, 1:] != ordered[:, :-1]
@@ -144,10 +144,10 @@ def _shared_ranks(ordered):
 
 
 def _r_hat(values):
-    """Potential scale reduction of normal scores (N, chain, draw)."""
+    """Compute the potential scale reduction of normal scores (N, chain, draw)."""
     size = values.shape[-1]
     means = values.mean(axis=-1)
-    squares = np.einsum("ncd,ncd->nc", values, values)  # about zero, where the scores have their mean
+    squares = np.einsum("ncd,ncd->nc", values, values)  # about zero, the mean of the scores
     within = ((squares - size * means**2) / (size - 1)).mean(axis=1)
     between = size * means.var(axis=1, ddof=1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -155,7 +155,7 @@ def _r_hat(values):
 
 
 def _ess(values):
-    """Effective sample size of (N, chain, draw) by Geyer's initial monotone sequence."""
+    """Compute the effective sample size of (N, chain, draw) by Geyer's initial monotone sequence."""
     _, n_chain, size = values.shape
     total = n_chain * size
     constant = np.ptp(values, axis=(1, 2)) < np.finfo(float).resolution
@@ -168,7 +168,7 @@ def _ess(values):
     with np.errstate(divide="ignore", invalid="ignore"):
         rho = 1 - (within[:, None] - covariance) / variance[:, None]
     rho[:, 0] = 1.0
-    n_pair = max((size - 3) // 2, 0) + 1  # so far ArviZ looks
+    n_pair = max((size - 3) // 2, 0) + 1  # as far as ArviZ looks
     pair = rho[:, 0 : 2 * n_pair : 2] + rho[:, 1 : 2 * n_pair : 2]
     ended = pair <= 0
     last = np.where(ended.any(axis=1), ended.argmax(axis=1), n_pair - 1)
@@ -180,7 +180,7 @@ def _ess(values):
 
 
 def _mean_autocovariance(centred):
-    """Autocovariance (N, lag), mean over the chains; one inverse transform for all chains of a parameter."""
+    """Compute the autocovariance (N, lag), averaged over chains, by one inverse transform per parameter."""
     size = centred.shape[-1]
     length = next_fast_len(2 * size, real=True)
     spectrum = rfft(centred, n=length, axis=-1)

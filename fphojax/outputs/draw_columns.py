@@ -1,6 +1,6 @@
-"""What the draws of sources say: the columns of the final catalogue that are made of draws alone.
+"""Columns of the final catalogue that are computed from draws alone.
 
-Apart from `fphojax.outputs.final_catalog`, so that the processes that compute them import little.
+Separate from `fphojax.outputs.final_catalog`, so that the processes that compute them import little.
 """
 
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ _PROBABILITIES = (0.16, 0.5, 0.84)
 
 @dataclass(frozen=True)
 class DrawColumns:
-    """Makes columns from the draws of sources.
+    """Function that computes columns of the final catalogue from the draws of sources.
 
     Attributes
     ----------
@@ -42,11 +42,11 @@ class DrawColumns:
     isophote: float
 
     def __call__(self, draws) -> dict[ColumnName, np.ndarray]:
-        """The columns (S,) of draws (S, parameter, chain, draw)."""
+        """Compute the columns (S,) from draws (S, parameter, chain, draw)."""
         return self._statistics(draws) | self._derived(draws)
 
     def _statistics(self, draws):
-        """Percentiles, moments and convergence of every parameter."""
+        """Compute percentiles, moments and convergence of every parameter."""
         shape = draws.shape[:2]
         flat = draws.reshape(-1, *draws.shape[2:])
         whole = flat.reshape(len(flat), -1)
@@ -77,14 +77,14 @@ class DrawColumns:
             first[ColumnName("BAND", (band,))] = middle[:, b]
             scatter = found["std"][:, b]
             first[ColumnName("BAND_err", (band,))] = np.where(scatter > 0, scatter, np.nan)
-        # of the parameters that vary
+        # over the parameters that vary
         smaller = np.fmin(found["ess_bulk"], found["ess_tail"])
         more[ColumnName("ess_min")] = np.fmin.reduce(smaller, axis=1)
         more[ColumnName("rhat_max")] = np.fmax.reduce(found["rhat"], axis=1)
         return first | more
 
     def _derived(self, draws):
-        """Magnitudes, colours, radii, surface brightnesses, and covariances of fluxes and colours."""
+        """Compute magnitudes, colours, radii, surface brightnesses, and covariances of fluxes and colours."""
         whole = draws.reshape(*draws.shape[:2], -1)
         flux = whole[:, : len(self.bands)]
         q, sersic, rhalf = (whole[:, self.parameters.index(name)] for name in ("q", "sersic", "rhalf"))
@@ -107,7 +107,7 @@ class DrawColumns:
         return columns
 
     def _fluxes(self, flux):
-        """Covariances and magnitudes of fluxes (S, band, n)."""
+        """Compute covariances and magnitudes of fluxes (S, band, n)."""
         bands = self.bands
         columns = {
             ColumnName("cov_BAND_BAND2", (bands[a], bands[b])): _covariance(flux[:, a], flux[:, b])
@@ -121,7 +121,7 @@ class DrawColumns:
         return columns
 
     def _colours(self, flux):
-        """Colours of bands that follow each other, from fluxes (S, band, n)."""
+        """Compute colours of adjacent bands from fluxes (S, band, n)."""
         bands = self.bands
         colours = -np.diff(ab_magnitude(flux), axis=1)
         columns = {}
@@ -135,7 +135,7 @@ class DrawColumns:
 
 
 def _intervals(pattern, parts, draws):
-    """Columns of the median, the 16th and the 84th percentile of draws (S, n); NaN where one of them is."""
+    """Make columns of the median, the 16th and 84th percentile of draws (S, n); NaN where any draw is NaN."""
     ordered = np.sort(draws, axis=1)
     ordered[np.isnan(ordered[:, -1])] = np.nan
     low, middle, high = quantiles(ordered, _PROBABILITIES)
@@ -143,7 +143,7 @@ def _intervals(pattern, parts, draws):
 
 
 def _magnitude_intervals(pattern, parts, brightness):
-    """The same of magnitudes, from what they are of (S, n); NaN where some is not positive."""
+    """Make the same columns for magnitudes of draws (S, n); NaN where any draw is not positive."""
     ordered = np.sort(brightness, axis=1)
     ordered[~(ordered[:, 0] > 0)] = np.nan
     high, middle, low = ab_magnitude(quantiles(ordered, _PROBABILITIES))
@@ -151,6 +151,6 @@ def _magnitude_intervals(pattern, parts, brightness):
 
 
 def _covariance(one, other):
-    """Covariance of draws (S, n)."""
+    """Compute the covariance of draws (S, n)."""
     centred = one - one.mean(axis=-1, keepdims=True), other - other.mean(axis=-1, keepdims=True)
     return (centred[0] * centred[1]).mean(axis=-1)

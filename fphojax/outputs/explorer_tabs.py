@@ -31,7 +31,7 @@ _POSTERIOR_VIEWS = {
 
 
 class PatchReader:
-    """Reads the patches of a run when they are asked for, and keeps the last few."""
+    """Reader of the patches of a run, which keeps the last few in memory."""
 
     def __init__(self, run: RunDirectory):
         self.run = run
@@ -210,4 +210,4 @@ class SettingsTab(widgets.VBox):
         super().__init__([widgets.HTML(part) for part in parts])
 
     def show(self, patch: int, source) -> None:
-        """The settings are those of all patches."""
+        """Do nothing: the settings are the same for all patches."""

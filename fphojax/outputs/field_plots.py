@@ -22,13 +22,13 @@ _ROWS = 4  # exposures on a page
 
 
 def sky_columns(catalog: SourceCatalog) -> list[str]:
-    """Columns of a catalogue that a map can show: fluxes by band, shapes, and other columns of numbers."""
+    """List columns of a catalogue that a map can show: fluxes by band, shapes, other numeric columns."""
     extra = [name for name in catalog.extra.colnames if np.issubdtype(catalog.extra[name].dtype, np.number)]
     return [*catalog.bands, *_SHAPES, *extra]
 
 
 def catalog_column(catalog: SourceCatalog, name: str) -> np.ndarray:
-    """Numbers of a column of `sky_columns`, array (N,); angles in degrees."""
+    """Return the values of a column of `sky_columns`, array (N,); angles in degrees."""
     if name not in (known := sky_columns(catalog)):
         raise InputError(f"found no column of numbers {name!r}, expected one of {', '.join(known)}")
     if name in catalog.bands:
@@ -46,7 +46,7 @@ def plot_sky(
     selected: Sequence[int] = (),
     log: bool | None = None,
 ):
-    """Map of the sources.
+    """Plot a map of the sources.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def plot_sky(
     selected : sequence of int
         Rows to be circled and named.
     log : bool, optional
-        Whether the scale of colours is logarithmic; by default where all values are positive and span more than
+        Whether the scale of colours is logarithmic; by default if all values are positive and span more than
         a factor of 30.
 
     Returns
@@ -105,7 +105,7 @@ def plot_sky(
 
 
 def chain_pdf(run: RunDirectory, path=None, *, progress: bool = True) -> Path:
-    """Traces and ranks of every source of a run, a pair of pages for each source of each patch.
+    """Write a PDF of traces and ranks of every source of a run, a pair of pages per source and patch.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def chain_pdf(run: RunDirectory, path=None, *, progress: bool = True) -> Path:
 
 
 def residual_pdf(run: RunDirectory, path=None, *, progress: bool = True) -> Path:
-    """Data, model and residual of every patch of a run at the medians of the draws, four exposures on a page.
+    """Write a PDF of data, model and residual of every patch at the medians, four exposures on a page.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def residual_pdf(run: RunDirectory, path=None, *, progress: bool = True) -> Path
 
 
 def _write_pdf(path, pages) -> Path:
-    """Titled figures as the pages of a file, which appears whole or not at all."""
+    """Write titled figures as the pages of a file, atomically."""
     from matplotlib.backends.backend_pdf import PdfPages
 
     with replacing(path) as temporary, PdfPages(temporary) as file:
@@ -177,7 +177,7 @@ def _write_pdf(path, pages) -> Path:
 
 
 def _middle(catalog):
-    """Position in the middle of the sources; they may lie across ra = 0."""
+    """Compute the position in the middle of the sources, which may lie across ra = 0."""
     x, y = sky_offsets(catalog.ra, catalog.dec, catalog.ra[0], catalog.dec[0]).T
     dec = catalog.dec[0] + (y.min() + y.max()) / 7200
     return (catalog.ra[0] + (x.min() + x.max()) / 7200 / np.cos(np.deg2rad(catalog.dec[0]))) % 360, dec

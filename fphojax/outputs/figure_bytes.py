@@ -1,4 +1,4 @@
-"""Figures and tables as what a page holds: bytes of a PNG, rows of HTML."""
+"""Figures and tables for web pages: bytes of a PNG, rows of HTML."""
 
 import html
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ _DPI = 90
 
 
 def png(figure) -> bytes:
-    """A figure as the bytes of a PNG file."""
+    """Render a figure as the bytes of a PNG file."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()
 
 
 def html_table(table: Table, formats: Mapping[str, str] | None = None) -> str:
-    """Rows of a table as HTML, numbers aligned to the right; text is escaped."""
+    """Format the rows of a table as HTML, numbers aligned to the right; text is escaped."""
     formats = formats or {}
     sides = {
         name: "right" if np.issubdtype(table[name].dtype, np.number) else "left" for name in table.colnames

@@ -1,4 +1,4 @@
-"""The final catalogue of a run: one row per source, with everything that its draws say."""
+"""Final catalogue of a run: one row per source, with all statistics of its draws."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,7 @@ _UNITS = {"mag (AB)": "mag", "mag (AB) arcsec-2": "mag arcsec-2"}
 
 
 def final_catalog(run: RunDirectory, *, isophote: float = ISOPHOTE, progress: bool = False) -> Table:
-    """Catalogue of all sources that the patches of a run have fitted.
+    """Make the catalogue of all sources that the patches of a run have fitted.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def final_catalog(run: RunDirectory, *, isophote: float = ISOPHOTE, progress: bo
 
 
 class CatalogBuilder:
-    """Makes the final catalogue from batches of sources, which may come in any order.
+    """Builder of the final catalogue from batches of sources, which may come in any order.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class CatalogBuilder:
             self._columns[name][sources.rows] = values
 
     def table(self) -> Table:
-        """The catalogue."""
+        """Return the catalogue."""
         columns = {"id": self._ids} | {str(name): values for name, values in self._columns.items()}
         names = {"id": ColumnName("id")} | {str(name): name for name in self._columns}
         if not any(np.isfinite(columns[f"{band}_err"]).any() for band in self._bands):
@@ -132,7 +132,7 @@ class CatalogBuilder:
         return table
 
     def _with_errors(self, of_draws, sources):
-        """Columns of draws, with the errors of optima in place of their scatter, and errors with the misfit."""
+        """Replace flux errors of draws by those of optima where known, and add errors scaled by the misfit."""
         last, place = self._last(sources)
         scale = error_scale(last.chi2[place], last.n_pixel[place])
         columns = {}
@@ -146,12 +146,12 @@ class CatalogBuilder:
         return columns
 
     def _last(self, sources):
-        """The last patch of a batch of sources, and their places in it."""
+        """Return the last patch of a batch of sources, and their rows in it."""
         last = sources.parts[0][-1]  # the same for all
         return last, np.flatnonzero(np.isin(last.ids, self._ids[sources.rows]))
 
     def _bookkeeping(self, sources):
-        """What the patches say about their sources."""
+        """Make the columns that come from the patches: priors, own pixels, numbers of draws, methods."""
         last, place = self._last(sources)
         size = len(place)
         near = last.at_bound[place]
@@ -209,7 +209,7 @@ class CatalogBuilder:
 
 
 def _profiles(draws):
-    """Profile of each source, as `fphojax.inputs.patcher.PROFILES` names them."""
+    """Return the profile of each source, named as in `fphojax.inputs.patcher.PROFILES`."""
     scene = draws.scene
     if "profile" not in scene.extra.colnames:
         return np.full(len(draws.ids), "sersic")
@@ -218,9 +218,9 @@ def _profiles(draws):
 
 
 def _ties(draws):
-    """For each source the parameters that it takes from others: ``ra=7 dec=7``."""
+    """Return for each source the parameters that it takes from others, like ``ra=7 dec=7``."""
     run = draws.run
-    ties = run.read_config().get("ties", {}) if run.config_path.is_file() else {}  # made by hand, it has none
+    ties = run.read_config().get("ties", {}) if run.config_path.is_file() else {}  # none in runs made by hand
     called = {"x": "ra", "y": "dec"}
     found = [
         " ".join(

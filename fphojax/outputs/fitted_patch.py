@@ -1,4 +1,4 @@
-"""A patch of a finished run, made again from the folder of the run: its pixels, its model, its draws."""
+"""A patch of a finished run, rebuilt from the folder of the run: its pixels, its model, its draws."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from .run_directory import RunDirectory
 
 __all__ = ["FittedPatch", "fitted_patch", "model_values", "open_patcher"]
 
-# What a prior other than the box may be given for without the draws leaving the box of the pair lists.
+# Parameters whose prior may differ from the box without draws leaving the box of the pair lists.
 _NOT_CULLED_BY = {"pa"}
 
 
@@ -45,24 +45,24 @@ class FittedPatch:
     model: SceneModel
 
     def draw(self, chain: int, draw: int) -> dict[str, np.ndarray]:
-        """Parameters of the model at one draw; negative numbers count from the end."""
+        """Return the parameters of the model at one draw; negative numbers count from the end."""
         at = {"chain": chain, "draw": draw}
         return self._values(self.result.draws.isel(at), self.result.nuisance.isel(at, missing_dims="ignore"))
 
     def median(self) -> dict[str, np.ndarray]:
-        """Parameters of the model at the medians of the draws."""
+        """Return the parameters of the model at the medians of the draws."""
         draws, nuisance = self.result.centred_draws, self.result.nuisance
         return self._values(
             *(d.median([n for n in ("chain", "draw") if n in d.dims]) for d in (draws, nuisance))
         )
 
     def optimum(self) -> dict[str, np.ndarray]:
-        """Parameters of the model where the chains were started."""
+        """Return the parameters of the model where the chains were started."""
         found = {name: self.result.nuisance[f"{name}_optimum"] for name in self._nuisance()}
         return self._values(self.result.optimum, found)
 
     def _nuisance(self):
-        """Parameters of the model besides those of the sources."""
+        """Return the names of the model's parameters besides those of the sources."""
         return [name for name in self.model.priors if name not in PARAMETERS]
 
     def _values(self, point, nuisance):
@@ -71,7 +71,7 @@ class FittedPatch:
 
 
 def model_values(point: xr.Dataset, region: CircularRegion) -> dict[str, np.ndarray]:
-    """Parameters of the model from those of a posterior.
+    """Convert the parameters of a posterior to those of the model.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def model_values(point: xr.Dataset, region: CircularRegion) -> dict[str, np.ndar
 
 
 def open_patcher(run: RunDirectory) -> Patcher:
-    """Open the exposures and PSFs of a run, as its settings say; serves all its patches.
+    """Open the exposures and PSFs of a run, as its settings say, for all its patches.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def open_patcher(run: RunDirectory) -> Patcher:
 
 
 def fitted_patch(run: RunDirectory, number: int, patcher: Patcher | None = None) -> FittedPatch:
-    """Make a patch of a run again.
+    """Rebuild a patch of a run.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def fitted_patch(run: RunDirectory, number: int, patcher: Patcher | None = None)
     patcher = open_patcher(run) if patcher is None else patcher
     patcher.build_patch(result.region, allbands=result.bands)
     active = result.active
-    # draws under a prior other than the box may lie where pair lists made for the box are not good
+    # draws under a prior other than the box may lie where pair lists made for the box are not valid
     boxed = set(config["priors"]) <= _NOT_CULLED_BY
     model, _ = patcher.prepare_model(
         active=active,
@@ -165,7 +165,7 @@ def fitted_patch(run: RunDirectory, number: int, patcher: Patcher | None = None)
 def _ties(
     ties: Mapping[str, Mapping[str, str]], active: SourceCatalog, run: RunDirectory
 ) -> dict[str, dict[int, int]]:
-    """The run's ties between sources of the patch, with rows in the place of ids."""
+    """Return the run's ties between sources of the patch, with rows in place of ids."""
     row = {str(identifier): i for i, identifier in enumerate(active.id)}
     found = {}
     for name, pairs in ties.items():

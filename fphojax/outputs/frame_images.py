@@ -20,7 +20,7 @@ from .scene_points import DrawKind
 
 __all__ = ["write_cutouts", "write_images"]
 
-# What an original header says of its own pixels, and not of those that are written here.
+# Keywords that describe the original pixels, not those that are written here.
 _OF_THE_ORIGINAL = ("BSCALE", "BZERO", "BLANK", "BUNIT", "CHECKSUM", "DATASUM", "DATAMIN", "DATAMAX")
 
 
@@ -35,10 +35,9 @@ def write_images(
 ) -> list[Path]:
     """Write data, model, residual and chi of every exposure of a run.
 
-    The model is that of all sources as they are in the end, in the whole frame: those that were fitted at the
-    point `kind`, the others and those of ``big_catalog`` as in their catalogue. Flux scales and shifts that were
-    fitted are those of the last patch of each source, sky levels those of the last patch of each pixel: a sky ends
-    where the patches do.
+    The model contains all sources in the whole frame: fitted ones at the point `kind` of the posterior, the others
+    and those of ``big_catalog`` as in their catalogue. Fitted flux scales and shifts are those of the last patch of
+    each source, sky levels those of the last patch of each pixel; there is no fitted sky outside the patches.
 
     Parameters
     ----------
@@ -83,7 +82,7 @@ def write_images(
 
 
 def rows_of_ids(run: RunDirectory, draws: RunDraws, ids: Sequence) -> dict[str, int]:
-    """Row of every fitted source by its id, as text.
+    """Return the row of every fitted source by its id, as text.
 
     Raises
     ------
@@ -105,7 +104,7 @@ def write_cutouts(
     n_draw: int = 16,
     patcher: Patcher | None = None,
 ) -> list[Path]:
-    """Write, for single sources, the data less all else that is in the model, and the model of the source alone.
+    """Write cutouts of single sources: data less all else in the model, and the model of the source alone.
 
     Parameters
     ----------
@@ -162,7 +161,7 @@ def write_cutouts(
 
 
 def _images(exposure, model):
-    """Data, model, residual and chi, float32; data - model is the residual as it stands there."""
+    """Make data, model, residual and chi as float32; the residual is exactly data - model."""
     ny, nx = exposure.shape
     data, ierr = exposure.window(0, nx, 0, ny)
     data = np.where(ierr > 0, data, np.nan).astype(np.float32)
@@ -188,7 +187,7 @@ def _cutout(exposure, box, model, rest):
 
 
 def _header(exposure, *, chi=False):
-    """The header of an exposure, for other pixels of the same place."""
+    """Make the header of an exposure for other images on the same pixels."""
     header = exposure.header.copy() if len(exposure.header) else exposure.wcs.to_header(relax=True)
     for key in (*_OF_THE_ORIGINAL, "EXTNAME", "EXTVER"):
         header.remove(key, ignore_missing=True, remove_all=True)
@@ -198,7 +197,7 @@ def _header(exposure, *, chi=False):
 
 
 def _look_up_tables(exposure):
-    """Extensions to which the header's distortion refers, if it does."""
+    """Return the extensions to which the header's distortion refers, if there are any."""
     wcs = exposure.wcs
     tables = ("cpdis1", "cpdis2", "det2im1", "det2im2")
     if not isinstance(wcs, WCS) or all(getattr(wcs, name) is None for name in tables):

@@ -19,14 +19,14 @@ from .scene_points import DrawKind, scenes_at
 
 __all__ = ["FrameModel", "model_image"]
 
-_CELL = 31  # tiles on a side of the parts in which frames are drawn; with a spare row they fill a bucket
+_CELL = 31  # tiles on a side of the cells in which frames are drawn; with a spare row they fill a bucket
 _FAINT = 1e-3  # sources are drawn as far as their profile exceeds this fraction of the noise of a pixel
 _PSF_REACH = 6.0  # standard deviations of the widest Gaussian of the PSF
 
 
 @dataclass(frozen=True, eq=False)
 class FrameModel:
-    """All that a run has in its images, in the full frame of any exposure.
+    """Complete model of a run's images, in the full frame of any exposure.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class FrameModel:
     scenes : list of SourceCatalog
         The sources that were fitted, at the points whose images are averaged.
     still : list of SourceCatalog
-        Those that were not: of the catalogue, and those of ``big_catalog``.
+        Sources that were not fitted: those of the catalogue, and those of ``big_catalog``.
     nuisance : FrameNuisance
         At the same points.
     """
@@ -48,20 +48,20 @@ class FrameModel:
     def of_draws(
         cls, run: RunDirectory, draws: RunDraws, patcher: Patcher, kind: DrawKind, n_draw: int
     ) -> "FrameModel":
-        """At a point of the posterior, or at several; see `scenes_at`."""
+        """Make the model at one or several points of the posterior; see `scenes_at`."""
         nuisance = FrameNuisance(draws, patcher, kind, n_draw=n_draw)
         return cls(patcher, scenes_at(draws, kind, n_draw=n_draw), _never_fitted(run, draws), nuisance)
 
     @classmethod
     def of_catalog(cls, run: RunDirectory, patcher: Patcher) -> "FrameModel":
-        """With the sources as the run's catalogue has them."""
+        """Make the model with the sources as in the run's catalogue."""
         draws = RunDraws(run)
         scene = draws.scene.select_bands(draws.bands)
         fitted = scene[np.isin(scene.id, draws.ids)]
         return cls(patcher, [fitted], _never_fitted(run, draws), FrameNuisance(draws, patcher, "median"))
 
     def image(self, exposure: Exposure | StoredExposure) -> np.ndarray:
-        """Image of all sources, and of the sky that was fitted with them, shape (ny, nx)."""
+        """Compute the image of all sources, and of the sky that was fitted with them, shape (ny, nx)."""
         model = sum(model_image(self.patcher, exposure, catalog) for catalog in self.still)
         for i, scene in enumerate(self.scenes):
             image = model_image(self.patcher, exposure, self.nuisance.seen(exposure, scene, i))
@@ -75,7 +75,7 @@ def model_image(
     catalog: SourceCatalog,
     box: tuple[int, int, int, int] | None = None,
 ) -> np.ndarray:
-    """Image of sources in an exposure.
+    """Compute the image of sources in an exposure.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def model_image(
 
 
 def _reach(view, exposure, catalog):
-    """How far from its centre each source is drawn, pixels."""
+    """Compute how far from its centre each source is drawn, pixels."""
     ny, nx = exposure.shape
     _, ierr = exposure.window(*_middle(nx), *_middle(ny))
     noise = 1 / np.median(ierr[ierr > 0]) if (ierr > 0).any() else 1.0
@@ -136,12 +136,12 @@ def _reach(view, exposure, catalog):
 
 
 def _middle(size, width=512):
-    """The middle of an axis, where the noise is looked up."""
+    """Return the range in the middle of an axis, where the noise is measured."""
     return max(0, (size - width) // 2), min(size, (size + width) // 2)
 
 
 def _cell(exposure, left, bottom, catalog, dtype):
-    """A frame whose tiles fill a square, all with weight."""
+    """Make a frame whose tiles fill a square, all with weight."""
     n = _CELL**2
     row, column = np.divmod(np.arange(n), _CELL)
     spare = padded_length(n + 1, smallest=16) - n
@@ -159,7 +159,7 @@ def _cell(exposure, left, bottom, catalog, dtype):
 
 
 def _padded(catalog):
-    """With sources of no flux up to a length of the series, so that few programs are compiled."""
+    """Pad with sources of no flux to a length of the series, so that few programs are compiled."""
     size = padded_length(len(catalog))
     rows = np.concatenate([np.arange(len(catalog)), np.zeros(size - len(catalog), dtype=int)])
     flux = catalog.flux[rows]
@@ -168,7 +168,7 @@ def _padded(catalog):
 
 
 def _never_fitted(run, draws):
-    """Catalogues of the sources that are in the images and were not fitted."""
+    """Return catalogues of the sources that are in the images but were not fitted."""
     found = [draws.unfitted.select_bands(draws.bands)]
     big = run.read_config().get("big_catalog")
     if big is not None:

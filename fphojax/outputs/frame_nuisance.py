@@ -1,4 +1,4 @@
-"""What the nuisance parameters of a run's patches do to the images of its exposures."""
+"""Effect of the nuisance parameters of a run's patches on the images of its exposures."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -55,11 +55,11 @@ class FrameNuisance:
 
     @property
     def names(self) -> list[str]:
-        """Parameters that some patch has."""
+        """Names of the parameters that any patch has."""
         return sorted({name for parts in self._parts.values() for part in parts for name in part.values})
 
     def seen(self, exposure: Exposure | StoredExposure, scene: SourceCatalog, point: int) -> SourceCatalog:
-        """The fitted sources as an exposure sees them.
+        """Apply an exposure's flux scale and shift to the fitted sources.
 
         Parameters
         ----------
@@ -86,7 +86,7 @@ class FrameNuisance:
         point: int,
         box: tuple[int, int, int, int] | None = None,
     ) -> np.ndarray:
-        """Sky in the pixels of an exposure, or of a box (x0, x1, y0, y1) of it, in the image's units."""
+        """Compute the sky in an exposure, or in a box (x0, x1, y0, y1) of it, in the image's units."""
         ny, nx = exposure.shape
         x0, x1, y0, y1 = (0, nx, 0, ny) if box is None else box
         image = np.zeros((y1 - y0, x1 - x0))
@@ -110,7 +110,7 @@ class FrameNuisance:
 
 
 def _parts(patch: PatchDraws, patcher, kind, n_draw):
-    """Of each exposure of a patch that has nuisance parameters: its band and name, and a `_Part`."""
+    """Yield the band and name, and the `_Part`, of each exposure of a patch with nuisance parameters."""
     if not patch.nuisance:
         return
     values = {name: drawn(array, patch, kind, n_draw) for name, array in patch.nuisance.items()}

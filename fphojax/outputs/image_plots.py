@@ -1,4 +1,4 @@
-"""Figures on the images of a patch: what the posterior looks like there, and colour composites."""
+"""Figures on the images of a patch: posterior draws over the data, and colour composites."""
 
 from collections.abc import Sequence
 
@@ -19,7 +19,7 @@ _SIDE = 160  # pixels of a composite
 
 
 def plot_posterior_on_image(fitted: FittedPatch, *, exposures: Sequence[int] | None = None, n_draw: int = 40):
-    """Half-light ellipses of draws over the data.
+    """Plot half-light ellipses of draws over the data.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def plot_posterior_on_image(fitted: FittedPatch, *, exposures: Sequence[int] | N
     -------
     matplotlib.figure.Figure
         One panel per exposure, in pixels; the ellipses hold half the light of the profile before the PSF blurs it.
-        Each source has its colour, and the cloud of dots in it is that of the centres.
+        Each source has its own colour; the dots are the centres.
     """
     from matplotlib import colormaps
     from matplotlib.colors import AsinhNorm
@@ -73,10 +73,10 @@ def plot_posterior_on_image(fitted: FittedPatch, *, exposures: Sequence[int] | N
 
 
 def composites(fitted: FittedPatch, values, bands: Sequence[str] | None = None) -> dict[str, np.ndarray]:
-    """Data, model and residual in colour, on a grid of the sky that all exposures share.
+    """Make colour composites of data, model and residual on a common grid of the sky.
 
     Every pixel of the grid takes the nearest pixel of each exposure; exposures of a band are averaged with their
-    weights. That is good for looking at, not for measuring: PSFs are left as different as they are.
+    weights. This is for display, not for measurement: PSFs are not matched.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def composites(fitted: FittedPatch, values, bands: Sequence[str] | None = None) 
         key: [_on_sky(frame, tiles, band) for band in bands]
         for key, tiles in {"data": data, "model": data - residual, "residual": residual}.items()
     }
-    # each band by what is bright in the data, so that a galaxy of usual colour is white
+    # each band is scaled by its bright pixels, so that a galaxy of typical colour is white
     scales = [np.nanpercentile(plane, _BRIGHT) for plane in planes["data"]]
     noise = [1.4826 * np.nanmedian(np.abs(plane)) for plane in planes["residual"]]
     depth = float(np.mean([n / s for n, s in zip(noise, scales, strict=True)]))
@@ -127,7 +127,7 @@ def composites(fitted: FittedPatch, values, bands: Sequence[str] | None = None) 
 
 
 def plot_composites(fitted: FittedPatch, values, bands: Sequence[str] | None = None):
-    """Colour composites of data, model and residual; see `composites`.
+    """Plot colour composites of data, model and residual; see `composites`.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def _first_of_each_band(frame):
 
 
 def _ellipses(draws, exposure, region):
-    """Outlines (draw, point, 2) and centres (draw, 2) in pixels of half-light ellipses of one source."""
+    """Compute outlines (draw, point, 2) and centres (draw, 2) of a source's half-light ellipses, in pixels."""
     shapes = (draws["q"].to_numpy(), draws["pa"].to_numpy(), draws["rhalf"].to_numpy())
     sky = np.stack([half_light_ellipse(*shape) for shape in zip(*shapes, strict=True)])
     affine = local_affine(exposure.wcs, draws["ra"].to_numpy(), draws["dec"].to_numpy(), dec0=region.dec)
@@ -172,7 +172,7 @@ def _ellipses(draws, exposure, region):
 
 
 def _on_sky(frame, tiles, band):
-    """Weighted mean of a band's exposures at the nodes of a grid over the region, NaN where there is none."""
+    """Compute the weighted mean of a band's exposures on a grid over the region, NaN where there is none."""
     radius = frame.region.radius
     east, north = np.meshgrid(np.linspace(radius, -radius, _SIDE), np.linspace(-radius, radius, _SIDE))
     ra, dec = sky_position(east.ravel(), north.ravel(), frame.region.ra, frame.region.dec)
@@ -181,7 +181,7 @@ def _on_sky(frame, tiles, band):
         if exposure.band != band:
             continue
         image, ierr = frame.image(e, tiles), np.nan_to_num(frame.image(e, frame.patch.ierr))
-        # the WCS linearised at the centre places pixels of a patch well enough to look at
+        # the WCS linearised at the centre is accurate enough for display
         affine = local_affine(exposure.wcs, frame.region.ra, frame.region.dec, dec0=frame.region.dec)
         offset = sky_offsets(ra, dec, frame.region.ra, frame.region.dec)
         x, y = np.rint(affine.pixel[0] + offset @ affine.jacobian[0].T).astype(int).T

@@ -1,4 +1,4 @@
-"""Figures that put results side by side: the same parameters from several fits."""
+"""Figures that compare the same parameters from several fits."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,7 @@ def plot_intervals(
     *,
     parameters: Sequence[str] = tuple(POSTERIOR_UNITS),
 ):
-    """Median, 68 % and 95 % interval of every parameter of every source, from several fits of the same sources.
+    """Plot median, 68 % and 95 % interval of every parameter of every source, from several fits.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def plot_joint(
     pairs: Sequence[tuple[tuple, tuple]],
     truth: SourceCatalog | None = None,
 ):
-    """Draws of two parameters against each other.
+    """Plot draws of two parameters against each other.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def plot_joint(
 
 
 def axis_title(name: str, band: str | None = None) -> str:
-    """A parameter with its unit."""
+    """Format a parameter with its unit."""
     if name in ("ra", "dec"):
         return rf"$\Delta$ {name} [mas]"
     unit = f" [{POSTERIOR_UNITS[name]}]" if POSTERIOR_UNITS[name] else ""
@@ -125,7 +125,7 @@ def axis_title(name: str, band: str | None = None) -> str:
 
 
 def _samples(result, truth, source, name, band=None):
-    """All draws of a parameter, and its true value."""
+    """Return all draws of a parameter, and its true value."""
     at = {"source": source} if band is None else {"source": source, "band": result.bands.index(band)}
     draws = result.centred_draws[name].isel(at).to_numpy().ravel()
     true = None if truth is None else float(true_values(result, truth)[name][tuple(at.values())])

@@ -1,21 +1,21 @@
-"""What the model leaves of a source's own pixels beyond noise, and what that means for its flux.
+"""Misfit of the model in a source's own pixels, and what it means for the error of the flux.
 
-With the images' errors right, the chi-squared of n pixels is about n, give or take sqrt(2 n). A bright galaxy whose
-profile is not a Sersic profile, or whose PSF is not quite that of the image, has far more, and the error of its flux,
-which knows of noise alone, is then too small: by about the square root of chi-squared per pixel, if residuals are as
-correlated as noise is, and by more where they are not.
+If the errors of the images are right, the chi-squared of n pixels is n with a scatter of sqrt(2 n). That of a bright
+galaxy whose profile is not a Sersic profile, or whose PSF is not quite that of the image, is far larger. The error of
+its flux, which accounts for noise alone, is then too small: by about the square root of chi-squared per pixel if
+residuals are as correlated as noise, and by more if they are more correlated.
 """
 
 import numpy as np
 
 __all__ = ["error_scale", "is_model_limited", "per_band"]
 
-LEAST = 1.5  # chi-squared per pixel of a misfit that is worth a word
+LEAST = 1.5  # lowest chi-squared per pixel that counts as a misfit
 SURE = 5.0  # standard deviations of chi-squared above the number of pixels
 
 
 def per_band(values, exposure_bands, bands) -> np.ndarray:
-    """Sums over the exposures of each band.
+    """Sum values over the exposures of each band.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def per_band(values, exposure_bands, bands) -> np.ndarray:
 
 
 def error_scale(chi2, n_pixel) -> np.ndarray:
-    """By how much larger errors are with the misfit than by noise alone: sqrt(max(1, chi2 / n_pixel)).
+    """Compute the factor by which misfit enlarges errors: sqrt(max(1, chi2 / n_pixel)).
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def error_scale(chi2, n_pixel) -> np.ndarray:
 
 
 def is_model_limited(chi2, n_pixel) -> np.ndarray:
-    """Whether the misfit, not noise, limits a flux: chi2 above 1.5 n and above n + 5 sqrt(2 n), for n pixels.
+    """Return whether misfit, not noise, limits a flux: chi2 above both 1.5 n and n + 5 sqrt(2 n), for n pixels.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Sources that several patches have fitted: how well the patches agree."""
+"""Agreement between patches on the sources that several of them fitted."""
 
 import numpy as np
 from astropy.table import Table
@@ -13,7 +13,7 @@ DISAGREES = 1.0  # standard deviations between the means of patches
 
 
 class MultipatchReport:
-    """Gathers the table of sources in several patches, one row per source and parameter.
+    """Table of sources in several patches, one row per source and parameter.
 
     Columns: id, parameter (the band's name for a flux), unit, n_patch, patches (their numbers, separated by
     blanks), mean and std of all draws together, lowest and highest of the patches' means, shift (their difference
@@ -29,7 +29,7 @@ class MultipatchReport:
         self._rows: list[tuple] = []
 
     def add(self, ids, sources: SourceDraws) -> None:
-        """Take in sources; those of a single patch are passed over.
+        """Add sources; those of a single patch are skipped.
 
         Parameters
         ----------
@@ -54,7 +54,7 @@ class MultipatchReport:
 
     @property
     def table(self) -> Table:
-        """What was gathered; no rows if no source was in several patches."""
+        """Table of the added sources; without rows if no source was in several patches."""
         names = ("id", "parameter", "unit", "n_patch", "patches", "mean", "std", "lowest", "highest", "shift")
         kinds = (object, "U16", "U8", int, "U256", float, float, float, float, float)
         if not self._rows:
@@ -64,13 +64,13 @@ class MultipatchReport:
 
 
 def parameter_names(bands) -> dict[str, str]:
-    """Parameters of a source and their units, in the order of `parameters_first`: fluxes by band, then the rest."""
+    """Return a source's parameters and units: fluxes by band, then the rest, as in `parameters_first`."""
     rest = {name: unit for name, unit in POSTERIOR_UNITS.items() if name != "flux"}
     return dict.fromkeys(bands, POSTERIOR_UNITS["flux"]) | rest
 
 
 def parameters_first(values) -> np.ndarray:
-    """Draws as one array (S, parameter, chain, draw).
+    """Stack draws into one array (S, parameter, chain, draw).
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def parameters_first(values) -> np.ndarray:
 
 
 def largest_shift(draws, n_patch: int) -> float:
-    """Largest difference between the means of patches, in standard deviations within a patch.
+    """Compute the largest difference between means of patches, in standard deviations within a patch.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def largest_shift(draws, n_patch: int) -> float:
 
 
 def _per_patch(draws, n_patch):
-    """Means and standard deviations (patch, parameter)."""
+    """Compute means and standard deviations (patch, parameter)."""
     parts = np.array_split(draws, n_patch, axis=1)
     return tuple(np.stack([getattr(part, what)(axis=(1, 2)) for part in parts]) for what in ("mean", "std"))
 

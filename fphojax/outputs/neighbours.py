@@ -10,7 +10,7 @@ __all__ = ["NeighbourReport"]
 
 
 class NeighbourReport:
-    """Gathers the covariances of fluxes of neighbours: pairs in one patch whose radii of influence overlap.
+    """Flux covariances of neighbours: pairs in one patch whose radii of influence overlap.
 
     Columns: id, neighbour, patch, distance (arcsec, between the medians), and for each band cov_BAND (nJy^2) and
     corr_BAND, covariance and correlation of the two sources' fluxes.
@@ -20,7 +20,7 @@ class NeighbourReport:
         self._parts: list[Table] = []
 
     def add(self, patch: PatchDraws) -> None:
-        """Take in the pairs of a patch."""
+        """Add the pairs of a patch."""
         first, second, distance = _overlapping(patch)
         if not first.size:
             return
@@ -38,7 +38,7 @@ class NeighbourReport:
 
     @property
     def table(self) -> Table:
-        """What was gathered; without columns if no sources overlap."""
+        """Table of the pairs; without columns if no sources overlap."""
         table = vstack(self._parts, metadata_conflicts="silent") if self._parts else Table()
         for name in table.colnames:
             if name == "distance" or name.startswith("cov_"):
@@ -47,7 +47,7 @@ class NeighbourReport:
 
 
 def _overlapping(patch):
-    """Pairs of rows whose radii of influence overlap, and their distances in arcsec."""
+    """Find pairs of rows whose radii of influence overlap, and their distances in arcsec."""
     position = [np.median(patch.values[name].reshape(len(patch.ids), -1), axis=1) for name in ("ra", "dec")]
     offset = sky_offsets(*position, *patch.region[:2])
     first, second = np.triu_indices(len(patch.ids), 1)

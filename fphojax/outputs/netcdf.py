@@ -18,7 +18,7 @@ _NO_VARIABLE = "This is a netCDF dimension but not a netCDF variable. {:10d}"
 
 
 def write_groups(file: h5py.File, groups: Mapping[str, xr.Dataset], attrs: Mapping) -> None:
-    """Write datasets, each to a group of a file.
+    """Write each dataset to a group of a file.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def _write(group, dataset):
 def _variable(group, name, variable):
     values, attrs = np.asarray(variable.values), dict(variable.attrs)
     if values.dtype == bool:
-        # as xarray stores them, and knows them again
+        # as xarray stores them, and recognises them on reading
         values, attrs = values.astype(np.int8), attrs | {"dtype": "bool"}
     elif values.dtype.kind in "OU":
         text = h5py.string_dtype()

@@ -15,7 +15,7 @@ _NOBODY = -1
 
 
 def own_pixels(frame: PatchFrame, model: SceneModel, values, ids) -> xr.Dataset:
-    """Chi-squared of the pixels of each source, exposure by exposure.
+    """Compute chi-squared of each source's own pixels, exposure by exposure.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def own_pixels(frame: PatchFrame, model: SceneModel, values, ids) -> xr.Dataset:
 
 
 def owners(frame: PatchFrame, model: SceneModel, values) -> list[np.ndarray]:
-    """To which source each used pixel belongs.
+    """Assign each used pixel to a source.
 
     A pixel belongs to the source in whose half-light ellipses it lies farthest inside, if it is within twice the
     ellipse: d^T (A Sigma A^T + 2 ln 2 C)^-1 d <= 4, with d the offset from the source, Sigma the matrix of the
@@ -83,13 +83,13 @@ def owners(frame: PatchFrame, model: SceneModel, values) -> list[np.ndarray]:
 
 
 def _displacement(optics, sources):
-    """Pixels (E, S, 2) of the sources from where the WCS was expanded."""
+    """Compute the offsets (E, S, 2), in pixels, of the sources from where the WCS was expanded."""
     moved = np.stack([sources["x"], sources["y"]], axis=-1) - np.asarray(optics.offset)
     return np.einsum("esij,sj->esi", np.asarray(optics.jacobian), moved)
 
 
 def _ellipses(sources, jacobian):
-    """Matrices (E, S, 2, 2) of the half-light ellipses on the images, pixels^2."""
+    """Compute matrices (E, S, 2, 2) of the half-light ellipses on the images, pixels^2."""
     sin, cos = np.sin(sources["pa"]), np.cos(sources["pa"])
     major, minor = np.stack([sin, cos], axis=-1), np.stack([-cos, sin], axis=-1)  # (east, north)
     area = sources["rhalf"] ** 2
@@ -99,7 +99,7 @@ def _ellipses(sources, jacobian):
 
 
 def _cores(optics):
-    """Covariances (E, S, 2, 2) of the PSFs' cores and of a pixel, whose Gaussians come narrowest first."""
+    """Compute covariances (E, S, 2, 2) of the PSF cores plus a pixel, whose Gaussians come narrowest first."""
     amplitude = np.abs(np.asarray(optics.psf_amplitude))
     before = np.cumsum(amplitude, axis=-1) - amplitude
     weight = np.where(before < 0.5 * amplitude.sum(axis=-1, keepdims=True), amplitude, 0.0)

@@ -1,4 +1,4 @@
-"""The draws of all sources of a run, patch by patch, a source that several patches fitted with all its chains."""
+"""Draws of all sources of a run, patch by patch; a source that several patches fitted has all their chains."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,12 +17,12 @@ from .run_directory import RunDirectory
 _EXPECTED = "the result of a patch (netCDF)"
 __all__ = ["PatchDraws", "RunDraws", "SourceDraws", "read_patch_draws"]
 
-_KEPT = 64  # patches in memory, for sources that several have
+_KEPT = 64  # patches kept in memory, for sources that several patches have
 
 
 @dataclass(frozen=True, eq=False)
 class PatchDraws:
-    """What catalogues need of the file of a patch, read in milliseconds; a `PatchResult` takes a tenth of a second.
+    """The part of a patch's file that catalogues need, read much faster than a `PatchResult`.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class PatchDraws:
 
 @dataclass(frozen=True, eq=False)
 class SourceDraws:
-    """All draws of S sources that have equally many chains, and the same last patch.
+    """All draws of S sources with equally many chains and the same last patch.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class RunDraws:
     patches_of : dict
         For each id the numbers of its patches.
     n_draw : int
-        Most draws (all chains) of a patch.
+        Largest number of draws (all chains) of a patch.
 
     Raises
     ------
@@ -160,12 +160,12 @@ class RunDraws:
         return self.scene[np.array([name not in self._row for name in self.scene.id.tolist()], dtype=bool)]
 
     def patches(self) -> Iterator[PatchDraws]:
-        """Every patch."""
+        """Yield every patch."""
         for patch in sorted({patch for patches in self.patches_of.values() for patch in patches}):
             yield self._read(patch)
 
     def sources(self, patch: PatchDraws) -> Iterator[SourceDraws]:
-        """The sources whose last patch this is, so that each comes once in a run."""
+        """Yield the sources whose last patch this is, so that each comes once in a run."""
         groups = defaultdict(list)
         for s, identifier in enumerate(patch.ids.tolist()):
             patches = self.patches_of[identifier]
@@ -245,14 +245,14 @@ def _patch_draws(file, patch):
 
 
 def _by_parameter(group):
-    """Numbers (S, P) of all parameters: fluxes in the order of the bands, then the others."""
+    """Join the values (S, P) of all parameters: fluxes in the order of the bands, then the others."""
     return np.concatenate(
         [np.asarray(group[name][()], float).reshape(len(group["ra"]), -1) for name in POSTERIOR_UNITS], axis=1
     )
 
 
 def _joined(parts, name):
-    """Chains of one source from several patches, on the same turn as in the first."""
+    """Join the chains of one source from several patches, on the same turn as in the first."""
     found = [
         {key: array[part.ids.tolist().index(name)] for key, array in part.values.items()} for part in parts
     ]
@@ -263,7 +263,7 @@ def _joined(parts, name):
 
 
 def _on_one_turn(pa):
-    """Position angles (S, chain, draw) within 90 degrees of their mean (see `centred_pa`)."""
+    """Move position angles (S, chain, draw) to within 90 degrees of their mean (see `centred_pa`)."""
     double = np.deg2rad(2 * pa)
     sin, cos = np.sin(double).mean(axis=(1, 2)), np.cos(double).mean(axis=(1, 2))
     mean = np.rad2deg(np.arctan2(sin, cos) / 2)[:, None, None]
@@ -271,7 +271,7 @@ def _on_one_turn(pa):
 
 
 def _strings(array):
-    """Names as numpy strings, numbers as they are."""
+    """Convert names to numpy strings, and leave numbers as they are."""
     return np.array([_text(value) for value in array]) if array.dtype.kind in "OS" else array
 
 

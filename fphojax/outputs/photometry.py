@@ -21,17 +21,17 @@ __all__ = [
 
 ZERO_POINT = 31.4  # AB magnitude of 1 nJy
 KRON = 2.5  # Kron radii in units of the first moment of the light, as SExtractor's
-_GRID = np.linspace(0.1, 12.0, 4761)  # Sersic indices; linear interpolation between them is right to 1e-6
+_GRID = np.linspace(0.1, 12.0, 4761)  # Sersic indices; linear interpolation between them is accurate to 1e-6
 
 
 def ab_magnitude(flux) -> np.ndarray:
-    """AB magnitude of a flux in nJy, or mag / arcsec^2 of nJy / arcsec^2; NaN unless it is positive."""
+    """Compute the AB magnitude of a flux in nJy, or mag / arcsec^2 of nJy / arcsec^2; NaN unless positive."""
     flux = np.asarray(flux, dtype=np.float64)
     return ZERO_POINT - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
 
 
 def central_brightness(flux, rhalf, sersic) -> np.ndarray:
-    """I_0 in nJy / arcsec^2, of the profile itself and not of its image.
+    """Compute I_0 in nJy / arcsec^2, of the profile itself and not of its image.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ def central_brightness(flux, rhalf, sersic) -> np.ndarray:
 
 
 def effective_brightness(flux, rhalf, sersic) -> np.ndarray:
-    """Surface brightness at the half-light radius, nJy / arcsec^2; parameters as in `central_brightness`."""
+    """Compute the brightness at the half-light radius, nJy / arcsec^2; see `central_brightness`."""
     return flux / rhalf**2 * np.exp(_of_index("effective", sersic))
 
 
 def isophotal_radius(level: float, flux, rhalf, sersic) -> np.ndarray:
-    """Radius at which the profile falls to `level`; 0 where it is fainter throughout.
+    """Compute the radius at which the profile falls to `level`; 0 where it is fainter throughout.
 
     Parameters
     ----------
@@ -69,12 +69,12 @@ def isophotal_radius(level: float, flux, rhalf, sersic) -> np.ndarray:
 
 
 def kron_radius(rhalf, sersic) -> np.ndarray:
-    """`KRON` times the first moment of the light to infinity, circularised, arcsec."""
+    """Compute `KRON` times the first moment of the light to infinity, circularised, arcsec."""
     return KRON * rhalf * np.exp(_of_index("moment", sersic))
 
 
 def _of_index(what, sersic):
-    """As `numpy.interp`, which does not know that the grid is even and takes ten times as long."""
+    """Interpolate on the even grid of Sersic indices, ten times as fast as `numpy.interp`."""
     table = _tables()[what]
     place = (np.clip(sersic, _GRID[0], _GRID[-1]) - _GRID[0]) * ((_GRID.size - 1) / (_GRID[-1] - _GRID[0]))
     below = np.minimum(place.astype(np.int64), _GRID.size - 2)
@@ -83,7 +83,7 @@ def _of_index(what, sersic):
 
 @cache
 def _tables():
-    """Functions of the Sersic index; logarithms, but for b."""
+    """Tabulate functions of the Sersic index; logarithms, except for b."""
     n = _GRID
     b = gammaincinv(2 * n, 0.5)
     central = 2 * n * np.log(b) - np.log(2 * np.pi * n) - gammaln(2 * n)

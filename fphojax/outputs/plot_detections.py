@@ -1,4 +1,4 @@
-"""Figure of a search for sources: the map of significance, and what was found in it."""
+"""Figure of a search for sources: map of significance and detections."""
 
 import numpy as np
 
@@ -9,9 +9,9 @@ __all__ = ["plot_detections"]
 
 
 def plot_detections(found: Detections, catalog: SourceCatalog | None = None, ids=None):
-    """Significance over the field; detections are circles with their names, known sources plusses.
+    """Plot significance over the field, with detections as circles and known sources as plus signs.
 
-    Structure of bright galaxies has oblique crosses.
+    Detections have their names; structure of bright galaxies is marked with oblique crosses.
 
     Parameters
     ----------

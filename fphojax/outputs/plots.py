@@ -40,7 +40,7 @@ def plot_residuals(
     stretch: Stretch = "asinh",
     linear_noise: float = LINEAR_NOISE,
 ):
-    """Data, model and residual of exposures of a patch.
+    """Plot data, model and residual of exposures of a patch.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def plot_residuals(
     stretch : {"asinh", "log", "linear"}
         Of the brightness, from a little below zero to the brightest pixel of data and model.
     linear_noise : float
-        The asinh stretch is linear up to, the logarithmic one starts at, so many standard deviations of a pixel.
+        Standard deviations of a pixel up to which the asinh stretch is linear, and where the logarithmic one starts.
 
     Returns
     -------
@@ -94,12 +94,12 @@ def plot_residuals(
 
 
 def exposure_title(exposure: Exposure | StoredExposure) -> str:
-    """Name of an exposure, with the band unless the name holds it."""
+    """Return the name of an exposure, with the band unless the name contains it."""
     return exposure.name if exposure.band in exposure.name else f"{exposure.band} {exposure.name}"
 
 
 def plot_sersic_errors(table):
-    """Errors of a profile table's images, over Sersic index and width of the PSF.
+    """Plot the errors of a profile table's images against Sersic index and width of the PSF.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def plot_sersic_errors(table):
 
 
 def save_figure(figure, path, *, dpi: int = 150) -> None:
-    """Write a figure, at once or not at all; its format is that of the suffix.
+    """Write a figure atomically, in the format of its suffix.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def save_figure(figure, path, *, dpi: int = 150) -> None:
 
 
 def _plot_exposure(figure, axes, exposure, images, stretch, linear_noise):
-    """Three panels of one exposure, cut to the pixels of the patch."""
+    """Plot three panels of one exposure, cut to the pixels of the patch."""
     from matplotlib import colormaps
     from matplotlib.colors import Normalize
 
@@ -170,7 +170,7 @@ def _plot_exposure(figure, axes, exposure, images, stretch, linear_noise):
 
 
 def _stretched(stretch, linear, top):
-    """Norm and ticks of the brightness."""
+    """Return norm and ticks of the brightness."""
     from matplotlib.colors import AsinhNorm, LogNorm, Normalize
 
     match stretch:
@@ -185,7 +185,7 @@ def _stretched(stretch, linear, top):
 
 
 def _ticks(linear, top):
-    """Zero and a few round numbers of the curved part of the stretch."""
+    """Return ticks at zero and at a few round numbers of the curved part of the stretch."""
     decades = 10.0 ** np.arange(np.floor(np.log10(linear)), np.log10(top) + 1)
     steps = (1, 3) if len(decades) < 5 else (1,)
     ticks = np.sort(np.outer(steps, decades).ravel())
@@ -193,7 +193,7 @@ def _ticks(linear, top):
 
 
 def _compass(axis, exposure, region):
-    """Arrows to north and east in a corner of the panel."""
+    """Draw arrows to north and east in a corner of the panel."""
     jacobian = local_affine(exposure.wcs, region.ra, region.dec, dec0=region.dec).jacobian[0]
     left, right = axis.get_xlim()
     low, high = axis.get_ylim()
@@ -215,7 +215,7 @@ def _compass(axis, exposure, region):
 
 
 def _mark(axes, pixel, ids):
-    """Crosses at the sources, with their names in the first panel; readable on bright and on dark."""
+    """Mark the sources with crosses and, in the first panel, names, readable on bright and on dark."""
     outline = _outline()
     for axis, colour in zip(axes, ("white", "white", "black"), strict=True):
         limits = axis.get_xlim(), axis.get_ylim()
@@ -237,7 +237,7 @@ def _mark(axes, pixel, ids):
 
 
 def _outline():
-    """Makes what is white readable on bright and on dark."""
+    """Make a path effect that keeps white marks readable on bright and on dark."""
     from matplotlib.patheffects import withStroke
 
     return [withStroke(linewidth=1.6, foreground="black", alpha=0.6)]

@@ -1,4 +1,4 @@
-"""Figures of a posterior: marginals, traces, ranks, corners (ArviZ draws where it can)."""
+"""Figures of a posterior: marginals, traces, ranks, corners (drawn by ArviZ where possible)."""
 
 from collections.abc import Mapping, Sequence
 
@@ -25,7 +25,7 @@ def parameter_draws(
     parameters: Sequence[str] | None = None,
     truth: SourceCatalog | None = None,
 ) -> xr.Dataset:
-    """Draws as one scalar variable per parameter, named as the axes of figures are.
+    """Return draws as one scalar variable per parameter, named as on the axes of figures.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def parameter_draws(
 def plot_posterior(
     result: PatchResult, truth: SourceCatalog | None = None, *, sources: Sequence | None = None
 ):
-    """Marginal posterior of every parameter of active sources.
+    """Plot the marginal posterior of every parameter of active sources.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def plot_posterior(
 def plot_traces(
     result: PatchResult, sources: Sequence | None = None, parameters: Sequence[str] | None = None
 ):
-    """Densities and traces of the chains, each in its colour.
+    """Plot densities and traces of the chains, each in its own colour.
 
     Parameters
     ----------
@@ -136,7 +136,7 @@ def plot_traces(
             **_size(1.0 * len(draws) + 0.6),
         )
     figure = _figure(collection)
-    for axis in figure.axes[1::2]:  # the densities beside them have the names
+    for axis in figure.axes[1::2]:  # the densities beside them carry the names
         axis.set_ylabel("")
         if axis is not figure.axes[-1]:
             axis.set(xlabel="", xticklabels=[])
@@ -144,7 +144,7 @@ def plot_traces(
 
 
 def plot_ranks(result: PatchResult, sources: Sequence | None = None, parameters: Sequence[str] | None = None):
-    """Ranks of the draws of each chain among those of all, less what equal chains would give.
+    """Plot ranks of each chain's draws among all draws, less the expectation for equal chains.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def plot_ranks(result: PatchResult, sources: Sequence | None = None, parameters:
     Returns
     -------
     matplotlib.figure.Figure
-        A line per chain that leaves the grey band tells of chains that differ (Saeilynoja et al. 2022).
+        One line per chain; a line that leaves the grey band indicates chains that differ (Saeilynoja et al. 2022).
     """
     from arviz_plots import plot_rank
 
@@ -180,7 +180,7 @@ def plot_corner(
     truth: SourceCatalog | None = None,
     priors: Mapping | None = None,
 ):
-    """Draws of some parameters against each other, with truth and prior.
+    """Plot draws of some parameters against each other, with truth and prior.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def plot_corner(
                 "divergence": {"color": "C3", "size": 12},
                 "dist": {"color": "C0"},
             },
-            **_size(side, width=side, layout=None),  # else each panel has room for labels
+            **_size(side, width=side, layout=None),  # a layout would reserve room for labels in each panel
         )
     panels = matrix.viz["plot"].to_numpy()
     for column, (label, sample) in enumerate(draws.items()):
@@ -239,7 +239,7 @@ def plot_corner(
 
 
 def _cells(result, parameters):
-    """Pairs of parameter and band, None for what is not a flux."""
+    """Return pairs of parameter and band; the band is None except for fluxes."""
     known = [("flux", band) for band in result.bands]
     known += [(name, None) for name in POSTERIOR_UNITS if name != "flux"]
     if parameters is None:
@@ -261,7 +261,7 @@ def _label(name, band):
 
 
 def _box(result, name):
-    """Lower and upper bounds of a parameter, in the units of the posterior."""
+    """Return lower and upper bounds of a parameter, in the units of the posterior."""
     lower, upper = result.bounds.lower, result.bounds.upper
     if name == "ra":
         step = ARCSEC * np.cos(np.deg2rad(result.region.dec))
@@ -269,7 +269,7 @@ def _box(result, name):
         return [ra + side["x"] / step for side in (lower, upper)]
     if name == "dec":
         return [result.active.dec + side["y"] / ARCSEC for side in (lower, upper)]
-    if name == "pa":  # the draws were moved by half turns, and the box with them
+    if name == "pa":  # the draws were moved by half turns; move the box with them
         turns = 180 * np.round(
             (result.centred_draws["pa"] - result.draws["pa"]).median(("chain", "draw")) / 180
         )
@@ -278,7 +278,7 @@ def _box(result, name):
 
 
 def _tree(draws, result):
-    """What ArviZ takes."""
+    """Make the data tree that ArviZ takes."""
     statistics = result.posterior["sample_stats"].dataset
     return xr.DataTree.from_dict({"posterior": draws, "sample_stats": statistics})
 
@@ -288,14 +288,14 @@ def _size(height, *, width=_WIDTH, layout="constrained"):
 
 
 def _any_number():
-    """ArviZ refuses figures of more than 40 panels; ours are asked for by name."""
+    """Lift ArviZ's limit of 40 panels per figure, since the panels were asked for by name."""
     from arviz_base import rc_context
 
     return rc_context({"plot.max_subplots": None})
 
 
 def _figure(collection):
-    """The figure, which ArviZ made with pyplot, taken out of pyplot's hands: the caller shows and drops it."""
+    """Return the figure that ArviZ made, and remove it from pyplot, which would keep it."""
     from matplotlib import pyplot
 
     figure = collection.viz["figure"].item()
@@ -304,7 +304,7 @@ def _figure(collection):
 
 
 def _marginal(axis, sample, truth):
-    """Histogram of draws with median, central 68 % and truth."""
+    """Draw a histogram of draws with median, central 68 % and truth."""
     low, median, high = np.quantile(sample, (0.16, 0.5, 0.84))
     axis.hist(sample, bins=30, histtype="stepfilled", color="C0", alpha=0.35)
     axis.axvspan(low, high, color="C0", alpha=0.15, lw=0)
@@ -316,7 +316,7 @@ def _marginal(axis, sample, truth):
 
 
 def _view(sample):
-    """Range of an axis: all draws, and the truth if it is near."""
+    """Compute the range of an axis: all draws, and the truth if it is near."""
     values = sample.to_numpy().ravel()
     width = np.ptp(values) or 1.0
     truth = sample.attrs.get("truth", values[0])
@@ -325,7 +325,7 @@ def _view(sample):
 
 
 def _limits(axis, across, up):
-    """Truth, and a hatch where the bounds forbid, on both axes of a panel (`up` is None on the diagonal)."""
+    """Draw the truth, and hatch what the bounds exclude, on both axes (`up` is None on the diagonal)."""
     for sample, line, span, view in (
         (across, axis.axvline, axis.axvspan, axis.get_xlim()),
         (up, axis.axhline, axis.axhspan, axis.get_ylim()),
@@ -341,7 +341,7 @@ def _limits(axis, across, up):
 
 
 def _prior(axis, sample, priors):
-    """Density of the prior of a parameter."""
+    """Draw the density of the prior of a parameter."""
     name, low, high = (sample.attrs[key] for key in ("parameter", "lower", "upper"))
     grid = np.linspace(*axis.get_xlim(), 400)
     if name in priors and name not in ("ra", "dec"):
@@ -354,7 +354,7 @@ def _prior(axis, sample, priors):
 
 
 def _measured(values):
-    """Median and distances to the limits of the central 68 %, as text."""
+    """Format the median and the distances to the limits of the central 68 %."""
     low, median, high = np.quantile(values, (0.16, 0.5, 0.84))
     width = high - low
     digits = int(np.clip(1 - np.floor(np.log10(width)), 0, 9)) if width > 0 else 3

@@ -1,4 +1,4 @@
-"""What a finished run gives: catalogues, written in one pass over its patches, region files and images."""
+"""Products of a finished run: catalogues, written in one pass over its patches, region files and images."""
 
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -31,7 +31,7 @@ FORMATS = {"fits": "fits", "ecsv": "ascii.ecsv", "parquet": "parquet"}
 
 @dataclass(frozen=True, eq=False)
 class Catalogs:
-    """What `write_catalogs` made.
+    """Products of `write_catalogs`.
 
     Attributes
     ----------
@@ -125,7 +125,7 @@ def write_catalogs(
     workers: int = 1,
     progress: bool = False,
 ) -> Catalogs:
-    """Write the catalogues of a run to its folder ``catalogs``, each at once or not at all.
+    """Write the catalogues of a run to its folder ``catalogs``, each atomically.
 
     ``final``, ``multipatch`` (if any source is in several patches) and ``neighbours`` (if any overlap) in the given
     formats; ``forcepho.fits``, medians and standard deviations of fluxes in forcepho's layout, from which another run
@@ -140,7 +140,7 @@ def write_catalogs(
     isophote : float
         AB mag / arcsec^2.
     workers : int
-        Processes that compute the columns; 1 stays in this one, more pay with hundreds of patches. New processes
+        Processes that compute the columns; 1 stays in this one, more pay off with hundreds of patches. New processes
         import the script that called, which must keep its work under ``if __name__ == "__main__"``.
     progress : bool
 
@@ -188,7 +188,7 @@ def write_catalogs(
 
 
 def write_table(path, table: Table) -> Path:
-    """Write a table in the format of the name's suffix; definitions of columns become TCOMM cards in FITS."""
+    """Write a table in the format of its suffix; definitions of columns become TCOMM cards in FITS."""
     path = Path(path)
     with replacing(path) as temporary:
         if path.suffix != ".fits":
@@ -211,7 +211,7 @@ def write_table(path, table: Table) -> Path:
 
 
 def _source_catalog(final, draws):
-    """Medians and flux uncertainties as a catalogue, with what else the scene knows of its sources."""
+    """Make a catalogue of medians and flux uncertainties, with the other columns of the scene."""
     scene = draws.scene.select_bands(draws.bands)
     row = {name: i for i, name in enumerate(scene.id.tolist())}
     kept = scene[[row[name] for name in final["id"].tolist()]]

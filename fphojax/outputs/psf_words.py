@@ -1,4 +1,4 @@
-"""What PSF mixtures mean for the fluxes of point sources, in words."""
+"""Sentences on the effect of PSF mixtures on the fluxes of point sources."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ __all__ = ["psf_words"]
 
 
 def psf_words(errors: Mapping[str, float]) -> str:
-    """One or two sentences on a set of PSF mixtures.
+    """Describe a set of PSF mixtures in one or two sentences.
 
     Parameters
     ----------

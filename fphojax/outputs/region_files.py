@@ -1,4 +1,4 @@
-"""Region files, for DS9 and its like: sources, isophotes, patches."""
+"""Region files for DS9 and similar programs: sources, isophotes, patches."""
 
 from collections.abc import Iterable
 
@@ -18,11 +18,9 @@ _OTHERS, _PATCHES = "green", "blue"
 
 
 def write_regions(path, catalog: SourceCatalog) -> None:
-    """Write the half-light ellipse of every source, named by its id; by `origin`, "detected" ones are red.
+    """Write the half-light ellipse of every source, named by its id; a point for radius 0.
 
-    Those whose `origin` is "structure" are magenta.
-
-    A point source, of radius 0, is a point.
+    Sources whose `origin` is "detected" are red, those whose `origin` is "structure" magenta, all others green.
 
     Parameters
     ----------
@@ -37,7 +35,7 @@ def write_regions(path, catalog: SourceCatalog) -> None:
 
 
 def write_isophotes(path, table: Table, band: str) -> None:
-    """Write the isophote of every source in a band, named by its id; none for sources fainter than it throughout.
+    """Write the isophote of every source in a band, named by its id; fainter sources have none.
 
     Parameters
     ----------
@@ -70,7 +68,7 @@ def write_patch_regions(path, patches: Iterable[PatchDraws]) -> None:
 
 
 def _ellipses(ra, dec, major, q, pa, ids, colours):
-    """Ellipses of semi-major axes in arcsec, a point where that is 0; position angles in degrees east of north."""
+    """Make ellipses of semi-major axes in arcsec (0: a point), position angles in degrees east of north."""
     from regions import EllipseSkyRegion, PointSkyRegion, RegionVisual
 
     shapes = []

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML page that holds its tables and figures, and needs no other file."""
+"""Report of a run: one self-contained HTML page with tables and figures."""
 
 import base64
 import html
@@ -50,7 +50,7 @@ def write_report(run: RunDirectory, path=None, *, n_patch: int = 3, progress: bo
     path : path-like, optional
         By default ``report.html`` in the run.
     n_patch : int
-        How many patches are shown in detail, those of the worst R-hat first.
+        Number of patches shown in detail, those of the worst R-hat first.
     progress : bool
         Show progress bars.
 
@@ -81,7 +81,7 @@ def write_report(run: RunDirectory, path=None, *, n_patch: int = 3, progress: bo
 
 
 def _overview(run, found, table):
-    """What the run was, in a list, and what is to be looked at."""
+    """Make the list of the run's main results and flags."""
     flags = np.asarray(table["flags"])
     rhat, ess = np.asarray(table["rhat_max"]), np.asarray(table["ess_min"])
     patches = counted(found.n_patch, "patch")
@@ -102,7 +102,7 @@ def _overview(run, found, table):
 
 
 def _psf_meaning(run):
-    """What the PSF mixtures of the run mean for bright point sources."""
+    """Describe the effect of the run's PSF mixtures on the fluxes of bright point sources."""
     store, errors = PSFStore.open(run.path / "psfs.h5"), {}
     for band in store.bands:
         for exposure in (None, *store.exposures(band)):
@@ -115,7 +115,7 @@ def _psf_meaning(run):
 
 
 def _sources(found, table):
-    """Map and table of the sources."""
+    """Make the maps and the table of the sources."""
     row = {name: i for i, name in enumerate(found.scene.id.tolist())}
     catalog = found.scene[[row[name] for name in found.ids.tolist()]]
     flux = np.asarray(table[found.bands[0]])
@@ -150,12 +150,12 @@ def _sources(found, table):
 
 
 def _fluxes(band):
-    """Columns of a band in the table of sources."""
+    """Return the columns of a band in the table of sources."""
     return band, f"{band}_err", f"{band}_err_scaled"
 
 
 def _patches(run, numbers, progress):
-    """Figures of some patches; those of images if the exposures are where they were."""
+    """Make the figures of some patches, with images if the exposures are still in place."""
     problem = None
     try:
         patcher = open_patcher(run)
@@ -196,7 +196,7 @@ def _images(fitted):
 
 
 def _figure(figure, caption):
-    """A figure with its caption, the picture in the page itself."""
+    """Make the element of a figure with its caption, the picture embedded."""
     data = base64.b64encode(png(figure)).decode()
     text = html.escape(caption)
     return f"<figure><img alt='{text}' src='data:image/png;base64,{data}'><figcaption>{text}</figcaption></figure>"

@@ -1,4 +1,4 @@
-"""Residuals, pixel by pixel: of a patch as they are written, of whole exposures as they are read back."""
+"""Residuals pixel by pixel: written by patch, read back by exposure."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -44,7 +44,7 @@ class RunResiduals:
     """The residual files of a run, exposure by exposure.
 
     Patches are numbered in the order in which they were fitted. Where they overlap, the pixels of the last one
-    are taken: it knew the sources of those before it as they were in the end.
+    are taken, whose model had the latest parameters of the others' sources.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class RunResiduals:
         self.exposures = list(self._files)
 
     def read(self, band: str, name: str) -> ExposureResiduals | None:
-        """Pixels of one exposure; None if no patch has any."""
+        """Read the pixels of one exposure; None if no patch has any."""
         if (band, name) not in self._files:
             return None
         parts = [_group(path, band, name) for path in self._files[band, name]]
@@ -88,7 +88,7 @@ class RunResiduals:
 
 
 def write_residuals(path, frame: PatchFrame, model: SceneModel, values) -> None:
-    """Write the residuals of a patch as HDF5, at once or not at all.
+    """Write the residuals of a patch as HDF5, atomically.
 
     The datasets ``BAND/EXPOSURE/{xpix, ypix, data, ierr, residual}`` hold one value per used pixel: column and row
     (zero-indexed), the image as observed, its inverse standard deviation, and data minus model. Bands are in the
@@ -105,7 +105,7 @@ def write_residuals(path, frame: PatchFrame, model: SceneModel, values) -> None:
     Raises
     ------
     InputError
-        If the name of a band or exposure cannot be that of a group.
+        If the name of a band or exposure cannot be used for a group.
     """
     residual = residual_tiles(model, values).ravel()
     data, ierr = (np.asarray(tiles).ravel() for tiles in (frame.patch.data, frame.patch.ierr))
@@ -122,6 +122,6 @@ def write_residuals(path, frame: PatchFrame, model: SceneModel, values) -> None:
 
 
 def _group(path, band, name):
-    """All columns of one exposure in one file."""
+    """Read all columns of one exposure from one file."""
     with read_hdf5(path, _EXPECTED) as file:
         return {key: file[band][name][key][()] for key in _COLUMNS}

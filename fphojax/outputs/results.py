@@ -1,4 +1,4 @@
-"""What a fit of one patch gives: draws in catalogue units, and all that is needed to judge and repeat it."""
+"""Result of the fit of one patch: draws in catalogue units, and what is needed to judge and repeat it."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ POSTERIOR_UNITS = {
 
 NUISANCE_DIMS = {"sky": ("exposure", "term"), "scale": ("exposure",), "shift": ("exposure", "axis")}
 _NUISANCE_UNITS = {"sky": "nJy", "scale": "", "shift": "arcsec"}
-_TERMS = ("level", "columns", "rows")  # of the sky: in the middle, and what it rises by to the edges
+_TERMS = ("level", "columns", "rows")  # of the sky: level in the middle, and rise from there to the edges
 _AXES = ("east", "north")
 
 _LAYOUT = 1
@@ -53,9 +53,9 @@ _RUN = {
     "n_calls": int,
     "wall_time": float,
 }
-_OLDER = {"method": "nuts", "fluxes": "sampled"}  # files from before these were written
+_OLDER = {"method": "nuts", "fluxes": "sampled"}  # for older files, which lack these
 _SINGLE = ("optimum", "forced")  # methods that give one point
-_GROUPS = (  # besides fixed, nuisance, own_pixels, prior_width, optimum_std and linear, which a result need not have
+_GROUPS = (  # required; fixed, nuisance, own_pixels, prior_width, optimum_std and linear are optional
     "active",
     "bounds",
     "posterior",
@@ -86,7 +86,7 @@ class PatchResult:
         attribute ``units``; the coordinate ``source`` holds the catalogue's id.
     optimum : xarray.Dataset
         The same variables (source, band) where the chains were started; the attributes ``n_step`` and
-        ``converged`` tell of the search for it.
+        ``converged`` describe the search for it.
     at_bound : xarray.Dataset
         The same variables: fraction of draws within a thousandth of an edge of the prior.
     prior_width : xarray.Dataset
@@ -165,7 +165,7 @@ class PatchResult:
             Of the patch that was fitted.
         model : SceneModel
         active, fixed, bounds
-            What the model was made from.
+            Inputs from which the model was made.
 
         Returns
         -------
@@ -216,7 +216,7 @@ class PatchResult:
         )
 
     def with_flux_precision(self, precision) -> "PatchResult":
-        """The same with precision matrices of its fluxes.
+        """Return the result with the precision matrices of its fluxes added.
 
         Parameters
         ----------
@@ -234,13 +234,13 @@ class PatchResult:
 
     @property
     def centred_draws(self) -> xr.Dataset:
-        """`draws` fit for averages: ra within 180 degrees of the region's centre, pa as `centred_pa` has it."""
+        """`draws` prepared for averages: ra within 180 degrees of the region's centre, pa as in `centred_pa`."""
         ra, pa = self.draws["ra"], self.draws["pa"]
         turns = np.round((ra - self.region.ra) / 360)
         return self.draws.assign(ra=(ra - 360 * turns).assign_attrs(ra.attrs), pa=centred_pa(pa))
 
     def write(self, path) -> None:
-        """Write netCDF (HDF5), at once or not at all.
+        """Write netCDF (HDF5), atomically.
 
         Parameters
         ----------
@@ -273,7 +273,7 @@ class PatchResult:
 
     @classmethod
     def read(cls, path) -> "PatchResult":
-        """Read what `write` wrote.
+        """Read a file that `write` wrote.
 
         Parameters
         ----------
@@ -320,7 +320,7 @@ class PatchResult:
         )
 
     def final_catalog(self, kind: Literal["median", "mean", "last", "optimum"] = "median") -> SourceCatalog:
-        """The fitted sources with their parameters after the fit.
+        """Return the fitted sources with their parameters after the fit.
 
         Parameters
         ----------
@@ -352,7 +352,7 @@ class PatchResult:
         return self.active.select_bands(self.bands).replace(**values, flux_err=flux_err)
 
     def block_covs(self) -> np.ndarray:
-        """Covariance matrix of the draws of each source, array (n_source, n_band + 6, n_band + 6).
+        """Compute the covariance matrix of each source's draws, array (n_source, n_band + 6, n_band + 6).
 
         In the order fluxes, x, y, q, pa, sersic, rhalf, and in the units of the model (x and y: arcsec, pa: radians).
         """
@@ -364,12 +364,12 @@ class PatchResult:
             for name in ("ra", "dec", "q", "pa", "sersic", "rhalf")
         ]
         values = np.concatenate(columns, axis=1)
-        values = values - values.mean(axis=-1, keepdims=True)  # degrees of RA would lose digits
+        values = values - values.mean(axis=-1, keepdims=True)  # squares of RA in degrees would lose digits
         return np.einsum("spn,sqn->spq", values, values) / values.shape[-1]
 
 
 def centred_pa(pa: xr.DataArray) -> xr.DataArray:
-    """Position angles moved by multiples of 180 degrees to within 90 degrees of their mean.
+    """Move position angles by multiples of 180 degrees to within 90 degrees of their mean.
 
     Parameters
     ----------
@@ -391,7 +391,7 @@ def centred_pa(pa: xr.DataArray) -> xr.DataArray:
 
 @cache
 def _versions():
-    """Versions of the libraries, which take milliseconds to look up."""
+    """Look up the versions of the libraries, which takes milliseconds."""
     return {name: version(name) for name in _LIBRARIES}
 
 
@@ -400,7 +400,7 @@ def _dims(name):
 
 
 def _catalogue_units(values, region, coords):
-    """Parameters of the model as a dataset in the units of the catalogue."""
+    """Convert parameters of the model to a dataset in the units of the catalogue."""
     ra, dec = sky_position(values["x"], values["y"], region.ra, region.dec)
     converted = {name: values[name] for name in ("flux", "q", "sersic", "rhalf")}
     converted |= {"ra": ra, "dec": dec, "pa": np.rad2deg(values["pa"])}
@@ -413,7 +413,7 @@ def _catalogue_units(values, region, coords):
 
 
 def _optimum_std(chains, model, region, coords):
-    """Standard deviations of an optimum, in the units of the catalogue; nothing for chains, whose draws tell them."""
+    """Compute standard deviations of an optimum, in the units of the catalogue; empty for chains."""
     if chains.method not in _SINGLE:
         return xr.Dataset()
     variance = np.diag(parameter_covariance(model, chains.optimum))
@@ -424,7 +424,7 @@ def _optimum_std(chains, model, region, coords):
 
 
 def _widths(widths, region, coords):
-    """Widths of the parameters of the model, such as those of priors, in the units of the catalogue."""
+    """Convert widths of the model's parameters, such as those of priors, to the units of the catalogue."""
     widths = {name: np.asarray(width) for name, width in widths.items()}
     converted = {name: widths[name] for name in ("flux", "q", "sersic", "rhalf")}
     converted["ra"] = widths["x"] / 3600 / np.cos(np.deg2rad(region.dec))
@@ -433,7 +433,7 @@ def _widths(widths, region, coords):
 
 
 def _nuisance(chains, exposures):
-    """Draws and optimum of the exposures' nuisance parameters."""
+    """Collect draws and optimum of the exposures' nuisance parameters."""
     data = {}
     for name, dims in NUISANCE_DIMS.items():
         if name in chains.values:
@@ -451,8 +451,11 @@ def _nuisance(chains, exposures):
 
 
 def _parameter_names(values, ids, frame):
-    """Names of the rows of the mass matrix, as JAX flattens: ``parameter[source]``, ``flux[source,band]``,
-    ``scale[exposure]``, ``sky[exposure,term]``, ``shift[exposure,axis]``."""
+    """Return the names of the rows of the mass matrix, in the order in which JAX flattens the parameters.
+
+    They are ``parameter[source]``, ``flux[source,band]``, ``scale[exposure]``, ``sky[exposure,term]``,
+    ``shift[exposure,axis]``.
+    """
     exposures = [exposure.name for exposure in frame.exposures]
     labels = {"flux": (ids, frame.bands), "sky": (exposures, _TERMS), "shift": (exposures, _AXES)}
     labels |= {"scale": (exposures,)}
@@ -466,6 +469,6 @@ def _parameter_names(values, ids, frame):
 
 
 def _loaded(dataset):
-    """A dataset in memory, its file closed."""
+    """Load a dataset into memory and close its file."""
     with dataset:
         return dataset.load()

@@ -1,4 +1,4 @@
-"""The folder of a run: where everything is, and how it is read back."""
+"""Folder of a run: its layout, how it is written, and how it is read back."""
 
 import json
 import os
@@ -22,7 +22,7 @@ from .wording import counted
 
 __all__ = ["ANEW", "RunDirectory"]
 
-# What stages before and after sampling leave in its folder, and what a run that was killed at its start may have.
+# What stages before and after sampling leave in the folder, and what a run that was killed at its start may leave.
 _OF_RUN = re.compile(
     r"\..*|(optimize|background|detect|previous)_\d+.*|postop\.fits"
     r"|(patches|figures|catalogs|images|regions|notebooks)|psfs\.h5|report\.html|.*\.ya?ml"
@@ -70,7 +70,7 @@ class RunDirectory:
         patches/patch3_residuals.h5     its residuals (`write_residuals`)
         figures/patch3_residuals.png    data, model and residual
 
-    Every file appears whole or not at all.
+    Every file is written atomically.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class RunDirectory:
         path : path-like
         scene_catalog : str
         overwrite : bool
-            Whether the folder may hold an earlier run. Its files are then moved into ``previous_N``, where they are
+            Whether the folder may hold an earlier run. Its files are then moved into ``previous_N``, where they stay
             until `complete`.
         inputs : iterable of Path
             Files that stay where they are.
@@ -120,7 +120,7 @@ class RunDirectory:
         ------
         InputError
             If `path` is a file, or a folder that holds a run which may not be overwritten, or anything that is not
-            of a run.
+            part of a run.
         """
         path = Path(path)
         if path.exists() and not path.is_dir():
@@ -148,7 +148,7 @@ class RunDirectory:
 
     @staticmethod
     def refuse_strange_files(path: Path) -> None:
-        """Raise an InputError if a folder that is to have a run holds what is none's."""
+        """Raise an InputError if a folder for a run holds anything that is not part of a run."""
         if path.is_dir() and (strange := [p.name for p in path.iterdir() if not _OF_RUN.fullmatch(p.name)]):
             raise InputError(
                 f"{path}: holds {min(strange)}, which is not of a run, expected a new or empty folder for the run"
@@ -156,7 +156,7 @@ class RunDirectory:
 
     @classmethod
     def open(cls, path) -> "RunDirectory":
-        """A finished run, the name of whose scene is in its settings.
+        """Open a finished run, whose settings name its scene.
 
         Parameters
         ----------
@@ -177,23 +177,23 @@ class RunDirectory:
 
     @property
     def log_path(self) -> Path:
-        """What happened so far."""
+        """Log of what happened so far."""
         return self.path / f"{self.scene_path.stem}_log.json"
 
     def samples_path(self, patch: int) -> Path:
-        """Result of a patch."""
+        """Return the path of the result of a patch."""
         return self.path / "patches" / f"patch{patch}_samples.nc"
 
     def residuals_path(self, patch: int) -> Path:
-        """Residuals of a patch."""
+        """Return the path of the residuals of a patch."""
         return self.path / "patches" / f"patch{patch}_residuals.h5"
 
     def figure_path(self, name: str) -> Path:
-        """A figure, by its name without suffix."""
+        """Return the path of a figure, by its name without suffix."""
         return self.path / "figures" / f"{name}.png"
 
     def write_config(self, settings: str, source=None) -> None:
-        """Keep the settings.
+        """Write the settings.
 
         Parameters
         ----------
@@ -210,13 +210,13 @@ class RunDirectory:
                 shutil.copyfile(source, temporary)
 
     def read_config(self) -> dict:
-        """Settings, as plain Python values; paths are absolute, whether the run was moved or not."""
+        """Read the settings as plain Python values; paths are absolute, even if the run was moved."""
         config = read_json(self.config_path, "the settings of a run (config.json)", _CONFIG)
         written_in = config.pop(WRITTEN_IN, None)
         return map_paths(config, lambda path: resolved(path, self.path, written_in))
 
     def read_sky(self) -> dict[str, float]:
-        """Level that was subtracted from the images of each band; empty if none was."""
+        """Return the level that was subtracted from the images of each band; empty if none was."""
         config = self.read_config()
         return config["tweakbg"] if config["tweak_background"] == "tweakbg" else {}
 
@@ -233,18 +233,18 @@ class RunDirectory:
         write_json(self.log_path, log)
 
     def read_scene(self) -> SourceCatalog:
-        """The current parameters."""
+        """Read the catalogue with the current parameters."""
         return SourceCatalog.read(self.scene_path)
 
     def read_log(self) -> dict:
-        """The log, as plain Python values."""
+        """Read the log as plain Python values."""
         return read_json(self.log_path, "the log of a run")
 
     def patches(self) -> list[int]:
-        """Numbers of the patches that have a result, in increasing order.
+        """Return the numbers of the patches that have a result, in increasing order.
 
-        Files of patches that the log does not know, as they were being fitted when the run ended, or that were given
-        up are no results.
+        Files of patches that are missing from the log, because they were being fitted when the run ended, or that
+        were given up, do not count as results.
 
         Raises
         ------
@@ -256,12 +256,12 @@ class RunDirectory:
         return found if known is None else [number for number in found if number in known]
 
     def patch_files(self) -> list[int]:
-        """Numbers of all patches of which there is a file, in increasing order."""
+        """Return the numbers of all patches that have a file, in increasing order."""
         names = (re.fullmatch(r"patch(\d+)_samples\.nc", p.name) for p in (self.path / "patches").glob("*"))
         return sorted(int(name[1]) for name in names if name)
 
     def _checked_in(self):
-        """Numbers of the patches that the log knows as fitted; None if there is no such log."""
+        """Return the numbers of the patches that the log has as fitted; None if there is no such log."""
         entries = self.read_log().get("patchlog") if self.log_path.is_file() else None
         if entries is None:
             return None
@@ -278,7 +278,7 @@ class RunDirectory:
         return PatchResult.read(self.samples_path(patch))
 
     def remove_half_written(self) -> None:
-        """Delete what processes that were killed have written in part."""
+        """Delete incomplete files of processes that were killed."""
         folders = [path for path in self.path.glob(".*") if _HALF_WRITTEN.fullmatch(path.name)]
         for name in ("patches", "figures"):
             folders += [path for path in (self.path / name).glob(".*") if _OF_PATCH.fullmatch(path.name)]
@@ -289,7 +289,7 @@ class RunDirectory:
                 shutil.rmtree(path)
 
     def own_files(self, inputs: Iterable[Path] = ()) -> list[Path]:
-        """Files of the run and of its products, those of other stages and copies of settings apart.
+        """List the files of the run and of its products, except other stages' and copies of settings.
 
         Parameters
         ----------
@@ -307,22 +307,22 @@ class RunDirectory:
         return [path for path in found if os.path.realpath(path) not in kept]
 
     def go_on(self) -> None:
-        """Before a run that is there goes on: finish, or undo, what a process has left undone."""
+        """Finish or undo what an earlier process has left undone, before a run is resumed."""
         put_back(self.path)
         self.remove_half_written()
 
     def previous(self) -> list[Path]:
-        """Folders with what this run is to replace."""
+        """List the folders of results that this run is to replace."""
         return [path for path in previous_folders(self.path) if (path / "config.json").is_file()]
 
     def complete(self) -> None:
-        """Delete what the run has replaced, now that it is complete; what a run of all stages replaces stays."""
+        """Delete the results that the completed run has replaced, except those of a run of all stages."""
         done = (path for path in self.previous() if not (path / "notebooks" / "record.json").is_file())
         drop_previous(self.path, done)
 
 
 def _is_of_images(path):
-    """Whether an image is one of those that runs make."""
+    """Return whether an image is one of those that runs make."""
     try:
         header = fits.getheader(path)
     except (OSError, ValueError):

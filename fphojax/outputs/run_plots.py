@@ -1,4 +1,4 @@
-"""Figures of a whole run, from its folder: what the notebooks of the stages show."""
+"""Figures of a whole run, made from its folder, for the notebooks of the stages."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ _RHAT = 1.05
 
 
 def plot_residual_frames(folder):
-    """Residuals of the first exposure of every band, over all patches of a run.
+    """Plot residuals of the first exposure of every band, over all patches of a run.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def plot_residual_frames(folder):
 
 
 def plot_levels(levels: Table):
-    """Residual sky level of every exposure over its error.
+    """Plot the residual sky level of every exposure over its error.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def plot_levels(levels: Table):
 
 
 def plot_convergence(path):
-    """How far the chains of every source agree, and how well its flux is known.
+    """Plot the convergence of every source, and the signal-to-noise ratio of its flux.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def plot_convergence(path):
 
 
 def show_patch(run: RunDirectory, patch: int):
-    """The figure of a patch's residuals, for a notebook to show; a line of text where it was not drawn.
+    """Return the figure of a patch's residuals for a notebook, or a line of text if it was not drawn.
 
     Parameters
     ----------

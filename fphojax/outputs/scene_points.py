@@ -1,4 +1,4 @@
-"""The scene at one point of its posterior, or at several."""
+"""Scene at one or several points of its posterior."""
 
 from typing import Literal, get_args
 
@@ -14,15 +14,15 @@ DrawKind = Literal["median", "last", "best", "mean"]
 
 
 def scenes_at(draws: RunDraws, kind: DrawKind = "median", *, n_draw: int = 16) -> list[SourceCatalog]:
-    """Catalogues of all fitted sources.
+    """Make catalogues of all fitted sources at points of the posterior.
 
     Parameters
     ----------
     draws : RunDraws
     kind : {"median", "last", "best", "mean"}
         Medians of the draws of each parameter; the last draw of the last patch of each source; that patch's most
-        probable draw; or `n_draw` draws, evenly spaced, whose images are to be averaged. In a draw all sources of
-        a patch are together.
+        probable draw; or `n_draw` draws, evenly spaced, whose images are to be averaged. Sources of a patch
+        share the same draw.
     n_draw : int
         For "mean".
 
@@ -55,7 +55,7 @@ def scenes_at(draws: RunDraws, kind: DrawKind = "median", *, n_draw: int = 16) -
 
 
 def drawn(values, patch: PatchDraws, kind: DrawKind, n_draw: int) -> np.ndarray:
-    """A parameter of a patch at the points of `scenes_at`.
+    """Select the values of a parameter of a patch at the points of `scenes_at`.
 
     Parameters
     ----------

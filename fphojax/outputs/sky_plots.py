@@ -1,4 +1,4 @@
-"""Figures of what goes into a fit: exposures with their sources, and patches on the sky."""
+"""Figures of the inputs of a fit: exposures with their sources, and patches on the sky."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,13 +12,13 @@ __all__ = ["first_of_each_band", "half_light_ellipse", "plot_exposures", "plot_p
 
 _PANEL = 3.0  # inches
 _WIDTH, _LARGEST_PANEL = 12.0, 4.5  # of exposures, inches
-_LINEAR_NOISE = 3.0  # the stretch is linear up to so many standard deviations of a pixel
+_LINEAR_NOISE = 3.0  # standard deviations of a pixel up to which the stretch is linear
 _COLOURS = ("white", "red", "orange")
 _ANGLES = np.linspace(0, 2 * np.pi, 73)
 
 
 def half_light_ellipse(q: float, pa: float, rhalf: float) -> np.ndarray:
-    """The isophote that holds half of a galaxy's light.
+    """Compute the isophote that holds half of a galaxy's light.
 
     Parameters
     ----------
@@ -41,14 +41,14 @@ def half_light_ellipse(q: float, pa: float, rhalf: float) -> np.ndarray:
 
 
 def first_of_each_band(exposures: Sequence[Exposure]) -> list[Exposure]:
-    """One exposure of every band, in the order of the bands."""
+    """Return one exposure of every band, in the order of the bands."""
     return list({exposure.band: exposure for exposure in reversed(exposures)}.values())[::-1]
 
 
 def plot_exposures(
     exposures: Sequence[Exposure], catalogs: Mapping[str, SourceCatalog] | None = None, *, columns: int = 4
 ):
-    """Exposures side by side, each in its own pixels.
+    """Plot exposures side by side, each in its own pixels.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def plot_exposures(
     catalogs : mapping of str to SourceCatalog, optional
         Half-light ellipses of up to three catalogues, by the label that they have in the legend.
     columns : int
-        Most panels in a row.
+        Largest number of panels in a row.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def plot_patches(
     *,
     columns: int = 3,
 ):
-    """Patches on the sky, as a superscene hands them out.
+    """Plot patches on the sky, as a superscene hands them out.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def plot_patches(
     patches : sequence of (region, active, fixed)
         What `checkout_region` returned.
     columns : int
-        Most panels in a row.
+        Largest number of panels in a row.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def plot_patches(
 
 
 def _show(axis, exposure):
-    """The image, in a stretch that shows its noise."""
+    """Show the image in a stretch that makes its noise visible."""
     from matplotlib import colormaps
     from matplotlib.colors import AsinhNorm
 
@@ -172,7 +172,7 @@ def _draw_ellipses(axis, exposure, catalog, colour):
 
 
 def _compass(axis, exposure):
-    """Arrows to north and east from the lower left corner."""
+    """Draw arrows to north and east from the lower left corner."""
     ra, dec, _ = exposure.footprint
     jacobian = local_affine(exposure.wcs, ra, dec, dec0=dec).jacobian[0]
     size = np.array(exposure.shape[::-1])

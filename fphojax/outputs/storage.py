@@ -1,4 +1,4 @@
-"""Catalogues and bounds as xarray datasets, without loss."""
+"""Lossless conversion of catalogues and bounds to xarray datasets and back."""
 
 import io
 import json
@@ -17,7 +17,7 @@ _UNITS = _COLUMNS | {"flux": "nJy", "x": "arcsec", "y": "arcsec"}
 
 
 def catalog_to_dataset(catalog: SourceCatalog) -> xr.Dataset:
-    """A catalogue as a dataset, ``pa`` in radians.
+    """Convert a catalogue to a dataset, ``pa`` in radians.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def catalog_to_dataset(catalog: SourceCatalog) -> xr.Dataset:
     data["flux"] = (("source", "band"), catalog.flux, {"units": "nJy"})
     if catalog.flux_err is not None:
         data["flux_err"] = (("source", "band"), catalog.flux_err, {"units": "nJy"})
-    # columns and header cards of any kind: as text, in which nothing is lost
+    # columns and header cards of any kind are stored as text, without loss
     text = io.StringIO()
     catalog.extra.write(text, format="ascii.ecsv", serialize_method="data_mask")
     data["extra"] = ((), text.getvalue())
@@ -42,7 +42,7 @@ def catalog_to_dataset(catalog: SourceCatalog) -> xr.Dataset:
 
 
 def catalog_from_dataset(dataset: xr.Dataset) -> SourceCatalog:
-    """Inverse of `catalog_to_dataset`."""
+    """Invert `catalog_to_dataset`."""
     columns = {name: dataset[name].to_numpy() for name in (*_COLUMNS, "flux")}
     columns["pa"] = np.rad2deg(columns["pa"])
     extra = dataset["extra"].item()
@@ -57,7 +57,7 @@ def catalog_from_dataset(dataset: xr.Dataset) -> SourceCatalog:
 
 
 def bounds_to_dataset(bounds: Bounds, ids) -> xr.Dataset:
-    """Bounds as a dataset with the dimensions side (lower, upper), source and band, ``pa`` in radians.
+    """Convert bounds to a dataset with dimensions side (lower, upper), source and band; ``pa`` in radians.
 
     Parameters
     ----------
@@ -79,12 +79,12 @@ def bounds_to_dataset(bounds: Bounds, ids) -> xr.Dataset:
 
 
 def bounds_from_dataset(dataset: xr.Dataset) -> Bounds:
-    """Inverse of `bounds_to_dataset`."""
+    """Invert `bounds_to_dataset`."""
     sides = ({name: dataset[name].to_numpy()[i] for name in PARAMETERS} for i in (0, 1))
     sides = (side | {"pa": np.rad2deg(side["pa"])} for side in sides)
     return Bounds(*sides, tuple(map(str, dataset["band"].to_numpy())))
 
 
 def _plain(value):
-    """What JSON does not know: numpy's scalars and arrays as Python's, anything else as text."""
+    """Convert what JSON cannot encode: numpy scalars and arrays to Python's, anything else to text."""
     return value.tolist() if isinstance(value, np.generic | np.ndarray) else str(value)

@@ -13,7 +13,7 @@ _QUANTILES = (0.16, 0.5, 0.84)
 
 
 def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QTable:
-    """One row per source and parameter.
+    """Make a table with one row per source and parameter.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QT
     InputError
         If `truth` lacks a source or a band.
     """
-    import arviz  # takes seconds: it brings its plotting along
+    import arviz  # takes seconds: it imports its plotting
 
     draws = result.centred_draws
     low, value, high = (draws.quantile(q, ("chain", "draw")) for q in _QUANTILES)
@@ -60,13 +60,13 @@ def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QT
 
 
 def decimals(lower: float, upper: float) -> int:
-    """Decimals that show the width of an interval to two digits, 9 at most."""
+    """Return the number of decimals that show the width of an interval to two digits, 9 at most."""
     width = float(upper - lower)
     return int(np.clip(1 - np.floor(np.log10(width)), 0, 9)) if width > 0 else 3
 
 
 def exposure_table(result: PatchResult) -> QTable:
-    """One row per exposure: band, exposure, n_pixel, chi2 and chi2_dof at the optimum.
+    """Make a table with one row per exposure: band, exposure, n_pixel, chi2 and chi2_dof at the optimum.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def exposure_table(result: PatchResult) -> QTable:
 
 
 def degrees_of_freedom(n_pixel, n_parameter: int) -> np.ndarray:
-    """Pixels of every exposure less its share, by pixels, of the parameters.
+    """Compute the pixels of every exposure less its share, by pixels, of the parameters.
 
     Parameters
     ----------
@@ -107,13 +107,13 @@ def degrees_of_freedom(n_pixel, n_parameter: int) -> np.ndarray:
 
 
 def true_values(result: PatchResult, truth: SourceCatalog) -> dict[str, np.ndarray]:
-    """The true parameters of the fitted sources, in the units and the order of the posterior.
+    """Return the true parameters of the fitted sources, in the units and the order of the posterior.
 
     Parameters
     ----------
     result : PatchResult
     truth : SourceCatalog
-        Its rows are found by their ``id``.
+        Its rows are matched by ``id``.
 
     Returns
     -------

@@ -10,7 +10,7 @@ __all__ = ["residual_tiles"]
 
 
 def residual_tiles(model: SceneModel, values) -> np.ndarray:
-    """Data minus fixed minus active sources, array (T, TILE * TILE), at given parameters of the model."""
+    """Compute data minus fixed and active sources, array (T, TILE * TILE), at given parameters of the model."""
     drawn = model
     if model.pairs is None:
         drawn = padded_model(model)

@@ -1,4 +1,4 @@
-"""The explorer of a run: pick a source, look at its posterior, its images and its convergence (ipywidgets)."""
+"""Explorer of a run: posterior, images and convergence of a chosen source (ipywidgets)."""
 
 import ipywidgets as widgets
 import numpy as np
@@ -107,7 +107,7 @@ class RunExplorer(widgets.VBox):
         return ["id", *(name for name in reversed(sky_columns(self.catalog)))]
 
     def _list(self, _=None):
-        """Fill the list of sources; the first of them is shown."""
+        """Fill the list of sources, and show the one that was shown if it is in the list, else the first."""
         ids = self.catalog.id.tolist()
         rows = [r for r, name in enumerate(ids) if self.patch.value in (_ALL, *self._patches_of[name])]
         if self.order.value != "id":
@@ -118,14 +118,14 @@ class RunExplorer(widgets.VBox):
         self.page.max = (len(rows) - 1) // _PAGE
         rows = rows[self.page.value * _PAGE : (self.page.value + 1) * _PAGE]
         kept = self.sources.value if self.sources.value in rows else rows[0]
-        self.sources.unobserve(self._show, "value")  # options come with a value of their own
+        self.sources.unobserve(self._show, "value")  # setting options also sets a value
         self.sources.options = [(self._line(row), row) for row in rows]
         self.sources.value = kept
         self.sources.observe(self._show, "value")
         self._show()
 
     def _line(self, row):
-        """A source in the list."""
+        """Format a source for the list."""
         extra, parts = self.catalog.extra, [str(self.catalog.id[row])]
         parts.append(f"patch {','.join(map(str, self._patches_of[self.catalog.id[row].item()]))}")
         if "rhat_max" in extra.colnames:
@@ -151,7 +151,7 @@ class RunExplorer(widgets.VBox):
         )
 
     def _assess(self, _):
-        """Convergence of all sources, from the draws of all patches."""
+        """Compute the convergence of all sources from the draws of all patches."""
         self.assess.description, self.assess.disabled = "reading all patches ...", True
         table = final_catalog(self.run)
         self.catalog = _joined(self.catalog, table)
@@ -161,7 +161,7 @@ class RunExplorer(widgets.VBox):
 
 
 def _with_quality(run: RunDirectory, found: RunDraws) -> SourceCatalog:
-    """The fitted sources of the scene, with convergence and flags if the final catalogue is as new as the scene."""
+    """Return the fitted sources of the scene, with convergence and flags of the final catalogue if current."""
     row = {name: i for i, name in enumerate(found.scene.id.tolist())}
     catalog = found.scene[[row[name] for name in found.ids.tolist()]]
     final = run.path / "catalogs" / "final.fits"
@@ -173,7 +173,7 @@ def _with_quality(run: RunDirectory, found: RunDraws) -> SourceCatalog:
 
 
 def _joined(catalog: SourceCatalog, table: Table) -> SourceCatalog:
-    """A catalogue with the columns of convergence of a table of the same rows."""
+    """Add a table's columns of convergence to a catalogue with the same rows."""
     extra = catalog.extra.copy()
     for name in _QUALITY:
         extra[name] = table[name]

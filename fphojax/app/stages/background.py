@@ -83,7 +83,7 @@ def _by_band(present, sky):
 
 
 def _rounded(table):
-    """The table with as many digits shown as mean something."""
+    """Set the formats of a table's columns to a meaningful number of digits."""
     for name in table.colnames:
         if np.asarray(table[name]).dtype.kind == "f":
             table[name].info.format = ".4g"
@@ -91,7 +91,7 @@ def _rounded(table):
 
 
 def _verdict(levels):
-    """How many levels differ from zero, and the largest of them in its errors."""
+    """Describe how many levels differ from zero, and the largest of them in units of its error."""
     ratio = np.abs(levels["level"].value) / levels["error"].value
     known = np.isfinite(ratio)
     if not known.any():

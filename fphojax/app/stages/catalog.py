@@ -57,14 +57,14 @@ def catalog(settings: Settings, *, progress: bool = False) -> StageReport:
 
 
 def first_patches(settings: Settings, sources: SourceCatalog, number: int = 6) -> list[tuple]:
-    """The first patches that a run would take: (region, active, fixed) of each.
+    """Return the first patches that a run would take: (region, active, fixed) of each.
 
     Parameters
     ----------
     settings : Settings
     sources : SourceCatalog
     number : int
-        Most of them.
+        Largest number of them.
     """
     scene = LinkedSuperScene(
         sources,

@@ -1,4 +1,4 @@
-"""The stage that looks at everything a run is about to use."""
+"""The stage that checks all inputs of a run."""
 
 import time
 
@@ -63,7 +63,7 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
 
 
 def exposures_shown(found: CheckReport) -> QTable:
-    """Exposures that are fitted: band, size, pixel scale, masked fraction, and how they were read."""
+    """Tabulate the fitted exposures: band, size, pixel scale, masked fraction, and how they were read."""
     rows = [
         {
             "exposure": exposure.name,
@@ -83,7 +83,7 @@ def exposures_shown(found: CheckReport) -> QTable:
 
 
 def catalog_shown(found: CheckReport) -> Table:
-    """Smallest, median and largest value of each parameter of the catalogue."""
+    """Tabulate smallest, median and largest value of each parameter of the catalogue."""
     catalog = found.catalog
     columns = {
         "ra [deg]": catalog.ra,

@@ -1,4 +1,4 @@
-"""How well a field is fitted: chi-squared per degree of freedom of every exposure, alone or beside an earlier fit."""
+"""Chi-squared per degree of freedom of every exposure of a fit, alone or beside an earlier fit."""
 
 import numpy as np
 from astropy.table import Table
@@ -11,7 +11,7 @@ __all__ = ["chi2_table"]
 
 
 def chi2_table(run: RunDirectory, before: RunDirectory | None = None) -> Table:
-    """Chi-squared per degree of freedom of every exposure of a run.
+    """Compute chi-squared per degree of freedom of every exposure of a run.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class _Earlier:
         self._sky, self._sky_now = run.read_sky(), sky_now
 
     def residual(self, pixels):
-        """At the pixels of an `ExposureResiduals`."""
+        """Return the residual at the pixels of an `ExposureResiduals`."""
         values = pixels.data + self._sky_now.get(pixels.band, 0.0) - self._sky.get(pixels.band, 0.0)
         found = self._residuals.read(pixels.band, pixels.name)
         if found is not None:

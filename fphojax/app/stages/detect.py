@@ -31,7 +31,7 @@ from .report import StageReport
 
 __all__ = ["detect"]
 
-_LEVEL, _SURE = 0.1, 5.0  # levels worth a word: over the noise of a pixel, and in their standard deviations
+_LEVEL, _SURE = 0.1, 5.0  # least reported levels: over a pixel's noise, and in standard deviations
 _STAMP = 4.0  # half-size of a PSF image, in standard deviations of its widest Gaussian
 
 
@@ -45,7 +45,7 @@ def detect(
     background_box: int | None = None,
     progress: bool = False,
 ) -> StageReport:
-    """Find sources, and write a catalogue that has them.
+    """Find sources, and write a catalogue that includes them.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def detect(
 
 
 def _residual_images(settings, checked, fit, progress):
-    """What the model of all sources leaves of each exposure, in and out of the patches of the fit."""
+    """Yield each exposure less the model of all sources, in and out of the patches of the fit."""
     psfs = _psfs(settings, checked, fit, progress)
     patcher = FieldInputs.make(settings, checked.exposures, psfs).patcher
     frames = None if fit is None else FrameModel.of_catalog(fit, patcher)
@@ -140,7 +140,7 @@ def _residual_images(settings, checked, fit, progress):
 
 
 def _psfs(settings, checked, fit, progress):
-    """The mixtures of the fit, those of the settings, or new ones."""
+    """Return the mixtures of the fit, those of the settings, or new ones."""
     if fit is not None and (fit.path / "psfs.h5").is_file():
         return PSFStore.open(fit.path / "psfs.h5")
     if checked.psfs is not None:
@@ -153,14 +153,14 @@ def _psfs(settings, checked, fit, progress):
 
 
 def _psf_image(mixture):
-    """Effective PSF at the pixels of an exposure, odd, its sum 1."""
+    """Render the effective PSF at the pixels of an exposure, with an odd size and a sum of 1."""
     half = int(np.ceil(_STAMP * np.sqrt(mixture.covariances[:, :2].max() + 1 / 12)))
     image = mixture.render((2 * half + 1, 2 * half + 1), (half, half))
     return image / image.sum()
 
 
 def _inside_bounds(catalog, limits):
-    """A catalogue whose shapes are within the bounds that a fit would have."""
+    """Clip the shapes of a catalogue to the bounds that a fit would have."""
     if not len(catalog):
         return catalog
     bounds = default_bounds(catalog, **limits)
@@ -170,7 +170,7 @@ def _inside_bounds(catalog, limits):
 
 
 def _fitted(catalog):
-    """The sources of a fit, those that it did not find itself marked as such."""
+    """Return the sources of a fit, with the origin "catalog" for those that no detection has found."""
     extra = catalog.extra.copy()
     extra.remove_columns([name for name in extra.colnames if name in STATE])
     for name, value in (("origin", "catalog"), ("significance", np.nan), ("found_in", "")):
@@ -180,7 +180,7 @@ def _fitted(catalog):
 
 
 def _table(catalog):
-    """Found sources as a person wants to see them."""
+    """Tabulate found sources for a reader."""
     columns = {"id": catalog.id, "ra": catalog.ra * u.deg, "dec": catalog.dec * u.deg}
     columns |= {name: np.asarray(catalog.extra[name]) for name in ("significance", "found_in")}
     columns |= {"rhalf": catalog.rhalf * u.arcsec}
@@ -195,7 +195,7 @@ def _table(catalog):
 
 
 def _noise(found, searched):
-    """What the pixels of each exposure say of its noise, beside its errors."""
+    """Tabulate what the pixels of each exposure show of its noise, compared with its errors."""
     rows = []
     for image in searched:
         noise = found.noise[image.band][image.name]
@@ -211,7 +211,7 @@ def _noise(found, searched):
 
 
 def _verdict(found, catalog, noise):
-    """What was found, at which threshold, how many of it may be noise, and what the images have besides."""
+    """Describe what was found, at which threshold, how much of it may be noise, and residual levels."""
     where = (
         "the images" if catalog is None else f"the residuals of a fit of {counted(len(catalog), 'source')}"
     )

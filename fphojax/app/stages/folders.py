@@ -1,4 +1,4 @@
-"""Where the stages of a field keep their results, below ``outbase``."""
+"""Folders in which the stages of a field keep their results, below ``outbase``."""
 
 import re
 from collections.abc import Callable
@@ -26,17 +26,17 @@ def alone_in_outbase(stage: Callable) -> Callable:
 
 
 def next_path(outbase: Path, stage: str, suffix: str = "") -> Path:
-    """``STAGE_N`` below a folder, N one larger than the largest there is."""
+    """Return ``STAGE_N`` below a folder, N one larger than the largest there is."""
     return outbase / f"{stage}_{max(_numbers(outbase, stage), default=0) + 1}{suffix}"
 
 
 def last_path(outbase: Path, stage: str) -> Path:
-    """``STAGE_N`` below a folder, N the largest there is, or 1."""
+    """Return ``STAGE_N`` below a folder, N the largest there is, or 1."""
     return outbase / f"{stage}_{max(_numbers(outbase, stage), default=1)}"
 
 
 def latest_fit(settings: Settings) -> RunDirectory | None:
-    """The fit of the field that was started last: optimisation or sampling; None if there is none."""
+    """Return the fit of the field that was started last, optimisation or sampling; None if there is none."""
     outbase = settings.outbase
     folders = [outbase, *(outbase / f"optimize_{number}" for number in _numbers(outbase, "optimize"))]
     fits = [
@@ -49,7 +49,7 @@ def latest_fit(settings: Settings) -> RunDirectory | None:
 
 
 def run_at(folder: Path | None, settings: Settings) -> RunDirectory:
-    """The fit in a folder; by default the latest one.
+    """Open the fit in a folder; by default the latest one.
 
     Raises
     ------

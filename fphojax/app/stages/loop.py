@@ -1,4 +1,4 @@
-"""The loop before sampling: optimise, subtract the sky that is left, add what the catalogue lacks, optimise again."""
+"""The loop before sampling: optimise, subtract residual sky, add missing sources, optimise again."""
 
 import time
 from pathlib import Path
@@ -22,11 +22,11 @@ from .report import StageReport
 
 __all__ = ["loop", "next_settings"]
 
-_FULL = 3.0  # residual levels beyond this many of their errors ask for another round
+_FULL = 3.0  # residual levels beyond this many standard errors lead to another round
 
 
 def next_settings(settings: Settings, *reports: StageReport) -> Settings:
-    """Settings with what stages found: sky levels, a catalogue, PSF mixtures.
+    """Update settings with what stages found: sky levels, a catalogue, PSF mixtures.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def loop(
     scheduler: str | None = None,
     progress: bool = False,
 ) -> StageReport:
-    """Optimise, and so many times: background, detect, optimise; then `postop`.
+    """Optimise; in each round run background, detect and optimise; in the end run `postop`.
 
     It ends early after an optimisation in whose residuals nothing is found and no sky is left. Without a catalogue,
     detection on the images gives the first one.

@@ -1,4 +1,4 @@
-"""Templates executed by papermill, and what a reader opens afterwards: HTML of all of them, with an index."""
+"""Execution of templates by papermill, and their pages for a reader: HTML of all of them, with an index."""
 
 import html
 import logging
@@ -72,7 +72,7 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
                 kernel_name="python3",
                 progress_bar=progress,
                 cwd=notebook.parent,
-                extra_arguments=["--IPKernelApp.log_level=50"],  # what it says is not about the notebook
+                extra_arguments=["--IPKernelApp.log_level=50"],  # its messages are not about the notebook
                 kernel_manager_class=interruptions.kernel_manager(),
                 on_cell_start=interruptions.cell_starts,
             )
@@ -100,7 +100,7 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
 
 
 class _KernelInterruptions(Interruptions):
-    """Hands Ctrl-C on to the kernel that executes a notebook, which a terminal does not reach.
+    """Forwarding of Ctrl-C to the kernel that executes a notebook, which a terminal does not reach.
 
     The kernel is killed if it has not ended its cell within ten seconds.
     """
@@ -114,7 +114,7 @@ class _KernelInterruptions(Interruptions):
         super().__exit__(*_)
 
     def kernel_manager(self):
-        """Class that makes the manager of the kernel."""
+        """Return the class that makes the manager of the kernel."""
         from jupyter_client import AsyncKernelManager
 
         def known(manager):
@@ -128,7 +128,7 @@ class _KernelInterruptions(Interruptions):
         return Manager
 
     def cell_starts(self, **_):
-        """A cell is about to be executed."""
+        """Note that a cell is about to be executed."""
         self._in_cell = True
 
     def _note(self, number, frame):
@@ -139,7 +139,7 @@ class _KernelInterruptions(Interruptions):
             threading.Thread(target=self._interrupt, daemon=True).start()
 
     def _interrupt(self):
-        """Between two cells the kernel is deaf, so it is told again."""
+        """Interrupt the kernel, repeatedly as it is deaf between two cells, and kill it in the end."""
         for _ in range(_ASKED):
             self._signal(signal.SIGINT)
             if self._over.wait(_PATIENCE):
@@ -152,7 +152,7 @@ class _KernelInterruptions(Interruptions):
 
 
 def write_html(notebook: Path) -> Path:
-    """The notebook as a page that needs nothing else, beside it."""
+    """Write a notebook as a self-contained HTML page beside it."""
     from nbconvert import HTMLExporter
 
     page, _ = HTMLExporter().from_filename(str(notebook))
@@ -187,7 +187,7 @@ class IndexRow(NamedTuple):
 
 
 def write_index(path: Path, title: str, rows: Sequence[IndexRow], report: Path | None = None) -> None:
-    """The page from which all executed notebooks are reached.
+    """Write the page from which all executed notebooks are reached.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The optimisation stage: every source of a field is brought to its most probable parameters."""
+"""The optimisation stage: finds the most probable parameters of every source of a field."""
 
 import json
 import time
@@ -38,8 +38,8 @@ _KINDS = (
     _BEYOND,
     "failed",
 )
-_POOR = 2.0  # chi2/dof of an exposure, above which its residuals want a look
-_BRIGHT = 20.0  # signal-to-noise ratio of a source whose shape the pixels tell, so that it should not end at a bound
+_POOR = 2.0  # chi2/dof of an exposure, above which its residuals should be looked at
+_BRIGHT = 20.0  # signal-to-noise ratio above which a shape, well constrained, should not end at a bound
 
 
 def optimize(
@@ -65,7 +65,7 @@ def optimize(
     resume : bool
         Go on with the last ``optimize_N`` (or with `out`), if there is one.
     retry : bool
-        When going on, try sources that were given up again.
+        When resuming, retry sources that were given up.
     workers, scheduler
         See `fphojax.app.cluster.cluster_client`; without either, patches are fitted in this process.
     progress : bool
@@ -113,9 +113,9 @@ def optimize(
 
 
 def _fitted(settings, folder, resume, retry, larger, beyond, workers, scheduler, progress):
-    """The folder of the fit and its scene.
+    """Fit the field; return the folder of the fit and its scene.
 
-    `larger` is told how many sources are fitted again with more pixels, `beyond` which would need a larger patch.
+    `larger` gains the number of sources to fit again with more pixels, `beyond` those that need a larger patch.
     """
 
     def widened(catalog, exposures):
@@ -145,7 +145,7 @@ def _fitted(settings, folder, resume, retry, larger, beyond, workers, scheduler,
 
 
 def _tables(scene, beyond) -> dict[str, Table]:
-    """How the last fit of each source ended."""
+    """Tabulate how the last fit of each source ended."""
     found = dict(_endings(map(json.loads, scene.patchlog), scene))
     for row, (ended, why) in found.items():
         if (told := beyond.get(str(scene.catalog.id[row]))) and ended != "failed":
@@ -164,7 +164,7 @@ def _tables(scene, beyond) -> dict[str, Table]:
 
 
 def _signal_to_noise(scene):
-    """Of each source over all bands; 0 where nothing is known of its errors."""
+    """Compute each source's signal-to-noise ratio over all bands; 0 where its errors are not known."""
     flux = scene.catalog.flux
     _, covariances = scene.bounds_and_covs(np.arange(len(flux)))
     variance = np.diagonal(covariances, axis1=1, axis2=2)[:, : flux.shape[1]]
@@ -173,7 +173,7 @@ def _signal_to_noise(scene):
 
 
 def _endings(entries: Iterable[dict], scene):
-    """Row of each source, and how it ended; what comes later is what counts."""
+    """Yield the row of each source, and how it ended; later entries replace earlier ones."""
     ids = scene.catalog.id
     for entry in entries:
         summary = entry.get("summary", {})

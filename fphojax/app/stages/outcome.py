@@ -1,4 +1,4 @@
-"""What a stage leaves for the next one, and for the record of a run: a small file beside its notebook."""
+"""Outcome of a stage, for the next one and for the record of a run: a small file beside its notebook."""
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ __all__ = ["Outcome", "Verdict", "conclude"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a stage ended.
+    """How a stage ended: level, verdict, changed settings and files.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Outcome:
 
     @classmethod
     def of(cls, settings: Settings, *reports: StageReport) -> "Outcome":
-        """That of one report, or of several of one stage, with what they change in the settings."""
+        """Make the outcome of a stage from its reports, with what they change in the settings."""
         now, then = (s.model_dump(mode="json") for s in (settings, next_settings(settings, *reports)))
         changes = {key: value for key, value in then.items() if value != now[key]}
         return cls(
@@ -51,12 +51,12 @@ class Outcome:
 
     @classmethod
     def read(cls, path: Path) -> "Outcome":
-        """Read what `write` wrote.
+        """Read an outcome that `write` wrote.
 
         Raises
         ------
         InputError
-            The file is missing: the notebook did not come to its verdict.
+            The file is missing: the notebook did not reach its verdict.
         """
         if not path.is_file():
             raise InputError(
@@ -67,12 +67,12 @@ class Outcome:
 
     @classmethod
     def of_json(cls, content) -> "Outcome":
-        """What a file holds of an outcome.
+        """Make an outcome from the content of a file.
 
         Raises
         ------
         InputError
-            It is none.
+            It is not an outcome.
         """
         try:
             found = cls(**content)
@@ -88,7 +88,7 @@ class Outcome:
         return found
 
     def write(self, path: Path) -> None:
-        """Write JSON, at once or not at all."""
+        """Write JSON, atomically."""
         write_json(path, asdict(self))
 
 
@@ -111,7 +111,7 @@ class Verdict:
 
 
 def conclude(settings: Settings, *reports: StageReport, outcome: str | Path | None = None) -> Verdict:
-    """The verdict on a stage, which a notebook shows in its last cell.
+    """Return the verdict on a stage, which a notebook shows in its last cell.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What optimisation hands over to sampling: a catalogue with uncertainties, from which the chains start."""
+"""Hand-over from optimisation to sampling: a catalogue with uncertainties, from which the chains start."""
 
 import time
 from pathlib import Path
@@ -18,9 +18,9 @@ from .report import StageReport
 
 __all__ = ["N_SIG_FLUX", "postop", "sampling_settings"]
 
-# Half-width of the boxes of fluxes in sampling, in their uncertainties, where the settings name none. These are those
-# of a normal; the total flux of a faint galaxy, whose index and size the pixels hardly tell, has a long tail, and
-# fluxes are integrated out where the box holds all but 1 % of it.
+# Default half-width of the boxes of fluxes in sampling, in uncertainties of the fluxes. These are those of a normal
+# distribution; the total flux of a faint galaxy, whose index and size the pixels hardly constrain, has a long tail,
+# and fluxes are integrated out where the box holds all but 1 % of it.
 N_SIG_FLUX = 25.0
 
 
@@ -29,10 +29,9 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     """Write the optimised catalogue with flux uncertainties, and settings with which sampling starts from it.
 
     The uncertainties are those of each source with all others of its patch and all shapes free. The bounds of fluxes
-    in sampling are ``n_sig_flux`` of them to either side, 25 where the settings do not say it. A flux that ended at
-    an edge of its box is not where the pixels want it, and no box is to be made around it: it has no uncertainty
-    (NaN), and so the bounds of a flux that is a guess (``flux_factor``), and the column ``flux_at_bound`` names its
-    band.
+    in sampling are ``n_sig_flux`` of them to either side, 25 by default. A flux that ended at an edge of its box is
+    not where the pixels want it, and no box should be made around it: its uncertainty is NaN, so that it gets the
+    bounds of a guessed flux (``flux_factor``), and the column ``flux_at_bound`` names its band.
 
     Parameters
     ----------
@@ -96,7 +95,7 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
 
 
 def sampling_settings(settings: Settings, catalog: Path) -> Settings:
-    """Settings with which sampling starts from a catalogue that `postop` wrote."""
+    """Return settings with which sampling starts from a catalogue that `postop` wrote."""
     bounds = settings.bounds_kwargs
     if bounds.n_sig_flux is None:
         bounds = bounds.model_copy(update={"n_sig_flux": N_SIG_FLUX})

@@ -64,7 +64,7 @@ def postprocess(settings: Settings, *, workers: int | None = None, progress: boo
 
 
 def _shown(table: Table, bands) -> Table:
-    """The columns that a person reads first."""
+    """Select the columns that a person reads first."""
     # single points of older versions have no errors
     fluxes = [
         name

@@ -13,7 +13,7 @@ __all__ = ["preprocess"]
 
 
 def preprocess(settings: Settings, *, progress: bool = False) -> StageReport:
-    """Make the stores that the settings name, or take them as they are where they are complete.
+    """Make the stores that the settings name, or use them as they are if they are complete.
 
     Parameters
     ----------

@@ -73,7 +73,7 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
 
 
 def plot_worst_psf(settings: Settings, report: StageReport):
-    """Image, mixture, residual and encircled energy of the PSF that its mixture fits worst.
+    """Plot image, mixture, residual and encircled energy of the PSF that its mixture fits worst.
 
     Returns
     -------
@@ -106,13 +106,13 @@ def _row(fitted: FittedPSF):
 
 
 def _range(numbers):
-    """One number, or the smallest and the largest."""
+    """Format one number, or the smallest and the largest."""
     low, high = min(numbers), max(numbers)
     return str(low) if low == high else f"{low} to {high}"
 
 
 def _of_store(exposures, store: PSFStore) -> QTable:
-    """Where each exposure's mixture comes from, at the middle of its image; NaN where its errors are not known."""
+    """Tabulate where each exposure's mixture at the middle of its image comes from; unknown errors are NaN."""
     rows = []
     for exposure in exposures:
         centre = ((exposure.shape[1] - 1) / 2, (exposure.shape[0] - 1) / 2)

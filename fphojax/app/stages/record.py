@@ -1,4 +1,4 @@
-"""The record of a run: which steps are done, and with what, so that none is done twice."""
+"""Record of a run: which steps are done, and with which inputs, so that none is done twice."""
 
 import copy
 import filecmp
@@ -26,13 +26,13 @@ from .steps import Step, settings_read
 __all__ = ["RunRecord", "step_key"]
 
 _INPUTS = ("fitsfiles", "raw_catalog", "big_catalog", "psfstorefile", "splinedatafile")
-_COPIED = re.compile(r"postop\.fits|.*\.ya?ml")  # in outbase; what is moved aside goes with copies of these
+_COPIED = re.compile(r"postop\.fits|.*\.ya?ml")  # in outbase; copied along with what is moved aside
 _OF = "settings"  # key of the file of settings beside those of the steps
 _STORES = ("pixelstorefile", "metastorefile")
 
 
 class RunRecord:
-    """Steps that were done or begun, on disk as JSON after each change; paths in it are relative to ``outbase``.
+    """Record of steps begun or done, saved as JSON after each change; paths are relative to ``outbase``.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class RunRecord:
         return self._path.is_file()
 
     def belongs_to(self, source: Path | None) -> None:
-        """Note the file of settings that the run is of, from the next change on.
+        """Note the file of settings that the run belongs to, from the next change on.
 
         Raises
         ------
@@ -73,12 +73,12 @@ class RunRecord:
         self._of = relative(os.path.abspath(source), self._folder)
 
     def begun(self, step: Step, key: str) -> bool:
-        """Whether a step with this key was begun and has not ended."""
+        """Return whether a step with this key was begun and has not ended."""
         entry = self._entries.get(step.name)
         return entry is not None and entry["key"] == key and "outcome" not in entry
 
     def outcome(self, step: Step, key: str) -> Outcome | None:
-        """How a step with this key ended; None if it did not, or its files are gone."""
+        """Return how a step with this key ended; None if it did not, or its files are gone."""
         entry = self._entries.get(step.name)
         if entry is None or entry["key"] != key or "outcome" not in entry:
             return None
@@ -86,17 +86,17 @@ class RunRecord:
         return found if all(Path(path).exists() for path in found.files.values()) else None
 
     def was_done(self, step: Step) -> bool:
-        """Whether a step ended once, with whatever key."""
+        """Return whether a step ever ended, with whatever key."""
         entry = self._entries.get(step.name, {})
         return "outcome" in entry or entry.get("done_before", False)
 
     def begin(
         self, step: Step, key: str, following: list[Step], settings: Settings, *, goes_on: bool = False
     ) -> None:
-        """Forget what there was of a step (unless it goes on) and of those that follow.
+        """Begin a step: forget earlier results of it (unless it goes on) and of those that follow.
 
-        What they made, and those that repeat them make anew, goes into ``previous_N`` in ``outbase``, until all steps
-        are done (`complete`).
+        Their files, which are to be made anew, are moved into ``previous_N`` in ``outbase`` until all steps are done
+        (`complete`).
         """
         self._before = copy.deepcopy(self._entries), None
         made = []
@@ -105,7 +105,7 @@ class RunRecord:
                 made += self._made(other, entry, settings)
                 known = {"done_before": True} if self.was_done(other) else {}
                 self._entries[other.name] = {"key": None, "first": entry.get("first")} | known
-        # a later optimisation writes over what an earlier one has handed on
+        # a later optimisation overwrites what an earlier one has handed on
         copies = [path for path in self._folder.iterdir() if _COPIED.fullmatch(path.name)] if made else []
         if made and (aside := move_aside(self._folder, made, copies)) is not None:
             self._before = self._before[0], aside
@@ -119,12 +119,12 @@ class RunRecord:
         self._write()
 
     def undo(self, step: Step) -> bool:
-        """After a step that failed: put back what it was to replace, if nothing new is in its place.
+        """Put back what a failed step was to replace, if nothing new is in its place.
 
         Returns
         -------
         bool
-            Whether all is as it was before the step was begun, but for its notebook, now ``NAME_failed``.
+            Whether all is as before the step was begun, except for its notebook, now ``NAME_failed``.
         """
         if self._before is None or self._before[1] is None:
             return False
@@ -158,16 +158,16 @@ class RunRecord:
             drop_previous(self._folder, done)
 
     def previous(self) -> Path | None:
-        """Where the results are that were there before the last step that replaces any."""
+        """Return the folder of the results that were there before the last step that replaced any."""
         record = self._path.relative_to(self._folder)
         kept = [path for path in previous_folders(self._folder) if (path / record).is_file()]
         return kept[-1] if kept else None
 
     def of_fit(self, step: Step, settings: Settings) -> dict[str, bool]:
-        """Whether a step that was begun goes on with the fit in ``outbase`` or replaces it.
+        """Decide whether a step that was begun resumes the fit in ``outbase`` or replaces it.
 
-        A fit that was there when the step was begun is not of this step; one that was there when it was begun for the
-        first time is not the record's, and is not replaced.
+        A fit that existed when the step was begun does not belong to this step; one that existed when it was begun
+        for the first time does not belong to the record, and is not replaced.
         """
         path, entry = settings.outbase / "config.json", self._entries[step.name]
         now = _stamp(path)
@@ -175,7 +175,7 @@ class RunRecord:
         return {"resume": resume, "overwrite": not resume and now != entry.get("first")}
 
     def folder(self, step: Step, otherwise: Path) -> Path:
-        """Where a step that was begun writes: what was said first, so that after an interruption it goes on there."""
+        """Return where a begun step writes: the folder chosen first, so that it is resumed there."""
         entry = self._entries[step.name]
         if "folder" not in entry:
             entry["folder"] = str(otherwise)
@@ -183,23 +183,23 @@ class RunRecord:
         return Path(entry["folder"])
 
     def reopen(self, step: Step) -> None:
-        """Take back how a step ended: it goes on."""
+        """Remove the outcome of a step, so that it goes on."""
         del self._entries[step.name]["outcome"]
         self._write()
 
     def end(self, step: Step, outcome: Outcome) -> None:
-        """Note how a step ended."""
+        """Record how a step ended."""
         self._entries[step.name]["outcome"] = asdict(outcome)
         self._write()
 
     def _made(self, step, entry, settings):
-        """What a step has left in ``outbase`` that it makes anew."""
+        """List what a step has left in ``outbase`` and will make anew."""
         notebooks = self._path.parent
         made = [notebooks / f"{step.name}{suffix}" for suffix in (".ipynb", ".html")]
         made += [notebooks / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json")]
         made += _numbered(step, entry, settings)
         config = settings.outbase / "config.json"
-        # what was there before the step was begun for the first time is not the record's
+        # what existed before the step was begun for the first time does not belong to the record
         if step.stage == "sample" and config.is_file() and _stamp(config) != entry.get("first"):
             run = RunDirectory(settings.outbase, scene_catalog=settings.scene_catalog)
             made += run.own_files(input_files(settings))
@@ -214,7 +214,7 @@ class RunRecord:
 
 
 def _entries(path):
-    """Entries of a record by the name of their step."""
+    """Read the entries of a record, by the name of their step."""
     expected = "the record of a run (without it, all stages are done anew)"
     entries = read_json(path, expected)
     for name, entry in entries.items():
@@ -239,7 +239,7 @@ def _map_entry(entry: dict, change) -> None:
 
 
 def step_key(step: Step, settings: Settings, template: Path | None, before: str | None) -> str:
-    """A hash of all that a step's result depends on; of files, their names, sizes and times, wherever they are.
+    """Hash all that a step's result depends on; of files, their names, sizes and times, but not their folders.
 
     Parameters
     ----------
@@ -260,7 +260,7 @@ def step_key(step: Step, settings: Settings, template: Path | None, before: str 
     read.pop("outbase", None)
     content = [fphojax.__version__, step.name, before, read]
     names = _INPUTS if first else ()
-    names += _STORES if step.stage == "check" else ()  # the run may make them in the stage before
+    names += _STORES if step.stage == "check" else ()  # the stage before may make them
     files = [path for name in names for path in _paths(getattr(settings, name))]
     files += image_files(settings) if step.stage == "preprocess" else []
     content += [[[path.name, *_stamp(path)] for path in files]] if files else []
@@ -274,15 +274,15 @@ def _paths(value):
 
 
 def _stamp(path: Path) -> list:
-    """Size and time of a file; nothing of one that is not there."""
+    """Return size and time of a file; an empty list if it does not exist."""
     status = path.stat() if path.exists() else None
     return [status.st_size, status.st_mtime_ns] if status else []
 
 
 def _numbered(step: Step, entry: dict, settings: Settings) -> set[Path]:
-    """``STAGE_N`` in ``outbase`` that a step made: those that repeat it take the number again. None is an input."""
+    """List each ``STAGE_N`` that a step made and its repetition replaces; inputs are left out."""
     outcome = entry.get("outcome", {"files": {}, "changes": {}})
-    # a catalogue that the stage was given is handed on unchanged; one that it made is of a detection
+    # a catalogue that the stage was given is handed on unchanged; one that it made comes from a detection
     stage = "detect" if step.stage == "catalog" and "raw_catalog" in outcome["changes"] else step.stage
     files = map(Path, [*outcome["files"].values(), *([entry["folder"]] if "folder" in entry else [])])
     parts = {part for file in files for part in (file, file.parent) if part.parent == settings.outbase}

@@ -1,4 +1,4 @@
-"""What a stage hands back to whoever called it: a notebook, the command line, or the next stage."""
+"""Report that a stage returns to its caller: a notebook, the command line, or the next stage."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ __all__ = ["StageReport"]
 
 @dataclass(frozen=True, eq=False)
 class StageReport:
-    """What a stage found, and where it is.
+    """Findings of a stage, and the files that it wrote.
 
     Attributes
     ----------

@@ -30,7 +30,7 @@ _FITS = {"optimize": "catalog", "sample": "scene"}  # stages that fit patches, a
 
 @dataclass(frozen=True)
 class FinishedStages:
-    """What `run_all` leaves.
+    """Result of `run_all`.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class FinishedStages:
 
 
 def templates_of(settings: Settings) -> Path:
-    """The folder ``templates`` beside the file of settings, if there is one, else the package's."""
+    """Return the folder ``templates`` beside the file of settings, if there is one, else the package's."""
     own = settings.source.parent / "templates" if settings.source is not None else None
     return own if own is not None and own.is_dir() else template_folder()
 
@@ -66,8 +66,8 @@ def run_all(
 ) -> FinishedStages:
     """Run all stages of a field, or some of them.
 
-    A step is left out if it was done before with the same inputs, settings, template and version of the package, and
-    none before it is repeated. One that was interrupted in fitting goes on where it was.
+    A step is skipped if it was done before with the same inputs, settings, template and version of the package, and
+    none before it is repeated. One that was interrupted in fitting is resumed.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def run_all(
 
 
 class _Index:
-    """The page that says how all steps stand."""
+    """Page that shows the state of all steps."""
 
     def __init__(self, folder: Path, settings: Settings, steps: list[Step], record: RunRecord):
         self._folder, self._settings, self._steps, self._record = folder, settings, steps, record
@@ -179,12 +179,12 @@ class _Index:
         self.page = ""
 
     def done(self, step: Step, outcome: Outcome, time: str) -> None:
-        """A step is done."""
+        """Note that a step is done."""
         self._rows[step.name] = IndexRow(step.name, outcome.level, outcome.verdict, time)
         self._report = outcome.files.get("report")
 
     def ended(self, step: Step, how: str, text: str) -> str:
-        """A step was not done; the page is written. What to say about the results that it was to replace."""
+        """Note that a step was not done, and write the page; return what to say about the earlier results."""
         self.page = step.name
         undone = self._record.undo(step)
         self.page = f"{step.name}_failed" if undone else step.name
@@ -195,7 +195,7 @@ class _Index:
         return f"; the results before are in {previous} until others have taken their place"
 
     def write(self) -> Path:
-        """Write the page as things are now."""
+        """Write the page in its present state."""
         path = self._folder / "index.html"
         rows = [self._rows.get(step.name) or self._waiting(step) for step in self._steps]
         write_index(
@@ -211,7 +211,7 @@ class _Index:
 
 
 def _keys(settings: Settings, steps: list[Step], templates: list[Path | None]) -> Iterator[str]:
-    """Keys of the steps in order, each as the files are when it is asked for."""
+    """Yield the keys of the steps in order, each from the state of the files when it is asked for."""
     key = None
     for step, template in zip(steps, templates, strict=True):
         key = step_key(step, settings, template, key)
@@ -219,7 +219,7 @@ def _keys(settings: Settings, steps: list[Step], templates: list[Path | None]) -
 
 
 def _refuse_gaps(record: RunRecord, settings: Settings, steps, templates, wanted: set[str], start) -> None:
-    """Before anything is done: a step that is to be done needs what those before it found."""
+    """Refuse steps that need results of missing steps before them, before anything is done."""
     gap, again, stale = None, False, False
     for step, key in zip(steps, _keys(settings, steps, templates), strict=True):
         again = again or step.stage == start
@@ -232,11 +232,11 @@ def _refuse_gaps(record: RunRecord, settings: Settings, steps, templates, wanted
                     f"--stages: found no {gap.name} that is up to date, expected it before {step.name}: "
                     f"add --stages {gap.stage}, or leave --stages out"
                 )
-            stale = True  # all that follow start from what is done now
+            stale = True  # all that follow depend on what is done now
 
 
 def _gave_up(step: Step, outcome: Outcome) -> bool:
-    """Whether a fit gave up sources."""
+    """Return whether a fit gave up sources."""
     if step.stage not in _FITS:
         return False
     scene = SourceCatalog.read(outcome.files[_FITS[step.stage]])
@@ -246,7 +246,7 @@ def _gave_up(step: Step, outcome: Outcome) -> bool:
 def _options(
     step: Step, record: RunRecord, settings: Settings, fit: str | None, workers, goes_on: bool
 ) -> dict:
-    """What a stage is told besides the settings: the fit to look at, or how to go about fitting."""
+    """Return a stage's options besides the settings: the fit to look at, or how to go about fitting."""
     match step.stage:
         case "background" | "detect":
             return {"run": fit}
@@ -261,7 +261,7 @@ def _options(
 
 
 def _done(step: Step, settings: Settings, options: dict, template, folder: Path, progress: bool) -> Outcome:
-    """Do a step, in its notebook if it has a template."""
+    """Run a step, in its notebook if it has a template."""
     if template is None:
         function = getattr(import_module(f".{step.stage}", __package__), step.stage)
         reports = [function(settings, progress=progress, **options)]

@@ -34,11 +34,11 @@ def sample(
     workers : int, optional
         Processes on this machine that fit patches side by side.
     resume : bool
-        Go on with the run that is there.
+        Resume the existing run.
     retry : bool
-        When going on, try sources that were given up again.
+        When resuming, retry sources that were given up.
     overwrite : bool
-        Replace a run that is there.
+        Replace an existing run.
     progress : bool
         Show progress bars.
 

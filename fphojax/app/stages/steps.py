@@ -6,7 +6,7 @@ from ..config import Settings
 
 __all__ = ["STAGES", "Step", "first_read_after", "plan", "settings_read"]
 
-# Stage, and the template that shows it; the function is that of the same name in the module of the same name.
+# Stages and their templates; each stage is a function of its name in the module of its name.
 STAGES = {
     "check": "01_check_inputs",
     "psf": "02_psf_mixtures",
@@ -75,13 +75,13 @@ class Step:
 
     @property
     def name(self) -> str:
-        """Of its notebook, without suffix: sorted by name, the steps of a round follow each other."""
+        """Name of its notebook without suffix; with the round for stages that are repeated."""
         template = STAGES[self.stage]
         return f"{template}_{self.round}" if self.stage in ("optimize", "background", "detect") else template
 
 
 def plan(settings: Settings) -> list[Step]:
-    """The steps of a run, in order.
+    """List the steps of a run, in order.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def plan(settings: Settings) -> list[Step]:
     makes_stores = settings.pixelstorefile is not None and (
         settings.frame_search_pattern or settings.fitsfiles
     )
-    # what is checked, where there are stores, is what is in them
+    # where there are stores, their content is what is checked
     steps = [Step("preprocess", 1)] if makes_stores else []
     steps += [Step("check", 1), Step("psf", 1), Step("catalog", 1), Step("optimize", 1)]
     for number in range(1, settings.rounds + 1):
@@ -101,13 +101,13 @@ def plan(settings: Settings) -> list[Step]:
 
 
 def first_read_after(stage: str) -> set[str]:
-    """Settings that no stage up to this one reads."""
+    """Return the settings that no stage up to this one reads."""
     stages = list(STAGES)
     return set().union(*(_FIRST_READ.get(later, ()) for later in stages[stages.index(stage) + 1 :]))
 
 
 def settings_read(settings: Settings, stage: str, *, first: bool) -> dict:
-    """Values of the settings that invalidate a stage, as they are written to files.
+    """Return the values of the settings that invalidate a stage, as they are written to files.
 
     Parameters
     ----------
