@@ -109,9 +109,8 @@ def _response_polynomial(response, gx, gy, fxx, fxy, fyy):
     """
     degree = DEGREE[response]
     powers = _powers(degree)
-    squares = []
-    for linear in ({(0, 0): -gx, (1, 0): fxx, (0, 1): fxy}, {(0, 0): -gy, (1, 0): fxy, (0, 1): fyy}):
-        squares.append(_square(linear, _powers(2)))
+    columns, rows = {(0, 0): -gx, (1, 0): fxx, (0, 1): fxy}, {(0, 0): -gy, (1, 0): fxy, (0, 1): fyy}
+    squares = [_square(linear, _powers(2)) for linear in (columns, rows)]
     total = dict.fromkeys(powers, jnp.zeros_like(gx))
     if response == "second_order":
         total[0, 0] = 1 - (fxx + fyy) / 24

@@ -199,13 +199,11 @@ def _sums(image):
 
 def _rim(shape):
     """Return points along the edges of an image: x, y."""
-    (ny, nx), edge = shape, []
+    ny, nx = shape
     x, y = np.linspace(-0.5, nx - 0.5, 17), np.linspace(-0.5, ny - 0.5, 17)
-    for corner in (-0.5, nx - 0.5):
-        edge.append(np.stack([np.full_like(y, corner), y]))
-    for corner in (-0.5, ny - 0.5):
-        edge.append(np.stack([x, np.full_like(x, corner)]))
-    return np.concatenate(edge, axis=1)
+    sides = [np.stack([np.full_like(y, corner), y]) for corner in (x[0], x[-1])]
+    sides += [np.stack([x, np.full_like(x, corner)]) for corner in (y[0], y[-1])]
+    return np.concatenate(sides, axis=1)
 
 
 def _marked(places, shape):

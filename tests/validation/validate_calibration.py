@@ -266,8 +266,9 @@ def _rows_of_draws(scene, method, values):
             draws = mean + np.mod(draws - mean + np.pi / 2, np.pi) - np.pi / 2
             truth = mean + np.mod(truth - mean + np.pi / 2, np.pi) - np.pi / 2
         mean, sd = draws.mean(axis=0), draws.std(axis=0)
-        for at in np.ndindex(truth.shape):
-            rows.append(_row(method, name, at, truth[at], mean[at], sd[at], ranks[at]))
+        rows += [
+            _row(method, name, at, truth[at], mean[at], sd[at], ranks[at]) for at in np.ndindex(truth.shape)
+        ]
     return rows
 
 
