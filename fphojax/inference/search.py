@@ -162,7 +162,7 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
         return _State(
             point=point,
             system=kept,
-            step=_damped_step(kept, second, damping, problem.at_edge(point), trusted),
+            step=_damped_step(kept, second, damping, problem.at_edge(point), problem.across(point), trusted),
             damping=damping,
             second=second,
             stalled=stalled & ~again,
@@ -189,7 +189,7 @@ def _second_order(second, before, after, change):
     return jnp.where(usable, learnt, second)
 
 
-def _damped_step(system, second, damping, at_edge, trusted):
+def _damped_step(system, second, damping, at_edge, across, trusted):
     """Return the damped step, with second-order terms if trusted and the matrix stays positive.
 
     Parameters at the lower or the upper edge of a box (two arrays of bool, (N,)) stay there where the gradient or the
@@ -197,7 +197,8 @@ def _damped_step(system, second, damping, at_edge, trusted):
 
     A parameter that would go farther than the longest step goes exactly that far, and the step of the others is
     optimised given that: the position angle of a point source, which the pixels do not constrain, would go anywhere,
-    and must not shorten the steps of all others.
+    and must not shorten the steps of all others. What is left to gain is the gain of an undamped step in which no
+    parameter goes farther than across its box (`across`, an array (N,)): near an edge, that may be a long way.
     """
     diagonal = jnp.diag(system.hessian)
     scale = 1 / jnp.sqrt(jnp.maximum(diagonal, 1e-12 * jnp.max(diagonal) + 1e-300))
@@ -205,9 +206,9 @@ def _damped_step(system, second, damping, at_edge, trusted):
     def beyond(direction):
         return (at_edge[0] & (direction < 0)) | (at_edge[1] & (direction > 0))
 
-    def solved(scaled, pinned, ridge):
+    def solved(scaled, pinned, ridge, longest=LONGEST_STEP):
         """Solve for the step in units of the scale, with no element longer than allowed."""
-        slope, most = scale * system.gradient, LONGEST_STEP / scale
+        slope, most = scale * system.gradient, longest / scale
 
         def shortened(_, state):
             step, held = state
@@ -228,7 +229,13 @@ def _damped_step(system, second, damping, at_edge, trusted):
         pinned = beyond(-system.gradient)
         pinned |= beyond(solved(scaled, pinned, damping + RIDGE))
         step = solved(scaled, pinned, damping + RIDGE)
-        return scale * step, gain(step), gain(solved(scaled, pinned, RIDGE))
+        left = gain(solved(scaled, pinned, RIDGE, across))
+        # where the rounds did not suffice, the step that was cut last may lead uphill, and tells nothing
+        return (
+            scale * step,
+            gain(step),
+            jnp.where(left > 0, left, gain(solved(scaled, pinned, RIDGE, jnp.inf))),
+        )
 
     full, plain = taken(system.hessian + second), taken(system.hessian)
     trusted = trusted & jnp.isfinite(full[2]) & (full[1] > 0) & (plain[2] < NEAR)
@@ -272,6 +279,14 @@ class _Problem:
             for side, distance in zip(sides, (value - low, high - value), strict=True):
                 side[name] = jnp.broadcast_to(distance < width, value.shape)
         return tuple(ravel_pytree(side)[0] for side in sides)
+
+    def across(self, flat):
+        """Return how far each parameter is from crossing its box, to first order; infinite without a box."""
+        width = {}
+        for name, value in self.unravel(flat).items():
+            low, high = support_edges(self.model.priors[name])
+            width[name] = jnp.broadcast_to(high - low, value.shape)
+        return ravel_pytree(width)[0] / jnp.maximum(jnp.abs(slope(self._values_of, flat)), 1e-300)
 
     def _system(self, values, design):
         flat = self._flat(values)

@@ -65,7 +65,12 @@ def test_a_parameter_that_would_go_far_does_not_keep_the_others_back():
     gradient = -hessian @ [1.0, 500.0, -0.5]
     free = jnp.zeros(3, dtype=bool)
     step = _damped_step(
-        system(gradient, hessian), jnp.zeros((3, 3)), jnp.asarray(1e-9), (free, free), jnp.asarray(False)
+        system(gradient, hessian),
+        jnp.zeros((3, 3)),
+        jnp.asarray(1e-9),
+        (free, free),
+        jnp.full(3, 2.0),
+        jnp.asarray(False),
     )
     # the best of all steps that take the second one just as far as it may go
     rest = [0, 2]
