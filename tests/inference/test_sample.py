@@ -262,7 +262,7 @@ def test_same_posterior_in_whatever_coordinates(make_patcher, capsys):
             run = sample(
                 model,
                 truth,
-                draws=1000,
+                draws=2000,
                 warmup=300,
                 seed=1,
                 integrate_fluxes=integrate,
