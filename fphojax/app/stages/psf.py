@@ -6,12 +6,11 @@ from astropy import units as u
 from astropy.table import QTable
 
 from fphojax.inputs.errors import InputError
-from fphojax.inputs.psf import PSFStore
 from fphojax.mixtures.psf_fit import plot_psf_fit
 from fphojax.outputs.psf_words import psf_words
 from fphojax.outputs.wording import counted
 
-from ..check import check_inputs
+from ..check import CheckReport, check_inputs
 from ..config import Settings
 from ..psf_fits import FittedPSF, fit_into, fitted_psfs, jobs_of, offset_shown
 from .report import StageReport
@@ -47,7 +46,7 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
     if found.problems:
         raise InputError("\n".join(found.problems))
     if found.psfs is not None:
-        table = _of_store(found.exposures, found.psfs)
+        table = _of_store(found)
         text = f"Mixtures of {settings.psfstorefile.name}, for {len(found.exposures)} exposures. "
         text += found.psf_meaning()
         return StageReport("psf", text, {"psfs": table}, {}, time.perf_counter() - start)
@@ -111,13 +110,12 @@ def _range(numbers):
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _of_store(exposures, store: PSFStore) -> QTable:
+def _of_store(found: CheckReport) -> QTable:
     """Tabulate where each exposure's mixture at the middle of its image comes from; unknown errors are NaN."""
     rows = []
-    for exposure in exposures:
-        centre = ((exposure.shape[1] - 1) / 2, (exposure.shape[0] - 1) / 2)
-        mixture = store.lookup(exposure.band, exposure=exposure.name, location=centre)
-        own = exposure.name in store.exposures(exposure.band)
+    for exposure in found.exposures:
+        mixture = found.mixtures[exposure.band, exposure.name]
+        own = exposure.name in found.psfs.exposures(exposure.band)
         rows.append(
             {
                 "exposure": exposure.name,
