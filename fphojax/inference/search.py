@@ -206,7 +206,7 @@ def _damped_step(system, second, damping, at_edge, across, trusted):
     def beyond(direction):
         return (at_edge[0] & (direction < 0)) | (at_edge[1] & (direction > 0))
 
-    def solved(scaled, pinned, ridge, longest=LONGEST_STEP):
+    def solved(scaled, pinned, ridge, longest=LONGEST_STEP, rounds=ROUNDS):
         """Solve for the step in units of the scale, with no element longer than allowed."""
         slope, most = scale * system.gradient, longest / scale
 
@@ -218,7 +218,7 @@ def _damped_step(system, second, damping, at_edge, across, trusted):
             step = jnp.where(held, step, jnp.clip(found, -most, most))
             return step, held | (jnp.abs(found) > most)
 
-        return jax.lax.fori_loop(0, ROUNDS, shortened, (jnp.zeros_like(slope), pinned))[0]
+        return jax.lax.fori_loop(0, rounds, shortened, (jnp.zeros_like(slope), pinned))[0]
 
     def taken(hessian):
         scaled = hessian * scale[:, None] * scale[None, :]
@@ -231,11 +231,8 @@ def _damped_step(system, second, damping, at_edge, across, trusted):
         step = solved(scaled, pinned, damping + RIDGE)
         left = gain(solved(scaled, pinned, RIDGE, across))
         # where the rounds did not suffice, the step that was cut last may lead uphill, and tells nothing
-        return (
-            scale * step,
-            gain(step),
-            jnp.where(left > 0, left, gain(solved(scaled, pinned, RIDGE, jnp.inf))),
-        )
+        uncut = solved(scaled, pinned, RIDGE, jnp.inf, rounds=1)
+        return scale * step, gain(step), jnp.where(left > 0, left, gain(uncut))
 
     full, plain = taken(system.hessian + second), taken(system.hessian)
     trusted = trusted & jnp.isfinite(full[2]) & (full[1] > 0) & (plain[2] < NEAR)
