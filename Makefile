@@ -44,7 +44,7 @@ test-slow: $(STAMP)
 
 # Named browser_*.py, so that `make test` does not collect it.
 test-browser: $(STAMP)
-	$(BIN)/python -m pytest -q -o python_files='browser_*.py' tests/outputs/browser_explorer.py
+	$(BIN)/python -m pytest -q -o python_files='browser_*.py' tests/figures/explorer/browser_explorer.py
 
 notebooks: $(STAMP)
 	$(BIN)/python tests/run_notebooks.py --few --jobs 2

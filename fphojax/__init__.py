@@ -7,7 +7,7 @@ from importlib import import_module
 
 import jax
 
-from .core.backend import keep_compiled_programs
+from fphojax.core.backend import keep_compiled_programs
 
 jax.config.update("jax_enable_x64", True)
 keep_compiled_programs()
@@ -18,36 +18,36 @@ _HOME = {
     "Bounds": "inputs.bounds",
     "CircularRegion": "inputs.astrometry",
     "Exposure": "inputs.exposures",
-    "InputError": "inputs.errors",
+    "InputError": "errors",
     "LinkedSuperScene": "field.superscene",
-    "MockCamera": "field.mocks",
-    "Nuisance": "inputs.nuisance",
-    "PSFMixture": "inputs.psf",
-    "PSFStore": "inputs.psf",
-    "PatchResult": "outputs.results",
+    "MockCamera": "simulate.mock_fields",
+    "Nuisance": "inputs.exposure_nuisance",
+    "PSFMixture": "inputs.psf_store",
+    "PSFStore": "inputs.psf_store",
+    "PatchResult": "results.patch_result",
     "Patcher": "inputs.patcher",
-    "RunDirectory": "outputs.run_directory",
-    "RunExplorer": "outputs.widgets",
+    "RunDirectory": "results.run_directory",
+    "RunExplorer": "figures.explorer.run_explorer",
     "SceneModel": "core.model",
-    "SourceCatalog": "inputs.catalog",
+    "SourceCatalog": "inputs.source_catalog",
     "SuperScene": "field.superscene",
-    "coverage_study": "field.coverage",
+    "coverage_study": "simulate.coverage",
     "default_bounds": "inputs.bounds",
-    "demo_field": "field.mocks",
-    "final_catalog": "outputs.final_catalog",
+    "demo_field": "simulate.mock_fields",
+    "final_catalog": "results.products.final_catalog",
     "fit_scene": "field.scene_fit",
     "fit_psf": "mixtures.psf_fit",
     "load_sersic_table": "mixtures.sersic",
-    "mock_field": "field.mocks",
-    "mock_galaxies": "field.mocks",
-    "optimize": "inference.optimize",
-    "plot_exposures": "outputs.sky_plots",
-    "plot_intervals": "outputs.interval_plots",
-    "plot_joint": "outputs.interval_plots",
-    "plot_residuals": "outputs.plots",
+    "mock_field": "simulate.mock_fields",
+    "mock_galaxies": "simulate.mock_fields",
+    "optimize": "inference.optimum",
+    "plot_exposures": "figures.sky_plots",
+    "plot_intervals": "figures.interval_plots",
+    "plot_joint": "figures.interval_plots",
+    "plot_residuals": "figures.fit_plots",
     "read_exposures": "inputs.exposures",
-    "sample": "inference.sample",
-    "summary_table": "outputs.summary",
+    "sample": "inference.sampling",
+    "summary_table": "results.summary",
 }
 
 __all__ = ["__version__", *_HOME]

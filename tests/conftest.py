@@ -13,6 +13,9 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 CACHE = Path(__file__).resolve().parents[1] / ".pytest_cache" / "compiled"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 
+# Fixtures of several wings, in tests/fixtures.
+pytest_plugins = ["mock_skies", "small_run"]
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 CONFIGS = Path(__file__).resolve().parent / "data_configs"
 
@@ -96,9 +99,9 @@ def cases():
 @pytest.fixture
 def run_loop(data_dir, tmp_path):
     """Function that runs the loop on one of the sets of real images."""
-    from fphojax.app.config import Settings
+    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.loop import loop
-    from fphojax.inputs.catalog import SourceCatalog
+    from fphojax.inputs.source_catalog import SourceCatalog
 
     def run(name, **changes):
         text = (CONFIGS / f"{name}.yml").read_text().replace("../../../shared/data", str(data_dir))

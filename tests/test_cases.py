@@ -10,11 +10,11 @@ from astropy.table import Table
 from typer.testing import CliRunner
 
 from fphojax import InputError, PSFStore, SourceCatalog, read_exposures
-from fphojax.app.check import check_inputs
 from fphojax.app.cli import app
-from fphojax.app.config import Settings
+from fphojax.app.settings.schema import Settings
+from fphojax.app.stages.input_checks import check_inputs
 from fphojax.field.superscene import LinkedSuperScene
-from fphojax.inputs.stores import open_stores
+from fphojax.inputs.stores.stored_exposures import open_stores
 
 
 @pytest.fixture

@@ -104,20 +104,20 @@ _MUTATIONS = (_flip, _flip, _byte, _cut, _insert, _remove, _swap, _zeros, _digit
 
 def targets(folder: Path) -> dict:
     """By name: the file that is spoilt, and a function that reads it into what can be compared."""
-    from fphojax.app.config import Settings
-    from fphojax.app.stages.record import RunRecord
-    from fphojax.field.state import Journal, StateFiles
-    from fphojax.inputs.catalog import SourceCatalog
-    from fphojax.inputs.errors import InputError
+    from fphojax.app.run.record import RunRecord
+    from fphojax.app.settings.schema import Settings
+    from fphojax.errors import InputError
     from fphojax.inputs.exposures import Exposure
-    from fphojax.inputs.psf import PSFStore
-    from fphojax.inputs.store_check import store_problem
-    from fphojax.inputs.store_journal import read_lines
-    from fphojax.inputs.stores import open_stores
-    from fphojax.outputs.patch_draws import read_patch_draws
-    from fphojax.outputs.residuals import RunResiduals
-    from fphojax.outputs.results import PatchResult
-    from fphojax.outputs.run_directory import RunDirectory
+    from fphojax.inputs.psf_store import PSFStore
+    from fphojax.inputs.source_catalog import SourceCatalog
+    from fphojax.inputs.stores.build_journal import read_lines
+    from fphojax.inputs.stores.stored_exposures import open_stores
+    from fphojax.inputs.stores.verification import store_problem
+    from fphojax.results.patch_result import PatchResult
+    from fphojax.results.products.patch_draws import read_patch_draws
+    from fphojax.results.residuals import RunResiduals
+    from fphojax.results.run_directory import RunDirectory
+    from fphojax.results.scene_state import Journal, StateFiles
 
     stores, output = folder / "stores", folder / "run" / "output"
     state = StateFiles(output / "scene.fits")
@@ -183,7 +183,7 @@ def _print(value) -> str:
 
 def child(folder: Path, first: int, last: int) -> None:
     """Try examples, and print a line before and after each."""
-    from fphojax.inputs.errors import InputError
+    from fphojax.errors import InputError
 
     warnings.simplefilter("ignore")
     readers = targets(folder)
@@ -234,10 +234,10 @@ good_field, good_stores, good_run = _tiny.good_field, _tiny.good_stores, _tiny.g
 @pytest.fixture(scope="module")
 def files(good_stores, good_run, tmp_path_factory):
     """A folder with a good file of every kind."""
-    from fphojax.app.stages.outcome import Outcome
-    from fphojax.field.journal import CheckIn, Journal
-    from fphojax.inputs.json_files import write_json
-    from fphojax.inputs.store_journal import append_line, write_lines
+    from fphojax.app.run.outcome import Outcome
+    from fphojax.inputs.stores.build_journal import append_line, write_lines
+    from fphojax.results.patch_journal import CheckIn, Journal
+    from fphojax.system.json_files import write_json
 
     folder = tmp_path_factory.mktemp("fuzz")
     shutil.copytree(good_stores, folder / "stores")

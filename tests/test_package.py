@@ -6,6 +6,7 @@ import os
 import pkgutil
 import subprocess
 import sys
+from collections import Counter
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -17,17 +18,23 @@ import fphojax
 ROOT = Path(fphojax.__file__).parent
 MODULES = sorted(module.name for module in pkgutil.walk_packages([str(ROOT)], "fphojax."))
 
-# Which wings each wing may import, beside what is open to all.
-OPEN = {f"fphojax.inputs.{name}" for name in ("errors", "file_checks", "files", "processes")}
-ABOVE = {"field", "outputs", "simulate"}
-KNOWN = {
-    "mixtures": set(),
-    "core": {"mixtures"},
-    "inputs": {"mixtures", "core"},
-    "inference": {"mixtures", "core"},
-    **dict.fromkeys(ABOVE, {"mixtures", "core", "inputs", "inference"} | ABOVE),
-    "app": {"mixtures", "core", "inputs", "inference"} | ABOVE,
-}
+# The wings from the ground up: each may import those before it.
+WINGS = (
+    "errors",
+    "system",
+    "mixtures",
+    "core",
+    "inference",
+    "inputs",
+    "detection",
+    "results",
+    "figures",
+    "field",
+    "simulate",
+    "app",
+)
+# Those inside `app`, likewise.
+SUBWINGS = ("settings", "stages", "run")
 # What would make a notebook wait for its first line, and belongs to the wings that use it.
 HEAVY = (
     "numpyro",
@@ -115,21 +122,34 @@ def imports(module):
 
 
 def wing(name):
-    """`inputs` of `fphojax.inputs.psf`; None for the package itself and for what is not ours."""
+    """`inputs` of `fphojax.inputs.psf_store`; None for the package itself and for what is not ours."""
     parts = name.split(".")
-    return parts[1] if parts[0] == "fphojax" and len(parts) > 1 and parts[1] in KNOWN else None
+    return parts[1] if parts[0] == "fphojax" and len(parts) > 1 and parts[1] in WINGS else None
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if wing(name)])
 def test_wing_knows_only_the_wings_below(module):
     everywhere, _ = imports(module)
-    ours = {name for name in everywhere if wing(name) and not OPEN & {name, name.rpartition(".")[0]}}
-    strangers = {name for name in ours if wing(name) not in KNOWN[wing(module)] | {wing(module)}}
-    assert strangers == set()
+    below = WINGS[: WINGS.index(wing(module)) + 1]
+    assert {name for name in everywhere if wing(name) and wing(name) not in below} == set()
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if wing(name) == "app"])
+def test_subwing_knows_only_the_subwings_below(module):
+    parts = module.split(".")
+    below = SUBWINGS[: SUBWINGS.index(parts[2]) + 1] if parts[2:] and parts[2] in SUBWINGS else SUBWINGS
+    everywhere, _ = imports(module)
+    ours = {name.split(".")[2] for name in everywhere if name.startswith("fphojax.app.")}
+    assert ours & set(SUBWINGS) <= set(below)
 
 
 def test_every_module_is_in_a_wing():
     assert {name for name in MODULES if not wing(name)} <= {"fphojax.__main__"}
+
+
+def test_no_module_name_occurs_twice():
+    names = Counter(name.rpartition(".")[2] for name in MODULES)
+    assert {name for name, count in names.items() if count > 1} == set()
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if wing(name) in ("core", "inference")])

@@ -19,14 +19,14 @@ from astropy.io import fits
 from numpyro.distributions import DoublyTruncatedPowerLaw
 
 from fphojax.core.culling import TOLERANCE
-from fphojax.inference.optimize import optimize
-from fphojax.inference.sample import sample
+from fphojax.inference.optimum import optimize
+from fphojax.inference.sampling import sample
 from fphojax.inputs.astrometry import CircularRegion, sky_offsets
 from fphojax.inputs.bounds import Bounds, default_bounds
-from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.exposures import read_exposures
 from fphojax.inputs.patcher import Patcher
-from fphojax.inputs.psf import PSFStore
+from fphojax.inputs.psf_store import PSFStore
+from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.mixtures.sersic import load_sersic_table
 
 FOLDER = Path(os.environ.get("FPHOJAX_REFERENCE", Path(__file__).parents[1] / "../shared/reference"))

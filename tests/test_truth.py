@@ -20,7 +20,7 @@ from fphojax.core.culling import TOLERANCE
 from fphojax.inputs.astrometry import local_affine
 from fphojax.inputs.bounds import default_bounds
 from fphojax.mixtures.sersic import load_sersic_table
-from fphojax.simulate import ExposureSpec, noiseless_image
+from fphojax.simulate.mock_exposures import ExposureSpec, noiseless_image
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its import
@@ -405,7 +405,7 @@ def test_single_precision_suffices(capsys):
 
 @pytest.mark.parametrize(("sersic", "psf"), [(0.5, "0.6"), (1.0, "2"), (4.0, "1"), (6.0, "two")])
 def test_exact_images_are_exact(sersic, psf, capsys):
-    """GalSim's images against those of `fphojax.simulate`, which knows another transform of the profile."""
+    """GalSim's images against those of `simulate.mock_exposures`, which knows another transform of the profile."""
     side, factor = 64, 8  # its Fourier transforms imply copies too, here far away
     spec = ExposureSpec("F", "F", (side * factor, side * factor), 0.03, 25.0, RA, DEC, PSFS[psf], 1.0)
     columns = {"ra": RA + 1e-6, "dec": DEC - 2e-6, "flux": [[1.0]], "bands": ("F",)}

@@ -1,1 +1,1 @@
-"""Settings, pipeline and command line."""
+"""Settings, stages, runs of stages, and the command line."""

@@ -13,9 +13,9 @@ import typer
 from typer.core import TyperGroup
 
 import fphojax
-from fphojax.field.interrupts import Interruptions
-from fphojax.inputs.errors import InputError, MachineError, StorageError
-from fphojax.inputs.files import storage_fault
+from fphojax.errors import InputError, MachineError, StorageError
+from fphojax.system.files import storage_fault
+from fphojax.system.interrupts import Interruptions
 
 __all__ = ["app", "main"]
 
@@ -164,7 +164,7 @@ def init(
     ] = "generic",
 ) -> None:
     """Write a commented file of settings for an instrument, and copies of the notebooks of all stages."""
-    from .starter import write_starter
+    from fphojax.app.settings.starter import write_starter
 
     config, *notebooks = write_starter(folder, instrument)
     typer.echo(f"wrote {config} and {len(notebooks)} notebooks in {folder / 'templates'}")
@@ -176,8 +176,9 @@ def check(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
 ) -> None:
     """Show the exposures and the catalogue of a configuration, and every problem with them."""
-    from .check import check_inputs
-    from .config import Settings
+    from fphojax.app.settings.schema import Settings
+    from fphojax.app.stages.input_checks import check_inputs
+
     from .store_table import store_table
 
     settings = Settings.from_yaml(config)
@@ -212,8 +213,8 @@ def preprocess(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Put all images into one pixel store and their headers into one meta file; a stopped build goes on."""
-    from .config import Settings
-    from .preprocess import preprocess as make_stores
+    from fphojax.app.settings.schema import Settings
+    from fphojax.app.stages.store_build import preprocess as make_stores
 
     settings = Settings.from_yaml(config)
     report = make_stores(settings, overwrite=overwrite, progress=not quiet and sys.stderr.isatty())
@@ -247,9 +248,9 @@ def run(
     rounds says background, detect and optimize, at last sample and postprocess. After an interruption or an error the
     same command goes on; a changed setting repeats the first stage that reads it, and those that follow.
     """
-    from .config import Settings
-    from .settings_file import assigned
-    from .stages.run_all import run_all
+    from fphojax.app.run.run_all import run_all
+    from fphojax.app.settings.schema import Settings
+    from fphojax.app.settings.settings_file import assigned
 
     settings = Settings.from_yaml(config, assigned(changes or []))
     done = run_all(
@@ -289,8 +290,8 @@ def sample(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
     """Fit a field patch by patch, until every source has its draws; 1 is the exit status if any was given up."""
-    from .config import Settings
-    from .pipeline import run as run_field
+    from fphojax.app.settings.schema import Settings
+    from fphojax.app.stages.pipeline import run as run_field
 
     if resume and overwrite:
         raise InputError("found --resume and --overwrite, expected one of them")
@@ -336,8 +337,8 @@ def optimize(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
     """Bring all sources of a field to their most probable parameters."""
-    from .config import Settings
-    from .stages.optimize import optimize as fit
+    from fphojax.app.settings.schema import Settings
+    from fphojax.app.stages.optimize import optimize as fit
 
     _refuse_retry_of_nothing(retry, resume)
     _report(
@@ -364,8 +365,8 @@ def background(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Measure the sky that is left in the residuals of a fit, for the next fit to subtract."""
-    from .config import Settings
-    from .stages.background import background as measure
+    from fphojax.app.settings.schema import Settings
+    from fphojax.app.stages.background import background as measure
 
     _report(measure(Settings.from_yaml(config), run=fit, write=write, progress=_bars(quiet)))
 
@@ -389,8 +390,8 @@ def detect(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Find sources that the catalogue lacks, in the residuals of a fit; or, without a catalogue, in the images."""
-    from .config import Settings
-    from .stages.detect import detect as find
+    from fphojax.app.settings.schema import Settings
+    from fphojax.app.stages.detect import detect as find
 
     if images and fit is not None:
         raise InputError("found --images and --run, expected one of them")
@@ -414,8 +415,8 @@ def postop(
     fit: RunFolder = None,
 ) -> None:
     """Write the optimised catalogue with flux uncertainties, and settings with which sampling starts from it."""
-    from .config import Settings
-    from .stages.postop import postop as hand_over
+    from fphojax.app.settings.schema import Settings
+    from fphojax.app.stages.postop import postop as hand_over
 
     _report(hand_over(Settings.from_yaml(config), run=fit))
 
@@ -432,8 +433,8 @@ def loop(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
     """Optimise; then subtract the sky that is left, add missing sources, and optimise again; then postop."""
-    from .config import Settings
-    from .stages.loop import loop as go_round
+    from fphojax.app.settings.schema import Settings
+    from fphojax.app.stages.loop import loop as go_round
 
     settings = Settings.from_yaml(config)
     _report(
@@ -471,7 +472,7 @@ def postprocess(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
     """Write the catalogues, region files and images of a run into its folder."""
-    from .postprocess import postprocess as write_products
+    from fphojax.app.stages.product_summary import postprocess as write_products
 
     lines = write_products(
         run,
@@ -498,9 +499,9 @@ def report(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
     """Write the main tables and figures of a run as one HTML page."""
-    from fphojax.outputs.field_plots import chain_pdf, residual_pdf
-    from fphojax.outputs.report import write_report
-    from fphojax.outputs.run_directory import RunDirectory
+    from fphojax.figures.field_plots import chain_pdf, residual_pdf
+    from fphojax.figures.html_report import write_report
+    from fphojax.results.run_directory import RunDirectory
 
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out: found {out}, expected a name that ends in .html")
@@ -585,9 +586,14 @@ def psf(
 
     Each is in the store as soon as it is fitted: after Ctrl-C, the same command goes on with those that are missing.
     """
-    from fphojax.inputs.locks import file_lock
-
-    from .psf_files import fit_files, meaning_shown, notes_shown, readings_shown, verdicts_shown
+    from fphojax.app.stages.psf_files import (
+        fit_files,
+        meaning_shown,
+        notes_shown,
+        readings_shown,
+        verdicts_shown,
+    )
+    from fphojax.system.locks import file_lock
 
     with file_lock(out):
         found = fit_files(
@@ -648,9 +654,9 @@ def sersic(
     order: Annotated[int, typer.Option(help="Number of Gaussians.", min=2, max=16)] = 10,
 ) -> None:
     """Fit the table that turns Sersic profiles into Gaussians."""
-    from fphojax.inputs.locks import file_lock
     from fphojax.mixtures.sersic import load_sersic_table
     from fphojax.mixtures.sersic_fit import fit_sersic_table
+    from fphojax.system.locks import file_lock
 
     with file_lock(out):  # an unusable path is refused before the fit
         if out.exists():

@@ -6,18 +6,17 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
-from fphojax.field.mocks import MockField, demo_field
-from fphojax.inputs.catalog import SourceCatalog
-from fphojax.inputs.errors import InputError
-from fphojax.inputs.files import replacing
-from fphojax.outputs.plots import save_figure
-from fphojax.outputs.posterior_plots import plot_posterior
-from fphojax.outputs.results import PatchResult
-from fphojax.outputs.run_directory import RunDirectory
-from fphojax.simulate import write_exposure
-
-from .config import Settings
-from .stages.run_all import FinishedStages, run_all
+from fphojax.app.run.run_all import FinishedStages, run_all
+from fphojax.app.settings.schema import Settings
+from fphojax.errors import InputError
+from fphojax.figures.fit_plots import save_figure
+from fphojax.figures.posterior_plots import plot_posterior
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.results.patch_result import PatchResult
+from fphojax.results.run_directory import RunDirectory
+from fphojax.simulate.mock_exposures import write_exposure
+from fphojax.simulate.mock_fields import MockField, demo_field
+from fphojax.system.files import replacing
 
 __all__ = ["DemoRun", "run_demo", "write_demo", "write_field"]
 

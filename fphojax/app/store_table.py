@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from fphojax.inputs.stores import StoredExposure
+from fphojax.inputs.stores.stored_exposures import StoredExposure
 
 from .plain_table import PlainTable
 

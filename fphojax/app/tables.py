@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 
+from fphojax.app.stages.pipeline import FinishedRun
 from fphojax.field.superscene import SuperScene
-from fphojax.inputs.catalog import SourceCatalog
-from fphojax.outputs.results import PatchResult
-from fphojax.outputs.summary import decimals, exposure_table, summary_table
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.results.patch_result import PatchResult
+from fphojax.results.summary import decimals, exposure_table, summary_table
 
-from .pipeline import FinishedRun
 from .plain_table import PlainTable
 
 __all__ = ["exposures_shown", "field_summary", "parameters_shown", "patches_shown", "table_shown"]

@@ -4,7 +4,7 @@ import difflib
 import re
 from typing import Any
 
-from .settings_file import shown
+from fphojax.app.settings.settings_file import shown
 
 __all__ = ["asks_for_help", "usage_line"]
 

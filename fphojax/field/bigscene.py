@@ -3,8 +3,8 @@
 import numpy as np
 from astropy.table import Table
 
-from ..inputs.catalog import SourceCatalog
-from .sphere import CircleIndex, unit_vectors
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.inputs.sphere import CircleIndex, unit_vectors
 
 __all__ = ["BigScene"]
 

@@ -5,10 +5,10 @@ from functools import cached_property
 import numpy as np
 from astropy.table import Table
 
-from ..inputs.astrometry import sky_offsets
-from ..inputs.bounds import PARAMETERS, Bounds
-from ..inputs.catalog import SourceCatalog
-from ..inputs.errors import InputError
+from fphojax.errors import InputError
+from fphojax.inputs.astrometry import sky_offsets
+from fphojax.inputs.bounds import PARAMETERS, Bounds
+from fphojax.inputs.source_catalog import SourceCatalog
 
 __all__ = ["STATE", "SceneColumns"]
 

@@ -5,7 +5,7 @@ import heapq
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from .sphere import CircleIndex, enclosing_circle, separation
+from fphojax.inputs.sphere import CircleIndex, enclosing_circle, separation
 
 __all__ = ["LinkedGroups", "NearGroups"]
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .journal import CheckIn, CheckOut, Kept, KeptOutcome, Record, Release
+from fphojax.results.patch_journal import CheckIn, CheckOut, Kept, KeptOutcome, Record, Release
+
 from .reservations import Reservations
 
 __all__ = ["NumberedPatch", "Outstanding"]

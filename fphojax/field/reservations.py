@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..inputs.errors import InputError
+from fphojax.errors import InputError
 
 __all__ = ["Reservations"]
 

@@ -8,20 +8,20 @@ import numpy as np
 from astropy.table import QTable
 from numpyro.distributions import Distribution
 
-from ..core.model import SceneModel
-from ..inference.laplace import laplace
-from ..inference.sample import sample
-from ..inputs.astrometry import CircularRegion
-from ..inputs.bounds import Bounds, default_bounds
-from ..inputs.catalog import SourceCatalog
-from ..inputs.exposures import Exposure
-from ..inputs.patcher import Patcher, PatchFrame
-from ..inputs.psf import PSFStore
-from ..outputs.plots import plot_residuals
-from ..outputs.posterior_plots import plot_posterior
-from ..outputs.results import PatchResult
-from ..outputs.summary import summary_table
-from .sphere import enclosing_circle, unit_vectors
+from fphojax.core.model import SceneModel
+from fphojax.figures.fit_plots import plot_residuals
+from fphojax.figures.posterior_plots import plot_posterior
+from fphojax.inference.laplace import laplace
+from fphojax.inference.sampling import sample
+from fphojax.inputs.astrometry import CircularRegion
+from fphojax.inputs.bounds import Bounds, default_bounds
+from fphojax.inputs.exposures import Exposure
+from fphojax.inputs.patcher import Patcher, PatchFrame
+from fphojax.inputs.psf_store import PSFStore
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.inputs.sphere import enclosing_circle, unit_vectors
+from fphojax.results.patch_result import PatchResult
+from fphojax.results.summary import summary_table
 
 __all__ = ["SceneFit", "fit_scene", "scene_region"]
 
@@ -55,7 +55,7 @@ class SceneFit:
         return plot_residuals(self.frame, self.model, self.optimum, ids=self.result.active.id)
 
     def plot_posterior(self, truth: SourceCatalog | None = None):
-        """Plot all marginal posteriors (`fphojax.outputs.posterior_plots.plot_posterior`)."""
+        """Plot all marginal posteriors (`fphojax.figures.posterior_plots.plot_posterior`)."""
         return plot_posterior(self.result, truth)
 
 

@@ -19,12 +19,13 @@ from functools import partial
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..inputs.astrometry import CircularRegion
-from ..inputs.bounds import Bounds
-from ..inputs.catalog import SourceCatalog
-from ..inputs.errors import MachineError, StorageError
-from ..inputs.files import storage_fault
-from .interrupts import Interruptions
+from fphojax.errors import MachineError, StorageError
+from fphojax.inputs.astrometry import CircularRegion
+from fphojax.inputs.bounds import Bounds
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.system.files import storage_fault
+from fphojax.system.interrupts import Interruptions
+
 from .superscene import SuperScene
 
 __all__ = ["Fit", "PatchOutcome", "PatchTask", "ScheduleReport", "schedule"]

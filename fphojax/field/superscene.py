@@ -23,22 +23,23 @@ from dataclasses import dataclass
 import numpy as np
 from astropy import units as u
 
-from ..inputs.astrometry import CircularRegion
-from ..inputs.bounds import Bounds, default_bounds, wrap_pa
-from ..inputs.catalog import SourceCatalog
-from ..inputs.errors import InputError, StorageError, at_most_ten
-from ..inputs.file_checks import decoding
-from ..inputs.patcher import start_violations
-from ..inputs.units import to_number, to_unit
+from fphojax.errors import InputError, StorageError, at_most_ten
+from fphojax.inputs.astrometry import CircularRegion
+from fphojax.inputs.bounds import Bounds, default_bounds, wrap_pa
+from fphojax.inputs.patcher import start_violations
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.inputs.sphere import CircleIndex, enclosing_circle, separation, unit_vectors
+from fphojax.inputs.units import to_number, to_unit
+from fphojax.results.patch_journal import CheckIn, CheckOut, Kept, KeptOutcome, Release
+from fphojax.results.scene_state import StateFiles
+from fphojax.system.file_checks import decoding
+
 from .bigscene import BigScene
 from .columns import STATE, SceneColumns
 from .grouping import LinkedGroups, NearGroups
-from .journal import CheckIn, CheckOut, Kept, KeptOutcome, Release
 from .outstanding import NumberedPatch, Outstanding
 from .reservations import Reservations
 from .seeds import SeedPool
-from .sphere import CircleIndex, enclosing_circle, separation, unit_vectors
-from .state import StateFiles
 
 __all__ = ["LinkedSuperScene", "PatchOut", "SuperScene"]
 
@@ -79,7 +80,7 @@ class SuperScene:
     bands : sequence of str
         Bands to fit.
     statefile : path-like, optional
-        ``<scene>.fits``; files beside it start with ``<scene>`` (see `fphojax.field.state`). Nothing is written
+        ``<scene>.fits``; files beside it start with ``<scene>`` (see `results.scene_state`). Nothing is written
         before the first check-in. Without it, nothing is written at all.
     roi : array_like or Quantity, shape (N,), or float, optional
         Radii of influence instead of the catalogue's, arcsec.

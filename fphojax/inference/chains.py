@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .optimize import Optimum
+from .optimum import Optimum
 
 __all__ = ["ChainCheckpoint", "Chains"]
 

@@ -25,8 +25,8 @@ from numpyro.distributions import Distribution, Uniform, biject_to
 from numpyro.distributions.distribution import ExpandedDistribution
 from scipy import special
 
-from ..core.model import SceneModel, support_edges
-from ..core.priors import Priors
+from fphojax.core.model import SceneModel, support_edges
+from fphojax.core.priors import Priors
 
 __all__ = ["Coordinates", "TruncatedNormals", "plain_prior"]
 

@@ -6,10 +6,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import Uniform
 
-from ..core.model import SceneModel
+from fphojax.core.model import SceneModel
+
 from .chains import Chains
 from .coordinates import plain_prior
-from .optimize import Optimum
+from .optimum import Optimum
 
 __all__ = [
     "inverse",

@@ -12,9 +12,10 @@
 
 import numpy as np
 
-from ..core.model import PARAMETERS, SceneModel
+from fphojax.core.model import PARAMETERS, SceneModel
+
 from .linear_fit import flux_precision
-from .optimize import Optimum
+from .optimum import Optimum
 
 __all__ = ["fit_flags"]
 

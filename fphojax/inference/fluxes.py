@@ -17,8 +17,9 @@ import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
 from numpyro.distributions import Normal, Uniform
 
-from ..core.model import SceneModel
-from ..core.segments import Segments
+from fphojax.core.model import SceneModel
+from fphojax.core.segments import Segments
+
 from .coordinates import plain_prior
 
 __all__ = ["LINEAR", "Integral", "LinearPart", "linear_part"]

@@ -14,12 +14,13 @@ import jax
 import numpy as np
 from arviz_stats.base import array_stats
 
-from ..core.model import SceneModel
+from fphojax.core.model import SceneModel
+
 from .chains import Chains
 from .covariance import inverse
 from .interruptible import interruptible
-from .optimize import optimize
-from .sample import OUTSIDE
+from .optimum import optimize
+from .sampling import OUTSIDE
 from .whitening import posterior_around, whitening
 
 __all__ = ["TRUSTED", "laplace"]

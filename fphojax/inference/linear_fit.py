@@ -9,9 +9,10 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 
-from ..core.model import PARAMETERS, SceneModel
+from fphojax.core.model import PARAMETERS, SceneModel
+
 from .covariance import places
-from .optimize import Optimum, optimize
+from .optimum import Optimum, optimize
 
 __all__ = ["flux_precision", "forced_fluxes", "held_shapes"]
 

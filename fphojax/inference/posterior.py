@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..core.model import SceneModel
+from fphojax.core.model import SceneModel
+
 from .coordinates import Coordinates
 from .covariance import widths_by_data
 from .fluxes import LINEAR, LinearPart, linear_part
-from .optimize import Optimum
+from .optimum import Optimum
 
 __all__ = ["Draw", "Posterior", "culled_around", "posterior_at"]
 

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from ..core.backend import chains_together
+from fphojax.core.backend import chains_together
+
 from .chains import ChainCheckpoint
 from .interruptible import THREADS, interruptible
 from .nuts import MOST, advance, begin, complete

@@ -19,7 +19,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import Uniform
 
-from ..core.model import SceneModel, support_edges
+from fphojax.core.model import SceneModel, support_edges
 
 __all__ = ["Found", "search", "slope"]
 

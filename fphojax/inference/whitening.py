@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from ..core.gaussians import Sources
-from ..core.model import SceneModel
+from fphojax.core.gaussians import Sources
+from fphojax.core.model import SceneModel
+
 from .covariance import inverse, places
-from .optimize import Optimum
+from .optimum import Optimum
 from .posterior import Posterior, culled_around, posterior_at
 
 __all__ = [

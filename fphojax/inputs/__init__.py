@@ -1,5 +1,5 @@
 """Host side: catalogues, images, PSFs and the patch built from them."""
 
-from .errors import InputError
+from fphojax.errors import InputError
 
 __all__ = ["InputError"]

@@ -15,8 +15,9 @@ from astropy import units as u
 from astropy.coordinates import angular_separation
 from astropy.wcs import WCS, WcsError
 
+from fphojax.errors import InputError
+
 from .cutouts import disc_mask
-from .errors import InputError
 from .units import in_degrees, to_number, to_unit
 from .wcs_checks import frame_name
 

@@ -4,7 +4,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from .errors import InputError
+from fphojax.errors import InputError
+
 from .fits_images import keyword
 
 __all__ = ["band_of"]

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from astropy import units as u
 
+from fphojax.errors import InputError
+
 from .angles import looks_like_radians
-from .catalog import SourceCatalog
-from .errors import InputError
+from .source_catalog import SourceCatalog
 from .units import has_unit, to_number, to_unit
 
 __all__ = ["PARAMETERS", "POINT", "Bounds", "check_pa_prior", "default_bounds", "wrap_pa"]

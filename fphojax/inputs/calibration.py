@@ -6,7 +6,8 @@ import numpy as np
 from astropy import units as u
 from astropy.io import fits
 
-from .errors import InputError
+from fphojax.errors import InputError
+
 from .image_units import flux_density, root_unit, same_unit, surface_brightness
 
 __all__ = ["Calibration", "calibration", "error_calibration"]

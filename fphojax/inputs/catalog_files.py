@@ -19,13 +19,14 @@ from astropy.io import fits
 from astropy.io.ascii.ecsv import InvalidEcsvDatatypeWarning
 from astropy.table import Column, Table
 
+from fphojax.errors import InputError
+from fphojax.system.file_checks import irregularity
+from fphojax.system.files import replacing
+from fphojax.system.seals import SEAL_CARD, changed, is_sealed
+
 from .angles import from_forcepho, looks_like_radians, to_forcepho
-from .errors import InputError
-from .file_checks import irregularity
-from .files import replacing
 from .fits_structure import require_structure
 from .fits_tables import held_by_fits
-from .seals import SEAL_CARD, changed, is_sealed
 from .units import conversion, to_unit
 
 __all__ = [

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .errors import InputError
+from fphojax.errors import InputError
+from fphojax.inputs.stores.pixel_layout import ALL_BITS
+
 from .fits_chips import Chip, Key, beside, label, named
 from .fits_images import image_of, keyword
-from .store_layout import ALL_BITS
 
 __all__ = ["JWST_BITS", "BadPixels", "bad_pixels", "hint_at_errors", "kind_by_name", "quality_note"]
 

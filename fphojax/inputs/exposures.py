@@ -11,11 +11,12 @@ from astropy.io import fits
 from astropy.utils.masked import Masked
 from tqdm.auto import tqdm
 
+from fphojax.errors import InputError
+
 from .astrometry import check_celestial, completed, footprint, pixel_scale
-from .errors import InputError
 from .fits_chips import Key
+from .fits_frames import Frame, FrameRecipe, read_frame, read_frames
 from .fits_images import blame
-from .frames import Frame, FrameRecipe, read_frame, read_frames
 from .units import has_unit, to_number, to_unit
 
 __all__ = ["Exposure", "capped_ierr", "collect", "less_sky", "read_exposures"]
@@ -250,8 +251,8 @@ def collect(paths: Iterable, *, progress: bool = False, **kwargs) -> tuple[list[
     progress : bool
         Show a progress bar.
     **kwargs
-        Fields of `fphojax.inputs.frames.FrameRecipe`: ``sci``, ``err``, ``mask``, ``psf``, ``band``, ``bitmask``,
-        ``band_keyword``, ``band_patterns``.
+        Fields of `fphojax.inputs.fits_frames.FrameRecipe`: ``sci``, ``err``, ``mask``, ``psf``, ``band``,
+        ``bitmask``, ``band_keyword``, ``band_patterns``.
 
     Returns
     -------

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from .errors import InputError
+from fphojax.errors import InputError
 
 __all__ = ["Chip", "Key", "beside", "chips", "extension_key", "label", "listing", "matching", "named"]
 

@@ -14,8 +14,9 @@ from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_area
 
-from .errors import InputError
-from .file_checks import blame, irregularity
+from fphojax.errors import InputError
+from fphojax.system.file_checks import blame, irregularity
+
 from .fits_structure import require_structure
 from .wcs_checks import check_wcs_keywords
 

@@ -10,7 +10,7 @@ import lzma
 import zipfile
 from contextlib import contextmanager
 
-from .errors import InputError
+from fphojax.errors import InputError
 
 __all__ = ["require_structure"]
 

@@ -5,7 +5,8 @@ import warnings
 
 from astropy import units as u
 
-from .errors import InputError
+from fphojax.errors import InputError
+
 from .units import parse_unit
 
 __all__ = ["flux_density", "root_unit", "same_unit", "surface_brightness"]

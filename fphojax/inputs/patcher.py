@@ -9,24 +9,25 @@ import numpy as np
 from numpyro.distributions import Distribution, TransformedDistribution, Uniform
 from numpyro.distributions.transforms import AffineTransform
 
-from ..core.culling import TOLERANCE
-from ..core.design import nearby_image
-from ..core.gaussians import Optics, Sources, project
-from ..core.model import PARAMETERS, SceneModel, moved_inside, support_edges
-from ..core.nearby import coarse_length, coarsely_padded
-from ..core.pairs import all_pairs
-from ..core.patch import TILE, Patch, padded_length
-from ..core.pixels import PixelResponse, render
-from ..mixtures.sersic import load_sersic_table
+from fphojax.core.culling import TOLERANCE
+from fphojax.core.design import nearby_image
+from fphojax.core.gaussians import Optics, Sources, project
+from fphojax.core.model import PARAMETERS, SceneModel, moved_inside, support_edges
+from fphojax.core.nearby import coarse_length, coarsely_padded
+from fphojax.core.pairs import all_pairs
+from fphojax.core.patch import TILE, Patch, padded_length
+from fphojax.core.pixels import PixelResponse, render
+from fphojax.errors import InputError, at_most_ten
+from fphojax.inputs.stores.stored_exposures import StoredExposure
+from fphojax.mixtures.sersic import load_sersic_table
+
 from .astrometry import CircularRegion, local_affine, sky_offsets
 from .bounds import Bounds, check_pa_prior, default_bounds, wrap_pa
-from .catalog import SourceCatalog
-from .errors import InputError, at_most_ten
+from .exposure_nuisance import Nuisance
 from .exposures import Exposure
 from .footprints import Footprints
-from .nuisance import Nuisance
-from .psf import PSFStore
-from .stores import StoredExposure
+from .psf_store import PSFStore
+from .source_catalog import SourceCatalog
 
 __all__ = ["PROFILES", "PatchFrame", "Patcher", "as_profiled", "start_violations"]
 

@@ -5,8 +5,8 @@ import pathlib
 
 import numpy as np
 
-from . import files
-from .errors import InputError
+from fphojax.errors import InputError
+from fphojax.system import files
 
 __all__ = ["DATASETS", "FIELDS", "collapsed", "repeated", "replacing", "table"]
 

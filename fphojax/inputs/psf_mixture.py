@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 from astropy import units as u
 
-from .errors import InputError
-from .file_checks import blame
+from fphojax.errors import InputError
+from fphojax.system.file_checks import blame
+
 from .units import to_unit
 
 __all__ = ["PSFMixture", "blended", "check_values"]
@@ -36,7 +37,7 @@ class PSFMixture:
     detector_location : (x, y) or None
         Position on the detector [pixels] for which the mixture holds.
     made_from : str
-        Identifies the image and the options of the fit (see `fphojax.app.psf_fits`); empty if unknown.
+        Identifies the image and the options of the fit (see `fphojax.app.stages.psf_fits`); empty if unknown.
     relative_l2, point_flux_error : float
         How well the mixture describes that image (see `fphojax.mixtures.psf_verdict.PSFVerdict`); NaN if unknown.
 

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import h5py
 import numpy as np
 
-from .errors import InputError
+from fphojax.errors import InputError
+
 from .psf_layout import DATASETS, FIELDS, collapsed
 from .psf_mixture import PSFMixture
 

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 from astropy.io import fits
 
-from ..mixtures.psf_fit import fit_psfs
-from .errors import InputError
-from .psf import PSFMixture
+from fphojax.errors import InputError
+from fphojax.mixtures.psf_fit import fit_psfs
+
+from .psf_store import PSFMixture
 
 __all__ = ["PSFExModel", "fit_psfex", "read_psfex"]
 

@@ -10,7 +10,7 @@ from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.utils.masked import Masked
 
-from .errors import InputError
+from fphojax.errors import InputError
 
 __all__ = ["conversion", "convert_fields", "has_unit", "in_degrees", "parse_unit", "to_number", "to_unit"]
 

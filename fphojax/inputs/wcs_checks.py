@@ -5,7 +5,7 @@ from numbers import Real
 
 import numpy as np
 
-from .errors import InputError
+from fphojax.errors import InputError
 
 __all__ = ["check_wcs_keywords", "distortion_note", "frame_name"]
 

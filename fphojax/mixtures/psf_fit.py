@@ -8,8 +8,9 @@ from concurrent.futures import as_completed
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from ..inputs.errors import InputError
-from ..inputs.processes import process_pool
+from fphojax.errors import InputError
+from fphojax.system.processes import process_pool
+
 from .psf_image import effective_psf, windowed_moments
 from .psf_result import PIXEL_VARIANCE, PSFFit, judged
 from .psf_search import search

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..inputs.errors import InputError
+from fphojax.errors import InputError
 
 __all__ = ["EffectivePSF", "effective_psf", "half_light_radius", "windowed_moments"]
 

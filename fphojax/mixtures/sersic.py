@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.interpolate import RectBivariateSpline
 
-from fphojax.inputs.errors import InputError
-from fphojax.inputs.files import replacing_hdf5
+from fphojax.errors import InputError
+from fphojax.system.files import replacing_hdf5
 
 __all__ = ["FixedRadiiSersic", "ScaleFreeSersic", "load_sersic_table"]
 

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from astropy.io import fits
 
-from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
-from fphojax.outputs.run_directory import RunDirectory
-from fphojax.simulate import write_exposure
+from fphojax.results.run_directory import RunDirectory
+from fphojax.simulate.mock_exposures import write_exposure
+from fphojax.simulate.mock_fields import MockCamera, mock_field, mock_galaxies
 
 
 def write_field(folder: Path, n_source: int = 3, **changes) -> Path:

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import fphojax
-from fphojax.app.check import check_inputs
-from fphojax.app.config import Settings
 from fphojax.app.demo import write_demo
+from fphojax.app.settings.schema import Settings
+from fphojax.app.stages.input_checks import check_inputs
+from fphojax.errors import InputError
 from fphojax.inputs.bounds import wrap_pa
-from fphojax.inputs.errors import InputError
 
 
 def test_files_of_the_demonstration_have_no_problems(tmp_path):

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from fphojax.app import cli
-from fphojax.inputs.stores import open_stores
-from fphojax.outputs.run_directory import RunDirectory
+from fphojax.inputs.stores.stored_exposures import open_stores
+from fphojax.results.run_directory import RunDirectory
 
 STORES = {"pixelstorefile": "pixels.h5", "metastorefile": "meta.json"}
 

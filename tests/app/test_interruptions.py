@@ -8,10 +8,10 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-import fphojax.app.pipeline as pipeline
+import fphojax.app.stages.pipeline as pipeline
 from fphojax.app.cli import app
-from fphojax.app.config import Settings
-from fphojax.inputs.errors import InputError, MachineError, StorageError
+from fphojax.app.settings.schema import Settings
+from fphojax.errors import InputError, MachineError, StorageError
 
 
 @pytest.fixture

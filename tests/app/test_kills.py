@@ -16,15 +16,15 @@ import psutil
 import pytest
 import yaml
 
-from fphojax.app.optimizing import OptimizeFit
-from fphojax.app.workers import SamplingFit
-from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
+from fphojax.errors import StorageError
+from fphojax.field.optimizing import OptimizeFit
 from fphojax.field.superscene import SuperScene
-from fphojax.inputs.errors import StorageError
-from fphojax.inputs.locks import folder_lock, lock_token
-from fphojax.inputs.stores import open_stores
-from fphojax.outputs.run_directory import RunDirectory
-from fphojax.simulate import write_exposure
+from fphojax.field.workers import SamplingFit
+from fphojax.inputs.stores.stored_exposures import open_stores
+from fphojax.results.run_directory import RunDirectory
+from fphojax.simulate.mock_exposures import write_exposure
+from fphojax.simulate.mock_fields import MockCamera, mock_field, mock_galaxies
+from fphojax.system.locks import folder_lock, lock_token
 
 N_SIDE, DRAWS, N_KILL = 8, 20, 20
 
@@ -33,11 +33,11 @@ KILLS = """
 import os, signal, sys, time
 import numpy as np
 from jax.flatten_util import ravel_pytree
-import fphojax.app.workers as workers
-from fphojax.app.config import Settings
-from fphojax.app.pipeline import run
-from fphojax.inference.optimize import Optimum
-from fphojax.inference.sample import Chains
+import fphojax.field.workers as workers
+from fphojax.app.settings.schema import Settings
+from fphojax.app.stages.pipeline import run
+from fphojax.inference.optimum import Optimum
+from fphojax.inference.sampling import Chains
 import fphojax.app.tables, distributed, scipy.cluster.hierarchy  # no import is left to the children
 
 
@@ -161,8 +161,9 @@ COMMANDS = """
 import os, shutil, signal, sys, time
 from pathlib import Path
 import numpy as np
-import fphojax.app.tables, fphojax.app.stages.optimize, fphojax.app.postprocess, fphojax.app.preprocess
-import fphojax.outputs.report, scipy.cluster.hierarchy
+import fphojax.app.tables, fphojax.app.stages.optimize
+import fphojax.app.stages.product_summary, fphojax.app.stages.store_build
+import fphojax.figures.html_report, scipy.cluster.hierarchy
 from fphojax.app.cli import main
 
 number, n_signal, words = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
@@ -370,7 +371,7 @@ def test_a_fit_that_ends_after_its_run_writes_nothing(tmp_path, monkeypatch, kin
     """Its number may be given to another patch by then; a cluster cannot stop what it is at."""
     result = Mock()
     monkeypatch.setattr(f"{kind.__module__}.PatchResult", result)
-    monkeypatch.setattr("fphojax.app.optimizing.optimum_as_chains", Mock())
+    monkeypatch.setattr("fphojax.field.optimizing.optimum_as_chains", Mock())
     with folder_lock(tmp_path):
         settings = SimpleNamespace(forced_photometry=False, linear_optimize=False, sampling_draws=1)
         fit = kind(settings, tmp_path, lock=lock_token(tmp_path))

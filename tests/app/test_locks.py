@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
-from fphojax.inputs import locks
+from fphojax.system import locks
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from fphojax.app import optimizing, workers
 from fphojax.app.cli import app
-from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
-from fphojax.outputs.fitted_patch import fitted_patch
-from fphojax.outputs.run_directory import RunDirectory
-from fphojax.simulate import write_exposure
+from fphojax.field import optimizing, workers
+from fphojax.results.fitted_patch import fitted_patch
+from fphojax.results.run_directory import RunDirectory
+from fphojax.simulate.mock_exposures import write_exposure
+from fphojax.simulate.mock_fields import MockCamera, mock_field, mock_galaxies
 
 SETTINGS = {
     "bandlist": ["F"],
@@ -119,6 +119,6 @@ def look_at(run, tmp_path):
     fphojax("report", run.path)
     made = fitted_patch(run, run.patches()[0])
     assert np.isfinite(made.draw(0, -1)["flux"]).all()
-    from fphojax.outputs.widgets import RunExplorer
+    from fphojax.figures.explorer.run_explorer import RunExplorer
 
     RunExplorer(run.path)

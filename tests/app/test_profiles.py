@@ -9,10 +9,10 @@ from astropy.table import Table
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
-from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
 from fphojax.inputs.astrometry import sky_offsets
-from fphojax.outputs.run_directory import RunDirectory
-from fphojax.simulate import write_exposure
+from fphojax.results.run_directory import RunDirectory
+from fphojax.simulate.mock_exposures import write_exposure
+from fphojax.simulate.mock_fields import MockCamera, mock_field, mock_galaxies
 
 STAR, BULGE, DISK = 1, 2, 3  # by id
 PROFILES = ["point", "devaucouleurs", "exponential"]

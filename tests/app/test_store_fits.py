@@ -5,12 +5,12 @@ import pytest
 import yaml
 
 from fphojax import CircularRegion, Patcher, PSFMixture, PSFStore, SourceCatalog, read_exposures
-from fphojax.app.check import check_inputs
-from fphojax.app.config import Settings
-from fphojax.app.preprocess import preprocess
-from fphojax.inference.sample import sample
+from fphojax.app.settings.schema import Settings
+from fphojax.app.stages.input_checks import check_inputs
+from fphojax.app.stages.store_build import preprocess
+from fphojax.inference.sampling import sample
 from fphojax.inputs.bounds import default_bounds
-from fphojax.inputs.stores import open_stores
+from fphojax.inputs.stores.stored_exposures import open_stores
 
 pytestmark = pytest.mark.slow
 

@@ -19,15 +19,7 @@ import numpy as np
 from astropy.wcs import WCS
 from jax.flatten_util import ravel_pytree
 
-from fphojax import (
-    CircularRegion,
-    Exposure,
-    Patcher,
-    PSFMixture,
-    PSFStore,
-    SourceCatalog,
-    default_bounds,
-)
+from fphojax import CircularRegion, Exposure, Patcher, PSFMixture, PSFStore, SourceCatalog, default_bounds
 from fphojax.core.culling import TOLERANCE
 
 BANDS = {"F115W": (128, 0.031), "F200W": (128, 0.031), "F277W": (63, 0.063), "F444W": (63, 0.063)}

@@ -18,7 +18,7 @@ import h5py
 import numpy as np
 
 from fphojax import RunDirectory, SourceCatalog
-from fphojax.outputs.postprocess import write_catalogs
+from fphojax.results.products.run_products import write_catalogs
 
 BANDS = ("F115W", "F200W", "F277W", "F444W")
 RA, DEC = 53.1, -27.8

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fphojax.core.culling import TOLERANCE
-from fphojax.inference.sample import sample
+from fphojax.inference.sampling import sample
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from test_reference import ARCSEC_PER_DEGREE, FOLDER, Case, their_box

@@ -18,7 +18,7 @@ import numpy as np
 
 from fphojax.field.scheduler import PatchOutcome, schedule
 from fphojax.field.superscene import LinkedSuperScene
-from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.source_catalog import SourceCatalog
 
 BANDS = ("g", "r", "z")
 DENSITY = 0.04  # sources per square arcsec, that of deep space-based images

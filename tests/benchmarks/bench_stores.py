@@ -31,8 +31,8 @@ import numpy as np
 from astropy.io import fits
 
 from fphojax import CircularRegion
-from fphojax.app.config import Settings
-from fphojax.app.preprocess import preprocess
+from fphojax.app.settings.schema import Settings
+from fphojax.app.stages.store_build import preprocess
 
 RA, DEC, SCALE, RADIUS = 53.1, -27.8, 0.03, 3.0
 
@@ -139,7 +139,7 @@ def read_patch(folder: Path, source: str, overlapping: int, moved: float) -> dic
     import jax.numpy as jnp
 
     from fphojax import Patcher, PSFStore, read_exposures
-    from fphojax.inputs.stores import open_stores
+    from fphojax.inputs.stores.stored_exposures import open_stores
 
     jnp.zeros(1).block_until_ready()
     region = CircularRegion(RA, DEC, RADIUS)

@@ -8,7 +8,7 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 from fphojax.core.nearby import SMALLEST, coarsely_padded
-from fphojax.inputs.nuisance import Nuisance
+from fphojax.inputs.exposure_nuisance import Nuisance
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@ import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
 
 from fphojax.field.grouping import LinkedGroups, NearGroups
-from fphojax.field.sphere import separation, unit_vectors
+from fphojax.inputs.sphere import separation, unit_vectors
 
 
 def nobody(rows):

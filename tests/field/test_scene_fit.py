@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
 from fphojax.field.scene_fit import fit_scene, scene_region
+from fphojax.figures.interval_plots import plot_intervals, plot_joint
 from fphojax.inputs.bounds import default_bounds
-from fphojax.outputs.interval_plots import plot_intervals, plot_joint
+from fphojax.simulate.mock_fields import MockCamera, mock_field, mock_galaxies
 
 TRUTH = mock_galaxies(x=0, y=0, flux={"F1": [80], "F2": [50]}, q=0.6, pa=30, sersic=2.0, rhalf=0.15)
 

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from fphojax.field.journal import CheckIn, Journal
+from fphojax.errors import MachineError, StorageError
 from fphojax.field.scheduler import PatchOutcome, schedule
-from fphojax.field.state import StateFiles
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
-from fphojax.inputs.errors import MachineError, StorageError
+from fphojax.results.patch_journal import CheckIn, Journal
+from fphojax.results.scene_state import StateFiles
 
 BANDS = ("g", "r")
 

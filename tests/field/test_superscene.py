@@ -8,7 +8,7 @@ from fphojax.field.superscene import LinkedSuperScene, SuperScene
 from fphojax.inputs import InputError
 from fphojax.inputs.astrometry import sky_offsets
 from fphojax.inputs.bounds import default_bounds
-from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.source_catalog import SourceCatalog
 
 BANDS = ("g", "r")
 KINDS = pytest.mark.parametrize("kind", [SuperScene, LinkedSuperScene])

@@ -11,7 +11,7 @@ from numpyro.distributions import Uniform
 
 from fphojax.core.model import PARAMETERS, SceneModel
 from fphojax.inference.covariance import parameter_covariance, places, source_covariances
-from fphojax.inference.optimize import optimize
+from fphojax.inference.optimum import optimize
 
 SHAPES = PARAMETERS[1:]
 fisher_at = eqx.filter_jit(SceneModel.fisher)

@@ -8,7 +8,7 @@ import pytest
 from numpyro.distributions import LogNormal
 
 from fphojax.inference.fluxes import linear_part
-from fphojax.inputs.nuisance import Nuisance
+from fphojax.inputs.exposure_nuisance import Nuisance
 
 
 @pytest.fixture(scope="module")

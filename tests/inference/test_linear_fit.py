@@ -12,7 +12,7 @@ from fphojax.core.model import SceneModel
 from fphojax.inference.covariance import parameter_covariance, source_covariances
 from fphojax.inference.flags import fit_flags
 from fphojax.inference.linear_fit import flux_precision, forced_fluxes, held_shapes
-from fphojax.inference.optimize import Optimum
+from fphojax.inference.optimum import Optimum
 
 BANDS = ("F1", "F2")
 

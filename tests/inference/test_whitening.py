@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fphojax.inference.optimize import optimize
+from fphojax.inference.optimum import optimize
 from fphojax.inference.posterior import posterior_at
 from fphojax.inference.whitening import coordinate_covariance, with_known_blocks
 

@@ -13,7 +13,7 @@ from numpyro.distributions import Normal, TruncatedNormal, Uniform, VonMises
 
 from fphojax.inputs import InputError
 from fphojax.inputs.bounds import PARAMETERS, Bounds, check_pa_prior, default_bounds, wrap_pa
-from fphojax.inputs.catalog import SourceCatalog
+from fphojax.inputs.source_catalog import SourceCatalog
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared"
 REFERENCE = Path(os.environ.get("FPHOJAX_REFERENCE", SHARED / "reference"))

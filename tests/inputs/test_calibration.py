@@ -15,7 +15,7 @@ from fphojax.inputs import InputError
 from fphojax.inputs.calibration import calibration
 from fphojax.inputs.data_quality import JWST_BITS
 from fphojax.inputs.exposures import Exposure
-from fphojax.inputs.frames import FrameRecipe, is_mosaic, read_frame
+from fphojax.inputs.fits_frames import FrameRecipe, is_mosaic, read_frame
 
 SHAPE = 12, 10
 
@@ -263,8 +263,8 @@ def test_gwcs_of_the_asdf_extension(tmp_path):
     from astropy.modeling import models
     from gwcs import coordinate_frames as cf
 
-    from fphojax.inputs.store_writer import StoreWriter
-    from fphojax.inputs.stores import open_stores
+    from fphojax.inputs.stores.stored_exposures import open_stores
+    from fphojax.inputs.stores.writer import StoreWriter
 
     forward = models.Shift(-4) & models.Shift(-5) | models.Scale(-0.03 / 3600) & models.Scale(0.03 / 3600)
     forward = forward | models.Pix2Sky_TAN() | models.RotateNative2Celestial(150.0, 2.01, 180)

@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-from fphojax.inputs.errors import InputError
-from fphojax.inputs.psf import PSFMixture, PSFStore
+from fphojax.errors import InputError
 from fphojax.inputs.psf_layout import FIELDS, repeated, table
+from fphojax.inputs.psf_store import PSFMixture, PSFStore
 
 DTYPE = [(name, "f8") for name in FIELDS]
 

@@ -5,8 +5,8 @@ import pytest
 from astropy.io import fits
 from numpy.testing import assert_allclose
 
-from fphojax.inputs.errors import InputError
-from fphojax.inputs.psf import PSFStore
+from fphojax.errors import InputError
+from fphojax.inputs.psf_store import PSFStore
 from fphojax.inputs.psfex import fit_psfex, read_psfex
 
 

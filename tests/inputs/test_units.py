@@ -9,7 +9,7 @@ from astropy.utils.masked import Masked
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fphojax.inputs.errors import InputError
+from fphojax.errors import InputError
 from fphojax.inputs.units import conversion, has_unit, in_degrees, parse_unit, to_number, to_unit
 
 

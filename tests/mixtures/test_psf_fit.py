@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose
 from scipy.special import erf
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from fphojax.inputs.errors import InputError
+from fphojax.errors import InputError
 from fphojax.mixtures import psf_fit, psf_solver
 from fphojax.mixtures.psf_fit import fit_psf, fit_psfs, plot_psf_fit
 from fphojax.mixtures.psf_image import effective_psf

@@ -17,7 +17,7 @@ from scipy.interpolate import RectBivariateSpline
 from scipy.optimize import brentq
 from scipy.special import gammainc, gammaincinv, gammaln, ive
 
-from fphojax.inputs.errors import InputError
+from fphojax.errors import InputError
 from fphojax.mixtures.sersic import FixedRadiiSersic, ScaleFreeSersic, load_sersic_table
 from fphojax.mixtures.sersic_fit import fit_sersic_table, sersic_error_map, sersic_transform
 

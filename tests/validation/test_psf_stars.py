@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from fphojax.inputs.psf import PSFMixture
+from fphojax.inputs.psf_store import PSFMixture
 from fphojax.mixtures.psf_fit import fit_psf
 
 DATA = Path(os.environ.get("FPHOJAX_DATA", Path(__file__).resolve().parents[2] / "../shared/data"))

@@ -33,13 +33,13 @@ from astropy.table import Table
 from photutils.aperture import CircularAperture, aperture_photometry
 from PIL import Image
 
-from fphojax.app.config import Settings
-from fphojax.app.workers import field_inputs
+from fphojax.app.settings.schema import Settings
+from fphojax.field.workers import field_inputs
 from fphojax.inputs.astrometry import pixel_scale
-from fphojax.inputs.catalog import SourceCatalog
-from fphojax.inputs.files import replacing
-from fphojax.outputs.frame_model import FrameModel, model_image
-from fphojax.outputs.run_directory import RunDirectory
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.results.products.frame_model import FrameModel, model_image
+from fphojax.results.run_directory import RunDirectory
+from fphojax.system.files import replacing
 
 # instrument of `fphojax init`, and bands; generic where it has none for the telescope
 SETS = {

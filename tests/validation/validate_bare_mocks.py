@@ -30,8 +30,8 @@ from astropy.table import Table, vstack
 from astropy.wcs import WCS
 
 from fphojax.field.superscene import SuperScene
-from fphojax.inputs.files import replacing
-from fphojax.outputs.run_directory import RunDirectory
+from fphojax.results.run_directory import RunDirectory
+from fphojax.system.files import replacing
 
 PSFS = Path(__file__).parents[3] / "shared" / "data" / "nircam_psf"
 BANDS = {"F200W": 0.03, "F444W": 0.06}  # size of a pixel, arcsec

@@ -38,7 +38,7 @@ from astropy.wcs import WCS  # noqa: E402
 from numpyro.distributions import Uniform  # noqa: E402
 from scipy.special import ndtr  # noqa: E402
 
-from fphojax import (  # noqa: E402  # noqa: E402
+from fphojax import (  # noqa: E402
     Bounds,
     CircularRegion,
     Exposure,
@@ -49,13 +49,13 @@ from fphojax import (  # noqa: E402  # noqa: E402
     fit_psf,
     sample,
 )
-from fphojax.field.ranks import axial_rank, covered, holm, rank, uniformity  # noqa: E402
 from fphojax.inference.laplace import TRUSTED, laplace  # noqa: E402
 from fphojax.inference.linear_fit import flux_precision, forced_fluxes  # noqa: E402
 from fphojax.inputs.astrometry import local_affine, sky_position  # noqa: E402
 from fphojax.inputs.bounds import PARAMETERS  # noqa: E402
-from fphojax.inputs.files import replacing  # noqa: E402
-from fphojax.simulate import ExposureSpec  # noqa: E402
+from fphojax.simulate.mock_exposures import ExposureSpec  # noqa: E402
+from fphojax.simulate.ranks import axial_rank, covered, holm, rank, uniformity  # noqa: E402
+from fphojax.system.files import replacing  # noqa: E402
 
 galsim = exact.galsim
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import fphojax as fp
-from fphojax.app.workers import field_inputs
 from fphojax.field.scene_fit import scene_region
+from fphojax.field.workers import field_inputs
 from fphojax.inference.covariance import parameter_covariance, source_covariances
 
 PARAMETERS = ("flux", "x", "y", "q", "pa", "sersic", "rhalf")

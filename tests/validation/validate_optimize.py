@@ -34,21 +34,21 @@ from astropy.table import Table
 from astropy.wcs import WCS
 from scipy.special import gammaln
 
-from fphojax.app.config import Settings
+from fphojax.app.settings.schema import Settings
 from fphojax.app.stages.optimize import optimize
 from fphojax.app.stages.postop import postop
-from fphojax.app.workers import field_inputs
+from fphojax.field.workers import field_inputs
 from fphojax.inference.covariance import parameter_covariance, source_covariances
-from fphojax.inference.optimize import optimize as optimize_model
+from fphojax.inference.optimum import optimize as optimize_model
 from fphojax.inputs.astrometry import local_affine, sky_position
 from fphojax.inputs.bounds import default_bounds
-from fphojax.inputs.catalog import SourceCatalog
 from fphojax.inputs.exposures import Exposure
-from fphojax.inputs.files import replacing
-from fphojax.inputs.psf import PSFMixture
+from fphojax.inputs.psf_store import PSFMixture
+from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.mixtures.sersic import load_sersic_table
-from fphojax.outputs.run_directory import RunDirectory
-from fphojax.simulate import ExposureSpec, write_exposure
+from fphojax.results.run_directory import RunDirectory
+from fphojax.simulate.mock_exposures import ExposureSpec, write_exposure
+from fphojax.system.files import replacing
 
 BAND, RA, DEC, SCALE, NOISE = "F1", 150.0, 2.0, 0.1, 0.1
 DENSITY = 0.04  # sources per square arcsec

@@ -21,10 +21,10 @@ from regions import Regions
 
 from fphojax import RunDirectory, SourceCatalog
 from fphojax.inputs.exposures import read_exposures
-from fphojax.inputs.frames import recipe_of
-from fphojax.outputs.catalog_columns import COLUMNS
-from fphojax.outputs.chain_catalog import read_chain_catalog
-from fphojax.outputs.fitted_patch import open_patcher
+from fphojax.inputs.fits_frames import recipe_of
+from fphojax.results.fitted_patch import open_patcher
+from fphojax.results.products.catalog_columns import COLUMNS
+from fphojax.results.products.chain_catalog import read_chain_catalog
 
 PARAMETERS = ("ra", "dec", "q", "pa", "sersic", "rhalf")
 

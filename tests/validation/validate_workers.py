@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import yaml
 
-from fphojax.outputs.run_directory import RunDirectory
+from fphojax.results.run_directory import RunDirectory
 
 CONFIGS = Path(__file__).resolve().parents[1] / "data_configs"
 SHORT = {"chains": 2, "warmup": 100, "sampling_draws": 60, "maxactive_per_patch": 5, "write_residuals": False}

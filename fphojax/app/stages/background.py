@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from fphojax.field.background import ResidualPixels, residual_levels, tweaked_background
-from fphojax.inputs.files import replacing
-from fphojax.outputs.residuals import RunResiduals
+from fphojax.app.settings.schema import Settings
+from fphojax.app.settings.settings_edit import write_sky
+from fphojax.detection.sky_levels import ResidualPixels, residual_levels, tweaked_background
+from fphojax.results.residuals import RunResiduals
+from fphojax.system.files import replacing
 
-from ..config import Settings
-from ..settings_edit import write_sky
 from .folders import alone_in_outbase, next_path, run_at
-from .report import StageReport
+from .stage_report import StageReport
 
 __all__ = ["background"]
 

@@ -4,14 +4,14 @@ import time
 
 from astropy.table import QTable
 
+from fphojax.app.settings.boxes import bounds_options
+from fphojax.app.settings.schema import Settings
 from fphojax.field.superscene import LinkedSuperScene
-from fphojax.inputs.catalog import SourceCatalog
-from fphojax.outputs.wording import counted
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.system.wording import counted
 
-from ..boxes import bounds_options
-from ..config import Settings
 from .detect import detect
-from .report import StageReport
+from .stage_report import StageReport
 
 __all__ = ["catalog", "first_patches"]
 

@@ -6,12 +6,12 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable, Table
 
-from fphojax.inputs.errors import InputError
-from fphojax.outputs.wording import counted
+from fphojax.app.settings.schema import Settings
+from fphojax.errors import InputError
+from fphojax.system.wording import counted
 
-from ..check import CheckReport, check_inputs
-from ..config import Settings
-from .report import StageReport
+from .input_checks import CheckReport, check_inputs
+from .stage_report import StageReport
 
 __all__ = ["catalog_shown", "check", "exposures_shown"]
 

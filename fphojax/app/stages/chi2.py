@@ -3,9 +3,9 @@
 import numpy as np
 from astropy.table import Table
 
-from fphojax.outputs.residuals import RunResiduals
-from fphojax.outputs.run_directory import RunDirectory
-from fphojax.outputs.summary import degrees_of_freedom
+from fphojax.results.residuals import RunResiduals
+from fphojax.results.run_directory import RunDirectory
+from fphojax.results.summary import degrees_of_freedom
 
 __all__ = ["chi2_table"]
 

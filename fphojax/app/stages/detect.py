@@ -8,26 +8,26 @@ from astropy import units as u
 from astropy.table import QTable
 from tqdm.auto import tqdm
 
+from fphojax.app.settings.boxes import bounds_options
+from fphojax.app.settings.schema import Settings
+from fphojax.detection.matched_filter import ResidualImage
+from fphojax.detection.source_search import detect as detect_in_residuals
+from fphojax.detection.source_search import detect_on_images, with_detected
+from fphojax.errors import InputError
 from fphojax.field.columns import STATE
-from fphojax.field.detect import detect as detect_in_residuals
-from fphojax.field.detect import detect_on_images, with_detected
-from fphojax.field.matched_filter import ResidualImage
+from fphojax.field.workers import FieldInputs
+from fphojax.figures.detection_plots import plot_detections
+from fphojax.figures.fit_plots import save_figure
 from fphojax.inputs.bounds import POINT, default_bounds
-from fphojax.inputs.errors import InputError
-from fphojax.inputs.psf import PSFStore
-from fphojax.outputs.frame_model import FrameModel
-from fphojax.outputs.plot_detections import plot_detections
-from fphojax.outputs.plots import save_figure
-from fphojax.outputs.region_files import write_regions
-from fphojax.outputs.wording import counted
+from fphojax.inputs.psf_store import PSFStore
+from fphojax.results.products.frame_model import FrameModel
+from fphojax.results.products.region_files import write_regions
+from fphojax.system.wording import counted
 
-from ..boxes import bounds_options
-from ..check import check_inputs
-from ..config import Settings
-from ..psf_fits import fitted_psfs
-from ..workers import FieldInputs
 from .folders import alone_in_outbase, latest_fit, next_path, run_at
-from .report import StageReport
+from .input_checks import check_inputs
+from .psf_fits import fitted_psfs
+from .stage_report import StageReport
 
 __all__ = ["detect"]
 

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 
-from fphojax.inputs.errors import InputError
-from fphojax.inputs.locks import folder_lock, refuse_used_folder
-from fphojax.outputs.run_directory import RunDirectory
-
-from ..config import Settings
+from fphojax.app.settings.schema import Settings
+from fphojax.errors import InputError
+from fphojax.results.run_directory import RunDirectory
+from fphojax.system.locks import folder_lock, refuse_used_folder
 
 __all__ = ["alone_in_outbase", "last_path", "latest_fit", "next_path", "run_at"]
 

@@ -7,18 +7,18 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
-from fphojax.inputs.errors import InputError
-from fphojax.outputs.run_directory import RunDirectory
-from fphojax.outputs.wording import counted
+from fphojax.app.settings.schema import Settings
+from fphojax.errors import InputError
+from fphojax.results.run_directory import RunDirectory
+from fphojax.system.wording import counted
 
-from ..config import Settings
 from .background import background
 from .chi2 import chi2_table
 from .detect import detect
 from .folders import alone_in_outbase
 from .optimize import optimize
 from .postop import postop, sampling_settings
-from .report import StageReport
+from .stage_report import StageReport
 
 __all__ = ["loop", "next_settings"]
 

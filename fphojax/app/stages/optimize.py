@@ -8,24 +8,24 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
+from fphojax.app.run.steps import first_read_after
+from fphojax.app.settings.schema import Settings
 from fphojax.core.backend import patches_together
-from fphojax.inputs.errors import InputError
-from fphojax.inputs.locks import folder_lock, lock_token
-from fphojax.outputs.wording import counted
+from fphojax.errors import InputError
+from fphojax.field.optimizing import OptimizeFit
+from fphojax.system.locks import folder_lock, lock_token
+from fphojax.system.wording import counted
 
-from ..config import Settings
-from ..fields import fit_field
-from ..optimizing import OptimizeFit
-from ..reach import beyond_patches, light_ends, wider
 from .chi2 import chi2_table
+from .fields import fit_field
 from .folders import last_path, next_path
-from .report import StageReport
-from .steps import first_read_after
+from .reach import beyond_patches, light_ends, wider
+from .stage_report import StageReport
 
 __all__ = ["optimize"]
 
 _BEYOND = "beyond its patch"  # where no patch holds the light of a source
-# how a fit can end; see `fphojax.inference.flags` and `fphojax.outputs.misfit`
+# how a fit can end; see `fphojax.inference.flags` and `fphojax.results.misfit`
 _KINDS = (
     "good",
     "at a bound",
@@ -67,7 +67,7 @@ def optimize(
     retry : bool
         When resuming, retry sources that were given up.
     workers, scheduler
-        See `fphojax.app.cluster.cluster_client`; without either, patches are fitted in this process.
+        See `fphojax.field.cluster.cluster_client`; without either, patches are fitted in this process.
     progress : bool
         Show progress bars.
 

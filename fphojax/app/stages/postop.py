@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
+from fphojax.app.settings.schema import Settings
 from fphojax.field.columns import STATE
 from fphojax.field.superscene import SuperScene
-from fphojax.inference.optimize import AT_BOUND
-from fphojax.inputs.files import replacing
-from fphojax.outputs.wording import counted
+from fphojax.inference.optimum import AT_BOUND
+from fphojax.system.files import replacing
+from fphojax.system.wording import counted
 
-from ..config import Settings
 from .folders import alone_in_outbase, run_at
-from .report import StageReport
+from .stage_report import StageReport
 
 __all__ = ["N_SIG_FLUX", "postop", "sampling_settings"]
 

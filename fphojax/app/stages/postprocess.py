@@ -5,14 +5,14 @@ import time
 import numpy as np
 from astropy.table import Table
 
-from fphojax.outputs.postprocess import postprocess as write_products
-from fphojax.outputs.report import write_report
-from fphojax.outputs.run_directory import RunDirectory
-from fphojax.outputs.wording import counted
+from fphojax.app.settings.schema import Settings
+from fphojax.figures.html_report import write_report
+from fphojax.results.products.run_products import postprocess as write_products
+from fphojax.results.run_directory import RunDirectory
+from fphojax.system.wording import counted
 
-from ..config import Settings
 from .folders import alone_in_outbase
-from .report import StageReport
+from .stage_report import StageReport
 
 __all__ = ["postprocess"]
 

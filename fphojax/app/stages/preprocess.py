@@ -2,12 +2,12 @@
 
 import time
 
-from fphojax.inputs.stores import open_stores
+from fphojax.app.settings.schema import Settings
+from fphojax.inputs.stores.stored_exposures import open_stores
 
-from ..config import Settings
-from ..preprocess import preprocess as make_stores
-from ..preprocess import refuse_other_stores
-from .report import StageReport
+from .stage_report import StageReport
+from .store_build import preprocess as make_stores
+from .store_build import refuse_other_stores
 
 __all__ = ["preprocess"]
 

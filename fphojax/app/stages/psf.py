@@ -5,15 +5,15 @@ import time
 from astropy import units as u
 from astropy.table import QTable
 
-from fphojax.inputs.errors import InputError
+from fphojax.app.settings.schema import Settings
+from fphojax.errors import InputError
 from fphojax.mixtures.psf_fit import plot_psf_fit
-from fphojax.outputs.psf_words import psf_words
-from fphojax.outputs.wording import counted
+from fphojax.results.psf_words import psf_words
+from fphojax.system.wording import counted
 
-from ..check import CheckReport, check_inputs
-from ..config import Settings
-from ..psf_fits import FittedPSF, fit_into, fitted_psfs, jobs_of, offset_shown
-from .report import StageReport
+from .input_checks import CheckReport, check_inputs
+from .psf_fits import FittedPSF, fit_into, fitted_psfs, jobs_of, offset_shown
+from .stage_report import StageReport
 
 __all__ = ["plot_worst_psf", "psf"]
 

@@ -6,13 +6,13 @@ import time
 import numpy as np
 from astropy.table import Table
 
+from fphojax.app.settings.schema import Settings
+from fphojax.errors import InputError
 from fphojax.inference.laplace import TRUSTED
-from fphojax.inputs.errors import InputError
-from fphojax.outputs.wording import counted
+from fphojax.system.wording import counted
 
-from ..config import Settings
-from ..pipeline import run
-from .report import StageReport
+from .pipeline import run
+from .stage_report import StageReport
 
 __all__ = ["sample"]
 

@@ -13,9 +13,9 @@ from astropy.io import fits
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
-from fphojax.inputs.catalog import SourceCatalog
-from fphojax.inputs.psf import PSFMixture, PSFStore
-from fphojax.simulate import ExposureSpec, simulate_exposures, write_exposure
+from fphojax.inputs.psf_store import PSFMixture, PSFStore
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.simulate.mock_exposures import ExposureSpec, simulate_exposures, write_exposure
 
 RA, DEC, SIDE = 150.0, 2.0, 24
 SETTINGS = {

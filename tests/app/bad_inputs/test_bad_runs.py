@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import pytest
 
-from fphojax.app.stages.outcome import Outcome
-from fphojax.app.stages.record import RunRecord
-from fphojax.inputs import locks
-from fphojax.inputs.errors import InputError
-from fphojax.outputs.run_directory import RunDirectory
+from fphojax.app.run.outcome import Outcome
+from fphojax.app.run.record import RunRecord
+from fphojax.errors import InputError
+from fphojax.results.run_directory import RunDirectory
+from fphojax.system import locks
 
 SAMPLES, RESIDUALS = "output/patches/patch0_samples.nc", "output/patches/patch0_residuals.h5"
 CONFIG, LOG, SCENE = "output/config.json", "output/scene_log.json", "output/scene.fits"

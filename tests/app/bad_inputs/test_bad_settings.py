@@ -10,8 +10,8 @@ from astropy.table import Table
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
-from fphojax.app.config import Settings
-from fphojax.inputs.errors import InputError
+from fphojax.app.settings.schema import Settings
+from fphojax.errors import InputError
 
 LONG = "x" * 300
 KEY = "expected a name, the number of an HDU, or a pair of name and EXTVER such as [SCI, 2]"
@@ -495,7 +495,7 @@ def test_what_no_one_expected_is_one_line(tiny, monkeypatch):
     def broken(*_, **__):
         raise TypeError("unsupported\noperand")
 
-    monkeypatch.setattr("fphojax.app.check.check_inputs", broken)
+    monkeypatch.setattr("fphojax.app.stages.input_checks.check_inputs", broken)
     result = tiny.call("check", "{}/field.yml")
     assert result.exit_code == 1
     (line,) = result.stderr.splitlines()

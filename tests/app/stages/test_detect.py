@@ -9,19 +9,19 @@ import yaml
 from astropy.io import fits
 from matplotlib.image import imread
 
-from fphojax.app.check import check_inputs
-from fphojax.app.config import Settings
+from fphojax.app.run.steps import first_read_after, settings_read
+from fphojax.app.settings.schema import Settings
 from fphojax.app.stages import detect as module
 from fphojax.app.stages.detect import detect
 from fphojax.app.stages.folders import run_at
+from fphojax.app.stages.input_checks import check_inputs
 from fphojax.app.stages.optimize import optimize
-from fphojax.app.stages.steps import first_read_after, settings_read
-from fphojax.field.detect import detect_on_images
-from fphojax.inputs.catalog import SourceCatalog
-from fphojax.inputs.errors import InputError
-from fphojax.inputs.psf import PSFMixture
-from fphojax.outputs.residuals import RunResiduals
-from fphojax.simulate import ExposureSpec, simulate_exposures, write_exposure
+from fphojax.detection.source_search import detect_on_images
+from fphojax.errors import InputError
+from fphojax.inputs.psf_store import PSFMixture
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.results.residuals import RunResiduals
+from fphojax.simulate.mock_exposures import ExposureSpec, simulate_exposures, write_exposure
 
 RA, DEC = 150.0, 2.0
 

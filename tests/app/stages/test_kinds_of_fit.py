@@ -11,10 +11,10 @@ import yaml
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
-from fphojax.inputs.catalog import SourceCatalog
-from fphojax.inputs.psf import PSFMixture
-from fphojax.outputs.run_directory import RunDirectory
-from fphojax.simulate import ExposureSpec, simulate_exposures, write_exposure
+from fphojax.inputs.psf_store import PSFMixture
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.results.run_directory import RunDirectory
+from fphojax.simulate.mock_exposures import ExposureSpec, simulate_exposures, write_exposure
 
 pytestmark = pytest.mark.slow
 

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import yaml
 
-from fphojax.app.config import Settings
+from fphojax.app.settings.schema import Settings
 from fphojax.app.stages.loop import loop
 from fphojax.app.stages.postop import postop
-from fphojax.inputs.catalog import SourceCatalog
-from fphojax.inputs.errors import InputError
-from fphojax.inputs.psf import PSFMixture
-from fphojax.outputs.run_directory import RunDirectory
-from fphojax.simulate import ExposureSpec, simulate_exposures, write_exposure
+from fphojax.errors import InputError
+from fphojax.inputs.psf_store import PSFMixture
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.results.run_directory import RunDirectory
+from fphojax.simulate.mock_exposures import ExposureSpec, simulate_exposures, write_exposure
 
 pytestmark = pytest.mark.slow
 

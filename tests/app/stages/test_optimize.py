@@ -8,7 +8,7 @@ import pytest
 from astropy.table import Table
 
 import fphojax.app.stages.optimize as stage
-from fphojax.inputs.errors import InputError
+from fphojax.errors import InputError
 
 
 class Failed:

@@ -5,16 +5,16 @@ import re
 import numpy as np
 import pytest
 
-from fphojax.app.boxes import bounds_options
-from fphojax.app.config import Settings
+from fphojax.app.settings.boxes import bounds_options
+from fphojax.app.settings.schema import Settings
 from fphojax.app.stages.loop import next_settings
 from fphojax.app.stages.optimize import optimize
 from fphojax.app.stages.postop import postop
 from fphojax.field.superscene import SuperScene
 from fphojax.inputs.bounds import default_bounds
-from fphojax.inputs.catalog import SourceCatalog
-from fphojax.outputs.final_catalog import final_catalog
-from fphojax.outputs.run_directory import RunDirectory
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.results.products.final_catalog import final_catalog
+from fphojax.results.run_directory import RunDirectory
 
 TRUTH = np.array([50.0, 52.0])
 

@@ -6,10 +6,10 @@ from astropy.table import Table
 
 import fphojax.app.stages.postprocess as module
 from fphojax import RunDirectory
-from fphojax.app.config import Settings
 from fphojax.app.demo import write_demo
-from fphojax.outputs.postprocess import Catalogs
-from fphojax.outputs.run_plots import plot_convergence
+from fphojax.app.settings.schema import Settings
+from fphojax.figures.run_plots import plot_convergence
+from fphojax.results.products.run_products import Catalogs
 
 
 @pytest.fixture

@@ -6,17 +6,17 @@ import yaml
 from astropy.io import fits
 
 from fphojax import PSFMixture, PSFStore
-from fphojax.app.check import check_inputs
-from fphojax.app.config import Settings
-from fphojax.app.fields import fit_field
+from fphojax.app.settings.schema import Settings
 from fphojax.app.stages.detect import detect
+from fphojax.app.stages.fields import fit_field
+from fphojax.app.stages.input_checks import check_inputs
 from fphojax.app.stages.psf import plot_worst_psf, psf
+from fphojax.errors import InputError
 from fphojax.field.scheduler import PatchOutcome
-from fphojax.inputs.catalog import SourceCatalog
-from fphojax.inputs.errors import InputError
+from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.mixtures import psf_fit
 from fphojax.mixtures.psf_fit import fit_psf
-from fphojax.simulate import ExposureSpec, simulate_exposures, write_exposure
+from fphojax.simulate.mock_exposures import ExposureSpec, simulate_exposures, write_exposure
 
 RA, DEC = 150.0, 2.0
 

@@ -7,13 +7,13 @@ import nbformat
 import numpy as np
 import pytest
 
-import fphojax.app.pipeline as pipeline
-import fphojax.app.workers as workers
-from fphojax.app.config import Settings
+import fphojax.app.stages.pipeline as pipeline
+import fphojax.field.workers as workers
 from fphojax.app.demo import write_field
-from fphojax.app.stages.run_all import run_all
-from fphojax.field.mocks import MockCamera, mock_field, mock_galaxies
-from fphojax.outputs.run_directory import RunDirectory
+from fphojax.app.run.run_all import run_all
+from fphojax.app.settings.schema import Settings
+from fphojax.results.run_directory import RunDirectory
+from fphojax.simulate.mock_fields import MockCamera, mock_field, mock_galaxies
 
 CONFIG = """\
 bandlist: [F1]

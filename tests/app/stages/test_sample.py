@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 import fphojax.app.stages.sample as stage
-from fphojax.inputs.errors import InputError
+from fphojax.errors import InputError
 
 
 def test_a_field_without_any_draws_ends_the_run(monkeypatch):

@@ -1,0 +1,287 @@
+"""`fphojax run`: all stages of a run in order, each as a notebook, none done twice."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from fphojax.app.settings.schema import Settings
+from fphojax.app.settings.starter import template_folder
+from fphojax.app.stages.folders import alone_in_outbase, next_path
+from fphojax.app.stages.postop import postop
+from fphojax.errors import InputError, StorageError
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.results.run_directory import RunDirectory
+from fphojax.system.files import replacing
+
+from .notebooks import IndexRow, execute, write_html, write_index
+from .outcome import Outcome
+from .record import RunRecord, step_key
+from .steps import STAGES, Step, plan
+
+__all__ = ["FinishedStages", "run_all", "templates_of"]
+
+
+_FITS = {"optimize": "catalog", "sample": "scene"}  # stages that fit patches, and what they call their scene
+
+
+@dataclass(frozen=True)
+class FinishedStages:
+    """Result of `run_all`.
+
+    Attributes
+    ----------
+    steps : dict of str to Outcome
+        By name, in order.
+    repeated : tuple of str
+        Names of those that were done now; the others had been done before.
+    index : Path or None
+        Page from which the executed notebooks are reached.
+    """
+
+    steps: dict[str, Outcome]
+    repeated: tuple[str, ...]
+    index: Path | None
+
+
+def templates_of(settings: Settings) -> Path:
+    """Return the folder ``templates`` beside the file of settings, if there is one, else the package's."""
+    own = settings.source.parent / "templates" if settings.source is not None else None
+    return own if own is not None and own.is_dir() else template_folder()
+
+
+@alone_in_outbase
+def run_all(
+    settings: Settings,
+    *,
+    stages: Sequence[str] | None = None,
+    start: str | None = None,
+    retry: bool = False,
+    workers: int | None = None,
+    notebooks: bool = True,
+    progress: bool = False,
+) -> FinishedStages:
+    """Run all stages of a field, or some of them.
+
+    A step is skipped if it was done before with the same inputs, settings, template and version of the package, and
+    none before it is repeated. One that was interrupted in fitting is resumed.
+
+    Parameters
+    ----------
+    settings : Settings
+    stages : sequence of str, optional
+        Only these; those before them must be up to date.
+    start : str, optional
+        Stage that is repeated in any case, with all that follow.
+    retry : bool
+        Go on with fits in which sources were given up, and try these again.
+    workers : int, optional
+        Processes that fit patches side by side.
+    notebooks : bool
+        Run the templates; else the functions behind them, which leave the same files but no notebooks.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    FinishedStages
+
+    Raises
+    ------
+    InputError
+        Stages that are not known, or not enough of them; a folder with the run of another file of settings; or the
+        first error of a stage, in one line: what was done before it is kept, and so is what the stages that are
+        repeated have not replaced.
+    KeyboardInterrupt
+        After Ctrl-C: the message says how to go on.
+    """
+    for option, names in (("--stages", stages or ()), ("--from", [start] if start else ())):
+        if unknown := [name for name in names if name not in STAGES]:
+            raise InputError(f"{option}: found {', '.join(unknown)}, expected among {', '.join(STAGES)}")
+    order = list(STAGES)
+    if start and stages and max(map(order.index, stages)) < order.index(start):
+        raise InputError(
+            f"--from: found {start}, which comes after --stages {', '.join(stages)}, expected one of them"
+        )
+    folder = settings.outbase / "notebooks"
+    record, templates = RunRecord(folder / "record.json"), templates_of(settings)
+    record.belongs_to(settings.source)
+    steps = plan(settings)
+    paths = [templates / f"{STAGES[step.stage]}.ipynb" if notebooks else None for step in steps]
+    wanted = set(STAGES if stages is None else stages)
+    if "sample" in wanted:
+        settings.refuse_forced_sampling()
+        if not (record.exists or (settings.outbase / "config.json").is_file()):
+            RunDirectory.refuse_strange_files(
+                settings.outbase
+            )  # before the stages that come first write there
+    if stages is not None:
+        _refuse_gaps(record, settings, steps, paths, wanted, start)
+    done, repeated, current, again, fit = {}, [], settings, False, None
+    bar = tqdm(steps, desc="stages", unit="stage", disable=not progress)
+    keys, index = _keys(settings, steps, paths), _Index(folder, settings, steps, record)
+    for number, (step, template) in enumerate(zip(bar, paths, strict=True)):
+        bar.set_postfix_str(step.name)
+        key = next(keys)
+        again = again or step.stage == start
+        outcome = None if again and step.stage in wanted else record.outcome(step, key)
+        if retry and outcome is not None and step.stage in wanted and _gave_up(step, outcome):
+            record.reopen(step)
+            outcome = None
+        if outcome is None and step.stage in wanted:
+            goes_on = not again and record.begun(step, key)
+            record.begin(step, key, steps[number + 1 :], settings, goes_on=goes_on)
+            options = _options(step, record, settings, fit, workers, goes_on)
+            options |= {"retry": True} if retry and goes_on and step.stage in _FITS else {}
+            try:
+                outcome = _done(step, current, options, template, folder, progress)
+            except KeyboardInterrupt:
+                what = index.ended(step, "interrupted", "")
+                how = "the same command without --from" if start else "the same command"
+                raise KeyboardInterrupt(
+                    f"interrupted in {step.name}; what was finished is kept, and {how} goes on{what}"
+                ) from None
+            except InputError as error:
+                notebook, what = str(folder / f"{step.name}.ipynb"), ""
+                with suppress(OSError, StorageError):  # the disk may be full
+                    what = index.ended(step, "failed", str(error).removeprefix(f"{notebook}: "))
+                text = str(error).replace(notebook, str(folder / f"{index.page}.ipynb"))
+                raise type(error)(f"{text}{what}") from error
+            except Exception as error:
+                with suppress(OSError, StorageError):
+                    index.ended(step, "failed", f"{type(error).__name__}: {error}")
+                raise
+            record.end(step, outcome)
+            repeated.append(step.name)
+            again = True
+            index.done(step, outcome, f"{outcome.seconds:.0f}")
+            index.write()
+        elif outcome is not None:
+            index.done(step, outcome, "unchanged")
+        if outcome is not None:
+            done[step.name] = outcome
+            current = current.changed(**outcome.changes)
+            fit = outcome.files.get("run", fit)
+    record.complete(steps)
+    return FinishedStages(done, tuple(repeated), index.write())
+
+
+class _Index:
+    """Page that shows the state of all steps."""
+
+    def __init__(self, folder: Path, settings: Settings, steps: list[Step], record: RunRecord):
+        self._folder, self._settings, self._steps, self._record = folder, settings, steps, record
+        self._rows: dict[str, IndexRow] = {}
+        self._report = None
+        self.page = ""
+
+    def done(self, step: Step, outcome: Outcome, time: str) -> None:
+        """Note that a step is done."""
+        self._rows[step.name] = IndexRow(step.name, outcome.level, outcome.verdict, time)
+        self._report = outcome.files.get("report")
+
+    def ended(self, step: Step, how: str, text: str) -> str:
+        """Note that a step was not done, and write the page; return what to say about the earlier results."""
+        self.page = step.name
+        undone = self._record.undo(step)
+        self.page = f"{step.name}_failed" if undone else step.name
+        self._rows[step.name] = IndexRow(step.name, how, " ".join(text.split()), page=self.page)
+        self.write()
+        if undone or (previous := self._record.previous()) is None:
+            return ""
+        return f"; the results before are in {previous} until others have taken their place"
+
+    def write(self) -> Path:
+        """Write the page in its present state."""
+        path = self._folder / "index.html"
+        rows = [self._rows.get(step.name) or self._waiting(step) for step in self._steps]
+        write_index(
+            path, f"Stages of {self._settings.outbase.name}", rows, self._report and Path(self._report)
+        )
+        return path
+
+    def _waiting(self, step):
+        if not self._record.was_done(step):
+            return IndexRow(step.name, "not run")
+        previous = self._record.previous()
+        return IndexRow(step.name, "out of date", f"earlier results: {previous.name}" if previous else "")
+
+
+def _keys(settings: Settings, steps: list[Step], templates: list[Path | None]) -> Iterator[str]:
+    """Yield the keys of the steps in order, each from the state of the files when it is asked for."""
+    key = None
+    for step, template in zip(steps, templates, strict=True):
+        key = step_key(step, settings, template, key)
+        yield key
+
+
+def _refuse_gaps(record: RunRecord, settings: Settings, steps, templates, wanted: set[str], start) -> None:
+    """Refuse steps that need results of missing steps before them, before anything is done."""
+    gap, again, stale = None, False, False
+    for step, key in zip(steps, _keys(settings, steps, templates), strict=True):
+        again = again or step.stage == start
+        there = not stale and record.outcome(step, key) is not None
+        if step.stage not in wanted:
+            gap = gap or (None if there else step)
+        elif again or not there:
+            if gap is not None:
+                raise InputError(
+                    f"--stages: found no {gap.name} that is up to date, expected it before {step.name}: "
+                    f"add --stages {gap.stage}, or leave --stages out"
+                )
+            stale = True  # all that follow depend on what is done now
+
+
+def _gave_up(step: Step, outcome: Outcome) -> bool:
+    """Return whether a fit gave up sources."""
+    if step.stage not in _FITS:
+        return False
+    scene = SourceCatalog.read(outcome.files[_FITS[step.stage]])
+    return any(scene.extra["fit_flag"] != "")
+
+
+def _options(
+    step: Step, record: RunRecord, settings: Settings, fit: str | None, workers, goes_on: bool
+) -> dict:
+    """Return a stage's options besides the settings: the fit to look at, or how to go about fitting."""
+    match step.stage:
+        case "background" | "detect":
+            return {"run": fit}
+        case "optimize":
+            out = record.folder(step, next_path(settings.outbase, "optimize"))
+            return {"out": str(out), "workers": workers, "resume": goes_on}
+        case "sample":
+            return {"workers": workers} | record.of_fit(step, settings)
+        case "postprocess":
+            return {"workers": workers}
+    return {}
+
+
+def _done(step: Step, settings: Settings, options: dict, template, folder: Path, progress: bool) -> Outcome:
+    """Run a step, in its notebook if it has a template."""
+    if template is None:
+        function = getattr(import_module(f"fphojax.app.stages.{step.stage}"), step.stage)
+        reports = [function(settings, progress=progress, **options)]
+        if step.stage == "optimize":
+            reports.append(postop(settings, run=reports[0].files["run"]))
+        return Outcome.of(settings, *reports)
+    if not template.is_file():
+        raise InputError(f"{template}: no such file, expected the template of the stage {step.stage}")
+    config, outcome = (folder / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json"))
+    config.parent.mkdir(parents=True, exist_ok=True)
+    outcome.unlink(missing_ok=True)
+    with replacing(config) as temporary:
+        temporary.write_text(settings.dump_yaml(config.parent), encoding="utf-8")
+    notebook = folder / f"{step.name}.ipynb"
+    parameters = {"config": str(config), "outcome": str(outcome)} | options
+    try:
+        execute(template, notebook, parameters, progress=progress)
+    except BaseException:
+        with suppress(Exception):  # the disk may be full, and the notebook cut off
+            write_html(notebook)
+        raise
+    write_html(notebook)
+    return Outcome.read(outcome)

@@ -1,0 +1,745 @@
+"""Settings of a run: one validated object from one YAML file."""
+
+import glob
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import numpy as np
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from fphojax.errors import InputError
+from fphojax.inputs.fits_chips import extension_key
+from fphojax.inputs.fits_frames import recipe_of
+from fphojax.mixtures.psf_fit import MAX_GAUSS, TARGET_L2
+from fphojax.system.portable import map_paths, relative
+
+from .settings_file import describe, expand_variables, read_mapping, shown
+from .yaml_text import dumped
+
+__all__ = [
+    "BoundsSettings",
+    "DetectionSettings",
+    "Extensions",
+    "PreprocessSettings",
+    "PriorSettings",
+    "Section",
+    "Settings",
+]
+
+_LONGEST_NAME, _LONGEST_PATH = 255, 4095  # bytes that systems allow
+_N_DRAW = 20_000  # for the mass of a prior: numpyro's formulae fail outside the support
+MOST_DRAWS = 4_000_000  # of a source, in all chains: 15 sources in 10 bands take 8 GB
+_OF_STORING = {"edge", "compression"}  # of `PreprocessSettings`: they change no pixel's value
+_ODD_NUMBER = re.compile(r"[-+]?(0[0-9][0-9_:]*|[0-9]+[_:][0-9_:]*)(\.[0-9_]*)?")
+
+
+def _below_folder(path: Path, info: ValidationInfo) -> Path:
+    return _possible(_folder(info) / _at_home(path))
+
+
+def _folder(info: ValidationInfo) -> Path:
+    return (info.context or {}).get("folder", Path())
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(
+            f"found {shown(str(path))}, expected ~ before the name of a user that there is"
+        ) from None
+
+
+def _possible(path: Path) -> Path:
+    """Make a path absolute, without . and .., and refuse names that files cannot have."""
+    path = Path(os.path.abspath(path))
+    try:
+        sizes = [len(os.fsencode(part)) for part in path.parts]
+    except UnicodeEncodeError:
+        raise ValueError(f"found {shown(str(path))}, expected a name that files can have") from None
+    if max(sizes) > _LONGEST_NAME or sum(sizes) + len(sizes) > _LONGEST_PATH:
+        raise ValueError(
+            f"found {shown(str(path))}, expected names of at most {_LONGEST_NAME} bytes, {_LONGEST_PATH} in all"
+        )
+    return path
+
+
+def _expand_globs(patterns: Any, info: ValidationInfo) -> Any:
+    """Expand patterns to paths, sorted within each; the exact name of a file is kept as it is."""
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
+        raise ValueError(f"found {shown(patterns)}, expected a path or glob, or a list of them")
+    paths = []
+    for pattern in patterns:
+        if not glob.has_magic(pattern) or _below_folder(Path(pattern), info).exists():
+            paths.append(pattern)
+            continue
+        found = sorted(glob.glob(_absolute_patterns(pattern, info)))
+        if not found:
+            raise ValueError(f"found no file that matches {shown(pattern)}, expected at least one")
+        paths += found
+    return paths
+
+
+def _absolute_patterns(patterns: Any, info: ValidationInfo) -> Any:
+    """Make globs absolute; their wildcards stay, and such characters in the folder's name are escaped."""
+    if isinstance(patterns, str):
+        pattern = _at_home(Path(patterns))
+        return str(_possible(Path(glob.escape(str(_folder(info)))) / pattern))
+    return [_absolute_patterns(p, info) for p in patterns] if isinstance(patterns, list) else patterns
+
+
+def _text_or_list(value: Any) -> Any:
+    if isinstance(value, str) or (isinstance(value, list) and all(isinstance(part, str) for part in value)):
+        return value
+    raise ValueError(f"found {shown(value)}, expected a glob, or a list of them")
+
+
+def _pair(value: Any) -> Any:
+    return (value, value) if type(value) is int else value
+
+
+def _each_once(values: list) -> list:
+    repeated = [str(value) for value, count in Counter(values).items() if count > 1]
+    if repeated:
+        raise ValueError(f"found {', '.join(repeated)} more than once, expected each once")
+    return values
+
+
+def _ordered(limits: tuple[float, float]) -> tuple[float, float]:
+    if not limits[0] < limits[1]:
+        raise ValueError(f"found {list(limits)}, expected the lower limit first")
+    return limits
+
+
+def _total_steps(steps: Any) -> Any:
+    """Sum the lengths of successive adaptation windows, if they are a list as in forcepho."""
+    return sum(steps) if isinstance(steps, list) and all(type(step) is int for step in steps) else steps
+
+
+def _as_text(identifier: Any) -> Any:
+    """Convert an id that YAML has read as a number to text."""
+    return str(identifier) if type(identifier) is int else identifier
+
+
+Identifier = Annotated[str, BeforeValidator(_as_text)]
+
+
+def _extension(key: Any) -> Any:
+    """Check the key of an extension: a name, the number of an HDU, or a pair of name and EXTVER."""
+    try:
+        return None if key is None else extension_key(key)
+    except InputError as error:
+        raise ValueError(str(error).replace("extension", "found", 1)) from error
+
+
+FilePath = Annotated[Path, AfterValidator(_below_folder)]
+Pattern = Annotated[str, AfterValidator(_absolute_patterns)]
+ParameterName = Literal["flux", "x", "y", "q", "pa", "sersic", "rhalf"]
+Extension = Annotated[str | int | tuple[str, int], BeforeValidator(_extension)]
+OptionalExtension = Annotated[str | int | tuple[str, int] | None, BeforeValidator(_extension)]
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
+
+
+class Section(BaseModel):
+    """A mapping in the file whose keys are all known."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_value_in_disguise(cls, value: Any, info: ValidationInfo) -> Any:
+        taken = _leaves(cls.model_fields[info.field_name].annotation)
+        if BaseModel not in taken:  # a section checks its own values
+            _refuse_disguises(value, taken)
+        return value
+
+
+def _refuse_disguises(value: Any, taken: set) -> None:
+    """Refuse values that Python takes for a number: true (for 1), and text such as '0250' or '1_000'."""
+    number = bool(taken & {int, float})
+    for part in _parts(value):
+        if isinstance(part, bool) and bool not in taken:
+            expected = "a number" if number else "text (a name that looks like this stands in quotes)"
+            raise ValueError(f"found {str(part).lower()}, expected {expected}")
+        if number and str not in taken and isinstance(part, str) and _ODD_NUMBER.fullmatch(part):
+            raise ValueError(
+                f"found {shown(part)}, expected a number without leading zeros and without _ or : among its digits"
+            )
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """Yield the single values in nested lists and mappings."""
+    if isinstance(value, list | tuple):
+        for entry in value:
+            yield from _parts(entry)
+    elif isinstance(value, dict):
+        for entry in value.values():
+            yield from _parts(entry)
+    else:
+        yield value
+
+
+def _leaves(annotation: Any) -> set:
+    """Return the types of the single values that a field may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return {BaseModel}
+    parts = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return {type(part) for part in parts}
+    if get_origin(annotation) is dict:
+        parts = parts[1:]
+    return set().union(*map(_leaves, parts)) if parts else {annotation}
+
+
+class Extensions(Section):
+    """Extensions of an exposure's FITS file: a name, the number of an HDU, or [name, EXTVER]."""
+
+    sci: Extension = Field("SCI", description="science image; of a name, all EXTVERs, one exposure each")
+    err: Extension = Field("ERR", description="standard deviation of each pixel")
+    mask: OptionalExtension = Field(
+        None, description="non-zero where a pixel is bad; by default MASK, else DQ, else zeros of WHT"
+    )
+    psf: OptionalExtension = Field(None, description="image of the PSF; by default PSF, if present")
+
+
+class BoundsSettings(Section):
+    """Bounds of priors; by default those of `fphojax.inputs.bounds.default_bounds`, ``pixscale`` of the images."""
+
+    n_sig_flux: PositiveFloat | None = Field(
+        None,
+        description="half-width of the flux range [standard deviation]; by default 5, and 25 after postop",
+    )
+    flux_factor: PositiveFloat | None = Field(
+        None,
+        description="half-width of the flux range where the catalogue has no standard deviation [largest flux of "
+        "the source in any band]; 10 by default",
+    )
+    sqrtq_range: Range | None = Field(None, description="range of sqrt(b/a)")
+    pa_range: Range | None = Field(None, description="range of the angle from +RA towards +Dec [radian]")
+    n_pix: PositiveFloat | None = Field(
+        None, description="half-width of the position range [pixel]; 2 by default"
+    )
+    pixscale: PositiveFloat | None = Field(
+        None, description="size of the pixel meant by n_pix [arcsec]; by default that of the finest exposure"
+    )
+    rhalf_range: Range | None = Field(
+        None,
+        description="range of the half-light radius [arcsec]; by default from a tenth of pixscale, a star, to five "
+        "times the catalogue's radius, at least 1",
+    )
+    sersic_range: Range | None = Field(None, description="range of the Sersic index")
+
+
+class PriorSettings(BaseModel):
+    """A numpyro distribution and its arguments, e.g. ``{distribution: LogNormal, loc: 0.5, scale: 0.3}``."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    __pydantic_extra__: dict[str, float]
+
+    distribution: str = Field(description="name of a distribution in numpyro.distributions")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_argument_in_disguise(cls, value: Any) -> Any:
+        arguments = value if isinstance(value, dict) else {}
+        _refuse_disguises([v for key, v in arguments.items() if key != "distribution"], {float})
+        return value
+
+    def build(self):
+        """Make the numpyro distribution.
+
+        Raises
+        ------
+        InputError
+            There is no such distribution, or it does not take these arguments.
+        """
+        import numpyro.distributions as distributions
+
+        kind = getattr(distributions, self.distribution, None)
+        # TruncatedNormal and similar names are functions that return a distribution
+        if self.distribution not in distributions.__all__ or not callable(kind):
+            raise InputError(f"found {self.distribution!r}, expected a name in numpyro.distributions")
+        try:
+            made = kind(**self.__pydantic_extra__, validate_args=True)
+            if not isinstance(made, distributions.Distribution):
+                raise TypeError(f"{self.distribution} is not a distribution")
+        except Exception as error:  # of numpyro, and of what it calls with arguments that it did not check
+            reason = " ".join(str(error).split()).removeprefix(f"{self.distribution}.__init__() ")
+            raise InputError(f"found {self}, expected its arguments: {reason}") from error
+        unusable = distributions.Delta, distributions.Unit, distributions.Distribution
+        if type(made) in unusable or made.is_discrete:
+            raise InputError(f"found {self}, expected a continuous distribution: parameters take any value")
+        if made.batch_shape or made.event_shape:
+            raise InputError(f"found {self}, expected a distribution of single numbers")
+        return made
+
+    def __str__(self):
+        found = ", ".join(f"{key}={value:g}" for key, value in self.__pydantic_extra__.items())
+        return f"{self.distribution}({found})"
+
+    def mass_within(self, lower, upper) -> np.ndarray:
+        """Estimate the fraction of the distribution that lies between bounds, in the shape of the bounds.
+
+        Parameters
+        ----------
+        lower, upper : array_like
+        """
+        import jax
+
+        draws = np.sort(np.asarray(self.build().sample(jax.random.key(0), (_N_DRAW,))))
+        below, above = np.searchsorted(draws, lower, "left"), np.searchsorted(draws, upper, "right")
+        return (above - below) / _N_DRAW
+
+
+class NuisanceSettings(Section):
+    """Parameters of every exposure that are fitted with the sources, each with a normal prior."""
+
+    sky: Literal["none", "constant", "plane"] = Field("none", description="sky level left in an exposure")
+    sky_sigma: PositiveFloat = Field(
+        1.0, description="standard deviation of its coefficients, in units of the exposure's pixel noise"
+    )
+    scale_sigma: float = Field(
+        0.0, ge=0, description="standard deviation of the flux scale around 1; 0 for none"
+    )
+    shift_sigma: float = Field(
+        0.0, ge=0, description="standard deviation of the astrometric shift [arcsec]; 0 for none"
+    )
+
+    def build(self):
+        """Make the `Nuisance` for `Patcher.prepare_model`."""
+        from fphojax.inputs.exposure_nuisance import Nuisance
+
+        return Nuisance(**self.model_dump())
+
+
+class DetectionSettings(Section):
+    """Settings of detection in images and in residuals, for every stage that looks for sources."""
+
+    threshold: PositiveFloat = Field(
+        5.0, description="least significance, over the noise that the images show [standard deviation]"
+    )
+    background_box: int | None = Field(
+        None,
+        ge=8,
+        description="side of the boxes in which a sky level is taken from images before there is a fit [pixel]; by "
+        "default a level per exposure",
+    )
+    minimum_separation: float = Field(
+        0.0,
+        ge=0,
+        description="a source nearer than this to a more significant or known one is left out [arcsec]",
+    )
+    structure: float = Field(
+        0.5,
+        ge=0,
+        description="what adds less than this fraction to the light of a brighter galaxy at its place is structure "
+        "of that, not a source; 0 takes all as sources",
+    )
+    model_error: PositiveFloat = Field(
+        0.05, description="fraction by which the light of bright galaxies is known no better"
+    )
+
+
+class PreprocessSettings(Section):
+    """Settings of the stage that makes a pixel store of images."""
+
+    calibration: str = Field(
+        "none",
+        min_length=1,
+        description="to nJy: none (BUNIT alone says it: nJy, uJy, ..., MJy/sr), BUNIT (must be there), PHOTMJSR "
+        "(JWST), PHOTFLAM (HST), or the keyword of the zero point, such as ABMAG",
+    )
+    error_pattern: Pattern | None = Field(
+        None, description="files of errors; what * stands for is that of frame_search_pattern"
+    )
+    mask_pattern: Pattern | None = Field(None, description="files of masks, likewise")
+    background_pattern: Pattern | None = Field(None, description="files of backgrounds, likewise")
+    background: OptionalExtension = Field(None, description="extension of a background to subtract")
+    error_kind: Literal["sigma", "variance", "inverse_variance"] = Field(
+        "sigma", description="what the error image holds"
+    )
+    split_by: Literal["DETECTOR", "MODULE"] | None = Field(
+        None, description="keyword whose value makes bands of their own"
+    )
+    wcs: Literal["header", "gwcs"] = Field("header", description="FITS header, or the gwcs of extension ASDF")
+    edge: Literal["pad", "cut"] = Field(
+        "pad",
+        description="what is done to images that are no whole number of super-pixels, or not nside_full",
+    )
+    compression: Literal["lzf", "gzip"] | None = Field(None, description="lossless compression of the pixels")
+
+
+def _default(key: str) -> Any:
+    return PreprocessSettings.model_fields[key].default
+
+
+class Settings(Section):
+    """All settings of a run; the keys are forcepho's where it has them.
+
+    Paths are absolute here; in the file they are relative to its folder.
+    """
+
+    _file: Path | None = PrivateAttr(None)
+
+    # what is fitted
+    bandlist: Annotated[list[str], AfterValidator(_each_once)] = Field(
+        min_length=1, description="bands to fit, as in the FILTER keyword of the images"
+    )
+    raw_catalog: FilePath | None = Field(
+        None, description="catalogue of sources to start from; `fphojax detect` makes one from the images"
+    )
+    big_catalog: FilePath | None = Field(
+        None, description="catalogue of sources never fitted, but subtracted"
+    )
+    splinedatafile: FilePath | None = Field(
+        None, description="fixed-radii table of Sersic mixtures; without it, the package's own"
+    )
+    psfstorefile: FilePath | None = Field(
+        None, description="PSF mixtures (HDF5); without it, the exposures' PSF images are fitted"
+    )
+    pixelstorefile: FilePath | None = Field(
+        None, description="pixels of all exposures (HDF5); a run reads them from here, if it is given"
+    )
+    metastorefile: FilePath | None = Field(
+        None, validate_default=True, description="headers of the exposures in pixelstorefile (JSON)"
+    )
+    fitsfiles: Annotated[list[FilePath], BeforeValidator(_expand_globs), AfterValidator(_each_once)] = Field(
+        [], validate_default=True, description="exposures: paths or globs; the catalogues are none of them"
+    )
+    extensions: Extensions = Field(
+        Extensions(),
+        description="FITS extensions of an exposure: a name, the number of an HDU, or [name, EXTVER]",
+    )
+    bitmask: int | None = Field(
+        None,
+        ge=0,
+        lt=2**32,
+        description="bits of the mask that spoil a pixel; by default all, or JWST's do-not-use and non-science",
+    )
+    band_keyword: str | None = Field(
+        None,
+        min_length=1,
+        description="keyword of the band; by default FILTER, JWST's PUPIL, or the one of FILTER1 and FILTER2 that is "
+        "not clear",
+    )
+    band_patterns: dict[str, str] = Field(
+        {}, description="bands by patterns of file names, {'*_g_*.fits': g}; else the keywords say them"
+    )
+
+    # how stores are made
+    frame_search_pattern: Annotated[
+        list[str] | str, BeforeValidator(_text_or_list), AfterValidator(_absolute_patterns)
+    ] = Field([], description="science images to store, globs; without it, fitsfiles")
+    super_pixel_size: PositiveInt = Field(8, le=1024, description="side of a super-pixel [pixel]")
+    nside_full: Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)] | None = Field(
+        None, description="size of all images in the store, or [nx, ny]; by default each has its own [pixel]"
+    )
+    preprocess: PreprocessSettings = Field(PreprocessSettings(), description="more on how stores are made")
+
+    # what is written
+    outbase: FilePath = Field(Path("output"), validate_default=True, description="folder of the run")
+    scene_catalog: str = Field(
+        "scene.fits",
+        pattern=r"^[^/]+\.fits$",
+        max_length=200,
+        description="catalogue of current parameters, in outbase",
+    )
+    write_residuals: bool = Field(True, description="write the residual pixels of each patch")
+
+    # bounds and priors
+    add_barriers: bool = Field(
+        False, description="optimise with a penalty near the bounds: minus the log of the distance to either"
+    )
+    bounds_kwargs: BoundsSettings = Field(BoundsSettings(), description="ranges of the parameters")
+    priors: dict[ParameterName, PriorSettings] = Field(
+        {},
+        description="prior by parameter, of pa in radians east of north; elsewhere uniform in the bounds",
+    )
+    ties: dict[ParameterName, dict[Identifier, Identifier]] = Field(
+        {}, description="by parameter: ids of sources, and of those whose value they take"
+    )
+
+    nuisance: NuisanceSettings = Field(
+        NuisanceSettings(), description="sky, flux scale and shift of every exposure, fitted with the sources"
+    )
+
+    # patches
+    maxactive_per_patch: PositiveInt = Field(
+        15, le=1000, description="most sources fitted together in a patch"
+    )
+    strict: bool = Field(True, description="whether all sources linked to a fitted one join its patch")
+    patch_maxradius: PositiveFloat = Field(15.0, le=36000, description="largest radius of a patch [arcsec]")
+    buffer: float = Field(
+        0.0,
+        ge=0,
+        le=36000,
+        description="width added around the sources' radii of influence in a patch [arcsec]",
+    )
+    max_active_fraction: float = Field(
+        0.1, gt=0, le=1, description="patches are taken out while fewer sources (or 32 patches) are out"
+    )
+    ntry_checkout: PositiveInt = Field(
+        1000, le=1_000_000_000, description="tries to find a free patch before waiting"
+    )
+
+    # the model
+    pixel_response: Literal["variance", "quartic", "second_order"] = Field(
+        "quartic", description="integral over the pixel, for PSFs that do not include it"
+    )
+    tolerance: float = Field(
+        1e-4, ge=0, description="what leaving out and merging Gaussians may change in a pixel, over its noise"
+    )
+    n_gauss_psf: PositiveInt | None = Field(
+        None,
+        le=40,
+        description="Gaussians of a PSF mixture fitted to a PSF image; without it, as few as reach psf_residual, at "
+        f"most {MAX_GAUSS}",
+    )
+    psf_residual: float = Field(
+        TARGET_L2,
+        gt=0,
+        lt=1,
+        description="norm of what a PSF mixture may leave of a PSF image, over the norm of the image; each Gaussian "
+        "makes every fit slower",
+    )
+    psf_centre: Literal["as it is", "recentre"] = Field(
+        "as it is",
+        description="a PSF image whose core is off its central pixel by less than half a pixel: 'as it is' keeps the "
+        "offset, 'recentre' takes it out",
+    )
+    max_snr: float = Field(0.0, ge=0, description="cap on the signal-to-noise ratio of a pixel; 0 for none")
+    tweak_background: Literal["tweakbg"] | None = Field(
+        None, description="'tweakbg' to subtract the sky levels given under that key"
+    )
+    tweakbg: dict[str, float] = Field({}, description="sky level by band, nJy per pixel")
+
+    # optimisation
+    use_gradients: bool = Field(True, description="kept for forcepho's files; must be true")
+    optimize_start: Literal["catalog", "prior"] = Field(
+        "catalog",
+        description="where optimisation starts: at the catalogue's values, or at draws from the prior",
+    )
+    optimize_passes: PositiveInt = Field(
+        2, le=100, description="how often sources are optimised that have neighbours outside their patch"
+    )
+    linear_optimize: bool = Field(
+        False, description="keep, with each patch, the precision matrix of all its fluxes in each band"
+    )
+    forced_photometry: bool = Field(
+        False,
+        description="in optimisation, hold the catalogue's positions and shapes, and fit fluxes and nuisance "
+        "parameters alone",
+    )
+    gtol: PositiveFloat = Field(
+        1e-5, description="change of the log posterior at which the optimisation ends"
+    )
+
+    rounds: int = Field(
+        1,
+        ge=0,
+        le=100,
+        description="how often a run follows an optimisation by background, detection and another one",
+    )
+
+    detection: DetectionSettings = Field(
+        DetectionSettings(),
+        description="how sources are found in the images, and in what a fit leaves of them",
+    )
+
+    # sampling
+    seed: int = Field(0, ge=0, le=4_294_967_295, description="seed of all random numbers")
+    sampler: Literal["nuts", "laplace"] = Field(
+        "nuts",
+        description="how draws are made: NUTS, or a normal distribution at the optimum with importance weights",
+    )
+    chains: PositiveInt = Field(4, le=1000, description="chains per patch")
+    warmup: Annotated[PositiveInt, BeforeValidator(_total_steps)] = Field(
+        500, le=1_000_000, description="steps of each chain before its draws; a list is summed"
+    )
+    sampling_draws: PositiveInt = Field(500, le=1_000_000, description="draws of each chain")
+    target_niter: PositiveInt | None = Field(
+        None,
+        le=1_000_000,
+        description="draws of each chain after which a source is done; by default sampling_draws",
+    )
+    full_cov: bool = Field(True, description="dense mass matrix instead of a diagonal one")
+    max_treedepth: int = Field(9, ge=1, le=20, description="a trajectory takes at most 2^max_treedepth steps")
+
+    @field_validator("metastorefile")
+    @classmethod
+    def _stores_come_in_pairs(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        if "pixelstorefile" in info.data and (value is None) != (info.data["pixelstorefile"] is None):
+            raise ValueError("expected pixelstorefile and metastorefile together, found one of them")
+        if value is not None and value == info.data.get("pixelstorefile"):
+            raise ValueError(f"found {value} for both, expected another file than pixelstorefile")
+        return value
+
+    @field_validator("fitsfiles")
+    @classmethod
+    def _exposures_are_given(cls, value: list[Path], info: ValidationInfo) -> list[Path]:
+        catalogs = {info.data.get("raw_catalog"), info.data.get("big_catalog")}
+        value = [path for path in value if path not in catalogs]
+        if not value and info.data.get("pixelstorefile") is None:
+            raise ValueError("found nothing, expected exposures: paths or globs")
+        return value
+
+    @field_validator("nside_full")
+    @classmethod
+    def _whole_super_pixels(cls, value, info: ValidationInfo):
+        size = info.data.get("super_pixel_size", 1)
+        if value is not None and any(n % size for n in value):
+            raise ValueError(f"found {list(value)}, expected multiples of super_pixel_size = {size}")
+        return value
+
+    @field_validator("preprocess")
+    @classmethod
+    def _stores_are_made(cls, value: PreprocessSettings, info: ValidationInfo):
+        """Refuse keys that only apply to stores where no store is named, as they would be ignored silently."""
+        told = [key for key in value.model_fields_set - _OF_STORING if getattr(value, key) != _default(key)]
+        if told and info.data.get("pixelstorefile", "") is None:
+            raise ValueError(
+                f"found {', '.join(sorted(told))} without pixelstorefile, expected pixelstorefile and "
+                "metastorefile, as fitsfiles are read without these keys"
+            )
+        return value
+
+    @field_validator("sampling_draws")
+    @classmethod
+    def _draws_fit_into_memory(cls, value: int, info: ValidationInfo) -> int:
+        chains = info.data.get("chains", 1)
+        if value * chains > MOST_DRAWS:
+            raise ValueError(
+                f"found {value} in each of {chains} chains, expected at most {MOST_DRAWS} in all"
+            )
+        return value
+
+    @field_validator("outbase")
+    @classmethod
+    def _folder_can_be_made(cls, value: Path) -> Path:
+        there = value
+        while not os.path.lexists(there):
+            there = there.parent
+        if there.is_dir():
+            return value
+        below = "" if there == value else f" below {there}, which is a file"
+        raise ValueError(f"found {'the file ' if there == value else ''}{value}, expected a folder{below}")
+
+    @field_validator("use_gradients")
+    @classmethod
+    def _gradients_are_used(cls, value: bool) -> bool:
+        if not value:
+            raise ValueError("found false, expected true: there is no optimiser without derivatives")
+        return value
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: dict[str, Any] | None = None) -> "Settings":
+        """Read settings from a YAML file.
+
+        Shell variables in values are expanded. A key without a value has its default.
+
+        Parameters
+        ----------
+        path : str or Path
+        overrides : dict, optional
+            Values that replace those of the file, by key.
+
+        Raises
+        ------
+        InputError
+            One line per problem: file, key, what was found and what was expected.
+        """
+        path = Path(path)
+        problems: list[str] = []
+        given = expand_variables(read_mapping(path) | (overrides or {}), (), problems)
+        try:
+            settings = cls.model_validate(given, context={"folder": path.parent.resolve()})
+        except ValidationError as error:
+            problems += dict.fromkeys(describe(cls, entry) for entry in error.errors())
+        if problems:
+            raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
+        settings._file = path
+        return settings
+
+    def changed(self, **values) -> "Settings":
+        """Return settings with other values of some keys, validated."""
+        new = type(self).model_validate(self.model_dump(mode="json") | values)
+        new._file = self._file
+        return new
+
+    @property
+    def source(self) -> Path | None:
+        """The file that the settings were read from."""
+        return self._file
+
+    @property
+    def file(self) -> str:
+        """Where the settings come from, for messages."""
+        return str(self._file or "settings")
+
+    def refuse_forced_sampling(self) -> None:
+        """Raise an InputError if positions and shapes are to be held: sampling fits them."""
+        if self.forced_photometry:
+            raise InputError(
+                f"{self.file}: forced_photometry: found true, expected false: sampling fits positions and shapes, "
+                "too; `fphojax optimize` measures fluxes alone"
+            )
+
+    @property
+    def fitted_psfs(self) -> Path:
+        """Store of the mixtures that were fitted to the PSF images of the exposures."""
+        return self.outbase / "psfs.h5"
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """Keyword arguments of `fphojax.inputs.exposures.collect`: how FITS files are read."""
+        return recipe_of(self.model_dump())
+
+    @property
+    def sky(self) -> dict[str, float]:
+        """Level that is subtracted from the images of each band; empty if none is."""
+        return dict(self.tweakbg) if self.tweak_background == "tweakbg" else {}
+
+    def to_json(self) -> str:
+        """Format the settings as JSON text with absolute paths."""
+        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+
+    def dump_yaml(self, folder: Path | None = None) -> str:
+        """Format the settings as YAML text that `from_yaml` reads back.
+
+        Parameters
+        ----------
+        folder : Path, optional
+            Of the file; paths are relative to it, where they can be. Without it they are absolute.
+        """
+        dump = self.model_dump(mode="json")
+        if folder is not None:
+            dump = map_paths(dump, lambda path: relative(path, folder))
+        return dumped(_without_variables(dump))
+
+
+def _without_variables(value: Any) -> Any:
+    """Escape each $ in text, so that it names no shell variable when it is read."""
+    if isinstance(value, dict):
+        return {key: _without_variables(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_without_variables(entry) for entry in value]
+    return value.replace("$", "$$") if isinstance(value, str) else value

@@ -1,0 +1,230 @@
+"""`fphojax init`: a commented file of settings for an instrument, and copies of the templates, to start from."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import fphojax
+from fphojax.errors import InputError
+from fphojax.system.files import replacing
+
+from .schema import Section, Settings
+
+__all__ = ["INSTRUMENTS", "Instrument", "settings_text", "template_folder", "write_starter"]
+
+
+@dataclass(frozen=True)
+class Instrument:
+    """Defaults and hints for a first run on an instrument's images.
+
+    Attributes
+    ----------
+    title : str
+    bands : tuple of str
+        Values of FILTER.
+    buffer : float
+        Width around the sources' radii of influence that shows their wings, and the sky, arcsec.
+    calibration : str
+        How `fphojax preprocess` brings the pipeline's images to nJy.
+    images : str
+        What the pipeline's images need before they are fitted, in a sentence.
+    """
+
+    title: str
+    bands: tuple[str, ...]
+    buffer: float
+    calibration: str
+    images: str
+
+
+INSTRUMENTS = {
+    "nircam": Instrument(
+        "JWST/NIRCam",
+        ("F115W", "F150W", "F200W", "F277W", "F356W", "F444W"),
+        0.3,
+        "PHOTMJSR",
+        "Products cal.fits and i2d.fits (MJy/sr) are read as they are, by PIXAR_SR, DQ, FILTER and PUPIL; fphojax "
+        "preprocess puts many of them into a store.",
+    ),
+    "hst": Instrument(
+        "HST (ACS, WFC3)",
+        ("F435W", "F606W", "F814W"),
+        0.5,
+        "PHOTFLAM",
+        "Products flc.fits and drc.fits (electrons) go into a store first: fphojax preprocess. Both chips of an "
+        "flc.fits are exposures; the band is FILTER, or the one of FILTER1 and FILTER2 (ACS) that is not clear.",
+    ),
+    "hsc": Instrument(
+        "Subaru/HSC",
+        ("g", "r", "i", "z", "y"),
+        2.0,
+        "BUNIT",
+        "BUNIT says their unit, nJy or uJy and the like; others go into a store first (fphojax preprocess); the "
+        "stage background measures their sky.",
+    ),
+    "decam": Instrument(
+        "DECam",
+        ("g", "r", "z"),
+        2.5,
+        "MAGZERO",
+        "BUNIT says their unit, nJy or uJy and the like; others go into a store first (fphojax preprocess); the "
+        "stage background measures their sky.",
+    ),
+    "generic": Instrument(
+        "any camera",
+        ("BAND1", "BAND2"),
+        1.0,
+        "BUNIT",
+        "BUNIT says their unit: nJy (AB zero point 31.4), uJy and the like per pixel; others go into a store first: "
+        "fphojax preprocess.",
+    ),
+}
+
+_HEAD = """\
+# Settings of a run of fphojax on images of {title}.
+#
+# Paths are relative to this file; $NAME is replaced by the shell variable NAME.
+# `fphojax check {file}` shows what it names, and every problem with it; `fphojax run {file}` does the work.
+
+# ---- Look at these lines first ----
+
+# bands to fit: values of FILTER in the images' headers (band_keyword and band_patterns below name another place)
+bandlist: {bands}
+# exposures: a path or glob, or a list of them; extensions SCI and ERR, and MASK (or DQ) and PSF if there are any.
+# {images}
+fitsfiles: images/*.fits
+# sources to start from: forcepho's columns or fphojax's own; rough values do. Without it, they are found in the
+# images (detection below says how).
+#raw_catalog: peaks.fits
+# folder for the results
+outbase: run
+
+# ranges of the uniform priors
+bounds_kwargs:
+  # Sersic index
+  sersic_range: [0.6, 6.0]
+  # square root of the axis ratio b/a
+  sqrtq_range: [0.4, 1.0]
+  # positions lie within so many pixels of the catalogue's; a pixel is that of the finest images (or pixscale, arcsec)
+  n_pix: 2
+  # Half-light radii lie between a tenth of a pixel, where a star ends, and five times the catalogue's or the radius
+  # of influence, at least 1 arcsec; rhalf_range sets another range, and n_sig_flux and flux_factor that of fluxes.
+
+# pixels farther than this from all radii of influence (column roi) are not fitted [arcsec]: less is faster, more
+# sees the wings of galaxies
+buffer: {buffer}
+
+# seed of all random numbers: the same seed gives the same result
+seed: 1
+
+# ---- Everything else, with its default; remove the # to change a value ----
+"""
+
+# The head of each group, by the group's first setting.
+_GROUPS = {
+    "big_catalog": "What is fitted",
+    "frame_search_pattern": "How images become a pixel store",
+    "scene_catalog": "What is written",
+    "add_barriers": "Priors",
+    "maxactive_per_patch": "Patches",
+    "pixel_response": "The model",
+    "use_gradients": "Optimisation",
+    "seed": "Sampling",
+}
+
+
+def settings_text(instrument: str, file: str = "run.yml") -> str:
+    """Format a commented file of settings.
+
+    Parameters
+    ----------
+    instrument : str
+        One of `INSTRUMENTS`.
+    file : str
+        Its name, for the comments.
+
+    Returns
+    -------
+    str
+        YAML: what a first run needs, and all other settings as comments. Prose starts with "# ", a setting with
+        "#" and its key.
+    """
+    known = INSTRUMENTS[instrument]
+    head = _HEAD.format(
+        title=known.title,
+        file=file,
+        bands=f"[{', '.join(known.bands)}]",
+        images=known.images,
+        buffer=known.buffer,
+    )
+    given = {line.removeprefix("#").partition(":")[0] for line in head.splitlines()}
+    lines = []
+    for name, entry in Settings.model_fields.items():
+        if name in _GROUPS:
+            lines += ["", f"# -- {_GROUPS[name]} --"]
+        if name in given:
+            continue
+        lines += [f"# {entry.description}"]
+        if isinstance(entry.default, Section):
+            lines += [f"#{name}:", *_nested(entry.default, {"calibration": known.calibration})]
+        else:
+            lines.append(f"#{name}:{_value(entry.default)}")
+    return head + "\n".join(lines) + "\n"
+
+
+def _nested(section: Section, suggested: dict) -> list[str]:
+    """Format the settings of a section, each followed by its description."""
+    return [
+        f"#  {name}:{_value(suggested.get(name, entry.default))}  # {entry.description}"
+        for name, entry in type(section).model_fields.items()
+    ]
+
+
+def _value(default) -> str:
+    """Format a default as YAML (of which JSON is a part) with the space before it; nothing for None."""
+    return "" if default is None else f" {json.dumps(default)}"
+
+
+def template_folder() -> Path:
+    """Return the folder of the stages' notebooks: inside an installed package, beside it in a checkout."""
+    package = Path(fphojax.__file__).parent
+    installed = package / "templates"
+    return installed if installed.is_dir() else package.parent / "templates"
+
+
+def write_starter(folder: Path, instrument: str) -> list[Path]:
+    """Write ``run.yml`` and the folder ``templates``.
+
+    Parameters
+    ----------
+    folder : Path
+        Made if it does not exist.
+    instrument : str
+        One of `INSTRUMENTS`, in capitals or not.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    InputError
+        An unknown instrument, or one of the files is there already; nothing is written then.
+    """
+    if instrument.lower() not in INSTRUMENTS:
+        raise InputError(f"--instrument: found {instrument!r}, expected one of {', '.join(INSTRUMENTS)}")
+    config, templates = folder / "run.yml", folder / "templates"
+    for path in (config, templates):
+        if path.exists():
+            raise InputError(f"{path}: exists already, expected a folder without it")
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder}: is a file, expected a folder")
+    templates.mkdir(parents=True)
+    copies = [
+        Path(shutil.copy(notebook, templates)) for notebook in sorted(template_folder().glob("*.ipynb"))
+    ]
+    with replacing(config) as temporary:
+        temporary.write_text(settings_text(instrument.lower(), config.name), encoding="utf-8")
+    return [config, *copies]

@@ -1,0 +1,72 @@
+"""Sources that share parameters with each other, by the setting `ties`."""
+
+from scipy.cluster.hierarchy import DisjointSet
+
+from fphojax.errors import InputError
+from fphojax.inputs.patcher import PROFILES
+from fphojax.inputs.source_catalog import SourceCatalog
+
+from .schema import Settings
+
+__all__ = ["tie_problems", "tied_rows"]
+
+
+def tie_problems(catalog: SourceCatalog, settings: Settings) -> list[str]:
+    """Describe each invalid tie in one line.
+
+    Both ids must be in the catalogue, the second one must not be tied itself, and the profiles of both must leave the
+    parameter free: else one of them would not be what its profile says.
+    """
+    row = _rows(catalog)
+    problems = []
+    for name, pairs in settings.ties.items():
+        for pair in pairs.items():
+            label = f"{settings.file}: ties: {name}"
+            absent = [identifier for identifier in pair if identifier not in row]
+            held = [
+                identifier
+                for identifier in pair
+                if identifier not in absent and name in PROFILES[_profile(catalog, row[identifier])]
+            ]
+            if absent:
+                problems.append(f"{label}: found id {absent[0]}, expected one in {settings.raw_catalog}")
+            elif pair[1] in pairs:
+                problems.append(
+                    f"{label}: found id {pair[0]} with the value of id {pair[1]}, which is tied itself, expected one "
+                    "that is not"
+                )
+            elif held:
+                profile = _profile(catalog, row[held[0]])
+                problems.append(
+                    f"{label}: found id {held[0]} of the profile {profile}, which holds {name}, expected sources "
+                    "whose profiles leave it free"
+                )
+    return problems
+
+
+def tied_rows(catalog: SourceCatalog, settings: Settings) -> list[list[int]]:
+    """Return rows of sources that share parameters with each other, directly or through others.
+
+    Raises
+    ------
+    InputError
+        One line for each invalid tie.
+    """
+    if problems := tie_problems(catalog, settings):
+        raise InputError("\n".join(problems))
+    row, linked = _rows(catalog), DisjointSet()
+    for pairs in settings.ties.values():
+        for pair in pairs.items():
+            rows = [row[identifier] for identifier in pair]
+            for member in rows:
+                linked.add(member)
+            linked.merge(*rows)
+    return [sorted(rows) for rows in linked.subsets()]
+
+
+def _rows(catalog):
+    return {str(identifier): i for i, identifier in enumerate(catalog.id)}
+
+
+def _profile(catalog, row):
+    return str(catalog.extra["profile"][row]) if "profile" in catalog.extra.colnames else "sersic"

@@ -1,0 +1,501 @@
+"""Check of all inputs of a run, which reports every problem before it starts."""
+
+import os
+import zlib
+from dataclasses import dataclass, field
+
+import numpy as np
+from tqdm.auto import tqdm
+
+from fphojax.app.plain_table import PlainTable
+from fphojax.app.settings.boxes import bounds_options
+from fphojax.app.settings.schema import PriorSettings, Settings
+from fphojax.app.settings.ties import tie_problems
+from fphojax.errors import InputError, at_most_ten
+from fphojax.inputs.astrometry import local_affine
+from fphojax.inputs.bounds import Bounds, check_pa_prior, default_bounds
+from fphojax.inputs.exposures import Exposure, collect
+from fphojax.inputs.fits_frames import FrameRecipe, bands_named
+from fphojax.inputs.patcher import start_violations
+from fphojax.inputs.psf_store import PSFMixture, PSFStore
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.inputs.stores.stored_exposures import StoredExposure, open_stores
+from fphojax.inputs.stores.verification import store_problem
+from fphojax.mixtures.psf_image import effective_psf
+from fphojax.mixtures.sersic import load_sersic_table
+from fphojax.results.psf_words import psf_words
+from fphojax.system.wording import counted
+
+from .psf_fits import jobs_of, known_psf, offset_shown
+from .reach import beyond_patches
+from .store_build import refuse_other_stores
+
+__all__ = ["CheckReport", "check_inputs"]
+
+LEAST_MASS = 1e-3  # of a prior within the bounds
+# Offsets of a PSF image's core from its centre that are smaller [pixels] are not reported.
+_CENTRED = 0.02
+
+
+@dataclass
+class CheckReport:
+    """Inputs that `check_inputs` read, and its findings.
+
+    Attributes
+    ----------
+    settings : Settings
+    exposures : list of Exposure or StoredExposure
+        Those of the bands that are fitted.
+    left_out : list of Exposure or StoredExposure
+        Those of other bands.
+    catalog, big_catalog : SourceCatalog or None
+        Sources, and those that are only subtracted; None if not given or not readable.
+    bounds : Bounds or None
+        Bounds of the parameters of `catalog`.
+    psfs : PSFStore or None
+        The PSF store of the settings; None if the PSF images of the exposures are to be used.
+    mixtures : dict of (band, exposure) to PSFMixture
+        Those of the store, at the middle of each exposure, or those that were fitted to the PSF images before.
+    problems : list of str
+        One line each; a run can start if there is none.
+    notes : list of str
+        One line each: what to know, though nothing is wrong with it. How each catalogue was read, and what of it the
+        files of a run cannot hold; exposures that no source reaches.
+    """
+
+    settings: Settings
+    exposures: list[Exposure | StoredExposure] = field(default_factory=list)
+    left_out: list[Exposure | StoredExposure] = field(default_factory=list)
+    catalog: SourceCatalog | None = None
+    big_catalog: SourceCatalog | None = None
+    bounds: Bounds | None = None
+    psfs: PSFStore | None = None
+    mixtures: dict[tuple[str, str], PSFMixture] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def exposure_table(self) -> PlainTable:
+        """Tabulate exposures: band, size (columns x rows), pixel scale, masked fraction, PSF, how they were read."""
+        table = PlainTable("Exposures", frame=True)
+        for name in ("exposure", "band", "size", "scale", "masked", "PSF", "read as"):
+            table.add_column(
+                name,
+                justify="right" if name in ("size", "scale", "masked") else "left",
+                no_wrap=name in ("band", "scale", "masked"),
+            )
+        for exposure in (*self.exposures, *self.left_out):
+            table.add_row(
+                exposure.name,
+                exposure.band,
+                f"{exposure.shape[1]} x {exposure.shape[0]}",
+                f'{exposure.pixel_scale:.4f}"',
+                f"{100 * exposure.masked_fraction:.1f} %",
+                "not fitted"
+                if exposure in self.left_out
+                else _psf_source(exposure, self.psfs, self.settings) + self._flux_error(exposure),
+                exposure.read_as,
+            )
+        return table
+
+    def _flux_error(self, exposure) -> str:
+        mixture = self.mixtures.get((exposure.band, exposure.name))
+        known = mixture is not None and np.isfinite(mixture.point_flux_error)
+        return f", point flux {100 * mixture.point_flux_error:+.2g} %" if known else ""
+
+    def psf_meaning(self) -> str:
+        """Describe the effect of the PSF mixtures on the fluxes of bright point sources."""
+        words = psf_words(
+            {f"{name}, {band}": mixture.point_flux_error for (band, name), mixture in self.mixtures.items()}
+        )
+        n_waiting = len(self.exposures) - len(self.mixtures)
+        if n_waiting:
+            images = f"{counted(n_waiting, 'PSF image')} {'is' if n_waiting == 1 else 'are'} to be fitted yet"
+            words += f" {images}: the stage psf says how far bright point sources' fluxes are off with the mixtures."
+        return words.strip()
+
+    def catalog_table(self) -> PlainTable:
+        """Tabulate smallest, median and largest value of each parameter of the catalogue, beside its bounds."""
+        table = PlainTable(f"Catalogue, number of sources: {len(self.catalog)}", frame=True)
+        table.add_column("parameter")
+        for name in ("smallest", "median", "largest", "lower bound", "upper bound"):
+            table.add_column(name, justify="right")
+        for name, values, limits in _catalog_columns(self.catalog, self.bounds):
+            numbers = (values.min(), np.median(values), values.max(), *limits)
+            table.add_row(name, *("" if np.isnan(number) else f"{number:.7g}" for number in numbers))
+        return table
+
+
+def check_inputs(
+    settings: Settings, *, progress: bool = False, verify: bool = False, needs_catalog: bool = True
+) -> CheckReport:
+    """Read exposures, catalogues and PSFs, and collect every problem with them; nothing is written.
+
+    Parameters
+    ----------
+    settings : Settings
+    progress : bool
+        Show a progress bar.
+    verify : bool
+        Look at every pixel of a store (counts, finite values, checksums).
+    needs_catalog : bool
+        Whether it is a problem if there are no sources to start from.
+
+    Returns
+    -------
+    CheckReport
+    """
+    report = CheckReport(settings)
+    _read_exposures(report, progress, verify)
+    _read_catalogs(report, needs_catalog)
+    _check_psfs(report)
+    _check_positions(report)
+    _check_start(report)
+    _check_model(report)
+    return report
+
+
+def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
+    settings = report.settings
+    if settings.pixelstorefile is None:
+        exposures, problems = collect(settings.fitsfiles, progress=progress, **settings.reading)
+        report.problems += at_most_ten(problems, "exposures")
+    else:
+        try:
+            exposures = open_stores(settings.pixelstorefile, settings.metastorefile)
+        except InputError as error:
+            report.problems.append(str(error))
+            return
+        report.problems += _store_problems(exposures, progress, verify)
+        if verify:
+            try:
+                refuse_other_stores(settings)
+            except InputError as error:  # no problem: whoever made them may have had a reason
+                report.notes += str(error).splitlines()
+    for exposure in exposures:
+        (report.exposures if exposure.band in settings.bandlist else report.left_out).append(exposure)
+    report.exposures.sort(key=lambda exposure: settings.bandlist.index(exposure.band))
+    report.notes += _grouped_notes(exposures)
+    if verify and settings.pixelstorefile is None:
+        report.notes += _twins(report.exposures)
+    _check_bands(report, refused=set(settings.fitsfiles) - {exposure.path for exposure in exposures})
+
+
+def _twins(exposures: list[Exposure]) -> list[str]:
+    """Find copies of an image under other names, which would count twice and make uncertainties too small."""
+    seen, lines = {}, []
+    for exposure in exposures:
+        pixels = exposure.band, exposure.shape, zlib.crc32(np.ascontiguousarray(exposure.data))
+        first = seen.setdefault(pixels, exposure)
+        if first is not exposure and np.array_equal(first.data, exposure.data):
+            lines.append(
+                f"{exposure.path}: exposure {exposure.name} of band {exposure.band} has the same pixels as "
+                f"{first.name} ({first.path}): they count twice"
+            )
+    return lines
+
+
+def _grouped_notes(exposures: list[Exposure | StoredExposure]) -> list[str]:
+    """Collect the notes about the files of exposures, each once for all files that it applies to."""
+    paths: dict[str, list[str]] = {}
+    for exposure in exposures:
+        for note in exposure.notes:
+            paths.setdefault(note, []).append(str(exposure.path))
+    lines = []
+    for note, found in paths.items():
+        first, *others = dict.fromkeys(found)
+        lines.append(f"{first}{f' and {len(others)} more' if others else ''}: {note}")
+    return lines
+
+
+def _check_bands(report: CheckReport, refused: set) -> None:
+    """Check that bands have exposures, sky levels have bands, and none is missed by its capitals alone.
+
+    A band of which a file was `refused` gets no line of its own: that of the file is enough.
+    """
+    settings = report.settings
+    present = {exposure.band for exposure in (*report.exposures, *report.left_out)}
+    absent = [band for band in settings.bandlist if band not in present]
+    told = set()
+    if absent and settings.pixelstorefile is None:
+        recipe = FrameRecipe(**settings.reading)
+        told = set().union(*(bands_named(path, recipe) for path in refused))
+    for band in absent:
+        if band not in told:
+            found = ", ".join(sorted(present)) or "none"
+            report.problems.append(
+                f"{settings.file}: bandlist: found no usable exposure in band {band}, expected one or more; "
+                f"bands of exposures: {found}{_twin(band, present, ' ({} differs only in its capitals)')}"
+            )
+    for band in sorted(present - set(settings.bandlist)):
+        n_left_out = sum(exposure.band == band for exposure in report.left_out)
+        twin = _twin(band, settings.bandlist, "; its name differs from that of {} only in its capitals")
+        if twin:
+            report.notes.append(
+                f"{settings.file}: bandlist: exposures of band {band} ({n_left_out}) are left out{twin}"
+            )
+    for band in settings.tweakbg:
+        line = f"{settings.file}: tweakbg.{band}: found a sky level of band {band}"
+        if band not in present and band not in settings.bandlist:
+            found = ", ".join(sorted(present)) or "none"
+            line += f", expected a band of the exposures: {found}"
+            (report.problems if settings.sky else report.notes).append(line)
+        elif band not in settings.bandlist:
+            report.notes.append(f"{line}, which is not in bandlist")
+    if settings.tweakbg and not settings.sky:
+        report.notes.append(
+            f"{settings.file}: tweakbg: these sky levels are not subtracted; tweak_background: tweakbg does it"
+        )
+
+
+def _twin(band, bands, text: str) -> str:
+    """Format `text` about those of `bands` that differ from `band` only in their capitals; "" if none does."""
+    twins = [other for other in bands if other != band and other.casefold() == band.casefold()]
+    return text.format(", ".join(sorted(twins))) if twins else ""
+
+
+def _store_problems(exposures: list[StoredExposure], progress: bool, verify: bool) -> list[str]:
+    if not verify:
+        return []
+    bar = tqdm(exposures, desc="exposures", unit="image", disable=not progress)
+    return [problem for problem in map(store_problem, bar) if problem is not None]
+
+
+def _read_catalogs(report: CheckReport, needed: bool) -> None:
+    settings = report.settings
+    if needed and settings.raw_catalog is None:
+        report.problems.append(
+            f"{settings.file}: raw_catalog: found nothing, expected a catalogue of sources to start from: "
+            "`fphojax detect` makes one from the images"
+        )
+    for key in ("raw_catalog", "big_catalog"):
+        path = getattr(settings, key)
+        if path is None:
+            continue
+        try:
+            catalog, reading = SourceCatalog.read_as(path, bands=settings.bandlist)
+        except InputError as error:
+            report.problems.append(str(error))
+            continue
+        report.notes.append(f"{path}: {reading}")
+        unheld = catalog.fits_problems()
+        report.notes += [
+            f"{path}: {name}: left out, as FITS files of a run cannot hold it: {reason}"
+            for name, reason in unheld.items()
+        ]
+        catalog = catalog.without(unheld)
+        if len(catalog) == 0:
+            if key == "raw_catalog" and not needed:
+                continue
+            report.problems.append(f"{path}: found no source, expected at least one")
+            continue
+        setattr(report, "catalog" if key == "raw_catalog" else key, catalog)
+
+
+def _check_psfs(report: CheckReport) -> None:
+    """Check that every exposure has a PSF, in the store if there is one, else in its own file."""
+    path = report.settings.psfstorefile
+    if path is not None:
+        try:
+            report.psfs = PSFStore.open(path)
+        except InputError as error:
+            report.problems.append(str(error))
+            return
+    problems = []
+    fitted = _fitted_before(report)
+    for exposure in report.exposures:
+        where = exposure.path if path is None else path
+        try:
+            mixture = _checked_psf(exposure, report.psfs, fitted, report.settings)
+            if mixture is not None:
+                report.mixtures[exposure.band, exposure.name] = mixture
+        except InputError as error:
+            message = str(error)
+            problems.append(message if message.startswith(str(where)) else f"{where}: {message}")
+    report.problems += at_most_ten(problems, "PSFs")
+
+
+def _fitted_before(report: CheckReport) -> PSFStore:
+    """Return the store that the stage psf has left; an empty one where the settings name a store."""
+    path = report.settings.fitted_psfs
+    if report.settings.psfstorefile is None and path.is_file():
+        try:
+            return PSFStore.open(path)
+        except InputError as error:
+            report.problems.append(str(error))
+    return PSFStore()
+
+
+def _checked_psf(
+    exposure: Exposure, psfs: PSFStore | None, fitted: PSFStore, settings: Settings
+) -> PSFMixture | None:
+    """Return the mixture of an exposure; None if its PSF image is good and not fitted yet."""
+    if psfs is not None:
+        centre = ((exposure.shape[1] - 1) / 2, (exposure.shape[0] - 1) / 2)
+        return psfs.lookup(exposure.band, exposure=exposure.name, location=centre)
+    if exposure.psf_image is None:
+        raise InputError(
+            f"found no PSF for band {exposure.band}, expected an extension PSF or the setting psfstorefile"
+        )
+    effective_psf(exposure.psf_image, includes_pixel=exposure.psf_includes_pixel)
+    return known_psf(fitted, *jobs_of([exposure], settings))
+
+
+def _check_positions(report: CheckReport) -> None:
+    """Check that every source reaches at least one exposure; a fit may have moved its centre off an image.
+
+    An exposure that no source reaches is no error, but is noted: it may be one of another field.
+    """
+    if report.catalog is None or not report.exposures:
+        return
+    catalog = report.catalog
+    seen, unreached = np.zeros(len(catalog), dtype=bool), []
+    for exposure in report.exposures:
+        pixel = local_affine(exposure.wcs, catalog.ra, catalog.dec, dec0=float(np.median(catalog.dec))).pixel
+        reach = (catalog.roi / exposure.pixel_scale)[:, None]
+        edge = np.array(exposure.shape[::-1]) - 0.5  # the centre of the first pixel is at 0
+        reached = ((pixel >= -0.5 - reach) & (pixel <= edge + reach)).all(axis=-1)
+        if not reached.any():
+            unreached.append(exposure)
+        seen |= reached
+    path = report.settings.raw_catalog
+    large = beyond_patches(catalog, catalog.roi, report.settings)
+    report.notes += at_most_ten(
+        [f"{path}: id {name}: {told}" for name, told in large.items()], "large sources"
+    )
+    if seen.any():  # else the sources are at fault, not the images
+        report.notes += [
+            f"{exposure.path}: exposure {exposure.name} of band {exposure.band}: no source of {path} reaches it"
+            for exposure in unreached
+        ]
+    problems = [
+        f"{path}: row {row} (id {catalog.id[row]}): found ra={catalog.ra[row]:.6f} "
+        f"dec={catalog.dec[row]:.6f} outside all exposures, expected it within its roi of at least one"
+        for row in np.flatnonzero(~seen)
+    ]
+    report.problems += at_most_ten(problems, f"{path}: sources outside all exposures")
+
+
+def _check_start(report: CheckReport) -> None:
+    """Check that start values lie within the bounds; position angles count modulo 180 degrees."""
+    if report.catalog is None:
+        return
+    settings, catalog = report.settings, report.catalog
+    try:
+        report.bounds = default_bounds(catalog, **bounds_options(settings, report.exposures))
+    except InputError as error:
+        report.problems.append(f"{settings.file}: bounds_kwargs: {error}")
+        return
+    try:
+        lines = start_violations(catalog, report.bounds)
+    except InputError as error:
+        lines = [str(error)]
+    problems = [f"{settings.raw_catalog}: {line}" for line in lines]
+    report.problems += at_most_ten(problems, f"{settings.raw_catalog}: values outside the bounds")
+
+
+def _check_model(report: CheckReport) -> None:
+    """Check the Sersic table, the priors, the ties and the output folder that the settings name."""
+    settings = report.settings
+    if settings.splinedatafile is not None:
+        try:
+            load_sersic_table(settings.splinedatafile)
+        except InputError as error:
+            report.problems.append(str(error))
+    for name, prior in settings.priors.items():
+        try:
+            built = prior.build()
+            if name == "pa":
+                check_pa_prior(built)
+            if report.bounds is not None:
+                lower, upper = report.bounds.of_model()
+                _check_prior(prior, lower[name], upper[name], report.catalog.id)
+        except InputError as error:
+            report.problems.append(f"{settings.file}: priors.{name}: {error}")
+    if report.catalog is not None:
+        report.problems += at_most_ten(tie_problems(report.catalog, settings), f"{settings.file}: ties")
+    _check_outbase(report)
+
+
+def _check_outbase(report: CheckReport) -> None:
+    """Check that the folder of results can be written, and that no input would be overwritten there."""
+    settings = report.settings
+    label = f"{settings.file}: outbase: found {settings.outbase}"
+    images = [path for path in settings.fitsfiles if path.parent == settings.outbase]
+    if images:
+        report.problems.append(
+            f"{label}, which holds the image {images[0].name}, expected a folder of its own"
+        )
+    for key in ("raw_catalog", "big_catalog"):
+        path = getattr(settings, key)
+        if path == settings.outbase / settings.scene_catalog:
+            report.problems.append(
+                f"{settings.file}: {key}: found {path}, which a run with this outbase writes itself (scene_catalog), "
+                "expected another file"
+            )
+    there = settings.outbase
+    while not there.exists():
+        there = there.parent
+    if not os.access(there, os.W_OK | os.X_OK):
+        report.problems.append(f"{label}, expected a folder that can be written: {there} may not be")
+
+
+def _check_prior(prior: PriorSettings, lower, upper, ids) -> None:
+    """Check that a prior, which replaces the uniform one, has some of its mass within the bounds."""
+    mass = prior.mass_within(lower, upper)
+    at = np.unravel_index(np.argmin(mass), mass.shape)
+    if mass[at] < LEAST_MASS:
+        much = f"less than {100 * LEAST_MASS:g} %" if mass[at] > 0 else "nothing"
+        raise InputError(
+            f"found {prior}, of which {much} lies within the bounds [{lower[at]:.6g}, {upper[at]:.6g}] of row "
+            f"{at[0]} (id {ids[at[0]]}), expected most of it"
+        )
+
+
+def _psf_source(exposure: Exposure, psfs: PSFStore | None, settings: Settings) -> str:
+    """Describe where an exposure's PSF comes from."""
+    if psfs is not None:
+        own = exposure.name in psfs.exposures(exposure.band)
+        if not own and exposure.band not in psfs.bands:
+            return "missing"
+        mixtures = psfs.mixtures(exposure.band, exposure.name if own else None)
+        places = f", {len(mixtures)} positions" if len(mixtures) > 1 else ""
+        return f"store{', own' if own else ''}{places}, {_width(mixtures[0], exposure.pixel_scale)}"
+    if exposure.psf_image is None:
+        return "missing"
+    ny, nx = exposure.psf_image.shape
+    text = f"image {nx} x {ny}" + ("" if exposure.psf_includes_pixel else ", no pixel")
+    try:
+        recentre = settings.psf_centre == "recentre"
+        image = effective_psf(
+            exposure.psf_image, includes_pixel=exposure.psf_includes_pixel, recentre=recentre
+        )
+    except InputError:
+        return text  # already among the problems
+    if np.hypot(*image.offset) < _CENTRED:
+        return text
+    return f"{text}, core off centre: {offset_shown(image)}"
+
+
+def _width(mixture, pixel_scale: float) -> str:
+    """Format the FWHM, in arcsec, of the Gaussian with most flux, which reveals a store of other pixels."""
+    covariance = mixture.covariances[mixture.amplitudes.argmax()]
+    fwhm = np.sqrt(8 * np.log(2) * covariance[:2].mean()) * pixel_scale
+    return f'core {fwhm:.2g}" wide' + ("" if mixture.includes_pixel else ", no pixel")
+
+
+def _catalog_columns(catalog: SourceCatalog, bounds: Bounds | None):
+    """Yield (name with unit, values, (lowest bound, highest bound)) of each parameter."""
+    nan = (np.nan, np.nan)
+
+    def limits(name, column=...):
+        return (bounds.lower[name][column].min(), bounds.upper[name][column].max()) if bounds else nan
+
+    yield "ra, deg", catalog.ra, nan
+    yield "dec, deg", catalog.dec, nan
+    yield "offset, arcsec", np.zeros(len(catalog)), limits("x")
+    yield "q", catalog.q, limits("q")
+    yield "pa, deg", catalog.pa, limits("pa")
+    yield "sersic", catalog.sersic, limits("sersic")
+    yield "rhalf, arcsec", catalog.rhalf, limits("rhalf")
+    for i, band in enumerate(catalog.bands):
+        yield f"flux {band}, nJy", catalog.flux[:, i], limits("flux", np.s_[:, i])

@@ -1,0 +1,217 @@
+"""Fits of mixtures to PSF images in files, and their store: the work of `fphojax psf`."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from fphojax.app.plain_table import PlainTable
+from fphojax.errors import InputError
+from fphojax.figures.fit_plots import save_figure
+from fphojax.inputs.psf_store import PSFStore, check_name
+from fphojax.inputs.psfex import fit_psfex
+from fphojax.mixtures.psf_fit import TARGET_L2, plot_psf_fit
+from fphojax.results.psf_words import psf_words
+
+from .psf_fits import FittedPSF, PSFJob, fit_into, gaussians_wanted, offset_shown
+from .psf_images import PSFImage, read_psf_image
+
+__all__ = ["FittedFile", "fit_files", "meaning_shown", "notes_shown", "readings_shown", "verdicts_shown"]
+
+
+class FittedFile(NamedTuple):
+    """A PSF image and its mixture."""
+
+    image: PSFImage
+    fitted: FittedPSF
+
+
+def fit_files(
+    paths: Sequence[Path],
+    band: str,
+    store: Path,
+    *,
+    extension: str | int | None = None,
+    oversample: float | None = None,
+    pixel_scale: float | None = None,
+    includes_pixel: bool | None = None,
+    recentre: bool = False,
+    n_gauss: int | None = None,
+    residual: float = TARGET_L2,
+    n_negative: int = 0,
+    location: tuple[float, float] | None = None,
+    figures: Path | None = None,
+    overwrite: bool = False,
+    workers: int = 1,
+    progress: bool = False,
+) -> list[FittedFile]:
+    """Fit mixtures to PSF images and add each to a store as it is fitted.
+
+    One image is the band's PSF; with a detector position it joins those at other positions that the store has.
+    Several images are those of single exposures, named by EXPID or by the file. A PSFEx file (``.psf``) is evaluated
+    on a grid of positions, which is written whole. Mixtures that the store has of the same images, fitted with the
+    same options, are kept: after Ctrl-C, the same call goes on.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+    band : str
+    store : Path
+        HDF5 file; made, or added to.
+    extension, oversample, pixel_scale, includes_pixel
+        See `read_psf_image`.
+    recentre, n_gauss, n_negative
+        See `fit_psf`.
+    residual : float
+        Relative L2 residual that decides on the number of Gaussians where that is not given.
+    location : tuple of float, optional
+        Detector position (x, y) of the image.
+    figures : Path, optional
+        Folder for a figure of each fit.
+    overwrite : bool
+        Whether PSFs that the store has of other images, or fitted with other options, may be replaced.
+    workers : int
+        Processes.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    list of FittedFile
+        Empty for a PSFEx file.
+
+    Raises
+    ------
+    InputError
+        One line; nothing is written then.
+    KeyboardInterrupt
+        After Ctrl-C: what had been fitted is kept, and the message says so.
+    """
+    if location is not None and len(paths) > 1:
+        raise InputError(f"--location: found {len(paths)} images, expected a single one")
+    if location is not None and not all(map(math.isfinite, location)):
+        raise InputError(f"--location: found {location[0]} {location[1]}, expected finite pixels")
+    if oversample is not None and pixel_scale is not None:
+        raise InputError(f"--pixel-scale: found --oversample {oversample:g} beside it, expected one of them")
+    if pixel_scale is not None and not 0 < pixel_scale < math.inf:
+        raise InputError(f"--pixel-scale: found {pixel_scale}, expected arcsec")
+    wanted = gaussians_wanted(n_gauss, residual)
+    if paths[0].suffix == ".psf":
+        of_images = {
+            "--extension": extension,
+            "--oversample": oversample,
+            "--pixel-scale": pixel_scale,
+            "--includes-pixel": includes_pixel,
+            "--recentre": recentre or None,
+            "--location": location,
+            "--figures": figures,
+        }
+        given = [option for option, value in of_images.items() if value is not None]
+        if given:
+            raise InputError(f"{given[0]}: found with {paths[0]}, expected none: a PSFEx file says it all")
+        if len(paths) > 1:
+            raise InputError(f"{paths[1]}: found {len(paths)} files, expected a single PSFEx file")
+        check_name(band)
+        made, present = PSFStore(), PSFStore.open(store) if store.exists() else PSFStore()
+        if (band, None) in present and not overwrite:  # before minutes of fits
+            raise InputError(f"{store}: has a PSF for band {band} already, expected none (or --overwrite)")
+        made.add(fit_psfex(paths[0], workers=workers, n_negative=n_negative, **wanted), band)
+        made.add_to(store, overwrite=overwrite)
+        return []
+
+    if figures is not None:
+        nearest = next((path for path in (figures, *figures.parents) if path.exists()), Path())
+        if not nearest.is_dir():
+            raise InputError(f"--figures: {nearest} is a file, expected a folder")
+    header = {
+        "extension": extension,
+        "oversample": oversample,
+        "pixel_scale": pixel_scale,
+        "includes_pixel": includes_pixel,
+    }
+    images = [read_psf_image(path, band=band, **header) for path in paths]
+    jobs = [
+        PSFJob(
+            str(image.path),
+            image.values,
+            band,
+            image.name if len(paths) > 1 else None,
+            location,
+            wanted
+            | {
+                "n_negative": n_negative,
+                "oversample": image.oversample,
+                "includes_pixel": image.includes_pixel,
+                "recentre": recentre,
+            },
+        )
+        for image in images
+    ]
+    fitted = fit_into(store, jobs, replace=overwrite, workers=workers, progress=progress)
+    found = [FittedFile(*row) for row in zip(images, fitted, strict=True)]
+    if figures is not None:
+        figures.mkdir(parents=True, exist_ok=True)
+        for image, psf in found:
+            save_figure(plot_psf_fit(psf.fit, image.values), figures / f"{image.path.stem}.png")
+    return found
+
+
+def readings_shown(found: Sequence[FittedFile]) -> PlainTable:
+    """Tabulate how each image was read, and where that information comes from.
+
+    Pixels of the image per pixel of the exposures; whether the pixel response is included; offset of the core
+    from the centre of the image, in pixels of the exposures.
+    """
+    table = PlainTable("PSF images, as they were read")
+    for name in ("image", "extension", "sampling", "includes pixel", "core off centre [pixel]"):
+        table.add_column(name, overflow="fold")
+    for image, (_, fit, _) in found:
+        table.add_row(
+            image.path.stem,
+            image.extension,
+            f"{image.oversample:.4g}, {image.sampling_by}",
+            f"{'yes' if image.includes_pixel else 'no'}, {image.pixel_by}",
+            offset_shown(fit),
+        )
+    return table
+
+
+def verdicts_shown(found: Sequence[FittedFile]) -> PlainTable:
+    """Tabulate how good each mixture is.
+
+    Width of the core (sigma of a round Gaussian) in pixels of the exposures; relative L2 residual; largest error of
+    the encircled energy; largest error of a bright point source's flux; complaints.
+    """
+    table = PlainTable("PSF mixtures")
+    for name in ("image", "Gaussians", "width [pixel]", "L2", "EE error", "point flux", "seconds", "verdict"):
+        table.add_column(name, justify="left" if name in ("image", "verdict") else "right", overflow="fold")
+    for image, (_, fit, kept) in found:
+        verdict = fit.verdict
+        table.add_row(
+            image.path.stem,
+            str(len(fit.amplitudes)),
+            f"{verdict.size_model:.2f}",
+            f"{100 * verdict.relative_l2:.2f} %",
+            f"{100 * verdict.ee_error:.2f} %",
+            f"{100 * verdict.point_flux_error:+.2f} %",
+            "in store" if kept else f"{fit.seconds:.1f}",
+            "; ".join(verdict.complaints) or "good",
+        )
+    return table
+
+
+def meaning_shown(found: Sequence[FittedFile]) -> str:
+    """Describe the effect of the mixtures' residuals on the flux of a bright point source."""
+    return psf_words({image.path.stem: fitted.fit.verdict.point_flux_error for image, fitted in found})
+
+
+def notes_shown(found: Sequence[FittedFile]) -> list[str]:
+    """List, in one line each, whatever was assumed of images, or contradicts their headers."""
+    files = {}
+    for image, _ in found:
+        for note in image.notes:
+            files.setdefault(note, []).append(image.path.name)
+    return [
+        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {note}"
+        for note, names in files.items()
+    ]

@@ -1,0 +1,191 @@
+"""Noise of an exposure from its own pixels: level, scale and correlation, from pixels without sources.
+
+Errors that come with images are often wrong by some factor, co-adds have correlated noise, and many have a residual
+pedestal. With chi = (r - c) ierr, c the residual level and C(l) the mean of chi(x) chi(x + l) over pairs of
+pixels without sources, a filter P on noise that is the same everywhere except for its scale 1 / ierr has
+
+    var sum P chi = sum P^2 K,   K = sum over l of A(l) C(l),   A(l) = sum P(x) P(x + l) / sum P^2.
+
+With independent pixels and correct errors C is 1 at l = 0 and 0 elsewhere, and K = 1. In general the sums N and W of
+`fphojax.detection.matched_filter` have to be divided by K: N / K then has the variance W / K.
+
+Pixels without sources are those where N / sqrt(W K), minus the level, is within 4 standard deviations, and that are
+not next to pixels where it is not, nor to a source that is known from all exposures together (pure noise loses 0.01 %
+of its pixels that way); and where a model that is wrong by a fraction f contributes no more than one standard
+deviation. Level and K are measured from them, and they are selected with level and K, in turn.
+
+What varies over many times the width of the PSF, such as the halo of a bright galaxy or a sky that is not flat, is
+not noise of its sums, so C is that of chi minus its mean in a surrounding box, so large that this lowers K by only
+2 %, for which K is corrected.
+
+All this needs sky. Where less than half of the pixels are without sources, or what is left scatters half as much
+again above its median as below, a level cannot be told from light, and none is subtracted. There, and where K is
+not known to 20 % (the scale of the map to 10 %), K is that of the map's negative deviations, below its median or
+below 0, whichever gives less, but at least 1: the errors are trusted unless they are evidently too small.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from astropy.nddata import block_reduce
+from astropy.stats import mad_std
+from scipy.fft import next_fast_len
+from scipy.ndimage import binary_dilation, uniform_filter
+from scipy.signal import fftconvolve
+
+__all__ = ["SOURCE_FREE", "ImageNoise", "measured_noise"]
+
+SOURCE_FREE = 4.0  # significance below which a pixel counts as without sources
+_OUTLIER = 5.0  # standard deviations at which pixels are clipped
+_KNOWN = 0.2  # relative error of K up to which it is trusted
+_LEAST_SKY = 0.5  # fraction of pixels without sources below which no level is measured
+_BOX_SHARE = 0.02  # share of the noise of a sum over the PSF that subtracting the mean of the box removes
+_TILE = 16  # pixels: largest side of a tile for the error of a level, beyond the correlation length
+_SKEW = 1.5  # ratio of the scatter above and below the median beyond which there is light
+_ROUNDS = 12
+_SETTLED = 1e-3  # fraction of the pixels that may still change between sky and source at convergence
+
+
+@dataclass(frozen=True)
+class ImageNoise:
+    """Noise of an exposure as measured from its pixels.
+
+    Attributes
+    ----------
+    level : float
+        Residual level of the image, nJy per pixel; 0 if it cannot be measured.
+    level_error : float
+        Its standard deviation; infinite if it cannot be measured.
+    scale : float
+        Standard deviation of chi; NaN if it cannot be measured.
+    power : float
+        K, the factor by which the variance of sums over the PSF exceeds that from the image's errors.
+    n_pixel : int
+        Number of pixels without sources from which this was measured.
+    """
+
+    level: float
+    level_error: float
+    scale: float
+    power: float
+    n_pixel: int
+
+
+def measured_noise(residual, ierr, psf, sums, usable, sources=None) -> ImageNoise:
+    """Measure the noise of an exposure.
+
+    Parameters
+    ----------
+    residual, ierr : ndarray, shape (ny, nx)
+        Data - model, nJy per pixel, and its inverse standard deviation.
+    psf : ndarray, shape (my, mx)
+        The filter.
+    sums : tuple of ndarray, shape (ny, nx)
+        Of the filter: sum P w r, sum P^2 w, sum P w, with w = ierr^2.
+    usable : ndarray of bool, shape (ny, nx)
+        Pixels with weight where the error of the model does not matter.
+    sources : ndarray of bool, shape (ny, nx), optional
+        Pixels on sources that are known already.
+
+    Returns
+    -------
+    ImageNoise
+    """
+    signal, weight, response = sums
+    usable = usable & (weight > 0)
+    root = np.sqrt(np.where(usable, weight, 1))
+    overlap = fftconvolve(psf, psf[::-1, ::-1]) / np.sum(psf**2)
+    near = _trimmed(overlap > 0.5)  # about how far a source extends from its significant pixels
+    box = int(np.ceil(np.sqrt(overlap.sum() / _BOX_SHARE)))
+    free = usable if sources is None else usable & ~binary_dilation(sources, near)
+    sky, most = free, np.count_nonzero(usable)
+    for _ in range(_ROUNDS):
+        told = np.count_nonzero(sky) > max(_LEAST_SKY * most, 1)
+        if not told:
+            break
+        level = _level(residual[sky], ierr[sky])
+        power, scale, correlation = _power((residual - level) * ierr, sky, overlap, box)
+        if not power > 0:
+            told = False
+            break
+        places = usable & (np.abs(signal - level * response) > SOURCE_FREE * root * np.sqrt(power))
+        before, sky = sky, free & ~binary_dilation(places, near)
+        if np.count_nonzero(sky != before) <= _SETTLED * most:
+            break
+    told = told and _symmetric((signal - level * response)[sky] / root[sky])
+    if not told:
+        return ImageNoise(0.0, np.inf, np.nan, _power_of_lower_half(signal[usable] / root[usable]), 0)
+    n_pixel = np.count_nonzero(sky)
+    # N at a distance l is correlated by (A * C)(l) / K
+    error = np.sqrt(2 * np.sum((fftconvolve(overlap, correlation, mode="same") / power) ** 2) / n_pixel)
+    if error > _KNOWN:
+        power = _power_of_lower_half((signal - level * response)[usable] / root[usable])
+    error = _level_error(np.where(sky, residual - level, 0), np.where(sky, ierr, 0) ** 2)
+    return ImageNoise(float(level), error, float(scale), float(power), int(n_pixel))
+
+
+def _symmetric(values):
+    """Return whether values scatter as much above their median as below, as noise does but light does not."""
+    deviations = values - np.median(values)
+    return np.median(deviations[deviations > 0]) < _SKEW * np.median(-deviations[deviations < 0])
+
+
+def _power_of_lower_half(values):
+    """Return the robust variance of a map from its negative deviations; at least 1."""
+    if not values.size:
+        return 1.0
+    middle = np.median(values)
+    deviations = (middle - values[values <= middle], -values[values < 0])
+    scatter = 1.4826 * float(min(np.median(part) if part.size else 0.0 for part in deviations))
+    return max(1.0, scatter) ** 2
+
+
+def _level(residual, ierr):
+    """Return the mean of pixels weighted with w = ierr^2, without outliers."""
+    level = np.median(residual)
+    for _ in range(5):
+        chi = (residual - level) * ierr
+        # sources are positive: the scale is that of the lower half
+        below = chi[chi < 0]
+        kept = np.abs(chi) <= 3 * 1.4826 * np.median(-below) if below.size else chi == chi
+        if not kept.any():
+            break
+        level = np.average(residual[kept], weights=ierr[kept] ** 2)
+    return level
+
+
+def _level_error(residual, weight):
+    """Return the standard deviation of a weighted mean, from sums over tiles (`fphojax.detection.sky_levels`)."""
+    tile = min(_TILE, *(side // 3 for side in weight.shape))
+    excess, share = (block_reduce(values, max(tile, 1)) for values in (weight * residual, weight))
+    count = np.count_nonzero(share)
+    return float(np.sqrt(count / max(count - 1, 1) * np.sum(excess**2)) / share.sum())
+
+
+def _power(chi, sky, overlap, box):
+    """Return K, the standard deviation of chi, and C at the lags of A."""
+    scale = mad_std(chi[sky])
+    limit = _OUTLIER * scale if scale > 0 else np.inf
+    chi = np.where(sky, np.clip(np.nan_to_num(chi), -limit, limit), 0)
+    local, share = (uniform_filter(values, box, mode="constant") for values in (chi, sky.astype(np.float64)))
+    chi -= np.where(sky, local / np.maximum(share, 1e-9), 0)
+    correlation, pairs = (_products(values, overlap.shape) for values in (chi, sky.astype(np.float64)))
+    correlation = np.divide(correlation, pairs, out=np.zeros_like(pairs), where=pairs > 0.5)
+    middle = tuple(side // 2 for side in overlap.shape)
+    return np.sum(overlap * correlation) / (1 - _BOX_SHARE), np.sqrt(correlation[middle]), correlation
+
+
+def _products(values, shape):
+    """Sum products of values at each lag of a window with odd sides, with lag 0 in its middle."""
+    sides = [next_fast_len(n + m, real=True) for n, m in zip(values.shape, shape, strict=True)]
+    power = np.abs(np.fft.rfft2(values, sides)) ** 2
+    lags = np.fft.irfft2(power, sides)
+    halves = [side // 2 for side in shape]
+    return np.roll(lags, halves, axis=(0, 1))[: shape[0], : shape[1]]
+
+
+def _trimmed(mask):
+    """Trim the empty margins of a mask, with its centre kept in the middle."""
+    half = [int(np.abs(np.flatnonzero(mask.any(axis=1 - k)) - mask.shape[k] // 2).max()) for k in (0, 1)]
+    centre = [side // 2 for side in mask.shape]
+    return mask[tuple(slice(c - h, c + h + 1) for c, h in zip(centre, half, strict=True))]

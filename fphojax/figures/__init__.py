@@ -1,0 +1,1 @@
+"""Figures (matplotlib), the report and the explorer of a run."""

@@ -1,0 +1,243 @@
+"""Figures of a fit (matplotlib, without its global state): data, model and residual; the profile table."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from fphojax.core.model import SceneModel
+from fphojax.inputs.astrometry import local_affine, sky_position
+from fphojax.inputs.exposures import Exposure
+from fphojax.inputs.patcher import PatchFrame
+from fphojax.inputs.stores.stored_exposures import StoredExposure
+from fphojax.results.summary import degrees_of_freedom
+from fphojax.results.tiles import residual_tiles
+from fphojax.system.files import replacing
+
+__all__ = [
+    "LINEAR_NOISE",
+    "Stretch",
+    "exposure_title",
+    "plot_residuals",
+    "plot_sersic_errors",
+    "save_figure",
+]
+
+_PANEL = 2.6  # inches
+_CHI_RANGE = 5.0
+LINEAR_NOISE = 3.0  # standard deviations of a pixel
+Stretch = Literal["asinh", "log", "linear"]
+_GREY = "0.75"
+
+
+def plot_residuals(
+    frame: PatchFrame,
+    model: SceneModel,
+    values,
+    *,
+    ids=None,
+    exposures: Sequence[int] | None = None,
+    stretch: Stretch = "asinh",
+    linear_noise: float = LINEAR_NOISE,
+):
+    """Plot data, model and residual of exposures of a patch.
+
+    Parameters
+    ----------
+    frame : PatchFrame
+    model : SceneModel
+    values : dict of array
+        Parameters of the model.
+    ids : sequence, optional
+        Names of the active sources; by default their row numbers.
+    exposures : sequence of int, optional
+        Which of the patch's exposures; by default all.
+    stretch : {"asinh", "log", "linear"}
+        Of the brightness, from a little below zero to the brightest pixel of data and model.
+    linear_noise : float
+        Standard deviations of a pixel up to which the asinh stretch is linear, and where the logarithmic one starts.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One row per exposure: data and model (fixed sources included) in a common stretch, and
+        chi = residual / error with chi2/dof. Unused pixels are grey, active sources are marked; arrows show
+        north and east, an eighth of the region's diameter long.
+    """
+    from matplotlib.figure import Figure
+
+    residual = residual_tiles(model, values)
+    tiles = {
+        "data": np.asarray(frame.patch.data),
+        "model": np.asarray(frame.patch.data) - residual,
+        "chi": residual * np.asarray(frame.patch.ierr),
+    }
+    n_pixel = [len(frame.pixels(e)[2]) for e in range(len(frame.exposures))]
+    dof = degrees_of_freedom(n_pixel, sum(np.size(v) for v in values.values()))
+    positions = sky_position(values["x"], values["y"], frame.region.ra, frame.region.dec)
+    ids = range(len(positions[0])) if ids is None else ids
+    exposures = range(len(frame.exposures)) if exposures is None else exposures
+
+    figure = Figure(figsize=(3 * _PANEL + 1.6, (_PANEL + 0.25) * len(exposures)), layout="compressed")
+    axes = figure.subplots(len(exposures), 3, squeeze=False)
+    for row, e in zip(axes, exposures, strict=True):
+        exposure = frame.exposures[e]
+        images = {key: frame.image(e, t) for key, t in tiles.items()}
+        _plot_exposure(figure, row, exposure, images, stretch, linear_noise)
+        _compass(row[0], exposure, frame.region)
+        row[0].set_title(exposure_title(exposure))
+        row[1].set_title("model")
+        row[2].set_title(f"$\\chi^2$/dof = {np.nansum(images['chi'] ** 2) / dof[e]:.3f}")
+        pixel = local_affine(exposure.wcs, *positions, dec0=frame.region.dec).pixel
+        _mark(row, pixel, ids)
+    return figure
+
+
+def exposure_title(exposure: Exposure | StoredExposure) -> str:
+    """Return the name of an exposure, with the band unless the name contains it."""
+    return exposure.name if exposure.band in exposure.name else f"{exposure.band} {exposure.name}"
+
+
+def plot_sersic_errors(table):
+    """Plot the errors of a profile table's images against Sersic index and width of the PSF.
+
+    Parameters
+    ----------
+    table : ScaleFreeSersic or FixedRadiiSersic
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Relative L2 error of the image of a round galaxy.
+    """
+    from matplotlib.figure import Figure
+
+    from fphojax.mixtures.sersic_fit import sersic_error_map
+
+    sersic = np.linspace(*table.sersic_range, 76)
+    widths = np.geomspace(0.02, 4.0, 60)
+    figure = Figure(figsize=(5.6, 3.8), layout="constrained")
+    axis = figure.add_subplot()
+    error = 100 * sersic_error_map(table, sersic, widths)
+    image = axis.pcolormesh(1 / widths, sersic, error, cmap="viridis", shading="gouraud")
+    axis.set(xscale="log", xlabel="half-light radius / PSF width (sigma)", ylabel="Sersic index")
+    figure.colorbar(image, label="relative L2 error of the image [%]")
+    return figure
+
+
+def save_figure(figure, path, *, dpi: int = 150) -> None:
+    """Write a figure atomically, in the format of its suffix.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : path-like
+    dpi : int
+    """
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=dpi)
+
+
+def _plot_exposure(figure, axes, exposure, images, stretch, linear_noise):
+    """Plot three panels of one exposure, cut to the pixels of the patch."""
+    from matplotlib import colormaps
+    from matplotlib.colors import Normalize
+
+    used = np.isfinite(images["data"])
+    rows, columns = np.flatnonzero(used.any(axis=1)), np.flatnonzero(used.any(axis=0))
+    cut = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    extent = (columns[0] - 0.5, columns[-1] + 0.5, rows[0] - 0.5, rows[-1] + 0.5)
+    _, ierr = exposure.window(columns[0], columns[-1] + 1, rows[0], rows[-1] + 1)
+    linear = linear_noise * np.median(1 / ierr[used[cut]])
+    top = max(np.nanmax(images["data"]), np.nanmax(images["model"]), 2 * linear)
+    brightness, ticks = _stretched(stretch, linear, top)
+    chi = Normalize(-_CHI_RANGE, _CHI_RANGE)
+    styles = {"data": ("viridis", brightness), "model": ("viridis", brightness), "chi": ("RdBu_r", chi)}
+    drawn = {}
+    for axis, (key, (colours, norm)) in zip(axes, styles.items(), strict=True):
+        colours = colormaps[colours].with_extremes(bad=_GREY)
+        drawn[key] = axis.imshow(
+            images[key][cut], norm=norm, cmap=colours, extent=extent, origin="lower", interpolation="nearest"
+        )
+        axis.tick_params(labelsize="x-small")
+    bar = figure.colorbar(drawn["model"], ax=axes[:2], pad=0.01, ticks=ticks, format="%g")
+    bar.minorticks_off()
+    bar.set_label("nJy / pixel", fontsize="small")
+    residual = figure.colorbar(drawn["chi"], ax=axes[2], pad=0.02)
+    residual.set_label(r"$\chi$", fontsize="small")
+    for each in (bar, residual):
+        each.ax.tick_params(labelsize="x-small")
+
+
+def _stretched(stretch, linear, top):
+    """Return norm and ticks of the brightness."""
+    from matplotlib.colors import AsinhNorm, LogNorm, Normalize
+
+    match stretch:
+        case "asinh":
+            return AsinhNorm(linear_width=linear, vmin=-linear, vmax=top), _ticks(linear, top)
+        case "log":
+            return LogNorm(vmin=linear, vmax=top, clip=True), None
+        case "linear":
+            return Normalize(-linear, top), None
+        case _:
+            raise ValueError(f"stretch is {stretch!r}, expected 'asinh', 'log' or 'linear'")
+
+
+def _ticks(linear, top):
+    """Return ticks at zero and at a few round numbers of the curved part of the stretch."""
+    decades = 10.0 ** np.arange(np.floor(np.log10(linear)), np.log10(top) + 1)
+    steps = (1, 3) if len(decades) < 5 else (1,)
+    ticks = np.sort(np.outer(steps, decades).ravel())
+    return [0, *ticks[(ticks > linear) & (ticks <= top)]]
+
+
+def _compass(axis, exposure, region):
+    """Draw arrows to north and east in a corner of the panel."""
+    jacobian = local_affine(exposure.wcs, region.ra, region.dec, dec0=region.dec).jacobian[0]
+    left, right = axis.get_xlim()
+    low, high = axis.get_ylim()
+    length = 0.11 * min(right - left, high - low)
+    origin = np.array([left + 0.2 * (right - left), low + 0.2 * (high - low)])
+    for direction, label in zip(jacobian.T, ("E", "N"), strict=True):
+        arrow = length * direction / np.linalg.norm(direction)
+        line = {"arrowstyle": "->", "color": "white", "lw": 1, "path_effects": _outline()}
+        axis.annotate("", origin + arrow, origin, arrowprops=line)
+        axis.text(
+            *(origin + 1.35 * arrow),
+            label,
+            color="white",
+            fontsize="x-small",
+            ha="center",
+            va="center",
+            path_effects=_outline(),
+        )
+
+
+def _mark(axes, pixel, ids):
+    """Mark the sources with crosses and, in the first panel, names, readable on bright and on dark."""
+    outline = _outline()
+    for axis, colour in zip(axes, ("white", "white", "black"), strict=True):
+        limits = axis.get_xlim(), axis.get_ylim()
+        effects = outline if colour == "white" else []
+        axis.plot(*pixel.T, "+", color=colour, ms=6, mew=0.9, path_effects=effects)
+        axis.set(xlim=limits[0], ylim=limits[1])
+    for place, name in zip(pixel, ids, strict=True):
+        axes[0].annotate(
+            str(name),
+            place,
+            xytext=(4, 4),
+            textcoords="offset points",
+            color="white",
+            fontsize="small",
+            path_effects=outline,
+            annotation_clip=True,
+            clip_on=True,
+        )
+
+
+def _outline():
+    """Make a path effect that keeps white marks readable on bright and on dark."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=1.6, foreground="black", alpha=0.6)]

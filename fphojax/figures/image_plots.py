@@ -1,0 +1,195 @@
+"""Figures on the images of a patch: posterior draws over the data, and colour composites."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fphojax.errors import InputError
+from fphojax.inputs.astrometry import local_affine, sky_offsets, sky_position
+from fphojax.results.fitted_patch import FittedPatch
+from fphojax.results.tiles import residual_tiles
+
+from .fit_plots import LINEAR_NOISE, exposure_title
+from .sky_plots import half_light_ellipse
+
+__all__ = ["composites", "plot_composites", "plot_posterior_on_image"]
+
+_LUPTON_Q = 8.0
+_BRIGHT = 99.7  # percentile of the pixels that the composite shows at full brightness
+_SIDE = 160  # pixels of a composite
+
+
+def plot_posterior_on_image(fitted: FittedPatch, *, exposures: Sequence[int] | None = None, n_draw: int = 40):
+    """Plot half-light ellipses of draws over the data.
+
+    Parameters
+    ----------
+    fitted : FittedPatch
+    exposures : sequence of int, optional
+        Which of the patch's exposures; by default the first of each band.
+    n_draw : int
+        Number of draws, spread over all chains.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        One panel per exposure, in pixels; the ellipses hold half the light of the profile before the PSF blurs it.
+        Each source has its own colour; the dots are the centres.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import AsinhNorm
+    from matplotlib.figure import Figure
+
+    frame, result = fitted.frame, fitted.result
+    exposures = _first_of_each_band(frame) if exposures is None else list(exposures)
+    columns = min(len(exposures), 3)
+    rows = -(-len(exposures) // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.6 * rows), layout="compressed")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    stacked = result.draws.stack(sample=("chain", "draw"))
+    chosen = np.unique(np.linspace(0, stacked.sizes["sample"] - 1, n_draw).astype(int))
+    draws = stacked.isel(sample=chosen).transpose("sample", "source", ...)
+    for axis, e in zip(axes, exposures, strict=False):
+        exposure = frame.exposures[e]
+        image = frame.image(e, frame.patch.data)
+        noise = np.median(1 / np.asarray(frame.patch.ierr).ravel()[frame.pixels(e)[2]])
+        linear = LINEAR_NOISE * noise
+        norm = AsinhNorm(linear_width=linear, vmin=-linear, vmax=max(np.nanmax(image), 2 * linear))
+        axis.imshow(image, norm=norm, cmap=colormaps["gray_r"].with_extremes(bad="0.85"), origin="lower")
+        for s, source in enumerate(result.active.id):
+            colour = f"C{s % 10}"
+            outlines, centres = _ellipses(draws.isel(source=s), exposure, frame.region)
+            axis.plot(*outlines.transpose(2, 1, 0), color=colour, lw=0.6, alpha=min(1.0, 12 / len(chosen)))
+            axis.plot(*centres.T, ".", color=colour, ms=2, mew=0)
+            text = {"color": colour, "fontsize": "small", "weight": "bold", "clip_on": True}
+            axis.annotate(str(source), outlines[0].max(axis=0), **text)
+        used = np.argwhere(np.isfinite(image))
+        (low_y, low_x), (high_y, high_x) = used.min(axis=0), used.max(axis=0)
+        axis.set(xlim=(low_x - 0.5, high_x + 0.5), ylim=(low_y - 0.5, high_y + 0.5))
+        axis.set_title(exposure_title(exposure), fontsize="medium")
+        axis.tick_params(labelsize="x-small")
+    for axis in axes[len(exposures) :]:
+        axis.remove()
+    return figure
+
+
+def composites(fitted: FittedPatch, values, bands: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+    """Make colour composites of data, model and residual on a common grid of the sky.
+
+    Every pixel of the grid takes the nearest pixel of each exposure; exposures of a band are averaged with their
+    weights. This is for display, not for measurement: PSFs are not matched.
+
+    Parameters
+    ----------
+    fitted : FittedPatch
+    values : dict of array
+        Parameters of the model.
+    bands : sequence of str, optional
+        For blue, green and red; by default the first, middle and last of the patch's bands. Two bands make green
+        the mean of the others, one makes grey.
+
+    Returns
+    -------
+    dict of ndarray (side, side, 3)
+        "data", "model", "residual": values in [0, 1], north up and east to the left; scaled together (Lupton et al.
+        2004), so that colours of data and model compare. Pixels that some band lacks are grey.
+    """
+    from astropy.visualization import make_lupton_rgb
+
+    frame = fitted.frame
+    bands = list(bands or dict.fromkeys(np.array(frame.bands)[[0, len(frame.bands) // 2, -1]].tolist()))
+    if unknown := [band for band in bands if band not in frame.bands]:
+        raise InputError(f"found no band {unknown[0]}, expected some of {', '.join(frame.bands)}")
+    residual = residual_tiles(fitted.model, values)
+    data = np.asarray(frame.patch.data)
+    planes = {
+        key: [_on_sky(frame, tiles, band) for band in bands]
+        for key, tiles in {"data": data, "model": data - residual, "residual": residual}.items()
+    }
+    # each band is scaled by its bright pixels, so that a galaxy of typical colour is white
+    scales = [np.nanpercentile(plane, _BRIGHT) for plane in planes["data"]]
+    noise = [1.4826 * np.nanmedian(np.abs(plane)) for plane in planes["residual"]]
+    depth = float(np.mean([n / s for n, s in zip(noise, scales, strict=True)]))
+    made = {}
+    for key, images in planes.items():
+        scaled = [image / scale for image, scale in zip(images, scales, strict=True)]
+        blue, red = scaled[0], scaled[-1]
+        green = scaled[1] if len(scaled) == 3 else (blue + red) / 2
+        seen = np.isfinite(blue + green + red)
+        rgb = make_lupton_rgb(
+            *(np.nan_to_num(plane) for plane in (red, green, blue)),
+            minimum=-0.7 * depth,
+            stretch=max(4 * depth, 0.05),
+            Q=_LUPTON_Q,
+            output_dtype=np.float64,
+        )
+        made[key] = np.where(seen[..., None], rgb, 0.75)
+    return made
+
+
+def plot_composites(fitted: FittedPatch, values, bands: Sequence[str] | None = None):
+    """Plot colour composites of data, model and residual; see `composites`.
+
+    Parameters
+    ----------
+    fitted : FittedPatch
+    values : dict of array
+        Parameters of the model.
+    bands : sequence of str, optional
+        For blue, green and red.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Offsets from the centre of the patch in arcsec, north up and east to the left.
+    """
+    from matplotlib.figure import Figure
+
+    images = composites(fitted, values, bands)
+    radius = fitted.frame.region.radius
+    figure = Figure(figsize=(9.6, 3.6), layout="compressed")
+    for axis, (name, image) in zip(figure.subplots(1, 3, sharey=True), images.items(), strict=True):
+        axis.imshow(image, origin="lower", extent=(radius, -radius, -radius, radius), interpolation="nearest")
+        axis.set_title(name, fontsize="medium")
+        axis.set_xlabel("east [arcsec]")
+        axis.tick_params(labelsize="small")
+    figure.axes[0].set_ylabel("north [arcsec]")
+    return figure
+
+
+def _first_of_each_band(frame):
+    first = {}
+    for e, exposure in enumerate(frame.exposures):
+        first.setdefault(exposure.band, e)
+    return list(first.values())
+
+
+def _ellipses(draws, exposure, region):
+    """Compute outlines (draw, point, 2) and centres (draw, 2) of a source's half-light ellipses, in pixels."""
+    shapes = (draws["q"].to_numpy(), draws["pa"].to_numpy(), draws["rhalf"].to_numpy())
+    sky = np.stack([half_light_ellipse(*shape) for shape in zip(*shapes, strict=True)])
+    affine = local_affine(exposure.wcs, draws["ra"].to_numpy(), draws["dec"].to_numpy(), dec0=region.dec)
+    return affine.pixel[:, None] + np.einsum("nij,npj->npi", affine.jacobian, sky), affine.pixel
+
+
+def _on_sky(frame, tiles, band):
+    """Compute the weighted mean of a band's exposures on a grid over the region, NaN where there is none."""
+    radius = frame.region.radius
+    east, north = np.meshgrid(np.linspace(radius, -radius, _SIDE), np.linspace(-radius, radius, _SIDE))
+    ra, dec = sky_position(east.ravel(), north.ravel(), frame.region.ra, frame.region.dec)
+    total, weight = np.zeros(east.size), np.zeros(east.size)
+    for e, exposure in enumerate(frame.exposures):
+        if exposure.band != band:
+            continue
+        image, ierr = frame.image(e, tiles), np.nan_to_num(frame.image(e, frame.patch.ierr))
+        # the WCS linearised at the centre is accurate enough for display
+        affine = local_affine(exposure.wcs, frame.region.ra, frame.region.dec, dec0=frame.region.dec)
+        offset = sky_offsets(ra, dec, frame.region.ra, frame.region.dec)
+        x, y = np.rint(affine.pixel[0] + offset @ affine.jacobian[0].T).astype(int).T
+        inside = (x >= 0) & (x < exposure.shape[1]) & (y >= 0) & (y < exposure.shape[0])
+        w = np.where(inside, ierr[y * inside, x * inside] ** 2, 0.0)
+        # brightness per area, so that pixels of any size compare
+        area = np.abs(np.linalg.det(affine.jacobian[0]))
+        total += w * np.nan_to_num(image[y * inside, x * inside]) * area
+        weight += w
+    return np.where(weight > 0, total / np.where(weight > 0, weight, 1.0), np.nan).reshape(_SIDE, _SIDE)

@@ -1,0 +1,272 @@
+"""The HDF5 store that keeps PSF mixtures by band, exposure and detector position."""
+
+import pathlib
+
+import h5py
+import numpy as np
+
+from fphojax.errors import InputError
+from fphojax.system.file_checks import require_regular
+
+from .psf_layout import DATASETS, repeated, replacing, table
+from .psf_mixture import PSFMixture, blended, check_values
+from .psf_reader import read_mixtures
+
+__all__ = ["PSFMixture", "PSFStore", "check_name"]
+
+
+class PSFStore:
+    """PSF mixtures by band, exposure and detector position.
+
+    The file is HDF5, in an extension of forcepho's layout: dataset ``BAND/parameters`` (n_location, n_gauss)
+    with the fields amp, xcen, ycen, Cxx, Cyy, Cxy [pixels]; dataset ``BAND/detector_locations``
+    (n_location, 2); attribute ``includes_pixel`` of the group, false where it is absent; the PSF of a single
+    exposure likewise in the group ``BAND/EXPOSURE``. A row with fewer Gaussians than its dataset is padded
+    with amplitude zero. A dataset ``made_from`` says for each location what the mixture was fitted to, and
+    ``fit_errors`` (n_location, 2) how well: the relative L2 residual, and the relative error of a bright point
+    source's flux.
+
+    ``PSFStore()`` is empty, `PSFStore.open` reads a file.
+    """
+
+    def __init__(self):
+        self._entries = {}
+        self._name = "the PSF store"
+
+    @classmethod
+    def open(cls, path):
+        """Read a store, ours or forcepho's, into memory.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        PSFStore
+
+        Raises
+        ------
+        InputError
+            For a file that is missing or not a PSF store, or one with impossible PSFs; the message names the group.
+        """
+        path = pathlib.Path(path)
+        store = cls()
+        store._name = str(path)
+        require_regular(path, "a PSF store")
+        try:
+            with h5py.File(path, "r") as file:
+                for band, exposure, mixtures in read_mixtures(file, str(path)):
+                    group = f"/{band}" + (f"/{exposure}" if exposure is not None else "")
+                    try:
+                        store.add(mixtures, band, exposure)
+                    except InputError as error:
+                        raise InputError(f"{path}: {group}: {error}") from None
+        except (OSError, RuntimeError, KeyError, AttributeError) as error:
+            raise InputError(
+                f"{path}: not an HDF5 file, expected a PSF store ({' '.join(str(error).split())})"
+            ) from None
+        if not store._entries:
+            raise InputError(f"{path}: holds no PSF, expected a group BAND with a dataset `parameters`")
+        return store
+
+    @property
+    def bands(self):
+        """Bands of the store, sorted: list of str."""
+        return sorted({band for band, _ in self._entries})
+
+    def exposures(self, band):
+        """Return the exposures of a band that have PSFs of their own, sorted: list of str."""
+        return sorted(exposure for b, exposure in self._entries if b == band and exposure is not None)
+
+    def __contains__(self, key):
+        """Return whether there is a PSF of (band, exposure); exposure None: of all exposures of the band."""
+        return key in self._entries
+
+    def mixtures(self, band, exposure=None):
+        """Return all mixtures (one per detector position) of a band or an exposure: list of PSFMixture."""
+        try:
+            return list(self._entries[band, exposure])
+        except KeyError:
+            raise InputError(self._missing(band, exposure)) from None
+
+    def add(self, mixtures, band, exposure=None):
+        """Add one mixture, or one for each of several detector positions, replacing those already there.
+
+        Parameters
+        ----------
+        mixtures : PSFMixture or sequence of PSFMixture
+        band : str
+        exposure : str, optional
+            Exposure whose own PSF this is; default: that of all exposures of the band.
+
+        Raises
+        ------
+        InputError
+            For several mixtures that lack positions or differ in whether they include the pixel, and for one whose
+            numbers cannot be those of a PSF.
+        """
+        mixtures = [mixtures] if isinstance(mixtures, PSFMixture) else list(mixtures)
+        check_name(band, exposure)
+        where = f"PSF of {band}" + (f", exposure {exposure}" if exposure is not None else "")
+        if not mixtures:
+            raise InputError(f"{where}: no mixture was given, expected at least one")
+        if len(mixtures) > 1 and any(m.detector_location is None for m in mixtures):
+            raise InputError(
+                f"{where}: one of {len(mixtures)} mixtures has no detector location, expected all to have"
+            )
+        if len({m.includes_pixel for m in mixtures}) > 1:
+            raise InputError(
+                f"{where}: some mixtures include the pixel response and some do not, expected one kind"
+            )
+        for mixture in mixtures:
+            place = mixture.detector_location
+            try:
+                check_values(mixture)
+            except InputError as error:
+                at = f" at {place}" if place is not None else ""
+                raise InputError(f"{where}{at}: {error}") from None
+        self._entries[band, exposure] = tuple(mixtures)
+
+    def lookup(self, band, exposure=None, location=None, *, interpolate=False):
+        """Look up the PSF for a source.
+
+        Parameters
+        ----------
+        band : str
+        exposure : str, optional
+            An exposure's own PSF goes before the band's.
+        location : (x, y), optional
+            Position on the detector [pixels]; needed where the PSF varies.
+        interpolate : bool
+            Whether to mix the PSFs at the nearest four detector positions, weighted bilinearly on a regular
+            grid and by inverse square distance elsewhere, instead of taking the nearest.
+
+        Returns
+        -------
+        PSFMixture
+
+        Raises
+        ------
+        InputError
+            Where the store has no such PSF, or a location is needed and not given.
+        """
+        key = (band, exposure) if (band, exposure) in self._entries else (band, None)
+        if key not in self._entries:
+            raise InputError(self._missing(band, exposure))
+        mixtures = self._entries[key]
+        if len(mixtures) == 1:
+            return mixtures[0]
+        if location is None:
+            raise InputError(
+                f"PSF of {band} in {self._name} varies over the detector ({len(mixtures)} positions), "
+                "expected a location"
+            )
+        positions = np.array([m.detector_location for m in mixtures])
+        if not interpolate:
+            return mixtures[np.argmin(np.hypot(*(positions - location).T))]
+        return blended(mixtures, location)
+
+    def write(self, path, *, overwrite=False):
+        """Write the store to a file, atomically.
+
+        Parameters
+        ----------
+        path : path-like
+        overwrite : bool
+            Whether a file of that name may be replaced.
+
+        Raises
+        ------
+        InputError
+            Where the file exists and may not be replaced.
+        """
+        with replacing(path, overwrite) as file:
+            for (band, exposure), mixtures in self._entries.items():
+                group = file.require_group(band)
+                if exposure is not None:
+                    group = group.require_group(exposure)
+                group.attrs["includes_pixel"] = mixtures[0].includes_pixel
+                if any(m.made_from for m in mixtures):
+                    group["made_from"] = np.array([m.made_from.encode("ascii") for m in mixtures])
+                errors = np.array([(m.relative_l2, m.point_flux_error) for m in mixtures])
+                if np.isfinite(errors).any():
+                    group["fit_errors"] = errors
+                group["parameters"] = table(mixtures)
+                _write_locations(group, mixtures)
+
+    def add_to(self, path, *, overwrite=False):
+        """Add the PSFs of this store to a file, which is created where there is none.
+
+        All other PSFs of the file stay as they are, even if the process dies: a new file takes the place
+        of the old one in one step.
+
+        Parameters
+        ----------
+        path : path-like
+        overwrite : bool
+            Whether PSFs that the file has may be replaced.
+
+        Raises
+        ------
+        InputError
+            Where the file has one of these PSFs and it may not be replaced.
+        """
+        path = pathlib.Path(path)
+        merged = PSFStore.open(path) if path.exists() else PSFStore()
+        for (band, exposure), mixtures in self._entries.items():
+            if (band, exposure) in merged._entries and not overwrite:
+                what = f"band {band}" + (f", exposure {exposure}" if exposure is not None else "")
+                raise InputError(f"{path}: has a PSF for {what} already, expected none (or overwrite=True)")
+            merged._entries[band, exposure] = mixtures
+        merged.write(path, overwrite=True)
+
+    def write_forcepho(self, path, n_radii, *, overwrite=False):
+        """Write the PSFs of the bands as forcepho reads them: repeated for each radius of its Sersic table.
+
+        Parameters
+        ----------
+        path : path-like
+        n_radii : int
+            Number of radii of the Sersic table.
+        overwrite : bool
+
+        Raises
+        ------
+        InputError
+            For PSFs that forcepho's layout cannot hold: those of single exposures, or such as include the
+            pixel response, which forcepho would add a second time.
+        """
+        for (band, exposure), mixtures in self._entries.items():
+            if exposure is not None:
+                raise InputError(
+                    f"PSF of {band}: exposure {exposure} has its own, expected none in forcepho's layout"
+                )
+            if mixtures[0].includes_pixel:
+                raise InputError(
+                    f"PSF of {band}: includes the pixel response, expected one without for forcepho"
+                )
+        with replacing(path, overwrite) as file:
+            for (band, _), mixtures in self._entries.items():
+                rows = repeated(table(mixtures), n_radii)
+                group = file.create_group(band)
+                group.attrs["n_psf_per_source"] = rows.shape[1]
+                group["parameters"] = rows
+                _write_locations(group, mixtures)
+
+    def _missing(self, band, exposure):
+        what = f"band {band}" + (f", exposure {exposure}" if exposure is not None else "")
+        return f"no PSF for {what}; {self._name} has {', '.join(self.bands) or 'none'}"
+
+
+def check_name(band, exposure=None):
+    """Refuse a band or an exposure that cannot name a group of a store."""
+    for key in (band, exposure):
+        if key is not None and (not key or not key.isprintable() or "/" in key or key in (".", *DATASETS)):
+            what = f"PSF of {band!r}" + (f", exposure {exposure!r}" if exposure is not None else "")
+            raise InputError(f"{what}: {key!r} cannot name a group, expected a printable name without '/'")
+
+
+def _write_locations(group, mixtures):
+    if mixtures[0].detector_location is not None:
+        group["detector_locations"] = np.array([m.detector_location for m in mixtures])

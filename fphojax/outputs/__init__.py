@@ -1,1 +1,0 @@
-"""Results of a run: their files, catalogues, tables and figures."""

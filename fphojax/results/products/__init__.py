@@ -1,0 +1,1 @@
+"""Products of a run: catalogues, images and region files."""

@@ -1,0 +1,234 @@
+"""Final catalogue of a run: one row per source, with all statistics of its draws."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from astropy.table import Column, Table
+from tqdm.auto import tqdm
+
+from fphojax.results.misfit import error_scale, is_model_limited
+from fphojax.results.run_directory import RunDirectory
+from fphojax.system.processes import process_pool
+
+from .catalog_columns import FLAGS, PARAMETER_UNIT, ColumnName
+from .draw_columns import DrawColumns
+from .multipatch import DISAGREES, largest_shift, parameter_names, parameters_first
+from .patch_draws import RunDraws, SourceDraws
+
+__all__ = ["CatalogBuilder", "final_catalog"]
+
+ISOPHOTE = 25.0  # AB mag / arcsec^2
+_R_HAT, _ESS, _AT_BOUND, _PRIOR = 1.05, 100.0, 0.05, 0.7  # limits of the flags
+_UNITS = {"mag (AB)": "mag", "mag (AB) arcsec-2": "mag arcsec-2"}
+
+
+def final_catalog(run: RunDirectory, *, isophote: float = ISOPHOTE, progress: bool = False) -> Table:
+    """Make the catalogue of all sources that the patches of a run have fitted.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    isophote : float
+        Surface brightness at which isophotal radii are taken, AB mag / arcsec^2.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Table
+        One row per source, in the order of the run's scene; every column has its unit and a description, and
+        all are defined in `results.products.catalog_columns.COLUMNS` (docs/catalog_columns.md). Columns without a
+        suffix are medians and keep the layout of `SourceCatalog`, which reads the table when it is written as
+        FITS or ECSV. ``table.meta["FILTERS"]`` are the bands.
+
+    Raises
+    ------
+    InputError
+        There is no patch with a result, or patches and scene do not belong together.
+    """
+    draws = RunDraws(run)
+    builder = CatalogBuilder(draws, isophote=isophote)
+    patches = tqdm(draws.patches(), "patches", draws.n_patch, disable=not progress)
+    for _ in builder.taken(sources for patch in patches for sources in draws.sources(patch)):
+        pass
+    return builder.table()
+
+
+class CatalogBuilder:
+    """Builder of the final catalogue from batches of sources, which may come in any order.
+
+    Parameters
+    ----------
+    draws : RunDraws
+    isophote : float
+        AB mag / arcsec^2.
+    """
+
+    def __init__(self, draws: RunDraws, *, isophote: float = ISOPHOTE):
+        self._ids, self._bands = draws.ids, draws.bands
+        self._profiles, self._ties = _profiles(draws), _ties(draws)
+        self._units = parameter_names(draws.bands)
+        self._of_draws = DrawColumns(draws.bands, tuple(self._units), isophote)
+        self._columns: dict[ColumnName, np.ndarray] = {}
+
+    def taken(self, batches: Iterable[SourceDraws], *, workers: int = 1) -> Iterator[SourceDraws]:
+        """Add batches of sources, yielding each when its rows are done.
+
+        Parameters
+        ----------
+        batches : iterable of SourceDraws
+        workers : int
+            Processes that make the rows, a few batches ahead; with one, they are made here.
+        """
+        if workers == 1:
+            for sources in batches:
+                draws = parameters_first(sources.values)
+                self._put(sources, draws, self._of_draws(draws))
+                yield sources
+            return
+        with process_pool(workers) as pool:
+            queue = deque()
+            for sources in batches:
+                draws = parameters_first(sources.values)
+                queue.append((sources, draws, pool.submit(self._of_draws, draws)))
+                if len(queue) > 2 * workers:
+                    yield self._finished(*queue.popleft())
+            while queue:
+                yield self._finished(*queue.popleft())
+
+    def _finished(self, sources, draws, future):
+        self._put(sources, draws, future.result())
+        return sources
+
+    def _put(self, sources, draws, of_draws):
+        """Enter a batch into the columns of the run."""
+        found = self._with_errors(of_draws, sources) | self._bookkeeping(sources)
+        found |= {ColumnName("flags"): self._flags(found, sources, draws)}
+        for name, values in found.items():
+            if name not in self._columns:
+                self._columns[name] = np.zeros(len(self._ids), dtype=values.dtype)
+            elif values.dtype.kind == "U":
+                self._columns[name] = self._columns[name].astype(
+                    np.promote_types(values.dtype, self._columns[name].dtype), copy=False
+                )
+            self._columns[name][sources.rows] = values
+
+    def table(self) -> Table:
+        """Return the catalogue."""
+        columns = {"id": self._ids} | {str(name): values for name, values in self._columns.items()}
+        names = {"id": ColumnName("id")} | {str(name): name for name in self._columns}
+        if not any(np.isfinite(columns[f"{band}_err"]).any() for band in self._bands):
+            for band in self._bands:
+                del columns[f"{band}_err"], columns[f"{band}_err_scaled"]  # single points of older versions
+        table = Table(
+            meta={"FPHOJAX": 1, "FILTERS": ",".join(self._bands), "ISOPHOTE": self._of_draws.isophote}
+        )
+        for name, values in columns.items():
+            text, parts = names[name].text, names[name].parts
+            unit = self._units[parts[0]] if text.unit == PARAMETER_UNIT else text.unit
+            if name in ("ra", "ra_16", "ra_84", "ra_mean"):
+                values = values % 360
+            table[name] = Column(values, unit=_UNITS.get(unit, unit) or None, description=text.text)
+        return table
+
+    def _with_errors(self, of_draws, sources):
+        """Replace flux errors of draws by those of optima where known, and add errors scaled by the misfit."""
+        last, place = self._last(sources)
+        scale = error_scale(last.chi2[place], last.n_pixel[place])
+        columns = {}
+        for name, values in of_draws.items():
+            columns[name] = values
+            if name.pattern == "BAND_err":
+                b = self._bands.index(name.parts[0])
+                known = last.flux_err[place, b]
+                columns[name] = np.where(np.isfinite(known), known, values)
+                columns[ColumnName("BAND_err_scaled", name.parts)] = columns[name] * scale[:, b]
+        return columns
+
+    def _last(self, sources):
+        """Return the last patch of a batch of sources, and their rows in it."""
+        last = sources.parts[0][-1]  # the same for all
+        return last, np.flatnonzero(np.isin(last.ids, self._ids[sources.rows]))
+
+    def _bookkeeping(self, sources):
+        """Make the columns that come from the patches: priors, own pixels, numbers of draws, methods."""
+        last, place = self._last(sources)
+        size = len(place)
+        near = last.at_bound[place]
+        columns = {
+            ColumnName("PARAMETER_at_bound", (name,)): near[:, p] for p, name in enumerate(self._units)
+        }
+        columns |= {
+            ColumnName("PARAMETER_prior_std", (name,)): last.prior_width[place, p]
+            for p, name in enumerate(self._units)
+        }
+        n_chain, n_draw = sources.values["ra"].shape[1:]
+        single = {
+            "profile": self._profiles[sources.rows],
+            "tied": self._ties[sources.rows],
+            "at_bound": near.max(axis=1),
+            "roi": last.roi[place],
+            "chi2": last.chi2[place].sum(axis=1),
+            "n_pixel": last.n_pixel[place].sum(axis=1),
+            "n_patch": np.array([len(parts) for parts in sources.parts]),
+            "n_draw": np.full(size, n_chain * n_draw),
+            "n_divergent": np.array([sum(part.n_divergent for part in parts) for parts in sources.parts]),
+            "patch_id": np.full(size, last.patch),
+            "method": np.full(size, last.method),
+            "pareto_k": np.full(size, last.pareto_k),
+        }
+        return columns | {ColumnName(name): values for name, values in single.items()}
+
+    def _flags(self, found, sources, draws):
+        r_hat, size, near, divergent, method = (
+            found[ColumnName(name)] for name in ("rhat_max", "ess_min", "at_bound", "n_divergent", "method")
+        )
+        shifts = [
+            largest_shift(draws[s], len(parts)) if len(parts) > 1 else 0.0
+            for s, parts in enumerate(sources.parts)
+        ]
+        sampled = method == "nuts"
+        last, place = self._last(sources)
+        told = [
+            found[ColumnName("BAND_err" if name in self._bands else "PARAMETER_std", (name,))]
+            / found[ColumnName("PARAMETER_prior_std", (name,))]
+            for name in self._units
+            if name != "pa"  # a round galaxy has none
+        ]
+        raised = (
+            sampled & (r_hat > _R_HAT),
+            sampled & ~(size >= _ESS),
+            near > _AT_BOUND,
+            divergent > 0,
+            np.array(shifts) > DISAGREES,
+            ~sampled,
+            (np.stack(told) > _PRIOR).any(axis=0),
+            is_model_limited(last.chi2[place], last.n_pixel[place]).any(axis=1),
+        )
+        return sum(bit * flag.astype(np.int32) for bit, flag in zip(FLAGS, raised, strict=True))
+
+
+def _profiles(draws):
+    """Return the profile of each source, named as in `fphojax.inputs.patcher.PROFILES`."""
+    scene = draws.scene
+    if "profile" not in scene.extra.colnames:
+        return np.full(len(draws.ids), "sersic")
+    of_source = dict(zip(scene.id.tolist(), map(str, scene["profile"]), strict=True))
+    return np.array([of_source[name] for name in draws.ids.tolist()])
+
+
+def _ties(draws):
+    """Return for each source the parameters that it takes from others, like ``ra=7 dec=7``."""
+    run = draws.run
+    ties = run.read_config().get("ties", {}) if run.config_path.is_file() else {}  # none in runs made by hand
+    called = {"x": "ra", "y": "dec"}
+    found = [
+        " ".join(
+            f"{called.get(parameter, parameter)}={pairs[str(name)]}"
+            for parameter, pairs in ties.items()
+            if str(name) in pairs
+        )
+        for name in draws.ids.tolist()
+    ]
+    return np.array(found)

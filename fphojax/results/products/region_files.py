@@ -1,0 +1,92 @@
+"""Region files for DS9 and similar programs: sources, isophotes, patches."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.system.files import replacing
+
+from .patch_draws import PatchDraws
+
+__all__ = ["write_isophotes", "write_patch_regions", "write_regions"]
+
+_COLOURS = {"detected": "red", "structure": "magenta"}
+_OTHERS, _PATCHES = "green", "blue"
+
+
+def write_regions(path, catalog: SourceCatalog) -> None:
+    """Write the half-light ellipse of every source, named by its id; a point for radius 0.
+
+    Sources whose `origin` is "detected" are red, those whose `origin` is "structure" magenta, all others green.
+
+    Parameters
+    ----------
+    path : path-like
+    catalog : SourceCatalog
+    """
+    origin = catalog["origin"] if "origin" in catalog.extra.colnames else np.full(len(catalog), "catalog")
+    colours = [_COLOURS.get(str(name), _OTHERS) for name in origin]
+    major = catalog.rhalf / np.sqrt(catalog.q)
+    shape = catalog.ra, catalog.dec, major, catalog.q, catalog.pa
+    _write(path, _ellipses(*shape, catalog.id, colours))
+
+
+def write_isophotes(path, table: Table, band: str) -> None:
+    """Write the isophote of every source in a band, named by its id; fainter sources have none.
+
+    Parameters
+    ----------
+    path : path-like
+    table : Table
+        A `final_catalog`.
+    band : str
+    """
+    table = table[table[f"r_iso_{band}"] > 0]
+    columns = (np.asarray(table[name]) for name in ("ra", "dec", f"r_iso_{band}", "q", "pa", "id"))
+    _write(path, _ellipses(*columns, [_OTHERS] * len(table)))
+
+
+def write_patch_regions(path, patches: Iterable[PatchDraws]) -> None:
+    """Write the circle of every patch, named by its number."""
+    from regions import CircleSkyRegion, RegionVisual
+
+    shapes = []
+    for patch in patches:
+        ra, dec, radius = patch.region
+        shapes.append(
+            CircleSkyRegion(
+                SkyCoord(ra, dec, unit="deg"),
+                radius * u.arcsec,
+                meta={"text": str(patch.patch)},
+                visual=RegionVisual(color=_PATCHES),
+            )
+        )
+    _write(path, shapes)
+
+
+def _ellipses(ra, dec, major, q, pa, ids, colours):
+    """Make ellipses of semi-major axes in arcsec (0: a point), position angles in degrees east of north."""
+    from regions import EllipseSkyRegion, PointSkyRegion, RegionVisual
+
+    shapes = []
+    for i in range(len(ids)):
+        centre, meta = SkyCoord(ra[i], dec[i], unit="deg"), {"text": str(ids[i])}
+        visual = RegionVisual(color=colours[i])
+        if major[i] == 0:
+            shapes.append(PointSkyRegion(centre, meta=meta, visual=visual))
+            continue
+        width = 2 * major[i] * u.arcsec
+        angle = pa[i] * u.deg + 90 * u.deg  # of the major axis, from west
+        shapes.append(EllipseSkyRegion(centre, width, width * q[i], angle, meta=meta, visual=visual))
+    return shapes
+
+
+def _write(path, shapes):
+    from regions import Regions
+
+    with replacing(path) as temporary:
+        Regions(shapes).write(temporary, format="ds9", overwrite=True)

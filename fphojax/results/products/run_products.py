@@ -1,0 +1,223 @@
+"""Products of a finished run: catalogues, written in one pass over its patches, region files and images."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from astropy.io import fits
+from astropy.table import Table
+from tqdm.auto import tqdm
+
+from fphojax.errors import InputError
+from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.results.fitted_patch import open_patcher
+from fphojax.results.run_directory import RunDirectory
+from fphojax.system.files import replacing
+
+from .chain_catalog import ChainCatalog
+from .final_catalog import ISOPHOTE, CatalogBuilder
+from .frame_images import rows_of_ids, write_cutouts, write_images
+from .multipatch import MultipatchReport
+from .neighbours import NeighbourReport
+from .patch_draws import RunDraws
+from .region_files import write_isophotes, write_patch_regions, write_regions
+from .scene_points import DrawKind
+
+__all__ = ["FORMATS", "Catalogs", "postprocess", "write_catalogs", "write_table"]
+
+FORMATS = {"fits": "fits", "ecsv": "ascii.ecsv", "parquet": "parquet"}
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogs:
+    """Products of `write_catalogs`.
+
+    Attributes
+    ----------
+    final : Table
+        See `final_catalog`.
+    multipatch : Table
+        Sources in several patches; see `MultipatchReport`.
+    neighbours : Table
+        Covariances of the fluxes of neighbours; see `NeighbourReport`.
+    unfitted : SourceCatalog
+        Sources of the scene without any draw.
+    files : list of Path
+    """
+
+    final: Table
+    multipatch: Table
+    neighbours: Table
+    unfitted: SourceCatalog
+    files: list[Path]
+
+
+def postprocess(
+    run: RunDirectory,
+    *,
+    formats: Sequence[str] = ("fits",),
+    chains: bool = True,
+    isophote: float = ISOPHOTE,
+    images: bool = True,
+    kind: DrawKind = "median",
+    cutouts: Sequence = (),
+    workers: int = 1,
+    progress: bool = False,
+) -> Catalogs:
+    """Write all products of a run into its folder.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    formats, chains, isophote, workers
+        See `write_catalogs`.
+    images : bool
+        Whether to write ``images`` (see `write_images`).
+    kind : {"median", "last", "best", "mean"}
+        Point of the posterior that images and cutouts show; see `scenes_at`.
+    cutouts : sequence
+        Ids of sources to be written alone (see `write_cutouts`).
+    progress : bool
+
+    Returns
+    -------
+    Catalogs
+        With all files that were written, region files (``regions``: sources, patches, and the isophotes of
+        each band) and images included.
+
+    Raises
+    ------
+    InputError
+        As `write_catalogs` and `write_cutouts`; nothing is written then.
+    """
+    if cutouts:
+        rows_of_ids(run, RunDraws(run), cutouts)  # before anything is written
+    made = write_catalogs(
+        run, formats=formats, chains=chains, isophote=isophote, workers=workers, progress=progress
+    )
+    draws = RunDraws(run)
+    folder = run.path / "regions"
+    folder.mkdir(exist_ok=True)
+    regions = [
+        folder / f"{name}.reg" for name in ("sources", "patches", *map("isophotes_{}".format, draws.bands))
+    ]
+    write_regions(regions[0], _source_catalog(made.final, draws))
+    write_patch_regions(regions[1], draws.patches())
+    for path, band in zip(regions[2:], draws.bands, strict=True):
+        write_isophotes(path, made.final, band)
+    made.files.extend(regions)
+    if images or cutouts:
+        patcher = open_patcher(run)
+        if images:
+            made.files.extend(write_images(run, kind=kind, patcher=patcher, progress=progress))
+        if cutouts:
+            made.files.extend(write_cutouts(run, cutouts, kind=kind, patcher=patcher))
+    return made
+
+
+def write_catalogs(
+    run: RunDirectory,
+    *,
+    formats: Sequence[str] = ("fits",),
+    chains: bool = True,
+    isophote: float = ISOPHOTE,
+    workers: int = 1,
+    progress: bool = False,
+) -> Catalogs:
+    """Write the catalogues of a run to its folder ``catalogs``, each atomically.
+
+    ``final``, ``multipatch`` (if any source is in several patches) and ``neighbours`` (if any overlap) in the given
+    formats; ``forcepho.fits``, medians and standard deviations of fluxes in forcepho's layout, from which another run
+    can start; ``postsample.fits``, the chain catalogue.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    formats : sequence of {"fits", "ecsv", "parquet"}
+    chains : bool
+        Whether to write the chain catalogue, which is as large as the chains themselves.
+    isophote : float
+        AB mag / arcsec^2.
+    workers : int
+        Processes that compute the columns; 1 stays in this one, more pay off with hundreds of patches. New processes
+        import the script that called, which must keep its work under ``if __name__ == "__main__"``.
+    progress : bool
+
+    Returns
+    -------
+    Catalogs
+
+    Raises
+    ------
+    InputError
+        As `final_catalog`; an unknown format; no pyarrow for Parquet.
+    """
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise InputError(f"format {unknown[0]!r} of a catalogue, expected some of {', '.join(FORMATS)}")
+    draws = RunDraws(run)
+    builder = CatalogBuilder(draws, isophote=isophote)
+    multipatch, neighbours = MultipatchReport(draws.bands), NeighbourReport()
+    folder = run.path / "catalogs"
+    folder.mkdir(exist_ok=True)
+    files = []
+    with ExitStack() as stack:
+        writer = None
+        if chains:
+            files.append(folder / "postsample.fits")
+            temporary = stack.enter_context(replacing(files[-1]))
+            writer = stack.enter_context(ChainCatalog(temporary, draws))
+
+        def batches():
+            for patch in tqdm(draws.patches(), "patches", draws.n_patch, disable=not progress):
+                neighbours.add(patch)
+                yield from draws.sources(patch)
+
+        for sources in builder.taken(batches(), workers=workers):
+            multipatch.add(draws.ids[sources.rows], sources)
+            if writer is not None:
+                writer.add(sources)
+    made = Catalogs(builder.table(), multipatch.table, neighbours.table, draws.unfitted, files)
+    for name in ("final", "multipatch", "neighbours"):
+        table = getattr(made, name)
+        if len(table):
+            files += [write_table(folder / f"{name}.{suffix}", table) for suffix in formats]
+    files.append(folder / "forcepho.fits")
+    _source_catalog(made.final, draws).write_forcepho(files[-1])
+    return made
+
+
+def write_table(path, table: Table) -> Path:
+    """Write a table in the format of its suffix; definitions of columns become TCOMM cards in FITS."""
+    path = Path(path)
+    with replacing(path) as temporary:
+        if path.suffix != ".fits":
+            try:
+                table.write(temporary, format=FORMATS[path.suffix[1:]], overwrite=True)
+            except ImportError as error:
+                raise InputError(
+                    f"{path}: package {error.name} is not installed, expected it for Parquet"
+                ) from error
+            return path
+        plain = table.copy(copy_data=False)
+        for column in plain.columns.values():
+            column.description = None
+        hdu = fits.table_to_hdu(plain)
+        for i, column in enumerate(table.columns.values(), start=1):
+            if column.description:
+                hdu.header.set(f"TCOMM{i}", column.description, after=f"TFORM{i}")
+        hdu.writeto(temporary, overwrite=True)
+    return path
+
+
+def _source_catalog(final, draws):
+    """Make a catalogue of medians and flux uncertainties, with the other columns of the scene."""
+    scene = draws.scene.select_bands(draws.bands)
+    row = {name: i for i, name in enumerate(scene.id.tolist())}
+    kept = scene[[row[name] for name in final["id"].tolist()]]
+    values = {name: np.asarray(final[name]) for name in ("ra", "dec", "q", "pa", "sersic", "rhalf")}
+    values["flux"] = np.stack([final[band] for band in draws.bands], axis=1)
+    has_errors = f"{draws.bands[0]}_err" in final.colnames
+    errors = np.stack([final[f"{band}_err"] for band in draws.bands], axis=1) if has_errors else None
+    return kept.replace(**values, flux_err=errors)

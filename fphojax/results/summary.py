@@ -1,0 +1,137 @@
+"""Tables of a result: parameters with intervals and convergence, exposures with chi-squared."""
+
+import numpy as np
+from astropy.table import QTable
+
+from fphojax.errors import InputError
+from fphojax.inputs.source_catalog import SourceCatalog
+
+from .patch_result import POSTERIOR_UNITS, PatchResult
+
+__all__ = ["decimals", "degrees_of_freedom", "exposure_table", "summary_table", "true_values"]
+
+_QUANTILES = (0.16, 0.5, 0.84)
+
+
+def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QTable:
+    """Make a table with one row per source and parameter.
+
+    Parameters
+    ----------
+    result : PatchResult
+    truth : SourceCatalog, optional
+        The true parameters of sources with the same ``id``.
+
+    Returns
+    -------
+    QTable
+        Columns: id, parameter, band (empty but for fluxes), unit; value (median), lower and upper (limits of the
+        central 68 %, from 0.16 to 0.84) in that unit; r_hat (rank-normalised) and ess_bulk (Vehtari et al. 2021);
+        at_bound, the fraction of draws within a thousandth of an edge of the prior; truth, if given. Angles are
+        as in ``result.centred_draws``, and the truth is on the same turn.
+
+    Raises
+    ------
+    InputError
+        If `truth` lacks a source or a band.
+    """
+    import arviz  # takes seconds: it imports its plotting
+
+    draws = result.centred_draws
+    low, value, high = (draws.quantile(q, ("chain", "draw")) for q in _QUANTILES)
+    columns = {"value": value, "lower": low, "upper": high}
+    columns |= {"r_hat": arviz.rhat(draws), "ess_bulk": arviz.ess(draws, method="bulk")}
+    columns["at_bound"] = result.at_bound
+    if truth is not None:
+        columns["truth"] = true_values(result, truth)
+
+    rows = []
+    for s, source in enumerate(result.active.id):
+        for name, unit in POSTERIOR_UNITS.items():
+            for b, band in enumerate(result.bands if name == "flux" else ("",)):
+                at = (s, b) if name == "flux" else (s,)
+                numbers = {key: float(np.asarray(table[name])[at]) for key, table in columns.items()}
+                rows.append({"id": source, "parameter": name, "band": band, "unit": unit} | numbers)
+    table = QTable(rows)
+    for name in ("value", "lower", "upper", *(["truth"] if truth is not None else [])):
+        table[name].info.format = ".10g"  # positions need as many digits
+    for name, digits in (("r_hat", ".3f"), ("ess_bulk", ".0f"), ("at_bound", ".3f")):
+        table[name].info.format = digits
+    return table
+
+
+def decimals(lower: float, upper: float) -> int:
+    """Return the number of decimals that show the width of an interval to two digits, 9 at most."""
+    width = float(upper - lower)
+    return int(np.clip(1 - np.floor(np.log10(width)), 0, 9)) if width > 0 else 3
+
+
+def exposure_table(result: PatchResult) -> QTable:
+    """Make a table with one row per exposure: band, exposure, n_pixel, chi2 and chi2_dof at the optimum.
+
+    Parameters
+    ----------
+    result : PatchResult
+
+    Returns
+    -------
+    QTable
+        For the degrees of freedom see `degrees_of_freedom`.
+    """
+    table = result.exposures
+    n_pixel, chi2 = table["n_pixel"].to_numpy(), table["chi2"].to_numpy()
+    return QTable(
+        {
+            "band": table["band"].to_numpy(),
+            "exposure": table["exposure"].to_numpy(),
+            "n_pixel": n_pixel,
+            "chi2": chi2,
+            "chi2_dof": chi2 / degrees_of_freedom(n_pixel, result.mass_matrix.shape[0]),
+        }
+    )
+
+
+def degrees_of_freedom(n_pixel, n_parameter: int) -> np.ndarray:
+    """Compute the pixels of every exposure less its share, by pixels, of the parameters.
+
+    Parameters
+    ----------
+    n_pixel : array (E,)
+    n_parameter : int
+
+    Returns
+    -------
+    ndarray (E,)
+    """
+    n_pixel = np.asarray(n_pixel)
+    return n_pixel * (1 - n_parameter / n_pixel.sum())
+
+
+def true_values(result: PatchResult, truth: SourceCatalog) -> dict[str, np.ndarray]:
+    """Return the true parameters of the fitted sources, in the units and the order of the posterior.
+
+    Parameters
+    ----------
+    result : PatchResult
+    truth : SourceCatalog
+        Its rows are matched by ``id``.
+
+    Returns
+    -------
+    dict of ndarray
+        Position angles are within 90 degrees of the median of the draws, and ra as `centred_draws` has it.
+
+    Raises
+    ------
+    InputError
+        If `truth` lacks a source or a band.
+    """
+    row = {identifier: i for i, identifier in enumerate(truth.id.tolist())}
+    missing = [str(i) for i in result.active.id.tolist() if i not in row]
+    if missing:
+        raise InputError(f"truth has no source {', '.join(missing)}, expected all fitted sources by their id")
+    truth = truth[[row[i] for i in result.active.id.tolist()]].select_bands(result.bands)
+    values = {name: getattr(truth, name) for name in POSTERIOR_UNITS}
+    ra = truth.ra - 360 * np.round((truth.ra - result.region.ra) / 360)
+    median = result.centred_draws["pa"].median(("chain", "draw")).to_numpy()
+    return values | {"ra": ra, "pa": median + (truth.pa - median + 90) % 180 - 90}

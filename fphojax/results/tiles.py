@@ -1,0 +1,21 @@
+"""Residuals of a patch on its tiles."""
+
+import equinox as eqx
+import numpy as np
+
+from fphojax.core.model import SceneModel
+from fphojax.core.padding import padded_model, padded_values
+
+__all__ = ["residual_tiles"]
+
+
+def residual_tiles(model: SceneModel, values) -> np.ndarray:
+    """Compute data minus fixed and active sources, array (T, TILE * TILE), at given parameters of the model."""
+    drawn = model
+    if model.pairs is None:
+        drawn = padded_model(model)
+        values = padded_values(values, drawn)
+    return np.asarray(model.patch.data) - np.asarray(_images(drawn, values))[: model.patch.n_tile]
+
+
+_images = eqx.filter_jit(SceneModel.images)

@@ -1,0 +1,1 @@
+"""Mock exposures and fields with known truth, and studies of how well fits recover it."""

@@ -1,0 +1,1 @@
+"""Files, locks, processes and signals: what the program needs of the machine."""

@@ -1,0 +1,78 @@
+"""Ellipses in region files lie on the sky as the conventions say."""
+
+import numpy as np
+import pytest
+from astropy import units as u
+from astropy.coordinates import SkyCoord
+from astropy.table import Table
+from astropy.wcs import WCS
+from regions import PixCoord, Regions
+
+from fphojax import SourceCatalog
+from fphojax.results.products.region_files import write_isophotes, write_regions
+
+RA, DEC, MAJOR, Q, PA = 53.1, -27.8, 2.0, 0.3, 35.0
+
+
+@pytest.fixture
+def wcs():
+    """North up, east left, 0.1 arcsec."""
+    made = WCS(naxis=2)
+    made.wcs.ctype, made.wcs.crval, made.wcs.crpix = ("RA---TAN", "DEC--TAN"), (RA, DEC), (51, 51)
+    made.wcs.cdelt = np.array([-0.1, 0.1]) / 3600
+    return made
+
+
+def assert_along(region, wcs, radius):
+    """The end of the major axis, `PA` degrees east of north, is on the rim; at right angles it is far outside."""
+    here = SkyCoord(RA, DEC, unit="deg")
+    ellipse = region.to_pixel(wcs)
+    for factor, expected in ((0.98, True), (1.02, False)):
+        end = here.directional_offset_by(PA * u.deg, factor * radius * u.arcsec)
+        assert (PixCoord.from_sky(end, wcs) in ellipse) == expected
+    side = here.directional_offset_by((PA + 90) * u.deg, 1.1 * Q * radius * u.arcsec)
+    assert PixCoord.from_sky(side, wcs) not in ellipse
+
+
+def test_sources(tmp_path, wcs):
+    catalog = SourceCatalog.from_columns(
+        ra=[RA],
+        dec=[DEC],
+        flux=[[1.0]],
+        q=Q,
+        pa=PA,
+        sersic=1.0,
+        rhalf=MAJOR * np.sqrt(Q),
+        bands=("g",),
+    )
+    write_regions(tmp_path / "sources.reg", catalog)
+    (region,) = Regions.read(tmp_path / "sources.reg", format="ds9")
+    assert_along(region, wcs, MAJOR)
+    assert str(region.meta["text"]) == "0"
+
+
+def test_isophotes(tmp_path, wcs):
+    table = Table({"id": [7, 8], "ra": [RA] * 2, "dec": [DEC] * 2, "q": [Q] * 2, "pa": [PA] * 2})
+    table["r_iso_g"] = [MAJOR, 0.0]
+    write_isophotes(tmp_path / "isophotes.reg", table, "g")
+    (region,) = Regions.read(tmp_path / "isophotes.reg", format="ds9")
+    assert_along(region, wcs, MAJOR)
+
+
+def test_a_point_source_is_a_point(tmp_path):
+    """An ellipse of no width is refused by the package that writes them."""
+    shape = {
+        "dec": DEC,
+        "flux": [[1.0], [2.0]],
+        "q": 1.0,
+        "pa": 0.0,
+        "sersic": 1.0,
+        "roi": 1.0,
+        "bands": ("g",),
+    }
+    catalog = SourceCatalog.from_columns(ra=[RA, RA + 0.01], rhalf=[0.0, 0.5], **shape)
+    write_regions(tmp_path / "sources.reg", catalog)
+    point, ellipse = Regions.read(tmp_path / "sources.reg", format="ds9")
+    assert (type(point).__name__, type(ellipse).__name__) == ("PointSkyRegion", "EllipseSkyRegion")
+    assert point.center.ra.deg == pytest.approx(RA)
+    assert str(point.meta["text"]) == "0"

@@ -1,0 +1,68 @@
+"""Paths in files that are moved together with what they lead to."""
+
+import os
+import shutil
+
+import pytest
+
+from fphojax.system.portable import map_paths, relative, resolved, stamp, stamp_seen_from
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "expected"),
+    [
+        ("/a/b/images/x.fits", "/a/b/run", "../images/x.fits"),
+        ("/a/b/run", "/a/b/run", "."),
+        ("/data/x.fits", "/a/b/run", "/data/x.fits"),
+        ("x.fits", "/a/b", "x.fits"),
+    ],
+)
+def test_relative_and_back(path, folder, expected):
+    assert relative(path, folder) == expected
+    assert resolved(expected, folder) == (path if os.path.isabs(path) else f"{folder}/{path}")
+
+
+def test_what_is_there_decides_where_a_folder_was_moved_alone(tmp_path):
+    for name in ("old", "new"):
+        (tmp_path / name / "run").mkdir(parents=True)
+    (tmp_path / "old" / "x.fits").touch()
+    here, there = tmp_path / "new" / "run", str(tmp_path / "old" / "run")
+    assert resolved("../x.fits", here, there) == str(tmp_path / "old" / "x.fits")
+    assert resolved("../*.fits", here, there) == str(tmp_path / "old" / "*.fits")
+    (tmp_path / "new" / "x.fits").touch()
+    assert resolved("../x.fits", here, there) == str(tmp_path / "new" / "x.fits")
+    assert resolved("../gone.fits", here, there) == str(tmp_path / "new" / "gone.fits")
+
+
+def test_paths_of_settings_and_nothing_else_are_changed():
+    settings = {
+        "fitsfiles": ["a", "b"],
+        "raw_catalog": None,
+        "preprocess": {"mask_pattern": "m", "wcs": "gwcs"},
+        "tweakbg": {"F": 0.1},
+        "scene_catalog": "scene.fits",
+    }
+    assert map_paths(settings, str.upper) == settings | {
+        "fitsfiles": ["A", "B"],
+        "preprocess": {"mask_pattern": "M", "wcs": "gwcs"},
+    }
+
+
+def test_stamps_of_files_that_were_moved(tmp_path):
+    """And of an earlier version, whose stamps had absolute paths."""
+    (tmp_path / "a" / "b; c (1)").mkdir(parents=True)
+    files = [tmp_path / "a" / "b; c (1)" / "x.fits", tmp_path / "a" / "y.fits", tmp_path / "a" / "gone.fits"]
+    files[0].write_text("x")
+    files[1].write_text("yy")
+    text = stamp(files[1:], tmp_path / "a")
+    size, time = 2, files[1].stat().st_mtime_ns
+    assert text == f"y.fits ({size}, {time}); gone.fits None"
+    absolute = f"{files[1]} ({size}, {time}); {files[2]} None"
+    assert stamp_seen_from(absolute, tmp_path / "a") == text
+    assert stamp_seen_from(text, tmp_path / "a") == text
+    before = stamp(files, tmp_path / "a")
+    shutil.move(tmp_path / "a", tmp_path / "z")
+    moved = [tmp_path / "z" / path.relative_to(tmp_path / "a") for path in files]
+    assert stamp(moved, tmp_path / "z") == before
+    moved[1].write_text("yyy")
+    assert stamp(moved, tmp_path / "z") != before
