@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import fphojax as fp
-from fphojax.inference.covariance import optimum_as_chains
+from fphojax.inference.covariance import best_fit_as_chains
 
 BANDS = ["F"]
 MIDDLE = 2  # the source that both halves of the chain have
@@ -53,10 +53,8 @@ def halves(field):
         if sampled:
             found = fp.sample(model, start, draws=DRAWS, warmup=200, chains=2, seed=3, progress=False)
         else:
-            found = optimum_as_chains(model, fp.optimize(model, start))
-        result = fp.PatchResult.from_chains(
-            found, patcher.frame, model, active=active, fixed=fixed, bounds=bounds
-        )
+            found = best_fit_as_chains(model, fp.optimize(model, start))
+        result = fp.PatchResult.from_chains(found, patcher.scene)
         scene.checkin_region(result.final_catalog("optimum"), fixed, found.n_draw)
         if not sampled:
             return None

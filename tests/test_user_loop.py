@@ -61,9 +61,7 @@ def test_loop_by_hand(field, tmp_path):
                 seed=taskID,
                 progress=False,
             )
-            out = fp.PatchResult.from_chains(
-                chains, patcher.frame, model, active=active, fixed=fixed, bounds=bounds
-            )
+            out = fp.PatchResult.from_chains(chains, patcher.scene)
             run.write_patch(taskID, out)
             final = out.final_catalog()
             sceneDB.checkin_region(final, fixed, chains.n_draw, block_covs=out.block_covs(), taskID=taskID)

@@ -291,13 +291,13 @@ def sample(
 ) -> None:
     """Fit a field patch by patch, until every source has its draws; 1 is the exit status if any was given up."""
     from fphojax.app.settings.schema import Settings
-    from fphojax.app.stages.pipeline import run as run_field
+    from fphojax.app.stages.sample import sample_field
 
     if resume and overwrite:
         raise InputError("found --resume and --overwrite, expected one of them")
     _refuse_retry_of_nothing(retry, resume)
     overrides = {"outbase": out.resolve()} if out is not None else None
-    finished = run_field(
+    finished = sample_field(
         Settings.from_yaml(config, overrides),
         overwrite=overwrite,
         resume=resume,

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from fphojax.app.stages.pipeline import FinishedRun
+from fphojax.field.field_fit import FinishedField
 from fphojax.field.superscene import SuperScene
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.patch_result import PatchResult
@@ -127,7 +127,7 @@ def patches_shown(scene: SuperScene) -> PlainTable:
     return table
 
 
-def field_summary(finished: FinishedRun) -> str:
+def field_summary(finished: FinishedField) -> str:
     """Summarise the results of a field in a few lines."""
     scene, report, result = finished.scene, finished.report, finished.result
     total = {key: sum(s[key] for s in report.summaries) for key in ("n_calls", "n_divergent")}

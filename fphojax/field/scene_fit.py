@@ -1,50 +1,44 @@
-"""Joint fit of a few sources in one call, for use in notebooks."""
+"""Fits of single scenes, for use in notebooks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
+import xarray as xr
 from astropy.table import QTable
 from numpyro.distributions import Distribution
 
-from fphojax.core.model import SceneModel
 from fphojax.figures.fit_plots import plot_residuals
 from fphojax.figures.posterior_plots import plot_posterior
-from fphojax.inference.laplace import laplace
-from fphojax.inference.sampling import sample
+from fphojax.inference.methods import NUTS, Method
 from fphojax.inputs.astrometry import CircularRegion
-from fphojax.inputs.bounds import Bounds, default_bounds
+from fphojax.inputs.bounds import Bounds
 from fphojax.inputs.exposures import Exposure
-from fphojax.inputs.patcher import Patcher, PatchFrame
+from fphojax.inputs.frame import cut
 from fphojax.inputs.psf_store import PSFStore
+from fphojax.inputs.scene import Scene
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.inputs.sphere import enclosing_circle, unit_vectors
+from fphojax.results.fitted_patch import FittedPatch
 from fphojax.results.patch_result import PatchResult
 from fphojax.results.summary import summary_table
 
-__all__ = ["SceneFit", "fit_scene", "scene_region"]
+__all__ = ["SceneFit", "fit", "fit_scene", "scene_region"]
 
 
-@dataclass(frozen=True, eq=False)
-class SceneFit:
-    """Result of `fit_scene`.
+class SceneFit(FittedPatch):
+    """A scene and the result of its fit.
 
     Attributes
     ----------
+    scene : Scene
     result : PatchResult
-        The posterior, in catalogue units.
-    frame : PatchFrame
-        The pixels and exposures of the fit.
-    model : SceneModel
-    optimum : dict of ndarray
-        Most probable parameters of the model.
+        In catalogue units.
     """
 
-    result: PatchResult
-    frame: PatchFrame
-    model: SceneModel
-    optimum: dict[str, np.ndarray]
+    @property
+    def posterior(self) -> xr.DataTree:
+        """Draws and their statistics, as ArviZ takes them."""
+        return self.result.posterior
 
     def table(self, truth: SourceCatalog | None = None) -> QTable:
         """Return median, 68 % interval and convergence of every parameter (`summary_table`)."""
@@ -52,11 +46,32 @@ class SceneFit:
 
     def plot_residuals(self):
         """Plot data, model and residual of every exposure at the optimum (`fphojax.plot_residuals`)."""
-        return plot_residuals(self.frame, self.model, self.optimum, ids=self.result.active.id)
+        return plot_residuals(self.scene, self.optimum())
 
     def plot_posterior(self, truth: SourceCatalog | None = None):
         """Plot all marginal posteriors (`fphojax.figures.posterior_plots.plot_posterior`)."""
         return plot_posterior(self.result, truth)
+
+
+def fit(scene: Scene, method: Method | None = None, *, seed: int = 0, progress: bool = False) -> SceneFit:
+    """Fit a scene.
+
+    Parameters
+    ----------
+    scene : Scene
+    method : Method, optional
+        `NUTS` (the default), `Laplace` or `Optimum`, with their options.
+    seed : int
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    SceneFit
+    """
+    method = NUTS() if method is None else method
+    (chains,) = method.fit([scene.model], [scene.start], seeds=[seed], progress=progress)
+    return SceneFit(scene, PatchResult.from_chains(chains, scene))
 
 
 def scene_region(catalog: SourceCatalog) -> CircularRegion:
@@ -70,19 +85,16 @@ def fit_scene(
     exposures: Sequence[Exposure],
     psfs: PSFStore,
     catalog: SourceCatalog,
+    method: Method | None = None,
     *,
     bands: Sequence[str] | None = None,
     region: CircularRegion | None = None,
     bounds: Bounds | None = None,
     priors: Mapping[str, Distribution] | None = None,
-    draws: int = 300,
-    warmup: int = 200,
-    chains: int = 2,
     seed: int = 0,
-    method: Literal["nuts", "laplace"] = "nuts",
     progress: bool = False,
 ) -> SceneFit:
-    """Fit all sources of a small catalogue at once, and draw from their posterior.
+    """Fit all sources of a small catalogue at once.
 
     Parameters
     ----------
@@ -90,16 +102,16 @@ def fit_scene(
     psfs : PSFStore
     catalog : SourceCatalog
         Initial parameters.
+    method : Method, optional
+        `NUTS` (the default), `Laplace` or `Optimum`, with their options.
     bands : sequence of str, optional
         By default those of the exposures.
     region : CircularRegion, optional
         Pixels to use; by default those of `scene_region`.
     bounds, priors
-        As for `Patcher.prepare_model`; by default `default_bounds`.
-    draws, warmup, chains, seed, progress
-        As for `fphojax.sample`.
-    method : {"nuts", "laplace"}
-        Chains, or the Gaussian around the optimum (`fphojax.inference.laplace`), which needs no warm-up.
+        As for `Scene`; by default `default_bounds`.
+    seed, progress
+        As for `fit`.
 
     Returns
     -------
@@ -107,14 +119,7 @@ def fit_scene(
     """
     bands = tuple(bands or dict.fromkeys(exposure.band for exposure in exposures))
     catalog = catalog.select_bands(bands)
-    bounds = default_bounds(catalog) if bounds is None else bounds
-    patcher = Patcher([exposure for exposure in exposures if exposure.band in bands], psfs)
-    patcher.build_patch(scene_region(catalog) if region is None else region, allbands=bands)
-    model, start = patcher.prepare_model(active=catalog, bounds=bounds, priors=priors)
-    options = {"draws": draws, "chains": chains, "seed": seed}
-    if method == "laplace":
-        found = laplace(model, start, **options)
-    else:
-        found = sample(model, start, warmup=warmup, progress=progress, **options)
-    result = PatchResult.from_chains(found, patcher.frame, model, active=catalog, bounds=bounds)
-    return SceneFit(result, patcher.frame, model, found.optimum.values)
+    frame = cut(exposures, scene_region(catalog) if region is None else region, bands=bands)
+    method = NUTS() if method is None else method
+    scene = Scene(frame, psfs, active=catalog, bounds=bounds, priors=priors, listed=method.needs_pairs)
+    return fit(scene, method, seed=seed, progress=progress)

@@ -26,7 +26,7 @@ from astropy import units as u
 from fphojax.errors import InputError, StorageError, at_most_ten
 from fphojax.inputs.astrometry import CircularRegion
 from fphojax.inputs.bounds import Bounds, default_bounds, wrap_pa
-from fphojax.inputs.patcher import start_violations
+from fphojax.inputs.profiles import start_violations
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.inputs.sphere import CircleIndex, enclosing_circle, separation, unit_vectors
 from fphojax.inputs.units import to_number, to_unit

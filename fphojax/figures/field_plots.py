@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 from fphojax.errors import InputError
 from fphojax.inputs.astrometry import CircularRegion, sky_offsets
 from fphojax.inputs.source_catalog import SourceCatalog
-from fphojax.results.fitted_patch import fitted_patch, open_patcher
+from fphojax.results.fitted_patch import fitted_patch, open_recipe
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.files import replacing
 
@@ -149,16 +149,14 @@ def residual_pdf(run: RunDirectory, path=None, *, progress: bool = True) -> Path
     """
 
     def pages():
-        patcher = open_patcher(run)
+        recipe = open_recipe(run)
         for number in tqdm(run.patches(), desc="residuals", unit="patch", disable=not progress):
-            fitted = fitted_patch(run, number, patcher)
-            n_exposure = len(fitted.frame.exposures)
+            fitted = fitted_patch(run, number, recipe)
+            n_exposure = len(fitted.scene.frame.exposures)
             for first in range(0, n_exposure, _ROWS):
                 figure = plot_residuals(
-                    fitted.frame,
-                    fitted.model,
+                    fitted.scene,
                     fitted.median(),
-                    ids=fitted.result.active.id,
                     exposures=range(first, min(first + _ROWS, n_exposure)),
                 )
                 yield f"patch {number}", figure

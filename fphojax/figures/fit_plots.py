@@ -1,14 +1,13 @@
 """Figures of a fit (matplotlib, without its global state): data, model and residual; the profile table."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 
-from fphojax.core.model import SceneModel
 from fphojax.inputs.astrometry import local_affine, sky_position
 from fphojax.inputs.exposures import Exposure
-from fphojax.inputs.patcher import PatchFrame
+from fphojax.inputs.scene import Scene
 from fphojax.inputs.stores.stored_exposures import StoredExposure
 from fphojax.results.summary import degrees_of_freedom
 from fphojax.results.tiles import residual_tiles
@@ -31,11 +30,9 @@ _GREY = "0.75"
 
 
 def plot_residuals(
-    frame: PatchFrame,
-    model: SceneModel,
-    values,
+    scene: Scene,
+    values: Mapping,
     *,
-    ids=None,
     exposures: Sequence[int] | None = None,
     stretch: Stretch = "asinh",
     linear_noise: float = LINEAR_NOISE,
@@ -44,12 +41,9 @@ def plot_residuals(
 
     Parameters
     ----------
-    frame : PatchFrame
-    model : SceneModel
+    scene : Scene
     values : dict of array
-        Parameters of the model.
-    ids : sequence, optional
-        Names of the active sources; by default their row numbers.
+        Parameters of its model.
     exposures : sequence of int, optional
         Which of the patch's exposures; by default all.
     stretch : {"asinh", "log", "linear"}
@@ -66,7 +60,8 @@ def plot_residuals(
     """
     from matplotlib.figure import Figure
 
-    residual = residual_tiles(model, values)
+    frame = scene.frame
+    residual = residual_tiles(scene.model, values)
     tiles = {
         "data": np.asarray(frame.patch.data),
         "model": np.asarray(frame.patch.data) - residual,
@@ -75,7 +70,6 @@ def plot_residuals(
     n_pixel = [len(frame.pixels(e)[2]) for e in range(len(frame.exposures))]
     dof = degrees_of_freedom(n_pixel, sum(np.size(v) for v in values.values()))
     positions = sky_position(values["x"], values["y"], frame.region.ra, frame.region.dec)
-    ids = range(len(positions[0])) if ids is None else ids
     exposures = range(len(frame.exposures)) if exposures is None else exposures
 
     figure = Figure(figsize=(3 * _PANEL + 1.6, (_PANEL + 0.25) * len(exposures)), layout="compressed")
@@ -89,7 +83,7 @@ def plot_residuals(
         row[1].set_title("model")
         row[2].set_title(f"$\\chi^2$/dof = {np.nansum(images['chi'] ** 2) / dof[e]:.3f}")
         pixel = local_affine(exposure.wcs, *positions, dec0=frame.region.dec).pixel
-        _mark(row, pixel, ids)
+        _mark(row, pixel, scene.active.id)
     return figure
 
 

@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from fphojax.errors import InputError
 from fphojax.inputs.psf_store import PSFStore
-from fphojax.results.fitted_patch import fitted_patch, open_patcher
+from fphojax.results.fitted_patch import fitted_patch, open_recipe
 from fphojax.results.products.catalog_columns import FLAGS
 from fphojax.results.products.final_catalog import final_catalog
 from fphojax.results.products.patch_draws import RunDraws
@@ -159,14 +159,14 @@ def _patches(run, numbers, progress):
     """Make the figures of some patches, with images if the exposures are still in place."""
     problem = None
     try:
-        patcher = open_patcher(run)
+        recipe = open_recipe(run)
     except InputError as error:
         problem = f"<p class='note'>No images: {html.escape(str(error))}</p>"
     for number in tqdm(numbers, desc="report", unit="patch", disable=not progress):
         result = run.read_patch(number)
         yield f"<h2>Patch {number}</h2>"
         if problem is None:
-            yield from _images(fitted_patch(run, number, patcher))
+            yield from _images(fitted_patch(run, number, recipe))
         else:
             yield problem
         formats = {"n_pixel": "d", "chi2": ".1f", "chi2_dof": ".3f"}
@@ -184,10 +184,10 @@ def _patches(run, numbers, progress):
 
 
 def _images(fitted):
-    values, n_exposure = fitted.median(), len(fitted.frame.exposures)
+    values, n_exposure = fitted.median(), len(fitted.scene.frame.exposures)
     shown = range(min(n_exposure, _EXPOSURES))
     more = f" The first {_EXPOSURES} of {n_exposure} exposures." if n_exposure > _EXPOSURES else ""
-    figure = plot_residuals(fitted.frame, fitted.model, values, ids=fitted.result.active.id, exposures=shown)
+    figure = plot_residuals(fitted.scene, values, exposures=shown)
     yield _figure(plot_composites(fitted, values), "Colour composites of data, model and residual.")
     yield _figure(
         figure,

@@ -40,7 +40,7 @@ def plot_posterior_on_image(fitted: FittedPatch, *, exposures: Sequence[int] | N
     from matplotlib.colors import AsinhNorm
     from matplotlib.figure import Figure
 
-    frame, result = fitted.frame, fitted.result
+    frame, result = fitted.scene.frame, fitted.result
     exposures = _first_of_each_band(frame) if exposures is None else list(exposures)
     columns = min(len(exposures), 3)
     rows = -(-len(exposures) // columns)
@@ -96,11 +96,11 @@ def composites(fitted: FittedPatch, values, bands: Sequence[str] | None = None) 
     """
     from astropy.visualization import make_lupton_rgb
 
-    frame = fitted.frame
+    frame = fitted.scene.frame
     bands = list(bands or dict.fromkeys(np.array(frame.bands)[[0, len(frame.bands) // 2, -1]].tolist()))
     if unknown := [band for band in bands if band not in frame.bands]:
         raise InputError(f"found no band {unknown[0]}, expected some of {', '.join(frame.bands)}")
-    residual = residual_tiles(fitted.model, values)
+    residual = residual_tiles(fitted.scene.model, values)
     data = np.asarray(frame.patch.data)
     planes = {
         key: [_on_sky(frame, tiles, band) for band in bands]
@@ -146,7 +146,7 @@ def plot_composites(fitted: FittedPatch, values, bands: Sequence[str] | None = N
     from matplotlib.figure import Figure
 
     images = composites(fitted, values, bands)
-    radius = fitted.frame.region.radius
+    radius = fitted.scene.frame.region.radius
     figure = Figure(figsize=(9.6, 3.6), layout="compressed")
     for axis, (name, image) in zip(figure.subplots(1, 3, sharey=True), images.items(), strict=True):
         axis.imshow(image, origin="lower", extent=(radius, -radius, -radius, radius), interpolation="nearest")

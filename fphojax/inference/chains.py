@@ -5,7 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .optimum import Optimum
+from fphojax.core.model import SceneModel
+
+from .optimum import BestFit
 
 __all__ = ["ChainCheckpoint", "Chains"]
 
@@ -41,6 +43,8 @@ class Chains:
 
     Attributes
     ----------
+    model : SceneModel
+        Of which posterior they are.
     values : dict of ndarray (chain, draw, ...)
         Parameters, in the names and shapes of the model.
     statistics : dict of ndarray (chain, draw)
@@ -48,7 +52,7 @@ class Chains:
         calls of the draw), ``tree_depth``, ``acceptance_rate``, ``diverging``, ``step_size``, ``at_max_depth``
         (whether the trajectory was ended by the cap on its length), ``outside_box`` (whether fluxes were drawn
         again, as the first draw lay outside their box).
-    optimum : Optimum
+    optimum : BestFit
         Where the chains were started.
     covariance : ndarray (N, N)
         Covariance of the unconstrained parameters at the optimum, in the order of `ravel_pytree`.
@@ -69,9 +73,10 @@ class Chains:
         Where the chains stand; None where they cannot go on.
     """
 
+    model: SceneModel
     values: dict[str, np.ndarray]
     statistics: dict[str, np.ndarray]
-    optimum: Optimum
+    optimum: BestFit
     covariance: np.ndarray
     n_warmup: int
     n_calls: int
@@ -85,11 +90,16 @@ class Chains:
     checkpoint: ChainCheckpoint | None = None
 
     @property
-    def n_chain(self):
+    def is_point(self) -> bool:
+        """Whether they are one point, an optimum, in the form of chains."""
+        return self.method in ("optimum", "forced")
+
+    @property
+    def n_chain(self) -> int:
         """Number of chains."""
         return self.statistics["diverging"].shape[0]
 
     @property
-    def n_draw(self):
+    def n_draw(self) -> int:
         """Draws per chain."""
         return self.statistics["diverging"].shape[1]

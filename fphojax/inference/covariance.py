@@ -10,11 +10,11 @@ from fphojax.core.model import SceneModel
 
 from .chains import Chains
 from .coordinates import plain_prior
-from .optimum import Optimum
+from .optimum import BestFit
 
 __all__ = [
+    "best_fit_as_chains",
     "inverse",
-    "optimum_as_chains",
     "parameter_covariance",
     "places",
     "source_covariances",
@@ -26,7 +26,7 @@ BOX_SHARE = 0.1  # of the pixels' own precision: the most that the box of a flux
 UNSEEN = 1e-6  # of the precision of its box, below which the pixels' precision of a flux counts as none
 
 
-def parameter_covariance(model: SceneModel, optimum: Optimum) -> np.ndarray:
+def parameter_covariance(model: SceneModel, optimum: BestFit) -> np.ndarray:
     """Return the parameter covariance: inverse of the pixels' Fisher matrix plus the precision of the priors.
 
     Where in its box a parameter ended does not matter: one at an edge has the error that the pixels give, and adds
@@ -41,7 +41,7 @@ def parameter_covariance(model: SceneModel, optimum: Optimum) -> np.ndarray:
     Parameters
     ----------
     model : SceneModel
-    optimum : Optimum
+    optimum : BestFit
 
     Returns
     -------
@@ -59,15 +59,15 @@ def parameter_covariance(model: SceneModel, optimum: Optimum) -> np.ndarray:
     return covariance[np.ix_(index, index)]
 
 
-def optimum_as_chains(
-    model: SceneModel, optimum: Optimum, *, seed: int = 0, wall_time: float = 0.0, method: str = "optimum"
+def best_fit_as_chains(
+    model: SceneModel, optimum: BestFit, *, seed: int = 0, wall_time: float = 0.0, method: str = "optimum"
 ) -> Chains:
     """Wrap an optimum as chains with a single draw, the form in which results are stored.
 
     Parameters
     ----------
     model : SceneModel
-    optimum : Optimum
+    optimum : BestFit
     seed : int
         Of its start.
     wall_time : float
@@ -80,6 +80,7 @@ def optimum_as_chains(
         Its `covariance` is that of the unconstrained parameters, as for a mass matrix.
     """
     return Chains(
+        model=model,
         values={name: np.asarray(value)[None, None] for name, value in optimum.values.items()},
         statistics={"diverging": np.zeros((1, 1), dtype=bool)},
         optimum=optimum,
@@ -123,7 +124,7 @@ def source_covariances(covariance, values) -> np.ndarray:
     return covariance[rows[:, :, None], rows[:, None, :]]
 
 
-def widths_by_data(model: SceneModel, optimum: Optimum) -> dict[str, np.ndarray]:
+def widths_by_data(model: SceneModel, optimum: BestFit) -> dict[str, np.ndarray]:
     """Return each parameter's standard deviation from the data, the others marginalised under their priors.
 
     From the Fisher matrix, to which every prior is added as a normal of its width; the prior of the parameter itself
@@ -132,7 +133,7 @@ def widths_by_data(model: SceneModel, optimum: Optimum) -> dict[str, np.ndarray]
     Parameters
     ----------
     model : SceneModel
-    optimum : Optimum
+    optimum : BestFit
 
     Returns
     -------

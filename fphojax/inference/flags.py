@@ -15,20 +15,20 @@ import numpy as np
 from fphojax.core.model import PARAMETERS, SceneModel
 
 from .linear_fit import flux_precision
-from .optimum import Optimum
+from .optimum import BestFit
 
 __all__ = ["fit_flags"]
 
 SINGULAR = 1e-5  # eigenvalue of flux correlations below which sources are degenerate; identical ones have 0
 
 
-def fit_flags(model: SceneModel, optimum: Optimum, bands) -> list[dict[str, str]]:
+def fit_flags(model: SceneModel, optimum: BestFit, bands) -> list[dict[str, str]]:
     """Return the flags of each source of a patch.
 
     Parameters
     ----------
     model : SceneModel
-    optimum : Optimum
+    optimum : BestFit
     bands : sequence of str
         Columns of the fluxes.
 

@@ -64,6 +64,7 @@ def laplace(model: SceneModel, start, *, draws: int = 256, chains: int = 4, seed
             break
     drawn = jax.tree.map(lambda array: np.asarray(array).reshape(chains, draws, *array.shape[1:]), drawn)
     return Chains(
+        model=model,
         values={name: drawn.values[name] for name in optimum.values},
         statistics={
             "lp": drawn.lp,

@@ -12,7 +12,7 @@ import numpy as np
 from fphojax.core.model import PARAMETERS, SceneModel
 
 from .covariance import places
-from .optimum import Optimum, optimize
+from .optimum import BestFit, optimize
 
 __all__ = ["flux_precision", "forced_fluxes", "held_shapes"]
 
@@ -35,7 +35,7 @@ def held_shapes(model: SceneModel, values) -> SceneModel:
     return dataclasses.replace(model, held=held)
 
 
-def forced_fluxes(model: SceneModel, values, **options) -> Optimum:
+def forced_fluxes(model: SceneModel, values, **options) -> BestFit:
     """Measure fluxes, sky and other nuisance parameters at given positions and shapes (forced photometry).
 
     Parameters
@@ -48,14 +48,14 @@ def forced_fluxes(model: SceneModel, values, **options) -> Optimum:
 
     Returns
     -------
-    Optimum
+    BestFit
         Its Fisher matrix and its Hessian have no rows for positions and shapes. Fluxes lie inside the supports of
         their priors.
     """
     return optimize(held_shapes(model, values), values, **options)
 
 
-def flux_precision(model: SceneModel, optimum: Optimum) -> np.ndarray:
+def flux_precision(model: SceneModel, optimum: BestFit) -> np.ndarray:
     """Return the precision matrix of all fluxes of each band, given the shapes.
 
     With F = J^T W J by fluxes f and sky s, it is F_ff - F_fs (F_ss + P)^-1 F_sf, with P the precision of the sky's
@@ -64,7 +64,7 @@ def flux_precision(model: SceneModel, optimum: Optimum) -> np.ndarray:
     Parameters
     ----------
     model : SceneModel
-    optimum : Optimum
+    optimum : BestFit
 
     Returns
     -------

@@ -16,13 +16,13 @@ from .interruptible import interruptible
 from .lockstep import in_step
 from .search import search
 
-__all__ = ["Optimum", "at_bound", "optimize", "optimize_many"]
+__all__ = ["BestFit", "at_bound", "optimize", "optimize_many"]
 
 AT_BOUND = 1e-3  # of the width of the support
 
 
 @dataclass(frozen=True, eq=False)
-class Optimum:
+class BestFit:
     """The maximum of the posterior density of a scene.
 
     Attributes
@@ -57,7 +57,7 @@ class Optimum:
 
 def optimize(
     model: SceneModel, start, *, density: str = "values", max_steps: int = 300, tolerance: float = 1e-4
-) -> Optimum:
+) -> BestFit:
     """Find the maximum of the posterior density.
 
     Parameters
@@ -75,7 +75,7 @@ def optimize(
 
     Returns
     -------
-    Optimum
+    BestFit
     """
     return optimize_many([model], [start], density=density, max_steps=max_steps, tolerance=tolerance)[0]
 
@@ -87,7 +87,7 @@ def optimize_many(
     density: str = "values",
     max_steps: int = 300,
     tolerance: float = 1e-4,
-) -> list[Optimum]:
+) -> list[BestFit]:
     """Find the maxima of the posterior densities of many scenes, batching scenes of equal size.
 
     They are sought `in_step`: one program runs each batch, and ends when the last search does.
@@ -101,7 +101,7 @@ def optimize_many(
 
     Returns
     -------
-    list of Optimum
+    list of BestFit
 
     Raises
     ------
@@ -129,7 +129,7 @@ def _optimum(model, begun, found):
     kept = np.asarray(ravel_pytree(places)[0]).astype(int)
     point = real_values(unravel(jnp.asarray(found.point)), model.optics.n_source)
     values = model.constrain(point)
-    return Optimum(
+    return BestFit(
         values=jax.tree.map(np.asarray, model.effective(values)),
         unconstrained=jax.tree.map(np.asarray, point),
         chi2=np.asarray(found.system.chi2),

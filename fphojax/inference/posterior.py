@@ -14,7 +14,7 @@ from fphojax.core.model import SceneModel
 from .coordinates import Coordinates
 from .covariance import widths_by_data
 from .fluxes import LINEAR, LinearPart, linear_part
-from .optimum import Optimum
+from .optimum import BestFit
 
 __all__ = ["Draw", "Posterior", "culled_around", "posterior_at"]
 
@@ -84,14 +84,14 @@ class Posterior(eqx.Module):
 
 
 def posterior_at(
-    model: SceneModel, optimum: Optimum, *, fluxes_apart: bool = True, ellipticity: bool = True
+    model: SceneModel, optimum: BestFit, *, fluxes_apart: bool = True, ellipticity: bool = True
 ) -> tuple[Posterior, np.ndarray]:
     """Build the posterior of a model; also return the vector of its optimum.
 
     Parameters
     ----------
     model : SceneModel
-    optimum : Optimum
+    optimum : BestFit
     fluxes_apart : bool
         Integrate over fluxes and sky where the priors allow it and leave them room around the optimum.
     ellipticity : bool
@@ -108,13 +108,13 @@ def posterior_at(
     return Posterior(model, coordinates, linear, template), np.asarray(ravel_pytree(template)[0])
 
 
-def culled_around(posterior: Posterior, optimum: Optimum, origin, sd) -> Posterior:
+def culled_around(posterior: Posterior, optimum: BestFit, origin, sd) -> Posterior:
     """Cull the pair lists of a posterior to those needed wherever the chains can be expected to go.
 
     Parameters
     ----------
     posterior : Posterior
-    optimum : Optimum
+    optimum : BestFit
     origin : array (n,)
         Coordinates of the optimum.
     sd : array (n + m,)

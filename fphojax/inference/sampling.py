@@ -114,6 +114,7 @@ def sample(
         if inside or run.interrupted:
             break
     return Chains(
+        model=model,
         values=values,
         statistics=statistics,
         optimum=optimum,
@@ -183,13 +184,11 @@ def sample_many(
     return [chains.result() for chains in running]
 
 
-def continued(model: SceneModel, chains: Chains, *, draws: int = 256, progress: bool = True) -> Chains:
+def continued(chains: Chains, *, draws: int = 256, progress: bool = True) -> Chains:
     """Continue chains from where they stopped, without another warm-up.
 
     Parameters
     ----------
-    model : SceneModel
-        That of the chains.
     chains : Chains
         Made by `sample`, or by this function.
     draws : int
@@ -212,7 +211,7 @@ def continued(model: SceneModel, chains: Chains, *, draws: int = 256, progress: 
     began, checkpoint = time.monotonic(), chains.checkpoint
     apart = chains.fluxes == "integrated"
     posterior, _, _ = posterior_around(
-        model, chains.optimum, fluxes_apart=apart, ellipticity=checkpoint.ellipticity
+        chains.model, chains.optimum, fluxes_apart=apart, ellipticity=checkpoint.ellipticity
     )
     white = Whitening(jnp.asarray(checkpoint.origin), jnp.asarray(checkpoint.factor))
     run = Run(Kernel(chains.max_treedepth, TARGET), posterior, white, progress)

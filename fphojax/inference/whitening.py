@@ -16,7 +16,7 @@ from fphojax.core.gaussians import Sources
 from fphojax.core.model import SceneModel
 
 from .covariance import inverse, places
-from .optimum import Optimum
+from .optimum import BestFit
 from .posterior import Posterior, culled_around, posterior_at
 
 __all__ = [
@@ -39,7 +39,7 @@ class Whitening(NamedTuple):
     factor: jax.Array
 
 
-def coordinate_covariance(posterior: Posterior, optimum: Optimum, origin) -> np.ndarray:
+def coordinate_covariance(posterior: Posterior, optimum: BestFit, origin) -> np.ndarray:
     """Return the covariance of the coordinates, followed by the linear parameters, at the optimum.
 
     The Fisher matrix J^T W J of the parameters becomes that of coordinates and linear parameters by the derivatives
@@ -48,7 +48,7 @@ def coordinate_covariance(posterior: Posterior, optimum: Optimum, origin) -> np.
     Parameters
     ----------
     posterior : Posterior
-    optimum : Optimum
+    optimum : BestFit
     origin : array (n,)
         Coordinates of the optimum.
     """
@@ -58,14 +58,14 @@ def coordinate_covariance(posterior: Posterior, optimum: Optimum, origin) -> np.
 
 
 def posterior_around(
-    model: SceneModel, optimum: Optimum, *, fluxes_apart: bool = True, ellipticity: bool = True
+    model: SceneModel, optimum: BestFit, *, fluxes_apart: bool = True, ellipticity: bool = True
 ) -> tuple[Posterior, np.ndarray, np.ndarray]:
     """Build the posterior of a model around its optimum, ready for sampling.
 
     Parameters
     ----------
     model : SceneModel
-    optimum : Optimum
+    optimum : BestFit
     fluxes_apart, ellipticity : bool
         As for `posterior_at`.
 
@@ -83,7 +83,7 @@ def posterior_around(
     return posterior, origin, covariance[: len(origin), : len(origin)]
 
 
-def with_known_blocks(covariance, posterior: Posterior, optimum: Optimum, origin, blocks) -> np.ndarray:
+def with_known_blocks(covariance, posterior: Posterior, optimum: BestFit, origin, blocks) -> np.ndarray:
     """Rescale the covariance of the coordinates so that each source has its known covariance.
 
     Correlations between sources stay as they are, in units of the new widths.

@@ -15,7 +15,7 @@ from fphojax.errors import InputError
 
 from .astrometry import check_celestial, completed, footprint, pixel_scale
 from .fits_chips import Key
-from .fits_frames import Frame, FrameRecipe, read_frame, read_frames
+from .fits_frames import FitsFrame, ReadingOptions, read_frame, read_frames
 from .fits_images import blame
 from .units import has_unit, to_number, to_unit
 
@@ -171,7 +171,7 @@ class Exposure:
         )
 
     @classmethod
-    def from_frame(cls, frame: Frame) -> "Exposure":
+    def from_frame(cls, frame: FitsFrame) -> "Exposure":
         """Make an exposure from the images of a frame, in nJy.
 
         Raises
@@ -235,10 +235,10 @@ class Exposure:
         InputError
             With the file, the extension or key, what was found and what was expected.
         """
-        recipe = FrameRecipe(
+        reading = ReadingOptions(
             sci=sci, err=err, mask=mask, psf=psf, band=band, bitmask=bitmask, band_keyword=band_keyword
         )
-        return cls.from_frame(read_frame(path, recipe))
+        return cls.from_frame(read_frame(path, reading))
 
 
 def collect(paths: Iterable, *, progress: bool = False, **kwargs) -> tuple[list[Exposure], list[str]]:
@@ -251,7 +251,7 @@ def collect(paths: Iterable, *, progress: bool = False, **kwargs) -> tuple[list[
     progress : bool
         Show a progress bar.
     **kwargs
-        Fields of `fphojax.inputs.fits_frames.FrameRecipe`: ``sci``, ``err``, ``mask``, ``psf``, ``band``,
+        Fields of `fphojax.inputs.fits_frames.ReadingOptions`: ``sci``, ``err``, ``mask``, ``psf``, ``band``,
         ``bitmask``, ``band_keyword``, ``band_patterns``.
 
     Returns
@@ -261,11 +261,11 @@ def collect(paths: Iterable, *, progress: bool = False, **kwargs) -> tuple[list[
     problems : list of str
         One line for each that cannot.
     """
-    recipe = FrameRecipe(**kwargs)
+    reading = ReadingOptions(**kwargs)
     exposures, problems, seen = [], [], {}
     for path in tqdm(list(paths), desc="exposures", unit="file", disable=not progress):
         try:
-            found = [Exposure.from_frame(frame) for frame in read_frames(path, recipe)]
+            found = [Exposure.from_frame(frame) for frame in read_frames(path, reading)]
         except InputError as error:
             problems.append(str(error))
             continue

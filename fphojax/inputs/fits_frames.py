@@ -29,7 +29,15 @@ from .fits_images import (
 )
 from .wcs_checks import distortion_note, frame_name
 
-__all__ = ["Frame", "FrameRecipe", "bands_named", "is_mosaic", "read_frame", "read_frames", "recipe_of"]
+__all__ = [
+    "FitsFrame",
+    "ReadingOptions",
+    "bands_named",
+    "is_mosaic",
+    "read_frame",
+    "read_frames",
+    "reading_options",
+]
 
 _POWERS = {"sigma": 1, "variance": 2, "inverse_variance": -2}
 _ARCSEC = np.deg2rad(1 / 3600)
@@ -37,7 +45,7 @@ _AREA_TOLERANCE = 0.2  # distortion changes the area of a pixel by a few per cen
 
 
 @dataclass(frozen=True)
-class FrameRecipe:
+class ReadingOptions:
     """Choice and interpretation of the images of a frame.
 
     Attributes
@@ -78,7 +86,7 @@ class FrameRecipe:
 
 
 @dataclass(frozen=True, eq=False)
-class Frame:
+class FitsFrame:
     """The images of one exposure in nJy, and how they were obtained.
 
     Attributes
@@ -127,8 +135,8 @@ class Frame:
     notes: tuple[str, ...]
 
 
-def recipe_of(config: Mapping) -> dict:
-    """Derive keyword arguments of `FrameRecipe` (and `read_exposures`) from settings or a ``config.json``.
+def reading_options(config: Mapping) -> dict:
+    """Derive keyword arguments of `ReadingOptions` (and `read_exposures`) from settings or a ``config.json``.
 
     Parameters
     ----------
@@ -139,21 +147,21 @@ def recipe_of(config: Mapping) -> dict:
     return dict(config["extensions"]) | {key: config[key] for key in others if config.get(key) is not None}
 
 
-def read_frames(path, recipe: FrameRecipe, *, files: Mapping[str, Path] | None = None) -> list[Frame]:
+def read_frames(path, reading: ReadingOptions, *, files: Mapping[str, Path] | None = None) -> list[FitsFrame]:
     """Read the frames of a file, one for each chip, and calibrate them.
 
     Parameters
     ----------
     path : path-like
         File of the science image.
-    recipe : FrameRecipe
+    reading : ReadingOptions
     files : mapping, optional
         Files of the images "err", "mask", "background", where they are not extensions of the science file. Each is
         the first image of its file, or the one with the chip's EXTVER.
 
     Returns
     -------
-    list of Frame
+    list of FitsFrame
         Named after the keyword ``EXPID``, else the file; with the EXTVER behind it where the file has several.
 
     Raises
@@ -163,11 +171,11 @@ def read_frames(path, recipe: FrameRecipe, *, files: Mapping[str, Path] | None =
     """
     path, files = Path(path), files or {}
     with blame(str(path)), opened(path) as hdus:
-        found = chips(hdus, _science(hdus, recipe.sci, alone="err" in files))
-        return [_frame(hdus, chip, path, recipe, files) for chip in found]
+        found = chips(hdus, _science(hdus, reading.sci, alone="err" in files))
+        return [_frame(hdus, chip, path, reading, files) for chip in found]
 
 
-def read_frame(path, recipe: FrameRecipe, *, files: Mapping[str, Path] | None = None) -> Frame:
+def read_frame(path, reading: ReadingOptions, *, files: Mapping[str, Path] | None = None) -> FitsFrame:
     """Read the only frame of a file; arguments as in `read_frames`.
 
     Raises
@@ -175,25 +183,25 @@ def read_frame(path, recipe: FrameRecipe, *, files: Mapping[str, Path] | None = 
     InputError
         As `read_frames`; or the file has several.
     """
-    frames = read_frames(path, recipe, files=files)
+    frames = read_frames(path, reading, files=files)
     if len(frames) > 1:
         found = ", ".join(frame.label for frame in frames)
         raise InputError(
-            f"{path}: found {len(frames)} images ({found}), expected one: choose it with sci=({recipe.sci!r}, "
+            f"{path}: found {len(frames)} images ({found}), expected one: choose it with sci=({reading.sci!r}, "
             "EXTVER), or take all with read_exposures"
         )
     return frames[0]
 
 
-def bands_named(path, recipe: FrameRecipe) -> set[str]:
+def bands_named(path, reading: ReadingOptions) -> set[str]:
     """Return the bands that a file's name or headers give, whatever else may be wrong with it."""
     path, bands = Path(path), set()
     with suppress(InputError):
-        bands.add(_band((), path, recipe)[0])
+        bands.add(_band((), path, reading)[0])
     with suppress(InputError), opened(path) as hdus:
         for hdu in hdus:
             with suppress(InputError):
-                bands.add(_band((hdu.header, hdus[0].header), path, recipe)[0])
+                bands.add(_band((hdu.header, hdus[0].header), path, reading)[0])
     return bands
 
 
@@ -207,45 +215,45 @@ def _resampled(hdus):
     return keyword("S_RESAMP", hdus[0].header) == "COMPLETE" or ("WHT" in hdus and "DQ" not in hdus)
 
 
-def _frame(hdus, chip: Chip, path, recipe, files):
+def _frame(hdus, chip: Chip, path, reading, files):
     headers = chip.hdu.header, hdus[0].header
     data = image_of(chip.hdu, chip.label)
-    err_name, err, err_unit = _err(hdus, chip, recipe, files)
+    err_name, err, err_unit = _err(hdus, chip, reading, files)
     _same_shape("error", err, data)
     bad = bad_pixels(
         hdus,
         chip,
-        mask=recipe.mask,
-        err=recipe.err,
-        bitmask=recipe.bitmask,
+        mask=reading.mask,
+        err=reading.err,
+        bitmask=reading.bitmask,
         headers=headers,
         own_file=(files["mask"], _companion(files["mask"], chip)[0]) if "mask" in files else None,
     )
     with blame(f"extension {chip.label}"):
-        scale = calibration(recipe.calibration, *headers)
-        band, band_how = _band(headers, path, recipe)
-    power = _POWERS[recipe.error_kind]
+        scale = calibration(reading.calibration, *headers)
+        band, band_how = _band(headers, path, reading)
+    power = _POWERS[reading.error_kind]
     with blame(str(files["err"]) if "err" in files else f"extension {err_name}"):
-        err_scale = error_calibration(recipe.calibration, scale, err_unit, *headers, power=power)
-    background = _background(hdus, chip, recipe, files)
+        err_scale = error_calibration(reading.calibration, scale, err_unit, *headers, power=power)
+    background = _background(hdus, chip, reading, files)
     area = _area(hdus, chip, scale)
     for what, image in (("background", background), ("AREA", area)):
         if image is not None:
             _same_shape(what, image, data)
-    wcs, extras = _wcs(hdus, chip, recipe)
+    wcs, extras = _wcs(hdus, chip, reading)
     with blame(f"extension {chip.label}"):
         check_celestial(wcs, data.shape)
         frame = frame_name(wcs)
     if scale.per_area:
         _check_area(scale, headers, wcs, data.shape)
-    wcs_note = distortion_note(chip.hdu.header) if recipe.wcs == "header" else ""
-    psf, psf_notes = _psf(hdus, chip, recipe)
+    wcs_note = distortion_note(chip.hdu.header) if reading.wcs == "header" else ""
+    psf, psf_notes = _psf(hdus, chip, reading)
     parts = [chip.label] if chip.several else []
     parts += [_unit(keyword("BUNIT", *headers), scale)]
     parts += [f"{err_name or 'error'} {_unit(err_unit, err_scale)}"] if err_scale != scale else []
     parts += [bad.how, band_how, frame]
     uses = {err_name: "the error image", bad.name: f"the mask (bad: {bad.rule})"}
-    return Frame(
+    return FitsFrame(
         path=path,
         name=(keyword("EXPID", *headers) or path.name.split(".fits")[0]) + chip.suffix,
         band=band,
@@ -255,7 +263,7 @@ def _frame(hdus, chip: Chip, path, recipe, files):
         err=_calibrated(_sigma(err, power), err_scale.factor, area),
         wcs=wcs,
         psf_image=None if psf is None else image_of(psf, psf.name),
-        psf_includes_pixel=psf is None or pixel_response(psf, None if recipe.wcs == "gwcs" else wcs),
+        psf_includes_pixel=psf is None or pixel_response(psf, None if reading.wcs == "gwcs" else wcs),
         header=_header(chip.hdu.header),
         calibration=scale,
         bad=bad,
@@ -309,21 +317,21 @@ def _companion(path, chip):
         return image_of(hdu, hdu.name or str(number)), keyword("BUNIT", hdu.header) or ""
 
 
-def _err(hdus, chip, recipe, files):
+def _err(hdus, chip, reading, files):
     """Return name, values and BUNIT of the error image."""
     if "err" in files:
         return "", *_companion(files["err"], chip)
     try:
-        hdu = beside(hdus, recipe.err, chip)
+        hdu = beside(hdus, reading.err, chip)
     except InputError as error:
         raise InputError(f"{error}{hint_at_errors(hdus)}") from error
-    name = hdu.name or label(recipe.err)
-    if recipe.error_kind == "sigma" and (kind := kind_by_name(hdu.name)):
+    name = hdu.name or label(reading.err)
+    if reading.error_kind == "sigma" and (kind := kind_by_name(hdu.name)):
         raise InputError(
             f"extension {name}: found error_kind sigma for an extension of that name, expected the standard "
             f"deviation in another one, or the stores of `fphojax preprocess` with preprocess.error_kind: {kind}"
         )
-    return name, image_of(hdu, label(recipe.err)), keyword("BUNIT", hdu.header) or ""
+    return name, image_of(hdu, label(reading.err)), keyword("BUNIT", hdu.header) or ""
 
 
 def _sigma(err, power):
@@ -333,12 +341,12 @@ def _sigma(err, power):
         return err.astype(np.float64) ** (1 / power)
 
 
-def _background(hdus, chip, recipe, files):
+def _background(hdus, chip, reading, files):
     if "background" in files:
         return _companion(files["background"], chip)[0]
-    if recipe.background is None:
+    if reading.background is None:
         return None
-    return image_of(beside(hdus, recipe.background, chip), label(recipe.background))
+    return image_of(beside(hdus, reading.background, chip), label(reading.background))
 
 
 def _same_shape(what, image, data):
@@ -360,34 +368,34 @@ def _calibrated(values, factor, area, background=None):
     return values if area is None and factor == 1 else values.astype(np.float64) * scale
 
 
-def _band(headers, path, recipe):
+def _band(headers, path, reading):
     """Determine the band, with the detector or module, and what it was read from."""
-    if recipe.band is not None:
-        return recipe.band, "band given"
-    band, how = band_of(headers, path, key=recipe.band_keyword, patterns=recipe.band_patterns)
-    if recipe.split_by is None:
+    if reading.band is not None:
+        return reading.band, "band given"
+    band, how = band_of(headers, path, key=reading.band_keyword, patterns=reading.band_patterns)
+    if reading.split_by is None:
         return band, how
-    part = keyword(recipe.split_by, *headers)
+    part = keyword(reading.split_by, *headers)
     if part is None:
         raise InputError(
-            f"no keyword {recipe.split_by}, expected it to split the band {band} (setting split_by)"
+            f"no keyword {reading.split_by}, expected it to split the band {band} (setting split_by)"
         )
-    return f"{band}_{part}", f"{how} + {recipe.split_by}"
+    return f"{band}_{part}", f"{how} + {reading.split_by}"
 
 
-def _psf(hdus, chip, recipe):
+def _psf(hdus, chip, reading):
     """Find the HDU of the PSF, None if there is none, and remarks about it."""
-    key = "PSF" if recipe.psf is None else recipe.psf
-    if recipe.psf is None and not named(hdus, key):
+    key = "PSF" if reading.psf is None else reading.psf
+    if reading.psf is None and not named(hdus, key):
         return None, ()
     hdu = beside(hdus, key, chip, shared=True)
     shared = chip.count > 1 and (not isinstance(key, str) or len(named(hdus, key)) == 1)
     return hdu, (f"all chips have the same PSF, extension {label(key)}",) if shared else ()
 
 
-def _wcs(hdus, chip, recipe):
+def _wcs(hdus, chip, reading):
     """Read the WCS, and what a store must keep of it besides the header."""
-    if recipe.wcs == "gwcs":
+    if reading.wcs == "gwcs":
         content = asdf_bytes(hdus)
         return gwcs_of(content), {"gwcs": content}
     wcs = read_wcs(chip.hdu.header, hdus, chip.label)

@@ -1,11 +1,12 @@
 """Pixels dominated by one source, and chi-squared of the fit in them."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import xarray as xr
 
-from fphojax.core.model import SceneModel
 from fphojax.core.nuisance import displaced
-from fphojax.inputs.patcher import PatchFrame
+from fphojax.inputs.scene import Scene
 
 from .tiles import residual_tiles
 
@@ -15,28 +16,26 @@ REACH = 2.0  # half-light ellipses
 _NOBODY = -1
 
 
-def own_pixels(frame: PatchFrame, model: SceneModel, values, ids) -> xr.Dataset:
+def own_pixels(scene: Scene, values: Mapping) -> xr.Dataset:
     """Compute chi-squared of each source's own pixels, exposure by exposure.
 
     Parameters
     ----------
-    frame : PatchFrame
-    model : SceneModel
+    scene : Scene
     values : dict of array
-        Parameters of the model.
-    ids : array (S,)
-        Of its sources.
+        Parameters of its model.
 
     Returns
     -------
     xarray.Dataset
         Variables chi2 and n_pixel with the dimensions source and exposure; for which pixels these are see `owners`.
     """
-    residual = residual_tiles(model, values)[: frame.patch.n_tile]  # a model may have more, empty tiles
+    frame, ids = scene.frame, scene.active.id
+    residual = residual_tiles(scene.model, values)[: frame.patch.n_tile]  # a model may have more, empty tiles
     chi = (residual * np.asarray(frame.patch.ierr)).ravel().astype(np.float64)
     shape = len(ids), len(frame.exposures)
     chi2, n_pixel = np.zeros(shape), np.zeros(shape, dtype=np.int64)
-    for e, owner in enumerate(owners(frame, model, values)):
+    for e, owner in enumerate(owners(scene, values)):
         owned = owner != _NOBODY
         flat = frame.pixels(e)[2][owned]
         chi2[:, e] = np.bincount(owner[owned], weights=chi[flat] ** 2, minlength=shape[0])
@@ -46,7 +45,7 @@ def own_pixels(frame: PatchFrame, model: SceneModel, values, ids) -> xr.Dataset:
     return xr.Dataset(data, {"source": np.asarray(ids), "exposure": names})
 
 
-def owners(frame: PatchFrame, model: SceneModel, values) -> list[np.ndarray]:
+def owners(scene: Scene, values: Mapping) -> list[np.ndarray]:
     """Assign each used pixel to a source.
 
     A pixel belongs to the source in whose half-light ellipses it lies farthest inside, if it is within twice the
@@ -56,7 +55,7 @@ def owners(frame: PatchFrame, model: SceneModel, values) -> list[np.ndarray]:
 
     Parameters
     ----------
-    frame, model, values
+    scene, values
         As for `own_pixels`.
 
     Returns
@@ -64,6 +63,7 @@ def owners(frame: PatchFrame, model: SceneModel, values) -> list[np.ndarray]:
     list of ndarray
         For each exposure the rows of the sources, -1 for none, in the order of ``frame.pixels``.
     """
+    frame, model = scene.frame, scene.model
     sources = {name: np.asarray(value) for name, value in model.sources(values)._asdict().items()}
     optics = displaced(model.optics, values)
     centre = np.asarray(optics.pixel) + _displacement(optics, sources)

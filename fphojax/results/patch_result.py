@@ -10,14 +10,13 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from fphojax.core.model import SceneModel
 from fphojax.errors import InputError
 from fphojax.inference.covariance import parameter_covariance, places
 from fphojax.inference.optimum import at_bound
 from fphojax.inference.sampling import Chains
 from fphojax.inputs.astrometry import CircularRegion, sky_position
 from fphojax.inputs.bounds import Bounds
-from fphojax.inputs.patcher import PatchFrame
+from fphojax.inputs.scene import Scene
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.system.file_checks import decoding
 from fphojax.system.hdf5_files import new_hdf5, open_hdf5
@@ -55,7 +54,6 @@ _RUN = {
     "wall_time": float,
 }
 _OLDER = {"method": "nuts", "fluxes": "sampled"}  # for older files, which lack these
-_SINGLE = ("optimum", "forced")  # methods that give one point
 _GROUPS = (  # required; fixed, nuisance, own_pixels, prior_width, optimum_std and linear are optional
     "active",
     "bounds",
@@ -150,28 +148,28 @@ class PatchResult:
     def from_chains(
         cls,
         chains: Chains,
-        frame: PatchFrame,
-        model: SceneModel,
-        *,
-        active: SourceCatalog,
-        fixed: SourceCatalog | None = None,
-        bounds: Bounds,
+        scene: Scene,
     ) -> "PatchResult":
-        """Gather the result of sampling.
+        """Gather the result of a fit.
 
         Parameters
         ----------
         chains : Chains
-        frame : PatchFrame
-            Of the patch that was fitted.
-        model : SceneModel
-        active, fixed, bounds
-            Inputs from which the model was made.
+        scene : Scene
+            The scene that was fitted.
 
         Returns
         -------
         PatchResult
+
+        Raises
+        ------
+        ValueError
+            The chains are of the model of another scene.
         """
+        if not scene.owns(chains.model):
+            raise ValueError("the chains are of the model of another scene, expected those of this one")
+        frame, model, active = scene.frame, chains.model, scene.active
         coords = {"source": active.id, "band": np.array(frame.bands)}
         sampled = coords | {"chain": np.arange(chains.n_chain), "draw": np.arange(chains.n_draw)}
         near = {name: flags.mean(axis=(0, 1)) for name, flags in at_bound(model, chains.values).items()}
@@ -189,8 +187,8 @@ class PatchResult:
         exposure_names = np.array([e.name for e in frame.exposures])
         return cls(
             active=active,
-            fixed=active[:0] if fixed is None else fixed,
-            bounds=bounds.select_bands(frame.bands),
+            fixed=scene.fixed,
+            bounds=scene.bounds,
             region=frame.region,
             bands=frame.bands,
             posterior=xr.DataTree.from_dict(
@@ -204,7 +202,7 @@ class PatchResult:
             prior_width=_widths(model.prior_widths(), frame.region, coords),
             optimum_std=_optimum_std(chains, model, frame.region, coords),
             exposures=xr.Dataset(exposures, {"exposure": exposure_names}),
-            own_pixels=own_pixels(frame, model, chains.optimum.values, active.id),
+            own_pixels=own_pixels(scene, chains.optimum.values),
             nuisance=_nuisance(chains, exposure_names),
             mass_matrix=xr.DataArray(
                 chains.covariance,
@@ -415,7 +413,7 @@ def _catalogue_units(values, region, coords):
 
 def _optimum_std(chains, model, region, coords):
     """Compute standard deviations of an optimum, in the units of the catalogue; empty for chains."""
-    if chains.method not in _SINGLE:
+    if not chains.is_point:
         return xr.Dataset()
     variance = np.diag(parameter_covariance(model, chains.optimum))
     std = np.sqrt(np.where(variance > 0, variance, np.nan))

@@ -1,13 +1,13 @@
 """Residuals pixel by pixel: written by patch, read back by exposure."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from fphojax.core.model import SceneModel
 from fphojax.errors import InputError
-from fphojax.inputs.patcher import PatchFrame
+from fphojax.inputs.scene import Scene
 from fphojax.system.hdf5_files import new_hdf5, read_hdf5
 
 from .run_directory import RunDirectory
@@ -88,7 +88,7 @@ class RunResiduals:
         return ExposureResiduals(band, name, *(columns[key][last] for key in _COLUMNS))
 
 
-def write_residuals(path, frame: PatchFrame, model: SceneModel, values) -> None:
+def write_residuals(path, scene: Scene, values: Mapping) -> None:
     """Write the residuals of a patch as HDF5, atomically.
 
     The datasets ``BAND/EXPOSURE/{xpix, ypix, data, ierr, residual}`` hold one value per used pixel: column and row
@@ -98,17 +98,17 @@ def write_residuals(path, frame: PatchFrame, model: SceneModel, values) -> None:
     Parameters
     ----------
     path : path-like
-    frame : PatchFrame
-    model : SceneModel
+    scene : Scene
     values : dict of array
-        Parameters of the model.
+        Parameters of its model.
 
     Raises
     ------
     InputError
         If the name of a band or exposure cannot be used for a group.
     """
-    residual = residual_tiles(model, values).ravel()
+    frame = scene.frame
+    residual = residual_tiles(scene.model, values).ravel()
     data, ierr = (np.asarray(tiles).ravel() for tiles in (frame.patch.data, frame.patch.ierr))
     for name in {name for exposure in frame.exposures for name in (exposure.band, exposure.name)}:
         if "/" in name or name in ("", "."):

@@ -10,6 +10,7 @@ from pathlib import Path
 from astropy.io import fits
 
 from fphojax.errors import InputError
+from fphojax.inputs.recipe import sky_of
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.system.files import replacing
 from fphojax.system.json_files import read_json, write_json
@@ -26,7 +27,7 @@ __all__ = ["ANEW", "RunDirectory"]
 # What stages before and after sampling leave in the folder, and what a run that was killed at its start may leave.
 _OF_RUN = re.compile(
     r"\..*|(optimize|background|detect|previous)_\d+.*|postop\.fits"
-    r"|(patches|figures|catalogs|images|regions|notebooks)|psfs\.h5|report\.html|.*\.ya?ml"
+    r"|(patches|figures|catalogs|images|regions|notebooks)|psfs\.h5|exposures\.(h5|json)|report\.html|.*\.ya?ml"
 )
 # Types of the settings that are read back.
 _CONFIG = {
@@ -45,7 +46,7 @@ _CONFIG = {
 }
 # What a run has in its folder besides the files of its scene. Users may have put more there.
 _OWN = {
-    ".": r"config\.json|psfs\.h5|report\.html",
+    ".": r"config\.json|psfs\.h5|exposures\.(h5|json)|report\.html",
     "patches": r"patch\d+_(samples\.nc|residuals\.h5)",
     "figures": r"patch\d+_residuals\.png|(chains|residuals)\.pdf|truth\.png",
     "catalogs": r"(final|multipatch|neighbours)\.(fits|ecsv|parquet)|(postsample|forcepho)\.fits",
@@ -218,8 +219,7 @@ class RunDirectory:
 
     def read_sky(self) -> dict[str, float]:
         """Return the level that was subtracted from the images of each band; empty if none was."""
-        config = self.read_config()
-        return config["tweakbg"] if config["tweak_background"] == "tweakbg" else {}
+        return sky_of(self.read_config())
 
     def write_scene(self, catalog: SourceCatalog, log: Mapping) -> None:
         """Write the current parameters and the log.

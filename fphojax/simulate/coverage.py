@@ -12,6 +12,7 @@ from astropy.table import Table
 from tqdm.auto import tqdm
 
 from fphojax.field.scene_fit import fit_scene
+from fphojax.inference.methods import Method
 from fphojax.inputs.astrometry import sky_position
 from fphojax.inputs.bounds import PARAMETERS, Bounds
 from fphojax.inputs.source_catalog import SourceCatalog
@@ -84,6 +85,7 @@ def coverage_study(
     catalog: SourceCatalog,
     cameras: Sequence[MockCamera],
     bounds: Bounds,
+    method: Method | None = None,
     *,
     n_scene: int = 100,
     seed: int = 0,
@@ -100,12 +102,14 @@ def coverage_study(
         How the scenes are observed: one camera for each band.
     bounds : Bounds
         The prior is uniform within.
+    method : Method, optional
+        `NUTS` (the default), or `Laplace`.
     n_scene : int
     seed : int
     progress : bool
         Show a progress bar.
     **options
-        Of `fit_scene`: the method, draws, and so on.
+        Of `fit_scene`: ``bands``, ``priors``, and so on.
 
     Returns
     -------
@@ -115,7 +119,7 @@ def coverage_study(
     for number in tqdm(range(n_scene), desc="scenes", unit="scene", disable=not progress):
         truth = _drawn(catalog, bounds, np.random.default_rng([seed, number]))
         field = mock_field(truth, cameras, seed=seed + number)
-        fit = fit_scene(field.exposures, field.psfs, catalog, bounds=bounds, seed=number, **options)
+        fit = fit_scene(field.exposures, field.psfs, catalog, method, bounds=bounds, seed=number, **options)
         draws = fit.result.centred_draws.stack(sample=("chain", "draw")).transpose("sample", ...)
         for name, values in found.items():
             column = _DRAWN_AS.get(name, name)

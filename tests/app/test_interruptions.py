@@ -8,7 +8,7 @@ import time
 import pytest
 from typer.testing import CliRunner
 
-import fphojax.app.stages.pipeline as pipeline
+import fphojax.app.stages.sample as sample_stage
 from fphojax.app.cli import app
 from fphojax.app.settings.schema import Settings
 from fphojax.errors import InputError, MachineError, StorageError
@@ -20,7 +20,7 @@ def sample(monkeypatch):
     monkeypatch.setattr(Settings, "from_yaml", lambda *_: None)
 
     def invoked(act, *options):
-        monkeypatch.setattr(pipeline, "run", act)
+        monkeypatch.setattr(sample_stage, "sample_field", act)
         done = CliRunner().invoke(app, ["sample", "field.yml", *options])
         return done.exit_code, done.stderr.splitlines()
 

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 from unittest.mock import Mock
 
 import h5py
@@ -17,9 +16,9 @@ import pytest
 import yaml
 
 from fphojax.errors import StorageError
-from fphojax.field.optimizing import OptimizeFit
+from fphojax.field.patch_fit import PatchFit
 from fphojax.field.superscene import SuperScene
-from fphojax.field.workers import SamplingFit
+from fphojax.inference.methods import NUTS, Optimum
 from fphojax.inputs.stores.stored_exposures import open_stores
 from fphojax.results.run_directory import RunDirectory
 from fphojax.simulate.mock_exposures import write_exposure
@@ -33,17 +32,18 @@ KILLS = """
 import os, signal, sys, time
 import numpy as np
 from jax.flatten_util import ravel_pytree
-import fphojax.field.workers as workers
+import fphojax.field.patch_fit as patch_fit
+import fphojax.inference.methods as methods
 from fphojax.app.settings.schema import Settings
-from fphojax.app.stages.pipeline import run
-from fphojax.inference.optimum import Optimum
+from fphojax.app.stages.sample import sample_field as run
+from fphojax.inference.optimum import BestFit
 from fphojax.inference.sampling import Chains
 import fphojax.app.tables, distributed, scipy.cluster.hierarchy  # no import is left to the children
 
 
 def optimize(model, start, **_):
     size = ravel_pytree(start)[0].size
-    return Optimum(start, start, np.ones(1), np.eye(size), np.eye(size), 1, True, {})
+    return BestFit(start, start, np.ones(1), np.eye(size), np.eye(size), 1, True, {})
 
 
 def sample(model, start, *, draws, warmup, chains, max_treedepth, full_cov, covariance, seed, progress):
@@ -58,10 +58,10 @@ def sample(model, start, *, draws, warmup, chains, max_treedepth, full_cov, cova
     statistics |= {name: np.ones(shape, int) for name in ("n_steps", "tree_depth")}
     statistics |= {name: np.zeros(shape, bool) for name in ("diverging", "at_max_depth")}
     best = optimize(model, start)
-    return Chains(values, statistics, best, best.hessian, warmup, draws, 0.1, seed, max_treedepth)
+    return Chains(model, values, statistics, best, best.hessian, warmup, draws, 0.1, seed, max_treedepth)
 
 
-workers.optimize, workers.sample = optimize, sample
+patch_fit.optimize, methods.sample = optimize, sample
 settings, n_kill = Settings.from_yaml(sys.argv[1]), int(sys.argv[2])
 log = settings.outbase / "scene_log.json"
 rng, kills = np.random.default_rng(0), 0
@@ -366,17 +366,16 @@ def test_a_scheduler_that_dies_loses_nothing(tiny, field, tmp_path):
     assert sorted(run.read_patch(n).active.id.item() for n in run.patches()) == [1, 2, 3, 4]
 
 
-@pytest.mark.parametrize("kind", [SamplingFit, OptimizeFit])
-def test_a_fit_that_ends_after_its_run_writes_nothing(tmp_path, monkeypatch, kind):
+@pytest.mark.parametrize("method", [NUTS(draws=1), Optimum()])
+def test_a_fit_that_ends_after_its_run_writes_nothing(tmp_path, monkeypatch, method):
     """Its number may be given to another patch by then; a cluster cannot stop what it is at."""
     result = Mock()
-    monkeypatch.setattr(f"{kind.__module__}.PatchResult", result)
-    monkeypatch.setattr("fphojax.field.optimizing.optimum_as_chains", Mock())
+    monkeypatch.setattr("fphojax.field.patch_fit.PatchResult", result)
     with folder_lock(tmp_path):
-        settings = SimpleNamespace(forced_photometry=False, linear_optimize=False, sampling_draws=1)
-        fit = kind(settings, tmp_path, lock=lock_token(tmp_path))
-    chains = Mock(n_draw=1, statistics={"diverging": np.zeros(2, dtype=bool)})
+        fit = PatchFit(method, tmp_path, lock=lock_token(tmp_path))
+    statistics = {"diverging": np.zeros(2, dtype=bool)}
+    chains = Mock(n_draw=1, statistics=statistics, is_point=isinstance(method, Optimum))
     with folder_lock(tmp_path), pytest.raises(StorageError, match="is gone or of another run"):
-        fit._written(Mock(number=7), Mock(), Mock(), Mock(), chains)
+        fit._write(Mock(number=7), Mock(), chains)
     result.from_chains.assert_called_once()
     result.from_chains.return_value.write.assert_not_called()

@@ -5,11 +5,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from astropy.table import Table
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import DoublyTruncatedPowerLaw, LogNormal, Normal, TruncatedNormal
 
 from fphojax import InputError
 from fphojax.core.model import support_edges
+
+
+def profiled(catalog, profiles):
+    """The catalogue with special profiles."""
+    return catalog.replace(extra=Table({"profile": profiles}))
+
 
 PRIORS = {
     "box": {},
@@ -112,7 +119,7 @@ def test_fisher_matrix_against_the_jacobian_of_the_image(scene):
 
 def test_point_source_is_its_psf(make_patcher):
     patcher, catalog = make_patcher(n_source=1, dtype=np.float64)
-    model, start = patcher.prepare_model(active=catalog, profiles=["point"])
+    model, start = patcher.prepare_model(active=profiled(catalog, ["point"]))
     gaussians = model.gaussians({name: jnp.asarray(value) for name, value in start.items()})
     covariance = np.linalg.inv(
         np.stack([gaussians.fxx, gaussians.fxy, gaussians.fxy, gaussians.fyy], axis=-1).reshape(-1, 2, 2)
@@ -129,7 +136,7 @@ def test_values_at_edges_and_held_ones_have_finite_unconstrained_values(make_pat
     patcher, catalog = make_patcher(n_source=2, dtype=np.float64)
     rhalf = LogNormal(np.log(0.2), 0.5)
     model, start = patcher.prepare_model(
-        active=catalog, profiles=["point", "sersic"], priors={"rhalf": rhalf}, tolerance=0
+        active=profiled(catalog, ["point", "sersic"]), priors={"rhalf": rhalf}, tolerance=0
     )
     high = np.asarray(support_edges(model.priors["q"])[1])
     values = {name: np.asarray(value) for name, value in model.effective({**start, "q": high}).items()}
@@ -152,7 +159,7 @@ def test_values_at_edges_and_held_ones_have_finite_unconstrained_values(make_pat
 @pytest.mark.parametrize(("profile", "index"), [("exponential", 1.0), ("devaucouleurs", 4.0)])
 def test_special_profiles_hold_the_index(make_patcher, profile, index):
     patcher, catalog = make_patcher(n_source=2, dtype=np.float64)
-    model, start = patcher.prepare_model(active=catalog, profiles=[profile, "sersic"], tolerance=0)
+    model, start = patcher.prepare_model(active=profiled(catalog, [profile, "sersic"]), tolerance=0)
     values = {name: jnp.asarray(value) for name, value in start.items()}
     free, _ = patcher.prepare_model(active=catalog, tolerance=0)
     expected = free.chi2({**values, "sersic": values["sersic"].at[0].set(index)})
@@ -188,12 +195,12 @@ def test_tied_components_share_a_centre(make_patcher):
 def test_refused_profiles_and_ties(make_patcher):
     patcher, catalog = make_patcher(n_source=2)
     for options, message in (
-        ({"profiles": ["sersic", "bulge"]}, "row 1: profile is 'bulge', expected one of sersic, exponential"),
+        ({"active": profiled(catalog, ["sersic", "bulge"])}, "row 1: profile is 'bulge', expected one of sersic, exponential"),
         ({"ties": {"z": {1: 0}}}, "found parameter 'z', expected one of flux, x, y"),
         ({"ties": {"x": {1: 2}}}, "found x of row 1 tied to row 2, expected free rows below 2"),
     ):
         with pytest.raises(InputError, match=message):
-            patcher.prepare_model(active=catalog, **options)
+            patcher.prepare_model(**{"active": catalog} | options)
 
 
 def test_model_without_lists_has_no_likelihood(make_patcher):
@@ -211,7 +218,7 @@ def test_widths_of_priors(make_patcher):
     patcher, catalog = make_patcher(n_source=3)
     priors = {"q": DoublyTruncatedPowerLaw(-0.5, 0.2, 1.0), "rhalf": Normal(0.2, jnp.array([0.1, 0.2, 0.3]))}
     model, _ = patcher.prepare_model(
-        active=catalog, priors=priors, profiles=["sersic", "exponential", "sersic"], ties={"rhalf": {1: 2}}
+        active=profiled(catalog, ["sersic", "exponential", "sersic"]), priors=priors, ties={"rhalf": {1: 2}}
     )
     widths = model.prior_widths()
     low, high = np.sqrt([0.2, 1.0])  # uniform in sqrt(b/a)

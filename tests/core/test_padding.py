@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from astropy.table import Table
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import LogNormal
 
@@ -17,7 +18,9 @@ from fphojax.inference.search import search
 def scene(make_patcher):
     patcher, catalog = make_patcher(n_source=3, side=24)
     ties, profiles = {"x": {1: 0}, "y": {1: 0}}, ["sersic", "exponential", "sersic"]
-    return patcher.prepare_model(active=catalog, ties=ties, profiles=profiles, listed=False)
+    return patcher.prepare_model(
+        active=catalog.replace(extra=Table({"profile": profiles})), ties=ties, listed=False
+    )
 
 
 def test_a_filled_up_model_has_the_same_image(scene):

@@ -5,9 +5,11 @@ import pytest
 
 from fphojax.field.scene_fit import fit_scene, scene_region
 from fphojax.figures.interval_plots import plot_intervals, plot_joint
+from fphojax.inference.methods import NUTS, Laplace
 from fphojax.inputs.bounds import default_bounds
 from fphojax.simulate.mock_fields import MockCamera, mock_field, mock_galaxies
 
+FEW = NUTS(draws=40, warmup=40, chains=2)
 TRUTH = mock_galaxies(x=0, y=0, flux={"F1": [80], "F2": [50]}, q=0.6, pa=30, sersic=2.0, rhalf=0.15)
 
 
@@ -20,7 +22,7 @@ def field():
 
 @pytest.fixture(scope="module")
 def fit(field):
-    return fit_scene(field.exposures, field.psfs, field.peaks, bands=["F1"], draws=40, warmup=40)
+    return fit_scene(field.exposures, field.psfs, field.peaks, FEW, bands=["F1"])
 
 
 def test_region_holds_the_radii_of_influence():
@@ -41,9 +43,7 @@ def test_truth_is_found(fit):
 def test_bounds_are_those_of_the_bands_by_name(field):
     turned = TRUTH.select_bands(("F2", "F1"))
     bounds = default_bounds(turned)
-    result = fit_scene(
-        field.exposures, field.psfs, turned, bounds=bounds, draws=40, chains=1, method="laplace"
-    ).result
+    result = fit_scene(field.exposures, field.psfs, turned, Laplace(draws=40, chains=1), bounds=bounds).result
     assert result.bands == result.bounds.bands == ("F1", "F2")
     np.testing.assert_array_equal(result.bounds.upper["flux"], bounds.upper["flux"][:, ::-1])
     flux = result.draws["flux"].to_numpy()
@@ -51,9 +51,7 @@ def test_bounds_are_those_of_the_bands_by_name(field):
 
 
 def test_fast_method_agrees_with_chains(field, fit):
-    fast = fit_scene(
-        field.exposures, field.psfs, field.peaks, bands=["F1"], draws=200, chains=1, method="laplace"
-    )
+    fast = fit_scene(field.exposures, field.psfs, field.peaks, Laplace(draws=200, chains=1), bands=["F1"])
     assert fast.result.method == "laplace"
     assert fast.result.draws.sizes["draw"] == 200
     for name in ("flux", "ra", "dec", "rhalf"):

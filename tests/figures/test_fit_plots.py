@@ -9,7 +9,7 @@ from fphojax.inputs import InputError
 
 
 def test_residual_panels(fit, tmp_path):
-    figure = plot_residuals(fit.frame, fit.model, fit.chains.optimum.values, ids=fit.active.id)
+    figure = plot_residuals(fit.scene, fit.chains.optimum.values)
     panels = [axis for axis in figure.axes if axis.images]
     assert len(panels) == 6
     data, model, chi = (np.ma.filled(axis.images[0].get_array(), np.nan) for axis in panels[:3])
@@ -30,14 +30,14 @@ def test_chosen_exposures_and_stretches(fit):
 
     for stretch, kind in (("asinh", AsinhNorm), ("log", LogNorm), ("linear", Normalize)):
         figure = plot_residuals(
-            fit.frame, fit.model, fit.chains.optimum.values, exposures=[1], stretch=stretch, linear_noise=2.0
+            fit.scene, fit.chains.optimum.values, exposures=[1], stretch=stretch, linear_noise=2.0
         )
         data, model, _ = panels = [axis for axis in figure.axes if axis.images]
         assert [axis.get_title() for axis in panels[:2]] == ["R second", "model"]
         assert type(data.images[0].norm) is kind
         assert data.images[0].norm is model.images[0].norm
     with pytest.raises(ValueError, match="stretch is 'cubic', expected"):
-        plot_residuals(fit.frame, fit.model, fit.chains.optimum.values, stretch="cubic")
+        plot_residuals(fit.scene, fit.chains.optimum.values, stretch="cubic")
 
 
 def test_a_figure_needs_its_folder(tmp_path):

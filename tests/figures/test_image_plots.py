@@ -12,7 +12,7 @@ from fphojax.results.fitted_patch import FittedPatch
 
 @pytest.fixture(scope="module")
 def fitted(fit):
-    return FittedPatch(0, fit.result, fit.frame, fit.model)
+    return FittedPatch(fit.scene, fit.result)
 
 
 def test_ellipses_of_draws(fit, fitted, tmp_path):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from astropy.table import Table
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import HalfNormal, LogUniform, Uniform
 
@@ -18,7 +19,9 @@ def model(make_patcher):
     patcher, catalog = make_patcher(n_source=4)
     priors = {"sersic": HalfNormal(3.0), "rhalf": LogUniform(0.01, 3.0)}
     return patcher.prepare_model(
-        active=catalog, priors=priors, profiles=["sersic"] * 3 + ["point"], ties={"rhalf": {1: 0}}
+        active=catalog.replace(extra=Table({"profile": ["sersic"] * 3 + ["point"]})),
+        priors=priors,
+        ties={"rhalf": {1: 0}},
     )
 
 

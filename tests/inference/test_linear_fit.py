@@ -12,7 +12,7 @@ from fphojax.core.model import SceneModel
 from fphojax.inference.covariance import parameter_covariance, source_covariances
 from fphojax.inference.flags import fit_flags
 from fphojax.inference.linear_fit import flux_precision, forced_fluxes, held_shapes
-from fphojax.inference.optimum import Optimum
+from fphojax.inference.optimum import BestFit
 
 BANDS = ("F1", "F2")
 
@@ -113,7 +113,7 @@ def test_fewer_pixels_than_parameters(scene):
     few[[0, 4], 30:33] = 1.0
     model = eqx.tree_at(lambda m: m.patch.ierr, model, jnp.asarray(few))
     size = sum(np.size(value) for value in truth.values())
-    at = Optimum(
+    at = BestFit(
         values=truth,
         unconstrained=truth,
         chi2=np.zeros(2),

@@ -157,9 +157,8 @@ def test_chains_in_one_program(bright_scene, chains, monkeypatch):
     assert found.values["flux"].shape == (2, 20, 1, 2)
 
 
-def test_more_draws_from_where_chains_stopped(bright_scene, chains):
-    model, _ = bright_scene
-    more = continued(model, continued(model, chains, draws=100, progress=False), draws=100, progress=False)
+def test_more_draws_from_where_chains_stopped(chains):
+    more = continued(continued(chains, draws=100, progress=False), draws=100, progress=False)
     assert more.values["flux"].shape == (2, 400, 1, 2)
     assert (more.n_warmup, more.n_chain) == (chains.n_warmup, 2)
     np.testing.assert_array_equal(more.values["flux"][:, :200], chains.values["flux"])

@@ -15,7 +15,7 @@ from fphojax.inputs import InputError
 from fphojax.inputs.calibration import calibration
 from fphojax.inputs.data_quality import JWST_BITS
 from fphojax.inputs.exposures import Exposure
-from fphojax.inputs.fits_frames import FrameRecipe, is_mosaic, read_frame
+from fphojax.inputs.fits_frames import ReadingOptions, is_mosaic, read_frame
 
 SHAPE = 12, 10
 
@@ -140,7 +140,7 @@ def test_jwst_stage_2(tmp_path):
     area = np.linspace(0.98, 1.02, 120).reshape(SHAPE).astype("f4")
     path = tmp_path / "jw_cal.fits"
     data, err = jwst(path, dq=dq, area=area)
-    frame = read_frame(path, FrameRecipe(calibration="PHOTMJSR"))
+    frame = read_frame(path, ReadingOptions(calibration="PHOTMJSR"))
     exposure = Exposure.from_frame(frame)
     assert (exposure.band, exposure.name, frame.bad.bits, frame.is_mosaic) == (
         "F162M",
@@ -154,9 +154,10 @@ def test_jwst_stage_2(tmp_path):
     scale = 1e15 * 2.0e-14 * area
     np.testing.assert_allclose(exposure.data[good], (data * scale)[good], rtol=3e-7)
     np.testing.assert_allclose(exposure.ierr[good], (1 / (err * scale))[good], rtol=3e-7)
-    assert read_frame(path, FrameRecipe(bitmask=4, calibration="PHOTMJSR")).bad.where[0, 1]
+    assert read_frame(path, ReadingOptions(bitmask=4, calibration="PHOTMJSR")).bad.where[0, 1]
     split = [
-        read_frame(path, FrameRecipe(split_by=key, calibration="PHOTMJSR")) for key in ("DETECTOR", "MODULE")
+        read_frame(path, ReadingOptions(split_by=key, calibration="PHOTMJSR"))
+        for key in ("DETECTOR", "MODULE")
     ]
     assert [frame.band for frame in split] == ["F162M_NRCA1", "F162M_A"]
 
@@ -166,7 +167,7 @@ def test_jwst_stage_3(tmp_path):
     weight[3, 4] = 0
     path = tmp_path / "jw_i2d.fits"
     jwst(path, wht=weight, primary={"FILTER": "F200W", "PUPIL": "CLEAR", "S_RESAMP": "COMPLETE"})
-    frame = read_frame(path, FrameRecipe(calibration="PHOTMJSR"))
+    frame = read_frame(path, ReadingOptions(calibration="PHOTMJSR"))
     assert frame.is_mosaic
     assert is_mosaic(path)
     assert frame.band == "F200W"
@@ -183,7 +184,7 @@ def test_errors_of_other_kinds(tmp_path, kind, power):
     with fits.open(path, mode="update") as hdus:
         hdus["ERR"].data = values
         hdus["ERR"].header["EXTNAME"] = "WHT"
-    exposure = Exposure.from_frame(read_frame(path, FrameRecipe(err="WHT", error_kind=kind)))
+    exposure = Exposure.from_frame(read_frame(path, ReadingOptions(err="WHT", error_kind=kind)))
     good = exposure.ierr > 0
     assert not good[2, 2]
     assert good.sum() == good.size - 1
@@ -201,7 +202,7 @@ def test_files_of_their_own_and_a_background(tmp_path):
     for kind, image in images.items():
         fits.PrimaryHDU(image, header).writeto(paths[kind])
     science = paths.pop("sci")
-    exposure = Exposure.from_frame(read_frame(science, FrameRecipe(bitmask=8), files=paths))
+    exposure = Exposure.from_frame(read_frame(science, ReadingOptions(bitmask=8), files=paths))
     assert exposure.ierr[1, 1] == 0
     assert exposure.ierr[2, 2] > 0
     expected = images["sci"].astype("f8") - images["background"]
@@ -211,11 +212,11 @@ def test_files_of_their_own_and_a_background(tmp_path):
         "x_sci.fits: .*gone.fits: no such file",
         read_frame,
         science,
-        FrameRecipe(),
+        ReadingOptions(),
         files=paths | {"mask": tmp_path / "gone.fits"},
     )
     fits.PrimaryHDU(np.ones((3, 3))).writeto(paths["background"], overwrite=True)
-    refused(r"background image has shape \(3, 3\)", read_frame, science, FrameRecipe(), files=paths)
+    refused(r"background image has shape \(3, 3\)", read_frame, science, ReadingOptions(), files=paths)
 
 
 def test_frames_that_are_refused(tmp_path):
@@ -224,15 +225,17 @@ def test_frames_that_are_refused(tmp_path):
     other = tmp_path / "b" / "a.fits"
     other.parent.mkdir()
     jwst(other, sci={"BUNIT": "DN/s"})
-    refused("a.fits: extension SCI: BUNIT = 'DN/s', expected nJy", read_frame, other, FrameRecipe(mask="ERR"))
-    recipe = FrameRecipe(calibration="PHOTMJSR")
+    refused(
+        "a.fits: extension SCI: BUNIT = 'DN/s', expected nJy", read_frame, other, ReadingOptions(mask="ERR")
+    )
+    recipe = ReadingOptions(calibration="PHOTMJSR")
     refused("extension DQ has dtype >?f.*4.*, expected integers for bitmask 513", read_frame, path, recipe)
-    refused("no extension BKG", read_frame, path, FrameRecipe(mask="ERR", background="BKG"))
-    plain = FrameRecipe(mask="SCI", calibration="ABMAG")
+    refused("no extension BKG", read_frame, path, ReadingOptions(mask="ERR", background="BKG"))
+    plain = ReadingOptions(mask="SCI", calibration="ABMAG")
     refused("no keyword ABMAG", read_frame, other, plain)
     refused("BUNIT = 'MJy/sr' is a flux already", read_frame, path, plain)
     refused(
-        "no extension ASDF", read_frame, path, FrameRecipe(mask="ERR", calibration="PHOTMJSR", wcs="gwcs")
+        "no extension ASDF", read_frame, path, ReadingOptions(mask="ERR", calibration="PHOTMJSR", wcs="gwcs")
     )
 
 
@@ -243,7 +246,7 @@ def test_gwcs_without_its_packages(tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
     path = tmp_path / "jw_cal.fits"
     jwst(path, sci={"BUNIT": "nJy"})
-    refused("jw_cal.fits: no extension ASDF, expected one", read_frame, path, FrameRecipe(wcs="gwcs"))
+    refused("jw_cal.fits: no extension ASDF, expected one", read_frame, path, ReadingOptions(wcs="gwcs"))
     with fits.open(path, mode="update") as hdus:
         column = fits.Column("ASDF_METADATA", "4B", array=[np.zeros(4, np.uint8)])
         hdus.append(fits.BinTableHDU.from_columns([column], name="ASDF"))
@@ -251,7 +254,7 @@ def test_gwcs_without_its_packages(tmp_path, monkeypatch, package):
         f"jw_cal.fits: package {package} is not installed, expected it for a gwcs \\(or use wcs: header\\)",
         read_frame,
         path,
-        FrameRecipe(wcs="gwcs"),
+        ReadingOptions(wcs="gwcs"),
     )
 
 
@@ -283,7 +286,7 @@ def test_gwcs_of_the_asdf_extension(tmp_path):
             array=[np.frombuffer(content.getvalue(), np.uint8)],
         )
         hdus.append(fits.BinTableHDU.from_columns([column], name="ASDF"))
-    frame = read_frame(path, FrameRecipe(wcs="gwcs"))
+    frame = read_frame(path, ReadingOptions(wcs="gwcs"))
     with StoreWriter(tmp_path / "p.h5", tmp_path / "m.json") as writer:
         writer.add(writer.pack(Exposure.from_frame(frame), attributes={}, extras=frame.extras), stamp="1")
         writer.finish()

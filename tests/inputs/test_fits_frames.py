@@ -7,7 +7,7 @@ from astropy.wcs import WCS
 
 from fphojax.inputs import InputError
 from fphojax.inputs.exposures import Exposure, collect, read_exposures
-from fphojax.inputs.fits_frames import FrameRecipe, read_frames, recipe_of
+from fphojax.inputs.fits_frames import ReadingOptions, read_frames, reading_options
 from fphojax.simulate.mock_exposures import write_exposure
 
 SHAPE = 6, 8
@@ -142,10 +142,10 @@ def test_files_beside_a_file_of_two_chips(write):
     science = write(*two_chips())
     mask = write(*(plane("MASK", chip, chip - 1, "i2") for chip in (1, 2)), name="mask.fits")
     with pytest.raises(InputError, match="exposure 'e_2': no valid pixel among 48"):
-        [Exposure.from_frame(frame) for frame in read_frames(science, FrameRecipe(), files={"mask": mask})]
+        [Exposure.from_frame(frame) for frame in read_frames(science, ReadingOptions(), files={"mask": mask})]
     write(plane("MASK", 1, 0, "i2"), name="mask.fits")
     with pytest.raises(InputError, match=r"a.fits: .*mask.fits: no extension MASK,2 for SCI,2"):
-        read_frames(science, FrameRecipe(), files={"mask": mask})
+        read_frames(science, ReadingOptions(), files={"mask": mask})
 
 
 def test_chips_of_two_files_need_names_of_their_own(write):
@@ -268,7 +268,7 @@ def test_units_of_variances(write):
     science = plane("SCI", value=2.0, BUNIT="uJy")
     for unit, factor in (("nJy2", 1), ("uJy2", 1e3), ("UNITLESS", 1e3), (None, 1e3)):
         err = plane("VAR", value=4.0, **({} if unit is None else {"BUNIT": unit}))
-        recipe = FrameRecipe(err="VAR", error_kind="variance")
+        recipe = ReadingOptions(err="VAR", error_kind="variance")
         (frame,) = read_frames(write(science, err), recipe)
         np.testing.assert_allclose(frame.err, 2 * factor)
         assert frame.notes == ("extension VAR is the error image",)
@@ -340,11 +340,11 @@ def test_extensions_that_a_truncated_file_has_lost(write, suffix):
 def test_settings_imply_how_files_are_read():
     """As a run's own, and as its config.json has them; no bit at all is something else than no setting."""
     extensions = {"sci": ["SCI", 2], "err": "ERR", "mask": None, "psf": None}
-    assert recipe_of({"extensions": extensions}) == extensions
+    assert reading_options({"extensions": extensions}) == extensions
     config = {"extensions": extensions, "bitmask": 0, "band_keyword": None, "band_patterns": {"*": "r"}}
-    found = recipe_of(config)
+    found = reading_options(config)
     assert found == extensions | {"bitmask": 0, "band_patterns": {"*": "r"}}
-    assert FrameRecipe(**found).bitmask == 0
+    assert ReadingOptions(**found).bitmask == 0
 
 
 @pytest.mark.parametrize(
@@ -361,5 +361,5 @@ def test_extensions_that_by_their_name_hold_no_standard_deviation(write, name, k
     match = f"a.fits: extension {name}: found error_kind sigma .* preprocess.error_kind: {kind}$"
     with pytest.raises(InputError, match=match):
         Exposure.from_fits(path, err=name)
-    (frame,) = read_frames(path, FrameRecipe(err=name, error_kind=kind))
+    (frame,) = read_frames(path, ReadingOptions(err=name, error_kind=kind))
     np.testing.assert_allclose(frame.err, 2.0 if kind == "variance" else 0.5)

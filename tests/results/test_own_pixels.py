@@ -32,7 +32,7 @@ def distances(fit, exposure, values, row, x, y):
 
 def test_pixels_go_to_the_source_in_which_they_lie_deepest(fit):
     values = fit.chains.optimum.values
-    for e, owner in enumerate(owners(fit.frame, fit.model, values)):
+    for e, owner in enumerate(owners(fit.scene, values)):
         exposure, n_near = fit.frame.exposures[e], 0
         chi2, n_pixel = np.zeros(2), np.zeros(2, dtype=int)
         tiles = np.asarray(fit.model.patch.data) - np.asarray(fit.model.images(values))

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 import xarray as xr
+from small_run import altered
 
 from fphojax.inputs import InputError
 from fphojax.inputs.astrometry import sky_offsets
@@ -69,7 +70,7 @@ def test_file_reads_back_exactly(fit, tmp_path):
 def test_a_result_without_fixed_sources_or_extra_columns(fit, tmp_path):
     active = dataclasses.replace(fit.active, extra=type(fit.active.extra)(), id=np.array([4, 7]))
     active = active.replace(flux_err=np.full((2, 2), 0.1))
-    result = PatchResult.from_chains(fit.chains, fit.frame, fit.model, active=active, bounds=fit.bounds)
+    result = PatchResult.from_chains(fit.chains, altered(fit.scene, active=active, fixed=active[:0]))
     result.write(tmp_path / "r.nc")
     back = PatchResult.read(tmp_path / "r.nc")
     _same(result, back)
@@ -92,7 +93,7 @@ def test_nuisance_parameters_are_kept_by_exposure(fit, tmp_path):
     nuisance = Nuisance(sky="plane", scale_sigma=0.1, shift_sigma=0.1)
     priors, _, _ = nuisance.build(fit.model.patch, 2)
     model = eqx.tree_at(lambda m: m.priors, fit.model, fit.model.priors | priors)
-    result = PatchResult.from_chains(chains, fit.frame, model, active=fit.active, bounds=fit.bounds)
+    result = PatchResult.from_chains(dataclasses.replace(chains, model=model), fit.scene)
     result.write(tmp_path / "r.nc")
     back = PatchResult.read(tmp_path / "r.nc")
     _same(result, back)
@@ -146,7 +147,7 @@ def test_at_bound_counts_draws(fit):
     values["q"][:, :10, 1] = fit.bounds.upper["q"][1] * (1 - 1e-5)
     values["flux"][0, :, 0, 1] = fit.bounds.lower["flux"][0, 1]
     chains = dataclasses.replace(fit.chains, values=values)
-    result = PatchResult.from_chains(chains, fit.frame, fit.model, active=fit.active, bounds=fit.bounds)
+    result = PatchResult.from_chains(chains, fit.scene)
     assert result.at_bound["q"].values[1] >= 0.2
     np.testing.assert_allclose(result.at_bound["flux"].values, [[0, 1 / 3], [0, 0]])
     assert result.at_bound["ra"].values.tolist() == [0, 0]

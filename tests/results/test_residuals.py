@@ -5,6 +5,7 @@ import dataclasses
 import h5py
 import numpy as np
 import pytest
+from small_run import altered
 
 from fphojax.inputs import InputError
 from fphojax.results.residuals import RunResiduals, write_residuals
@@ -16,7 +17,7 @@ SPECS = {"first": ((30, 27), 0.05, 10.0), "second": ((22, 20), 0.07, 130.0)}
 
 def test_data_minus_model_is_residual(fit, tmp_path):
     path = tmp_path / "patch1_residuals.h5"
-    write_residuals(path, fit.frame, fit.model, fit.chains.optimum.values)
+    write_residuals(path, fit.scene, fit.chains.optimum.values)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     with h5py.File(path) as file:
         assert {band: list(file[band]) for band in file} == {"B": ["first"], "R": ["second"]}
@@ -45,7 +46,7 @@ def test_bands_are_in_the_order_of_the_fit(fit, tmp_path):
     exposures = tuple(dataclasses.replace(exposure, band=band) for exposure, band in renamed)
     run.write_patch(0, fit.result)
     frame = dataclasses.replace(fit.frame, exposures=exposures)
-    write_residuals(run.residuals_path(0), frame, fit.model, fit.chains.optimum.values)
+    write_residuals(run.residuals_path(0), altered(fit.scene, frame=frame), fit.chains.optimum.values)
     assert [band for band, _ in RunResiduals(run).exposures] == ["Z", "A"]
 
 
@@ -57,7 +58,7 @@ def test_pixels_of_a_run_are_those_of_the_last_patch(fit, tmp_path):
     exposure = fit.frame.exposures[0]
     for patch, values in ((2, brighter), (10, fit.chains.optimum.values)):
         run.write_patch(patch, fit.result)
-        write_residuals(run.residuals_path(patch), fit.frame, fit.model, values)
+        write_residuals(run.residuals_path(patch), fit.scene, values)
     residuals = RunResiduals(run)
     assert residuals.exposures == [("B", "first"), ("R", "second")]
     assert residuals.read("B", "third") is None
@@ -73,7 +74,7 @@ def test_names_that_cannot_be_groups(fit, tmp_path):
     exposures = tuple(dataclasses.replace(e, name="a/b") for e in fit.frame.exposures)
     frame = dataclasses.replace(fit.frame, exposures=exposures)
     with pytest.raises(InputError, match=r"'a/b' cannot name a group"):
-        write_residuals(tmp_path / "r.h5", frame, fit.model, fit.chains.optimum.values)
+        write_residuals(tmp_path / "r.h5", altered(fit.scene, frame=frame), fit.chains.optimum.values)
     assert not any(tmp_path.iterdir())
 
 

@@ -40,7 +40,7 @@ def test_angles_that_differ_by_half_turns_agree(fit):
     values = dict(fit.chains.values)
     values["pa"] = values["pa"] + np.pi * np.arange(-1, 2)[:, None, None]
     chains = dataclasses.replace(fit.chains, values=values)
-    turned = PatchResult.from_chains(chains, fit.frame, fit.model, active=fit.active, bounds=fit.bounds)
+    turned = PatchResult.from_chains(chains, fit.scene)
     turned = summary_table(turned, fit.truth)
     for column in ("value", "lower", "upper", "r_hat", "truth"):
         np.testing.assert_allclose(_rows(turned, "pa")[column], _rows(plain, "pa")[column], rtol=1e-9)

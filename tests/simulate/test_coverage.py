@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fphojax.inference.methods import Laplace
 from fphojax.inputs.bounds import default_bounds
 from fphojax.simulate.coverage import CoverageStudy, _drawn, coverage_study
 from fphojax.simulate.mock_fields import MockCamera, mock_galaxies
@@ -63,7 +64,7 @@ def test_figure(tmp_path):
 @pytest.mark.slow
 def test_bright_galaxies_are_covered_by_the_fast_method(galaxy, bounds, capsys):
     camera = MockCamera("F200W", width=1.2).with_snr(galaxy, 150)
-    study = coverage_study(galaxy, [camera], bounds, n_scene=100, seed=2, method="laplace", draws=200)
+    study = coverage_study(galaxy, [camera], bounds, Laplace(draws=200, chains=2), n_scene=100, seed=2)
     table = study.table()
     with capsys.disabled():
         print()

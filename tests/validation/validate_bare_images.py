@@ -34,9 +34,9 @@ from photutils.aperture import CircularAperture, aperture_photometry
 from PIL import Image
 
 from fphojax.app.settings.schema import Settings
-from fphojax.field.workers import field_inputs
 from fphojax.inputs.astrometry import pixel_scale
 from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.results.fitted_patch import open_recipe
 from fphojax.results.products.frame_model import FrameModel, model_image
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.files import replacing
@@ -66,7 +66,7 @@ class Fitted:
     images: list[np.ndarray]  # less their sky; NaN where bad
     errors: list[np.ndarray]
     models: list[np.ndarray]
-    patcher: object
+    recipe: object
     seconds: dict[str, float]
     verdicts: dict[str, str]
 
@@ -105,21 +105,21 @@ def fitted(folder: Path) -> Fitted:
     last = max(folder.glob("optimize_*"), key=lambda path: int(path.name.rpartition("_")[2]))
     settings = Settings.from_yaml(sorted(steps.glob("05_optimize_*.yml"))[-1])
     directory = RunDirectory.open(last)
-    patcher = field_inputs(settings, last / "psfs.h5").patcher
-    whole = FrameModel.of_catalog(directory, patcher)
+    recipe = open_recipe(directory)
+    whole = FrameModel.of_catalog(directory, recipe)
     images, errors = [], []
-    for exposure in patcher.exposures:
+    for exposure in recipe.exposures:
         ny, nx = exposure.shape
         data, ierr = exposure.window(0, nx, 0, ny)
         images.append(np.where(ierr > 0, data, np.nan).astype(np.float64))
         errors.append(1 / np.where(ierr > 0, ierr, np.nan))
     return Fitted(
         directory.read_scene().select_bands(settings.bandlist),
-        list(patcher.exposures),
+        list(recipe.exposures),
         images,
         errors,
-        [np.asarray(whole.image(exposure), dtype=np.float64) for exposure in patcher.exposures],
-        patcher,
+        [np.asarray(whole.image(exposure), dtype=np.float64) for exposure in recipe.exposures],
+        recipe,
         {step: outcome["seconds"] for step, outcome in outcomes.items()},
         {step: outcome["verdict"] for step, outcome in outcomes.items()},
     )
@@ -134,7 +134,7 @@ def apertures(found: Fitted) -> Table:
         radius = DIAMETER / 2 / pixel_scale(exposure.wcs, exposure.shape)
         x, y = exposure.wcs.world_to_pixel_values(found.catalog.ra, found.catalog.dec)
         for s in range(len(found.catalog)):
-            own = model_image(found.patcher, exposure, found.catalog[[s]])
+            own = model_image(found.recipe, exposure, found.catalog[[s]])
             circle = CircularAperture((float(x[s]), float(y[s])), radius)
             seen = [image - model + own, own, np.isnan(image), error**2]
             light, of_model, bad, variance = (
@@ -154,7 +154,7 @@ def peaks_of(name: str, found: Fitted) -> Table:
     peaks = SourceCatalog.read(DATA / name / "peaks.fits").select_bands(found.catalog.bands)
     snr2, width = np.zeros(len(peaks)), np.inf
     for exposure, error in zip(found.exposures, found.errors, strict=True):
-        psf = found.patcher.psfs.lookup(exposure.band, exposure=exposure.name, location=(0.0, 0.0))
+        psf = found.recipe.psfs.lookup(exposure.band, exposure=exposure.name, location=(0.0, 0.0))
         image = psf.render((41, 41), (20, 20))
         point = np.nanmedian(error) / np.sqrt(np.sum(image**2))
         snr2 += (peaks.flux[:, peaks.bands.index(exposure.band)] / point) ** 2

@@ -53,6 +53,8 @@ from fphojax.inference.laplace import TRUSTED, laplace  # noqa: E402
 from fphojax.inference.linear_fit import flux_precision, forced_fluxes  # noqa: E402
 from fphojax.inputs.astrometry import local_affine, sky_position  # noqa: E402
 from fphojax.inputs.bounds import PARAMETERS  # noqa: E402
+from fphojax.inputs.projection import rendered  # noqa: E402
+from fphojax.mixtures.sersic import load_sersic_table  # noqa: E402
 from fphojax.simulate.mock_exposures import ExposureSpec  # noqa: E402
 from fphojax.simulate.ranks import axial_rank, covered, holm, rank, uniformity  # noqa: E402
 from fphojax.system.files import replacing  # noqa: E402
@@ -189,9 +191,9 @@ def observed(scene: Scene, psfs: PSFStore) -> list[Exposure]:
     bands = scene.truth.bands
     empty = [_exposure(band, index, psfs, np.zeros((SIDE, SIDE))) for index, band in enumerate(bands)]
     if scene.simulator == "mixtures":
-        patcher = _patcher(empty, psfs, scene)
-        tiles = patcher.render(scene.truth)
-        images = {e.band: patcher.frame.image(i, tiles) for i, e in enumerate(patcher.frame.exposures)}
+        frame = _patcher(empty, psfs, scene).frame
+        tiles = rendered(scene.truth, frame, psfs, load_sersic_table())
+        images = {e.band: frame.image(i, tiles) for i, e in enumerate(frame.exposures)}
     else:
         images = {e.band: _exact_image(scene.truth, e.band, e.wcs) for e in empty}
     rng = np.random.default_rng([SEED, scene.number, 1])

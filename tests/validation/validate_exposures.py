@@ -10,8 +10,9 @@ import pytest
 
 import fphojax as fp
 from fphojax.field.scene_fit import scene_region
-from fphojax.field.workers import field_inputs
 from fphojax.inference.covariance import parameter_covariance, source_covariances
+from fphojax.results.fitted_patch import open_recipe
+from fphojax.results.run_directory import RunDirectory
 
 PARAMETERS = ("flux", "x", "y", "q", "pa", "sersic", "rhalf")
 # of single DECam exposures: sky left by the pipeline (pixel noises), zero point, astrometry
@@ -24,10 +25,10 @@ def looped(run_loop):
     """Function that runs the loop on a field, and gives its exposures and PSFs, its sources, and chi2/dof."""
 
     def run(name):
-        settings, report, catalog = run_loop(name)
-        patcher = field_inputs(settings, Path(report.files["run"]) / "psfs.h5").patcher
+        _, report, catalog = run_loop(name)
+        recipe = open_recipe(RunDirectory.open(Path(report.files["run"])))
         # without errors of the fluxes, which would bound them
-        return patcher, catalog.replace(flux_err=None), np.asarray(report.tables["exposures"]["chi2_dof"])
+        return recipe, catalog.replace(flux_err=None), np.asarray(report.tables["exposures"]["chi2_dof"])
 
     return run
 

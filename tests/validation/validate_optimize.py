@@ -37,7 +37,6 @@ from scipy.special import gammaln
 from fphojax.app.settings.schema import Settings
 from fphojax.app.stages.optimize import optimize
 from fphojax.app.stages.postop import postop
-from fphojax.field.workers import field_inputs
 from fphojax.inference.covariance import parameter_covariance, source_covariances
 from fphojax.inference.optimum import optimize as optimize_model
 from fphojax.inputs.astrometry import local_affine, sky_position
@@ -46,6 +45,7 @@ from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.psf_store import PSFMixture
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.mixtures.sersic import load_sersic_table
+from fphojax.results.fitted_patch import open_recipe
 from fphojax.results.run_directory import RunDirectory
 from fphojax.simulate.mock_exposures import ExposureSpec, write_exposure
 from fphojax.system.files import replacing
@@ -229,16 +229,16 @@ def _moments(name, pulls):
 
 def errors_at_truth(settings: Settings, run: RunDirectory, truth: SourceCatalog) -> np.ndarray:
     """Flux errors (N,) of the patches as they were fitted, at the true positions and shapes."""
-    inputs = field_inputs(settings, run.path / "psfs.h5")
+    recipe = open_recipe(run)
     row = {str(identifier): i for i, identifier in enumerate(truth.id)}
     errors = np.full(len(truth), np.nan)
     for number in run.patches():
         patch = run.read_patch(number)
         rows = np.array([row[str(identifier)] for identifier in patch.active.id])
         bounds = default_bounds(truth[rows], **settings.bounds_kwargs.model_dump(exclude_none=True))
-        inputs.patcher.build_patch(patch.region, allbands=settings.bandlist)
-        model, values = inputs.patcher.prepare_model(active=truth[rows], bounds=bounds, listed=False)
-        there = optimize_model(model, values, max_steps=1, tolerance=settings.gtol)
+        scene = recipe.scene(patch.region, active=truth[rows], bounds=bounds, listed=False)
+        model = scene.model
+        there = optimize_model(model, scene.start, max_steps=1, tolerance=settings.gtol)
         covariances = source_covariances(parameter_covariance(model, there), there.values)
         errors[rows] = np.sqrt(covariances[:, 0, 0])
     return errors

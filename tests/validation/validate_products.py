@@ -21,8 +21,8 @@ from regions import Regions
 
 from fphojax import RunDirectory, SourceCatalog
 from fphojax.inputs.exposures import read_exposures
-from fphojax.inputs.fits_frames import recipe_of
-from fphojax.results.fitted_patch import open_patcher
+from fphojax.inputs.fits_frames import reading_options
+from fphojax.results.fitted_patch import open_recipe
 from fphojax.results.products.catalog_columns import COLUMNS
 from fphojax.results.products.chain_catalog import read_chain_catalog
 
@@ -31,12 +31,12 @@ PARAMETERS = ("ra", "dec", "q", "pa", "sersic", "rhalf")
 
 def check_images(run: RunDirectory):
     """Yields (what was checked, whether it holds, figure)."""
-    exposures = {(e.band, e.name): e for e in open_patcher(run).exposures}
+    exposures = {(e.band, e.name): e for e in open_recipe(run).exposures}
     config = run.read_config()
     inputs = {
         (e.band, e.name): path
         for path in config["fitsfiles"]
-        for e in read_exposures([path], **recipe_of(config))
+        for e in read_exposures([path], **reading_options(config))
     }
     paths = sorted((run.path / "images").glob("*.fits"))
     exact, chi_error, data_error, wcs_error, chi2 = [], 0.0, 0.0, 0.0, {}

@@ -27,7 +27,7 @@ from pydantic import (
 
 from fphojax.errors import InputError
 from fphojax.inputs.fits_chips import extension_key
-from fphojax.inputs.fits_frames import recipe_of
+from fphojax.inputs.fits_frames import reading_options
 from fphojax.mixtures.psf_fit import MAX_GAUSS, TARGET_L2
 from fphojax.system.portable import map_paths, relative
 
@@ -272,25 +272,9 @@ class PriorSettings(BaseModel):
         InputError
             There is no such distribution, or it does not take these arguments.
         """
-        import numpyro.distributions as distributions
+        from fphojax.inputs.prior_names import prior_named
 
-        kind = getattr(distributions, self.distribution, None)
-        # TruncatedNormal and similar names are functions that return a distribution
-        if self.distribution not in distributions.__all__ or not callable(kind):
-            raise InputError(f"found {self.distribution!r}, expected a name in numpyro.distributions")
-        try:
-            made = kind(**self.__pydantic_extra__, validate_args=True)
-            if not isinstance(made, distributions.Distribution):
-                raise TypeError(f"{self.distribution} is not a distribution")
-        except Exception as error:  # of numpyro, and of what it calls with arguments that it did not check
-            reason = " ".join(str(error).split()).removeprefix(f"{self.distribution}.__init__() ")
-            raise InputError(f"found {self}, expected its arguments: {reason}") from error
-        unusable = distributions.Delta, distributions.Unit, distributions.Distribution
-        if type(made) in unusable or made.is_discrete:
-            raise InputError(f"found {self}, expected a continuous distribution: parameters take any value")
-        if made.batch_shape or made.event_shape:
-            raise InputError(f"found {self}, expected a distribution of single numbers")
-        return made
+        return prior_named(self.distribution, self.__pydantic_extra__)
 
     def __str__(self):
         found = ", ".join(f"{key}={value:g}" for key, value in self.__pydantic_extra__.items())
@@ -325,7 +309,7 @@ class NuisanceSettings(Section):
     )
 
     def build(self):
-        """Make the `Nuisance` for `Patcher.prepare_model`."""
+        """Make the `Nuisance` of a scene."""
         from fphojax.inputs.exposure_nuisance import Nuisance
 
         return Nuisance(**self.model_dump())
@@ -711,16 +695,21 @@ class Settings(Section):
     @property
     def reading(self) -> dict[str, Any]:
         """Keyword arguments of `fphojax.inputs.exposures.collect`: how FITS files are read."""
-        return recipe_of(self.model_dump())
+        return reading_options(self.model_dump())
 
     @property
     def sky(self) -> dict[str, float]:
         """Level that is subtracted from the images of each band; empty if none is."""
         return dict(self.tweakbg) if self.tweak_background == "tweakbg" else {}
 
+    @property
+    def plain(self) -> dict[str, Any]:
+        """The settings as plain values with absolute paths."""
+        return self.model_dump(mode="json")
+
     def to_json(self) -> str:
         """Format the settings as JSON text with absolute paths."""
-        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+        return json.dumps(self.plain, indent=2) + "\n"
 
     def dump_yaml(self, folder: Path | None = None) -> str:
         """Format the settings as YAML text that `from_yaml` reads back.

@@ -1,9 +1,8 @@
 """Sources that share parameters with each other, by the setting `ties`."""
 
-from scipy.cluster.hierarchy import DisjointSet
-
 from fphojax.errors import InputError
-from fphojax.inputs.patcher import PROFILES
+from fphojax.inputs.profiles import PROFILES, profiles_of
+from fphojax.inputs.recipe import linked_rows
 from fphojax.inputs.source_catalog import SourceCatalog
 
 from .schema import Settings
@@ -17,7 +16,7 @@ def tie_problems(catalog: SourceCatalog, settings: Settings) -> list[str]:
     Both ids must be in the catalogue, the second one must not be tied itself, and the profiles of both must leave the
     parameter free: else one of them would not be what its profile says.
     """
-    row = _rows(catalog)
+    row, profiles = _rows(catalog), profiles_of(catalog)
     problems = []
     for name, pairs in settings.ties.items():
         for pair in pairs.items():
@@ -26,7 +25,7 @@ def tie_problems(catalog: SourceCatalog, settings: Settings) -> list[str]:
             held = [
                 identifier
                 for identifier in pair
-                if identifier not in absent and name in PROFILES[_profile(catalog, row[identifier])]
+                if identifier not in absent and name in PROFILES[profiles[row[identifier]]]
             ]
             if absent:
                 problems.append(f"{label}: found id {absent[0]}, expected one in {settings.raw_catalog}")
@@ -36,7 +35,7 @@ def tie_problems(catalog: SourceCatalog, settings: Settings) -> list[str]:
                     "that is not"
                 )
             elif held:
-                profile = _profile(catalog, row[held[0]])
+                profile = profiles[row[held[0]]]
                 problems.append(
                     f"{label}: found id {held[0]} of the profile {profile}, which holds {name}, expected sources "
                     "whose profiles leave it free"
@@ -54,19 +53,8 @@ def tied_rows(catalog: SourceCatalog, settings: Settings) -> list[list[int]]:
     """
     if problems := tie_problems(catalog, settings):
         raise InputError("\n".join(problems))
-    row, linked = _rows(catalog), DisjointSet()
-    for pairs in settings.ties.values():
-        for pair in pairs.items():
-            rows = [row[identifier] for identifier in pair]
-            for member in rows:
-                linked.add(member)
-            linked.merge(*rows)
-    return [sorted(rows) for rows in linked.subsets()]
+    return linked_rows(catalog, settings.ties)
 
 
 def _rows(catalog):
     return {str(identifier): i for i, identifier in enumerate(catalog.id)}
-
-
-def _profile(catalog, row):
-    return str(catalog.extra["profile"][row]) if "profile" in catalog.extra.colnames else "sersic"

@@ -15,11 +15,11 @@ from fphojax.detection.source_search import detect as detect_in_residuals
 from fphojax.detection.source_search import detect_on_images, with_detected
 from fphojax.errors import InputError
 from fphojax.field.columns import STATE
-from fphojax.field.workers import FieldInputs
 from fphojax.figures.detection_plots import plot_detections
 from fphojax.figures.fit_plots import save_figure
 from fphojax.inputs.bounds import POINT, default_bounds
 from fphojax.inputs.psf_store import PSFStore
+from fphojax.inputs.recipe import Recipe
 from fphojax.results.products.frame_model import FrameModel
 from fphojax.results.products.region_files import write_regions
 from fphojax.system.wording import counted
@@ -126,9 +126,9 @@ def detect(
 def _residual_images(settings, checked, fit, progress):
     """Yield each exposure less the model of all sources, in and out of the patches of the fit."""
     psfs = _psfs(settings, checked, fit, progress)
-    patcher = FieldInputs.make(settings, checked.exposures, psfs).patcher
-    frames = None if fit is None else FrameModel.of_catalog(fit, patcher)
-    for exposure in tqdm(patcher.exposures, desc="detect", unit="image", disable=not progress):
+    recipe = Recipe.from_config(settings.plain, psfs, checked.exposures)
+    frames = None if fit is None else FrameModel.of_catalog(fit, recipe)
+    for exposure in tqdm(recipe.exposures, desc="detect", unit="image", disable=not progress):
         ny, nx = exposure.shape
         data, ierr = exposure.window(0, nx, 0, ny)
         model = None if frames is None else frames.image(exposure)

@@ -15,8 +15,8 @@ from fphojax.errors import InputError, at_most_ten
 from fphojax.inputs.astrometry import local_affine
 from fphojax.inputs.bounds import Bounds, check_pa_prior, default_bounds
 from fphojax.inputs.exposures import Exposure, collect
-from fphojax.inputs.fits_frames import FrameRecipe, bands_named
-from fphojax.inputs.patcher import start_violations
+from fphojax.inputs.fits_frames import ReadingOptions, bands_named
+from fphojax.inputs.profiles import start_violations
 from fphojax.inputs.psf_store import PSFMixture, PSFStore
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.inputs.stores.stored_exposures import StoredExposure, open_stores
@@ -217,7 +217,7 @@ def _check_bands(report: CheckReport, refused: set) -> None:
     absent = [band for band in settings.bandlist if band not in present]
     told = set()
     if absent and settings.pixelstorefile is None:
-        recipe = FrameRecipe(**settings.reading)
+        recipe = ReadingOptions(**settings.reading)
         told = set().union(*(bands_named(path, recipe) for path in refused))
     for band in absent:
         if band not in told:

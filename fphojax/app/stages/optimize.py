@@ -10,14 +10,13 @@ from astropy.table import Table
 
 from fphojax.app.run.steps import first_read_after
 from fphojax.app.settings.schema import Settings
-from fphojax.core.backend import patches_together
 from fphojax.errors import InputError
-from fphojax.field.optimizing import OptimizeFit
-from fphojax.system.locks import folder_lock, lock_token
+from fphojax.inference.methods import Optimum
+from fphojax.system.locks import folder_lock
 from fphojax.system.wording import counted
 
 from .chi2 import chi2_table
-from .fields import fit_field
+from .fields import fit_sources
 from .folders import last_path, next_path
 from .reach import beyond_patches, light_ends, wider
 from .stage_report import StageReport
@@ -126,12 +125,18 @@ def _fitted(settings, folder, resume, retry, larger, beyond, workers, scheduler,
         larger.append(int(np.count_nonzero(roi > catalog.roi)))
         return roi
 
-    run, scene, _ = fit_field(
+    method = Optimum(
+        tolerance=settings.gtol,
+        forced=settings.forced_photometry,
+        # the two densities differ by minus the log of the distance to the bounds
+        barriers=settings.add_barriers,
+        from_prior=settings.optimize_start == "prior",
+    )
+    done = fit_sources(
         settings,
         folder,
-        lambda folder, _: OptimizeFit(settings, folder, lock_token(folder)),
+        method,
         target_niter=settings.optimize_passes,
-        batch=patches_together(),
         resume=resume and (folder / "config.json").is_file(),
         retry=retry,
         unread=first_read_after("optimize"),
@@ -141,7 +146,7 @@ def _fitted(settings, folder, resume, retry, larger, beyond, workers, scheduler,
         scheduler=scheduler,
         progress=progress,
     )
-    return run, scene
+    return done.directory, done.scene
 
 
 def _tables(scene, beyond) -> dict[str, Table]:

@@ -2,19 +2,23 @@
 
 import json
 import time
+from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
 
 from fphojax.app.settings.schema import Settings
 from fphojax.errors import InputError
+from fphojax.field.field_fit import FinishedField
 from fphojax.inference.laplace import TRUSTED
+from fphojax.inference.methods import NUTS, Laplace
+from fphojax.system.locks import folder_lock
 from fphojax.system.wording import counted
 
-from .pipeline import run
+from .fields import fit_sources
 from .stage_report import StageReport
 
-__all__ = ["sample"]
+__all__ = ["sample", "sample_field"]
 
 
 def sample(
@@ -54,7 +58,8 @@ def sample(
         One line for each problem with the inputs; or all sources were given up.
     """
     start = time.perf_counter()
-    done = run(settings, workers=workers, resume=resume, retry=retry, overwrite=overwrite, progress=progress)
+    options = {"resume": resume, "retry": retry, "overwrite": overwrite}
+    done = sample_field(settings, workers=workers, progress=progress, **options)
     if len(done.flagged) == len(done.scene):
         reason = next(iter(done.flagged.values()))
         raise InputError(f"all {len(done.scene)} sources were given up, expected draws of some: {reason}")
@@ -83,3 +88,80 @@ def sample(
         text += f" Not to be trusted (pareto_k above {TRUSTED}): {counted(rough, 'patch')}."
     level = "look at this" if done.flagged or divergent or rough else "pass"
     return StageReport("sample", text, tables, files, time.perf_counter() - start, level)
+
+
+def sample_field(
+    settings: Settings,
+    *,
+    overwrite: bool = False,
+    resume: bool = False,
+    retry: bool = False,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: bool = True,
+) -> FinishedField:
+    """Sample a field, and write the results to ``settings.outbase``.
+
+    Parameters
+    ----------
+    settings : Settings
+    overwrite : bool
+        Whether an earlier run in the folder may be replaced; it is in ``previous_N`` until this one is complete.
+    resume : bool
+        Resume the run in the folder, if there is one.
+    retry : bool
+        When resuming, retry sources that were given up.
+    workers, scheduler
+        See `fphojax.field.cluster.cluster_client`; without either, patches are fitted in this process.
+    progress : bool
+        Show progress bars.
+
+    Returns
+    -------
+    FinishedField
+
+    Raises
+    ------
+    InputError
+        One line for every problem with the inputs, or another process works in the folder; nothing is written then.
+    KeyboardInterrupt
+        After Ctrl-C: what had been fitted is kept, and the message says how to go on.
+    """
+    with folder_lock(settings.outbase):
+        resume = resume and (settings.outbase / "config.json").is_file()
+        settings.refuse_forced_sampling()
+        if not resume and not overwrite:
+            _refuse_earlier_run(settings.outbase)
+        return fit_sources(
+            settings,
+            settings.outbase,
+            _method(settings),
+            target_niter=settings.target_niter or settings.sampling_draws,
+            resume=resume,
+            retry=retry,
+            overwrite=overwrite,
+            workers=workers,
+            scheduler=scheduler,
+            progress=progress,
+        )
+
+
+def _method(settings: Settings) -> NUTS | Laplace:
+    if settings.sampler == "laplace":
+        return Laplace(draws=settings.sampling_draws, chains=settings.chains)
+    return NUTS(
+        draws=settings.sampling_draws,
+        warmup=settings.warmup,
+        chains=settings.chains,
+        max_treedepth=settings.max_treedepth,
+        full_cov=settings.full_cov,
+    )
+
+
+def _refuse_earlier_run(folder: Path) -> None:
+    """Refuse to replace what is in the folder, before the work rather than after it."""
+    if (folder / "config.json").is_file():
+        raise InputError(
+            f"{folder}: holds a run, expected a new or empty folder (`fphojax sample` with "
+            "--resume goes on with it, with --overwrite replaces it)"
+        )

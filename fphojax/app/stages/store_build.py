@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from fphojax.app.settings.schema import Settings
 from fphojax.errors import InputError, StorageError
 from fphojax.inputs.exposures import Exposure
-from fphojax.inputs.fits_frames import Frame, FrameRecipe, is_mosaic, read_frames
+from fphojax.inputs.fits_frames import FitsFrame, ReadingOptions, is_mosaic, read_frames
 from fphojax.inputs.stores.writer import StoreWriter, refuse_other_store
 from fphojax.system.locks import file_lock
 from fphojax.system.portable import stamp
@@ -238,9 +238,9 @@ def _store_options(settings: Settings, frames, mosaics: bool) -> dict:
     }
 
 
-def _recipe(settings: Settings) -> FrameRecipe:
+def _recipe(settings: Settings) -> ReadingOptions:
     own = settings.preprocess
-    return FrameRecipe(
+    return ReadingOptions(
         **settings.reading,
         background=own.background,
         error_kind=own.error_kind,
@@ -329,7 +329,7 @@ def _made_ahead(frames, read, make) -> Iterator[tuple[Path, dict[str, Path], Fut
 
 
 def _made(
-    path: Path, reading: Future[list[Frame]], *, settings: Settings, mosaics: bool, writer: StoreWriter
+    path: Path, reading: Future[list[FitsFrame]], *, settings: Settings, mosaics: bool, writer: StoreWriter
 ):
     """Pack the frames of a file that was read, each with its line for the report."""
     made = []
@@ -368,7 +368,7 @@ def _brought_to_size(exposure: Exposure, settings: Settings) -> Exposure:
     return replace(exposure, data=np.ascontiguousarray(data), ierr=np.ascontiguousarray(ierr))
 
 
-def _attributes(frame: Frame, settings: Settings) -> dict:
+def _attributes(frame: FitsFrame, settings: Settings) -> dict:
     attributes = {
         "counts_to_flux": frame.calibration.factor,
         "flux_units": frame.calibration.units,
@@ -380,7 +380,7 @@ def _attributes(frame: Frame, settings: Settings) -> dict:
     return attributes | ({"max_snr_applied": settings.max_snr} if settings.max_snr > 0 else {})
 
 
-def _line(exposure: Exposure, frame: Frame) -> str:
+def _line(exposure: Exposure, frame: FitsFrame) -> str:
     ny, nx = exposure.shape
     return (
         f"{exposure.band} {exposure.name}: {nx} x {ny}, {100 * exposure.masked_fraction:.1f} % masked "

@@ -14,7 +14,7 @@ from fphojax.figures.figure_bytes import html_table, png
 from fphojax.figures.fit_plots import LINEAR_NOISE, Stretch, exposure_title, plot_residuals
 from fphojax.figures.image_plots import plot_composites, plot_posterior_on_image
 from fphojax.figures.posterior_plots import plot_corner, plot_posterior, plot_ranks, plot_traces
-from fphojax.results.fitted_patch import FittedPatch, fitted_patch, open_patcher
+from fphojax.results.fitted_patch import FittedPatch, fitted_patch, open_recipe
 from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
 from fphojax.results.run_directory import RunDirectory
 from fphojax.results.summary import decimals, summary_table
@@ -37,11 +37,11 @@ class PatchReader:
         self.run = run
         self.result = lru_cache(8)(run.read_patch)
         self.fitted = lru_cache(4)(self._fitted)
-        self._patcher = None
+        self._recipe = None
 
     def _fitted(self, number: int) -> FittedPatch:
-        self._patcher = self._patcher or open_patcher(self.run)
-        return fitted_patch(self.run, number, self._patcher)
+        self._recipe = self._recipe or open_recipe(self.run)
+        return fitted_patch(self.run, number, self._recipe)
 
 
 class PosteriorTab(widgets.VBox):
@@ -92,7 +92,7 @@ class ImagesTab(widgets.VBox):
     """Data, model and residual at any draw; ellipses of draws; colour composites."""
 
     def __init__(self, reader: PatchReader):
-        self._reader, self._fitted = reader, None
+        self._reader, self._fitted, self._number = reader, None, None
         self.view = widgets.ToggleButtons(options=["residuals", "ellipses", "colours"], description="")
         self.exposure = widgets.Dropdown(description="exposure")
         self.stretch = widgets.Dropdown(description="stretch", options=get_args(Stretch))
@@ -114,21 +114,21 @@ class ImagesTab(widgets.VBox):
     def show(self, patch: int, source) -> None:
         """Show the images of a patch."""
         del source  # all sources of the patch are in them
-        if self._fitted is not None and self._fitted.number == patch:
+        if self._number == patch:
             return
-        self._fitted = None
+        self._fitted = self._number = None
         try:
             fitted = self._reader.fitted(patch)
         except InputError as error:  # the images may have been moved since the run
             self.label.value, self.image.value = html.escape(str(error)), b""
             return
-        names = [exposure_title(exposure) for exposure in fitted.frame.exposures]
+        names = [exposure_title(exposure) for exposure in fitted.scene.frame.exposures]
         self.exposure.options = [(name, i) for i, name in enumerate(names)]
         self.exposure.value = 0
         sizes = fitted.result.draws.sizes
         self.draw.max = sizes["chain"] * sizes["draw"]
         self.draw.value = _MEDIAN
-        self._fitted = fitted
+        self._fitted, self._number = fitted, patch
         self._draw()
 
     def _draw(self, _=None):
@@ -146,10 +146,8 @@ class ImagesTab(widgets.VBox):
             figure = plot_composites(fitted, values)
         else:
             figure = plot_residuals(
-                fitted.frame,
-                fitted.model,
+                fitted.scene,
                 values,
-                ids=fitted.result.active.id,
                 exposures=[self.exposure.value],
                 stretch=self.stretch.value,
                 linear_noise=self.linear.value,

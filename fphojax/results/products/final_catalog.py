@@ -210,7 +210,7 @@ class CatalogBuilder:
 
 
 def _profiles(draws):
-    """Return the profile of each source, named as in `fphojax.inputs.patcher.PROFILES`."""
+    """Return the profile of each source, named as in `fphojax.inputs.profiles.PROFILES`."""
     scene = draws.scene
     if "profile" not in scene.extra.colnames:
         return np.full(len(draws.ids), "sersic")

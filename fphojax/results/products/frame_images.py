@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 
 from fphojax.errors import InputError
 from fphojax.inputs.astrometry import CircularRegion
-from fphojax.inputs.patcher import Patcher
-from fphojax.results.fitted_patch import open_patcher
+from fphojax.inputs.recipe import Recipe
+from fphojax.results.fitted_patch import open_recipe
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.files import replacing
 
@@ -31,7 +31,7 @@ def write_images(
     *,
     kind: DrawKind = "median",
     n_draw: int = 16,
-    patcher: Patcher | None = None,
+    recipe: Recipe | None = None,
     progress: bool = False,
 ) -> list[Path]:
     """Write data, model, residual and chi of every exposure of a run.
@@ -47,8 +47,8 @@ def write_images(
         Default: ``images`` in the run.
     kind, n_draw
         Point of the posterior; see `scenes_at`.
-    patcher : Patcher, optional
-        What `open_patcher` gives.
+    recipe : Recipe, optional
+        What `open_recipe` gives.
     progress : bool
 
     Returns
@@ -58,12 +58,12 @@ def write_images(
         NaN where a pixel has no weight), MODEL, RESIDUAL (data - model) and CHI (residual over error), float32, each
         with the header of the exposure.
     """
-    patcher = open_patcher(run) if patcher is None else patcher
+    recipe = open_recipe(run) if recipe is None else recipe
     folder = Path(folder) if folder is not None else run.path / "images"
     folder.mkdir(exist_ok=True)
     draws = RunDraws(run)
-    frames = FrameModel.of_draws(run, draws, patcher, kind, n_draw)
-    exposures = [e for e in patcher.exposures if e.band in draws.bands]
+    frames = FrameModel.of_draws(run, draws, recipe, kind, n_draw)
+    exposures = [e for e in recipe.exposures if e.band in draws.bands]
     written = []
     for exposure in tqdm(exposures, "images", unit="image", disable=not progress):
         model = frames.image(exposure)
@@ -103,7 +103,7 @@ def write_cutouts(
     *,
     kind: DrawKind = "median",
     n_draw: int = 16,
-    patcher: Patcher | None = None,
+    recipe: Recipe | None = None,
 ) -> list[Path]:
     """Write cutouts of single sources: data less all else in the model, and the model of the source alone.
 
@@ -114,7 +114,7 @@ def write_cutouts(
         Of fitted sources.
     folder : path-like, optional
         Default: ``cutouts`` in the run.
-    kind, n_draw, patcher
+    kind, n_draw, recipe
         As in `write_images`.
 
     Returns
@@ -128,12 +128,12 @@ def write_cutouts(
     InputError
         An id that no patch has fitted.
     """
-    patcher = open_patcher(run) if patcher is None else patcher
+    recipe = open_recipe(run) if recipe is None else recipe
     folder = Path(folder) if folder is not None else run.path / "cutouts"
     draws = RunDraws(run)
     row = rows_of_ids(run, draws, ids)
     folder.mkdir(exist_ok=True)
-    frames = FrameModel.of_draws(run, draws, patcher, kind, n_draw)
+    frames = FrameModel.of_draws(run, draws, recipe, kind, n_draw)
     scenes, nuisance = frames.scenes, frames.nuisance
     written = []
     for name in map(str, ids):
@@ -142,17 +142,17 @@ def write_cutouts(
         region = CircularRegion(source.ra[0], source.dec[0], float(source.roi[0]))
         hdus = [fits.PrimaryHDU()]
         hdus[0].header["ID"], hdus[0].header["DRAW"] = name, (kind, "point of the posterior")
-        for exposure in patcher.exposures:
+        for exposure in recipe.exposures:
             box = region.bounding_box(exposure.wcs, exposure.shape)
             if box is None or exposure.band not in draws.bands:
                 continue
             seen = [nuisance.seen(exposure, scene, i) for i, scene in enumerate(scenes)]
             model, rest = (
-                np.mean([model_image(patcher, exposure, scene[rows], box) for scene in seen], axis=0)
+                np.mean([model_image(recipe, exposure, scene[rows], box) for scene in seen], axis=0)
                 for rows in (chosen, ~chosen)
             )
             rest = rest + np.mean([nuisance.sky(exposure, i, box) for i in range(len(seen))], axis=0)
-            rest = rest + sum(model_image(patcher, exposure, catalog, box) for catalog in frames.still)
+            rest = rest + sum(model_image(recipe, exposure, catalog, box) for catalog in frames.still)
             hdus += _cutout(exposure, box, model, rest)
         path = folder / f"{_file_name(name)}.fits"
         with replacing(path) as temporary:

@@ -8,7 +8,10 @@ import numpy as np
 from fphojax.core.patch import TILE, Patch, padded_length
 from fphojax.inputs.astrometry import CircularRegion, local_affine
 from fphojax.inputs.exposures import Exposure
-from fphojax.inputs.patcher import Patcher, PatchFrame, as_profiled
+from fphojax.inputs.frame import PatchFrame
+from fphojax.inputs.profiles import apply_profiles
+from fphojax.inputs.projection import rendered
+from fphojax.inputs.recipe import Recipe
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.inputs.stores.stored_exposures import StoredExposure
 from fphojax.results.run_directory import RunDirectory
@@ -31,7 +34,7 @@ class FrameModel:
 
     Attributes
     ----------
-    patcher : Patcher
+    recipe : Recipe
     scenes : list of SourceCatalog
         The sources that were fitted, at the points whose images are averaged.
     still : list of SourceCatalog
@@ -40,38 +43,38 @@ class FrameModel:
         At the same points.
     """
 
-    patcher: Patcher
+    recipe: Recipe
     scenes: list[SourceCatalog]
     still: list[SourceCatalog]
     nuisance: FrameNuisance
 
     @classmethod
     def of_draws(
-        cls, run: RunDirectory, draws: RunDraws, patcher: Patcher, kind: DrawKind, n_draw: int
+        cls, run: RunDirectory, draws: RunDraws, recipe: Recipe, kind: DrawKind, n_draw: int
     ) -> "FrameModel":
         """Make the model at one or several points of the posterior; see `scenes_at`."""
-        nuisance = FrameNuisance(draws, patcher, kind, n_draw=n_draw)
-        return cls(patcher, scenes_at(draws, kind, n_draw=n_draw), _never_fitted(run, draws), nuisance)
+        nuisance = FrameNuisance(draws, recipe, kind, n_draw=n_draw)
+        return cls(recipe, scenes_at(draws, kind, n_draw=n_draw), _never_fitted(run, draws), nuisance)
 
     @classmethod
-    def of_catalog(cls, run: RunDirectory, patcher: Patcher) -> "FrameModel":
+    def of_catalog(cls, run: RunDirectory, recipe: Recipe) -> "FrameModel":
         """Make the model with the sources as in the run's catalogue."""
         draws = RunDraws(run)
         scene = draws.scene.select_bands(draws.bands)
         fitted = scene[np.isin(scene.id, draws.ids)]
-        return cls(patcher, [fitted], _never_fitted(run, draws), FrameNuisance(draws, patcher, "median"))
+        return cls(recipe, [fitted], _never_fitted(run, draws), FrameNuisance(draws, recipe, "median"))
 
     def image(self, exposure: Exposure | StoredExposure) -> np.ndarray:
         """Compute the image of all sources, and of the sky that was fitted with them, shape (ny, nx)."""
-        model = sum(model_image(self.patcher, exposure, catalog) for catalog in self.still)
+        model = sum(model_image(self.recipe, exposure, catalog) for catalog in self.still)
         for i, scene in enumerate(self.scenes):
-            image = model_image(self.patcher, exposure, self.nuisance.seen(exposure, scene, i))
+            image = model_image(self.recipe, exposure, self.nuisance.seen(exposure, scene, i))
             model = model + (image + self.nuisance.sky(exposure, i)) / len(self.scenes)
         return model
 
 
 def model_image(
-    patcher: Patcher,
+    recipe: Recipe,
     exposure: Exposure | StoredExposure,
     catalog: SourceCatalog,
     box: tuple[int, int, int, int] | None = None,
@@ -80,7 +83,7 @@ def model_image(
 
     Parameters
     ----------
-    patcher : Patcher
+    recipe : Recipe
         Its PSFs and its profile table are used.
     exposure : Exposure or StoredExposure
     catalog : SourceCatalog
@@ -95,18 +98,11 @@ def model_image(
     ny, nx = exposure.shape
     x0, x1, y0, y1 = (0, nx, 0, ny) if box is None else box
     image = np.zeros((y1 - y0, x1 - x0), dtype=np.float32)
-    catalog = as_profiled(catalog.select_bands([exposure.band]))
-    view = Patcher(
-        [exposure],
-        patcher.psfs,
-        table=patcher.table,
-        pixel_response=patcher.pixel_response,
-        dtype=patcher.dtype,
-    )
+    catalog = apply_profiles(catalog.select_bands([exposure.band]))
     if not len(catalog):
         return image
     centre = local_affine(exposure.wcs, catalog.ra, catalog.dec, dec0=catalog.dec[0]).pixel
-    reach = _reach(view, exposure, catalog)
+    reach = _reach(recipe.psfs, exposure, catalog)
     step = _CELL * TILE
     for left in range(x0, x1, step):
         for bottom in range(y0, y1, step):
@@ -115,19 +111,20 @@ def model_image(
             near = np.hypot(*apart.T) <= reach  # False where the WCS has no position
             if not near.any():
                 continue
-            view.frame = _cell(exposure, left, bottom, catalog[near], patcher.dtype)
-            tiles = np.asarray(view.render(_padded(catalog[near])))[: _CELL**2]
+            frame = _cell(exposure, left, bottom, catalog[near])
+            tiles = rendered(_padded(catalog[near]), frame, recipe.psfs, recipe.table, recipe.pixel_response)
+            tiles = np.asarray(tiles)[: _CELL**2]
             cell = tiles.reshape(_CELL, _CELL, TILE, TILE).swapaxes(1, 2).reshape(step, step)
             image[bottom - y0 : top - y0, left - x0 : right - x0] = cell[: top - bottom, : right - left]
     return image
 
 
-def _reach(view, exposure, catalog):
+def _reach(psfs, exposure, catalog):
     """Compute how far from its centre each source is drawn, pixels."""
     ny, nx = exposure.shape
     _, ierr = exposure.window(*_middle(nx), *_middle(ny))
     noise = 1 / np.median(ierr[ierr > 0]) if (ierr > 0).any() else 1.0
-    psf = view.psfs.lookup(exposure.band, exposure=exposure.name, location=((nx - 1) / 2, (ny - 1) / 2))
+    psf = psfs.lookup(exposure.band, exposure=exposure.name, location=((nx - 1) / 2, (ny - 1) / 2))
     widest = np.sqrt(np.max(np.asarray(psf.covariances)[:, :2]))
     scale = exposure.pixel_scale
     rhalf = np.maximum(catalog.rhalf, 0.01 * scale)  # points have none
@@ -141,7 +138,7 @@ def _middle(size, width=512):
     return max(0, (size - width) // 2), min(size, (size + width) // 2)
 
 
-def _cell(exposure, left, bottom, catalog, dtype):
+def _cell(exposure, left, bottom, catalog):
     """Make a frame whose tiles fill a square, all with weight."""
     n = _CELL**2
     row, column = np.divmod(np.arange(n), _CELL)
@@ -149,8 +146,8 @@ def _cell(exposure, left, bottom, catalog, dtype):
     ones = np.pad(np.ones((n, TILE**2)), ((0, spare), (0, 0)))
     origin = np.stack([left + column * TILE, bottom + row * TILE], axis=1)
     patch = Patch(
-        data=jnp.zeros_like(ones, dtype=dtype),
-        ierr=jnp.asarray(ones, dtype=dtype),
+        data=jnp.zeros_like(ones, dtype=np.float32),
+        ierr=jnp.asarray(ones, dtype=np.float32),
         origin=jnp.asarray(np.pad(origin, ((0, spare), (0, 0))), dtype=np.int32),
         exposure=jnp.zeros(n + spare, dtype=np.int32),
         count=jnp.asarray(n, dtype=np.int32),

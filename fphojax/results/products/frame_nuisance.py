@@ -8,7 +8,7 @@ import numpy as np
 from fphojax.core.sky import sky_basis
 from fphojax.inputs.astrometry import ARCSEC, CircularRegion
 from fphojax.inputs.exposures import Exposure
-from fphojax.inputs.patcher import Patcher
+from fphojax.inputs.recipe import Recipe
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.inputs.stores.stored_exposures import StoredExposure
 
@@ -41,17 +41,17 @@ class FrameNuisance:
     Parameters
     ----------
     draws : RunDraws
-    patcher : Patcher
+    recipe : Recipe
         Of the run.
     kind, n_draw
         As for `scenes_at`.
     """
 
-    def __init__(self, draws: RunDraws, patcher: Patcher, kind: DrawKind, *, n_draw: int = 16):
+    def __init__(self, draws: RunDraws, recipe: Recipe, kind: DrawKind, *, n_draw: int = 16):
         self._last = np.array([draws.patches_of[name][-1] for name in draws.ids.tolist()])
         self._parts: dict[tuple[str, str], list[_Part]] = defaultdict(list)
         for patch in draws.patches():
-            for key, part in _parts(patch, patcher, kind, n_draw):
+            for key, part in _parts(patch, recipe, kind, n_draw):
                 self._parts[key].append(part)
 
     @property
@@ -110,7 +110,7 @@ class FrameNuisance:
         return image
 
 
-def _parts(patch: PatchDraws, patcher, kind, n_draw):
+def _parts(patch: PatchDraws, recipe, kind, n_draw):
     """Yield the band and name, and the `_Part`, of each exposure of a patch with nuisance parameters."""
     if not patch.nuisance:
         return
@@ -118,9 +118,9 @@ def _parts(patch: PatchDraws, patcher, kind, n_draw):
     region = CircularRegion(*patch.region)
     bases = {}
     if "sky" in values and values["sky"].shape[-1] > 1:
-        pixels = patcher.build_patch(region, allbands=patch.bands)
-        exposures = patcher.frame.exposures
-        basis = sky_basis(pixels, len(exposures), values["sky"].shape[-1])
+        frame = recipe.cut(region)
+        exposures = frame.exposures
+        basis = sky_basis(frame.patch, len(exposures), values["sky"].shape[-1])
         edges = zip(np.asarray(basis.centre), np.asarray(basis.half_width), strict=True)
         bases = {(e.band, e.name): edge for e, edge in zip(exposures, edges, strict=True)}
     for e, key in enumerate(patch.exposures):

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 
 from fphojax.errors import InputError
 from fphojax.inputs.source_catalog import SourceCatalog
-from fphojax.results.fitted_patch import open_patcher
+from fphojax.results.fitted_patch import open_recipe
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.files import replacing
 
@@ -109,11 +109,11 @@ def postprocess(
         write_isophotes(path, made.final, band)
     made.files.extend(regions)
     if images or cutouts:
-        patcher = open_patcher(run)
+        recipe = open_recipe(run)
         if images:
-            made.files.extend(write_images(run, kind=kind, patcher=patcher, progress=progress))
+            made.files.extend(write_images(run, kind=kind, recipe=recipe, progress=progress))
         if cutouts:
-            made.files.extend(write_cutouts(run, cutouts, kind=kind, patcher=patcher))
+            made.files.extend(write_cutouts(run, cutouts, kind=kind, recipe=recipe))
     return made
 
 

@@ -7,11 +7,12 @@ import nbformat
 import numpy as np
 import pytest
 
-import fphojax.app.stages.pipeline as pipeline
-import fphojax.field.workers as workers
+import fphojax.field.field_fit as field_fit
+import fphojax.field.patch_fit as patch_fit
 from fphojax.app.demo import write_field
 from fphojax.app.run.run_all import run_all
 from fphojax.app.settings.schema import Settings
+from fphojax.app.stages.sample import sample_field
 from fphojax.results.run_directory import RunDirectory
 from fphojax.simulate.mock_fields import MockCamera, mock_field, mock_galaxies
 
@@ -44,7 +45,7 @@ def config(tmp_path):
 @pytest.mark.slow
 def test_sampling_that_was_interrupted_goes_on_and_its_settings_repeat_nothing_before(config, monkeypatch):
     settings = Settings.from_yaml(config)
-    fit, calls = workers.SamplingFit.__call__, []
+    fit, calls = patch_fit.PatchFit.__call__, []
 
     def interrupted(self, tasks):
         calls.append(tasks)
@@ -53,7 +54,7 @@ def test_sampling_that_was_interrupted_goes_on_and_its_settings_repeat_nothing_b
         return fit(self, tasks)
 
     with monkeypatch.context() as patched:
-        patched.setattr(workers.SamplingFit, "__call__", interrupted)
+        patched.setattr(patch_fit.PatchFit, "__call__", interrupted)
         with pytest.raises(KeyboardInterrupt, match="interrupted in 08_sample; what was finished is kept"):
             run_all(settings, notebooks=False)
     run = RunDirectory(settings.outbase)
@@ -79,15 +80,15 @@ def test_sampling_that_was_interrupted_goes_on_and_its_settings_repeat_nothing_b
 def test_patches_are_sampled_together_where_the_backend_wants_it(config, monkeypatch):
     """As on an accelerator; the draws are those of one patch after the other, but for rounding."""
     settings = Settings.from_yaml(config)
-    fit, calls = workers.SamplingFit.__call__, []
+    fit, calls = patch_fit.PatchFit.__call__, []
 
     def counted(self, tasks):
         calls.append(len(tasks))
         return fit(self, tasks)
 
-    monkeypatch.setattr(workers.SamplingFit, "__call__", counted)
-    monkeypatch.setattr(pipeline, "patches_together", lambda: 4)
-    run = RunDirectory.open(pipeline.run(settings, progress=False).directory.path)
+    monkeypatch.setattr(patch_fit.PatchFit, "__call__", counted)
+    monkeypatch.setattr(field_fit, "patches_together", lambda: 4)
+    run = RunDirectory.open(sample_field(settings, progress=False).directory.path)
     assert calls == [2]
     for number in run.patches():
         draws = run.read_patch(number).draws

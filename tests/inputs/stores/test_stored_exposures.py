@@ -254,7 +254,7 @@ def test_several_processes_read_one_store(tmp_path):
 
 def test_look_up_tables_of_a_distortion_are_kept(tmp_path):
     """HST's headers point to extensions, which a meta file cannot hold."""
-    from fphojax.inputs.fits_frames import FrameRecipe, read_frame
+    from fphojax.inputs.fits_frames import ReadingOptions, read_frame
 
     text = header()
     text.update(FILTER="F606W", EXPID="hst")
@@ -276,7 +276,7 @@ def test_look_up_tables_of_a_distortion_are_kept(tmp_path):
     for axis in (1, 2):
         hdus.append(fits.ImageHDU(rng.normal(size=(3, 3)).astype("f4"), table, name="WCSDVARR", ver=axis))
     hdus.writeto(tmp_path / "hst.fits")
-    frame = read_frame(tmp_path / "hst.fits", FrameRecipe())
+    frame = read_frame(tmp_path / "hst.fits", ReadingOptions())
     with StoreWriter(tmp_path / "p.h5", tmp_path / "m.json") as writer:
         put(writer, Exposure.from_frame(frame), extras=frame.extras)
         writer.finish()

@@ -8,7 +8,7 @@ from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
 
-from fphojax import Patcher, RunDirectory
+from fphojax import Recipe, RunDirectory
 from fphojax.errors import InputError
 from fphojax.results.products.frame_images import write_cutouts, write_images
 from fphojax.results.products.frame_model import FrameModel, model_image
@@ -26,11 +26,11 @@ def run(tmp_path_factory, fit):
 
 
 @pytest.fixture(scope="module")
-def patcher(fit):
-    return Patcher(fit.frame.exposures, fit.psfs)
+def recipe(fit):
+    return Recipe(fit.frame.exposures, fit.psfs)
 
 
-def test_model_is_that_of_the_fit(fit, patcher):
+def test_model_is_that_of_the_fit(fit, recipe):
     """Active and fixed sources together, wherever the patch has pixels."""
     optimum = fit.result.final_catalog("optimum")
     start = fit.chains.optimum.values
@@ -39,27 +39,27 @@ def test_model_is_that_of_the_fit(fit, patcher):
     for e, exposure in enumerate(fit.frame.exposures):
         expected = fit.frame.image(e, tiles)
         used = np.isfinite(expected)
-        found = model_image(patcher, exposure, optimum) + model_image(patcher, exposure, fit.fixed)
+        found = model_image(recipe, exposure, optimum) + model_image(recipe, exposure, fit.fixed)
         assert found.shape == exposure.shape
         noise = 1 / exposure.ierr[used]
         np.testing.assert_allclose(found[used] / noise, expected[used] / noise, atol=5e-3)
-        part = model_image(patcher, exposure, optimum, (5, 17, 3, 14))
-        whole = model_image(patcher, exposure, optimum)
+        part = model_image(recipe, exposure, optimum, (5, 17, 3, 14))
+        whole = model_image(recipe, exposure, optimum)
         np.testing.assert_allclose(part, whole[3:14, 5:17], atol=1e-4 * whole.max())
 
 
-def test_point_sources_are_drawn_as_points(fit, patcher):
+def test_point_sources_are_drawn_as_points(fit, recipe):
     exposure = fit.frame.exposures[0]
     points = fit.truth[:1].replace(extra=Table({"profile": ["point"]}))
     tiny = fit.truth[:1].replace(rhalf=np.array([1e-5]), q=np.ones(1))
     np.testing.assert_allclose(
-        model_image(patcher, exposure, points), model_image(patcher, exposure, tiny), atol=1e-3
+        model_image(recipe, exposure, points), model_image(recipe, exposure, tiny), atol=1e-3
     )
 
 
 @pytest.mark.parametrize("kind", ["median", "mean"])
-def test_written_images(run, patcher, fit, kind):
-    paths = write_images(run, kind=kind, n_draw=3, patcher=patcher)
+def test_written_images(run, recipe, fit, kind):
+    paths = write_images(run, kind=kind, n_draw=3, recipe=recipe)
     assert [path.name for path in paths] == ["B_first.fits", "R_second.fits"]
     for path, exposure in zip(paths, fit.frame.exposures, strict=True):
         with fits.open(path) as hdus:
@@ -82,18 +82,18 @@ def test_written_images(run, patcher, fit, kind):
             assert hdus[0].header["DRAW"] == kind
 
 
-def test_model_of_the_catalogue(run, patcher, fit):
+def test_model_of_the_catalogue(run, recipe, fit):
     """All sources of the scene, fitted or not, as its file has them."""
-    frames = FrameModel.of_catalog(run, patcher)
+    frames = FrameModel.of_catalog(run, recipe)
     for exposure in fit.frame.exposures:
-        expected = model_image(patcher, exposure, fit.truth)
+        expected = model_image(recipe, exposure, fit.truth)
         np.testing.assert_allclose(frames.image(exposure), expected, atol=1e-5 * expected.max())
 
 
-def test_cutouts_show_a_source_alone(run, patcher, fit):
+def test_cutouts_show_a_source_alone(run, recipe, fit):
     """Deblended data less the source's model is the residual of the whole scene."""
-    (path,) = write_cutouts(run, ["two"], patcher=patcher)
-    residual = {p.stem: fits.getdata(p, "RESIDUAL") for p in write_images(run, patcher=patcher)}
+    (path,) = write_cutouts(run, ["two"], recipe=recipe)
+    residual = {p.stem: fits.getdata(p, "RESIDUAL") for p in write_images(run, recipe=recipe)}
     with fits.open(path) as hdus:
         names = [f"{exposure.band}_{exposure.name}" for exposure in fit.frame.exposures]
         assert [hdu.name.lower() for hdu in hdus[1::3]] == [f"{name}_data".lower() for name in names]
@@ -105,7 +105,7 @@ def test_cutouts_show_a_source_alone(run, patcher, fit):
                 data.data - model.data, residual[name][rows, columns], atol=1e-4 * model.data.max()
             )
     with pytest.raises(InputError, match="no patch has fitted source three"):
-        write_cutouts(run, ["three"], patcher=patcher)
+        write_cutouts(run, ["three"], recipe=recipe)
 
 
 def test_points_of_the_posterior(run, fit):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from fphojax import Patcher, RunDirectory
+from fphojax import Recipe, RunDirectory
 from fphojax.inputs.astrometry import CircularRegion
 from fphojax.inputs.exposure_nuisance import Nuisance
 from fphojax.results.patch_result import PatchResult
@@ -19,21 +19,27 @@ from fphojax.results.products.scene_points import scenes_at
 SIZES = {"sky": (0.0, 0.05), "scale": (1.0, 0.1), "shift": (0.0, 0.03)}  # means and standard deviations
 
 
-@pytest.fixture(scope="module")
-def patcher(fit):
-    return Patcher(fit.frame.exposures, fit.psfs)
+NUISANCE = Nuisance(sky="plane", scale_sigma=0.1, shift_sigma=0.03)
 
 
 @pytest.fixture(scope="module")
-def model(fit, patcher):
-    """The model of the patch with all nuisance parameters."""
-    patcher.build_patch(fit.frame.region)
-    nuisance = Nuisance(sky="plane", scale_sigma=0.1, shift_sigma=0.03)
-    return patcher.prepare_model(active=fit.active, fixed=fit.fixed, bounds=fit.bounds, nuisance=nuisance)[0]
+def recipe(fit):
+    return Recipe(fit.frame.exposures, fit.psfs, nuisance=NUISANCE)
 
 
 @pytest.fixture(scope="module")
-def chains(fit):
+def scene(fit, recipe):
+    """The scene of the patch with all nuisance parameters."""
+    return recipe.scene(fit.frame.region, active=fit.active, fixed=fit.fixed, bounds=fit.bounds)
+
+
+@pytest.fixture(scope="module")
+def model(scene):
+    return scene.model
+
+
+@pytest.fixture(scope="module")
+def chains(fit, model):
     rng = np.random.default_rng(4)
     shapes = {"sky": (2, 3), "scale": (2,), "shift": (2, 2)}
     made = {name: rng.normal(*SIZES[name], size=(3, 50, *shape)) for name, shape in shapes.items()}
@@ -41,14 +47,13 @@ def chains(fit):
     optimum = dataclasses.replace(fit.chains.optimum, values=fit.chains.optimum.values | best)
     size = sum(np.size(value) for value in optimum.values.values())
     values = fit.chains.values | made
-    return dataclasses.replace(fit.chains, values=values, optimum=optimum, covariance=np.eye(size))
+    changes = {"model": model, "values": values, "optimum": optimum, "covariance": np.eye(size)}
+    return dataclasses.replace(fit.chains, **changes)
 
 
 @pytest.fixture(scope="module")
-def run(fit, model, chains, tmp_path_factory):
-    result = PatchResult.from_chains(
-        chains, fit.frame, model, active=fit.active, fixed=fit.fixed, bounds=fit.bounds
-    )
+def run(fit, scene, chains, tmp_path_factory):
+    result = PatchResult.from_chains(chains, scene)
     made = RunDirectory.create(tmp_path_factory.mktemp("nuisance") / "run")
     made.write_patch(0, result)
     made.write_scene(fit.truth, {})
@@ -57,7 +62,7 @@ def run(fit, model, chains, tmp_path_factory):
 
 
 @pytest.mark.parametrize(("kind", "where"), [("last", (-1, -1)), ("best", None)])
-def test_model_is_that_of_the_patch(fit, run, patcher, model, chains, kind, where):
+def test_model_is_that_of_the_patch(fit, run, recipe, model, chains, kind, where):
     if where is None:
         where = np.unravel_index(np.argmax(chains.statistics["lp"]), chains.statistics["lp"].shape)
     values = {name: value[where] for name, value in chains.values.items()}
@@ -66,7 +71,7 @@ def test_model_is_that_of_the_patch(fit, run, patcher, model, chains, kind, wher
     without = {name: v for name, v in values.items() if name not in SIZES} | {"sky": 0 * values["sky"]}
     plain = np.asarray(model.images(without)) + with_fixed
     for e, (path, exposure) in enumerate(
-        zip(write_images(run, kind=kind, patcher=patcher), fit.frame.exposures, strict=True)
+        zip(write_images(run, kind=kind, recipe=recipe), fit.frame.exposures, strict=True)
     ):
         with fits.open(path) as hdus:
             assert hdus[0].header["NUISANCE"] == "scale,shift,sky"
@@ -80,10 +85,10 @@ def test_model_is_that_of_the_patch(fit, run, patcher, model, chains, kind, wher
         assert moved > 0.3
 
 
-def test_deblended_data_are_less_the_sky(run, patcher):
+def test_deblended_data_are_less_the_sky(run, recipe):
     """Data less the model of the source alone are the residual of all."""
-    (path,) = write_cutouts(run, ["one"], kind="last", patcher=patcher)
-    images = write_images(run, kind="last", patcher=patcher)
+    (path,) = write_cutouts(run, ["one"], kind="last", recipe=recipe)
+    images = write_images(run, kind="last", recipe=recipe)
     with fits.open(path) as hdus, fits.open(images[0]) as whole:
         data, model, error = (hdus[f"B_first_{name}"] for name in ("DATA", "MODEL", "ERR"))
         corner = whole["DATA"].header["CRPIX1"] - data.header["CRPIX1"], whole["DATA"].header["CRPIX2"]
@@ -94,7 +99,7 @@ def test_deblended_data_are_less_the_sky(run, patcher):
         assert np.nanmax(np.abs(difference)) < 1e-3
 
 
-def test_of_several_patches_the_last_counts(fit, run, patcher, shifted, tmp_path):
+def test_of_several_patches_the_last_counts(fit, run, recipe, shifted, tmp_path):
     """A later patch, smaller and of one source only, changes what is inside it."""
     result = run.read_patch(0)
     region = CircularRegion(fit.frame.region.ra, fit.frame.region.dec, 0.3)
@@ -105,7 +110,7 @@ def test_of_several_patches_the_last_counts(fit, run, patcher, shifted, tmp_path
     both.write_scene(fit.truth, {})
     exposure = fit.frame.exposures[0]
     draws = RunDraws(both)
-    first, second = (FrameNuisance(RunDraws(r), patcher, "last") for r in (run, both))
+    first, second = (FrameNuisance(RunDraws(r), recipe, "last") for r in (run, both))
     inside = region.pixel_mask(exposure.wcs, exposure.shape)
     change = second.sky(exposure, 0) - first.sky(exposure, 0)
     assert (change[inside] > 0.5).any()
@@ -118,12 +123,12 @@ def test_of_several_patches_the_last_counts(fit, run, patcher, shifted, tmp_path
     np.testing.assert_array_equal(part, second.sky(exposure, 0)[3:14, 5:17])
 
 
-def test_a_run_without_them(fit, patcher, tmp_path):
+def test_a_run_without_them(fit, recipe, tmp_path):
     made = RunDirectory.create(tmp_path / "run")
     made.write_patch(0, fit.result)
     made.write_scene(fit.truth, {})
     draws = RunDraws(made)
-    nothing = FrameNuisance(draws, patcher, "median")
+    nothing = FrameNuisance(draws, recipe, "median")
     assert nothing.names == []
     (scene,) = scenes_at(draws, "median")
     exposure = fit.frame.exposures[1]

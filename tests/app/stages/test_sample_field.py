@@ -244,7 +244,7 @@ def test_interruption_is_one_line(finished, monkeypatch, said):
     def interrupted(*args, **kwargs):
         raise KeyboardInterrupt(said)
 
-    monkeypatch.setattr("fphojax.app.stages.pipeline.run", interrupted)
+    monkeypatch.setattr("fphojax.app.stages.sample.sample_field", interrupted)
     result = fphojax("sample", finished[0])
     assert result.exit_code == 130
     assert result.stderr.splitlines() == [f"error: {said or 'interrupted'}"]
@@ -280,12 +280,14 @@ def test_fit_whose_draws_all_diverge_has_failed(tmp_path, monkeypatch):
 
     def diverged(model, start, *, seed, draws, chains, **_):
         seeds.append(seed)
-        return SimpleNamespace(n_draw=draws, statistics={"diverging": np.ones((chains, draws), dtype=bool)})
+        return SimpleNamespace(
+            n_draw=draws, is_point=False, statistics={"diverging": np.ones((chains, draws), dtype=bool)}
+        )
 
     monkeypatch.setattr(
-        "fphojax.field.workers.optimize", lambda model, start, **_: SimpleNamespace(values=start)
+        "fphojax.field.patch_fit.optimize", lambda model, start, **_: SimpleNamespace(values=start)
     )
-    monkeypatch.setattr("fphojax.field.workers.sample", diverged)
+    monkeypatch.setattr("fphojax.inference.methods.sample", diverged)
     result = fphojax("sample", config)
     assert result.exit_code == 1
     assert result.stderr.splitlines() == ["error: source 7 was given up: RuntimeError: all 80 draws diverged"]
@@ -299,9 +301,11 @@ def test_draws_that_ctrl_c_has_cut_short_are_made_again(tmp_path, monkeypatch):
     """A run that goes on has all of them, as one that was not interrupted."""
     config = write_field(tmp_path / "field")
     monkeypatch.setattr(
-        "fphojax.field.workers.optimize", lambda model, start, **_: SimpleNamespace(values=start)
+        "fphojax.field.patch_fit.optimize", lambda model, start, **_: SimpleNamespace(values=start)
     )
-    monkeypatch.setattr("fphojax.field.workers.sample", lambda *_, **__: SimpleNamespace(n_draw=39))
+    monkeypatch.setattr(
+        "fphojax.inference.methods.sample", lambda *_, **__: SimpleNamespace(n_draw=39, is_point=False)
+    )
     result = fphojax("sample", config)
     assert result.exit_code == 130
     assert "0 of 1 sources are done" in result.stderr
