@@ -1,16 +1,10 @@
 """Fluxes, positions and shapes of galaxies, with uncertainties, from many images at once.
 
-The names below are what a notebook needs; each is imported when it is first used.
+The names below are what a notebook needs; each is imported when it is first used. The first that computes sets up JAX
+(`fphojax.core.backend.set_up_jax`: double precision, and where compiled programs are kept).
 """
 
 from importlib import import_module
-
-import jax
-
-from fphojax.core.backend import keep_compiled_programs
-
-jax.config.update("jax_enable_x64", True)
-keep_compiled_programs()
 
 __version__ = "0.1.0"
 

@@ -22,8 +22,8 @@ MODULES = sorted(module.name for module in pkgutil.walk_packages([str(ROOT)], "f
 WINGS = (
     "errors",
     "system",
-    "mixtures",
     "core",
+    "mixtures",
     "inference",
     "inputs",
     "detection",
@@ -77,8 +77,41 @@ def test_import_is_quick_and_loads_nothing_heavy():
     assert set(HEAVY) & set(loaded.split()) == set()
 
 
-def test_import_switches_to_double_precision():
-    assert run_python("import fphojax, jax.numpy as jnp; print(jnp.zeros(1).dtype)") == "float64\n"
+STATE = "def state(): return jax.config.jax_enable_x64, jax.config.jax_compilation_cache_dir, os.path.exists(cache)\n"
+
+
+def test_import_sets_nothing_in_jax_and_makes_no_folder(tmp_path):
+    code = (
+        "import os, jax\n"
+        f"cache = os.environ['XDG_CACHE_HOME'] = {str(tmp_path / 'cache')!r}\n"
+        "del os.environ['JAX_COMPILATION_CACHE_DIR']; jax.config.update('jax_compilation_cache_dir', None)\n"
+        + STATE
+        + "import fphojax; print(*state())\n"
+        "fphojax.SourceCatalog; fphojax.read_exposures; print(*state())\n"
+        "import fphojax.core; print(*state())\n"
+        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0)\n"
+        "print(jax.jit(lambda x: x + 1)(1.0).dtype, state()[2])"
+    )
+    nothing, catalogues, set_up, computed = run_python(code).splitlines()
+    assert nothing == catalogues == "False None False"
+    assert set_up == f"True {tmp_path / 'cache' / 'fphojax' / 'compiled'} False"
+    assert computed == "float64 True"
+
+
+@cache
+def brings_core(module):
+    """Whether a module, when it is imported, imports the wing that sets up JAX before it goes on."""
+    if module.startswith(("fphojax.core", "fphojax.mixtures", "fphojax.inference")):
+        return True
+    _, at_once = imports(module)
+    return any(name in MODULES and brings_core(name) for name in at_once)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_who_uses_jax_has_it_set_up(module):
+    everywhere, _ = imports(module)
+    if {name.partition(".")[0] for name in everywhere} & {"jax", "equinox", "numpyro"}:
+        assert brings_core(module) or module == "fphojax.inputs.prior_names"
 
 
 def test_every_module_can_be_the_first_one_imported():

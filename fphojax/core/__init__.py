@@ -1,1 +1,7 @@
-"""Device side, pure JAX: from source parameters to pixels, likelihood and gradient."""
+"""Device side, pure JAX, in double precision: from source parameters to pixels, likelihood and gradient."""
+
+from .backend import set_up_jax
+
+__all__ = ["set_up_jax"]
+
+set_up_jax()

@@ -12,9 +12,9 @@ from platformdirs import user_cache_path
 __all__ = [
     "chains_together",
     "forget_programs",
-    "keep_compiled_programs",
     "list_lengths",
     "patches_together",
+    "set_up_jax",
     "tiles_per_block",
 ]
 
@@ -60,21 +60,20 @@ def list_lengths(n_source: int) -> tuple[int, ...]:
     return tuple(reversed(lengths))
 
 
-def keep_compiled_programs() -> None:
-    """Let JAX keep compiled programs in the user's cache folder, unless told otherwise.
+def set_up_jax() -> None:
+    """Switch JAX to double precision, and let it keep compiled programs in the user's cache folder.
 
-    A folder that is set already (``JAX_COMPILATION_CACHE_DIR``) is left as it is; where the cache folder cannot
-    be written, programs are compiled anew in every process.
+    The wing `fphojax.core` does so when it is first imported, `import fphojax` alone does not. A folder that is set
+    already (``JAX_COMPILATION_CACHE_DIR``) is left as it is; where the cache folder cannot be written, programs are
+    compiled anew in every process. The folder is made when the first program is kept.
     """
+    jax.config.update("jax_enable_x64", True)
     # a cache on a full disk, or one that was truncated by a kill, is no reason for a warning
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
     if jax.config.jax_compilation_cache_dir is None:
         folder = user_cache_path("fphojax") / "compiled"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError:
-            return
-        if not os.access(folder, os.W_OK):
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        if not (there.is_dir() and os.access(there, os.W_OK)):
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:

@@ -194,7 +194,7 @@ class FieldJob:
                         f"; the earlier run is in {before[-1]} until this one is complete" if before else ""
                     )
                     raise KeyboardInterrupt(
-                        f"interrupted: {_kept(directory, scene)}; the same command with --resume goes on{earlier}"
+                        f"interrupted: {_kept(directory, scene)}; the same command with --resume continues{earlier}"
                     ) from None
                 except MachineError as error:
                     interruptions.settle()

@@ -2,8 +2,6 @@
 
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from fphojax.errors import InputError
@@ -42,7 +40,7 @@ def apply_profiles(catalog: SourceCatalog) -> SourceCatalog:
     )
 
 
-def held_values(profiles: Sequence[str]) -> dict[str, jax.Array]:
+def held_values(profiles: Sequence[str]) -> dict[str, np.ndarray]:
     """Return, for each parameter that special profiles hold, its value by source; NaN where it is free.
 
     Raises
@@ -55,12 +53,12 @@ def held_values(profiles: Sequence[str]) -> dict[str, jax.Array]:
             raise InputError(f"row {row}: profile is {profile!r}, expected one of {', '.join(PROFILES)}")
     names = {name for profile in profiles for name in PROFILES[profile]}
     return {
-        name: jnp.asarray([PROFILES[profile].get(name, np.nan) for profile in profiles])
+        name: np.array([PROFILES[profile].get(name, np.nan) for profile in profiles])
         for name in sorted(names)
     }
 
 
-def clip_held(catalog: SourceCatalog, held: dict[str, jax.Array], bounds: Bounds) -> SourceCatalog:
+def clip_held(catalog: SourceCatalog, held: dict[str, np.ndarray], bounds: Bounds) -> SourceCatalog:
     """Clip a catalogue's values of held parameters to their bounds: the likelihood does not use them."""
     inside = {
         name: np.where(

@@ -134,7 +134,7 @@ class Scene:
             response=pixel_response,
             tolerance=tolerance,
             tied=_tied(ties or {}, len(active)),
-            held=held,
+            held={name: jnp.asarray(value) for name, value in held.items()},
             basis=basis,
         )
         if culls:

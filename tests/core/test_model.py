@@ -195,7 +195,10 @@ def test_tied_components_share_a_centre(make_patcher):
 def test_refused_profiles_and_ties(make_patcher):
     patcher, catalog = make_patcher(n_source=2)
     for options, message in (
-        ({"active": profiled(catalog, ["sersic", "bulge"])}, "row 1: profile is 'bulge', expected one of sersic, exponential"),
+        (
+            {"active": profiled(catalog, ["sersic", "bulge"])},
+            "row 1: profile is 'bulge', expected one of sersic, exponential",
+        ),
         ({"ties": {"z": {1: 0}}}, "found parameter 'z', expected one of flux, x, y"),
         ({"ties": {"x": {1: 2}}}, "found x of row 1 tied to row 2, expected free rows below 2"),
     ):

@@ -137,7 +137,7 @@ def preprocess(
     bar = tqdm(total=len(todo), desc="exposures", unit="file", disable=not progress)
     with writer, bar:
         made = partial(_made, settings=settings, mosaics=mosaics, writer=writer)
-        for path, files, making in _made_ahead(todo, partial(read_frames, recipe=recipe), made):
+        for path, files, making in _made_ahead(todo, partial(read_frames, reading=recipe), made):
             try:
                 exposures = making.result()
                 began = time.perf_counter()

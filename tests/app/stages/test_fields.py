@@ -11,9 +11,11 @@ import yaml
 
 from fphojax.app.run.steps import first_read_after
 from fphojax.app.settings.schema import Settings
-from fphojax.app.stages.fields import fit_field
+from fphojax.app.stages.fields import fit_sources
 from fphojax.errors import InputError
+from fphojax.field.patch_fit import PatchFit
 from fphojax.field.scheduler import PatchOutcome
+from fphojax.inference.methods import Optimum
 from fphojax.inputs.psf_store import PSFMixture
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.patch_journal import CheckIn, Journal
@@ -66,13 +68,17 @@ def settings(tmp_path):
     return Settings.from_yaml(tmp_path / "field.yml")
 
 
-def fitted(settings, **options):
-    return fit_field(settings, settings.outbase, lambda folder, _: Stand(folder), target_niter=1, **options)
+def fitted(settings, stand=Stand, **options):
+    """Fit the field with a stand-in for the fits of its patches; return its folder and its scene."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(PatchFit, "__call__", lambda fit, tasks: stand(fit.folder)(tasks))
+        done = fit_sources(settings, settings.outbase, Optimum(), target_niter=1, **options)
+    return done.directory, done.scene
 
 
 def test_a_patch_that_was_given_up_is_no_result(settings):
     """Though its file was written before it failed, and stays."""
-    run, scene, _ = fitted(settings)
+    run, scene = fitted(settings)
     entries = [json.loads(entry) for entry in scene.patchlog]
     kept = [entry["taskID"] for entry in entries if "flag" not in entry]
     assert (len(entries), len(kept)) == (2, 1)
@@ -106,7 +112,7 @@ def only_in_the_journal(run, scene):
 )
 def test_a_lost_state_is_refused_and_no_patch_with_it(settings, name, how):
     """One line says what is there and how to go on; with the file back, the run does."""
-    run, scene, _ = fitted(settings)
+    run, scene = fitted(settings)
     if name == "scene.journal":
         only_in_the_journal(run, scene)
     path = run.path / name
@@ -133,7 +139,7 @@ def test_a_lost_state_is_refused_and_no_patch_with_it(settings, name, how):
     assert not again.undone
 
 
-def cut_short(folder, _):
+def cut_short(folder):
     """A fit that Ctrl-C ends after the first patch."""
 
     def fit(tasks):
@@ -145,12 +151,12 @@ def cut_short(folder, _):
 
 
 def test_another_run_in_the_folder_leaves_the_first_one_until_it_is_done(settings):
-    run, _, _ = fitted(settings)
+    run, _ = fitted(settings)
     first, kept = run.read_log(), run.patches()
     with pytest.raises(
-        KeyboardInterrupt, match=r"with --resume goes on; the earlier run is in .*previous_1 until"
+        KeyboardInterrupt, match=r"with --resume continues; the earlier run is in .*previous_1 until"
     ):
-        fit_field(settings, settings.outbase, cut_short, target_niter=1, overwrite=True)
+        fitted(settings, cut_short, overwrite=True)
     earlier = RunDirectory.open(settings.outbase / "previous_1")
     assert earlier.read_log() == first
     assert earlier.patches() == kept
@@ -162,23 +168,23 @@ def test_another_run_in_the_folder_leaves_the_first_one_until_it_is_done(setting
 
 
 def test_a_run_whose_sources_were_all_given_up_replaces_nothing(settings):
-    run, _, _ = fitted(settings)
+    run, _ = fitted(settings)
     kept = run.patches()
 
-    def failing(folder, _):
+    def failing(folder):
         def fit(tasks):
             raise RuntimeError("singular")
 
         return fit
 
-    _, scene, _ = fit_field(settings, settings.outbase, failing, target_niter=1, overwrite=True)
+    _, scene = fitted(settings, failing, overwrite=True)
     assert len(scene.flags) == 2
     assert run.patches() == []
     assert [RunDirectory.open(path).patches() for path in run.previous()] == [kept]
 
 
 def test_a_setting_that_an_earlier_version_did_not_know_has_its_default(settings):
-    run, _, _ = fitted(settings)
+    run, _ = fitted(settings)
     kept = json.loads(run.config_path.read_text())
     del kept["nuisance"], kept["preprocess"]["edge"]
     del kept["seal"]
@@ -193,12 +199,12 @@ def test_a_setting_that_an_earlier_version_did_not_know_has_its_default(settings
 def test_a_folder_that_was_moved_goes_on(settings, tmp_path):
     """With its inputs, or without them."""
     with pytest.raises(KeyboardInterrupt):
-        fit_field(settings, settings.outbase, cut_short, target_niter=1)
+        fitted(settings, cut_short)
     (tmp_path / "a").mkdir()
     for name in ("g1.fits", "peaks.ecsv", "field.yml", "output"):
         shutil.move(tmp_path / name, tmp_path / "a" / name)
     moved = Settings.from_yaml(tmp_path / "a" / "field.yml")
-    run, scene, _ = fitted(moved, resume=True)
+    run, scene = fitted(moved, resume=True)
     assert run.path == tmp_path / "a" / "output"
     assert not scene.undone
     assert run.read_config()["raw_catalog"] == str(tmp_path / "a" / "peaks.ecsv")

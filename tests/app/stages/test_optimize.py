@@ -10,6 +10,10 @@ from astropy.table import Table
 import fphojax.app.stages.optimize as stage
 from fphojax.errors import InputError
 
+SETTINGS = SimpleNamespace(
+    optimize_passes=1, forced_photometry=False, gtol=1e-5, add_barriers=False, optimize_start="catalog"
+)
+
 
 class Failed:
     """What is left of a super-scene of two sources whose fit failed."""
@@ -26,9 +30,10 @@ class Failed:
 
 def test_a_field_without_any_fit_ends_the_run(monkeypatch):
     """In one line that says why; the next stages would only miss their files."""
-    monkeypatch.setattr(stage, "fit_field", lambda *args, **options: (None, Failed(), None))
+    done = SimpleNamespace(directory=None, scene=Failed())
+    monkeypatch.setattr(stage, "fit_sources", lambda *args, **options: done)
     with pytest.raises(InputError, match=r"all 2 sources failed, .*: ValueError: no model"):
-        stage.optimize(SimpleNamespace(optimize_passes=1, forced_photometry=False), out="somewhere")
+        stage.optimize(SETTINGS, out="somewhere")
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,13 @@ from astropy.io import fits
 from fphojax import PSFMixture, PSFStore
 from fphojax.app.settings.schema import Settings
 from fphojax.app.stages.detect import detect
-from fphojax.app.stages.fields import fit_field
+from fphojax.app.stages.fields import fit_sources
 from fphojax.app.stages.input_checks import check_inputs
 from fphojax.app.stages.psf import plot_worst_psf, psf
 from fphojax.errors import InputError
+from fphojax.field.patch_fit import PatchFit
 from fphojax.field.scheduler import PatchOutcome
+from fphojax.inference.methods import Optimum
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.mixtures import psf_fit
 from fphojax.mixtures.psf_fit import fit_psf
@@ -105,18 +107,17 @@ def test_offset_of_the_core_is_said_and_taken_out_if_asked(folder, centre, words
     np.testing.assert_allclose(means, expected, atol=2e-3)
 
 
-class Stand:
-    """A fit that leaves the sources as they were."""
-
-    def __call__(self, tasks):
-        return [
-            PatchOutcome(final=task.active, n_iter=1, block_covs=np.ones((1, 7, 7)), summary={})
-            for task in tasks
-        ]
+def unchanged(_, tasks):
+    """Leave the sources as they were."""
+    return [
+        PatchOutcome(final=task.active, n_iter=1, block_covs=np.ones((1, 7, 7)), summary={}) for task in tasks
+    ]
 
 
-def fit(given, **options):
-    return fit_field(given, given.outbase, lambda *_: Stand(), target_niter=1, **options)
+def fit(given, folder=None, **options):
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(PatchFit, "__call__", unchanged)
+        fit_sources(given, folder or given.outbase, Optimum(), target_niter=1, **options)
 
 
 def test_a_fit_that_was_interrupted_at_its_psfs_goes_on(folder, fitted):
@@ -135,7 +136,7 @@ def test_stages_take_over_what_the_stage_psf_fitted(folder, fitted):
     given = settings(folder)
     psf(given)
     assert len(fitted) == 3
-    fit_field(given, given.outbase / "optimize_1", lambda *_: Stand(), target_niter=1)
+    fit(given, given.outbase / "optimize_1")
     detect(given, images=True)
     assert len(fitted) == 3
     stores = [PSFStore.open(given.outbase / name) for name in ("psfs.h5", "optimize_1/psfs.h5")]
@@ -143,7 +144,7 @@ def test_stages_take_over_what_the_stage_psf_fitted(folder, fitted):
         one, other = (store.lookup("g", name) for store in stores)
         np.testing.assert_array_equal(one.covariances, other.covariances)
     other = settings(folder, n_gauss_psf=2)
-    fit_field(other, given.outbase / "optimize_2", lambda *_: Stand(), target_niter=1)
+    fit(other, given.outbase / "optimize_2")
     assert fitted[3:] == [("g1.fits", 2), ("g2.fits", 2), ("g3.fits", 2)]
 
 

@@ -13,7 +13,7 @@ from fphojax.errors import InputError
 def test_a_field_without_any_draws_ends_the_run(monkeypatch):
     """In one line that says why, rather than with a catalogue of no sources."""
     done = SimpleNamespace(scene=[0, 1], flagged={"7": "nothing but divergent draws", "8": "MemoryError"})
-    monkeypatch.setattr(stage, "run", lambda settings, **options: done)
+    monkeypatch.setattr(stage, "sample_field", lambda settings, **options: done)
     with pytest.raises(InputError, match=r"all 2 sources were given up, .*: nothing but divergent draws"):
         stage.sample(None)
 
@@ -24,7 +24,7 @@ def test_an_approximation_that_will_not_do(monkeypatch, pareto_k, level):
     scene = type("Scene", (list,), {"patchlog": [json.dumps(entry)]})([0])
     directory = SimpleNamespace(path=Path("run"), scene_path=Path("run/scene.fits"))
     done = SimpleNamespace(scene=scene, flagged={}, directory=directory)
-    monkeypatch.setattr(stage, "run", lambda settings, **options: done)
+    monkeypatch.setattr(stage, "sample_field", lambda settings, **options: done)
     report = stage.sample(None)
     assert report.level == level
     assert ("Not to be trusted" in report.verdict) == (level == "look at this")
