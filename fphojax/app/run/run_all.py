@@ -142,7 +142,7 @@ def run_all(
                 what = index.ended(step, "interrupted", "")
                 how = "the same command without --from" if start else "the same command"
                 raise KeyboardInterrupt(
-                    f"interrupted in {step.name}; what was finished is kept, and {how} goes on{what}"
+                    f"interrupted in {step.name}; what was finished is kept, and {how} continues{what}"
                 ) from None
             except InputError as error:
                 notebook, what = str(folder / f"{step.name}.ipynb"), ""

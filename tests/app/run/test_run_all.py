@@ -359,9 +359,9 @@ def test_a_second_run_that_is_interrupted_leaves_the_first_whole(settings, monke
     assert (where / "detect_1" / "sources.fits").is_file()
     assert latest_fit(settings.changed(outbase=str(where))).path == where
     if where == aside:
-        assert f"goes on; the results before are in {aside} until" in str(interruption.value)
+        assert f"continues; the results before are in {aside} until" in str(interruption.value)
     else:
-        assert str(interruption.value).endswith("and the same command goes on")
+        assert str(interruption.value).endswith("and the same command continues")
         assert not aside.exists()
     writing.interrupted = None
     for path in set(results(settings.outbase)) - set(first):
@@ -413,9 +413,9 @@ def test_what_to_do_after_ctrl_c(settings, done, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run_all_module, "_done", interrupted)
-    with pytest.raises(KeyboardInterrupt, match=r"in 01_check_inputs; .*the same command goes on"):
+    with pytest.raises(KeyboardInterrupt, match=r"in 01_check_inputs; .*the same command continues"):
         run_all(settings, notebooks=False)
-    with pytest.raises(KeyboardInterrupt, match="the same command without --from goes on"):
+    with pytest.raises(KeyboardInterrupt, match="the same command without --from continues"):
         run_all(settings, start="check", notebooks=False)
 
 

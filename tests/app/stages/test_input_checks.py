@@ -136,7 +136,7 @@ def test_no_catalogue(run):
     del run.settings["raw_catalog"]
     result, _ = run.check()
     assert result.exit_code == 0
-    assert "note: no catalogue of sources; `fphojax run` finds them in the images" in result.stdout
+    assert "note: no source catalogue; `fphojax run` detects sources in the images" in result.stdout
     assert "No problems found." in result.stdout
     settings = Settings.from_yaml(run.folder / "run.yml")
     (problem,) = check_inputs(settings).problems  # what a fit alone says

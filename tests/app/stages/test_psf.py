@@ -65,7 +65,7 @@ def test_interrupted_stage_goes_on(folder, fitted):
     given, path = settings(folder), folder / "run" / "psfs.h5"
     fitted.stop = 2
     with pytest.raises(
-        KeyboardInterrupt, match=r"2 of 3 PSFs are fitted and kept in .*; the same command goes on"
+        KeyboardInterrupt, match=r"2 of 3 PSFs are fitted and kept in .*; the same command continues"
     ):
         psf(given)
     assert PSFStore.open(path).exposures("g") == ["g1", "g2"]
@@ -122,7 +122,7 @@ def fit(given, **options):
 def test_a_fit_that_was_interrupted_at_its_psfs_goes_on(folder, fitted):
     given, path = settings(folder), folder / "run" / "psfs.h5"
     fitted.stop = 1
-    with pytest.raises(KeyboardInterrupt, match=r"1 of 3 PSFs .* the same command with --resume goes on"):
+    with pytest.raises(KeyboardInterrupt, match=r"1 of 3 PSFs .* the same command with --resume continues"):
         fit(given)
     assert PSFStore.open(path).exposures("g") == ["g1"]
     fitted.stop = None
