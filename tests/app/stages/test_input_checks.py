@@ -227,7 +227,7 @@ def test_what_psf_mixtures_mean_for_a_star(run):
     said = " ".join(result.stdout.split())
     assert (
         "With these PSF mixtures, a bright point source's flux is off by up to 0.42 %, more than its noise above "
-        "S/N 240 (g1, g). How far bright point sources' fluxes are off with 1 PSF mixture of the store is not known "
+        "S/N 240 (g1, g). For 1 PSF mixture of the store, the flux error of bright point sources is not known "
         "without the PSF images."
     ) in said
 
