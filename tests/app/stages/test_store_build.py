@@ -220,7 +220,10 @@ def test_stage_takes_stores_that_nothing_can_be_compared_with(run):
     stage(run.load())
     for path in run.images:
         path.unlink()
-    assert "existed already, without images to compare them with." in stage(run.load(calibration="ABMAG")).verdict
+    assert (
+        "existed already, without images to compare them with."
+        in stage(run.load(calibration="ABMAG")).verdict
+    )
     run.images[0].touch()
     run.stores()[0].store.close()
     with h5py.File(run.folder / "pixels.h5", "r+") as file:
