@@ -192,7 +192,7 @@ class _Index:
         self.write()
         if undone or (previous := self._record.previous()) is None:
             return ""
-        return f"; the results before are in {previous} until others have taken their place"
+        return f"; the previous results are in {previous} until new ones replace them"
 
     def write(self) -> Path:
         """Write the page in its present state."""

@@ -177,6 +177,6 @@ def test_a_catalogue_wants_a_fit(tmp_path):
     text = (tmp_path / "field.yml").read_text() + "raw_catalog: peaks.ecsv\n"
     (tmp_path / "field.yml").write_text(text)
     settings = Settings.from_yaml(tmp_path / "field.yml")
-    with pytest.raises(InputError, match=r"output: holds no fit, expected one: `fphojax optimize` makes it"):
+    with pytest.raises(InputError, match=r"output: contains no fit, expected one from `fphojax optimize`"):
         detect(settings)
     assert not (tmp_path / "output").exists()

@@ -217,7 +217,7 @@ def test_missing_psf_in_store(run):
 def test_what_psf_mixtures_mean_for_a_star(run):
     """Known of mixtures that were fitted here, and not of those that come without their images."""
     result, _ = run.check()
-    assert "2 PSF images are to be fitted yet: the stage psf says" in " ".join(result.stdout.split())
+    assert "2 PSF images are not fitted yet: the stage psf will report" in " ".join(result.stdout.split())
     store = PSFStore()
     store.add(PSFMixture([1.0], [[0, 0]], [[2, 2, 0]], point_flux_error=-0.0042), "g")
     store.add(PSFMixture([1.0], [[0, 0]], [[2, 2, 0]]), "r")
@@ -577,7 +577,7 @@ def test_sky_levels_of_other_bands(run):
     assert notes(run) == ["run.yml: tweakbg.g: found a sky level of band g, which is not in bandlist"]
     del run.settings["tweak_background"]
     assert notes(run)[-1] == (
-        "run.yml: tweakbg: these sky levels are not subtracted; tweak_background: tweakbg does it"
+        "run.yml: tweakbg: these sky levels are not subtracted unless tweak_background is tweakbg"
     )
 
 

@@ -181,7 +181,7 @@ def test_number_is_chosen_by_the_wanted_residual(folder, fitted):
     assert "is off by" in checked.psf_meaning()
     assert "to be fitted" not in checked.psf_meaning()
     other = check_inputs(settings(folder, n_gauss_psf=4, outbase="output"))
-    assert other.psf_meaning().startswith("3 PSF images are to be fitted yet: the stage psf says how far")
+    assert other.psf_meaning().startswith("3 PSF images are not fitted yet: the stage psf will report")
 
 
 def test_store_that_does_not_say_how_good_it_is(folder):
@@ -193,10 +193,7 @@ def test_store_that_does_not_say_how_good_it_is(folder):
     report = psf(given)
     table = report.tables["psfs"]
     np.testing.assert_array_equal(np.isfinite(table["point flux error"]), [True, False, True])
-    assert (
-        "How far bright point sources' fluxes are off with 1 PSF mixture of the store is not"
-        in report.verdict
-    )
+    assert "For 1 PSF mixture of the store, the flux error of bright point sources is not" in report.verdict
     assert plot_worst_psf(given, report) is None
 
 
