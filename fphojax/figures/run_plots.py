@@ -26,7 +26,7 @@ def plot_residual_frames(folder):
     Returns
     -------
     matplotlib.figure.Figure
-        In units of the noise, with the sum of their squares over the number of pixels; grey where no patch is.
+        In units of the noise, with the mean of their squares; grey outside patches.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
