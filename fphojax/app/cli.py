@@ -1,6 +1,6 @@
 """The command line: `fphojax COMMAND`.
 
-Commands import what they need when they run, so that help comes at once.
+Commands import what they need when they run, so that help is shown without delay.
 """
 
 import os
@@ -25,12 +25,12 @@ _UsageError = typer.BadParameter.__base__  # typer exports no name for it
 
 _STORY = """Fluxes, positions and shapes of galaxies, with uncertainties, from many images at once.
 
-For a first look: `fphojax demo`. For your own images: `fphojax init FOLDER` writes settings to edit,
-`fphojax check SETTINGS` says what is wrong with them, and `fphojax run SETTINGS` does everything, from images to
+For a first look, run `fphojax demo`. For your own images, `fphojax init FOLDER` writes settings to edit,
+`fphojax check SETTINGS` reports every problem with them, and `fphojax run SETTINGS` runs all stages, from images to
 catalogue.
 
-The other commands are its stages, one by one: preprocess and psf, before there is a fit; optimize, background, detect
-(loop: these three, until nothing is missing) and postop, before sampling; sample; postprocess and report, after it.
+The other commands run single stages. Before any fit: preprocess and psf. Before sampling: optimize, background and
+detect (loop repeats these three), and postop. Then sample, and after it postprocess and report.
 """
 
 
@@ -69,7 +69,7 @@ class OneLineErrors(TyperGroup):
                 lines = str(told).split("\n")
                 if isinstance(told, MachineError):
                     lines[-1] += (
-                        f"; the same command {_GO_ON.get(ctx.invoked_subcommand, 'may be given again')}"
+                        f"; the same command {_GO_ON.get(ctx.invoked_subcommand, 'can be run again')}"
                     )
                 report_problems(lines)
                 raise typer.Exit(1 if told is not error or isinstance(told, MachineError) else 2) from None
@@ -86,8 +86,8 @@ def _refuse_usage(error: Exception, command: str | None = None) -> NoReturn:
 
 
 # How to resume a command: those that begin anew unless told otherwise, and those that resume by themselves.
-_GO_ON = dict.fromkeys(("sample", "optimize"), "with --resume goes on")
-_GO_ON |= dict.fromkeys(("run", "demo", "preprocess", "psf"), "goes on")
+_GO_ON = dict.fromkeys(("sample", "optimize"), "with --resume continues")
+_GO_ON |= dict.fromkeys(("run", "demo", "preprocess", "psf"), "continues")
 
 
 def _told(error: Exception) -> Exception:
@@ -99,7 +99,8 @@ def _told(error: Exception) -> Exception:
         return StorageError(fault if name is None else f"{name}: {fault}")
     said = " ".join(str(error).split())
     return RuntimeError(
-        f"internal error: {type(error).__name__}: {said}; please report it, `fphojax --debug COMMAND` shows the trace"
+        f"internal error: {type(error).__name__}: {said}; please report it; "
+        "`fphojax --debug COMMAND` shows the traceback"
     )
 
 
@@ -116,12 +117,13 @@ RunFolder = Annotated[
     Path | None, typer.Option("--run", help="Folder of the fit; the latest one by default.")
 ]
 Workers = Annotated[
-    int | None, typer.Option(help="Processes on this machine that fit patches side by side.", min=1, max=1024)
+    int | None,
+    typer.Option(help="Number of processes on this machine that fit patches in parallel.", min=1, max=1024),
 ]
 Threshold = Annotated[
     float | None,
     typer.Option(
-        help="Least significance of a detection, standard deviations; by default as the settings say (detection).",
+        help="Minimum significance of a detection, in standard deviations; default: see detection in the settings.",
         min=0,
         max=1e6,
     ),
@@ -129,7 +131,7 @@ Threshold = Annotated[
 Scheduler = Annotated[
     str | None, typer.Option(help="Address of a dask scheduler whose workers fit the patches.")
 ]
-Retry = Annotated[bool, typer.Option("--retry", help="With --resume: try sources that were given up again.")]
+Retry = Annotated[bool, typer.Option("--retry", help="With --resume: retry sources that were given up.")]
 
 
 def report_problems(problems: list[str]) -> None:
@@ -151,19 +153,19 @@ def options(
         bool,
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit."),
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the full trace of an error.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the full traceback of an error.")] = False,
 ) -> None:
-    """Options that stand before the command."""
+    """Options that precede the command."""
 
 
 @app.command()
 def init(
-    folder: Annotated[Path, typer.Argument(help="Folder to start in.", show_default=False)],
+    folder: Annotated[Path, typer.Argument(help="Folder to write to.", show_default=False)],
     instrument: Annotated[
-        str, typer.Option(help="nircam, hst, hsc, decam or generic: whose values the settings have.")
+        str, typer.Option(help="Instrument to take defaults from: nircam, hst, hsc, decam or generic.")
     ] = "generic",
 ) -> None:
-    """Write a commented file of settings for an instrument, and copies of the notebooks of all stages."""
+    """Write a commented settings file for an instrument, and copies of the notebooks of all stages."""
     from fphojax.app.settings.starter import write_starter
 
     config, *notebooks = write_starter(folder, instrument)
@@ -175,7 +177,7 @@ def init(
 def check(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
 ) -> None:
-    """Show the exposures and the catalogue of a configuration, and every problem with them."""
+    """Show the exposures and the catalogue that the settings name, and every problem with them."""
     from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.input_checks import check_inputs
 
@@ -199,7 +201,7 @@ def check(
         raise InputError("\n".join(report.problems))
     if report.catalog is None:
         typer.echo(
-            "note: no catalogue of sources; `fphojax run` finds them in the images (settings: detection)"
+            "note: no source catalogue; `fphojax run` detects sources in the images (settings: detection)"
         )
     console.print("No problems found.")
 
@@ -208,11 +210,11 @@ def check(
 def preprocess(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace existing stores, and drop an unfinished build.")
+        bool, typer.Option("--overwrite", help="Replace existing stores, and discard an unfinished build.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Put all images into one pixel store and their headers into one meta file; a stopped build goes on."""
+    """Write all images into one pixel store and their headers into one meta file; resumes an interrupted build."""
     from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.store_build import preprocess as make_stores
 
@@ -226,27 +228,27 @@ def preprocess(
 def run(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
     stages: Annotated[
-        list[str] | None, typer.Option("--stages", help="Only this stage; may be given several times.")
+        list[str] | None, typer.Option("--stages", help="Run only this stage; repeatable.")
     ] = None,
     start: Annotated[
-        str | None, typer.Option("--from", help="Repeat this stage, and all that follow, in any case.")
+        str | None, typer.Option("--from", help="Repeat this stage and all later ones in any case.")
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="A setting in the place of the file's; repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a setting of the file; repeatable."),
     ] = None,
-    retry: Annotated[bool, typer.Option("--retry", help="Try sources that were given up again.")] = False,
+    retry: Annotated[bool, typer.Option("--retry", help="Retry sources that were given up.")] = False,
     workers: Workers = None,
     notebooks: Annotated[
-        bool, typer.Option("--notebooks/--no-notebooks", help="Leave an executed notebook of every stage.")
+        bool, typer.Option("--notebooks/--no-notebooks", help="Keep an executed notebook of every stage.")
     ] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
-    """Run all stages of a field: check to final catalogue, each a notebook; what is done is not done again.
+    """Run all stages of a field, from check to final catalogue, each as a notebook; finished stages are skipped.
 
-    Stages: check, psf, preprocess (where the settings name stores), catalog, optimize, then as often as the setting
-    rounds says background, detect and optimize, at last sample and postprocess. After an interruption or an error the
-    same command goes on; a changed setting repeats the first stage that reads it, and those that follow.
+    Stages: check, psf, preprocess (if the settings name stores), catalog, optimize; then background, detect and
+    optimize, as many times as the setting rounds says; then sample and postprocess. After an interruption or an error
+    the same command resumes. If a setting has changed, the first stage that reads it and all later ones are repeated.
     """
     from fphojax.app.run.run_all import run_all
     from fphojax.app.settings.schema import Settings
@@ -269,7 +271,7 @@ def run(
 def sample(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run, instead of the settings' outbase.")
+        Path | None, typer.Option(help="Folder of the run, instead of outbase of the settings.")
     ] = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
@@ -277,19 +279,20 @@ def sample(
         bool,
         typer.Option(
             "--resume",
-            help="Go on with the run in the folder, if there is one; sources given up are left, see --retry.",
+            help="Resume the run in the folder, if there is one; sources given up are skipped, see --retry.",
         ),
     ] = False,
     retry: Retry = False,
     overwrite: Annotated[
         bool,
         typer.Option(
-            "--overwrite", help="Replace an earlier run, which is in previous_N until this one is complete."
+            "--overwrite",
+            help="Replace an earlier run, which is kept in previous_N until this one is complete.",
         ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
-    """Fit a field patch by patch, until every source has its draws; 1 is the exit status if any was given up."""
+    """Sample a field patch by patch until every source has its draws; exit status 1 if any source was given up."""
     from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.sample import sample_field
 
@@ -319,24 +322,27 @@ def sample(
 def optimize(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the fit; by default optimize_N in the settings' outbase.")
+        Path | None, typer.Option(help="Folder of the fit; by default optimize_N in outbase of the settings.")
     ] = None,
     forced: Annotated[
         bool,
         typer.Option(
-            "--forced", help="Forced photometry: hold positions and shapes, whatever forced_photometry says."
+            "--forced",
+            help="Forced photometry: fix positions and shapes, whatever the setting forced_photometry says.",
         ),
     ] = False,
     workers: Workers = None,
     scheduler: Scheduler = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the last optimize_N, or with the folder, if there is one."),
+        typer.Option(
+            "--resume", help="Resume the last optimize_N, or the fit in the folder, if there is one."
+        ),
     ] = False,
     retry: Retry = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
-    """Bring all sources of a field to their most probable parameters."""
+    """Find the most probable parameters of all sources of a field."""
     from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.optimize import optimize as fit
 
@@ -360,11 +366,11 @@ def background(
     fit: RunFolder = None,
     write: Annotated[
         bool,
-        typer.Option("--write", help="Put the levels into CONFIG itself, not into a new file in outbase."),
+        typer.Option("--write", help="Write the levels into CONFIG itself, not into a new file in outbase."),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Measure the sky that is left in the residuals of a fit, for the next fit to subtract."""
+    """Measure the residual sky level of a fit, for the next fit to subtract."""
     from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.background import background as measure
 
@@ -376,20 +382,20 @@ def detect(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
     fit: RunFolder = None,
     images: Annotated[
-        bool, typer.Option("--images", help="Search the images themselves, without any catalogue or fit.")
+        bool, typer.Option("--images", help="Search the images themselves, without a catalogue or a fit.")
     ] = False,
     threshold: Threshold = None,
     background_box: Annotated[
         int | None,
         typer.Option(
-            help="With images: side of the boxes in which a sky level is estimated, pixels; by default as the "
-            "settings say (detection).",
+            help="With --images: side of the boxes in which the sky level is estimated, in pixels; default: see "
+            "detection in the settings.",
             min=8,
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Find sources that the catalogue lacks, in the residuals of a fit; or, without a catalogue, in the images."""
+    """Find sources missing from the catalogue in the residuals of a fit; without a catalogue, in the images."""
     from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.detect import detect as find
 
@@ -414,7 +420,7 @@ def postop(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
     fit: RunFolder = None,
 ) -> None:
-    """Write the optimised catalogue with flux uncertainties, and settings with which sampling starts from it."""
+    """Write the optimised catalogue with flux uncertainties, and settings for sampling from it."""
     from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.postop import postop as hand_over
 
@@ -425,14 +431,14 @@ def postop(
 def loop(
     config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
     rounds: Annotated[
-        int, typer.Option(help="How often to go on after the first optimisation.", min=0, max=100)
+        int, typer.Option(help="Number of rounds after the first optimisation.", min=0, max=100)
     ] = 1,
     threshold: Threshold = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
-    """Optimise; then subtract the sky that is left, add missing sources, and optimise again; then postop."""
+    """Optimise; then subtract the residual sky, add missing sources, and optimise again; then run postop."""
     from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.loop import loop as go_round
 
@@ -453,21 +459,31 @@ def loop(
 def postprocess(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.", show_default=False)],
     formats: Annotated[
-        list[str] | None, typer.Option("--format", help="fits, ecsv or parquet; may be repeated.")
+        list[str] | None, typer.Option("--format", help="fits, ecsv or parquet; repeatable.")
     ] = None,
-    chains: Annotated[bool, typer.Option(help="Write the chain catalogue, as large as the chains.")] = True,
+    chains: Annotated[
+        bool, typer.Option(help="Write the catalogue of all draws, which is as large as the chains.")
+    ] = True,
     images: Annotated[
         bool, typer.Option(help="Write data, model, residual and chi of all exposures.")
     ] = True,
-    draw: Annotated[str, typer.Option(help="What images show: median, last, best or mean.")] = "median",
+    draw: Annotated[
+        str, typer.Option(help="Draw that the images show: median, last, best or mean.")
+    ] = "median",
     cutout: Annotated[
-        list[str] | None, typer.Option(help="Id of a source to write alone; may be repeated.")
+        list[str] | None, typer.Option(help="Id of a source to write cutouts of; repeatable.")
     ] = None,
     isophote: Annotated[
-        float, typer.Option(help="Of isophotal radii, AB mag / arcsec^2.", min=-100, max=100)
+        float,
+        typer.Option(
+            help="Surface brightness that defines isophotal radii, AB mag / arcsec^2.", min=-100, max=100
+        ),
     ] = 25.0,
     workers: Annotated[
-        int, typer.Option(help="Processes for the catalogues, with hundreds of patches.", min=1, max=1024)
+        int,
+        typer.Option(
+            help="Processes that compute the catalogues, useful for hundreds of patches.", min=1, max=1024
+        ),
     ] = 1,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
@@ -492,7 +508,9 @@ def postprocess(
 def report(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.", show_default=False)],
     out: Annotated[Path | None, typer.Option(help="HTML file, instead of report.html in the folder.")] = None,
-    patches: Annotated[int, typer.Option(help="Patches to show in detail, the worst first.", min=0)] = 3,
+    patches: Annotated[
+        int, typer.Option(help="Number of patches to show in detail, the worst first.", min=0)
+    ] = 3,
     pdf: Annotated[
         bool, typer.Option("--pdf", help="Also write figures/chains.pdf and residuals.pdf.")
     ] = False,
@@ -518,20 +536,20 @@ def psf(
         list[Path], typer.Argument(help="PSF images (FITS), or one PSFEx file.", show_default=False)
     ],
     band: Annotated[str, typer.Option(help="Band of the PSF.", show_default=False)],
-    out: Annotated[Path, typer.Option(help="Store (HDF5) to make or to add to.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Store (HDF5) to create or add to.", show_default=False)],
     ngauss: Annotated[
         int | None,
-        typer.Option(help="Number of Gaussians; by default as few as reach --residual, at most 8."),
+        typer.Option(help="Number of Gaussians; by default the fewest that reach --residual, at most 8."),
     ] = None,
     residual: Annotated[
         float,
         typer.Option(
-            help="Norm of what the mixture may leave of the image, over that of the image.",
+            help="Largest norm of the residual, relative to the norm of the image.",
             min=1e-6,
             max=0.999,
         ),
     ] = 0.01,
-    negative: Annotated[int, typer.Option(help="How many of them may be negative.", min=0)] = 0,
+    negative: Annotated[int, typer.Option(help="Number of Gaussians that may be negative.", min=0)] = 0,
     extension: Annotated[
         str | None,
         typer.Option(
@@ -549,7 +567,7 @@ def psf(
     pixel_scale: Annotated[
         float | None,
         typer.Option(
-            help="Pixel scale of the exposures [arcsec]: that of the image (PIXELSCL or WCS) is compared with it.",
+            help="Pixel scale of the exposures [arcsec], to be compared with that of the image (PIXELSCL or WCS).",
             show_default=False,
             min=1e-6,
         ),
@@ -557,8 +575,8 @@ def psf(
     includes_pixel: Annotated[
         bool | None,
         typer.Option(
-            help="Whether the image includes the response of the pixel; by default PIXRESP of the header, else only "
-            "an image at the scale of the exposures does.",
+            help="Whether the image includes the pixel response; by default PIXRESP of the header, else true only "
+            "for an image at the scale of the exposures.",
             show_default=False,
         ),
     ] = None,
@@ -566,25 +584,29 @@ def psf(
         bool,
         typer.Option(
             "--recentre/--as-it-is",
-            help="A core that is off the central pixel by less than half a pixel: take the offset out, or keep it.",
+            help="If the core is less than half a pixel from the central pixel: remove the offset, or keep it.",
         ),
     ] = False,
     location: Annotated[
         tuple[float, float] | None,
         typer.Option(
-            help="Detector position X Y of the image; joins those that the store has.", show_default=False
+            help="Detector position X Y of the image; added to those in the store.", show_default=False
         ),
     ] = None,
     figures: Annotated[Path | None, typer.Option(help="Folder for a figure of each fit.")] = None,
     workers: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace PSFs of other images or options that the store has.")
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Replace PSFs in the store that were made from other images or with other options.",
+        ),
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
-    """Fit mixtures of Gaussians to PSF images, and say how they were read and how good they are.
+    """Fit mixtures of Gaussians to PSF images, and report how these were read and how good the fits are.
 
-    Each is in the store as soon as it is fitted: after Ctrl-C, the same command goes on with those that are missing.
+    Each mixture is stored as soon as it is fitted: after Ctrl-C, the same command fits those that are missing.
     """
     from fphojax.app.stages.psf_files import (
         fit_files,
@@ -627,7 +649,7 @@ def psf(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder of the mock data and of the run.")] = Path("demo"),
+    out: Annotated[Path, typer.Option(help="Folder for the mock data and the run.")] = Path("demo"),
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
 ) -> None:
     """Simulate a blend of three galaxies in two bands, run all stages on it, and compare with the truth."""
@@ -653,7 +675,7 @@ def sersic(
     out: Annotated[Path, typer.Option(help="HDF5 file to write.", show_default=False)],
     order: Annotated[int, typer.Option(help="Number of Gaussians.", min=2, max=16)] = 10,
 ) -> None:
-    """Fit the table that turns Sersic profiles into Gaussians."""
+    """Fit the table of Gaussian mixtures for Sersic profiles."""
     from fphojax.mixtures.sersic import load_sersic_table
     from fphojax.mixtures.sersic_fit import fit_sersic_table
     from fphojax.system.locks import file_lock
@@ -667,7 +689,9 @@ def sersic(
 
 def _refuse_retry_of_nothing(retry: bool, resume: bool) -> None:
     if retry and not resume:
-        raise InputError("found --retry without --resume, expected both: it tries again what was given up")
+        raise InputError(
+            "found --retry without --resume, expected both: --retry repeats sources that were given up"
+        )
 
 
 def _bars(quiet: bool) -> bool:
@@ -734,7 +758,7 @@ def _show(finished) -> None:
     for figure in finished.figures[:_MOST_FIGURES]:
         console.print(f"figure: {figure}", soft_wrap=True)
     if len(finished.figures) > _MOST_FIGURES:
-        console.print(f"{len(finished.figures) - _MOST_FIGURES} more figures beside it")
+        console.print(f"{len(finished.figures) - _MOST_FIGURES} more figures beside these")
     console.print(f"run directory: {finished.directory.path}", soft_wrap=True)
 
 

@@ -1,12 +1,12 @@
 """Profiles and curves of growth of sources in matched-filter maps, the brightest first.
 
 With the response R = sum P w a of `fphojax.detection.matched_filter` (a: area of a pixel), N / R is the surface
-brightness, smoothed with the PSF, nJy / arcsec^2, and its standard deviation sqrt(W) / R. A source's profile is the
-median of it on circles, which neighbours on one side do not change; its light ends where the profile drops to the
+brightness, smoothed with the PSF, nJy / arcsec^2, and its standard deviation sqrt(W) / R. The profile of a source is
+the median on circles, which is insensitive to neighbours on one side; its light ends where the profile drops to the
 noise of such a median. The profile inside is subtracted from the map before the next fainter source is measured, so
-that the halo of a galaxy is not counted with the sources that lie in it. Galaxies are not round, though: a fifth of
-the light subtracted at its place is added to the noise of a fainter source. The profile is integrated to the flux;
-where it ends at a fraction of its peak, as for a faint source, the rest is added as that of a Gaussian.
+that the halo of a galaxy is not counted with the sources that lie in it. Because galaxies are not round, a fifth of
+the light subtracted at the position of a fainter source is added to its noise. The flux is the integral of the
+profile; if this ends at a fraction of its peak, as for a faint source, the rest is added as for a Gaussian.
 """
 
 from dataclasses import dataclass

@@ -4,16 +4,16 @@ Around each pixel of an exposure, with PSF P, weights w = ierr^2, residual r and
 
     N = sum P w r,   W = sum P^2 w,   M = sum P w m,
 
-N / W is the flux of a point source there, and W the inverse variance of it, if the noise of pixels is independent
-and as large as 1 / ierr (Zackay & Ofek 2017, ApJ 836, 187). It seldom is: pixels of co-adds may scatter by a quarter
-of their errors, and their sums over a PSF by one and a half times theirs; and a residual level in the image of a
-fraction of the noise is several standard deviations of such sums. So level, scale and correlation of the noise are
+N / W is the flux of a point source there, and W its inverse variance, if the noise of pixels is independent and equal
+to 1 / ierr (Zackay & Ofek 2017, ApJ 836, 187). It rarely is: the scatter of pixels of co-adds may be a quarter of
+their errors, and that of sums over a PSF one and a half times theirs; and a residual level in the image of a fraction
+of the noise is several standard deviations of such sums. Level, scale and correlation of the noise are therefore
 measured in each exposure (`fphojax.detection.noise`): the level is subtracted, and N, W and M are divided by K, the
 variance of N / sqrt(W). The map then has unit scatter, thresholds are in true standard deviations, and exposures are
 weighted correctly. A model may be wrong by a fraction f; the noise is measured only where that error is less than the
 noise, f M < sqrt(W).
 
-Exposures are sampled on a common grid, a tangent plane with the smallest pixels among them, and N, W and M of a
+Exposures are sampled on a common grid, a tangent plane with the smallest of their pixel sizes, and N, W and M of a
 band are sums over its exposures.
 """
 
@@ -48,7 +48,7 @@ class ResidualImage:
     ierr : ndarray, shape (ny, nx)
         Inverse standard deviation; 0 where the pixel has no weight.
     model : ndarray, shape (ny, nx), or None
-        What was subtracted.
+        Model that was subtracted.
     wcs : APE-14 WCS
     band, name : str
     psf_image : ndarray, shape (my, mx), odd

@@ -14,14 +14,14 @@ not next to pixels where it is not, nor to a source that is known from all expos
 of its pixels that way); and where a model that is wrong by a fraction f contributes no more than one standard
 deviation. Level and K are measured from them, and they are selected with level and K, in turn.
 
-What varies over many times the width of the PSF, such as the halo of a bright galaxy or a sky that is not flat, is
-not noise of its sums, so C is that of chi minus its mean in a surrounding box, so large that this lowers K by only
-2 %, for which K is corrected.
+Variations over many times the width of the PSF, such as the halo of a bright galaxy or a sky that is not flat, are
+not noise of its sums, so C is that of chi minus its mean in a surrounding box. The box is so large that this lowers K
+by only 2 %, for which K is corrected.
 
-All this needs sky. Where less than half of the pixels are without sources, or what is left scatters half as much
-again above its median as below, a level cannot be told from light, and none is subtracted. There, and where K is
-not known to 20 % (the scale of the map to 10 %), K is that of the map's negative deviations, below its median or
-below 0, whichever gives less, but at least 1: the errors are trusted unless they are evidently too small.
+All this needs sky. If less than half of the pixels are without sources, or if the scatter of these above their median
+is half as large again as that below, a level cannot be distinguished from light, and none is subtracted. In these
+cases, and if K is not known to 20 % (the scale of the map to 10 %), K is that of the negative deviations of the map,
+below its median or below 0, whichever gives less, but at least 1: errors are trusted unless evidently too small.
 """
 
 from dataclasses import dataclass
@@ -85,7 +85,7 @@ def measured_noise(residual, ierr, psf, sums, usable, sources=None) -> ImageNois
     usable : ndarray of bool, shape (ny, nx)
         Pixels with weight where the error of the model does not matter.
     sources : ndarray of bool, shape (ny, nx), optional
-        Pixels on sources that are known already.
+        Pixels on known sources.
 
     Returns
     -------

@@ -68,7 +68,7 @@ class Statistic:
         significance : ndarray, shape (n,)
             S of the excess over the light around, which is treated as a model.
         contrast : ndarray, shape (n,)
-            Ratio of the excess to that light plus the model's; infinite where there is none.
+            Ratio of the excess to that light plus the light of the model; infinite where both are zero.
         """
         seen = self.variance > 0
         flux = np.divide(self.signal, self.variance, out=np.full(seen.shape, np.nan), where=seen)

@@ -6,9 +6,9 @@ fits badly; the scatter is a median of absolute deviations, so that errors which
 correlated noise, do not matter). Clipping is symmetric: faint sources below it raise the level, as they do in the
 images.
 
-Residuals of neighbouring pixels are correlated, by the noise of co-adds and by models that do not fit, so the sum of
-1/w would be too optimistic. The error is that of a ratio of sums over square tiles t, which may be taken as
-independent where they are larger than the correlation length,
+Residuals of neighbouring pixels are correlated, by the noise of co-adds and by misfit of the models, so an error of
+1 / sqrt(sum w) would be too optimistic. The error is that of a ratio of sums over square tiles t, which may be taken
+as independent where they are larger than the correlation length,
 
     b = sum A_t / sum B_t,   A_t = sum w r,   B_t = sum w,
     var b = T / (T - 1) sum (A_t - b B_t)^2 / (sum B_t)^2,
@@ -108,7 +108,7 @@ def residual_levels(exposures: Iterable[ResidualPixels], *, clip: float = 3.0, t
     exposures : iterable of ResidualPixels
         Iterated over once, so that they may be read one by one.
     clip : float
-        Pixels beyond this many times the scatter of residual * ierr are left out.
+        Pixels beyond this many times the scatter of residual * ierr are excluded.
     tile : int
         Side of the tiles for the error, pixels; halved until there are at least 8 of them. Residuals should not be
         correlated over larger distances.

@@ -1,9 +1,9 @@
 """First guesses of fluxes and sizes of sources that were found in matched-filter maps.
 
 The flux map N / W of a source with a Gaussian profile of variance s^2 under a Gaussian PSF of variance p^2 is a
-Gaussian of variance s^2 + 2 p^2 around it, with the height F 2 p^2 / (s^2 + 2 p^2). So its fall from the peak to a
-circle around it gives s, and with that the total flux F. For a given PSF, 2 p^2 is taken from the fall of its
-autocorrelation to the same circle, the one where that is about a half.
+Gaussian of variance s^2 + 2 p^2 around it, with the height F 2 p^2 / (s^2 + 2 p^2). Its fall from the peak to a
+circle around it therefore gives s, and with it the total flux F. For a given PSF, 2 p^2 follows from the fall of its
+autocorrelation to the same circle, where this is about a half.
 """
 
 import numpy as np
@@ -28,14 +28,14 @@ _Q, _PA, _SERSIC = 0.8, 0.0, 1.5  # inside usual bounds
 def guesses(
     maps: dict[str, BandMaps], x, y, grid: WCS, spectrum: dict[str, float], rhalf_range, extra: Table
 ) -> SourceCatalog:
-    """Build a catalogue of sources at given places, with guesses of their parameters.
+    """Build a catalogue of sources at given positions, with guesses of their parameters.
 
     Parameters
     ----------
     maps : dict of str to BandMaps
         By band.
     x, y : ndarray, shape (n,)
-        Places on the grid of the maps.
+        Positions on the grid of the maps.
     grid : WCS
     spectrum : dict of str to float
         Relative fluxes in the bands, from which fluxes in bands without data are guessed.

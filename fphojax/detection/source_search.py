@@ -5,22 +5,22 @@ over all bands, and for each band alone,
 
     S = sum_b t_b N_b / sqrt(sum_b t_b^2 W_b + (f sum_b t_b M_b)^2),
 
-of which the largest is taken at each place. Without a model they have unit variance. With one, its light within the
-PSF is assumed wrong by the fraction f, equally in all exposures: rings and dipoles that an imperfect model leaves of
-a bright source do not count as sources unless they exceed f times the threshold times its light at their place.
+of which the largest is taken at each position. Without a model they have unit variance. With one, its light within
+the PSF is assumed to be wrong by the fraction f, equally in all exposures: rings and dipoles that an imperfect model
+leaves of a bright source count as sources only if they exceed f times the threshold times its light there.
 
 Peaks of S above the threshold u are candidates if they rise by 3 above the saddle to a higher peak: in
 asinh(f S) / f, where 1 is the noise of faint sources and a fraction f of bright ones. The light around each (B, from
 `detection.surroundings`: a bright galaxy's halo, or an arm's surroundings) is then treated like M: the candidate
 is a detection if S of N - B, with M + B, exceeds the threshold, and that is its significance. If N - B is less than
-half of M + B, it is not a neighbour of the galaxy whose light that is, but structure of it: a ring, an arm, a clump.
+half of M + B, the peak is not a neighbour of the galaxy but part of its structure: a ring, an arm or a clump.
 
 The number of false detections by noise is at most the sum over the statistics of the number of maxima of a Gaussian
 field above u (Adler & Taylor, Random Fields and Geometry, 2007, theorem 11.7.2),
 
     n = A (2 pi)^(-3/2) sqrt(det L) u exp(-u^2 / 2),
 
-A the area and L the covariance of the gradient, measured from the map: neighbours differ in the mean square by
+A the area and L the covariance of the gradient, measured from the map: the mean squared difference of neighbours is
 2 (1 - exp(-L / 2)).
 """
 
@@ -68,7 +68,7 @@ class Detections:
         Of this map.
     threshold : float
     n_false : float
-        Expected number of false detections, at most.
+        Upper limit of the expected number of false detections.
     noise : dict of str to dict of str to ImageNoise
         By band and exposure.
     """
@@ -100,18 +100,18 @@ def detect(
     images : sequence of ResidualImage
         Of all bands; their pixel grids may differ.
     threshold : float
-        Least significance, in standard deviations.
+        Minimum significance, in standard deviations.
     sed : mapping of str to float, optional
         Relative fluxes in the bands, for the statistic that combines them; equal ones by default.
     model_error : float
         Fraction f by which models of bright sources may be wrong.
     structure : float
-        A peak that exceeds the light of brighter sources at its place by less than this fraction of that light counts
-        as their structure.
+        A peak that exceeds the light of brighter sources at its position by less than this fraction of that light
+        counts as their structure.
     minimum_separation : float
-        Of two peaks closer to each other than this, the less significant one is left out, arcsec.
+        Of two peaks closer together than this, the less significant one is dropped, arcsec.
     known : SourceCatalog, optional
-        Sources that are in the model: peaks closer to them than `minimum_separation` are left out.
+        Sources in the model: peaks closer to them than `minimum_separation` are dropped.
     rhalf_range : tuple of float
         Guesses of half-light radii are clipped to this range, arcsec.
 

@@ -1,12 +1,12 @@
 """Rise of a peak of a map above the light around it.
 
-In the halo of a bright galaxy, noise alone exceeds any threshold. So the light around a peak is measured: the
-median of the map on circles around it, from twice the half-light radius of the filtered PSF, each twice as large as
-the one before, up to a third of the way to the nearest more significant peak; the smallest of them counts, or zero if
-it is negative. In a halo, they are all as bright as the place itself. On larger circles, up to the one through that
-other peak, medians are taken separately of the half towards it and the half away from it, and the larger one counts:
-a halo is brighter on the near side, whereas a galaxy, however large, is fainter on both sides of its centre. Medians
-ignore narrow features: a neighbour, or an arm.
+In the halo of a bright galaxy, noise peaks exceed any threshold. The light around a peak is therefore measured as
+the median of the map on circles around it. The first has twice the half-light radius of the filtered PSF, and each
+is twice as large as the one before, up to a third of the way to the nearest more significant peak; the smallest
+median counts, or zero if it is negative. In a halo, all are as bright as the peak itself. On larger circles, up to
+the one through the other peak, medians are taken separately for the half towards it and the half away from it, and
+the larger one counts: a halo is brighter on the near side, whereas a galaxy, however large, is fainter on both sides
+of its centre. Medians ignore narrow features: a neighbour, or an arm.
 """
 
 import numpy as np
@@ -23,7 +23,7 @@ _NEIGHBOURS = 32  # number of nearest peaks among which a more significant one i
 
 
 def light_around(values, x, y, smallest: float, way) -> np.ndarray:
-    """Estimate the light around places in a map from medians on circles; not negative.
+    """Estimate the light around positions in a map from medians on circles; not negative.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def light_around(values, x, y, smallest: float, way) -> np.ndarray:
     smallest : float
         Radius of the first circle, pixels.
     way : tuple of ndarray, shape (n,)
-        To the nearest more significant place: distance, which no circle but the first exceeds, and direction.
+        Distance, which no circle but the first exceeds, and direction to the nearest more significant position.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def way_to_higher(x, y) -> tuple[np.ndarray, np.ndarray]:
     Returns
     -------
     distance : ndarray, shape (n,)
-        Infinite for the first. If none of the 32 nearest places is more significant, that to the farthest of them.
+        Infinite for the first; the distance to the farthest of the 32 nearest positions if none is more significant.
     direction : ndarray, shape (n,)
         Radians from the x axis towards the y axis.
     """

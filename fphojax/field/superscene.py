@@ -164,7 +164,7 @@ class SuperScene:
         files = None if statefile is None else StateFiles(statefile)
         if files is not None and files.catalog.exists() and not overwrite:
             raise InputError(
-                f"{files.catalog}: exists already; {type(self).__name__}.resume goes on from it, overwrite=True "
+                f"{files.catalog}: exists already; {type(self).__name__}.resume continues it, overwrite=True "
                 "starts anew"
             )
         options = {

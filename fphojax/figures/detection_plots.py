@@ -48,7 +48,7 @@ def plot_detections(found: Detections, catalog: SourceCatalog | None = None, ids
     new = found.catalog
     if len(new):
         x, y = found.wcs.world_to_pixel_values(new.ra, new.dec)
-        axis.plot(x, y, "o", color="white", ms=9, mew=1.0, fillstyle="none", label=f"found ({len(new)})")
+        axis.plot(x, y, "o", color="white", ms=9, mew=1.0, fillstyle="none", label=f"detected ({len(new)})")
         for name, place in zip(new.id if ids is None else ids, zip(x, y, strict=True), strict=True):
             axis.annotate(
                 str(name), place, (5, 5), textcoords="offset points", color="white", fontsize="x-small"
@@ -62,7 +62,7 @@ def plot_detections(found: Detections, catalog: SourceCatalog | None = None, ids
     if axis.get_legend_handles_labels()[0]:
         axis.legend(loc="upper right", fontsize="small", facecolor="0.3", labelcolor="white")
     axis.set_title(
-        f"{len(new)} found above {found.threshold:g}; expected false detections <= {found.n_false:.2g}",
+        f"{len(new)} detections above {found.threshold:g}; expected false detections <= {found.n_false:.2g}",
         fontsize="medium",
     )
     return figure

@@ -124,7 +124,7 @@ def _sources(found, table):
         _figure(plot_sky(catalog, flux, label=f"flux {found.bands[0]} [nJy]"), "Fluxes of the sources."),
         _figure(
             plot_sky(catalog, np.asarray(table["rhat_max"]), label="largest R-hat"),
-            "Convergence: the largest R-hat of each source's parameters.",
+            "Convergence: the largest R-hat of the parameters of each source.",
         ),
     ]
     order = np.argsort(-flux, kind="stable")[:_ROWS]
@@ -138,9 +138,10 @@ def _sources(found, table):
         ("n_pixel", "flags", "patch_id"), "d"
     )
     note = (
-        f"The {len(order)} brightest of {len(table)} sources in {found.bands[0]}. Medians of the draws; fluxes and "
-        "their standard deviations, by noise and with the misfit (err_scaled), in nJy, positions and position angles "
-        "in degrees, half-light radii in arcsec; chi2 of n_pixel pixels of the source at the optimum."
+        f"The {len(order)} brightest of {len(table)} sources in {found.bands[0]}. Medians of the draws; fluxes in "
+        "nJy, with standard deviations from noise (err) and including the misfit (err_scaled); positions and "
+        "position angles in degrees; half-light radii in arcsec; chi2 at the optimum, of the n_pixel pixels "
+        "dominated by the source."
     )
     listed = html_table(Table({name: table[name][order] for name in names}), formats)
     side_by_side = "".join(f"<div style='flex:1;min-width:420px'>{part}</div>" for part in maps)
@@ -191,7 +192,7 @@ def _images(fitted):
     yield _figure(plot_composites(fitted, values), "Colour composites of data, model and residual.")
     yield _figure(
         figure,
-        f"Data, model at the medians of the draws, and residual over the error of every exposure.{more}",
+        f"Data, model at the medians of the draws, and residual over error, for every exposure.{more}",
     )
     yield _figure(plot_posterior_on_image(fitted), "Half-light ellipses of 40 draws over the data.")
 

@@ -76,8 +76,8 @@ def plot_posterior_on_image(fitted: FittedPatch, *, exposures: Sequence[int] | N
 def composites(fitted: FittedPatch, values, bands: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Make colour composites of data, model and residual on a common grid of the sky.
 
-    Every pixel of the grid takes the nearest pixel of each exposure; exposures of a band are averaged with their
-    weights. This is for display, not for measurement: PSFs are not matched.
+    Every pixel of the grid takes the value of the nearest pixel of each exposure; exposures of a band are averaged
+    with their weights. This is for display, not for measurement: PSFs are not matched.
 
     Parameters
     ----------
@@ -85,8 +85,8 @@ def composites(fitted: FittedPatch, values, bands: Sequence[str] | None = None) 
     values : dict of array
         Parameters of the model.
     bands : sequence of str, optional
-        For blue, green and red; by default the first, middle and last of the patch's bands. Two bands make green
-        the mean of the others, one makes grey.
+        For blue, green and red; by default the first, middle and last of the patch's bands. With two bands,
+        green is their mean; a single band gives grey.
 
     Returns
     -------

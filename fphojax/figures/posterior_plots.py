@@ -195,8 +195,8 @@ def plot_corner(
     Returns
     -------
     matplotlib.figure.Figure
-        Contours hold 39 % and 86 % of the draws, divergent ones are marked; densities of the priors are grey, and
-        what lies outside the bounds is hatched.
+        Contours contain 39 % and 86 % of the draws, divergent ones are marked; densities of the priors are grey, and
+        the region outside the bounds is hatched.
     """
     from arviz_plots import plot_pair
     from matplotlib.ticker import MaxNLocator

@@ -26,7 +26,7 @@ def plot_residual_frames(folder):
     Returns
     -------
     matplotlib.figure.Figure
-        In units of the noise, with the sum of their squares over the number of pixels; grey where no patch is.
+        In units of the noise, with the mean of their squares; grey outside patches.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -100,7 +100,7 @@ def plot_convergence(path):
     left, right = figure.subplots(1, 2)
     left.plot(table["ess_min"], table["rhat_max"], "o", ms=4)
     left.axhline(_RHAT, color="0.5", ls="--", lw=1)
-    left.set(xlim=(0, None), xlabel="smallest effective number of draws", ylabel="largest r_hat")
+    left.set(xlim=(0, None), xlabel="smallest effective sample size", ylabel="largest r_hat")
     right.set(xscale="log", yscale="log", xlabel=f"flux {band} [nJy]", ylabel="flux / error")
     if f"{band}_err" in table.colnames:
         flux, error = np.asarray(table[band]), np.asarray(table[f"{band}_err"])

@@ -91,7 +91,7 @@ def plot_patches(
     *,
     columns: int = 3,
 ):
-    """Plot patches on the sky, as a superscene hands them out.
+    """Plot patches on the sky, as checked out by a superscene.
 
     Parameters
     ----------

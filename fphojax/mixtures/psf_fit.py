@@ -63,13 +63,13 @@ def fit_psf(
 ):
     """Fit a mixture of Gaussians to a PSF image.
 
-    The effective PSF, as native pixels see it, is fitted. An image at the native scale is already effective,
-    and ``includes_pixel`` says whether the mixture is to describe it as it is (True), or the PSF
-    before the integration over pixels (False). An oversampled image without the pixel response
-    (``oversample`` > 1, ``includes_pixel=False``) is summed over native pixels at every sub-pixel position;
-    the mixture then describes the PSF without the pixel. The source is at the central pixel of an odd-sized
-    image if the core is within half a native pixel of it and ``recentre`` is False, else at the centroid of
-    the core; ``offset`` and ``shift`` report it.
+    The effective PSF, which includes the integral over native pixels, is fitted. An image at the native scale is
+    already effective, and ``includes_pixel`` says whether the mixture is to describe this image (True), or the PSF
+    before integration over pixels (False). An oversampled image without the pixel response (``oversample`` > 1,
+    ``includes_pixel=False``) is summed over native pixels at every sub-pixel position; the mixture then describes
+    the PSF without the pixel. The source is at the central pixel of an odd-sized image if the core is within half a
+    native pixel of it and ``recentre`` is False, else at the centroid of the core; ``offset`` and ``shift`` report
+    it.
 
     Parameters
     ----------
@@ -92,8 +92,8 @@ def fit_psf(
         Whether each Gaussian has its own mean, or all are centred on the source.
     normalise : bool or float
         True: image and amplitudes sum to 1. A number: they sum to this, the encircled energy of the image.
-        False: the image is taken as it is, and the sum of the amplitudes is free. With a mask or a background
-        the sum is free in the fit and the mixture scaled afterwards.
+        False: the image is not scaled, and the sum of the amplitudes is free. With a mask or a background,
+        the sum is free in the fit and the mixture is scaled afterwards.
     background : bool
         Whether to fit a constant as well.
     seed : int

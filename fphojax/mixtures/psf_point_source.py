@@ -90,6 +90,6 @@ def point_flux_words(error):
     """
     error = abs(error)
     if not error > 0:
-        return "off by nothing"
+        return "exact"
     digits = 2 - math.ceil(math.log10(1 / error))  # two of the ratio
     return f"off by up to {100 * error:.2g} %, more than its noise above S/N {round(1 / error, digits):.0f}"

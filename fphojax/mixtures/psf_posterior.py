@@ -55,7 +55,7 @@ def sample_psf(fit, image, *, mask=None, num_warmup=500, num_samples=500, num_ch
     mask : array of bool (ny, nx), optional
         As in the fit.
     num_warmup, num_samples, num_chains : int
-        Draws per chain, and chains, which run one after the other.
+        Warm-up steps and draws per chain; number of chains, which run in sequence.
     seed : int
 
     Returns

@@ -221,7 +221,7 @@ def plot_psf_fit(fit, image, **options):
         figure.colorbar(shown, ax=ax, ticks=[0, 1e-3, 1e-2, 1e-1, 1], shrink=0.8)
     residual = (data - model) / peak
     shown = axes[2].imshow(residual, origin="lower", extent=extent, vmin=-limit, vmax=limit, cmap="RdBu_r")
-    # the core is where the residuals are
+    # residuals are largest in the core
     reach = min(6 * effective.half_light_radius, np.abs(extent).min())
     axes[2].set(xlim=(-reach, reach), ylim=(-reach, reach))
     axes[2].set_title("residual / peak, core")
@@ -238,6 +238,6 @@ def plot_psf_fit(fit, image, **options):
     axes[3].legend(fontsize="small")
     figure.suptitle(
         f"{len(fit.amplitudes)} Gaussians: relative L2 {verdict.relative_l2:.2%}, "
-        f"largest encircled-energy error {verdict.ee_error:.2%}, point source's flux {verdict.point_flux_error:+.2%}"
+        f"encircled-energy error {verdict.ee_error:.2%}, point-source flux error {verdict.point_flux_error:+.2%}"
     )
     return figure

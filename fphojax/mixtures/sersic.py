@@ -115,7 +115,7 @@ class FixedRadiiSersic(eqx.Module):
     """Gaussians of fixed widths, with amplitudes by a bicubic spline in (n, r_h): tables as forcepho makes.
 
     The spline interpolates the grid of the file and is evaluated as a tensor product of B-splines (de Boor
-    1978). Beyond the grid both arguments are clamped to its edge. The amplitudes are what the file gives:
+    1978). Beyond the grid both arguments are clamped to its edge. The amplitudes are those of the file;
     they need not sum to one.
 
     Parameters
@@ -191,12 +191,12 @@ def load_sersic_table(path=None):
     Returns
     -------
     table : ScaleFreeSersic or FixedRadiiSersic
-        Told apart by the datasets that the file holds.
+        The kind is recognised by the datasets in the file.
 
     Raises
     ------
     InputError
-        The file is missing, is no HDF5 file, or holds no usable table of either kind.
+        The file is missing, is not an HDF5 file, or contains no usable table of either kind.
     """
     if path is None:
         with as_file(files("fphojax.mixtures") / "data" / "sersic.h5") as shipped:

@@ -1,10 +1,10 @@
 """Construction of the scale-free Sersic table, and its errors relative to the exact profiles.
 
 Images are compared, not profiles: what matters is the profile convolved with a PSF. In Fourier space a circular
-profile of unit flux and r_h = 1 is its Hankel transform F_n(k), a mixture is sum_k a_k exp(-(s_k k)^2 / 2),
-and a Gaussian PSF of width sigma multiplies both by exp(-(sigma k)^2 / 2). By Parseval's theorem the squared
-error of the image is an integral over k, for all widths of the PSF from one set of residuals on a grid of k.
-The flux inside a square stamp is fitted as well, because the wings of large n hardly show in the image error.
+profile of unit flux and r_h = 1 is its Hankel transform F_n(k), a mixture is sum_k a_k exp(-(s_k k)^2 / 2), and a
+Gaussian PSF of width sigma multiplies both by exp(-(sigma k)^2 / 2). By Parseval's theorem the squared error of the
+image is an integral over k, for all widths of the PSF from one set of residuals on a grid of k. The flux inside a
+square stamp is fitted as well, because the wings of profiles with large n hardly contribute to the image error.
 
 All coefficients of the table are fitted at once, at Chebyshev nodes over the range of n, by least squares
 that are reweighted to minimise the mean of a high power of the errors, and so nearly the worst case.

@@ -1,6 +1,6 @@
 """Earlier results, kept in ``previous_N`` until those that replace them are complete.
 
-While they are being moved the folder is ``.previous_N``; if the process dies then, what it has moved is put back.
+While they are being moved, the folder is named ``.previous_N``; if the process dies meanwhile, they are moved back.
 """
 
 import os
@@ -33,9 +33,9 @@ def move_aside(folder: Path, paths: Iterable[Path], copies: Iterable[Path] = ())
     ----------
     folder : Path
     paths : iterable of Path
-        Below the folder; those that do not exist are left out. ``config.json`` goes last: without it there is no run.
+        Below the folder; missing ones are skipped. ``config.json`` is moved last: without it there is no run.
     copies : iterable of Path
-        Files of the folder that belong to these; they are copied, and stay until others are written over them.
+        Files of the folder that belong to these; they are copied, and stay until they are overwritten.
 
     Returns
     -------

@@ -1,9 +1,9 @@
 """Misfit of the model in a source's own pixels, and what it means for the error of the flux.
 
-If the errors of the images are right, the chi-squared of n pixels is n with a scatter of sqrt(2 n). That of a bright
-galaxy whose profile is not a Sersic profile, or whose PSF is not quite that of the image, is far larger. The error of
-its flux, which accounts for noise alone, is then too small: by about the square root of chi-squared per pixel if
-residuals are as correlated as noise, and by more if they are more correlated.
+If the errors of the images are right, the chi-squared of n pixels is n with a scatter of sqrt(2 n). For a bright
+galaxy that is not a Sersic profile, or with a slightly wrong PSF, it is far larger. The error of the flux, which only
+accounts for noise, is then too small: by about the square root of chi-squared per pixel if residuals are as
+correlated as noise, and by more if they are more correlated.
 """
 
 import numpy as np

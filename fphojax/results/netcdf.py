@@ -1,6 +1,6 @@
 """xarray datasets as groups of a netCDF file, written with h5py.
 
-The small files of patches have some sixty variables; xarray's own writers take eight times as long over them.
+The small files of patches have about sixty variables, for which xarray's own writers take eight times as long.
 netCDF-4 is HDF5 with dimension scales: a coordinate is the scale of its dimension, every other variable is attached
 to the scales of its dimensions.
 """

@@ -48,10 +48,10 @@ def own_pixels(scene: Scene, values: Mapping) -> xr.Dataset:
 def owners(scene: Scene, values: Mapping) -> list[np.ndarray]:
     """Assign each used pixel to a source.
 
-    A pixel belongs to the source in whose half-light ellipses it lies farthest inside, if it is within twice the
+    A pixel belongs to the source inside whose half-light ellipse it lies farthest, if it is within twice the
     ellipse: d^T (A Sigma A^T + 2 ln 2 C)^-1 d <= 4, with d the offset from the source, Sigma the matrix of the
-    profile's half-light ellipse on the sky, A the WCS and C the covariance of the PSF's core, of those narrowest
-    Gaussians that hold half of its light; 2 ln 2 C is the half-light ellipse of such a Gaussian.
+    profile's half-light ellipse on the sky, A the WCS and C the covariance of the PSF core, that is, of the narrowest
+    Gaussians with half of its light; 2 ln 2 C is the half-light ellipse of such a Gaussian.
 
     Parameters
     ----------

@@ -5,8 +5,8 @@ A record is its length and CRC-32 (two little-endian uint32), and that many byte
 =========  ====================================================================================================
 check-in   the state of the sources after it, so that replaying it twice, or over newer files, changes nothing
 check-out  of a numbered patch: its sources; and which seeds had to wait, and for which patch
-kept       results of patches whose turn to be checked in has not come
-release    of a patch that is back as if it had never been checked out
+kept       results of patches that are not to be checked in yet
+release    of a patch that was returned as if it had never been checked out
 =========  ====================================================================================================
 """
 

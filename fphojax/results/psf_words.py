@@ -28,7 +28,7 @@ def psf_words(errors: Mapping[str, float]) -> str:
         sentences.append(f"With these PSF mixtures, a bright point source's flux is {words} ({worst}).")
     if n_unknown:
         sentences.append(
-            f"How far bright point sources' fluxes are off with {counted(n_unknown, 'PSF mixture')} of the store is "
-            "not known without the PSF images."
+            f"For {counted(n_unknown, 'PSF mixture')} of the store, the flux error of bright point sources is not "
+            "known without the PSF images."
         )
     return " ".join(sentences)

@@ -45,7 +45,7 @@ class RunResiduals:
     """The residual files of a run, exposure by exposure.
 
     Patches are numbered in the order in which they were fitted. Where they overlap, the pixels of the last one
-    are taken, whose model had the latest parameters of the others' sources.
+    are used, whose model had the latest parameters of the sources of the others.
 
     Parameters
     ----------

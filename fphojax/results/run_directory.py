@@ -67,7 +67,7 @@ class RunDirectory:
         config.json                     settings of the run
         NAME.yml                        the file from which they were read
         SCENE.fits                      catalogue with the current parameters (forcepho's columns)
-        SCENE_log.json                  what happened so far
+        SCENE_log.json                  log of the patches so far
         patches/patch3_samples.nc       `PatchResult` of patch 3
         patches/patch3_residuals.h5     its residuals (`write_residuals`)
         figures/patch3_residuals.png    data, model and residual
@@ -113,7 +113,7 @@ class RunDirectory:
         path : path-like
         scene_catalog : str
         overwrite : bool
-            Whether the folder may hold an earlier run. Its files are then moved into ``previous_N``, where they stay
+            Whether the folder may contain an earlier run. Its files are then moved to ``previous_N``, where they stay
             until `complete`.
         inputs : iterable of Path
             Files that stay where they are.
@@ -121,8 +121,8 @@ class RunDirectory:
         Raises
         ------
         InputError
-            If `path` is a file, or a folder that holds a run which may not be overwritten, or anything that is not
-            part of a run.
+            If `path` is a file, or a folder with a run that may not be overwritten, or with anything that is not part
+            of a run.
         """
         path = Path(path)
         if path.exists() and not path.is_dir():

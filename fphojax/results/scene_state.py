@@ -6,7 +6,7 @@ Besides ``scene.fits`` (forcepho's layout, with the state of each source) there 
 ``scene.bounds.h5``    initial positions of the sources, and their bounds; written once
 ``scene.covs.h5``      a covariance matrix per source, and the exact parameters of all sources
 ``scene_log.json``     settings, and one entry per check-in
-``scene.journal``      what happened since the others were written (see `fphojax.results.patch_journal`)
+``scene.journal``      changes since the others were written (see `fphojax.results.patch_journal`)
 =====================  =============================================================================
 
 Every file but the journal is replaced as a whole. Replaying the journal over newer files changes nothing.

@@ -24,7 +24,7 @@ _KINDS = {
 def irregularity(path) -> str:
     """Describe what a path is if not a regular file, such as "no such file"; "" for a regular one.
 
-    Opening a named pipe would wait for ever, and reading a device might never end.
+    Opening a named pipe would block for ever, and reading a device might never end.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ def blame(label) -> Iterator[None]:
 def decoding(path, expected: str) -> Iterator[None]:
     """Turn whatever goes wrong while a file's content is decoded into one line about the file.
 
-    The body does nothing but read: an error in it means that the file is not what it should be.
+    The body only reads: any error in it means that the file is not what it should be.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def decoding(path, expected: str) -> Iterator[None]:
     Raises
     ------
     InputError
-        Instead of any exception of the body but an InputError.
+        In place of any other exception of the body.
     """
     try:
         yield

@@ -20,9 +20,9 @@ _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if
 class Interruptions:
     """A context in which Ctrl-C, SIGTERM and SIGHUP are recorded, and raise KeyboardInterrupt once.
 
-    Signals that follow within five seconds have no effect, so that impatience does not interrupt the clean-up after
-    the first one; nor have any while one of the open contexts holds them. In threads other than the main one, which
-    signals do not reach, nothing is changed.
+    Signals that follow within five seconds have no effect, so that repeated ones do not interrupt the clean-up after
+    the first; nor do signals while one of the open contexts holds them back. In threads other than the main one,
+    which signals do not reach, the context does nothing.
 
     Parameters
     ----------

@@ -1,11 +1,11 @@
 """Locks on folders and files that several processes must not write to at the same time.
 
-A lock is a file, ``.lock`` in a folder or ``.NAME.lock`` beside a file, made with O_EXCL, atomic even on NFS.
-Each line of it is JSON about a process that works under the lock: the one that took it, and children of that one,
-which know the lock by a token in their environment. It is removed at the end. One that a killed process left behind
-is taken over where all of its processes were of this machine, and are gone: no process of that number, or one that
-started at another time. Whether a process of another machine lives cannot be known from here; its lock is never
-taken over, and the message says which file to remove if that machine is known to be dead.
+A lock is a file, ``.lock`` in a folder or ``.NAME.lock`` beside a file, made with O_EXCL, which is atomic even on
+NFS. Each line is a JSON record of a process that works under the lock: the one that took it, and its children, which
+know the lock by a token in their environment. The lock is removed at the end. A lock left behind by a killed process
+is taken over if all of its processes were on this machine and are gone: there is no process with that number, or one
+that started at another time. Whether a process on another machine is alive cannot be known from here; its lock is
+never taken over, and the message says which file to remove if that machine is known to be dead.
 """
 
 import json
@@ -35,7 +35,7 @@ _PATIENCE = 5.0  # seconds in which a lock that was just made gets its line, and
 
 @contextmanager
 def folder_lock(folder) -> Iterator[None]:
-    """Keep other processes from writing to a folder, which is made if need be, and removed if left empty.
+    """Keep other processes from writing to a folder, which is made if needed, and removed if left empty.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def lock_token(folder) -> str:
 
 
 def refuse_lost_lock(folder, token: str | None) -> None:
-    """Refuse to go on without the original lock: its work has ended, or another process does it.
+    """Refuse to continue without the original lock: its work has ended, or another process has taken over.
 
     Parameters
     ----------

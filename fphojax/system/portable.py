@@ -49,7 +49,7 @@ def resolved(path: str, folder: Path, written_in: str | None = None) -> str:
     folder : Path
         That the path is relative to.
     written_in : str, optional
-        Where the folder was when the path was written. If there is no such file now, the path is resolved from
+        The location of the folder when the path was written. If the file does not exist, the path is resolved from
         there, if that exists: the folder was moved and its inputs were not.
     """
     here = os.path.abspath(os.path.join(folder, path))

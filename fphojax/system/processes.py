@@ -17,8 +17,8 @@ __all__ = ["deaf_children", "process_pool"]
 def deaf_children() -> Iterator[None]:
     """Block Ctrl-C and SIGTERM in processes started meanwhile, and in those of threads started now.
 
-    These signals reach all processes of a command or of a job, but the parent process decides when its children end.
-    Meanwhile they are blocked in the parent, too: children inherit the block.
+    These signals reach all processes of a command or a job, but the parent process decides when its children end.
+    They are blocked in the parent, too, while children start, because children inherit the block.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

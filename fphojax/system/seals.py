@@ -1,9 +1,9 @@
 """Seals: checksums of whole files, kept in the files themselves, that reveal later changes.
 
-A seal is the text ``fphojax-crc32:`` and eight hexadecimal digits: the CRC-32 of all bytes of the file, these digits
-taken as zeros. It stands where a file of the format has room for it: in the card ``SEAL`` of a FITS file's first
-header, under the key ``seal`` of JSON, after the end of HDF5 (netCDF). Only files of the program's own state have
-one; files that others wrote, or older versions, are read without.
+A seal is the text ``fphojax-crc32:`` and eight hexadecimal digits: the CRC-32 of all bytes of the file, with these
+digits taken as zeros. It is stored where the format has room for it: in the card ``SEAL`` of the first header of a
+FITS file, under the key ``seal`` of JSON, after the end of HDF5 (netCDF). Only state files of the program have a
+seal; files written by others or by older versions are read without one.
 """
 
 import re

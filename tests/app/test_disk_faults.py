@@ -64,7 +64,7 @@ def test_a_disk_that_fills_up_under_a_fit(tiny, field, disk, command, before, fr
     whole = field.parent / before
     mount(int(fraction * kilobytes(whole)))
     out = folder / "run"
-    how = "; the same command with --resume goes on"
+    how = "; the same command with --resume continues"
     refused(*tiny.run(command, field, "--out", out), "no space left on device|the disk takes no more", how)
     mount(4 * kilobytes(whole))
     assert tiny.run(command, field, "--out", out, "--resume") == (0, [])
@@ -77,7 +77,7 @@ def test_files_that_may_not_grow_under_a_fit(tiny, field, tmp_path, command, bef
     """As on a file system with a limit, or a quota."""
     whole, out = field.parent / before, tmp_path / "run"
     largest = max(path.stat().st_size for path in (whole / "patches").iterdir())
-    how = r"; 0 of 3 sources are done and kept in /\S+; the same command with --resume goes on"
+    how = r"; 0 of 3 sources are done and kept in /\S+; the same command with --resume continues"
     refused(*tiny.run(command, field, "--out", out, most=largest - 1), "file too large", how)
     assert tiny.run(command, field, "--out", out, "--resume") == (0, [])
     tiny.assert_same_run(out, whole)
@@ -88,7 +88,7 @@ def test_a_disk_that_fills_up_under_workers(tiny, field, disk):
     folder, mount = disk
     whole = field.parent / "undisturbed"
     mount(int(0.7 * kilobytes(whole)))
-    how = r"; \d of 3 sources are done and kept in /\S+; the same command with --resume goes on"
+    how = r"; \d of 3 sources are done and kept in /\S+; the same command with --resume continues"
     out = folder / "run"
     refused(*tiny.run("sample", field, "--out", out, "--workers", 2), "no space left on device", how)
     mount(4 * kilobytes(whole))
@@ -110,7 +110,9 @@ def test_a_disk_that_fills_up_under_preprocess(tiny, disk):
     used = kilobytes(folder)
     mount(used + 250)
     status, lines = tiny.run("preprocess", config)
-    refused(status, lines, "no space left on device", ", expected room on the disk; the same command goes on")
+    refused(
+        status, lines, "no space left on device", ", expected room on the disk; the same command continues"
+    )
     assert not (folder / "pixels.h5").exists()
     mount(8000)
     assert tiny.run("preprocess", config) == (0, [])
@@ -137,7 +139,7 @@ def test_a_disk_that_fills_up_under_postprocess(tiny, field, disk):
             status,
             lines,
             "no space left on device|the disk takes no more",
-            "; the same command may be given again",
+            "; the same command can be run again",
         )
     mount(8000)
     assert tiny.run("postprocess", out) == (0, [])

@@ -46,7 +46,7 @@ def raising(error):
     ],
 )
 def test_faults_of_the_machine_are_one_line_that_says_how_to_go_on(sample, error, status, line):
-    expected = line.replace("GO ON", "the same command with --resume goes on")
+    expected = line.replace("GO ON", "the same command with --resume continues")
     assert sample(raising(error)) == (status, [f"error: {expected}"])
 
 
@@ -82,7 +82,10 @@ def test_signals_end_a_command_in_one_line(sample, number, status, times):
 def test_retry_goes_with_resume(sample):
     status, (line,) = sample(raising(AssertionError), "--retry")
     assert status == 2
-    assert line == "error: found --retry without --resume, expected both: it tries again what was given up"
+    assert (
+        line
+        == "error: found --retry without --resume, expected both: --retry repeats sources that were given up"
+    )
     seen = []
 
     def act(*_, resume, retry, **__):

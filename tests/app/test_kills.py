@@ -355,7 +355,7 @@ def test_a_scheduler_that_dies_loses_nothing(tiny, field, tmp_path):
         (line,) = lines
         assert "the scheduler of the cluster is gone" in line
         assert "of 4 sources are done and kept in" in line
-        assert line.endswith("; the same command with --resume goes on")
+        assert line.endswith("; the same command with --resume continues")
     finally:
         for command in reversed(commands):
             command.kill()

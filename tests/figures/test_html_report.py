@@ -39,7 +39,10 @@ def test_page_holds_tables_and_figures(run, tmp_path):
     assert not re.search(r"(src|href)=['\"](?!data:)", text)
     assert "2 sources fitted in 2 patches, bands B, R" in page.text
     assert "1 source of the catalogue not fitted" not in page.text  # the scene has the fitted ones only
-    assert "off with 2 PSF mixtures of the store is not known without the PSF images" in page.text
+    assert (
+        "For 2 PSF mixtures of the store, the flux error of bright point sources is not known without"
+        in page.text
+    )
     for word in ("Patch 3", "pixel_response", "first", "chi2_dof"):
         assert word in page.text
 

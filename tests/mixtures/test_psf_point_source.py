@@ -68,7 +68,7 @@ def test_every_sub_pixel_position_of_an_oversampled_image():
         (0.0042, "off by up to 0.42 %, more than its noise above S/N 240"),
         (-0.0211, "off by up to 2.1 %, more than its noise above S/N 47"),
         (1e-5, "off by up to 0.001 %, more than its noise above S/N 100000"),
-        (0.0, "off by nothing"),
+        (0.0, "exact"),
     ],
 )
 def test_words(error, words):

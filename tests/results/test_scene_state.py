@@ -163,9 +163,7 @@ def test_options_may_change_when_going_on(scene, tmp_path):
 
 def test_a_state_is_not_overwritten_unasked(scene, mock_field, tmp_path):
     step(scene, 0)
-    with pytest.raises(
-        InputError, match=r"scene.fits: exists already; LinkedSuperScene.resume goes on from it"
-    ):
+    with pytest.raises(InputError, match=r"scene.fits: exists already; LinkedSuperScene.resume continues it"):
         LinkedSuperScene(mock_field(5), BANDS, statefile=tmp_path / "scene.fits")
     other = LinkedSuperScene(mock_field(5), BANDS, statefile=tmp_path / "scene.fits", overwrite=True)
     assert len(SuperScene.resume(tmp_path / "scene.fits")) == 60

@@ -92,7 +92,7 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
             if isinstance(error, NoSuchKernel | DeadKernelError | CellTimeoutError):
                 said = " ".join(str(error).split())
                 raise InputError(
-                    f"{notebook}: no Jupyter kernel that works ({type(error).__name__}: {said}), expected one (the "
+                    f"{notebook}: no working Jupyter kernel ({type(error).__name__}: {said}), expected one (the "
                     "package ipykernel, and memory enough); --no-notebooks does without"
                 ) from error
             raise

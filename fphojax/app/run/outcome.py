@@ -83,7 +83,7 @@ class Outcome:
         except (TypeError, AttributeError):
             good = False
         if not good:
-            raise InputError(f"found {content!r:.100}, expected how a stage ended")
+            raise InputError(f"found {content!r:.100}, expected the outcome of a stage")
         return found
 
     def write(self, path: Path) -> None:

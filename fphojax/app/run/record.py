@@ -215,7 +215,7 @@ class RunRecord:
 
 def _entries(path):
     """Read the entries of a record, by the name of their step."""
-    expected = "the record of a run (without it, all stages are done anew)"
+    expected = "the record of a run (without it, all stages are repeated)"
     entries = read_json(path, expected)
     for name, entry in entries.items():
         if name == _OF and isinstance(entry, str):

@@ -142,7 +142,7 @@ def run_all(
                 what = index.ended(step, "interrupted", "")
                 how = "the same command without --from" if start else "the same command"
                 raise KeyboardInterrupt(
-                    f"interrupted in {step.name}; what was finished is kept, and {how} goes on{what}"
+                    f"interrupted in {step.name}; what was finished is kept, and {how} continues{what}"
                 ) from None
             except InputError as error:
                 notebook, what = str(folder / f"{step.name}.ipynb"), ""
@@ -192,7 +192,7 @@ class _Index:
         self.write()
         if undone or (previous := self._record.previous()) is None:
             return ""
-        return f"; the results before are in {previous} until others have taken their place"
+        return f"; the previous results are in {previous} until new ones replace them"
 
     def write(self) -> Path:
         """Write the page in its present state."""

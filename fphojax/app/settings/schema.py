@@ -178,7 +178,7 @@ def _refuse_disguises(value: Any, taken: set) -> None:
     number = bool(taken & {int, float})
     for part in _parts(value):
         if isinstance(part, bool) and bool not in taken:
-            expected = "a number" if number else "text (a name that looks like this stands in quotes)"
+            expected = "a number" if number else "text (put such a name in quotes)"
             raise ValueError(f"found {str(part).lower()}, expected {expected}")
         if number and str not in taken and isinstance(part, str) and _ODD_NUMBER.fullmatch(part):
             raise ValueError(
@@ -213,10 +213,10 @@ def _leaves(annotation: Any) -> set:
 class Extensions(Section):
     """Extensions of an exposure's FITS file: a name, the number of an HDU, or [name, EXTVER]."""
 
-    sci: Extension = Field("SCI", description="science image; of a name, all EXTVERs, one exposure each")
+    sci: Extension = Field("SCI", description="science image; given a name, every EXTVER is an exposure")
     err: Extension = Field("ERR", description="standard deviation of each pixel")
     mask: OptionalExtension = Field(
-        None, description="non-zero where a pixel is bad; by default MASK, else DQ, else zeros of WHT"
+        None, description="non-zero where a pixel is bad; by default MASK, else DQ, else where WHT is zero"
     )
     psf: OptionalExtension = Field(None, description="image of the PSF; by default PSF, if present")
 
@@ -243,8 +243,8 @@ class BoundsSettings(Section):
     )
     rhalf_range: Range | None = Field(
         None,
-        description="range of the half-light radius [arcsec]; by default from a tenth of pixscale, a star, to five "
-        "times the catalogue's radius, at least 1",
+        description="range of the half-light radius [arcsec]; by default from a tenth of pixscale (a star) to five "
+        "times the radius in the catalogue, at least to 1",
     )
     sersic_range: Range | None = Field(None, description="range of the Sersic index")
 
@@ -297,9 +297,12 @@ class PriorSettings(BaseModel):
 class NuisanceSettings(Section):
     """Parameters of every exposure that are fitted with the sources, each with a normal prior."""
 
-    sky: Literal["none", "constant", "plane"] = Field("none", description="sky level left in an exposure")
+    sky: Literal["none", "constant", "plane"] = Field(
+        "none", description="residual sky level of each exposure"
+    )
     sky_sigma: PositiveFloat = Field(
-        1.0, description="standard deviation of its coefficients, in units of the exposure's pixel noise"
+        1.0,
+        description="standard deviation of the sky coefficients, in units of the pixel noise of the exposure",
     )
     scale_sigma: float = Field(
         0.0, ge=0, description="standard deviation of the flux scale around 1; 0 for none"
@@ -316,58 +319,61 @@ class NuisanceSettings(Section):
 
 
 class DetectionSettings(Section):
-    """Settings of detection in images and in residuals, for every stage that looks for sources."""
+    """Settings of source detection in images and in residuals."""
 
     threshold: PositiveFloat = Field(
-        5.0, description="least significance, over the noise that the images show [standard deviation]"
+        5.0,
+        description="minimum significance, relative to the noise measured in the images [standard deviation]",
     )
     background_box: int | None = Field(
         None,
         ge=8,
-        description="side of the boxes in which a sky level is taken from images before there is a fit [pixel]; by "
-        "default a level per exposure",
+        description="side of the boxes in which the sky level of images is measured before the first fit [pixel]; by "
+        "default one level per exposure",
     )
     minimum_separation: float = Field(
         0.0,
         ge=0,
-        description="a source nearer than this to a more significant or known one is left out [arcsec]",
+        description="minimum distance of a new source to a more significant or known one [arcsec]",
     )
     structure: float = Field(
         0.5,
         ge=0,
-        description="what adds less than this fraction to the light of a brighter galaxy at its place is structure "
-        "of that, not a source; 0 takes all as sources",
+        description="a peak that adds less than this fraction to the light of a brighter galaxy at its position is "
+        "structure of that galaxy, not a source; 0 takes all peaks as sources",
     )
     model_error: PositiveFloat = Field(
-        0.05, description="fraction by which the light of bright galaxies is known no better"
+        0.05, description="fractional uncertainty of the modelled light of bright galaxies"
     )
 
 
 class PreprocessSettings(Section):
-    """Settings of the stage that makes a pixel store of images."""
+    """Settings of the stage that writes images into a pixel store."""
 
     calibration: str = Field(
         "none",
         min_length=1,
-        description="to nJy: none (BUNIT alone says it: nJy, uJy, ..., MJy/sr), BUNIT (must be there), PHOTMJSR "
+        description="calibration to nJy: none (BUNIT if present: nJy, uJy, ..., MJy/sr), BUNIT (required), PHOTMJSR "
         "(JWST), PHOTFLAM (HST), or the keyword of the zero point, such as ABMAG",
     )
     error_pattern: Pattern | None = Field(
-        None, description="files of errors; what * stands for is that of frame_search_pattern"
+        None, description="error images; * stands for the same text as in frame_search_pattern"
     )
-    mask_pattern: Pattern | None = Field(None, description="files of masks, likewise")
-    background_pattern: Pattern | None = Field(None, description="files of backgrounds, likewise")
+    mask_pattern: Pattern | None = Field(None, description="mask images, likewise")
+    background_pattern: Pattern | None = Field(None, description="background images, likewise")
     background: OptionalExtension = Field(None, description="extension of a background to subtract")
     error_kind: Literal["sigma", "variance", "inverse_variance"] = Field(
-        "sigma", description="what the error image holds"
+        "sigma", description="content of the error image"
     )
     split_by: Literal["DETECTOR", "MODULE"] | None = Field(
-        None, description="keyword whose value makes bands of their own"
+        None, description="keyword whose values split each band into separate bands"
     )
-    wcs: Literal["header", "gwcs"] = Field("header", description="FITS header, or the gwcs of extension ASDF")
+    wcs: Literal["header", "gwcs"] = Field(
+        "header", description="source of the WCS: the FITS header, or the gwcs in the extension ASDF"
+    )
     edge: Literal["pad", "cut"] = Field(
         "pad",
-        description="what is done to images that are no whole number of super-pixels, or not nside_full",
+        description="how images whose sides are not multiples of super_pixel_size, or not nside_full, are treated",
     )
     compression: Literal["lzf", "gzip"] | None = Field(None, description="lossless compression of the pixels")
 
@@ -386,28 +392,28 @@ class Settings(Section):
 
     # what is fitted
     bandlist: Annotated[list[str], AfterValidator(_each_once)] = Field(
-        min_length=1, description="bands to fit, as in the FILTER keyword of the images"
+        min_length=1, description="bands to fit, as given by the FILTER keyword of the images"
     )
     raw_catalog: FilePath | None = Field(
-        None, description="catalogue of sources to start from; `fphojax detect` makes one from the images"
+        None, description="initial source catalogue; `fphojax detect` makes one from the images"
     )
     big_catalog: FilePath | None = Field(
-        None, description="catalogue of sources never fitted, but subtracted"
+        None, description="catalogue of sources that are always subtracted and never fitted"
     )
     splinedatafile: FilePath | None = Field(
-        None, description="fixed-radii table of Sersic mixtures; without it, the package's own"
+        None, description="fixed-radii table of Sersic mixtures; by default the table of the package"
     )
     psfstorefile: FilePath | None = Field(
-        None, description="PSF mixtures (HDF5); without it, the exposures' PSF images are fitted"
+        None, description="PSF mixtures (HDF5); by default the PSF images of the exposures are fitted"
     )
     pixelstorefile: FilePath | None = Field(
-        None, description="pixels of all exposures (HDF5); a run reads them from here, if it is given"
+        None, description="pixels of all exposures (HDF5); if given, a run reads the pixels from here"
     )
     metastorefile: FilePath | None = Field(
         None, validate_default=True, description="headers of the exposures in pixelstorefile (JSON)"
     )
     fitsfiles: Annotated[list[FilePath], BeforeValidator(_expand_globs), AfterValidator(_each_once)] = Field(
-        [], validate_default=True, description="exposures: paths or globs; the catalogues are none of them"
+        [], validate_default=True, description="exposures: paths or globs; catalogues that match are left out"
     )
     extensions: Extensions = Field(
         Extensions(),
@@ -417,27 +423,30 @@ class Settings(Section):
         None,
         ge=0,
         lt=2**32,
-        description="bits of the mask that spoil a pixel; by default all, or JWST's do-not-use and non-science",
+        description="mask bits that mark a bad pixel; by default all, or for JWST do-not-use and non-science",
     )
     band_keyword: str | None = Field(
         None,
         min_length=1,
-        description="keyword of the band; by default FILTER, JWST's PUPIL, or the one of FILTER1 and FILTER2 that is "
+        description="keyword of the band; by default FILTER, PUPIL (JWST), or whichever of FILTER1 and FILTER2 is "
         "not clear",
     )
     band_patterns: dict[str, str] = Field(
-        {}, description="bands by patterns of file names, {'*_g_*.fits': g}; else the keywords say them"
+        {}, description="bands by file name pattern, {'*_g_*.fits': g}; other files use the keyword"
     )
 
     # how stores are made
     frame_search_pattern: Annotated[
         list[str] | str, BeforeValidator(_text_or_list), AfterValidator(_absolute_patterns)
-    ] = Field([], description="science images to store, globs; without it, fitsfiles")
+    ] = Field([], description="science images to store (globs); by default fitsfiles")
     super_pixel_size: PositiveInt = Field(8, le=1024, description="side of a super-pixel [pixel]")
     nside_full: Annotated[tuple[PositiveInt, PositiveInt], BeforeValidator(_pair)] | None = Field(
-        None, description="size of all images in the store, or [nx, ny]; by default each has its own [pixel]"
+        None,
+        description="common size of all images in the store, or [nx, ny]; by default each keeps its own [pixel]",
     )
-    preprocess: PreprocessSettings = Field(PreprocessSettings(), description="more on how stores are made")
+    preprocess: PreprocessSettings = Field(
+        PreprocessSettings(), description="further settings for making stores"
+    )
 
     # what is written
     outbase: FilePath = Field(Path("output"), validate_default=True, description="folder of the run")
@@ -445,21 +454,22 @@ class Settings(Section):
         "scene.fits",
         pattern=r"^[^/]+\.fits$",
         max_length=200,
-        description="catalogue of current parameters, in outbase",
+        description="file name, in outbase, of the catalogue of current parameters",
     )
     write_residuals: bool = Field(True, description="write the residual pixels of each patch")
 
     # bounds and priors
     add_barriers: bool = Field(
-        False, description="optimise with a penalty near the bounds: minus the log of the distance to either"
+        False,
+        description="optimise with a penalty near the bounds: minus the logarithm of the distance to either",
     )
     bounds_kwargs: BoundsSettings = Field(BoundsSettings(), description="ranges of the parameters")
     priors: dict[ParameterName, PriorSettings] = Field(
         {},
-        description="prior by parameter, of pa in radians east of north; elsewhere uniform in the bounds",
+        description="prior by parameter (pa in radians east of north); by default uniform within the bounds",
     )
     ties: dict[ParameterName, dict[Identifier, Identifier]] = Field(
-        {}, description="by parameter: ids of sources, and of those whose value they take"
+        {}, description="by parameter: id of a source, and id of the source whose value it takes"
     )
 
     nuisance: NuisanceSettings = Field(
@@ -468,18 +478,21 @@ class Settings(Section):
 
     # patches
     maxactive_per_patch: PositiveInt = Field(
-        15, le=1000, description="most sources fitted together in a patch"
+        15, le=1000, description="maximum number of sources fitted together in a patch"
     )
-    strict: bool = Field(True, description="whether all sources linked to a fitted one join its patch")
-    patch_maxradius: PositiveFloat = Field(15.0, le=36000, description="largest radius of a patch [arcsec]")
+    strict: bool = Field(True, description="whether all sources linked to an active one join its patch")
+    patch_maxradius: PositiveFloat = Field(15.0, le=36000, description="maximum radius of a patch [arcsec]")
     buffer: float = Field(
         0.0,
         ge=0,
         le=36000,
-        description="width added around the sources' radii of influence in a patch [arcsec]",
+        description="margin added to the radii of influence of the sources in a patch [arcsec]",
     )
     max_active_fraction: float = Field(
-        0.1, gt=0, le=1, description="patches are taken out while fewer sources (or 32 patches) are out"
+        0.1,
+        gt=0,
+        le=1,
+        description="patches are submitted while less than this fraction of sources, or 32 patches, is in progress",
     )
     ntry_checkout: PositiveInt = Field(
         1000, le=1_000_000_000, description="tries to find a free patch before waiting"
@@ -490,25 +503,27 @@ class Settings(Section):
         "quartic", description="integral over the pixel, for PSFs that do not include it"
     )
     tolerance: float = Field(
-        1e-4, ge=0, description="what leaving out and merging Gaussians may change in a pixel, over its noise"
+        1e-4,
+        ge=0,
+        description="largest change of a pixel, relative to its noise, by dropping or merging Gaussians",
     )
     n_gauss_psf: PositiveInt | None = Field(
         None,
         le=40,
-        description="Gaussians of a PSF mixture fitted to a PSF image; without it, as few as reach psf_residual, at "
+        description="number of Gaussians fitted to a PSF image; by default the fewest that reach psf_residual, at "
         f"most {MAX_GAUSS}",
     )
     psf_residual: float = Field(
         TARGET_L2,
         gt=0,
         lt=1,
-        description="norm of what a PSF mixture may leave of a PSF image, over the norm of the image; each Gaussian "
-        "makes every fit slower",
+        description="largest norm of the residual of a PSF mixture, relative to the norm of the PSF image; each "
+        "Gaussian makes every fit slower",
     )
     psf_centre: Literal["as it is", "recentre"] = Field(
         "as it is",
-        description="a PSF image whose core is off its central pixel by less than half a pixel: 'as it is' keeps the "
-        "offset, 'recentre' takes it out",
+        description="if the core of a PSF image is less than half a pixel from its central pixel: 'as it is' keeps "
+        "the offset, 'recentre' removes it",
     )
     max_snr: float = Field(0.0, ge=0, description="cap on the signal-to-noise ratio of a pixel; 0 for none")
     tweak_background: Literal["tweakbg"] | None = Field(
@@ -520,50 +535,52 @@ class Settings(Section):
     use_gradients: bool = Field(True, description="kept for forcepho's files; must be true")
     optimize_start: Literal["catalog", "prior"] = Field(
         "catalog",
-        description="where optimisation starts: at the catalogue's values, or at draws from the prior",
+        description="start of the optimisation: the values in the catalogue, or draws from the prior",
     )
     optimize_passes: PositiveInt = Field(
-        2, le=100, description="how often sources are optimised that have neighbours outside their patch"
+        2,
+        le=100,
+        description="number of times that sources with neighbours outside their patch are optimised",
     )
     linear_optimize: bool = Field(
-        False, description="keep, with each patch, the precision matrix of all its fluxes in each band"
+        False, description="store with each patch the precision matrix of all its fluxes in each band"
     )
     forced_photometry: bool = Field(
         False,
-        description="in optimisation, hold the catalogue's positions and shapes, and fit fluxes and nuisance "
-        "parameters alone",
+        description="in optimisation, fix positions and shapes at the catalogue values, and fit only fluxes and "
+        "nuisance parameters",
     )
     gtol: PositiveFloat = Field(
-        1e-5, description="change of the log posterior at which the optimisation ends"
+        1e-5, description="predicted gain in log posterior below which the optimisation ends"
     )
 
     rounds: int = Field(
         1,
         ge=0,
         le=100,
-        description="how often a run follows an optimisation by background, detection and another one",
+        description="number of rounds of background, detection and optimisation after the first optimisation",
     )
 
     detection: DetectionSettings = Field(
         DetectionSettings(),
-        description="how sources are found in the images, and in what a fit leaves of them",
+        description="how sources are detected in images and in residuals",
     )
 
     # sampling
     seed: int = Field(0, ge=0, le=4_294_967_295, description="seed of all random numbers")
     sampler: Literal["nuts", "laplace"] = Field(
         "nuts",
-        description="how draws are made: NUTS, or a normal distribution at the optimum with importance weights",
+        description="sampling method: NUTS, or a normal distribution at the optimum with importance weights",
     )
     chains: PositiveInt = Field(4, le=1000, description="chains per patch")
     warmup: Annotated[PositiveInt, BeforeValidator(_total_steps)] = Field(
-        500, le=1_000_000, description="steps of each chain before its draws; a list is summed"
+        500, le=1_000_000, description="warm-up steps of each chain; a list is summed"
     )
     sampling_draws: PositiveInt = Field(500, le=1_000_000, description="draws of each chain")
     target_niter: PositiveInt | None = Field(
         None,
         le=1_000_000,
-        description="draws of each chain after which a source is done; by default sampling_draws",
+        description="number of draws per chain after which a source is done; by default sampling_draws",
     )
     full_cov: bool = Field(True, description="dense mass matrix instead of a diagonal one")
     max_treedepth: int = Field(9, ge=1, le=20, description="a trajectory takes at most 2^max_treedepth steps")
@@ -631,7 +648,7 @@ class Settings(Section):
     @classmethod
     def _gradients_are_used(cls, value: bool) -> bool:
         if not value:
-            raise ValueError("found false, expected true: there is no optimiser without derivatives")
+            raise ValueError("found false, expected true: the optimiser always uses derivatives")
         return value
 
     @classmethod

@@ -1,4 +1,4 @@
-"""`fphojax init`: a commented file of settings for an instrument, and copies of the templates, to start from."""
+"""`fphojax init`: a commented settings file for an instrument, and copies of the templates."""
 
 import json
 import shutil
@@ -44,40 +44,40 @@ INSTRUMENTS = {
         ("F115W", "F150W", "F200W", "F277W", "F356W", "F444W"),
         0.3,
         "PHOTMJSR",
-        "Products cal.fits and i2d.fits (MJy/sr) are read as they are, by PIXAR_SR, DQ, FILTER and PUPIL; fphojax "
-        "preprocess puts many of them into a store.",
+        "Products cal.fits and i2d.fits (MJy/sr) are read directly, using PIXAR_SR, DQ, FILTER and PUPIL; fphojax "
+        "preprocess writes many of them into a store.",
     ),
     "hst": Instrument(
         "HST (ACS, WFC3)",
         ("F435W", "F606W", "F814W"),
         0.5,
         "PHOTFLAM",
-        "Products flc.fits and drc.fits (electrons) go into a store first: fphojax preprocess. Both chips of an "
-        "flc.fits are exposures; the band is FILTER, or the one of FILTER1 and FILTER2 (ACS) that is not clear.",
+        "Products flc.fits and drc.fits (electrons) have to be put into a store first: fphojax preprocess. Each chip "
+        "of an flc.fits is an exposure; the band is FILTER, or whichever of FILTER1 and FILTER2 (ACS) is not clear.",
     ),
     "hsc": Instrument(
         "Subaru/HSC",
         ("g", "r", "i", "z", "y"),
         2.0,
         "BUNIT",
-        "BUNIT says their unit, nJy or uJy and the like; others go into a store first (fphojax preprocess); the "
-        "stage background measures their sky.",
+        "Their unit is BUNIT (nJy, uJy or similar); images in other units have to be put into a store first (fphojax "
+        "preprocess). The stage background measures their sky.",
     ),
     "decam": Instrument(
         "DECam",
         ("g", "r", "z"),
         2.5,
         "MAGZERO",
-        "BUNIT says their unit, nJy or uJy and the like; others go into a store first (fphojax preprocess); the "
-        "stage background measures their sky.",
+        "Their unit is BUNIT (nJy, uJy or similar); images in other units have to be put into a store first (fphojax "
+        "preprocess). The stage background measures their sky.",
     ),
     "generic": Instrument(
         "any camera",
         ("BAND1", "BAND2"),
         1.0,
         "BUNIT",
-        "BUNIT says their unit: nJy (AB zero point 31.4), uJy and the like per pixel; others go into a store first: "
-        "fphojax preprocess.",
+        "Their unit is BUNIT: nJy (AB zero point 31.4), uJy or similar per pixel; images in other units have to be "
+        "put into a store first: fphojax preprocess.",
     ),
 }
 
@@ -85,17 +85,17 @@ _HEAD = """\
 # Settings of a run of fphojax on images of {title}.
 #
 # Paths are relative to this file; $NAME is replaced by the shell variable NAME.
-# `fphojax check {file}` shows what it names, and every problem with it; `fphojax run {file}` does the work.
+# `fphojax check {file}` shows the inputs and every problem with them; `fphojax run {file}` runs all stages.
 
 # ---- Look at these lines first ----
 
-# bands to fit: values of FILTER in the images' headers (band_keyword and band_patterns below name another place)
+# bands to fit: values of FILTER in the image headers (or see band_keyword and band_patterns below)
 bandlist: {bands}
-# exposures: a path or glob, or a list of them; extensions SCI and ERR, and MASK (or DQ) and PSF if there are any.
+# exposures: a path or glob, or a list of them; extensions SCI and ERR, optionally MASK (or DQ) and PSF.
 # {images}
 fitsfiles: images/*.fits
-# sources to start from: forcepho's columns or fphojax's own; rough values do. Without it, they are found in the
-# images (detection below says how).
+# initial source catalogue, in forcepho's columns or fphojax's own; rough values are good enough. Without it, sources
+# are detected in the images (see detection below).
 #raw_catalog: peaks.fits
 # folder for the results
 outbase: run
@@ -106,13 +106,13 @@ bounds_kwargs:
   sersic_range: [0.6, 6.0]
   # square root of the axis ratio b/a
   sqrtq_range: [0.4, 1.0]
-  # positions lie within so many pixels of the catalogue's; a pixel is that of the finest images (or pixscale, arcsec)
+  # half-width of the position range around the catalogue value, in pixels of the finest images (or pixscale, arcsec)
   n_pix: 2
-  # Half-light radii lie between a tenth of a pixel, where a star ends, and five times the catalogue's or the radius
-  # of influence, at least 1 arcsec; rhalf_range sets another range, and n_sig_flux and flux_factor that of fluxes.
+  # Half-light radii range from a tenth of a pixel (a star) to five times the catalogue value or the radius of
+  # influence, at least to 1 arcsec; rhalf_range sets another range, n_sig_flux and flux_factor set that of fluxes.
 
-# pixels farther than this from all radii of influence (column roi) are not fitted [arcsec]: less is faster, more
-# sees the wings of galaxies
+# margin around the radii of influence (column roi) within which pixels are fitted [arcsec]: a smaller one is faster,
+# a larger one includes more of the wings of galaxies
 buffer: {buffer}
 
 # seed of all random numbers: the same seed gives the same result
@@ -124,8 +124,8 @@ seed: 1
 # The head of each group, by the group's first setting.
 _GROUPS = {
     "big_catalog": "What is fitted",
-    "frame_search_pattern": "How images become a pixel store",
-    "scene_catalog": "What is written",
+    "frame_search_pattern": "Making a pixel store",
+    "scene_catalog": "Output",
     "add_barriers": "Priors",
     "maxactive_per_patch": "Patches",
     "pixel_response": "The model",

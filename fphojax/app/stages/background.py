@@ -95,10 +95,10 @@ def _verdict(levels):
     ratio = np.abs(levels["level"].value) / levels["error"].value
     known = np.isfinite(ratio)
     if not known.any():
-        return "No exposure has pixels enough for a level."
+        return "No exposure has enough pixels to measure a level."
     worst = int(np.nanargmax(np.where(known, ratio, -1)))
     return (
-        f"In {np.count_nonzero(ratio[known] > 3)} of {np.count_nonzero(known)} exposures the residual level is "
-        f"beyond 3 of its standard deviations; the largest, {ratio[worst]:.1f}, in {levels['exposure'][worst]}, band "
+        f"In {np.count_nonzero(ratio[known] > 3)} of {np.count_nonzero(known)} exposures the residual level "
+        f"exceeds 3 standard deviations; the largest, {ratio[worst]:.1f}, is in {levels['exposure'][worst]}, band "
         f"{levels['band'][worst]} ({levels['level'][worst].value:+.3g} nJy per pixel)."
     )

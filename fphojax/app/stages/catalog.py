@@ -43,8 +43,8 @@ def catalog(settings: Settings, *, progress: bool = False) -> StageReport:
         path = settings.raw_catalog
     sources = SourceCatalog.read(path, bands=settings.bandlist)
     if settings.raw_catalog is not None:
-        text = f"{counted(len(sources), 'source')} of {path.name}."
-    text += f" Radii of influence from {sources.roi.min():.2g} to {sources.roi.max():.2g} arcsec."
+        text = f"{counted(len(sources), 'source')} in {path.name}."
+    text += f" Radii of influence range from {sources.roi.min():.2g} to {sources.roi.max():.2g} arcsec."
     table = QTable({"id": sources.id, "ra": sources.ra, "dec": sources.dec, "roi": sources.roi})
     for band, flux in zip(sources.bands, sources.flux.T, strict=True):
         table[band] = flux

@@ -220,15 +220,15 @@ def _verdict(found, catalog, noise):
         f"expected false detections <= {found.n_false:.2g}."
     )
     if len(found.structure):
-        text += f" {counted(len(found.structure), 'peak')} more: structure of brighter galaxies, in structure.fits."
+        text += f" Structure of brighter galaxies (structure.fits): {counted(len(found.structure), 'peak')}."
     ratio = np.abs(noise["level_over_noise"])
     sure = np.abs(noise["level"]) > _SURE * noise["level_error"]
     left = np.where(sure & (ratio > _LEVEL), ratio, 0)
     if left.any():
         worst = int(left.argmax())
         text += (
-            f" {counted(np.count_nonzero(left), 'exposure')} with a level left, up to "
-            f"{noise['level_over_noise'][worst]:+.2g} of the noise of a pixel ({noise['exposure'][worst]}, band "
-            f"{noise['band'][worst]}); it is taken off for this search alone."
+            f" Residual level in {counted(np.count_nonzero(left), 'exposure')}, up to "
+            f"{noise['level_over_noise'][worst]:+.2g} of the pixel noise ({noise['exposure'][worst]}, band "
+            f"{noise['band'][worst]}); it is subtracted for this search only."
         )
     return text

@@ -59,7 +59,7 @@ def run_at(folder: Path | None, settings: Settings) -> RunDirectory:
         latest_fit(settings) if folder is None else RunDirectory(folder, scene_catalog=settings.scene_catalog)
     )
     if run is None:
-        raise InputError(f"{settings.outbase}: holds no fit, expected one: `fphojax optimize` makes it")
+        raise InputError(f"{settings.outbase}: contains no fit, expected one from `fphojax optimize`")
     refuse_used_folder(run.path)
     return run
 

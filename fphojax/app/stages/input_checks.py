@@ -109,8 +109,8 @@ class CheckReport:
         )
         n_waiting = len(self.exposures) - len(self.mixtures)
         if n_waiting:
-            images = f"{counted(n_waiting, 'PSF image')} {'is' if n_waiting == 1 else 'are'} to be fitted yet"
-            words += f" {images}: the stage psf says how far bright point sources' fluxes are off with the mixtures."
+            images = f"{counted(n_waiting, 'PSF image')} {'is' if n_waiting == 1 else 'are'} not fitted yet"
+            words += f" {images}: the stage psf will report the flux error of bright point sources."
         return words.strip()
 
     def catalog_table(self) -> PlainTable:
@@ -243,7 +243,7 @@ def _check_bands(report: CheckReport, refused: set) -> None:
             report.notes.append(f"{line}, which is not in bandlist")
     if settings.tweakbg and not settings.sky:
         report.notes.append(
-            f"{settings.file}: tweakbg: these sky levels are not subtracted; tweak_background: tweakbg does it"
+            f"{settings.file}: tweakbg: these sky levels are not subtracted unless tweak_background is tweakbg"
         )
 
 
@@ -436,7 +436,7 @@ def _check_outbase(report: CheckReport) -> None:
     while not there.exists():
         there = there.parent
     if not os.access(there, os.W_OK | os.X_OK):
-        report.problems.append(f"{label}, expected a folder that can be written: {there} may not be")
+        report.problems.append(f"{label}, expected a writable folder: {there} is not writable")
 
 
 def _check_prior(prior: PriorSettings, lower, upper, ids) -> None:

@@ -85,7 +85,7 @@ def loop(
     """
     if not settings.write_residuals:
         raise InputError(
-            f"{settings.file}: write_residuals is false, expected true: the stages look at residuals"
+            f"{settings.file}: write_residuals is false, expected true: the stages need the residuals"
         )
     start, reports = time.perf_counter(), []
 

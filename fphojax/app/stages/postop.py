@@ -73,14 +73,16 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     catalog.write_forcepho(files["catalog"])
     with replacing(files["settings"]) as temporary:
         temporary.write_text(sampling_settings(settings, files["catalog"]).dump_yaml(settings.outbase))
-    verdict = f"{counted(len(catalog), 'source')} with flux uncertainties, the start of sampling."
+    verdict = f"Wrote {counted(len(catalog), 'source')} with flux uncertainties, from which sampling starts."
     if unknown:
-        verdict += f" {unknown} of them were not fitted: they have none but those of the catalogue."
+        verdict += (
+            f" Not fitted: {counted(unknown, 'source')}; uncertainties are those of the catalogue, if any."
+        )
     if near.any():
         n_source = np.count_nonzero(near.any(axis=1))
         verdict += (
             f" {counted(np.count_nonzero(near), 'flux')} of {counted(n_source, 'source')} ended at an edge of the "
-            "box (column flux_at_bound): without uncertainty, the bounds in sampling are those of a guess."
+            "box (column flux_at_bound): without an uncertainty, their range in sampling is that of an initial guess."
         )
     ratio = np.ma.masked_invalid(catalog.flux / errors)
     table = Table(

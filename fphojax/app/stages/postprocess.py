@@ -55,7 +55,7 @@ def postprocess(settings: Settings, *, workers: int | None = None, progress: boo
         text += f"the largest r_hat is {np.nanmax(rhat):.3f}"
         text += f", above {_LARGEST_RHAT} for {counted(poor, 'source')}." if poor else "."
     else:
-        text += "r_hat is not known: it takes two chains of four draws."
+        text += "r_hat is not known: it needs at least two chains of four draws."
     shown = _shown(table, settings.bandlist)
     seconds = time.perf_counter() - start
     return StageReport(

@@ -36,10 +36,10 @@ def preprocess(settings: Settings, *, progress: bool = False) -> StageReport:
     files = {"pixels": settings.pixelstorefile, "meta": settings.metastorefile}
     if all(path.is_file() for path in files.values()):
         compared = refuse_other_stores(settings)
-        text = f"The stores were there{'' if compared else ', but no images with which to compare them'}."
+        text = f"The stores existed already{'' if compared else ', without images to compare them with'}."
     else:
         text = f"{make_stores(settings, progress=progress, echo=print)}."
     exposures = open_stores(settings.pixelstorefile, settings.metastorefile)
     bands = sorted({exposure.band for exposure in exposures})
-    text += f" They hold {len(exposures)} exposures in {', '.join(bands)}."
+    text += f" They contain {len(exposures)} exposures in {', '.join(bands)}."
     return StageReport("preprocess", text, {}, files, time.perf_counter() - start)

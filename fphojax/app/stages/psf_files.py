@@ -50,7 +50,7 @@ def fit_files(
     One image is the band's PSF; with a detector position it joins those at other positions that the store has.
     Several images are those of single exposures, named by EXPID or by the file. A PSFEx file (``.psf``) is evaluated
     on a grid of positions, which is written whole. Mixtures that the store has of the same images, fitted with the
-    same options, are kept: after Ctrl-C, the same call goes on.
+    same options, are kept: after Ctrl-C, the same call continues.
 
     Parameters
     ----------
@@ -108,7 +108,9 @@ def fit_files(
         }
         given = [option for option, value in of_images.items() if value is not None]
         if given:
-            raise InputError(f"{given[0]}: found with {paths[0]}, expected none: a PSFEx file says it all")
+            raise InputError(
+                f"{given[0]}: found with {paths[0]}, expected none: a PSFEx file contains this information"
+            )
         if len(paths) > 1:
             raise InputError(f"{paths[1]}: found {len(paths)} files, expected a single PSFEx file")
         check_name(band)
@@ -162,7 +164,7 @@ def readings_shown(found: Sequence[FittedFile]) -> PlainTable:
     Pixels of the image per pixel of the exposures; whether the pixel response is included; offset of the core
     from the centre of the image, in pixels of the exposures.
     """
-    table = PlainTable("PSF images, as they were read")
+    table = PlainTable("PSF images as read")
     for name in ("image", "extension", "sampling", "includes pixel", "core off centre [pixel]"):
         table.add_column(name, overflow="fold")
     for image, (_, fit, _) in found:

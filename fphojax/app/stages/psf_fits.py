@@ -221,7 +221,7 @@ def fit_into(
                 done[i] = FittedPSF(jobs[i], fit, False)
                 bar.update()
     except KeyboardInterrupt:
-        where = f" and kept in {path}; {again} goes on" if path is not None else ""
+        where = f" and kept in {path}; {again} continues" if path is not None else ""
         raise KeyboardInterrupt(f"interrupted: {len(done)} of {len(jobs)} PSFs are fitted{where}") from None
     return [done[i] for i in range(len(jobs))]
 

@@ -153,7 +153,7 @@ def _sampling(headers, label, given, pixel_scale):
         of = f"only {scale_by} ({scale:.4g} arcsec)" if scale is not None else "nor a pixel scale"
         note = (
             f"no OVERSAMP in the header, {of}: taken at the pixel scale of the exposures "
-            "(--oversample or --pixel-scale says otherwise)"
+            "(override with --oversample or --pixel-scale)"
         )
         return 1, "assumed", [note]
     if said is not None and abs(said / factor - 1) > _SAME:

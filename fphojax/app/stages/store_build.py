@@ -130,7 +130,7 @@ def preprocess(
         overwrite=overwrite,
     )
     if writer.restarted:
-        echo(f"{writer.building}: was damaged, and is built anew")
+        echo(f"{writer.building}: was damaged and is rebuilt")
     report, problems, start = PreprocessReport(), [], time.perf_counter()
     todo = [frame for frame in frames if _stamp(settings, *frame) not in writer.done]
     report.n_kept = sum(map(len, writer.done.values()))

@@ -24,7 +24,7 @@ class RunExplorer(widgets.VBox):
     """Browser of the sources and patches of a run, for JupyterLab, Notebook 7 and voila.
 
     At the start the names of the fitted sources are read, and ``catalogs/final.fits`` if `fphojax postprocess` has
-    written it; draws and pixels are read for the patch that is looked at, figures are made for the open tab only.
+    written it; draws and pixels are read only for the patch on display, and figures are made only for the open tab.
 
     Parameters
     ----------

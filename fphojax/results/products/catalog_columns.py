@@ -58,35 +58,37 @@ FLAGS = {
     2: "fewer than 100 effective draws, bulk or tail, of some parameter",
     4: "more than 5 % of the draws of some parameter at an edge of its prior",
     8: "divergent transitions in a patch of the source",
-    16: "means of its patches more than one standard deviation apart for some parameter: see the multipatch table",
-    32: "not sampled: draws of an approximation, or a single point",
-    64: "standard deviation of some parameter but pa more than 0.7 of that of its prior: the data say little of it",
-    128: "model limited: in some band chi-squared of the source's own pixels is above 1.5 a pixel, and above what "
-    "noise makes by five standard deviations; what the Sersic profile or the PSF lacks, not noise, limits the flux",
+    16: "means in different patches differ by more than one standard deviation for some parameter: see the "
+    "multipatch table",
+    32: "not sampled: draws from an approximation, or a single point",
+    64: "standard deviation of some parameter other than pa above 0.7 times that of its prior: weakly "
+    "constrained by the data",
+    128: "model limited: in some band chi-squared of the pixels dominated by the source is above 1.5 per pixel, and "
+    "above that of pure noise by five standard deviations; the Sersic profile or the PSF, not noise, limits the flux",
 }
 
 _MAG, _SB = "mag (AB)", "mag (AB) arcsec-2"
 COLUMNS = (
     ColumnText("id", "", "identifier of the source in the input catalogue"),
-    ColumnText("ra", "deg", "right ascension, ICRS; median of the draws, as all columns without suffix"),
+    ColumnText("ra", "deg", "right ascension, ICRS; median of the draws, like all columns without a suffix"),
     ColumnText("dec", "deg", "declination, ICRS"),
-    ColumnText("roi", "arcsec", "radius of influence with which patches were laid out"),
+    ColumnText("roi", "arcsec", "radius of influence used to define the patches"),
     ColumnText("q", "", "axis ratio b/a"),
     ColumnText("pa", "deg", "position angle of the major axis, east of north"),
     ColumnText("sersic", "", "Sersic index"),
-    ColumnText("rhalf", "arcsec", "circularised half-light radius; semi-major: rhalf_major"),
+    ColumnText("rhalf", "arcsec", "circularised half-light radius; the semi-major one is rhalf_major"),
     ColumnText("BAND", "nJy", "total flux in the band"),
     ColumnText(
         "BAND_err",
         "nJy",
-        "standard deviation of the flux: of its draws, NaN where they do not differ; of an optimum or a forced flux "
-        "by noise, with all that is fitted free, wherever in its prior it lies",
+        "standard deviation of the flux: that of its draws, NaN if all are equal; for an optimum or a forced "
+        "flux, that from noise with all fitted parameters free, also near the limits of the prior",
     ),
     ColumnText(
         "BAND_err_scaled",
         "nJy",
-        "the same with the misfit: BAND_err times the square root of chi-squared per pixel, if that is above one, of "
-        "the source's own pixels in the band (see chi2)",
+        "the same including the misfit: BAND_err times the square root of chi-squared per pixel, if above one, "
+        "of the pixels dominated by the source in the band (see chi2)",
     ),
     ColumnText("PARAMETER_16", PARAMETER_UNIT, "16th percentile of the draws"),
     ColumnText("PARAMETER_84", PARAMETER_UNIT, "84th percentile of the draws"),
@@ -94,21 +96,21 @@ COLUMNS = (
     ColumnText(
         "PARAMETER_std",
         PARAMETER_UNIT,
-        "standard deviation of the draws (of a flux: BAND_err; of ra: of the coordinate, without cos dec)",
+        "standard deviation of the draws (for a flux: BAND_err; for ra: of the coordinate, without cos dec)",
     ),
     ColumnText("PARAMETER_ess_bulk", "", "effective number of draws for the centre (Vehtari et al. 2021)"),
-    ColumnText("PARAMETER_ess_tail", "", "the same for the 5 % and 95 % quantiles, the smaller"),
+    ColumnText("PARAMETER_ess_tail", "", "the same for the 5 % and 95 % quantiles, whichever is smaller"),
     ColumnText(
         "PARAMETER_rhat",
         "",
-        "rank-normalised split R-hat over all chains; NaN for a single chain, and as the effective numbers for a "
-        "parameter that is held",
+        "rank-normalised split R-hat over all chains; NaN for a single chain and, like the effective numbers, for a "
+        "fixed parameter",
     ),
     ColumnText("PARAMETER_at_bound", "", "fraction of draws within a thousandth of an edge of the prior"),
     ColumnText(
         "PARAMETER_prior_std",
         PARAMETER_UNIT,
-        "standard deviation of the prior; NaN for a parameter that is held, and in results of older versions",
+        "standard deviation of the prior; NaN for a fixed parameter, and in results of older versions",
     ),
     ColumnText("cov_BAND_BAND2", "nJy2", "covariance of the fluxes in two bands"),
     ColumnText(
@@ -121,7 +123,7 @@ COLUMNS = (
     ColumnText(
         "colour_BAND_BAND2",
         _MAG,
-        "median of mag_BAND - mag_BAND2, bands that follow each other; NaN if any draw of a flux is not positive",
+        "median of mag_BAND - mag_BAND2, for consecutive bands; NaN if any draw of a flux is not positive",
     ),
     ColumnText("colour_BAND_BAND2_16", _MAG, "16th percentile of the colour"),
     ColumnText("colour_BAND_BAND2_84", _MAG, "84th percentile"),
@@ -133,13 +135,14 @@ COLUMNS = (
     ColumnText(
         "r_kron",
         "arcsec",
-        "semi-major Kron-like radius: 2.5 times the first moment of the profile's light to infinity; also _16, _84",
+        "semi-major Kron-like radius: 2.5 times the first moment of the light profile, integrated to infinity; "
+        "also _16, _84",
     ),
     ColumnText(
         "r_iso_BAND",
         "arcsec",
         "semi-major radius at which the profile has the surface brightness ISOPHOTE (in the header; 25 mag / "
-        "arcsec2 by default); 0 if it is fainter throughout, NaN for a point; also _16, _84",
+        "arcsec2 by default); 0 if the profile is fainter everywhere, NaN for a point; also _16, _84",
     ),
     ColumnText(
         "mu0_BAND",
@@ -147,40 +150,40 @@ COLUMNS = (
         "central surface brightness of the profile, before the PSF; NaN if any draw of the flux is not positive, and "
         "for a point; also _16, _84",
     ),
-    ColumnText("mue_BAND", _SB, "surface brightness at the half-light radius; NaN as mu0; also _16, _84"),
     ColumnText(
-        "ess_min", "", "smallest of the effective numbers of draws, of the parameters that are not held"
+        "mue_BAND", _SB, "surface brightness at the half-light radius; NaN where mu0 is; also _16, _84"
     ),
-    ColumnText("rhat_max", "", "largest of the R-hats, of the same"),
+    ColumnText("ess_min", "", "smallest effective number of draws of the free parameters"),
+    ColumnText("rhat_max", "", "largest R-hat of the free parameters"),
     ColumnText(
         "profile",
         "",
-        "sersic, or the special profile whose parameters the fit held: exponential and devaucouleurs (sersic), point "
-        "(q, pa, sersic, rhalf); in their columns stand the values at which they were held",
+        "sersic, or a special profile with fixed parameters: exponential and devaucouleurs (sersic), point "
+        "(q, pa, sersic, rhalf); their columns contain the fixed values",
     ),
     ColumnText(
         "tied",
         "",
-        "parameters that the fit took from another source, with its id: ra=7 dec=7; their columns are those of it",
+        "parameters tied to another source, with its id: ra=7 dec=7; their columns repeat those of that source",
     ),
-    ColumnText("at_bound", "", "largest of the fractions at an edge of the prior"),
+    ColumnText("at_bound", "", "largest fraction of draws at an edge of the prior, of all parameters"),
     ColumnText(
         "chi2",
         "",
-        "chi-squared of the source's own pixels at the optimum, over all exposures: those within twice the "
-        "half-light ellipse, widened in quadrature by the PSF's core (its narrowest Gaussians with half of its "
-        "light) and the pixel, that lie no farther inside such an ellipse of another source; of its last patch",
+        "chi-squared at the optimum of the pixels dominated by the source, in all exposures: those within twice the "
+        "half-light ellipse, widened in quadrature by the PSF core (the narrowest Gaussians with half of its "
+        "light) and the pixel, that do not lie farther inside such an ellipse of another source; in its last patch",
     ),
-    ColumnText("n_pixel", "", "number of these pixels; 0 where chi2 is not known"),
-    ColumnText("n_patch", "", "number of patches that fitted the source; their chains are combined"),
-    ColumnText("n_draw", "", "number of draws, all chains"),
-    ColumnText("n_divergent", "", "divergent transitions in its patches"),
-    ColumnText("patch_id", "", "the last of its patches"),
-    ColumnText("method", "", "nuts, laplace, optimum or forced: how its last patch was fitted"),
+    ColumnText("n_pixel", "", "number of these pixels; 0 if chi2 is not known"),
+    ColumnText("n_patch", "", "number of patches in which the source was fitted; their chains are combined"),
+    ColumnText("n_draw", "", "number of draws in all chains"),
+    ColumnText("n_divergent", "", "number of divergent transitions in its patches"),
+    ColumnText("patch_id", "", "last patch in which the source was fitted"),
+    ColumnText("method", "", "method used for its last patch: nuts, laplace, optimum or forced"),
     ColumnText(
         "pareto_k",
         "",
-        "Pareto k-hat of the importance weights of its last patch's approximation, which can be trusted below 0.7; "
+        "Pareto k-hat of the importance weights in its last patch; the approximation can be trusted below 0.7; "
         "NaN for other methods",
     ),
     ColumnText("flags", "", "sum of the flags that apply, see below; 0 for none"),
@@ -194,8 +197,9 @@ def columns_document() -> str:
     lines = [
         "# Columns of the final catalogue",
         "",
-        "`fphojax postprocess RUN` writes it to `catalogs/final.fits`. `BAND`, `BAND2`, `BAND3` stand for names of "
-        "bands, in the order of the settings; `PARAMETER` for ra, dec, q, pa, sersic, rhalf or a band.",
+        "`fphojax postprocess RUN` writes the catalogue to `catalogs/final.fits`. `BAND`, `BAND2`, `BAND3` "
+        "stand for names of bands, in the order of the settings; `PARAMETER` stands for ra, dec, q, pa, sersic, "
+        "rhalf or a band.",
         "",
         "| column | unit | meaning |",
         "| --- | --- | --- |",

@@ -3,7 +3,7 @@
 FITS, in forcepho's conventions: ``q`` is sqrt(b/a), ``pa`` is in radians from +RA towards +Dec. Columns: id,
 source_index (row of the source in the run's scene), patch_id (its last patch), the bands, ra, dec, q, pa,
 sersic, rhalf.
-Rows are written one by one in place, so that a file may be far larger than memory.
+Rows are written one at a time in place, so that a file may be far larger than memory.
 """
 
 from pathlib import Path

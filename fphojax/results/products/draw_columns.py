@@ -1,6 +1,6 @@
 """Columns of the final catalogue that are computed from draws alone.
 
-Separate from `fphojax.results.products.final_catalog`, so that the processes that compute them import little.
+Separate from `fphojax.results.products.final_catalog`, so that worker processes import little.
 """
 
 from dataclasses import dataclass

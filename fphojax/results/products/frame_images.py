@@ -54,7 +54,7 @@ def write_images(
     Returns
     -------
     list of Path
-        ``BAND_EXPOSURE.fits`` with the extensions DATA (nJy, as it was fitted: less the sky of the settings;
+        ``BAND_EXPOSURE.fits`` with the extensions DATA (nJy, as fitted: with the sky of the settings subtracted;
         NaN where a pixel has no weight), MODEL, RESIDUAL (data - model) and CHI (residual over error), float32, each
         with the header of the exposure.
     """

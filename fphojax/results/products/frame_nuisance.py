@@ -36,7 +36,7 @@ class FrameNuisance:
     """Sky, flux scale and shift of exposures at one point of the posterior, or at several.
 
     Flux scale and shift are those of the last patch of each source, the sky that of the last patch of each pixel.
-    A source or pixel that no patch has in the exposure is left as it is.
+    A source or pixel that is not in any patch of the exposure is unchanged.
 
     Parameters
     ----------

@@ -17,8 +17,8 @@ class MultipatchReport:
     """Table of sources in several patches, one row per source and parameter.
 
     Columns: id, parameter (the band's name for a flux), unit, n_patch, patches (their numbers, separated by
-    blanks), mean and std of all draws together, lowest and highest of the patches' means, shift (their difference
-    over the mean standard deviation within patches), r_hat of all chains together.
+    blanks), mean and std of all draws, lowest and highest mean of a patch, shift (difference of these over the mean
+    standard deviation within patches), r_hat of all chains.
 
     Parameters
     ----------

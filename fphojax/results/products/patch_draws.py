@@ -43,13 +43,13 @@ class PatchDraws:
     prior_width : ndarray (S, P)
         Standard deviations of the priors, in the same order; NaN in files without.
     flux_err : ndarray (S, B)
-        Standard deviations of the fluxes of an optimum; NaN for draws, which tell them, and in files without.
+        Standard deviations of the fluxes of an optimum; NaN for draws, from which they follow, and in files without.
     pareto_k : float
         Of the weights of an approximation (see `fphojax.inference.laplace`); NaN for other draws.
     log_posterior : ndarray (chain, draw)
     n_divergent : int
     chi2, n_pixel : ndarray (S, B)
-        Of the source's own pixels in each band at the optimum; NaN and 0 in files without.
+        Of the pixels dominated by the source in each band at the optimum; NaN and 0 in files without.
     exposures : list of tuple of str
         Band and name of each exposure, if there are nuisance parameters.
     nuisance : dict of ndarray (chain, draw, exposure, ...)

@@ -78,7 +78,7 @@ def postprocess(
     kind : {"median", "last", "best", "mean"}
         Point of the posterior that images and cutouts show; see `scenes_at`.
     cutouts : sequence
-        Ids of sources to be written alone (see `write_cutouts`).
+        Ids of sources to write cutouts of (see `write_cutouts`).
     progress : bool
 
     Returns
@@ -141,8 +141,8 @@ def write_catalogs(
     isophote : float
         AB mag / arcsec^2.
     workers : int
-        Processes that compute the columns; 1 stays in this one, more pay off with hundreds of patches. New processes
-        import the script that called, which must keep its work under ``if __name__ == "__main__"``.
+        Processes that compute the columns; 1 uses the current one, more are worthwhile for hundreds of patches. New
+        processes import the calling script, which must keep its work under ``if __name__ == "__main__"``.
     progress : bool
 
     Returns

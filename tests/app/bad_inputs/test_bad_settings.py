@@ -420,7 +420,7 @@ COMMANDS = [
     (["detect", "--background-box", "16"], "found --background-box without --images"),
     (["detect", "--run", "{}/nowhere"], "nowhere: no such folder, expected the folder of a run"),
     (["background", "--run", "{}/peaks.ecsv"], "peaks.ecsv: no such folder, expected the folder of a run"),
-    (["postop"], "output: holds no fit, expected one"),
+    (["postop"], "output: contains no fit, expected one"),
     (["preprocess"], "field.yml: found no pixelstorefile, expected the files of the stores to make"),
 ]
 
@@ -442,7 +442,7 @@ def test_catalogue_that_the_run_would_replace(tiny):
 def test_folder_that_may_not_be_written(tiny, monkeypatch):
     """The superuser may write everywhere: the system is asked, and says no."""
     monkeypatch.setattr("os.access", lambda _, mode, **__: not mode & os.W_OK)
-    tiny.refused(said=[["field.yml: outbase: found output, expected a folder that can be written: "]])
+    tiny.refused(said=[["field.yml: outbase: found output, expected a writable folder: "]])
 
 
 def test_names_with_brackets_are_printed_as_they_are(tiny, monkeypatch):

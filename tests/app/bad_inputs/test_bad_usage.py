@@ -25,7 +25,7 @@ ROWS = [
     Row("--debug=3 check F", "--debug: found a value, expected none"),
     Row("check", "check: CONFIG: found nothing, expected YAML file of settings", "check"),
     Row("--debug check", "check: CONFIG: found nothing, expected YAML file of settings", "check"),
-    Row("init", "init: FOLDER: found nothing, expected folder to start in", "init"),
+    Row("init", "init: FOLDER: found nothing, expected folder to write to", "init"),
     Row("report", "report: RUN: found nothing, expected folder of a finished run", "report"),
     Row("check F b c", "check: found 'b c' behind the last argument, expected nothing more", "check"),
     Row("check F --nothing", "check: --nothing: unknown option, expected one of --help", "check"),
@@ -70,7 +70,7 @@ ROWS = [
     ),
     Row("psf F", "psf: --band: found nothing, expected band of the PSF", "psf"),
     Row("psf --band g --out p.h5", "psf: IMAGES: found nothing, expected PSF images (FITS), or one", "psf"),
-    Row("psf F --band g", "psf: --out: found nothing, expected store (HDF5) to make or to add to", "psf"),
+    Row("psf F --band g", "psf: --out: found nothing, expected store (HDF5) to create or add to", "psf"),
     Row(
         "psf F --band g --out p.h5 --location 1",
         "psf: --location: found too few values, expected 2",

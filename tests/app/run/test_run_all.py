@@ -205,7 +205,7 @@ def test_a_run_that_was_not_begun_is_replaced_and_not_gone_on_with(settings, don
     assert run_all(settings, notebooks=False).repeated == ()  # the first one is in its place again
     done.early = False
     for resume in (False, True, True):
-        with pytest.raises(InputError, match=r"no good; the results before are in .*previous_1 until"):
+        with pytest.raises(InputError, match=r"no good; the previous results are in .*previous_1 until"):
             run_all(settings.changed(chains=2), notebooks=False)
         assert done.options["08_sample"] == {"workers": None, "resume": resume, "overwrite": False}
 
@@ -359,9 +359,9 @@ def test_a_second_run_that_is_interrupted_leaves_the_first_whole(settings, monke
     assert (where / "detect_1" / "sources.fits").is_file()
     assert latest_fit(settings.changed(outbase=str(where))).path == where
     if where == aside:
-        assert f"goes on; the results before are in {aside} until" in str(interruption.value)
+        assert f"continues; the previous results are in {aside} until" in str(interruption.value)
     else:
-        assert str(interruption.value).endswith("and the same command goes on")
+        assert str(interruption.value).endswith("and the same command continues")
         assert not aside.exists()
     writing.interrupted = None
     for path in set(results(settings.outbase)) - set(first):
@@ -413,9 +413,9 @@ def test_what_to_do_after_ctrl_c(settings, done, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run_all_module, "_done", interrupted)
-    with pytest.raises(KeyboardInterrupt, match=r"in 01_check_inputs; .*the same command goes on"):
+    with pytest.raises(KeyboardInterrupt, match=r"in 01_check_inputs; .*the same command continues"):
         run_all(settings, notebooks=False)
-    with pytest.raises(KeyboardInterrupt, match="the same command without --from goes on"):
+    with pytest.raises(KeyboardInterrupt, match="the same command without --from continues"):
         run_all(settings, start="check", notebooks=False)
 
 
@@ -708,6 +708,6 @@ def test_kernel_that_does_not_work(tmp_path, monkeypatch, name):
     with pytest.raises(InputError) as caught:
         execute(tmp_path / "a.ipynb", tmp_path / "b.ipynb", {})
     line = str(caught.value)
-    assert line.startswith(f"{tmp_path / 'b.ipynb'}: no Jupyter kernel that works ({name}: ")
+    assert line.startswith(f"{tmp_path / 'b.ipynb'}: no working Jupyter kernel ({name}: ")
     assert line.endswith("--no-notebooks does without")
     assert "\n" not in line

@@ -129,7 +129,7 @@ def test_impossible_prior(write, prior, expected):
         ({"extensions": "{zzz: X}"}, "extensions.zzz: unknown key, expected one of sci, err, mask, psf"),
         (
             {"bandlist": None},
-            "bandlist: found nothing, expected bands to fit, as in the FILTER keyword of the images",
+            "bandlist: found nothing, expected bands to fit, as given by the FILTER keyword of the images",
         ),
         (
             {"raw_catalog": "$NO_SUCH/x"},
@@ -160,7 +160,7 @@ def test_impossible_prior(write, prior, expected):
         ),
         (
             {"use_gradients": 0},
-            "use_gradients: found false, expected true: there is no optimiser without derivatives",
+            "use_gradients: found false, expected true: the optimiser always uses derivatives",
         ),
         (
             {"priors": "{n: {distribution: Normal}}"},

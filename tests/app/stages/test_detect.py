@@ -91,7 +91,7 @@ def test_a_level_that_is_left_is_told(tmp_path):
         file["SCI"].data += 0.05
     report = detect(settings)
     assert "2 sources found" in report.verdict
-    assert "1 exposure with a level left, up to +0.52 of the noise of a pixel (r1, band r)" in report.verdict
+    assert "Residual level in 1 exposure, up to +0.52 of the pixel noise (r1, band r)" in report.verdict
     noise = report.tables["noise"]
     assert noise["exposure"].tolist() == ["r1", "g1"]
     np.testing.assert_allclose(noise["level"].value, [0.05, 0], atol=0.01)
@@ -108,7 +108,7 @@ def test_structure_is_listed_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "detect_on_images", found_otherwise)
     report = detect(settings)
     assert "1 source found" in report.verdict
-    assert "1 peak more: structure of brighter galaxies, in structure.fits." in report.verdict
+    assert "Structure of brighter galaxies (structure.fits): 1 peak." in report.verdict
     assert len(SourceCatalog.read(report.files["catalog"])) == 1
     assert len(SourceCatalog.read(report.files["structure"])) == 1
     assert len(report.tables["structure"]) == 1
@@ -177,6 +177,6 @@ def test_a_catalogue_wants_a_fit(tmp_path):
     text = (tmp_path / "field.yml").read_text() + "raw_catalog: peaks.ecsv\n"
     (tmp_path / "field.yml").write_text(text)
     settings = Settings.from_yaml(tmp_path / "field.yml")
-    with pytest.raises(InputError, match=r"output: holds no fit, expected one: `fphojax optimize` makes it"):
+    with pytest.raises(InputError, match=r"output: contains no fit, expected one from `fphojax optimize`"):
         detect(settings)
     assert not (tmp_path / "output").exists()

@@ -136,7 +136,7 @@ def test_no_catalogue(run):
     del run.settings["raw_catalog"]
     result, _ = run.check()
     assert result.exit_code == 0
-    assert "note: no catalogue of sources; `fphojax run` finds them in the images" in result.stdout
+    assert "note: no source catalogue; `fphojax run` detects sources in the images" in result.stdout
     assert "No problems found." in result.stdout
     settings = Settings.from_yaml(run.folder / "run.yml")
     (problem,) = check_inputs(settings).problems  # what a fit alone says
@@ -217,7 +217,7 @@ def test_missing_psf_in_store(run):
 def test_what_psf_mixtures_mean_for_a_star(run):
     """Known of mixtures that were fitted here, and not of those that come without their images."""
     result, _ = run.check()
-    assert "2 PSF images are to be fitted yet: the stage psf says" in " ".join(result.stdout.split())
+    assert "2 PSF images are not fitted yet: the stage psf will report" in " ".join(result.stdout.split())
     store = PSFStore()
     store.add(PSFMixture([1.0], [[0, 0]], [[2, 2, 0]], point_flux_error=-0.0042), "g")
     store.add(PSFMixture([1.0], [[0, 0]], [[2, 2, 0]]), "r")
@@ -227,7 +227,7 @@ def test_what_psf_mixtures_mean_for_a_star(run):
     said = " ".join(result.stdout.split())
     assert (
         "With these PSF mixtures, a bright point source's flux is off by up to 0.42 %, more than its noise above "
-        "S/N 240 (g1, g). How far bright point sources' fluxes are off with 1 PSF mixture of the store is not known "
+        "S/N 240 (g1, g). For 1 PSF mixture of the store, the flux error of bright point sources is not known "
         "without the PSF images."
     ) in said
 
@@ -577,7 +577,7 @@ def test_sky_levels_of_other_bands(run):
     assert notes(run) == ["run.yml: tweakbg.g: found a sky level of band g, which is not in bandlist"]
     del run.settings["tweak_background"]
     assert notes(run)[-1] == (
-        "run.yml: tweakbg: these sky levels are not subtracted; tweak_background: tweakbg does it"
+        "run.yml: tweakbg: these sky levels are not subtracted unless tweak_background is tweakbg"
     )
 
 

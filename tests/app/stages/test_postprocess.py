@@ -51,7 +51,7 @@ def test_single_draws_are_shown_too(stage, tmp_path):
     errors = {f"{band}_err": None for band in bands}
     table = catalogue(bands, rhat_max=[np.nan, np.nan], ess_min=[np.nan, np.nan], **errors)
     found = stage(table)
-    assert found.verdict.endswith("r_hat is not known: it takes two chains of four draws.")
+    assert found.verdict.endswith("r_hat is not known: it needs at least two chains of four draws.")
     assert found.level == "pass"
     assert {"F150W", "chi2"} < set(found.tables["catalog"].colnames)
     table.meta["FILTERS"] = ",".join(bands)

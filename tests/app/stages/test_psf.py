@@ -67,7 +67,7 @@ def test_interrupted_stage_goes_on(folder, fitted):
     given, path = settings(folder), folder / "run" / "psfs.h5"
     fitted.stop = 2
     with pytest.raises(
-        KeyboardInterrupt, match=r"2 of 3 PSFs are fitted and kept in .*; the same command goes on"
+        KeyboardInterrupt, match=r"2 of 3 PSFs are fitted and kept in .*; the same command continues"
     ):
         psf(given)
     assert PSFStore.open(path).exposures("g") == ["g1", "g2"]
@@ -123,7 +123,7 @@ def fit(given, folder=None, **options):
 def test_a_fit_that_was_interrupted_at_its_psfs_goes_on(folder, fitted):
     given, path = settings(folder), folder / "run" / "psfs.h5"
     fitted.stop = 1
-    with pytest.raises(KeyboardInterrupt, match=r"1 of 3 PSFs .* the same command with --resume goes on"):
+    with pytest.raises(KeyboardInterrupt, match=r"1 of 3 PSFs .* the same command with --resume continues"):
         fit(given)
     assert PSFStore.open(path).exposures("g") == ["g1"]
     fitted.stop = None
@@ -182,7 +182,7 @@ def test_number_is_chosen_by_the_wanted_residual(folder, fitted):
     assert "is off by" in checked.psf_meaning()
     assert "to be fitted" not in checked.psf_meaning()
     other = check_inputs(settings(folder, n_gauss_psf=4, outbase="output"))
-    assert other.psf_meaning().startswith("3 PSF images are to be fitted yet: the stage psf says how far")
+    assert other.psf_meaning().startswith("3 PSF images are not fitted yet: the stage psf will report")
 
 
 def test_store_that_does_not_say_how_good_it_is(folder):
@@ -194,10 +194,7 @@ def test_store_that_does_not_say_how_good_it_is(folder):
     report = psf(given)
     table = report.tables["psfs"]
     np.testing.assert_array_equal(np.isfinite(table["point flux error"]), [True, False, True])
-    assert (
-        "How far bright point sources' fluxes are off with 1 PSF mixture of the store is not"
-        in report.verdict
-    )
+    assert "For 1 PSF mixture of the store, the flux error of bright point sources is not" in report.verdict
     assert plot_worst_psf(given, report) is None
 
 

@@ -63,7 +63,7 @@ def test_ctrl_c_keeps_what_was_fitted_and_the_same_call_goes_on(fitted_names, tm
     with pytest.raises(KeyboardInterrupt) as caught:
         fit_into(path, JOBS)
     assert str(caught.value) == (
-        f"interrupted: 2 of 5 PSFs are fitted and kept in {path}; the same command goes on"
+        f"interrupted: 2 of 5 PSFs are fitted and kept in {path}; the same command continues"
     )
     np.testing.assert_allclose(list(widths(path).values()), [1.0, 1.21], rtol=1e-6)
     assert list(tmp_path.iterdir()) == [path]

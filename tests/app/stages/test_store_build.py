@@ -190,7 +190,7 @@ def refused_by_stage(run, **preprocess_keys):
 def test_stage_takes_stores_that_it_would_make(run):
     stage(run.load())
     run.settings |= {"seed": 3, "tweak_background": "tweakbg", "tweakbg": {"g": 1.0}}
-    assert stage(run.load()).verdict == "The stores were there. They hold 4 exposures in g, r."
+    assert stage(run.load()).verdict == "The stores existed already. They contain 4 exposures in g, r."
 
 
 def test_stage_refuses_stores_that_it_would_make_otherwise(run):
@@ -208,7 +208,7 @@ def test_stage_refuses_stores_that_it_would_make_otherwise(run):
         "images/g1.fits), expected the same, or `fphojax preprocess --overwrite`"
     )
     assert run.command("preprocess", "--overwrite").exit_code == 0
-    assert stage(run.load()).verdict.startswith("The stores were there.")
+    assert stage(run.load()).verdict.startswith("The stores existed already.")
     run.images[1].unlink()
     assert "0 are new or changed since, 1 gone or changed, the first is images/g1.fits" in refused_by_stage(
         run
@@ -220,12 +220,15 @@ def test_stage_takes_stores_that_nothing_can_be_compared_with(run):
     stage(run.load())
     for path in run.images:
         path.unlink()
-    assert "there, but no images with which to compare them." in stage(run.load(calibration="ABMAG")).verdict
+    assert (
+        "existed already, without images to compare them with."
+        in stage(run.load(calibration="ABMAG")).verdict
+    )
     run.images[0].touch()
     run.stores()[0].store.close()
     with h5py.File(run.folder / "pixels.h5", "r+") as file:
         del file["made_of"]
-    assert "The stores were there. They hold 4" in stage(run.load(calibration="ABMAG")).verdict
+    assert "The stores existed already. They contain 4" in stage(run.load(calibration="ABMAG")).verdict
 
 
 def test_images_and_stores_are_in_the_keys_of_a_run(run):
@@ -364,7 +367,7 @@ def test_stores_that_were_moved_with_their_images(run, tmp_path_factory):
     run.stores()[0].store.close()
     shutil.move(folder / "field", folder / "again")
     run.folder = folder / "again"
-    assert stage(run.load()).verdict == "The stores were there. They hold 4 exposures in g, r."
+    assert stage(run.load()).verdict == "The stores existed already. They contain 4 exposures in g, r."
 
 
 def test_a_changed_file_is_read_again(run):
@@ -398,7 +401,7 @@ def test_chips_go_into_the_store(run):
         ny, nx = exposure.shape
         np.testing.assert_array_equal(exposure.window(0, nx, 0, ny)[0], read.data)
         assert exposure.read_as == read.read_as
-    assert stage(run.load()).verdict == "The stores were there. They hold 5 exposures in g, r."
+    assert stage(run.load()).verdict == "The stores existed already. They contain 5 exposures in g, r."
 
 
 def test_a_build_that_was_stopped_between_chips_has_both_in_the_end(run, monkeypatch):
@@ -428,7 +431,7 @@ def test_a_chip_of_the_settings(run):
     run.settings["extensions"] = {"sci": ["SCI", 1]}
     assert "(sci: ['SCI', 2], now ['SCI', 1])" in refused_by_stage(run)
     run.settings["extensions"] = {"sci": ["SCI", 2]}
-    assert stage(run.load()).verdict.startswith("The stores were there.")
+    assert stage(run.load()).verdict.startswith("The stores existed already.")
 
 
 def test_store_of_bands_by_file_name(run):
