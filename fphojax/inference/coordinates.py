@@ -6,7 +6,9 @@
   the box, at an edge or far from any, and where the data say nothing (an infinite width) under a uniform prior.
 * Axis ratio and position angle of a galaxy that may be round: a vector v in the direction of the position angle,
   with (q - low) / (1 - low) = exp(-|v|^2 / 2).  The ellipticity is the square of v as a complex number, so the image
-  is smooth in v where the galaxy is round, and a prior uniform in q and the angle is a unit normal in v.
+  is smooth in v where the galaxy is round, and a prior uniform in q and the angle is a unit normal in v.  Where the
+  range of angles is no whole number of half turns, its prior holds some directions once more than others; v turns
+  faster in these, so that its density jumps nowhere: a step across a jump loses energy, however short it is.
 * Anything else: numpyro's transform of the prior's support.
 
 v and -v are the same galaxy.  A position angle is defined modulo pi; where the prior's range is wider than that, the
