@@ -6,7 +6,9 @@
   the box, at an edge or far from any, and where the data say nothing (an infinite width) under a uniform prior.
 * Axis ratio and position angle of a galaxy that may be round: a vector v in the direction of the position angle,
   with (q - low) / (1 - low) = exp(-|v|^2 / 2).  The ellipticity is the square of v as a complex number, so the image
-  is smooth in v where the galaxy is round, and a prior uniform in q and the angle is a unit normal in v.
+  is smooth in v where the galaxy is round, and a prior uniform in q and the angle is a unit normal in v.  Where the
+  range of angles is no whole number of half turns, its prior holds some directions once more than others; v turns
+  faster in these, so that its density jumps nowhere: a step across a jump loses energy, however short it is.
 * Anything else: numpyro's transform of the prior's support.
 
 v and -v are the same galaxy.  A position angle is defined modulo pi; where the prior's range is wider than that, the
@@ -33,6 +35,7 @@ __all__ = ["Coordinates", "TruncatedNormals", "plain_prior"]
 EDGE = 1e-9  # of the width of the box: values are moved at least so far from its edges before they are mapped
 WIDEST = 10.0  # widths of the box, to which the width of a normal is limited: wider ones are practically flat
 LEAST = 1e-300  # smallest probability of a tail; 37 standard deviations
+ROUNDING = 1e-9  # of a half turn: the range of a position angle counts as a whole number of half turns
 SIZES = ("rhalf",)
 
 
@@ -103,7 +106,7 @@ class Coordinates(eqx.Module):
         if ellipticity and {"q", "pa"} <= set(priors) and isinstance(plain_prior(priors["pa"]), Uniform):
             low, high = edges["pa"]
             q_low, q_high = edges["q"]
-            may = (high - low > np.pi - 1e-9) & (q_high == 1) & np.isfinite(q_low)
+            may = (high - low > np.pi * (1 - ROUNDING)) & (q_high == 1) & np.isfinite(q_low)
             both = np.intersect1d(free["q"], free["pa"])
             turning = both[may[both]]
             free |= {name: np.setdiff1d(free[name], turning) for name in ("q", "pa")}
@@ -155,7 +158,9 @@ class Coordinates(eqx.Module):
             for name in ("q", "pa"):
                 total += jnp.sum(self.priors[name].log_prob(values[name])[self.turning])
             low = self.low["q"][self.turning]
-            total += jnp.sum(jnp.log1p(-low) - square / 2 + jnp.log(self._turns(values["pa"][self.turning])))
+            # derivative of the angle times the half turns in which it is the same galaxy: W / pi in every direction
+            every = (self.high["pa"] - self.low["pa"])[self.turning] / jnp.pi
+            total += jnp.sum(jnp.log1p(-low) - square / 2 + jnp.log(every))
         return values, total
 
     def of_values(self, values) -> dict[str, np.ndarray]:
@@ -174,8 +179,8 @@ class Coordinates(eqx.Module):
             low = np.asarray(self.low["q"])[turning]
             share = np.clip((flat["q"][turning] - low) / (1 - low), EDGE, 1 - EDGE)
             length = np.sqrt(-2 * np.log(share))
-            pa = flat["pa"][turning]
-            found["shape"] = length[:, None] * np.stack([np.cos(pa), np.sin(pa)], axis=1)
+            angle = np.asarray(self._angle(jnp.asarray(flat["pa"][turning])))
+            found["shape"] = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
         return found
 
     def turned(self, key, values) -> dict[str, jax.Array]:
@@ -232,10 +237,35 @@ class Coordinates(eqx.Module):
     def _of_vectors(self, vectors):
         """Convert shape vectors to q and pa, with pa in the lowest half turn of the prior's range."""
         low = self.low["q"][self.turning]
-        first = self.low["pa"][self.turning]
+        first, rest, few, many = self._directions()
         q = low + (1 - low) * jnp.exp(-jnp.sum(vectors**2, axis=1) / 2)
-        pa = jnp.arctan2(vectors[:, 1], vectors[:, 0])
-        return {"q": q, "pa": first + jnp.mod(pa - first, jnp.pi)}
+        angle = jnp.mod(jnp.arctan2(vectors[:, 1], vectors[:, 0]) - first, jnp.pi)
+        return {
+            "q": q,
+            "pa": first + jnp.where(angle < many * rest, angle / many, rest + (angle - many * rest) / few),
+        }
+
+    def _angle(self, pa):
+        """Return the direction of the vector of a galaxy at a position angle."""
+        first, rest, few, many = self._directions()
+        pa = jnp.mod(pa - first, jnp.pi)
+        return first + jnp.where(pa < rest, many * pa, many * rest + few * (pa - rest))
+
+    def _directions(self):
+        """Describe how often the range of the position angle's prior, W wide, holds a galaxy's direction.
+
+        Returns
+        -------
+        first, rest : array (n,)
+            The range begins at `first`; directions up to `rest` behind it are held once more than the others.
+        few, many : array (n,)
+            How densely the prior has these others, and those, relative to one that is uniform in direction.
+        """
+        low, high = (edge["pa"][self.turning] for edge in (self.low, self.high))
+        width = high - low
+        whole = jnp.floor(width / jnp.pi + ROUNDING)
+        few, many = (n * jnp.pi / width for n in (whole, whole + 1))
+        return low, jnp.maximum(width - whole * jnp.pi, 0.0), few, many
 
     def _turns(self, pa):
         """Count the multiples of pi that keep a position angle in the lowest half turn within the prior."""

@@ -100,10 +100,15 @@ def test_slopes_are_those_of_the_values(normals):
         np.testing.assert_allclose(by_jax, np.diag(slope), rtol=1e-6)
 
 
-def test_uniform_shapes_are_unit_normal_vectors(model):
-    """Normal vectors give shapes uniform in q, and in the angle over all turns."""
-    model, _ = model
-    model = _with_uniform_shapes(model)
+TURNS = pytest.mark.parametrize(
+    "half_turns", [1, 4 / 3, 2, 2.6]
+)  # width of the prior of the angle; 4/3 by default
+
+
+@TURNS
+def test_uniform_shapes_are_unit_normal_vectors(model, half_turns):
+    """Normal vectors give shapes uniform in q, and in the angle over the whole range of its prior."""
+    model = _with_uniform_shapes(model[0], half_turns)
     coordinates = Coordinates.of(model, ("q", "pa"))
     draws = jax.random.normal(jax.random.key(0), (4000, 3, 2))
 
@@ -111,16 +116,38 @@ def test_uniform_shapes_are_unit_normal_vectors(model):
         return coordinates.turned(key, coordinates.values({"shape": vectors}))
 
     values = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(1), 4000), draws)
-    for name, low, high in (("q", 0.2, 1.0), ("pa", -1.0, -1.0 + 2 * np.pi)):
+    for name, low, high in (("q", 0.2, 1.0), ("pa", -1.0, -1.0 + half_turns * np.pi)):
         scaled = np.sort((np.asarray(values[name])[:, :3].ravel() - low) / (high - low))
         assert np.abs(scaled - (np.arange(scaled.size) + 0.5) / scaled.size).max() < 1.95 / np.sqrt(
             scaled.size
         )
 
 
-def _with_uniform_shapes(model):
+@TURNS
+def test_density_is_the_same_in_every_direction(model, half_turns):
+    """Also where the range of angles holds some directions once more than others: at a jump of the density no step
+    of a chain is short enough, and its step size collapses."""
+    model = _with_uniform_shapes(model[0], half_turns)
+    coordinates = Coordinates.of(model, ("q", "pa"))
+    angle = np.linspace(0, 2 * np.pi, 501)
+    vectors = jnp.asarray(1.3 * np.stack([np.cos(angle), np.sin(angle)], axis=1))
+    every = {"shape": jnp.broadcast_to(vectors[:, None], (501, 3, 2))}
+    values, density = jax.jit(jax.vmap(coordinates.values_and_density))(every)
+    np.testing.assert_allclose(density, density[0], rtol=1e-12)
+    ellipticity = np.exp(2j * np.asarray(values["pa"][:, 0]))
+    step = 2 * np.pi / 500
+    assert np.abs(np.diff(ellipticity)).max() < 2 * step * half_turns / np.floor(half_turns) + 1e-12
+    back = coordinates.of_values({name: np.asarray(value[100]) for name, value in values.items()})
+    same = np.sign(np.sum(back["shape"][0] * vectors[100]))
+    np.testing.assert_allclose(same * back["shape"][:3], every["shape"][100], atol=1e-9)
+
+
+def _with_uniform_shapes(model, half_turns):
     import dataclasses
 
     shape = model.priors["q"].batch_shape
-    priors = {"q": Uniform(0.2 * jnp.ones(shape), 1.0), "pa": Uniform(-jnp.ones(shape), -1.0 + 2 * np.pi)}
+    priors = {
+        "q": Uniform(0.2 * jnp.ones(shape), 1.0),
+        "pa": Uniform(-jnp.ones(shape), -1.0 + half_turns * np.pi),
+    }
     return dataclasses.replace(model, priors={**model.priors, **priors})

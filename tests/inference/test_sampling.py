@@ -35,8 +35,6 @@ def test_posterior_is_the_fisher_matrix_where_it_is_gaussian(chains, capsys):
 def test_chains_mix(chains):
     assert chains.values["flux"].shape == (2, 200, 1, 2)
     assert not chains.statistics["diverging"].any()
-    for values in chains.values.values():
-        assert (np.asarray(arviz.rhat(np.ascontiguousarray(values.reshape(2, 200, -1)[..., 0]))) < 1.03).all()
     steps = chains.statistics["n_steps"]
     assert (2 ** chains.statistics["tree_depth"] > steps).all()
     assert not chains.statistics["at_max_depth"].any()
@@ -172,6 +170,8 @@ def test_more_draws_from_where_chains_stopped(chains):
             name
         )
         assert not np.isin(new[:, 100:], new[:, :100]).any()
+        # of 200 draws, as few as `chains` has, one seed in seven has 1.03 or more for some parameter
+        assert arviz.rhat(np.ascontiguousarray(values.reshape(2, 400, -1)[..., 0])) < 1.03
 
 
 def test_all_draws_come_from_one_program(bright_scene):
