@@ -25,9 +25,9 @@ from .astrometry import CircularRegion, local_affine, sky_offsets
 from .bounds import Bounds, check_pa_prior, default_bounds, wrap_pa
 from .exposure_nuisance import Nuisance
 from .exposures import Exposure
-from .footprints import Footprints
 from .psf_store import PSFStore
 from .source_catalog import SourceCatalog
+from .sphere import Footprints
 
 __all__ = ["PROFILES", "PatchFrame", "Patcher", "as_profiled", "start_violations"]
 

@@ -24,7 +24,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fphojax import CircularRegion, Exposure, InputError, read_exposures
-from fphojax.inputs.footprints import Footprints
 from fphojax.inputs.stores import writer as store_writer
 from fphojax.inputs.stores.pixel_layout import packed, super_shape, unpacked
 from fphojax.inputs.stores.stored_exposures import open_stores
@@ -289,25 +288,6 @@ def test_look_up_tables_of_a_distortion_are_kept(tmp_path):
     moved = 3600 * np.abs(np.subtract(plain, stored.wcs.pixel_to_world_values(x, y))).max()
     print(f"the tables move pixels by up to {moved:.3f} arcsec")
     assert moved > 0.01
-
-
-# --------------------------------------------------------------------------------------------------
-# Footprints
-
-
-@given(st.floats(-90, 90), st.floats(0, 360), st.floats(0.01, 1e5), st.integers(0, 5))
-@settings(max_examples=50, deadline=None)
-def test_index_finds_the_circles_that_overlap(dec, ra, radius, seed):
-    rng = np.random.default_rng(seed)
-    circles = np.stack(
-        [rng.uniform(0, 360, 50), np.degrees(np.arcsin(rng.uniform(-1, 1, 50))), rng.uniform(1, 4e5, 50)], 1
-    )
-    found = Footprints(circles).touching(ra, dec, radius)
-    a, b = np.radians([ra, dec]), np.radians(circles[:, :2].T)
-    cos = np.sin(a[1]) * np.sin(b[1]) + np.cos(a[1]) * np.cos(b[1]) * np.cos(a[0] - b[0])
-    gap = np.degrees(np.arccos(np.clip(cos, -1, 1))) * 3600 - radius - circles[:, 2]
-    sure = np.abs(gap) > 0.01  # arccos is no better than that
-    np.testing.assert_array_equal(np.isin(np.arange(50), found)[sure], (gap <= 0)[sure])
 
 
 # --------------------------------------------------------------------------------------------------
