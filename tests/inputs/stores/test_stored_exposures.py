@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from fphojax import CircularRegion, Exposure, InputError, read_exposures
 from fphojax.inputs.stores import writer as store_writer
+from fphojax.inputs.stores.build_journal import BuildJournal
 from fphojax.inputs.stores.pixel_layout import packed, super_shape, unpacked
 from fphojax.inputs.stores.stored_exposures import open_stores
 from fphojax.inputs.stores.verification import store_problem
@@ -304,7 +305,7 @@ def test_stopped_build_goes_on(tmp_path):
     with h5py.File(writer.building, "r+") as file:  # the third had only been begun
         file.create_dataset("F1/e2/data", data=np.zeros((5, 6, 128), "f4"))
         file.create_group("F1/e3")
-    with writer.journal.open("a") as file:
+    with writer.journal.path.open("a") as file:
         file.write('{"band": "F1", "name": "e')
     refused(
         r"begun with other settings \(calibration: 'none', now 'ABMAG'\)",
@@ -422,7 +423,7 @@ def test_no_space_left_on_device(tmp_path, monkeypatch, when):
             target = {
                 "the pixels": (StoreWriter, "_write_blocks"),
                 "their way to the disk": (store_writer, "to_disk"),
-                "the journal": (store_writer, "append_line"),
+                "the journal": (BuildJournal, "append"),
                 "the meta file": (Path, "write_text"),
             }[when]
             with monkeypatch.context() as patched:
