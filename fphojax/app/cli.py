@@ -180,17 +180,21 @@ def check(
     from fphojax.app.stages.input_checks import check_inputs
 
     from .store_table import store_table
+    from .terminal_table import table_shown
 
     settings = Settings.from_yaml(config)
     needed = settings.raw_catalog is not None  # without one, the images give it
     report = check_inputs(settings, progress=sys.stderr.isatty(), verify=True, needs_catalog=needed)
     console = _console()
-    if settings.pixelstorefile is not None and (report.exposures or report.left_out):
-        console.print(store_table([*report.exposures, *report.left_out]))
-    if report.exposures or report.left_out:
-        console.print(report.exposure_table())
+    if found := [*report.exposures, *report.left_out]:
+        if settings.pixelstorefile is not None:
+            title = f"Pixel store {settings.pixelstorefile.name}"
+            console.print(table_shown(title, store_table(found), frame=True))
+        no_wrap = ("band", "scale", "masked")
+        console.print(table_shown("Exposures", report.exposure_table(), frame=True, no_wrap=no_wrap))
     if report.catalog is not None:
-        console.print(report.catalog_table())
+        title = f"Catalogue, number of sources: {len(report.catalog)}"
+        console.print(table_shown(title, report.catalog_table(), frame=True))
     if report.exposures and not report.problems:
         console.print(report.psf_meaning(), markup=False, highlight=False)
     for note in report.notes:
@@ -595,6 +599,8 @@ def psf(
     )
     from fphojax.system.locks import file_lock
 
+    from .terminal_table import table_shown
+
     with file_lock(out):
         found = fit_files(
             images,
@@ -616,8 +622,11 @@ def psf(
         )
     if found:
         console = _console()
-        for table in (readings_shown(found), verdicts_shown(found)):
-            console.print(table)
+        for title, table in (
+            ("PSF images, as they were read", readings_shown(found)),
+            ("PSF mixtures", verdicts_shown(found)),
+        ):
+            console.print(table_shown(title, table, fold=True))
             console.print()
         typer.echo(meaning_shown(found))
     for note in notes_shown(found):
@@ -677,7 +686,7 @@ def _bars(quiet: bool) -> bool:
 
 def _report(report) -> None:
     """Print what a stage found, and where its files are."""
-    from .tables import table_shown
+    from .terminal_table import table_shown
 
     console = _console()
     for title, table in report.tables.items():
@@ -690,16 +699,19 @@ def _report(report) -> None:
 
 def _show_stages(settings, done) -> None:
     """Print how every stage ended, and where its files are."""
-    from .plain_table import PlainTable
+    from astropy.table import Table
 
-    table = PlainTable("Stages")
-    for name in ("stage", "", "verdict", "seconds"):
-        table.add_column(name, justify="right" if name == "seconds" else "left")
-    for name, outcome in done.steps.items():
-        seconds = f"{outcome.seconds:.0f}" if name in done.repeated else "unchanged"
-        table.add_row(name, outcome.level, outcome.verdict, seconds)
+    from fphojax.results.table_text import formatted
+
+    from .terminal_table import table_shown
+
+    rows = [
+        (name, found.level, found.verdict, f"{found.seconds:.0f}" if name in done.repeated else "unchanged")
+        for name, found in done.steps.items()
+    ]
+    table = Table(rows=rows or None, names=("stage", " ", "verdict", "seconds"), dtype=4 * (str,))
     console = _console()
-    console.print(table)
+    console.print(table_shown("Stages", formatted(table, {"seconds": ">"})))
     if done.index is not None:
         console.print(f"notebooks: {done.index}", soft_wrap=True)
     for outcome in done.steps.values():

@@ -10,6 +10,7 @@ from fphojax.app.settings.schema import Settings
 from fphojax.app.settings.settings_edit import write_sky
 from fphojax.detection.sky_levels import ResidualPixels, residual_levels, tweaked_background
 from fphojax.results.residuals import RunResiduals
+from fphojax.results.table_text import formatted
 from fphojax.system.files import replacing
 
 from .folders import alone_in_outbase, next_path, run_at
@@ -62,7 +63,7 @@ def background(
     return StageReport(
         "background",
         _verdict(levels),
-        {"levels": _rounded(levels), "tweakbg": _rounded(_by_band(present, sky))},
+        {"levels": formatted(levels, {}, rest=".4g"), "tweakbg": _by_band(present, sky)},
         {"settings": path},
         time.perf_counter() - start,
     )
@@ -79,15 +80,8 @@ def _by_band(present, sky):
     from astropy.table import QTable
 
     before = [present.get(band, 0.0) for band in sky]
-    return QTable({"band": list(sky), "before": before * u.nJy, "now": list(sky.values()) * u.nJy})
-
-
-def _rounded(table):
-    """Set the formats of a table's columns to a meaningful number of digits."""
-    for name in table.colnames:
-        if np.asarray(table[name]).dtype.kind == "f":
-            table[name].info.format = ".4g"
-    return table
+    table = QTable({"band": list(sky), "before": before * u.nJy, "now": list(sky.values()) * u.nJy})
+    return formatted(table, {}, rest=".4g")
 
 
 def _verdict(levels):

@@ -8,6 +8,7 @@ from fphojax.app.settings.boxes import bounds_options
 from fphojax.app.settings.schema import Settings
 from fphojax.field.superscene import LinkedSuperScene
 from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.results.table_text import formatted
 from fphojax.system.wording import counted
 
 from .detect import detect
@@ -48,8 +49,7 @@ def catalog(settings: Settings, *, progress: bool = False) -> StageReport:
     table = QTable({"id": sources.id, "ra": sources.ra, "dec": sources.dec, "roi": sources.roi})
     for band, flux in zip(sources.bands, sources.flux.T, strict=True):
         table[band] = flux
-    for name in table.colnames[1:]:
-        table[name].info.format = ".6f" if name in ("ra", "dec") else ".4g"
+    formatted(table, {"ra": ".6f", "dec": ".6f"}, rest=".4g")
     level = "pass" if len(sources) else "look at this"
     return StageReport(
         "catalog", text, {"sources": table}, {"catalog": path}, time.perf_counter() - start, level

@@ -8,6 +8,7 @@ from astropy.table import QTable, Table
 
 from fphojax.app.settings.schema import Settings
 from fphojax.errors import InputError
+from fphojax.results.table_text import formatted
 from fphojax.system.wording import counted
 
 from .input_checks import CheckReport, check_inputs
@@ -76,10 +77,7 @@ def exposures_shown(found: CheckReport) -> QTable:
         }
         for exposure in found.exposures
     ]
-    table = QTable(rows)
-    for name, digits in (("pixel scale", ".4f"), ("masked", ".1f")):
-        table[name].info.format = digits
-    return table
+    return formatted(QTable(rows), {"pixel scale": ".4f", "masked": ".1f"})
 
 
 def catalog_shown(found: CheckReport) -> Table:
@@ -96,5 +94,4 @@ def catalog_shown(found: CheckReport) -> Table:
     table = Table({"parameter": list(columns)})
     for name, function in (("smallest", np.min), ("median", np.median), ("largest", np.max)):
         table[name] = [float(function(values)) for values in columns.values()]
-        table[name].info.format = ".8g"
-    return table
+    return formatted(table, {}, rest=".8g")

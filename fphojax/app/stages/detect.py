@@ -22,6 +22,7 @@ from fphojax.inputs.bounds import POINT, default_bounds
 from fphojax.inputs.psf_store import PSFStore
 from fphojax.results.products.frame_model import FrameModel
 from fphojax.results.products.region_files import write_regions
+from fphojax.results.table_text import formatted
 from fphojax.system.wording import counted
 
 from .folders import alone_in_outbase, latest_fit, next_path, run_at
@@ -187,11 +188,8 @@ def _table(catalog):
     table = QTable(
         columns | {band: flux * u.nJy for band, flux in zip(catalog.bands, catalog.flux.T, strict=True)}
     )
-    for name in table.colnames:
-        table[name].info.format = {"ra": ".6f", "dec": ".6f", "significance": ".1f", "rhalf": ".3f"}.get(
-            name, ".4g" if name in catalog.bands else None
-        )
-    return table
+    formats = {"ra": ".6f", "dec": ".6f", "significance": ".1f", "rhalf": ".3f"}
+    return formatted(table, formats, rest=".4g")
 
 
 def _noise(found, searched):
@@ -205,9 +203,7 @@ def _noise(found, searched):
         rows.append((image.name, image.band, *level, noise.scale, np.sqrt(noise.power)))
     names = ("exposure", "band", "level", "level_error", "level_over_noise", "pixel_scatter", "psf_scatter")
     table = QTable(rows=rows, names=names, units={"level": u.nJy, "level_error": u.nJy})
-    for name in names[2:]:
-        table[name].info.format = ".3g"
-    return table
+    return formatted(table, {}, rest=".3g")
 
 
 def _verdict(found, catalog, noise):

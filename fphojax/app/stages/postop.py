@@ -10,6 +10,7 @@ from fphojax.app.settings.schema import Settings
 from fphojax.field.columns import STATE
 from fphojax.field.superscene import SuperScene
 from fphojax.inference.optimum import AT_BOUND
+from fphojax.results.table_text import formatted
 from fphojax.system.files import replacing
 from fphojax.system.wording import counted
 
@@ -90,7 +91,7 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
             "at a bound": np.count_nonzero(near, axis=0),
         }
     )
-    table["median S/N"].info.format = ".4g"
+    formatted(table, {}, rest=".4g")
     return StageReport("postop", verdict, {"fluxes": table}, files, time.perf_counter() - start)
 
 

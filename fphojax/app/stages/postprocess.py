@@ -9,6 +9,7 @@ from fphojax.app.settings.schema import Settings
 from fphojax.figures.html_report import write_report
 from fphojax.results.products.run_products import postprocess as write_products
 from fphojax.results.run_directory import RunDirectory
+from fphojax.results.table_text import formatted
 from fphojax.system.wording import counted
 
 from .folders import alone_in_outbase
@@ -75,9 +76,4 @@ def _shown(table: Table, bands) -> Table:
     shown = table[
         "id", "ra", "dec", *fluxes, "q", "sersic", "rhalf", "rhat_max", "ess_min", "chi2", "n_pixel", "flags"
     ]
-    for name in shown.colnames[1:]:
-        if np.asarray(shown[name]).dtype.kind == "f":
-            shown[name].info.format = {"ra": ".6f", "dec": ".6f", "rhat_max": ".3f", "ess_min": ".0f"}.get(
-                name, ".4g"
-            )
-    return shown
+    return formatted(shown, {"ra": ".6f", "dec": ".6f", "rhat_max": ".3f", "ess_min": ".0f"}, rest=".4g")

@@ -9,6 +9,7 @@ from fphojax.app.settings.schema import Settings
 from fphojax.errors import InputError
 from fphojax.mixtures.psf_fit import plot_psf_fit
 from fphojax.results.psf_words import psf_words
+from fphojax.results.table_text import formatted
 from fphojax.system.wording import counted
 
 from .input_checks import CheckReport, check_inputs
@@ -54,9 +55,7 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
     path.parent.mkdir(parents=True, exist_ok=True)
     _, fitted = fitted_psfs(found.exposures, settings, path, replace=True, progress=progress)
     rows = [_row(psf) for psf in fitted]
-    table = QTable(rows)
-    for name in ("L2 residual", "encircled energy error", "point flux error"):
-        table[name].info.format = ".2f"
+    table = formatted(QTable(rows), {}, rest=".2f")
     poor = [f"{row['exposure']} ({row['band']})" for row in rows if row["complaints"]]
     worst = max(rows, key=lambda row: row["L2 residual"])
     text = (
@@ -127,7 +126,4 @@ def _of_store(found: CheckReport) -> QTable:
                 "point flux error": 100 * mixture.point_flux_error * u.percent,
             }
         )
-    table = QTable(rows)
-    for name in ("L2 residual", "point flux error"):
-        table[name].info.format = ".2f"
-    return table
+    return formatted(QTable(rows), {}, rest=".2f")
