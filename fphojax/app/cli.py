@@ -112,6 +112,8 @@ app = typer.Typer(
 )
 
 
+Config = Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 RunFolder = Annotated[
     Path | None, typer.Option("--run", help="Folder of the fit; the latest one by default.")
 ]
@@ -173,16 +175,15 @@ def init(
 
 @app.command()
 def check(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
 ) -> None:
     """Show the exposures and the catalogue of a configuration, and every problem with them."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.input_checks import check_inputs
 
     from .store_table import store_table
     from .terminal_table import table_shown
 
-    settings = Settings.from_yaml(config)
+    settings = _settings(config)
     needed = settings.raw_catalog is not None  # without one, the images give it
     report = check_inputs(settings, progress=sys.stderr.isatty(), verify=True, needs_catalog=needed)
     console = _console()
@@ -210,17 +211,16 @@ def check(
 
 @app.command()
 def preprocess(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing stores, and drop an unfinished build.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Put all images into one pixel store and their headers into one meta file; a stopped build goes on."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.store_build import preprocess as make_stores
 
-    settings = Settings.from_yaml(config)
+    settings = _settings(config)
     report = make_stores(settings, overwrite=overwrite, progress=not quiet and sys.stderr.isatty())
     typer.echo(str(report))
     typer.echo(f"wrote {settings.pixelstorefile} and {settings.metastorefile}")
@@ -228,7 +228,7 @@ def preprocess(
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     stages: Annotated[
         list[str] | None, typer.Option("--stages", help="Only this stage; may be given several times.")
     ] = None,
@@ -244,7 +244,7 @@ def run(
     notebooks: Annotated[
         bool, typer.Option("--notebooks/--no-notebooks", help="Leave an executed notebook of every stage.")
     ] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run all stages of a field: check to final catalogue, each a notebook; what is done is not done again.
 
@@ -253,10 +253,9 @@ def run(
     same command goes on; a changed setting repeats the first stage that reads it, and those that follow.
     """
     from fphojax.app.run.run_all import run_all
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.settings.settings_file import assigned
 
-    settings = Settings.from_yaml(config, assigned(changes or []))
+    settings = _settings(config, assigned(changes or []))
     done = run_all(
         settings,
         stages=stages,
@@ -271,7 +270,7 @@ def run(
 
 @app.command()
 def sample(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run, instead of the settings' outbase.")
     ] = None,
@@ -291,10 +290,9 @@ def sample(
             "--overwrite", help="Replace an earlier run, which is in previous_N until this one is complete."
         ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Fit a field patch by patch, until every source has its draws; 1 is the exit status if any was given up."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.pipeline import run as run_field
 
     if resume and overwrite:
@@ -302,7 +300,7 @@ def sample(
     _refuse_retry_of_nothing(retry, resume)
     overrides = {"outbase": out.resolve()} if out is not None else None
     finished = run_field(
-        Settings.from_yaml(config, overrides),
+        _settings(config, overrides),
         overwrite=overwrite,
         resume=resume,
         retry=retry,
@@ -321,7 +319,7 @@ def sample(
 
 @app.command()
 def optimize(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the fit; by default optimize_N in the settings' outbase.")
     ] = None,
@@ -338,16 +336,15 @@ def optimize(
         typer.Option("--resume", help="Go on with the last optimize_N, or with the folder, if there is one."),
     ] = False,
     retry: Retry = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Bring all sources of a field to their most probable parameters."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.optimize import optimize as fit
 
     _refuse_retry_of_nothing(retry, resume)
     _report(
         fit(
-            Settings.from_yaml(config, {"forced_photometry": True} if forced else None),
+            _settings(config, {"forced_photometry": True} if forced else None),
             out=None if out is None else out.resolve(),
             resume=resume,
             retry=retry,
@@ -360,7 +357,7 @@ def optimize(
 
 @app.command()
 def background(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     fit: RunFolder = None,
     write: Annotated[
         bool,
@@ -369,15 +366,14 @@ def background(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Measure the sky that is left in the residuals of a fit, for the next fit to subtract."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.background import background as measure
 
-    _report(measure(Settings.from_yaml(config), run=fit, write=write, progress=_bars(quiet)))
+    _report(measure(_settings(config), run=fit, write=write, progress=_bars(quiet)))
 
 
 @app.command()
 def detect(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     fit: RunFolder = None,
     images: Annotated[
         bool, typer.Option("--images", help="Search the images themselves, without any catalogue or fit.")
@@ -394,7 +390,6 @@ def detect(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Find sources that the catalogue lacks, in the residuals of a fit; or, without a catalogue, in the images."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.detect import detect as find
 
     if images and fit is not None:
@@ -403,7 +398,7 @@ def detect(
         raise InputError("found --background-box without --images, expected both or none")
     _report(
         find(
-            Settings.from_yaml(config),
+            _settings(config),
             run=fit,
             images=images,
             threshold=threshold,
@@ -415,32 +410,30 @@ def detect(
 
 @app.command()
 def postop(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     fit: RunFolder = None,
 ) -> None:
     """Write the optimised catalogue with flux uncertainties, and settings with which sampling starts from it."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.postop import postop as hand_over
 
-    _report(hand_over(Settings.from_yaml(config), run=fit))
+    _report(hand_over(_settings(config), run=fit))
 
 
 @app.command()
 def loop(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     rounds: Annotated[
         int, typer.Option(help="How often to go on after the first optimisation.", min=0, max=100)
     ] = 1,
     threshold: Threshold = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Optimise; then subtract the sky that is left, add missing sources, and optimise again; then postop."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.loop import loop as go_round
 
-    settings = Settings.from_yaml(config)
+    settings = _settings(config)
     _report(
         go_round(
             settings,
@@ -473,7 +466,7 @@ def postprocess(
     workers: Annotated[
         int, typer.Option(help="Processes for the catalogues, with hundreds of patches.", min=1, max=1024)
     ] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write the catalogues, region files and images of a run into its folder."""
     from fphojax.app.stages.product_summary import postprocess as write_products
@@ -500,7 +493,7 @@ def report(
     pdf: Annotated[
         bool, typer.Option("--pdf", help="Also write figures/chains.pdf and residuals.pdf.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write the main tables and figures of a run as one HTML page."""
     from fphojax.figures.field_plots import chain_pdf, residual_pdf
@@ -637,7 +630,7 @@ def psf(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder of the mock data and of the run.")] = Path("demo"),
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Simulate a blend of three galaxies in two bands, run all stages on it, and compare with the truth."""
     from .demo import run_demo
@@ -672,6 +665,13 @@ def sersic(
             load_sersic_table(out)  # nothing but such a table may be replaced
         fit_sersic_table(order=order).write(out)
     typer.echo(f"wrote {out}")
+
+
+def _settings(config: Path, changes=None):
+    """Read settings; see `fphojax.app.settings.schema.Settings.from_yaml`."""
+    from fphojax.app.settings.schema import Settings
+
+    return Settings.from_yaml(config, changes)
 
 
 def _refuse_retry_of_nothing(retry: bool, resume: bool) -> None:

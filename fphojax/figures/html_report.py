@@ -19,7 +19,7 @@ from fphojax.results.psf_words import psf_words
 from fphojax.results.run_directory import RunDirectory
 from fphojax.results.summary import exposure_table
 from fphojax.results.table_text import formatted
-from fphojax.system.files import replacing
+from fphojax.system.files import write_text
 from fphojax.system.wording import counted
 
 from .field_plots import plot_sky
@@ -74,11 +74,8 @@ def write_report(run: RunDirectory, path=None, *, n_patch: int = 3, progress: bo
     parts.append(f"<h2>Settings</h2><pre>{html.escape(json.dumps(run.read_config(), indent=2))}</pre>")
     head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{_STYLE}</style>"
     path = Path(path or run.path / "report.html")
-    with replacing(path) as temporary:
-        body = "\n".join(parts)
-        temporary.write_text(
-            f"<!doctype html><html lang='en'><head>{head}</head><body>\n{body}\n</body></html>\n"
-        )
+    body = "\n".join(parts)
+    write_text(path, f"<!doctype html><html lang='en'><head>{head}</head><body>\n{body}\n</body></html>\n")
     return path
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fphojax.errors import InputError, StorageError
 
-__all__ = ["replacing", "replacing_hdf5", "storage_fault", "to_disk"]
+__all__ = ["replacing", "replacing_hdf5", "storage_fault", "to_disk", "write_text"]
 
 # Errors for which the disk is always at fault.
 _OF_DISK = {
@@ -110,6 +110,12 @@ def replacing(path) -> Iterator[Path]:
         if fault is None:
             raise
         raise StorageError(f"{path}: cannot be written ({fault})") from error
+
+
+def write_text(path, text: str) -> None:
+    """Write a file of text, UTF-8; see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager

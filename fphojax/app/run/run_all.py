@@ -14,7 +14,7 @@ from fphojax.app.stages.folders import alone_in_outbase, next_path
 from fphojax.errors import InputError, StorageError
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.run_directory import RunDirectory
-from fphojax.system.files import replacing
+from fphojax.system.files import write_text
 
 from .notebooks import IndexRow, execute, write_html, write_index
 from .outcome import Outcome
@@ -266,8 +266,7 @@ def _done(step: Step, settings: Settings, options: dict, template, folder: Path,
     config, outcome = (folder / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json"))
     config.parent.mkdir(parents=True, exist_ok=True)
     outcome.unlink(missing_ok=True)
-    with replacing(config) as temporary:
-        temporary.write_text(settings.dump_yaml(config.parent), encoding="utf-8")
+    write_text(config, settings.dump_yaml(config.parent))
     notebook = folder / f"{step.name}.ipynb"
     parameters = {"config": str(config), "outcome": str(outcome)} | options
     try:

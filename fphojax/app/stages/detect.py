@@ -1,6 +1,5 @@
 """The detection stage: sources that the catalogue lacks, from the residuals of a fit or from the images alone."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from fphojax.system.wording import counted
 from .folders import alone_in_outbase, latest_fit, next_path, run_at
 from .input_checks import check_inputs
 from .psf_fits import fitted_psfs
-from .stage_report import StageReport
+from .stage_report import StageReport, timed
 
 __all__ = ["detect"]
 
@@ -37,6 +36,7 @@ _STAMP = 4.0  # half-size of a PSF image, in standard deviations of its widest G
 
 
 @alone_in_outbase
+@timed
 def detect(
     settings: Settings,
     *,
@@ -77,7 +77,6 @@ def detect(
     InputError
         One line for each problem with the inputs; a catalogue that was never fitted.
     """
-    start = time.perf_counter()
     checked = check_inputs(settings, needs_catalog=False, progress=progress)
     if checked.problems:
         raise InputError("\n".join(checked.problems))
@@ -119,9 +118,8 @@ def detect(
     write_regions(files["regions"], regions)
     new = joined[len(joined) - len(found.catalog) :]
     save_figure(plot_detections(found, catalog, new.id), files["figure"])
-    seconds = time.perf_counter() - start
     tables = {"sources": _table(new)} | tables | {"noise": _noise(found, searched)}
-    return StageReport("detect", _verdict(found, catalog, tables["noise"]), tables, files, seconds)
+    return StageReport("detect", _verdict(found, catalog, tables["noise"]), tables, files)
 
 
 def _residual_images(settings, checked, fit, progress):

@@ -25,7 +25,7 @@ from fphojax.mixtures.psf_image import effective_psf
 from fphojax.mixtures.sersic import load_sersic_table
 from fphojax.results.psf_words import psf_words
 from fphojax.results.table_text import formatted
-from fphojax.system.wording import counted
+from fphojax.system.wording import counted, grouped
 
 from .psf_fits import jobs_of, known_psf, offset_shown
 from .reach import beyond_patches
@@ -168,7 +168,7 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
     for exposure in exposures:
         (report.exposures if exposure.band in settings.bandlist else report.left_out).append(exposure)
     report.exposures.sort(key=lambda exposure: settings.bandlist.index(exposure.band))
-    report.notes += _grouped_notes(exposures)
+    report.notes += grouped((exposure.path, note) for exposure in exposures for note in exposure.notes)
     if verify and settings.pixelstorefile is None:
         report.notes += _twins(report.exposures)
     _check_bands(report, refused=set(settings.fitsfiles) - {exposure.path for exposure in exposures})
@@ -185,19 +185,6 @@ def _twins(exposures: list[Exposure]) -> list[str]:
                 f"{exposure.path}: exposure {exposure.name} of band {exposure.band} has the same pixels as "
                 f"{first.name} ({first.path}): they count twice"
             )
-    return lines
-
-
-def _grouped_notes(exposures: list[Exposure | StoredExposure]) -> list[str]:
-    """Collect the notes about the files of exposures, each once for all files that it applies to."""
-    paths: dict[str, list[str]] = {}
-    for exposure in exposures:
-        for note in exposure.notes:
-            paths.setdefault(note, []).append(str(exposure.path))
-    lines = []
-    for note, found in paths.items():
-        first, *others = dict.fromkeys(found)
-        lines.append(f"{first}{f' and {len(others)} more' if others else ''}: {note}")
     return lines
 
 

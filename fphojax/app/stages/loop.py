@@ -1,6 +1,5 @@
 """The loop before sampling: optimise, subtract residual sky, add missing sources, optimise again."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from .detect import detect
 from .folders import alone_in_outbase
 from .optimize import optimize
 from .postop import postop
-from .stage_report import StageReport
+from .stage_report import StageReport, timed
 
 __all__ = ["loop"]
 
@@ -26,6 +25,7 @@ _FULL = 3.0  # residual levels beyond this many standard errors lead to another 
 
 
 @alone_in_outbase
+@timed
 def loop(
     settings: Settings,
     *,
@@ -61,7 +61,7 @@ def loop(
         raise InputError(
             f"{settings.file}: write_residuals is false, expected true: the stages look at residuals"
         )
-    start, reports = time.perf_counter(), []
+    reports = []
 
     def made(report):
         reports.append(report)
@@ -88,7 +88,7 @@ def loop(
     files = handed.files | {"run": last.files["run"]}
     verdict = _verdict(exposures, n_added, last)
     tables = {"exposures": exposures, "stages": _stages(reports)}
-    return StageReport("loop", verdict, tables, files, time.perf_counter() - start)
+    return StageReport("loop", verdict, tables, files)
 
 
 def _run(report, settings) -> RunDirectory:

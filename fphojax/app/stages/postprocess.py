@@ -1,7 +1,5 @@
 """The last stage: catalogues, region files and images of a run, and its report."""
 
-import time
-
 import numpy as np
 from astropy.table import Table
 
@@ -13,7 +11,7 @@ from fphojax.results.table_text import formatted
 from fphojax.system.wording import counted
 
 from .folders import alone_in_outbase
-from .stage_report import StageReport
+from .stage_report import StageReport, timed
 
 __all__ = ["postprocess"]
 
@@ -21,6 +19,7 @@ _LARGEST_RHAT = 1.05
 
 
 @alone_in_outbase
+@timed
 def postprocess(settings: Settings, *, workers: int | None = None, progress: bool = False) -> StageReport:
     """Write the products of the sampling run in ``outbase``, and its report.
 
@@ -43,7 +42,6 @@ def postprocess(settings: Settings, *, workers: int | None = None, progress: boo
     InputError
         There is no run, or it has no patch.
     """
-    start = time.perf_counter()
     run = RunDirectory(settings.outbase, scene_catalog=settings.scene_catalog)
     made = write_products(run, formats=("fits", "ecsv"), workers=workers or 1, progress=progress)
     table = made.final
@@ -58,9 +56,8 @@ def postprocess(settings: Settings, *, workers: int | None = None, progress: boo
     else:
         text += "r_hat is not known: it takes two chains of four draws."
     shown = _shown(table, settings.bandlist)
-    seconds = time.perf_counter() - start
     return StageReport(
-        "postprocess", text, {"catalog": shown}, files, seconds, "look at this" if poor else "pass"
+        "postprocess", text, {"catalog": shown}, files, level="look at this" if poor else "pass"
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from fphojax.inputs.psfex import fit_psfex
 from fphojax.mixtures.psf_fit import TARGET_L2, plot_psf_fit
 from fphojax.results.psf_words import psf_words
 from fphojax.results.table_text import formatted
+from fphojax.system.wording import grouped
 
 from .psf_fits import FittedPSF, PSFJob, fit_into, gaussians_wanted, offset_shown
 from .psf_images import PSFImage, read_psf_image
@@ -210,11 +212,4 @@ def meaning_shown(found: Sequence[FittedFile]) -> str:
 
 def notes_shown(found: Sequence[FittedFile]) -> list[str]:
     """List, in one line each, whatever was assumed of images, or contradicts their headers."""
-    files = {}
-    for image, _ in found:
-        for note in image.notes:
-            files.setdefault(note, []).append(image.path.name)
-    return [
-        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {note}"
-        for note, names in files.items()
-    ]
+    return grouped(((image.path, note) for image, _ in found for note in image.notes), attrgetter("name"))
