@@ -110,7 +110,7 @@ def targets(folder: Path) -> dict:
     from fphojax.inputs.exposures import Exposure
     from fphojax.inputs.psf_store import PSFStore
     from fphojax.inputs.source_catalog import SourceCatalog
-    from fphojax.inputs.stores.build_journal import read_lines
+    from fphojax.inputs.stores.build_journal import BuildJournal
     from fphojax.inputs.stores.stored_exposures import open_stores
     from fphojax.inputs.stores.verification import store_problem
     from fphojax.results.patch_result import PatchResult
@@ -152,7 +152,7 @@ def targets(folder: Path) -> dict:
         "PSF store": (folder / "run" / "psfs.h5", lambda path: bool(PSFStore.open(path))),
         "pixel store": (store[0], exposures),
         "meta store": (store[1], exposures),
-        "store journal": (folder / "journal.jsonl", read_lines),
+        "store journal": (folder / "journal.jsonl", lambda path: list(BuildJournal(path).records())),
         "scene": (state.catalog, lambda path: _catalogue(SourceCatalog.read(path))),
         "bounds": (state.bounds, bounds),
         "covariances": (state.covariances, lambda _: state.read_covariances()),
@@ -235,7 +235,7 @@ good_field, good_stores, good_run = _tiny.good_field, _tiny.good_stores, _tiny.g
 def files(good_stores, good_run, tmp_path_factory):
     """A folder with a good file of every kind."""
     from fphojax.app.run.outcome import Outcome
-    from fphojax.inputs.stores.build_journal import append_line, write_lines
+    from fphojax.inputs.stores.build_journal import BuildJournal
     from fphojax.results.patch_journal import CheckIn, Journal
     from fphojax.system.json_files import write_json
 
@@ -247,11 +247,10 @@ def files(good_stores, good_run, tmp_path_factory):
         entry = json.dumps({"taskID": number, "n_iter": 3, "sources": [number]})
         values = np.arange(8.0)[None] + number
         journal.append(CheckIn(number, entry, np.array([[3, number]]), values, np.ones((1, 36))))
-    write_lines(folder / "journal.jsonl", [{"recipe": {"a": 1}}])
+    build = BuildJournal(folder / "journal.jsonl")
+    build.append({"recipe": {"a": 1}})
     for name in ("g1", "r1", "r2"):
-        append_line(
-            folder / "journal.jsonl", {"band": name[0], "name": name, "stamp": name, "header": 40 * name}
-        )
+        build.append({"band": name[0], "name": name, "stamp": name, "header": 40 * name})
     outcome = Outcome("pass", "good", {}, {"run": "output"}, 1.0)
     write_json(folder / "record.json", {"01_check_inputs": {"key": "a", "outcome": vars(outcome)}})
     return folder

@@ -113,6 +113,8 @@ app = typer.Typer(
 )
 
 
+Config = Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 RunFolder = Annotated[
     Path | None, typer.Option("--run", help="Folder of the fit; the latest one by default.")
 ]
@@ -175,24 +177,27 @@ def init(
 
 @app.command()
 def check(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
 ) -> None:
     """Show the exposures and the catalogue that the settings name, and every problem with them."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.input_checks import check_inputs
 
     from .store_table import store_table
+    from .terminal_table import table_shown
 
-    settings = Settings.from_yaml(config)
+    settings = _settings(config)
     needed = settings.raw_catalog is not None  # without one, the images give it
     report = check_inputs(settings, progress=sys.stderr.isatty(), verify=True, needs_catalog=needed)
     console = _console()
-    if settings.pixelstorefile is not None and (report.exposures or report.left_out):
-        console.print(store_table([*report.exposures, *report.left_out]))
-    if report.exposures or report.left_out:
-        console.print(report.exposure_table())
+    if found := [*report.exposures, *report.left_out]:
+        if settings.pixelstorefile is not None:
+            title = f"Pixel store {settings.pixelstorefile.name}"
+            console.print(table_shown(title, store_table(found), frame=True))
+        no_wrap = ("band", "scale", "masked")
+        console.print(table_shown("Exposures", report.exposure_table(), frame=True, no_wrap=no_wrap))
     if report.catalog is not None:
-        console.print(report.catalog_table())
+        title = f"Catalogue, number of sources: {len(report.catalog)}"
+        console.print(table_shown(title, report.catalog_table(), frame=True))
     if report.exposures and not report.problems:
         console.print(report.psf_meaning(), markup=False, highlight=False)
     for note in report.notes:
@@ -208,17 +213,16 @@ def check(
 
 @app.command()
 def preprocess(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace existing stores, and discard an unfinished build.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Write all images into one pixel store and their headers into one meta file; resumes an interrupted build."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.store_build import preprocess as make_stores
 
-    settings = Settings.from_yaml(config)
+    settings = _settings(config)
     report = make_stores(settings, overwrite=overwrite, progress=not quiet and sys.stderr.isatty())
     typer.echo(str(report))
     typer.echo(f"wrote {settings.pixelstorefile} and {settings.metastorefile}")
@@ -226,7 +230,7 @@ def preprocess(
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     stages: Annotated[
         list[str] | None, typer.Option("--stages", help="Run only this stage; repeatable.")
     ] = None,
@@ -242,7 +246,7 @@ def run(
     notebooks: Annotated[
         bool, typer.Option("--notebooks/--no-notebooks", help="Keep an executed notebook of every stage.")
     ] = True,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run all stages of a field, from check to final catalogue, each as a notebook; finished stages are skipped.
 
@@ -251,10 +255,9 @@ def run(
     the same command resumes. If a setting has changed, the first stage that reads it and all later ones are repeated.
     """
     from fphojax.app.run.run_all import run_all
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.settings.settings_file import assigned
 
-    settings = Settings.from_yaml(config, assigned(changes or []))
+    settings = _settings(config, assigned(changes or []))
     done = run_all(
         settings,
         stages=stages,
@@ -269,7 +272,7 @@ def run(
 
 @app.command()
 def sample(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the run, instead of outbase of the settings.")
     ] = None,
@@ -290,10 +293,9 @@ def sample(
             help="Replace an earlier run, which is kept in previous_N until this one is complete.",
         ),
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Sample a field patch by patch until every source has its draws; exit status 1 if any source was given up."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.sample import sample_field
 
     if resume and overwrite:
@@ -301,7 +303,7 @@ def sample(
     _refuse_retry_of_nothing(retry, resume)
     overrides = {"outbase": out.resolve()} if out is not None else None
     finished = sample_field(
-        Settings.from_yaml(config, overrides),
+        _settings(config, overrides),
         overwrite=overwrite,
         resume=resume,
         retry=retry,
@@ -320,7 +322,7 @@ def sample(
 
 @app.command()
 def optimize(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the fit; by default optimize_N in outbase of the settings.")
     ] = None,
@@ -340,16 +342,15 @@ def optimize(
         ),
     ] = False,
     retry: Retry = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the most probable parameters of all sources of a field."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.optimize import optimize as fit
 
     _refuse_retry_of_nothing(retry, resume)
     _report(
         fit(
-            Settings.from_yaml(config, {"forced_photometry": True} if forced else None),
+            _settings(config, {"forced_photometry": True} if forced else None),
             out=None if out is None else out.resolve(),
             resume=resume,
             retry=retry,
@@ -362,7 +363,7 @@ def optimize(
 
 @app.command()
 def background(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     fit: RunFolder = None,
     write: Annotated[
         bool,
@@ -371,15 +372,14 @@ def background(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Measure the residual sky level of a fit, for the next fit to subtract."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.background import background as measure
 
-    _report(measure(Settings.from_yaml(config), run=fit, write=write, progress=_bars(quiet)))
+    _report(measure(_settings(config), run=fit, write=write, progress=_bars(quiet)))
 
 
 @app.command()
 def detect(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     fit: RunFolder = None,
     images: Annotated[
         bool, typer.Option("--images", help="Search the images themselves, without a catalogue or a fit.")
@@ -396,7 +396,6 @@ def detect(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
 ) -> None:
     """Find sources missing from the catalogue in the residuals of a fit; without a catalogue, in the images."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.detect import detect as find
 
     if images and fit is not None:
@@ -405,7 +404,7 @@ def detect(
         raise InputError("found --background-box without --images, expected both or none")
     _report(
         find(
-            Settings.from_yaml(config),
+            _settings(config),
             run=fit,
             images=images,
             threshold=threshold,
@@ -417,32 +416,30 @@ def detect(
 
 @app.command()
 def postop(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     fit: RunFolder = None,
 ) -> None:
     """Write the optimised catalogue with flux uncertainties, and settings for sampling from it."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.postop import postop as hand_over
 
-    _report(hand_over(Settings.from_yaml(config), run=fit))
+    _report(hand_over(_settings(config), run=fit))
 
 
 @app.command()
 def loop(
-    config: Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)],
+    config: Config,
     rounds: Annotated[
         int, typer.Option(help="Number of rounds after the first optimisation.", min=0, max=100)
     ] = 1,
     threshold: Threshold = None,
     workers: Workers = None,
     scheduler: Scheduler = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Optimise; then subtract the residual sky, add missing sources, and optimise again; then run postop."""
-    from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.loop import loop as go_round
 
-    settings = Settings.from_yaml(config)
+    settings = _settings(config)
     _report(
         go_round(
             settings,
@@ -485,7 +482,7 @@ def postprocess(
             help="Processes that compute the catalogues, useful for hundreds of patches.", min=1, max=1024
         ),
     ] = 1,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write the catalogues, region files and images of a run into its folder."""
     from fphojax.app.stages.product_summary import postprocess as write_products
@@ -514,7 +511,7 @@ def report(
     pdf: Annotated[
         bool, typer.Option("--pdf", help="Also write figures/chains.pdf and residuals.pdf.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Write the main tables and figures of a run as one HTML page."""
     from fphojax.figures.field_plots import chain_pdf, residual_pdf
@@ -617,6 +614,8 @@ def psf(
     )
     from fphojax.system.locks import file_lock
 
+    from .terminal_table import table_shown
+
     with file_lock(out):
         found = fit_files(
             images,
@@ -638,8 +637,11 @@ def psf(
         )
     if found:
         console = _console()
-        for table in (readings_shown(found), verdicts_shown(found)):
-            console.print(table)
+        for title, table in (
+            ("PSF images, as they were read", readings_shown(found)),
+            ("PSF mixtures", verdicts_shown(found)),
+        ):
+            console.print(table_shown(title, table, fold=True))
             console.print()
         typer.echo(meaning_shown(found))
     for note in notes_shown(found):
@@ -650,7 +652,7 @@ def psf(
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the mock data and the run.")] = Path("demo"),
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bars.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Simulate a blend of three galaxies in two bands, run all stages on it, and compare with the truth."""
     from .demo import run_demo
@@ -687,6 +689,13 @@ def sersic(
     typer.echo(f"wrote {out}")
 
 
+def _settings(config: Path, changes=None):
+    """Read settings; see `fphojax.app.settings.schema.Settings.from_yaml`."""
+    from fphojax.app.settings.schema import Settings
+
+    return Settings.from_yaml(config, changes)
+
+
 def _refuse_retry_of_nothing(retry: bool, resume: bool) -> None:
     if retry and not resume:
         raise InputError(
@@ -701,7 +710,7 @@ def _bars(quiet: bool) -> bool:
 
 def _report(report) -> None:
     """Print what a stage found, and where its files are."""
-    from .tables import table_shown
+    from .terminal_table import table_shown
 
     console = _console()
     for title, table in report.tables.items():
@@ -714,16 +723,19 @@ def _report(report) -> None:
 
 def _show_stages(settings, done) -> None:
     """Print how every stage ended, and where its files are."""
-    from .plain_table import PlainTable
+    from astropy.table import Table
 
-    table = PlainTable("Stages")
-    for name in ("stage", "", "verdict", "seconds"):
-        table.add_column(name, justify="right" if name == "seconds" else "left")
-    for name, outcome in done.steps.items():
-        seconds = f"{outcome.seconds:.0f}" if name in done.repeated else "unchanged"
-        table.add_row(name, outcome.level, outcome.verdict, seconds)
+    from fphojax.results.table_text import formatted
+
+    from .terminal_table import table_shown
+
+    rows = [
+        (name, found.level, found.verdict, f"{found.seconds:.0f}" if name in done.repeated else "unchanged")
+        for name, found in done.steps.items()
+    ]
+    table = Table(rows=rows or None, names=("stage", " ", "verdict", "seconds"), dtype=4 * (str,))
     console = _console()
-    console.print(table)
+    console.print(table_shown("Stages", formatted(table, {"seconds": ">"})))
     if done.index is not None:
         console.print(f"notebooks: {done.index}", soft_wrap=True)
     for outcome in done.steps.values():

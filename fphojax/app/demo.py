@@ -16,7 +16,7 @@ from fphojax.results.patch_result import PatchResult
 from fphojax.results.run_directory import RunDirectory
 from fphojax.simulate.mock_exposures import write_exposure
 from fphojax.simulate.mock_fields import MockField, demo_field
-from fphojax.system.files import replacing
+from fphojax.system.files import write_text
 
 __all__ = ["DemoRun", "run_demo", "write_demo", "write_field"]
 
@@ -98,8 +98,7 @@ def write_demo(folder: Path, *, seed: int = 0) -> tuple[Path, SourceCatalog]:
         )
     folder.mkdir(parents=True, exist_ok=True)
     if not config.is_file():  # first: it marks the others as ours
-        with replacing(config) as temporary:
-            temporary.write_text(CONFIG, encoding="utf-8")
+        write_text(config, CONFIG)
     field = demo_field(seed)
     write_field(folder, field)
     return config, field.truth

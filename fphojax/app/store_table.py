@@ -1,19 +1,18 @@
-"""Table of the content of a pixel store, band by band, for the terminal."""
+"""Table of the content of a pixel store, band by band."""
 
 from collections.abc import Sequence
 
-from fphojax.inputs.stores.stored_exposures import StoredExposure
+from astropy.table import Table
 
-from .plain_table import PlainTable
+from fphojax.inputs.stores.stored_exposures import StoredExposure
+from fphojax.results.table_text import formatted
 
 __all__ = ["store_table"]
 
 
-def store_table(exposures: Sequence[StoredExposure]) -> PlainTable:
+def store_table(exposures: Sequence[StoredExposure]) -> Table:
     """Tabulate number and sizes of exposures, units, calibration, bit masks and bytes on disk by band."""
-    table = PlainTable(f"Pixel store {exposures[0].path.name}", frame=True)
-    for name in ("band", "exposures", "sizes", "units", "nJy per count", "bitmask", "MB", "of raw"):
-        table.add_column(name, justify="right" if name in ("exposures", "MB", "of raw") else "left")
+    rows = []
     for band in dict.fromkeys(exposure.band for exposure in exposures):
         those = [exposure for exposure in exposures if exposure.band == band]
         said = [exposure.attributes for exposure in those]
@@ -21,19 +20,23 @@ def store_table(exposures: Sequence[StoredExposure]) -> PlainTable:
         n_byte = sum(exposure.store.n_byte(band, exposure.name) for exposure in those)
         raw = sum(8 * ny * nx for ny, nx in (exposure.shape for exposure in those))
         factors = [float(attributes.get("counts_to_flux", 1.0)) for attributes in said]
-        table.add_row(
-            band,
-            str(len(those)),
-            _listed([f"{nx} x {ny}" for ny, nx in sizes]),
-            _listed(sorted({str(attributes.get("flux_units", "not stated")) for attributes in said})),
-            f"{min(factors):.6g}"
-            if min(factors) == max(factors)
-            else f"{min(factors):.6g} to {max(factors):.6g}",
-            _listed(sorted({str(attributes.get("bitmask_applied", "not stated")) for attributes in said})),
-            f"{n_byte / 1e6:.1f}",
-            f"{100 * n_byte / raw:.0f} %",
+        rows.append(
+            {
+                "band": band,
+                "exposures": len(those),
+                "sizes": _listed([f"{nx} x {ny}" for ny, nx in sizes]),
+                "units": _listed(sorted({str(found.get("flux_units", "not stated")) for found in said})),
+                "nJy per count": " to ".join(
+                    f"{factor:.6g}" for factor in sorted({min(factors), max(factors)})
+                ),
+                "bitmask": _listed(
+                    sorted({str(found.get("bitmask_applied", "not stated")) for found in said})
+                ),
+                "MB": n_byte / 1e6,
+                "of raw": 100 * n_byte / raw,
+            }
         )
-    return table
+    return formatted(Table(rows), {"MB": ".1f", "of raw": "{:.0f} %"})
 
 
 def _listed(values: list[str]) -> str:

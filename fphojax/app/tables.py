@@ -2,56 +2,48 @@
 
 import json
 
-import numpy as np
+from astropy.table import Table
+from rich.table import Table as RichTable
 
 from fphojax.field.field_fit import FinishedField
 from fphojax.field.superscene import SuperScene
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.patch_result import PatchResult
 from fphojax.results.summary import decimals, exposure_table, summary_table
+from fphojax.results.table_text import formatted
 
-from .plain_table import PlainTable
+from .terminal_table import table_shown
 
-__all__ = ["exposures_shown", "field_summary", "parameters_shown", "patches_shown", "table_shown"]
+__all__ = ["exposures_shown", "field_summary", "parameters_shown", "patches_shown"]
 
 POOR_RHAT = 1.02
 AT_BOUND = 0.05  # of the draws
 _MOST_PATCHES = 40  # shown
 
 
-def parameters_shown(result: PatchResult, truth: SourceCatalog | None = None) -> PlainTable:
+def parameters_shown(result: PatchResult, truth: SourceCatalog | None = None) -> RichTable:
     """Tabulate median, 68 % interval, convergence and flags of every parameter, beside the truth if known.
 
     The interval is given by its distances from the median; those of ra and dec are coordinate differences.
     """
     found = summary_table(result, truth)
+    digits = [decimals(*limits) for limits in zip(found["lower"], found["upper"], strict=True)]
+    columns = {
+        "source": found["id"],
+        "parameter": [f"{row['parameter']} {row['band']}".strip() for row in found],
+        "unit": [str(unit) for unit in found["unit"]],
+    }
+    for name in ("value",) if truth is None else ("truth", "value"):
+        columns[name] = [f"{number:.{n}f}" for number, n in zip(found[name], digits, strict=True)]
+    columns["68 % interval"] = [_interval(row, n) for row, n in zip(found, digits, strict=True)]
+    for name, of in (("r_hat", "r_hat"), ("ESS", "ess_bulk")):
+        columns[name] = list(found[of].info.iter_str_vals())
+    columns["flags"] = [", ".join(_flags(row)) for row in found]
+    numbers = [name for name in columns if name not in ("source", "parameter", "unit", "flags")]
+    table = formatted(Table(columns), dict.fromkeys(numbers, ">"))
     # without frames, and sources as headings: fits into 80 columns
-    table = PlainTable("Parameters", spacing=1)
-    names = ["parameter", "unit", "value", "68 % interval", "r_hat", "ESS", "flags"]
-    if truth is not None:
-        names.insert(2, "truth")
-    for name in names:
-        left = name in ("parameter", "unit", "flags")
-        table.add_column(name, justify="left" if left else "right", no_wrap=name != "flags")
-    previous = None
-    for row in found:
-        if row["id"] != previous:
-            previous = row["id"]
-            table.add_row()
-            table.add_row(f"source {previous}", style="bold")
-        digits = decimals(row["lower"], row["upper"])
-        numbers = [f"{row['value']:.{digits}f}", _interval(row, digits)]
-        if truth is not None:
-            numbers.insert(0, f"{row['truth']:.{digits}f}")
-        table.add_row(
-            f"{row['parameter']} {row['band']}".strip(),
-            str(row["unit"]),
-            *numbers,
-            f"{row['r_hat']:.3f}",
-            f"{row['ess_bulk']:.0f}",
-            ", ".join(_flags(row)),
-        )
-    return table
+    no_wrap = ["parameter", "unit", *numbers]
+    return table_shown("Parameters", table, spacing=1, no_wrap=no_wrap, groups="source")
 
 
 def _flags(row):
@@ -71,60 +63,26 @@ def _interval(row, digits):
     return f"{low:+.{digits}f} {high:+.{digits}f}"
 
 
-def exposures_shown(result: PatchResult) -> PlainTable:
+def exposures_shown(result: PatchResult) -> RichTable:
     """Tabulate used pixels and chi-squared per degree of freedom of every exposure."""
-    table = PlainTable("Exposures at the optimum")
-    for name in ("band", "exposure", "pixels", "chi2", "chi2/dof"):
-        table.add_column(name, justify="left" if name in ("band", "exposure") else "right")
-    for row in exposure_table(result):
-        table.add_row(
-            row["band"], row["exposure"], str(row["n_pixel"]), f"{row['chi2']:.1f}", f"{row['chi2_dof']:.3f}"
-        )
-    return table
+    table = exposure_table(result)
+    table.rename_columns(("n_pixel", "chi2_dof"), ("pixels", "chi2/dof"))
+    return table_shown("Exposures at the optimum", table)
 
 
-def table_shown(title: str, found) -> PlainTable:
-    """Convert an astropy table for the terminal, with units in the headings and the formats of its columns."""
-    table = PlainTable(title)
-    for name in found.colnames:
-        column = found[name]
-        unit = f" [{column.unit}]" if getattr(column, "unit", None) else ""
-        text = np.asarray(column).dtype.kind in "US"
-        table.add_column(name + unit, justify="left" if text else "right")
-    for row in found:
-        table.add_row(*(_cell(found, row, name) for name in found.colnames))
-    return table
-
-
-def _cell(found, row, name):
-    """Format a value by the format of its column, else numbers to four digits."""
-    value = getattr(row[name], "value", row[name])
-    if isinstance(value, np.floating | float):
-        if np.isnan(value):
-            return ""
-        return format(value, found[name].info.format or ".4g")
-    return str(value)
-
-
-def patches_shown(scene: SuperScene) -> PlainTable:
+def patches_shown(scene: SuperScene) -> RichTable:
     """Tabulate the patches of a field: sources, likelihood calls, divergent draws, time; the last if many."""
     entries = [json.loads(entry) for entry in scene.patchlog]
     more = f", the last {_MOST_PATCHES} of {len(entries)}" if len(entries) > _MOST_PATCHES else ""
-    table = PlainTable(f"Patches{more}")
-    for name in ("patch", "sources", "draws", "calls", "divergent", "seconds", "notes"):
-        table.add_column(name, justify="left" if name == "notes" else "right")
+    rows = []
     for entry in entries[-_MOST_PATCHES:]:
         summary = entry.get("summary", {})
         notes = entry.get("flag", "" if summary.get("converged", True) else "the optimum did not converge")
         numbers = (summary.get(key, 0) for key in ("n_calls", "n_divergent", "wall_time"))
-        table.add_row(
-            str(entry["taskID"]),
-            str(len(entry["sources"])),
-            str(entry["n_iter"]),
-            *(f"{number:.0f}" for number in numbers),
-            notes,
-        )
-    return table
+        rows.append((entry["taskID"], len(entry["sources"]), entry["n_iter"], *numbers, notes))
+    names = ("patch", "sources", "draws", "calls", "divergent", "seconds", "notes")
+    table = Table(rows=rows or None, names=names, dtype=(int, int, int, float, float, float, str))
+    return table_shown(f"Patches{more}", formatted(table, {}, rest=".0f"))
 
 
 def field_summary(finished: FinishedField) -> str:

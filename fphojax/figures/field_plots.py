@@ -7,7 +7,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from fphojax.errors import InputError
-from fphojax.inputs.astrometry import CircularRegion, sky_offsets
+from fphojax.inputs.astrometry import CircularRegion, sky_offsets, sky_position
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.fitted_patch import fitted_patch, open_recipe
 from fphojax.results.run_directory import RunDirectory
@@ -177,6 +177,6 @@ def _write_pdf(path, pages) -> Path:
 
 def _middle(catalog):
     """Compute the position in the middle of the sources, which may lie across ra = 0."""
-    x, y = sky_offsets(catalog.ra, catalog.dec, catalog.ra[0], catalog.dec[0]).T
-    dec = catalog.dec[0] + (y.min() + y.max()) / 7200
-    return (catalog.ra[0] + (x.min() + x.max()) / 7200 / np.cos(np.deg2rad(catalog.dec[0]))) % 360, dec
+    first = catalog.ra[0], catalog.dec[0]
+    offsets = sky_offsets(catalog.ra, catalog.dec, *first)
+    return sky_position(*(offsets.min(axis=0) + offsets.max(axis=0)) / 2, *first)

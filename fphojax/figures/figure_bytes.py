@@ -1,11 +1,11 @@
 """Figures and tables for web pages: bytes of a PNG, rows of HTML."""
 
 import html
-from collections.abc import Mapping
 from io import BytesIO
 
-import numpy as np
 from astropy.table import Table
+
+from fphojax.results.table_text import shown_columns
 
 __all__ = ["html_table", "png"]
 
@@ -19,21 +19,19 @@ def png(figure) -> bytes:
     return buffer.getvalue()
 
 
-def html_table(table: Table, formats: Mapping[str, str] | None = None) -> str:
+def html_table(table: Table) -> str:
     """Format the rows of a table as HTML, numbers aligned to the right; text is escaped."""
-    formats = formats or {}
-    sides = {
-        name: "right" if np.issubdtype(table[name].dtype, np.number) else "left" for name in table.colnames
-    }
+    columns = shown_columns(table, ".5g")
+    sides = ["right" if column.right else "left" for column in columns]
     head = "".join(
-        f"<th style='text-align:{side};padding:2px 8px'>{html.escape(name)}</th>"
-        for name, side in sides.items()
+        f"<th style='text-align:{side};padding:2px 8px'>{html.escape(column.name)}</th>"
+        for column, side in zip(columns, sides, strict=True)
     )
     rows = []
-    for row in table:
-        cells = []
-        for name, side in sides.items():
-            text = str(row[name]) if side == "left" else format(row[name], formats.get(name, ".5g"))
-            cells.append(f"<td style='text-align:{side};padding:1px 8px'>{html.escape(text)}</td>")
-        rows.append(f"<tr>{''.join(cells)}</tr>")
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        row = "".join(
+            f"<td style='text-align:{side};padding:1px 8px'>{html.escape(cell)}</td>"
+            for cell, side in zip(cells, sides, strict=True)
+        )
+        rows.append(f"<tr>{row}</tr>")
     return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

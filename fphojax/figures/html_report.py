@@ -18,7 +18,8 @@ from fphojax.results.products.patch_draws import RunDraws
 from fphojax.results.psf_words import psf_words
 from fphojax.results.run_directory import RunDirectory
 from fphojax.results.summary import exposure_table
-from fphojax.system.files import replacing
+from fphojax.results.table_text import formatted
+from fphojax.system.files import write_text
 from fphojax.system.wording import counted
 
 from .field_plots import plot_sky
@@ -73,11 +74,8 @@ def write_report(run: RunDirectory, path=None, *, n_patch: int = 3, progress: bo
     parts.append(f"<h2>Settings</h2><pre>{html.escape(json.dumps(run.read_config(), indent=2))}</pre>")
     head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{_STYLE}</style>"
     path = Path(path or run.path / "report.html")
-    with replacing(path) as temporary:
-        body = "\n".join(parts)
-        temporary.write_text(
-            f"<!doctype html><html lang='en'><head>{head}</head><body>\n{body}\n</body></html>\n"
-        )
+    body = "\n".join(parts)
+    write_text(path, f"<!doctype html><html lang='en'><head>{head}</head><body>\n{body}\n</body></html>\n")
     return path
 
 
@@ -134,16 +132,14 @@ def _sources(found, table):
     names += ["rhalf", "q", "pa", "sersic", "rhat_max", "ess_min", "chi2", "n_pixel", "flags", "patch_id"]
     formats = {"ra": ".6f", "dec": ".6f", "rhat_max": ".3f", "ess_min": ".0f", "pa": ".1f", "chi2": ".0f"}
     formats |= {name: ".4g" for band in found.bands for name in _fluxes(band)}
-    formats |= dict.fromkeys(("rhalf", "q", "sersic"), ".3g") | dict.fromkeys(
-        ("n_pixel", "flags", "patch_id"), "d"
-    )
+    formats |= dict.fromkeys(("rhalf", "q", "sersic"), ".3g")
     note = (
         f"The {len(order)} brightest of {len(table)} sources in {found.bands[0]}. Medians of the draws; fluxes in "
         "nJy, with standard deviations from noise (err) and including the misfit (err_scaled); positions and "
         "position angles in degrees; half-light radii in arcsec; chi2 at the optimum, of the n_pixel pixels "
         "dominated by the source."
     )
-    listed = html_table(Table({name: table[name][order] for name in names}), formats)
+    listed = html_table(formatted(Table({name: table[name][order] for name in names}), formats))
     side_by_side = "".join(f"<div style='flex:1;min-width:420px'>{part}</div>" for part in maps)
     return (
         f"<h2>Sources</h2><div style='display:flex;flex-wrap:wrap'>{side_by_side}</div>"
@@ -170,8 +166,7 @@ def _patches(run, numbers, progress):
             yield from _images(fitted_patch(run, number, recipe))
         else:
             yield problem
-        formats = {"n_pixel": "d", "chi2": ".1f", "chi2_dof": ".3f"}
-        yield f"<div class='wide'>{html_table(Table(exposure_table(result)), formats)}</div>"
+        yield f"<div class='wide'>{html_table(exposure_table(result))}</div>"
         sources = result.active.id.tolist()[:_SOURCES]
         yield _figure(
             plot_posterior(result, sources=sources),

@@ -8,9 +8,10 @@ from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
 from fphojax.results.summary import true_values
 
+from .posterior_plots import mas_per_degree, parameter_label
+
 __all__ = ["plot_intervals", "plot_joint"]
 
-_MILLIARCSEC = 3.6e6  # per degree
 _QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
 
 
@@ -54,7 +55,7 @@ def plot_intervals(
                 draws, true = _samples(result, truth, s, name, band)
                 if name in ("ra", "dec"):
                     origin = true if true is not None else np.median(draws) if origin is None else origin
-                    scale = _MILLIARCSEC * (np.cos(np.deg2rad(result.region.dec)) if name == "ra" else 1.0)
+                    scale = mas_per_degree(result, name)
                     draws, true = (draws - origin) * scale, None if true is None else 0.0
                 low2, low, middle, high, high2 = np.quantile(draws, _QUANTILES)
                 axis.plot([low2, high2], [y, y], color=f"C{y}", lw=1)
@@ -65,7 +66,7 @@ def plot_intervals(
             axis.xaxis.set_major_locator(MaxNLocator(3))
             axis.tick_params(labelsize="x-small")
             if s == 0:
-                axis.set_title(axis_title(name, band), fontsize="small")
+                axis.set_title(_title(name, band), fontsize="small")
         axes[s, 0].set_yticks(range(len(results)), list(results))
         axes[s, 0].set_ylim(len(results) - 0.5, -0.5)
         axes[s, 0].set_ylabel(f"source {identifier}", fontsize="small")
@@ -108,7 +109,7 @@ def plot_joint(
                 axis.plot(true_x, true_y, "+", color="black", ms=12, mew=1.5)
         axis.set_title("correlation " + ", ".join(correlations), fontsize="small")
         for set_label, (source, name, *band) in zip((axis.set_xlabel, axis.set_ylabel), pair, strict=True):
-            set_label(f"source {source}: {axis_title(name, *band)}", fontsize="small")
+            set_label(f"source {source}: {_title(name, *band)}", fontsize="small")
         axis.tick_params(labelsize="x-small")
         axis.locator_params(nbins=5)
     if len(results) > 1:
@@ -116,12 +117,8 @@ def plot_joint(
     return figure
 
 
-def axis_title(name: str, band: str | None = None) -> str:
-    """Format a parameter with its unit."""
-    if name in ("ra", "dec"):
-        return rf"$\Delta$ {name} [mas]"
-    unit = f" [{POSTERIOR_UNITS[name]}]" if POSTERIOR_UNITS[name] else ""
-    return (f"flux {band}" if band else name) + unit
+def _title(name, band=None):
+    return f"{'flux ' if band else ''}{parameter_label(name, band)}"
 
 
 def _samples(result, truth, source, name, band=None):

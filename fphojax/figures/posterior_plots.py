@@ -11,9 +11,16 @@ from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
 from fphojax.results.summary import true_values
 
-__all__ = ["parameter_draws", "plot_corner", "plot_posterior", "plot_ranks", "plot_traces"]
+__all__ = [
+    "mas_per_degree",
+    "parameter_draws",
+    "parameter_label",
+    "plot_corner",
+    "plot_posterior",
+    "plot_ranks",
+    "plot_traces",
+]
 
-_MILLIARCSEC = 1e3 * ARCSEC  # per degree
 _LEVELS = (0.39, 0.86)  # of the draws: one and two standard deviations of a Gaussian in two dimensions
 _WIDTH = 10.0  # inches
 _TRUTH = {"color": "black", "lw": 1, "ls": "--"}
@@ -63,9 +70,13 @@ def parameter_draws(
             limits += [] if true is None else [float(true[name][at])]
             if name in ("ra", "dec"):
                 centre = float(sample.median())
-                scale = _MILLIARCSEC * (np.cos(np.deg2rad(result.region.dec)) if name == "ra" else 1.0)
+                scale = mas_per_degree(result, name)
                 sample, limits = (sample - centre) * scale, [(v - centre) * scale for v in limits]
-            label = _label(name, band) if len(sources) == 1 else f"{source}: {_label(name, band)}"
+            label = (
+                parameter_label(name, band)
+                if len(sources) == 1
+                else f"{source}: {parameter_label(name, band)}"
+            )
             attributes = dict(zip(("lower", "upper", "truth"), limits, strict=False))
             found[label] = sample.assign_attrs(attributes, parameter=name)
     return xr.Dataset(found)
@@ -253,11 +264,17 @@ def _cells(result, parameters):
     return [(name, band) for name, band in known if name in wanted or band in wanted]
 
 
-def _label(name, band):
+def parameter_label(name: str, band: str | None = None) -> str:
+    """Format a parameter, a flux by its band, with its unit."""
     if name in ("ra", "dec"):
         return rf"$\Delta$ {name} [mas]"
     unit = f" [{POSTERIOR_UNITS[name]}]" if POSTERIOR_UNITS[name] else ""
     return (band or name) + unit
+
+
+def mas_per_degree(result: PatchResult, name: str) -> float:
+    """Return the factor from degrees of ra or dec to milliarcseconds on the sky of a patch."""
+    return 1e3 * ARCSEC * (np.cos(np.deg2rad(result.region.dec)) if name == "ra" else 1.0)
 
 
 def _box(result, name):

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-__all__ = ["disc_mask", "on_sphere"]
+from .sphere import unit_vectors
+
+__all__ = ["disc_mask"]
 
 _KNOTS = 16  # pixels between the points where the WCS is evaluated, at most
 _SMALL = 48 * 48  # boxes of fewer pixels are evaluated throughout
@@ -39,7 +41,7 @@ def disc_mask(sky, contains, box: tuple[int, int, int, int], centre, radius: flo
         return contains(*sky(x, y))
     x_knots, x_weights = _linear(x0, x1)
     y_knots, y_weights = _linear(y0, y1)
-    knots = on_sphere(*sky(*np.meshgrid(x_knots, y_knots))) - on_sphere(*centre)
+    knots = unit_vectors(*sky(*np.meshgrid(x_knots, y_knots))) - unit_vectors(*centre)
     if not np.isfinite(knots).all():  # part of the box is off the projection
         y, x = np.mgrid[y0:y1, x0:x1].astype(np.float64)
         return contains(*sky(x, y))
@@ -69,12 +71,6 @@ def _linear(start, stop):
     knots = np.linspace(start, stop - 1, max(3, -(-(stop - 1 - start) // _KNOTS) + 1))
     step = knots[1] - knots[0]
     return knots, np.clip(1 - np.abs(pixel[:, None] - knots) / step, 0, None)
-
-
-def on_sphere(ra, dec):
-    """Return the unit vectors (..., 3) of positions in degrees."""
-    ra, dec = np.deg2rad(ra), np.deg2rad(dec)
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
 def _largest_difference(knots, order, axis):

@@ -1,8 +1,5 @@
 """Images, keywords and WCS of a FITS file, with one-line errors on whatever is wrong with it."""
 
-import bz2
-import gzip
-import lzma
 import math
 import re
 import warnings
@@ -17,7 +14,7 @@ from astropy.wcs.utils import proj_plane_pixel_area
 from fphojax.errors import InputError
 from fphojax.system.file_checks import blame, irregularity
 
-from .fits_structure import require_structure
+from .fits_structure import require_structure, unpacked
 from .wcs_checks import check_wcs_keywords
 
 __all__ = [
@@ -33,7 +30,6 @@ __all__ = [
     "read_wcs",
 ]
 
-_COMPRESSIONS = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\0": lzma}
 _SAME_SCALE = 0.02  # largest relative difference of pixel scales that are the same
 
 
@@ -48,8 +44,11 @@ def opened(path: Path):
         warnings.filterwarnings("error", message="Error validating header")  # the rest would be left out
         warnings.filterwarnings("error", message="(Checksum|Datasum) verification failed")
         try:
-            with _unpacked(path) as file, fits.open(file, memmap=False, checksum=True) as hdus:
-                yield hdus
+            with unpacked(path) as (stream, packed):
+                # decompressed here, as astropy reads what it can of a damaged file
+                file = BytesIO(stream.read()) if packed else stream
+                with fits.open(file, memmap=False, checksum=True) as hdus:
+                    yield hdus
         except InputError:
             raise
         except Exception as error:  # astropy has no exception class of its own for these
@@ -60,20 +59,6 @@ def opened(path: Path):
                     "written (astropy's `fitscheck --write` writes new ones)"
                 ) from error
             raise InputError(f"cannot be read as FITS ({reason}), expected a whole FITS file") from error
-
-
-@contextmanager
-def _unpacked(path):
-    """Yield the content of a file, decompressed here, as astropy reads what it can of a damaged one."""
-    with path.open("rb") as file:
-        start = file.read(6)
-        file.seek(0)
-        unpack = next((module for magic, module in _COMPRESSIONS.items() if start.startswith(magic)), None)
-        if unpack is None:
-            yield file
-            return
-        with unpack.open(file) as stream:
-            yield BytesIO(stream.read())
 
 
 def image_of(hdu, label: str):

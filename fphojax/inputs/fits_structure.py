@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from fphojax.errors import InputError
 
-__all__ = ["require_structure"]
+__all__ = ["require_structure", "unpacked"]
 
 _BLOCK, _CARD = 2880, 80
 MOST_BLOCKS = 5000  # of a header: 180,000 cards
@@ -39,7 +39,7 @@ def require_structure(path) -> None:
         Without the name of the file.
     """
     try:
-        with _unpacked(path) as (stream, packed):
+        with unpacked(path) as (stream, packed):
             _look_through(stream, packed)
     except (OSError, EOFError, zipfile.BadZipFile, lzma.LZMAError) as error:
         reason = " ".join(str(error).split())
@@ -47,7 +47,7 @@ def require_structure(path) -> None:
 
 
 @contextmanager
-def _unpacked(path):
+def unpacked(path):
     """Yield a stream of the bytes that astropy would see, and whether the file is compressed."""
     with open(path, "rb") as file:
         magic = file.read(6)

@@ -22,12 +22,12 @@ from .bounds import Bounds
 from .exposure_nuisance import Nuisance
 from .exposures import Exposure, collect
 from .fits_frames import reading_options
-from .footprints import Footprints
 from .frame import PatchFrame, cut
 from .prior_names import prior_named
 from .psf_store import PSFStore
 from .scene import Scene
 from .source_catalog import SourceCatalog
+from .sphere import Footprints
 from .stores.stored_exposures import StoredExposure, open_stores
 
 __all__ = ["Recipe", "exposures_of", "linked_rows", "sky_of"]

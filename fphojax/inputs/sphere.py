@@ -1,16 +1,17 @@
-"""Circles on the sphere: positions as unit vectors, and overlaps of circles.
+"""Circles on the sphere: positions as unit vectors, and overlaps of circles, of sources as of exposures.
 
 Unit vectors are singular neither at the poles nor at ra = 0, and the chord 2 sin(d/2) between two of them resolves
 separations d down to 1e-10 arcsec.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.spatial import cKDTree
 
-__all__ = ["CircleIndex", "enclosing_circle", "separation", "unit_vectors"]
+__all__ = ["CircleIndex", "Footprints", "enclosing_circle", "separation", "unit_vectors"]
 
 ARCSEC = np.pi / 180 / 3600  # radians
 
@@ -128,6 +129,38 @@ class CircleIndex:
     def _overlapping_pairs(self, i, j):
         distance = separation(self.vectors[i], self.vectors[j])
         return np.stack([i, j], axis=1)[distance <= self.radius[i] + self.radius[j]].astype(np.int32)
+
+
+class Footprints:
+    """Circles around exposures, to find those that may touch a region of sky.
+
+    Parameters
+    ----------
+    circles : sequence of (ra, dec, radius)
+        Degrees and arcsec, as `fphojax.inputs.astrometry.footprint` gives them.
+    """
+
+    def __init__(self, circles: Sequence[tuple[float, float, float]]):
+        ra, dec, radius = np.array(circles, dtype=np.float64).reshape(-1, 3).T
+        self._index = CircleIndex(unit_vectors(ra, dec), radius)
+
+    def touching(self, ra: float, dec: float, radius: float) -> np.ndarray:
+        """Find the circles that overlap a circle.
+
+        Parameters
+        ----------
+        ra, dec : float
+            Degrees.
+        radius : float
+            Arcsec.
+
+        Returns
+        -------
+        ndarray of int
+            Their indices, in increasing order.
+        """
+        rows, _ = self._index.overlapping(unit_vectors(ra, dec), radius)
+        return np.sort(rows)
 
 
 def _chord(angle):

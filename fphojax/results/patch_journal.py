@@ -10,21 +10,16 @@ release    of a patch that was returned as if it had never been checked out
 =========  ====================================================================================================
 """
 
-import contextlib
 import json
-import os
 import re
 import struct
-import weakref
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from fphojax.errors import InputError, StorageError
-from fphojax.system.files import replacing, storage_fault
+from fphojax.system.record_files import RecordFile
 
 __all__ = ["CheckIn", "CheckOut", "Journal", "Kept", "KeptOutcome", "Release"]
 
@@ -187,124 +182,40 @@ Record = CheckIn | CheckOut | Kept | Release
 _KINDS = {"out": CheckOut, "kept": Kept, "released": Release}
 
 
-class Journal:
-    """A file to which records are appended.
+class Journal(RecordFile):
+    """The file of records; each survives the process, and one that may follow tells a damaged one from the last."""
 
-    Parameters
-    ----------
-    path : path-like
-        Created at the first `append`.
-    """
+    expected = "the journal of a run"
 
-    def __init__(self, path):
-        self.path = Path(path)
-        self._file = None
-        self._whole = None  # end of the complete records, while an incomplete one may follow
+    def _encoded(self, record: Record):
+        head, arrays = record._parts()
+        arrays = [part if part.dtype == _INTEGERS else np.asarray(part, dtype=_FLOATS) for part in arrays]
+        body = b"".join([head.encode(), b"\n", *(part.tobytes() for part in arrays)])
+        return _FRAME.pack(len(body), zlib.crc32(body)) + body
 
-    def append(self, record: Record) -> None:
-        """Append a record; when this returns, the record survives the process.
+    def _decoded(self, content, start):
+        first = start + _FRAME.size
+        if not 0 <= start <= len(content) - _FRAME.size:
+            return None
+        size, checksum = _FRAME.unpack_from(content, start)
+        body = memoryview(content)[first : first + size]
+        if not (len(body) == size > 0 and zlib.crc32(body) == checksum):
+            return None
+        head, _, rest = bytes(body).partition(b"\n")
+        head = json.loads(head)
+        kind = next((kind for name, kind in _KINDS.items() if name in head), CheckIn)
+        return kind._read(head, rest), first + size
 
-        Raises
-        ------
-        StorageError
-            The disk is full or fails; the journal ends with the record before.
-        """
-        content = memoryview(_framed(record))
-        try:
-            if self._file is None:
-                self._cut_off_half_record()
-                self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
-                weakref.finalize(self, self._file.close)
-            if self._whole is not None:
-                self._file.truncate(self._whole)
-            self._whole = os.fstat(self._file.fileno()).st_size
-            while content:
-                content = content[self._file.write(content) :]
-            self._whole = None
-        except OSError as error:
-            # a half-written record in the middle would make the rest unreadable; if it cannot be cut off now, it is
-            # cut off before the next one is written
-            with contextlib.suppress(OSError):
-                if self._file is not None and self._whole is not None:
-                    self._file.truncate(self._whole)
-            fault = storage_fault(error, of_place=True)
-            if fault is None:
-                raise
-            raise StorageError(f"{self.path}: cannot be written ({fault})") from error
+    def _starts(self, content, start):
+        """Look for the first words of records, wherever the damaged one was to end."""
+        for head in _HEAD.finditer(content, start + _FRAME.size + 1):
+            yield head.start() - _FRAME.size
 
-    def records(self) -> Iterator[Record]:
-        """Yield the records that were appended, without an incomplete last one.
-
-        Raises
-        ------
-        InputError
-            If a record that is not the last is damaged.
-        """
-        for record, _ in self._read():
-            yield record
-
-    def rewrite(self, records: Iterable[Record]) -> None:
-        """Replace all records by these; without any, remove the file."""
-        content = b"".join(map(_framed, records))
-        if self._file is not None:
-            self._file.close()
-            self._file = self._whole = None
-        if not content:
-            self.path.unlink(missing_ok=True)
-            return
-        with replacing(self.path) as temporary:
-            temporary.write_bytes(content)
-
-    def _cut_off_half_record(self):
-        """Truncate an incomplete last record, left when a process was killed while it wrote."""
-        end = max((end for _, end in self._read()), default=0)
-        if self.path.exists() and end < self.path.stat().st_size:
-            os.truncate(self.path, end)
-
-    def _read(self):
-        """Yield each record, and where it ends."""
-        content = self.path.read_bytes() if self.path.exists() else b""
-        start = 0
-        while (body := _body(content, start)) is not None:
-            start += _FRAME.size + len(body)
-            yield _decoded(body), start
-        if _another(content, start):
-            raise InputError(
-                f"{self.path}: record at byte {start} is damaged (its CRC-32 is not that of its content), expected "
-                "records that are whole, but for the last one"
-            )
-
-
-def _body(content, start):
-    """Return the bytes of the record at `start`; None if there is no complete one."""
-    first = start + _FRAME.size
-    if not 0 <= start <= len(content) - _FRAME.size:
-        return None
-    size, checksum = _FRAME.unpack_from(content, start)
-    body = memoryview(content)[first : first + size]
-    return body if len(body) == size > 0 and zlib.crc32(body) == checksum else None
-
-
-def _another(content, start):
-    """Return whether a complete record follows the damaged one at `start`, wherever that was to end."""
-    found = _HEAD.finditer(content, start + _FRAME.size + 1)
-    return any(_body(content, head.start() - _FRAME.size) is not None for head in found)
-
-
-def _framed(record):
-    """Encode a record as bytes."""
-    head, arrays = record._parts()
-    arrays = [part if part.dtype == _INTEGERS else np.asarray(part, dtype=_FLOATS) for part in arrays]
-    body = b"".join([head.encode(), b"\n", *(part.tobytes() for part in arrays)])
-    return _FRAME.pack(len(body), zlib.crc32(body)) + body
-
-
-def _decoded(body):
-    """Decode a record from bytes."""
-    head, _, rest = bytes(body).partition(b"\n")
-    head = json.loads(head)
-    kind = next((kind for name, kind in _KINDS.items() if name in head), CheckIn)
-    return kind._read(head, rest)
+    def _damage(self, content, start):
+        return (
+            f"record at byte {start} is damaged (its CRC-32 is not that of its content), expected records that are "
+            "whole, but for the last one"
+        )
 
 
 def _arrays(content, start, rows, widths, dtypes):

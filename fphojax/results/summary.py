@@ -7,6 +7,7 @@ from fphojax.errors import InputError
 from fphojax.inputs.source_catalog import SourceCatalog
 
 from .patch_result import POSTERIOR_UNITS, PatchResult
+from .table_text import formatted
 
 __all__ = ["decimals", "degrees_of_freedom", "exposure_table", "summary_table", "true_values"]
 
@@ -52,12 +53,8 @@ def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QT
                 at = (s, b) if name == "flux" else (s,)
                 numbers = {key: float(np.asarray(table[name])[at]) for key, table in columns.items()}
                 rows.append({"id": source, "parameter": name, "band": band, "unit": unit} | numbers)
-    table = QTable(rows)
-    for name in ("value", "lower", "upper", *(["truth"] if truth is not None else [])):
-        table[name].info.format = ".10g"  # positions need as many digits
-    for name, digits in (("r_hat", ".3f"), ("ess_bulk", ".0f"), ("at_bound", ".3f")):
-        table[name].info.format = digits
-    return table
+    formats = {"r_hat": ".3f", "ess_bulk": ".0f", "at_bound": ".3f"}
+    return formatted(QTable(rows), formats, rest=".10g")  # positions need as many digits
 
 
 def decimals(lower: float, upper: float) -> int:
@@ -80,15 +77,14 @@ def exposure_table(result: PatchResult) -> QTable:
     """
     table = result.exposures
     n_pixel, chi2 = table["n_pixel"].to_numpy(), table["chi2"].to_numpy()
-    return QTable(
-        {
-            "band": table["band"].to_numpy(),
-            "exposure": table["exposure"].to_numpy(),
-            "n_pixel": n_pixel,
-            "chi2": chi2,
-            "chi2_dof": chi2 / degrees_of_freedom(n_pixel, result.mass_matrix.shape[0]),
-        }
-    )
+    columns = {
+        "band": table["band"].to_numpy(),
+        "exposure": table["exposure"].to_numpy(),
+        "n_pixel": n_pixel,
+        "chi2": chi2,
+        "chi2_dof": chi2 / degrees_of_freedom(n_pixel, result.mass_matrix.shape[0]),
+    }
+    return formatted(QTable(columns), {"chi2": ".1f", "chi2_dof": ".3f"})
 
 
 def degrees_of_freedom(n_pixel, n_parameter: int) -> np.ndarray:

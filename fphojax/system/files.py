@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fphojax.errors import InputError, StorageError
 
-__all__ = ["replacing", "replacing_hdf5", "storage_fault"]
+__all__ = ["replacing", "replacing_hdf5", "storage_fault", "to_disk", "write_text"]
 
 # Errors for which the disk is always at fault.
 _OF_DISK = {
@@ -63,6 +63,12 @@ def storage_fault(error: BaseException, *, of_place: bool = False) -> str | None
     return None
 
 
+def to_disk(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 @contextmanager
 def replacing(path) -> Iterator[Path]:
     """Yield a path in a temporary folder beside `path`; the file written there replaces `path` at the end.
@@ -95,8 +101,7 @@ def replacing(path) -> Iterator[Path]:
         ) as folder:
             temporary = Path(folder, path.name)
             yield temporary
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())  # some disks say only now that they are full
+            to_disk(temporary)  # some disks say only now that they are full
             os.replace(temporary, path)
     except (OSError, RuntimeError) as error:
         name = getattr(error, "filename", None)
@@ -105,6 +110,12 @@ def replacing(path) -> Iterator[Path]:
         if fault is None:
             raise
         raise StorageError(f"{path}: cannot be written ({fault})") from error
+
+
+def write_text(path, text: str) -> None:
+    """Write a file of text, UTF-8; see `replacing`."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
 from fphojax.inputs import InputError
-from fphojax.inputs.exposures import Exposure, collect, read_exposures
+from fphojax.inputs.exposures import Exposure, central_noise, collect, read_exposures
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared"
 DATA = Path(os.environ.get("FPHOJAX_DATA", SHARED / "data"))
@@ -378,3 +378,14 @@ def test_a_sky_level_with_a_unit_is_converted():
     np.testing.assert_array_equal(exposure.less(1.0).data, 1499.0)
     with pytest.raises(InputError, match="sky: found unit mag"):
         exposure.less(20 * u.ABmag)
+
+
+def test_noise_is_that_of_the_middle():
+    err = np.full((600, 700), 9.0)
+    err[44:556, 94:606] = 2.0
+    err[44:300, 94:606] = np.inf  # without weight
+    exposure = Exposure.from_arrays(np.zeros(err.shape), err, WCS(wcs_header()), band="g", name="e")
+    assert central_noise(exposure) == 2.0
+    err[44:556, 94:606] = np.inf
+    exposure = Exposure.from_arrays(np.zeros(err.shape), err, WCS(wcs_header()), band="g", name="e")
+    assert np.isnan(central_noise(exposure))

@@ -4,7 +4,7 @@ from astropy.coordinates import SkyCoord
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fphojax.inputs.sphere import CircleIndex, enclosing_circle, separation, unit_vectors
+from fphojax.inputs.sphere import CircleIndex, Footprints, enclosing_circle, separation, unit_vectors
 
 
 def circles(seed, size, ra, dec, side):
@@ -69,3 +69,18 @@ def test_no_circles():
     index = CircleIndex(np.empty((0, 3)), np.empty(0))
     assert index.links().shape == (0, 0)
     assert len(index.overlapping(np.array([1.0, 0, 0]), 5.0)[0]) == 0
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(-90, 90), st.floats(0, 360), st.floats(0.01, 1e5), st.integers(0, 5))
+def test_footprints_that_touch_a_region(dec, ra, radius, seed):
+    rng = np.random.default_rng(seed)
+    circles = np.stack(
+        [rng.uniform(0, 360, 50), np.degrees(np.arcsin(rng.uniform(-1, 1, 50))), rng.uniform(1, 4e5, 50)], 1
+    )
+    found = Footprints(circles).touching(ra, dec, radius)
+    a, b = np.radians([ra, dec]), np.radians(circles[:, :2].T)
+    cos = np.sin(a[1]) * np.sin(b[1]) + np.cos(a[1]) * np.cos(b[1]) * np.cos(a[0] - b[0])
+    gap = np.degrees(np.arccos(np.clip(cos, -1, 1))) * 3600 - radius - circles[:, 2]
+    sure = np.abs(gap) > 0.01  # arccos is no better than that
+    np.testing.assert_array_equal(np.isin(np.arange(50), found)[sure], (gap <= 0)[sure])

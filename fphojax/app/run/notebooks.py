@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fphojax.errors import InputError, MachineError, StorageError
-from fphojax.system.files import replacing, storage_fault
+from fphojax.system.files import storage_fault, write_text
 from fphojax.system.interrupts import Interruptions
 
 __all__ = ["IndexRow", "execute", "write_html", "write_index"]
@@ -157,8 +157,7 @@ def write_html(notebook: Path) -> Path:
 
     page, _ = HTMLExporter().from_filename(str(notebook))
     path = notebook.with_suffix(".html")
-    with replacing(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, page)
     return path
 
 
@@ -212,6 +211,4 @@ def write_index(path: Path, title: str, rows: Sequence[IndexRow], report: Path |
     if report is not None:
         after = f'<p><a href="{os.path.relpath(report, path.parent)}">Results: tables and figures</a></p>'
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
-        page = _PAGE.format(title=html.escape(title), rows="\n".join(lines), after=after)
-        temporary.write_text(page, encoding="utf-8")
+    write_text(path, _PAGE.format(title=html.escape(title), rows="\n".join(lines), after=after))

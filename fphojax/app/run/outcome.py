@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from fphojax.app.settings.schema import Settings
-from fphojax.app.stages.loop import next_settings
+from fphojax.app.stage_list import next_settings
 from fphojax.app.stages.stage_report import StageReport
 from fphojax.errors import InputError
 from fphojax.system.file_checks import blame

@@ -200,7 +200,7 @@ class RunRecord:
         made += _numbered(step, entry, settings)
         config = settings.outbase / "config.json"
         # what existed before the step was begun for the first time does not belong to the record
-        if step.stage == "sample" and config.is_file() and _stamp(config) != entry.get("first"):
+        if step.declared.fits == "outbase" and config.is_file() and _stamp(config) != entry.get("first"):
             run = RunDirectory(settings.outbase, scene_catalog=settings.scene_catalog)
             made += run.own_files(input_files(settings))
         return made

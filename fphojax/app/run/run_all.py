@@ -3,29 +3,25 @@
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
 from fphojax.app.settings.schema import Settings
 from fphojax.app.settings.starter import template_folder
+from fphojax.app.stage_list import STAGES
 from fphojax.app.stages.folders import alone_in_outbase, next_path
-from fphojax.app.stages.postop import postop
 from fphojax.errors import InputError, StorageError
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.run_directory import RunDirectory
-from fphojax.system.files import replacing
+from fphojax.system.files import write_text
 
 from .notebooks import IndexRow, execute, write_html, write_index
 from .outcome import Outcome
 from .record import RunRecord, step_key
-from .steps import STAGES, Step, plan
+from .steps import Step, plan
 
 __all__ = ["FinishedStages", "run_all", "templates_of"]
-
-
-_FITS = {"optimize": "catalog", "sample": "scene"}  # stages that fit patches, and what they call their scene
 
 
 @dataclass(frozen=True)
@@ -110,7 +106,7 @@ def run_all(
     record, templates = RunRecord(folder / "record.json"), templates_of(settings)
     record.belongs_to(settings.source)
     steps = plan(settings)
-    paths = [templates / f"{STAGES[step.stage]}.ipynb" if notebooks else None for step in steps]
+    paths = [templates / f"{step.declared.template}.ipynb" if notebooks else None for step in steps]
     wanted = set(STAGES if stages is None else stages)
     if "sample" in wanted:
         settings.refuse_forced_sampling()
@@ -135,7 +131,7 @@ def run_all(
             goes_on = not again and record.begun(step, key)
             record.begin(step, key, steps[number + 1 :], settings, goes_on=goes_on)
             options = _options(step, record, settings, fit, workers, goes_on)
-            options |= {"retry": True} if retry and goes_on and step.stage in _FITS else {}
+            options |= {"retry": True} if retry and goes_on and step.declared.fits else {}
             try:
                 outcome = _done(step, current, options, template, folder, progress)
             except KeyboardInterrupt:
@@ -237,9 +233,9 @@ def _refuse_gaps(record: RunRecord, settings: Settings, steps, templates, wanted
 
 def _gave_up(step: Step, outcome: Outcome) -> bool:
     """Return whether a fit gave up sources."""
-    if step.stage not in _FITS:
+    if not step.declared.fits:
         return False
-    scene = SourceCatalog.read(outcome.files[_FITS[step.stage]])
+    scene = SourceCatalog.read(outcome.files[step.declared.scene])
     return any(scene.extra["fit_flag"] != "")
 
 
@@ -247,34 +243,30 @@ def _options(
     step: Step, record: RunRecord, settings: Settings, fit: str | None, workers, goes_on: bool
 ) -> dict:
     """Return a stage's options besides the settings: the fit to look at, or how to go about fitting."""
-    match step.stage:
-        case "background" | "detect":
-            return {"run": fit}
-        case "optimize":
-            out = record.folder(step, next_path(settings.outbase, "optimize"))
-            return {"out": str(out), "workers": workers, "resume": goes_on}
-        case "sample":
-            return {"workers": workers} | record.of_fit(step, settings)
-        case "postprocess":
-            return {"workers": workers}
-    return {}
+    stage = step.declared
+    options = {"run": fit} if stage.of_fit else {}
+    options |= {"workers": workers} if stage.parallel else {}
+    if stage.fits == "numbered":
+        out = record.folder(step, next_path(settings.outbase, stage.name))
+        options |= {"out": str(out), "resume": goes_on}
+    elif stage.fits == "outbase":
+        options |= record.of_fit(step, settings)
+    return options
 
 
 def _done(step: Step, settings: Settings, options: dict, template, folder: Path, progress: bool) -> Outcome:
     """Run a step, in its notebook if it has a template."""
     if template is None:
-        function = getattr(import_module(f"fphojax.app.stages.{step.stage}"), step.stage)
-        reports = [function(settings, progress=progress, **options)]
-        if step.stage == "optimize":
-            reports.append(postop(settings, run=reports[0].files["run"]))
+        reports = [step.declared(settings, progress=progress, **options)]
+        if step.declared.then is not None:
+            reports.append(step.declared.then(settings, run=reports[0].files["run"]))
         return Outcome.of(settings, *reports)
     if not template.is_file():
         raise InputError(f"{template}: no such file, expected the template of the stage {step.stage}")
     config, outcome = (folder / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json"))
     config.parent.mkdir(parents=True, exist_ok=True)
     outcome.unlink(missing_ok=True)
-    with replacing(config) as temporary:
-        temporary.write_text(settings.dump_yaml(config.parent), encoding="utf-8")
+    write_text(config, settings.dump_yaml(config.parent))
     notebook = folder / f"{step.name}.ipynb"
     parameters = {"config": str(config), "outcome": str(outcome)} | options
     try:

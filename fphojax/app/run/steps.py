@@ -1,61 +1,11 @@
-"""The steps of a whole run: stages, their order, and the settings that invalidate each."""
+"""The steps of a whole run: its stages in order, some of them several times."""
 
 from dataclasses import dataclass
 
 from fphojax.app.settings.schema import Settings
+from fphojax.app.stage_list import STAGES, Stage
 
-__all__ = ["STAGES", "Step", "first_read_after", "plan", "settings_read"]
-
-# Stages and their templates; each stage is a function of its name in the module of its name.
-STAGES = {
-    "check": "01_check_inputs",
-    "psf": "02_psf_mixtures",
-    "preprocess": "03_preprocess",
-    "catalog": "04_catalog",
-    "optimize": "05_optimize",
-    "background": "06_background",
-    "detect": "07_detect",
-    "sample": "08_sample",
-    "postprocess": "09_postprocess",
-}
-
-# Settings that invalidate a stage: a change of one repeats the stage and all that follow, and none before.
-# All others belong to the first stage.
-_FIRST_READ = {
-    "psf": {"n_gauss_psf", "psf_residual", "psf_centre"},
-    "optimize": {
-        "scene_catalog",
-        "write_residuals",
-        "add_barriers",
-        "linear_optimize",
-        "forced_photometry",
-        "optimize_passes",
-        "optimize_start",
-        "gtol",
-        "nuisance",
-        "maxactive_per_patch",
-        "strict",
-        "patch_maxradius",
-        "buffer",
-        "pixel_response",
-        "tolerance",
-        "tweak_background",
-        "tweakbg",
-    },
-    "background": {"rounds"},
-    "detect": {"detection"},
-    "sample": {
-        "sampler",
-        "chains",
-        "warmup",
-        "sampling_draws",
-        "target_niter",
-        "full_cov",
-        "max_treedepth",
-        "max_active_fraction",
-        "ntry_checkout",
-    },
-}
+__all__ = ["Step", "plan", "settings_read"]
 
 
 @dataclass(frozen=True)
@@ -76,8 +26,13 @@ class Step:
     @property
     def name(self) -> str:
         """Name of its notebook without suffix; with the round for stages that are repeated."""
-        template = STAGES[self.stage]
-        return f"{template}_{self.round}" if self.stage in ("optimize", "background", "detect") else template
+        stage = self.declared
+        return f"{stage.template}_{self.round}" if stage.each_round else stage.template
+
+    @property
+    def declared(self) -> Stage:
+        """The declaration of its stage."""
+        return STAGES[self.stage]
 
 
 def plan(settings: Settings) -> list[Step]:
@@ -100,12 +55,6 @@ def plan(settings: Settings) -> list[Step]:
     return [*steps, Step("sample", 1), Step("postprocess", 1)]
 
 
-def first_read_after(stage: str) -> set[str]:
-    """Return the settings that no stage up to this one reads."""
-    stages = list(STAGES)
-    return set().union(*(_FIRST_READ.get(later, ()) for later in stages[stages.index(stage) + 1 :]))
-
-
 def settings_read(settings: Settings, stage: str, *, first: bool) -> dict:
     """Return the values of the settings that invalidate a stage, as they are written to files.
 
@@ -117,9 +66,9 @@ def settings_read(settings: Settings, stage: str, *, first: bool) -> dict:
         Whether it is the first stage of the run, to which all settings of no particular stage belong.
     """
     dump = settings.model_dump(mode="json")
-    names = set(_FIRST_READ.get(stage, ()))
+    names = set(STAGES[stage].settings)
     if stage == "catalog" and settings.raw_catalog is None:  # it searches the images itself
-        names |= _FIRST_READ["detect"]
+        names |= STAGES["detect"].settings
     if first:
-        names |= set(dump).difference(*_FIRST_READ.values())
+        names |= set(dump).difference(*(other.settings for other in STAGES.values()))
     return {name: dump[name] for name in sorted(names & set(dump))}

@@ -5,7 +5,7 @@ from pathlib import Path
 import yaml
 
 from fphojax.errors import InputError
-from fphojax.system.files import replacing
+from fphojax.system.files import write_text
 
 from .yaml_text import composed, dumped, loaded
 
@@ -37,8 +37,7 @@ def write_sky(path: Path, sky: dict[str, float]) -> None:
         text = with_value(text, key, value)
     if loaded(text) != wanted:
         raise InputError(f"{path}: its text cannot be changed in place, expected plain keys and values")
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(path, text)
 
 
 def with_value(text: str, key: str, value: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fphojax
 from fphojax.errors import InputError
-from fphojax.system.files import replacing
+from fphojax.system.files import write_text
 
 from .schema import Section, Settings
 
@@ -225,6 +225,5 @@ def write_starter(folder: Path, instrument: str) -> list[Path]:
     copies = [
         Path(shutil.copy(notebook, templates)) for notebook in sorted(template_folder().glob("*.ipynb"))
     ]
-    with replacing(config) as temporary:
-        temporary.write_text(settings_text(instrument.lower(), config.name), encoding="utf-8")
+    write_text(config, settings_text(instrument.lower(), config.name))
     return [config, *copies]

@@ -1,6 +1,5 @@
 """The background stage: the sky that is left in the residuals of a fit, for the next one to subtract."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +9,17 @@ from fphojax.app.settings.schema import Settings
 from fphojax.app.settings.settings_edit import write_sky
 from fphojax.detection.sky_levels import ResidualPixels, residual_levels, tweaked_background
 from fphojax.results.residuals import RunResiduals
-from fphojax.system.files import replacing
+from fphojax.results.table_text import formatted
+from fphojax.system.files import write_text
 
 from .folders import alone_in_outbase, next_path, run_at
-from .stage_report import StageReport
+from .stage_report import StageReport, timed
 
 __all__ = ["background"]
 
 
 @alone_in_outbase
+@timed
 def background(
     settings: Settings, *, run: Path | None = None, write: bool = False, progress: bool = False
 ) -> StageReport:
@@ -46,7 +47,6 @@ def background(
     InputError
         There is no fit, or it has no residual files.
     """
-    start = time.perf_counter()
     fit = run_at(run, settings)
     residuals = RunResiduals(fit)
     levels = residual_levels(_pixels(residuals, progress))
@@ -57,14 +57,12 @@ def background(
         write_sky(path, sky)
     else:
         changed = settings.model_copy(update={"tweak_background": "tweakbg", "tweakbg": sky})
-        with replacing(path) as temporary:
-            temporary.write_text(changed.dump_yaml(path.parent))
+        write_text(path, changed.dump_yaml(path.parent))
     return StageReport(
         "background",
         _verdict(levels),
-        {"levels": _rounded(levels), "tweakbg": _rounded(_by_band(present, sky))},
+        {"levels": formatted(levels, {}, rest=".4g"), "tweakbg": _by_band(present, sky)},
         {"settings": path},
-        time.perf_counter() - start,
     )
 
 
@@ -79,15 +77,8 @@ def _by_band(present, sky):
     from astropy.table import QTable
 
     before = [present.get(band, 0.0) for band in sky]
-    return QTable({"band": list(sky), "before": before * u.nJy, "now": list(sky.values()) * u.nJy})
-
-
-def _rounded(table):
-    """Set the formats of a table's columns to a meaningful number of digits."""
-    for name in table.colnames:
-        if np.asarray(table[name]).dtype.kind == "f":
-            table[name].info.format = ".4g"
-    return table
+    table = QTable({"band": list(sky), "before": before * u.nJy, "now": list(sky.values()) * u.nJy})
+    return formatted(table, {}, rest=".4g")
 
 
 def _verdict(levels):

@@ -1,21 +1,21 @@
 """The catalogue stage: where the fit starts, from a list of peaks or from detection on the images."""
 
-import time
-
 from astropy.table import QTable
 
 from fphojax.app.settings.boxes import bounds_options
 from fphojax.app.settings.schema import Settings
 from fphojax.field.superscene import LinkedSuperScene
 from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.results.table_text import formatted
 from fphojax.system.wording import counted
 
 from .detect import detect
-from .stage_report import StageReport
+from .stage_report import StageReport, timed
 
 __all__ = ["catalog", "first_patches"]
 
 
+@timed
 def catalog(settings: Settings, *, progress: bool = False) -> StageReport:
     """Read the list of sources to start from; without one, find sources on the images.
 
@@ -35,7 +35,6 @@ def catalog(settings: Settings, *, progress: bool = False) -> StageReport:
     InputError
         One line for each problem with the inputs.
     """
-    start = time.perf_counter()
     if settings.raw_catalog is None:
         found = detect(settings, images=True, progress=progress)
         path, text = found.files["catalog"], found.verdict
@@ -48,12 +47,9 @@ def catalog(settings: Settings, *, progress: bool = False) -> StageReport:
     table = QTable({"id": sources.id, "ra": sources.ra, "dec": sources.dec, "roi": sources.roi})
     for band, flux in zip(sources.bands, sources.flux.T, strict=True):
         table[band] = flux
-    for name in table.colnames[1:]:
-        table[name].info.format = ".6f" if name in ("ra", "dec") else ".4g"
+    formatted(table, {"ra": ".6f", "dec": ".6f"}, rest=".4g")
     level = "pass" if len(sources) else "look at this"
-    return StageReport(
-        "catalog", text, {"sources": table}, {"catalog": path}, time.perf_counter() - start, level
-    )
+    return StageReport("catalog", text, {"sources": table}, {"catalog": path}, level=level)
 
 
 def first_patches(settings: Settings, sources: SourceCatalog, number: int = 6) -> list[tuple]:

@@ -1,23 +1,23 @@
 """The stage that checks all inputs of a run."""
 
-import time
-
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable, Table
 
 from fphojax.app.settings.schema import Settings
 from fphojax.errors import InputError
+from fphojax.results.table_text import formatted
 from fphojax.system.wording import counted
 
 from .input_checks import CheckReport, check_inputs
-from .stage_report import StageReport
+from .stage_report import StageReport, timed
 
 __all__ = ["catalog_shown", "check", "exposures_shown"]
 
 _MOST_NOTES = 3  # in the verdict; the table has all
 
 
+@timed
 def check(settings: Settings, *, progress: bool = False) -> StageReport:
     """Read exposures, PSFs and catalogue, and stop at any problem with them; nothing is written.
 
@@ -38,7 +38,6 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
     InputError
         One line for each problem.
     """
-    start = time.perf_counter()
     found = check_inputs(settings, progress=progress, verify=True, needs_catalog=False)
     if found.problems:
         raise InputError("\n".join(found.problems))
@@ -59,7 +58,7 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
         more = [f"and {counted(others, 'more note')}"] if others > 0 else []
         text += f" Note: {'; '.join([*found.notes[:_MOST_NOTES], *more])}."
     level = "look at this" if masked else "pass"
-    return StageReport("check", text, tables, {}, time.perf_counter() - start, level)
+    return StageReport("check", text, tables, {}, level=level)
 
 
 def exposures_shown(found: CheckReport) -> QTable:
@@ -76,10 +75,7 @@ def exposures_shown(found: CheckReport) -> QTable:
         }
         for exposure in found.exposures
     ]
-    table = QTable(rows)
-    for name, digits in (("pixel scale", ".4f"), ("masked", ".1f")):
-        table[name].info.format = digits
-    return table
+    return formatted(QTable(rows), {"pixel scale": ".4f", "masked": ".1f"})
 
 
 def catalog_shown(found: CheckReport) -> Table:
@@ -96,5 +92,4 @@ def catalog_shown(found: CheckReport) -> Table:
     table = Table({"parameter": list(columns)})
     for name, function in (("smallest", np.min), ("median", np.median), ("largest", np.max)):
         table[name] = [float(function(values)) for values in columns.values()]
-        table[name].info.format = ".8g"
-    return table
+    return formatted(table, {}, rest=".8g")

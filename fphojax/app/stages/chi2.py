@@ -6,6 +6,7 @@ from astropy.table import Table
 from fphojax.results.residuals import RunResiduals
 from fphojax.results.run_directory import RunDirectory
 from fphojax.results.summary import degrees_of_freedom
+from fphojax.results.table_text import formatted
 
 __all__ = ["chi2_table"]
 
@@ -39,8 +40,7 @@ def chi2_table(run: RunDirectory, before: RunDirectory | None = None) -> Table:
     table = Table({"band": band, "exposure": name, "n_pixel": n_pixel})
     for column, values, fit in zip(("chi2_dof", "before"), chi2, (run, before), strict=False):
         table[column] = np.array(values) / degrees_of_freedom(n_pixel, _n_parameter(fit))
-        table[column].info.format = ".3f"
-    return table
+    return formatted(table, {}, rest=".3f")
 
 
 class _Earlier:

@@ -1,6 +1,5 @@
 """The detection stage: sources that the catalogue lacks, from the residuals of a fit or from the images alone."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,12 +21,13 @@ from fphojax.inputs.psf_store import PSFStore
 from fphojax.inputs.recipe import Recipe
 from fphojax.results.products.frame_model import FrameModel
 from fphojax.results.products.region_files import write_regions
+from fphojax.results.table_text import formatted
 from fphojax.system.wording import counted
 
 from .folders import alone_in_outbase, latest_fit, next_path, run_at
 from .input_checks import check_inputs
 from .psf_fits import fitted_psfs
-from .stage_report import StageReport
+from .stage_report import StageReport, timed
 
 __all__ = ["detect"]
 
@@ -36,6 +36,7 @@ _STAMP = 4.0  # half-size of a PSF image, in standard deviations of its widest G
 
 
 @alone_in_outbase
+@timed
 def detect(
     settings: Settings,
     *,
@@ -76,7 +77,6 @@ def detect(
     InputError
         One line for each problem with the inputs; a catalogue that was never fitted.
     """
-    start = time.perf_counter()
     checked = check_inputs(settings, needs_catalog=False, progress=progress)
     if checked.problems:
         raise InputError("\n".join(checked.problems))
@@ -118,9 +118,8 @@ def detect(
     write_regions(files["regions"], regions)
     new = joined[len(joined) - len(found.catalog) :]
     save_figure(plot_detections(found, catalog, new.id), files["figure"])
-    seconds = time.perf_counter() - start
     tables = {"sources": _table(new)} | tables | {"noise": _noise(found, searched)}
-    return StageReport("detect", _verdict(found, catalog, tables["noise"]), tables, files, seconds)
+    return StageReport("detect", _verdict(found, catalog, tables["noise"]), tables, files)
 
 
 def _residual_images(settings, checked, fit, progress):
@@ -187,11 +186,8 @@ def _table(catalog):
     table = QTable(
         columns | {band: flux * u.nJy for band, flux in zip(catalog.bands, catalog.flux.T, strict=True)}
     )
-    for name in table.colnames:
-        table[name].info.format = {"ra": ".6f", "dec": ".6f", "significance": ".1f", "rhalf": ".3f"}.get(
-            name, ".4g" if name in catalog.bands else None
-        )
-    return table
+    formats = {"ra": ".6f", "dec": ".6f", "significance": ".1f", "rhalf": ".3f"}
+    return formatted(table, formats, rest=".4g")
 
 
 def _noise(found, searched):
@@ -205,9 +201,7 @@ def _noise(found, searched):
         rows.append((image.name, image.band, *level, noise.scale, np.sqrt(noise.power)))
     names = ("exposure", "band", "level", "level_error", "level_over_noise", "pixel_scatter", "psf_scatter")
     table = QTable(rows=rows, names=names, units={"level": u.nJy, "level_error": u.nJy})
-    for name in names[2:]:
-        table[name].info.format = ".3g"
-    return table
+    return formatted(table, {}, rest=".3g")
 
 
 def _verdict(found, catalog, noise):

@@ -5,9 +5,9 @@ import zlib
 from dataclasses import dataclass, field
 
 import numpy as np
+from astropy.table import Table
 from tqdm.auto import tqdm
 
-from fphojax.app.plain_table import PlainTable
 from fphojax.app.settings.boxes import bounds_options
 from fphojax.app.settings.schema import PriorSettings, Settings
 from fphojax.app.settings.ties import tie_problems
@@ -24,7 +24,8 @@ from fphojax.inputs.stores.verification import store_problem
 from fphojax.mixtures.psf_image import effective_psf
 from fphojax.mixtures.sersic import load_sersic_table
 from fphojax.results.psf_words import psf_words
-from fphojax.system.wording import counted
+from fphojax.results.table_text import formatted
+from fphojax.system.wording import counted, grouped
 
 from .psf_fits import jobs_of, known_psf, offset_shown
 from .reach import beyond_patches
@@ -74,28 +75,23 @@ class CheckReport:
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
-    def exposure_table(self) -> PlainTable:
+    def exposure_table(self) -> Table:
         """Tabulate exposures: band, size (columns x rows), pixel scale, masked fraction, PSF, how they were read."""
-        table = PlainTable("Exposures", frame=True)
-        for name in ("exposure", "band", "size", "scale", "masked", "PSF", "read as"):
-            table.add_column(
-                name,
-                justify="right" if name in ("size", "scale", "masked") else "left",
-                no_wrap=name in ("band", "scale", "masked"),
-            )
-        for exposure in (*self.exposures, *self.left_out):
-            table.add_row(
-                exposure.name,
-                exposure.band,
-                f"{exposure.shape[1]} x {exposure.shape[0]}",
-                f'{exposure.pixel_scale:.4f}"',
-                f"{100 * exposure.masked_fraction:.1f} %",
-                "not fitted"
+        rows = [
+            {
+                "exposure": exposure.name,
+                "band": exposure.band,
+                "size": f"{exposure.shape[1]} x {exposure.shape[0]}",
+                "scale": exposure.pixel_scale,
+                "masked": 100 * exposure.masked_fraction,
+                "PSF": "not fitted"
                 if exposure in self.left_out
                 else _psf_source(exposure, self.psfs, self.settings) + self._flux_error(exposure),
-                exposure.read_as,
-            )
-        return table
+                "read as": exposure.read_as,
+            }
+            for exposure in (*self.exposures, *self.left_out)
+        ]
+        return formatted(Table(rows), {"size": ">", "scale": '{:.4f}"', "masked": "{:.1f} %"})
 
     def _flux_error(self, exposure) -> str:
         mixture = self.mixtures.get((exposure.band, exposure.name))
@@ -113,16 +109,14 @@ class CheckReport:
             words += f" {images}: the stage psf will report the flux error of bright point sources."
         return words.strip()
 
-    def catalog_table(self) -> PlainTable:
+    def catalog_table(self) -> Table:
         """Tabulate smallest, median and largest value of each parameter of the catalogue, beside its bounds."""
-        table = PlainTable(f"Catalogue, number of sources: {len(self.catalog)}", frame=True)
-        table.add_column("parameter")
-        for name in ("smallest", "median", "largest", "lower bound", "upper bound"):
-            table.add_column(name, justify="right")
-        for name, values, limits in _catalog_columns(self.catalog, self.bounds):
-            numbers = (values.min(), np.median(values), values.max(), *limits)
-            table.add_row(name, *("" if np.isnan(number) else f"{number:.7g}" for number in numbers))
-        return table
+        rows = [
+            (name, values.min(), np.median(values), values.max(), *limits)
+            for name, values, limits in _catalog_columns(self.catalog, self.bounds)
+        ]
+        names = ("parameter", "smallest", "median", "largest", "lower bound", "upper bound")
+        return formatted(Table(rows=rows, names=names), {}, rest=".7g")
 
 
 def check_inputs(
@@ -174,7 +168,7 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
     for exposure in exposures:
         (report.exposures if exposure.band in settings.bandlist else report.left_out).append(exposure)
     report.exposures.sort(key=lambda exposure: settings.bandlist.index(exposure.band))
-    report.notes += _grouped_notes(exposures)
+    report.notes += grouped((exposure.path, note) for exposure in exposures for note in exposure.notes)
     if verify and settings.pixelstorefile is None:
         report.notes += _twins(report.exposures)
     _check_bands(report, refused=set(settings.fitsfiles) - {exposure.path for exposure in exposures})
@@ -191,19 +185,6 @@ def _twins(exposures: list[Exposure]) -> list[str]:
                 f"{exposure.path}: exposure {exposure.name} of band {exposure.band} has the same pixels as "
                 f"{first.name} ({first.path}): they count twice"
             )
-    return lines
-
-
-def _grouped_notes(exposures: list[Exposure | StoredExposure]) -> list[str]:
-    """Collect the notes about the files of exposures, each once for all files that it applies to."""
-    paths: dict[str, list[str]] = {}
-    for exposure in exposures:
-        for note in exposure.notes:
-            paths.setdefault(note, []).append(str(exposure.path))
-    lines = []
-    for note, found in paths.items():
-        first, *others = dict.fromkeys(found)
-        lines.append(f"{first}{f' and {len(others)} more' if others else ''}: {note}")
     return lines
 
 

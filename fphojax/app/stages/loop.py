@@ -1,13 +1,12 @@
 """The loop before sampling: optimise, subtract residual sky, add missing sources, optimise again."""
 
-import time
 from pathlib import Path
 
 import numpy as np
-from astropy import units as u
 from astropy.table import QTable
 
 from fphojax.app.settings.schema import Settings
+from fphojax.app.stage_list import next_settings
 from fphojax.errors import InputError
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.wording import counted
@@ -17,41 +16,16 @@ from .chi2 import chi2_table
 from .detect import detect
 from .folders import alone_in_outbase
 from .optimize import optimize
-from .postop import postop, sampling_settings
-from .stage_report import StageReport
+from .postop import postop
+from .stage_report import StageReport, timed
 
-__all__ = ["loop", "next_settings"]
+__all__ = ["loop"]
 
 _FULL = 3.0  # residual levels beyond this many standard errors lead to another round
 
 
-def next_settings(settings: Settings, *reports: StageReport) -> Settings:
-    """Update settings with what stages found: sky levels, a catalogue, PSF mixtures.
-
-    Parameters
-    ----------
-    settings : Settings
-    *reports : StageReport
-        Of `background`, `catalog`, `detect`, `optimize` or `postop`.
-    """
-    changes = {}
-    for report in reports:
-        match report.stage:
-            case "background":
-                table = report.tables["tweakbg"]
-                levels = table["now"].to_value(u.nJy).tolist()
-                changes |= {"tweak_background": "tweakbg"}
-                changes |= {"tweakbg": dict(zip(table["band"].tolist(), levels, strict=True))}
-            case "catalog" | "detect":
-                changes["raw_catalog"] = report.files["catalog"]
-            case "postop":
-                settings = sampling_settings(settings, report.files["catalog"])
-            case "optimize":
-                changes["psfstorefile"] = report.files["run"] / "psfs.h5"
-    return settings.model_copy(update=changes)
-
-
 @alone_in_outbase
+@timed
 def loop(
     settings: Settings,
     *,
@@ -87,7 +61,7 @@ def loop(
         raise InputError(
             f"{settings.file}: write_residuals is false, expected true: the stages need the residuals"
         )
-    start, reports = time.perf_counter(), []
+    reports = []
 
     def made(report):
         reports.append(report)
@@ -114,7 +88,7 @@ def loop(
     files = handed.files | {"run": last.files["run"]}
     verdict = _verdict(exposures, n_added, last)
     tables = {"exposures": exposures, "stages": _stages(reports)}
-    return StageReport("loop", verdict, tables, files, time.perf_counter() - start)
+    return StageReport("loop", verdict, tables, files)
 
 
 def _run(report, settings) -> RunDirectory:

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from astropy.table import Table
 
-from fphojax.app.run.steps import first_read_after
 from fphojax.app.settings.schema import Settings
+from fphojax.app.stage_list import first_read_after
 from fphojax.errors import InputError
 from fphojax.inference.methods import Optimum
 from fphojax.system.locks import folder_lock

@@ -1,6 +1,5 @@
 """Hand-over from optimisation to sampling: a catalogue with uncertainties, from which the chains start."""
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,12 @@ from fphojax.app.settings.schema import Settings
 from fphojax.field.columns import STATE
 from fphojax.field.superscene import SuperScene
 from fphojax.inference.optimum import AT_BOUND
-from fphojax.system.files import replacing
+from fphojax.results.table_text import formatted
+from fphojax.system.files import write_text
 from fphojax.system.wording import counted
 
 from .folders import alone_in_outbase, run_at
-from .stage_report import StageReport
+from .stage_report import StageReport, timed
 
 __all__ = ["N_SIG_FLUX", "postop", "sampling_settings"]
 
@@ -25,6 +25,7 @@ N_SIG_FLUX = 25.0
 
 
 @alone_in_outbase
+@timed
 def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     """Write the optimised catalogue with flux uncertainties, and settings with which sampling starts from it.
 
@@ -51,7 +52,6 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     InputError
         There is no fit.
     """
-    start = time.perf_counter()
     fit = run_at(run, settings)
     scene = SuperScene.resume(fit.scene_path)
     catalog = scene.catalog
@@ -71,8 +71,7 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     files = {"catalog": settings.outbase / "postop.fits", "settings": settings.outbase / "postop.yml"}
     settings.outbase.mkdir(parents=True, exist_ok=True)
     catalog.write_forcepho(files["catalog"])
-    with replacing(files["settings"]) as temporary:
-        temporary.write_text(sampling_settings(settings, files["catalog"]).dump_yaml(settings.outbase))
+    write_text(files["settings"], sampling_settings(settings, files["catalog"]).dump_yaml(settings.outbase))
     verdict = f"Wrote {counted(len(catalog), 'source')} with flux uncertainties, from which sampling starts."
     if unknown:
         verdict += (
@@ -92,8 +91,8 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
             "at a bound": np.count_nonzero(near, axis=0),
         }
     )
-    table["median S/N"].info.format = ".4g"
-    return StageReport("postop", verdict, {"fluxes": table}, files, time.perf_counter() - start)
+    formatted(table, {}, rest=".4g")
+    return StageReport("postop", verdict, {"fluxes": table}, files)
 
 
 def sampling_settings(settings: Settings, catalog: Path) -> Settings:

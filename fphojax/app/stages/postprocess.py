@@ -1,7 +1,5 @@
 """The last stage: catalogues, region files and images of a run, and its report."""
 
-import time
-
 import numpy as np
 from astropy.table import Table
 
@@ -9,10 +7,11 @@ from fphojax.app.settings.schema import Settings
 from fphojax.figures.html_report import write_report
 from fphojax.results.products.run_products import postprocess as write_products
 from fphojax.results.run_directory import RunDirectory
+from fphojax.results.table_text import formatted
 from fphojax.system.wording import counted
 
 from .folders import alone_in_outbase
-from .stage_report import StageReport
+from .stage_report import StageReport, timed
 
 __all__ = ["postprocess"]
 
@@ -20,6 +19,7 @@ _LARGEST_RHAT = 1.05
 
 
 @alone_in_outbase
+@timed
 def postprocess(settings: Settings, *, workers: int | None = None, progress: bool = False) -> StageReport:
     """Write the products of the sampling run in ``outbase``, and its report.
 
@@ -42,7 +42,6 @@ def postprocess(settings: Settings, *, workers: int | None = None, progress: boo
     InputError
         There is no run, or it has no patch.
     """
-    start = time.perf_counter()
     run = RunDirectory(settings.outbase, scene_catalog=settings.scene_catalog)
     made = write_products(run, formats=("fits", "ecsv"), workers=workers or 1, progress=progress)
     table = made.final
@@ -57,9 +56,8 @@ def postprocess(settings: Settings, *, workers: int | None = None, progress: boo
     else:
         text += "r_hat is not known: it needs at least two chains of four draws."
     shown = _shown(table, settings.bandlist)
-    seconds = time.perf_counter() - start
     return StageReport(
-        "postprocess", text, {"catalog": shown}, files, seconds, "look at this" if poor else "pass"
+        "postprocess", text, {"catalog": shown}, files, level="look at this" if poor else "pass"
     )
 
 
@@ -75,9 +73,4 @@ def _shown(table: Table, bands) -> Table:
     shown = table[
         "id", "ra", "dec", *fluxes, "q", "sersic", "rhalf", "rhat_max", "ess_min", "chi2", "n_pixel", "flags"
     ]
-    for name in shown.colnames[1:]:
-        if np.asarray(shown[name]).dtype.kind == "f":
-            shown[name].info.format = {"ra": ".6f", "dec": ".6f", "rhat_max": ".3f", "ess_min": ".0f"}.get(
-                name, ".4g"
-            )
-    return shown
+    return formatted(shown, {"ra": ".6f", "dec": ".6f", "rhat_max": ".3f", "ess_min": ".0f"}, rest=".4g")

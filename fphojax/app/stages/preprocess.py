@@ -1,17 +1,16 @@
 """The stage that puts images into a pixel store."""
 
-import time
-
 from fphojax.app.settings.schema import Settings
 from fphojax.inputs.stores.stored_exposures import open_stores
 
-from .stage_report import StageReport
+from .stage_report import StageReport, timed
 from .store_build import preprocess as make_stores
 from .store_build import refuse_other_stores
 
 __all__ = ["preprocess"]
 
 
+@timed
 def preprocess(settings: Settings, *, progress: bool = False) -> StageReport:
     """Make the stores that the settings name, or use them as they are if they are complete.
 
@@ -32,7 +31,6 @@ def preprocess(settings: Settings, *, progress: bool = False) -> StageReport:
         One line for each image that cannot be stored; or stores that were made with other settings, or
         of other images.
     """
-    start = time.perf_counter()
     files = {"pixels": settings.pixelstorefile, "meta": settings.metastorefile}
     if all(path.is_file() for path in files.values()):
         compared = refuse_other_stores(settings)
@@ -42,4 +40,4 @@ def preprocess(settings: Settings, *, progress: bool = False) -> StageReport:
     exposures = open_stores(settings.pixelstorefile, settings.metastorefile)
     bands = sorted({exposure.band for exposure in exposures})
     text += f" They contain {len(exposures)} exposures in {', '.join(bands)}."
-    return StageReport("preprocess", text, {}, files, time.perf_counter() - start)
+    return StageReport("preprocess", text, {}, files)

@@ -1,7 +1,5 @@
 """The PSF stage: mixtures of Gaussians for all exposures, and how good they are."""
 
-import time
-
 from astropy import units as u
 from astropy.table import QTable
 
@@ -9,15 +7,17 @@ from fphojax.app.settings.schema import Settings
 from fphojax.errors import InputError
 from fphojax.mixtures.psf_fit import plot_psf_fit
 from fphojax.results.psf_words import psf_words
+from fphojax.results.table_text import formatted
 from fphojax.system.wording import counted
 
 from .input_checks import CheckReport, check_inputs
 from .psf_fits import FittedPSF, fit_into, fitted_psfs, jobs_of, offset_shown
-from .stage_report import StageReport
+from .stage_report import StageReport, timed
 
 __all__ = ["plot_worst_psf", "psf"]
 
 
+@timed
 def psf(settings: Settings, *, progress: bool = False) -> StageReport:
     """Fit the PSF images of the exposures, unless the settings name a store of mixtures.
 
@@ -41,7 +41,6 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
     InputError
         One line for each problem with the inputs.
     """
-    start = time.perf_counter()
     found = check_inputs(settings, progress=progress, needs_catalog=False)
     if found.problems:
         raise InputError("\n".join(found.problems))
@@ -49,14 +48,12 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
         table = _of_store(found)
         text = f"Mixtures of {settings.psfstorefile.name}, for {len(found.exposures)} exposures. "
         text += found.psf_meaning()
-        return StageReport("psf", text, {"psfs": table}, {}, time.perf_counter() - start)
+        return StageReport("psf", text, {"psfs": table}, {})
     path = settings.fitted_psfs
     path.parent.mkdir(parents=True, exist_ok=True)
     _, fitted = fitted_psfs(found.exposures, settings, path, replace=True, progress=progress)
     rows = [_row(psf) for psf in fitted]
-    table = QTable(rows)
-    for name in ("L2 residual", "encircled energy error", "point flux error"):
-        table[name].info.format = ".2f"
+    table = formatted(QTable(rows), {}, rest=".2f")
     poor = [f"{row['exposure']} ({row['band']})" for row in rows if row["complaints"]]
     worst = max(rows, key=lambda row: row["L2 residual"])
     text = (
@@ -68,7 +65,7 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
     )
     text += f" Poor: {', '.join(poor)}." if poor else ""
     level = "look at this" if poor else "pass"
-    return StageReport("psf", text, {"psfs": table}, {"psfs": path}, time.perf_counter() - start, level)
+    return StageReport("psf", text, {"psfs": table}, {"psfs": path}, level=level)
 
 
 def plot_worst_psf(settings: Settings, report: StageReport):
@@ -127,7 +124,4 @@ def _of_store(found: CheckReport) -> QTable:
                 "point flux error": 100 * mixture.point_flux_error * u.percent,
             }
         )
-    table = QTable(rows)
-    for name in ("L2 residual", "point flux error"):
-        table[name].info.format = ".2f"
-    return table
+    return formatted(QTable(rows), {}, rest=".2f")

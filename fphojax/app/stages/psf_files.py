@@ -2,16 +2,20 @@
 
 import math
 from collections.abc import Sequence
+from operator import attrgetter
 from pathlib import Path
 from typing import NamedTuple
 
-from fphojax.app.plain_table import PlainTable
+from astropy.table import Table
+
 from fphojax.errors import InputError
 from fphojax.figures.fit_plots import save_figure
 from fphojax.inputs.psf_store import PSFStore, check_name
 from fphojax.inputs.psfex import fit_psfex
 from fphojax.mixtures.psf_fit import TARGET_L2, plot_psf_fit
 from fphojax.results.psf_words import psf_words
+from fphojax.results.table_text import formatted
+from fphojax.system.wording import grouped
 
 from .psf_fits import FittedPSF, PSFJob, fit_into, gaussians_wanted, offset_shown
 from .psf_images import PSFImage, read_psf_image
@@ -158,48 +162,49 @@ def fit_files(
     return found
 
 
-def readings_shown(found: Sequence[FittedFile]) -> PlainTable:
+def readings_shown(found: Sequence[FittedFile]) -> Table:
     """Tabulate how each image was read, and where that information comes from.
 
     Pixels of the image per pixel of the exposures; whether the pixel response is included; offset of the core
     from the centre of the image, in pixels of the exposures.
     """
-    table = PlainTable("PSF images as read")
-    for name in ("image", "extension", "sampling", "includes pixel", "core off centre [pixel]"):
-        table.add_column(name, overflow="fold")
-    for image, (_, fit, _) in found:
-        table.add_row(
-            image.path.stem,
-            image.extension,
-            f"{image.oversample:.4g}, {image.sampling_by}",
-            f"{'yes' if image.includes_pixel else 'no'}, {image.pixel_by}",
-            offset_shown(fit),
-        )
-    return table
+    return Table(
+        [
+            {
+                "image": image.path.stem,
+                "extension": image.extension,
+                "sampling": f"{image.oversample:.4g}, {image.sampling_by}",
+                "includes pixel": f"{'yes' if image.includes_pixel else 'no'}, {image.pixel_by}",
+                "core off centre [pixel]": offset_shown(fitted.fit),
+            }
+            for image, fitted in found
+        ]
+    )
 
 
-def verdicts_shown(found: Sequence[FittedFile]) -> PlainTable:
+def verdicts_shown(found: Sequence[FittedFile]) -> Table:
     """Tabulate how good each mixture is.
 
     Width of the core (sigma of a round Gaussian) in pixels of the exposures; relative L2 residual; largest error of
     the encircled energy; largest error of a bright point source's flux; complaints.
     """
-    table = PlainTable("PSF mixtures")
-    for name in ("image", "Gaussians", "width [pixel]", "L2", "EE error", "point flux", "seconds", "verdict"):
-        table.add_column(name, justify="left" if name in ("image", "verdict") else "right", overflow="fold")
+    rows = []
     for image, (_, fit, kept) in found:
         verdict = fit.verdict
-        table.add_row(
-            image.path.stem,
-            str(len(fit.amplitudes)),
-            f"{verdict.size_model:.2f}",
-            f"{100 * verdict.relative_l2:.2f} %",
-            f"{100 * verdict.ee_error:.2f} %",
-            f"{100 * verdict.point_flux_error:+.2f} %",
-            "in store" if kept else f"{fit.seconds:.1f}",
-            "; ".join(verdict.complaints) or "good",
+        rows.append(
+            {
+                "image": image.path.stem,
+                "Gaussians": len(fit.amplitudes),
+                "width [pixel]": verdict.size_model,
+                "L2": 100 * verdict.relative_l2,
+                "EE error": 100 * verdict.ee_error,
+                "point flux": 100 * verdict.point_flux_error,
+                "seconds": "in store" if kept else f"{fit.seconds:.1f}",
+                "verdict": "; ".join(verdict.complaints) or "good",
+            }
         )
-    return table
+    formats = {"width [pixel]": ".2f", "L2": "{:.2f} %", "EE error": "{:.2f} %", "point flux": "{:+.2f} %"}
+    return formatted(Table(rows), formats | {"seconds": ">"})
 
 
 def meaning_shown(found: Sequence[FittedFile]) -> str:
@@ -209,11 +214,4 @@ def meaning_shown(found: Sequence[FittedFile]) -> str:
 
 def notes_shown(found: Sequence[FittedFile]) -> list[str]:
     """List, in one line each, whatever was assumed of images, or contradicts their headers."""
-    files = {}
-    for image, _ in found:
-        for note in image.notes:
-            files.setdefault(note, []).append(image.path.name)
-    return [
-        f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {note}"
-        for note, names in files.items()
-    ]
+    return grouped(((image.path, note) for image, _ in found for note in image.notes), attrgetter("name"))

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fphojax.app.settings.schema import Settings
+from fphojax.inputs.exposures import central_noise
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.products.photometry import isophotal_radius
 
@@ -12,7 +13,6 @@ __all__ = ["beyond_patches", "light_ends", "wider"]
 
 _ISOPHOTE = 0.2  # of the noise of a pixel, in the deepest exposure of a band
 _MOST = 3.0  # largest radius of influence in the next fit, in units of the present one
-_WINDOW = 512  # pixels in the middle of an exposure, where the noise is measured
 
 
 def light_ends(catalog: SourceCatalog, exposures: Sequence) -> np.ndarray:
@@ -32,10 +32,8 @@ def light_ends(catalog: SourceCatalog, exposures: Sequence) -> np.ndarray:
     """
     levels = {}
     for exposure in exposures:
-        ny, nx = exposure.shape
-        _, ierr = exposure.window(*_middle(nx), *_middle(ny))
-        if (ierr > 0).any():
-            noise = 1 / np.median(ierr[ierr > 0]) / exposure.flux_scale / exposure.pixel_scale**2
+        noise = central_noise(exposure) / exposure.flux_scale / exposure.pixel_scale**2
+        if np.isfinite(noise):
             levels[exposure.band] = min(noise, levels.get(exposure.band, np.inf))
     radius = np.zeros(len(catalog))
     rhalf = np.maximum(catalog.rhalf, 1e-4)  # points have none
@@ -92,7 +90,3 @@ def beyond_patches(catalog: SourceCatalog, reach: np.ndarray, settings: Settings
         "put the source into big_catalog"
         for row in np.flatnonzero(reach > most)
     }
-
-
-def _middle(size):
-    return max(0, (size - _WINDOW) // 2), min(size, (size + _WINDOW) // 2)

@@ -1,12 +1,15 @@
 """Report that a stage returns to its caller: a notebook, the command line, or the next stage."""
 
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import wraps
 from pathlib import Path
 from typing import Literal
 
 from astropy.table import Table
 
-__all__ = ["StageReport"]
+__all__ = ["StageReport", "timed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,3 +38,15 @@ class StageReport:
     files: dict[str, Path] = field(default_factory=dict)
     seconds: float = 0.0
     level: Literal["pass", "look at this"] = "pass"
+
+
+def timed(stage: Callable[..., StageReport]) -> Callable[..., StageReport]:
+    """Make the function of a stage state the wall time that it took."""
+
+    @wraps(stage)
+    def measured(*arguments, **options):
+        start = time.perf_counter()
+        report = stage(*arguments, **options)
+        return replace(report, seconds=time.perf_counter() - start)
+
+    return measured

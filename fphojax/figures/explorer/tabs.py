@@ -191,9 +191,8 @@ class ConvergenceTab(widgets.VBox):
         digits = [decimals(*limits) for limits in zip(shown["lower"], shown["upper"], strict=True)]
         for name in ("value", "lower", "upper"):
             shown[name] = [f"{number:.{n}f}" for number, n in zip(shown[name], digits, strict=True)]
-        formats = {"r_hat": ".3f", "ess_bulk": ".0f", "at_bound": ".3f"}
         more = f", the first {_ROWS} of {len(table)} parameters" if len(table) > _ROWS else ""
-        self.text.value = f"<p>{self._head}{more}</p>{html_table(shown, formats)}"
+        self.text.value = f"<p>{self._head}{more}</p>{html_table(shown)}"
 
 
 class SettingsTab(widgets.VBox):

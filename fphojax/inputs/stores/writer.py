@@ -13,10 +13,10 @@ import numpy as np
 
 from fphojax.errors import InputError, StorageError
 from fphojax.inputs.exposures import Exposure
-from fphojax.system.files import storage_fault
+from fphojax.system.files import storage_fault, to_disk
 from fphojax.system.portable import stamp_seen_from
 
-from .build_journal import append_line, read_lines, to_disk, write_lines
+from .build_journal import BuildJournal
 from .packing import PackedExposure, pack
 from .pixel_layout import CHUNK, CRC, INDEX, MADE_OF, STATED, super_shape
 from .reader import PixelStore
@@ -85,7 +85,7 @@ class StoreWriter:
         self.super_pixel_size, self.nside_full = super_pixel_size, nside_full
         self.compression = compression
         self.building = self.pixelfile.with_name(self.pixelfile.name + ".building")
-        self.journal = self.building.with_name(self.building.name + ".jsonl")
+        self.journal = BuildJournal(self.building.with_name(self.building.name + ".jsonl"))
         self._recipe = _whole_recipe(recipe, super_pixel_size, nside_full, compression)
         self._headers: dict[tuple[str, str], str] = {}
         self.done: dict[str, list[tuple[str, str]]] = {}
@@ -174,7 +174,7 @@ class StoreWriter:
         """
         if not self._headers:
             self.building.unlink(missing_ok=True)
-            self.journal.unlink(missing_ok=True)
+            self.journal.rewrite([])
             raise InputError(f"{self.pixelfile}: found no exposure to store, expected at least one")
         self._wait()
         meta: dict[str, dict[str, str]] = {}
@@ -206,7 +206,7 @@ class StoreWriter:
         # A death between these leaves a meta file without pixels, and the journal: the next build ends at once.
         os.replace(temporary, self.metafile)
         os.replace(self.building, self.pixelfile)
-        self.journal.unlink()
+        self.journal.rewrite([])
 
     # ----------------------------------------------------------------------------------------------
 
@@ -214,8 +214,8 @@ class StoreWriter:
         """Sync an exposure to disk, then enter it in the journal: only then does it count."""
         try:
             to_disk(self.building)
-            append_line(self.journal, line)
-        except OSError as error:
+            self.journal.append(line)
+        except (OSError, StorageError) as error:
             raise StorageError(_no_room(self.building, error)) from error
 
     def _wait(self):
@@ -230,16 +230,16 @@ class StoreWriter:
                 raise InputError(f"{path.parent}: no such folder, expected one to write {path.name} to")
         if overwrite:
             self.building.unlink(missing_ok=True)
-            self.journal.unlink(missing_ok=True)
+            self.journal.rewrite([])
             return
-        unfinished = self.journal.exists() and self.building.exists()
+        unfinished = self.journal.path.exists() and self.building.exists()
         for path in (self.pixelfile,) if unfinished else (self.pixelfile, self.metafile):
             if path.exists():
                 raise InputError(f"{path}: exists already, expected a new file (or --overwrite)")
 
     def _go_on(self, wanted):
         """Resume an unfinished build: what the journal names is complete, the rest is dropped."""
-        lines = read_lines(self.journal) if self.building.exists() else []
+        lines = list(self.journal.records()) if self.building.exists() else []
         for line in lines[1:]:
             line["stamp"] = stamp_seen_from(line["stamp"], self.pixelfile.parent)
         if lines and lines[0].get("recipe") != self._recipe:
@@ -263,8 +263,8 @@ class StoreWriter:
             if not lines:
                 with h5py.File(self.building, "w") as file:
                     file.attrs["super_pixel_size"] = self.super_pixel_size
-            write_lines(self.journal, lines or [{"recipe": self._recipe}])
-        except (OSError, RuntimeError) as error:
+            self.journal.rewrite(lines or [{"recipe": self._recipe}])
+        except (OSError, RuntimeError, StorageError) as error:
             raise StorageError(_no_room(self.building, error)) from error
 
     def _drop_unfinished(self, whole):

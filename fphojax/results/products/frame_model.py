@@ -7,7 +7,7 @@ import numpy as np
 
 from fphojax.core.patch import TILE, Patch, padded_length
 from fphojax.inputs.astrometry import CircularRegion, local_affine
-from fphojax.inputs.exposures import Exposure
+from fphojax.inputs.exposures import Exposure, central_noise
 from fphojax.inputs.frame import PatchFrame
 from fphojax.inputs.profiles import apply_profiles
 from fphojax.inputs.projection import rendered
@@ -122,8 +122,8 @@ def model_image(
 def _reach(psfs, exposure, catalog):
     """Compute how far from its centre each source is drawn, pixels."""
     ny, nx = exposure.shape
-    _, ierr = exposure.window(*_middle(nx), *_middle(ny))
-    noise = 1 / np.median(ierr[ierr > 0]) if (ierr > 0).any() else 1.0
+    noise = central_noise(exposure)
+    noise = noise if np.isfinite(noise) else 1.0
     psf = psfs.lookup(exposure.band, exposure=exposure.name, location=((nx - 1) / 2, (ny - 1) / 2))
     widest = np.sqrt(np.max(np.asarray(psf.covariances)[:, :2]))
     scale = exposure.pixel_scale
@@ -131,11 +131,6 @@ def _reach(psfs, exposure, catalog):
     level = _FAINT * noise / (exposure.flux_scale * scale**2)
     radius = isophotal_radius(level, np.abs(catalog.flux[:, 0]), rhalf, catalog.sersic)
     return radius / np.sqrt(catalog.q) / scale + _PSF_REACH * widest + np.abs(psf.means).max()
-
-
-def _middle(size, width=512):
-    """Return the range in the middle of an axis, where the noise is measured."""
-    return max(0, (size - width) // 2), min(size, (size + width) // 2)
 
 
 def _cell(exposure, left, bottom, catalog):

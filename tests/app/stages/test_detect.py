@@ -9,8 +9,9 @@ import yaml
 from astropy.io import fits
 from matplotlib.image import imread
 
-from fphojax.app.run.steps import first_read_after, settings_read
+from fphojax.app.run.steps import settings_read
 from fphojax.app.settings.schema import Settings
+from fphojax.app.stage_list import first_read_after
 from fphojax.app.stages import detect as module
 from fphojax.app.stages.detect import detect
 from fphojax.app.stages.folders import run_at

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
-from fphojax.app.run.steps import first_read_after
 from fphojax.app.settings.schema import Settings
+from fphojax.app.stage_list import first_read_after
 from fphojax.app.stages.fields import fit_sources
 from fphojax.errors import InputError
 from fphojax.field.patch_fit import PatchFit

@@ -7,7 +7,7 @@ import pytest
 
 from fphojax.app.settings.boxes import bounds_options
 from fphojax.app.settings.schema import Settings
-from fphojax.app.stages.loop import next_settings
+from fphojax.app.stage_list import next_settings
 from fphojax.app.stages.optimize import optimize
 from fphojax.app.stages.postop import postop
 from fphojax.field.superscene import SuperScene

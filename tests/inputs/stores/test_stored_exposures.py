@@ -24,8 +24,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fphojax import CircularRegion, Exposure, InputError, read_exposures
-from fphojax.inputs.footprints import Footprints
 from fphojax.inputs.stores import writer as store_writer
+from fphojax.inputs.stores.build_journal import BuildJournal
 from fphojax.inputs.stores.pixel_layout import packed, super_shape, unpacked
 from fphojax.inputs.stores.stored_exposures import open_stores
 from fphojax.inputs.stores.verification import store_problem
@@ -292,25 +292,6 @@ def test_look_up_tables_of_a_distortion_are_kept(tmp_path):
 
 
 # --------------------------------------------------------------------------------------------------
-# Footprints
-
-
-@given(st.floats(-90, 90), st.floats(0, 360), st.floats(0.01, 1e5), st.integers(0, 5))
-@settings(max_examples=50, deadline=None)
-def test_index_finds_the_circles_that_overlap(dec, ra, radius, seed):
-    rng = np.random.default_rng(seed)
-    circles = np.stack(
-        [rng.uniform(0, 360, 50), np.degrees(np.arcsin(rng.uniform(-1, 1, 50))), rng.uniform(1, 4e5, 50)], 1
-    )
-    found = Footprints(circles).touching(ra, dec, radius)
-    a, b = np.radians([ra, dec]), np.radians(circles[:, :2].T)
-    cos = np.sin(a[1]) * np.sin(b[1]) + np.cos(a[1]) * np.cos(b[1]) * np.cos(a[0] - b[0])
-    gap = np.degrees(np.arccos(np.clip(cos, -1, 1))) * 3600 - radius - circles[:, 2]
-    sure = np.abs(gap) > 0.01  # arccos is no better than that
-    np.testing.assert_array_equal(np.isin(np.arange(50), found)[sure], (gap <= 0)[sure])
-
-
-# --------------------------------------------------------------------------------------------------
 # Builds that are stopped, and files that are refused
 
 
@@ -324,7 +305,7 @@ def test_stopped_build_goes_on(tmp_path):
     with h5py.File(writer.building, "r+") as file:  # the third had only been begun
         file.create_dataset("F1/e2/data", data=np.zeros((5, 6, 128), "f4"))
         file.create_group("F1/e3")
-    with writer.journal.open("a") as file:
+    with writer.journal.path.open("a") as file:
         file.write('{"band": "F1", "name": "e')
     refused(
         r"begun with other settings \(calibration: 'none', now 'ABMAG'\)",
@@ -442,7 +423,7 @@ def test_no_space_left_on_device(tmp_path, monkeypatch, when):
             target = {
                 "the pixels": (StoreWriter, "_write_blocks"),
                 "their way to the disk": (store_writer, "to_disk"),
-                "the journal": (store_writer, "append_line"),
+                "the journal": (BuildJournal, "append"),
                 "the meta file": (Path, "write_text"),
             }[when]
             with monkeypatch.context() as patched:
