@@ -9,6 +9,7 @@ import gzip
 import lzma
 import zipfile
 from contextlib import contextmanager
+from pathlib import Path
 
 from fphojax.errors import InputError
 
@@ -49,7 +50,7 @@ def require_structure(path) -> None:
 @contextmanager
 def _unpacked(path):
     """Yield a stream of the bytes that astropy would see, and whether the file is compressed."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         magic = file.read(6)
     if magic.startswith(b"PK"):
         with zipfile.ZipFile(path) as archive:

@@ -213,7 +213,7 @@ class Journal:
         try:
             if self._file is None:
                 self._cut_off_half_record()
-                self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+                self._file = self.path.open("ab", buffering=0)
                 weakref.finalize(self, self._file.close)
             if self._whole is not None:
                 self._file.truncate(self._whole)

@@ -13,7 +13,7 @@ from fphojax.errors import InputError
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.system.files import replacing
 from fphojax.system.json_files import read_json, write_json
-from fphojax.system.portable import map_paths, relative, resolved
+from fphojax.system.portable import absolute, map_paths, relative, resolved
 from fphojax.system.wording import counted
 
 from .aside import WRITTEN_IN, drop_previous, move_aside, previous_folders, put_back
@@ -203,7 +203,7 @@ class RunDirectory:
         source : path-like, optional
             The file from which they were read, to be copied.
         """
-        folder = os.path.abspath(self.path)
+        folder = str(absolute(self.path))
         config = map_paths(json.loads(settings), lambda path: relative(path, folder)) | {WRITTEN_IN: folder}
         write_json(self.config_path, config)
         if source is not None:

@@ -1,9 +1,9 @@
 """Checks of a file before it is opened: it must be a regular one, of a plausible size."""
 
-import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from fphojax.errors import InputError
 
@@ -31,7 +31,7 @@ def irregularity(path) -> str:
     path : path-like
     """
     try:
-        mode = os.stat(path).st_mode
+        mode = Path(path).stat().st_mode
     except FileNotFoundError:
         return "no such file"
     except (OSError, ValueError) as error:
@@ -57,7 +57,7 @@ def require_regular(path, expected: str, *, most_bytes: int | None = None) -> No
     """
     if fault := irregularity(path):
         raise InputError(f"{path}: {fault}, expected {expected}")
-    size = os.stat(path).st_size
+    size = Path(path).stat().st_size
     if most_bytes is not None and size > most_bytes:
         raise InputError(
             f"{path}: found {size / 1e6:.0f} MB, expected {expected} of at most {most_bytes / 1e6:.0f} MB"

@@ -97,7 +97,7 @@ def replacing(path) -> Iterator[Path]:
             yield temporary
             with temporary.open("rb") as file:
                 os.fsync(file.fileno())  # some disks say only now that they are full
-            os.replace(temporary, path)
+            temporary.replace(path)
     except (OSError, RuntimeError) as error:
         name = getattr(error, "filename", None)
         beside = isinstance(name, str) and Path(name).is_relative_to(path.parent)

@@ -151,7 +151,7 @@ def _taken(lock, what, me) -> bool:
     patient_until = time.monotonic() + _PATIENCE
     while True:
         try:
-            with open(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w") as file:
+            with os.fdopen(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w") as file:
                 file.write(_line(me))
             return True
         except FileExistsError:
@@ -186,11 +186,11 @@ def _set_aside(lock, holders):
     """Remove a stale lock; of several processes that try, one succeeds."""
     aside = lock.with_name(f"{lock.name}.{uuid.uuid4().hex}")
     with suppress(FileNotFoundError):
-        os.rename(lock, aside)
+        lock.rename(aside)
         if _holders(aside) == holders:
             aside.unlink()
         else:  # another was faster, and has the lock by now
-            os.rename(aside, lock)
+            aside.rename(lock)
 
 
 def _stale(holders) -> bool:
@@ -239,7 +239,7 @@ def _this_process() -> dict:
 def _machine() -> tuple[str, int]:
     """Identify this machine, and its namespace of process numbers: each container has its own."""
     try:
-        space = os.stat("/proc/self/ns/pid").st_ino
+        space = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         space = 0
     return socket.gethostname(), space

@@ -31,7 +31,7 @@ def seal(path) -> None:
     """
     content = Path(path).read_bytes()
     start = content.index(UNSEALED.encode()) + len(_MARK)
-    with open(path, "r+b") as file:
+    with Path(path).open("r+b") as file:
         file.seek(start)
         file.write(_digits(content))
 
@@ -43,10 +43,10 @@ def append_seal(path) -> None:
     ----------
     path : path-like
     """
-    with open(path, "ab") as file:
+    with Path(path).open("ab") as file:
         file.write(UNSEALED.encode())
     content = Path(path).read_bytes()
-    with open(path, "r+b") as file:
+    with Path(path).open("r+b") as file:
         file.seek(len(content) - 8)
         file.write(_digits(content))
 

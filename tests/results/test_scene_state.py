@@ -276,7 +276,7 @@ def test_records_of_all_kinds_are_read_back(tmp_path):
         for one, two in zip(kept, second.outcomes, strict=True):
             for name, value in vars(one).items():
                 np.testing.assert_array_equal(getattr(two, name), value)
-    with open(journal.path, "ab") as file:
+    with journal.path.open("ab") as file:
         file.write(b"half")
     size = journal.path.stat().st_size
     assert len(list(journal.records())) == 3  # who reads leaves the file as it is

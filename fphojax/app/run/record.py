@@ -18,7 +18,7 @@ from fphojax.results.aside import drop_previous, move_aside, move_back, previous
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.file_checks import blame
 from fphojax.system.json_files import read_json, write_json
-from fphojax.system.portable import map_paths, relative, resolved
+from fphojax.system.portable import absolute, map_paths, relative, resolved
 
 from .outcome import Outcome
 from .steps import Step, settings_read
@@ -65,12 +65,12 @@ class RunRecord:
             return
         if self._of is not None:
             before = Path(resolved(self._of, self._folder))
-            if before.is_file() and not os.path.samefile(before, source):
+            if before.is_file() and not before.samefile(source):
                 raise InputError(
                     f"{source}: outbase: found {self._folder}, which has the run of {before}, expected another "
                     "folder: one of them would replace the results of the other"
                 )
-        self._of = relative(os.path.abspath(source), self._folder)
+        self._of = relative(str(absolute(source)), self._folder)
 
     def begun(self, step: Step, key: str) -> bool:
         """Return whether a step with this key was begun and has not ended."""
@@ -143,7 +143,7 @@ class RunRecord:
         for name in pages:
             if (self._folder / name).is_file():
                 failed = name.with_name(f"{step.name}_failed{name.suffix}")
-                os.replace(self._folder / name, self._folder / failed)
+                (self._folder / name).replace(self._folder / failed)
         (aside / own[0]).unlink()
         move_back(self._folder, aside)
         self._entries, self._before = entries, None

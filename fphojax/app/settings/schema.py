@@ -29,7 +29,7 @@ from fphojax.errors import InputError
 from fphojax.inputs.fits_chips import extension_key
 from fphojax.inputs.fits_frames import recipe_of
 from fphojax.mixtures.psf_fit import MAX_GAUSS, TARGET_L2
-from fphojax.system.portable import map_paths, relative
+from fphojax.system.portable import absolute, map_paths, matching, relative
 
 from .settings_file import describe, expand_variables, read_mapping, shown
 from .yaml_text import dumped
@@ -70,7 +70,7 @@ def _at_home(path: Path) -> Path:
 
 def _possible(path: Path) -> Path:
     """Make a path absolute, without . and .., and refuse names that files cannot have."""
-    path = Path(os.path.abspath(path))
+    path = absolute(path)
     try:
         sizes = [len(os.fsencode(part)) for part in path.parts]
     except UnicodeEncodeError:
@@ -92,7 +92,7 @@ def _expand_globs(patterns: Any, info: ValidationInfo) -> Any:
         if not glob.has_magic(pattern) or _below_folder(Path(pattern), info).exists():
             paths.append(pattern)
             continue
-        found = sorted(glob.glob(_absolute_patterns(pattern, info)))
+        found = matching(_absolute_patterns(pattern, info))
         if not found:
             raise ValueError(f"found no file that matches {shown(pattern)}, expected at least one")
         paths += found

@@ -1,6 +1,5 @@
 """`fphojax preprocess`: all images of a field into one pixel store and one meta file."""
 
-import glob
 import json
 import re
 import time
@@ -20,7 +19,7 @@ from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.fits_frames import Frame, FrameRecipe, is_mosaic, read_frames
 from fphojax.inputs.stores.writer import StoreWriter, refuse_other_store
 from fphojax.system.locks import file_lock
-from fphojax.system.portable import stamp
+from fphojax.system.portable import matching, stamp
 
 __all__ = ["PreprocessReport", "image_files", "input_files", "preprocess", "refuse_other_stores"]
 
@@ -210,7 +209,7 @@ def _science_files(settings):
 
 
 def _matching(patterns):
-    return [Path(path) for pattern in patterns for path in sorted(glob.glob(pattern))]
+    return [Path(path) for pattern in patterns for path in matching(pattern)]
 
 
 def _store_options(settings: Settings, frames, mosaics: bool) -> dict:
@@ -280,7 +279,7 @@ def _frames(settings: Settings) -> list[tuple[Path, dict[str, Path]]]:
         )
     frames = []
     for pattern in patterns:
-        paths = sorted(glob.glob(pattern))
+        paths = matching(pattern)
         if not paths:
             raise InputError(
                 f"{settings.file}: frame_search_pattern: found no file that matches {pattern!r}, "

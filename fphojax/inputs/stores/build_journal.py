@@ -43,7 +43,7 @@ def write_lines(path: Path, lines: list[dict]) -> None:
     """Replace a journal."""
     temporary = path.with_name(path.name + ".new")
     temporary.write_text("".join(map(_line, lines)), encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def append_line(path: Path, line: dict) -> None:

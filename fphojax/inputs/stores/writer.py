@@ -204,8 +204,8 @@ class StoreWriter:
             temporary.unlink(missing_ok=True)
             raise StorageError(_no_room(temporary, error)) from error
         # A death between these leaves a meta file without pixels, and the journal: the next build ends at once.
-        os.replace(temporary, self.metafile)
-        os.replace(self.building, self.pixelfile)
+        temporary.replace(self.metafile)
+        self.building.replace(self.pixelfile)
         self.journal.unlink()
 
     # ----------------------------------------------------------------------------------------------
