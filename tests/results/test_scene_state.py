@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -248,7 +249,7 @@ def test_disk_full_leaves_the_journal_readable(tmp_path, monkeypatch):
             return super().write(content[:10])
 
     with monkeypatch.context() as patched:
-        patched.setattr("builtins.open", lambda path, mode, buffering: Full(path, mode))
+        patched.setattr(Path, "open", lambda path, mode, **_: Full(path, mode))
         with pytest.raises(StorageError, match=r"x.journal: cannot be written \(no space left on device\)"):
             journal.append(check_in(2, values))
     journal = Journal(journal.path)
