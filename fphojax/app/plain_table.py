@@ -1,5 +1,7 @@
 """Tables for the terminal that print text verbatim: names of files and exposures may hold brackets."""
 
+from typing import Any
+
 from rich.table import Table
 from rich.text import Text
 
@@ -22,7 +24,7 @@ class PlainTable(Table):
         bare = {} if frame else {"box": None, "padding": (0, spacing, 0, 0), "pad_edge": False}
         super().__init__(title=Text(title), title_justify="left", **bare)
 
-    def add_column(self, header: str, **options) -> None:
+    def add_column(self, header: str, **options: Any) -> None:
         """Add a column; options as those of rich."""
         super().add_column(Text(header), **options)
 

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+from astropy.table import Table
 
 from fphojax.app.stages.pipeline import FinishedRun
 from fphojax.field.superscene import SuperScene
@@ -83,7 +84,7 @@ def exposures_shown(result: PatchResult) -> PlainTable:
     return table
 
 
-def table_shown(title: str, found) -> PlainTable:
+def table_shown(title: str, found: Table) -> PlainTable:
     """Convert an astropy table for the terminal, with units in the headings and the formats of its columns."""
     table = PlainTable(title)
     for name in found.colnames:

@@ -68,7 +68,7 @@ class ResidualImage:
     name: str
     psf_image: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shape = np.shape(self.residual)
         for name in ("ierr", "model"):
             image = getattr(self, name)
@@ -143,7 +143,12 @@ def common_grid(images: Sequence[ResidualImage]) -> tuple[WCS, tuple[int, int]]:
 
 
 def filtered(
-    images: Sequence[ResidualImage], grid: WCS, shape: tuple[int, int], *, model_error: float, sources=None
+    images: Sequence[ResidualImage],
+    grid: WCS,
+    shape: tuple[int, int],
+    *,
+    model_error: float,
+    sources: np.ndarray | None = None,
 ) -> BandMaps:
     """Compute the maps of a band.
 

@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ["prominent_peaks"]
 
 
-def prominent_peaks(values, threshold: float, prominence: float) -> tuple[np.ndarray, np.ndarray]:
+def prominent_peaks(values: np.ndarray, threshold: float, prominence: float) -> tuple[np.ndarray, np.ndarray]:
     """Find local maxima above a threshold and a minimum prominence.
 
     Parameters

@@ -54,7 +54,9 @@ class Statistic:
         noise = np.sqrt(self.variance + (self.model_error * self.model) ** 2)
         return np.divide(self.signal, noise, out=np.zeros_like(noise), where=self.variance > 0)
 
-    def rise(self, x, y, way) -> tuple[np.ndarray, np.ndarray]:
+    def rise(
+        self, x: np.ndarray, y: np.ndarray, way: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Measure how much peaks stand out from the light around them.
 
         Parameters
@@ -84,7 +86,7 @@ class Statistic:
         )
 
 
-def expected_maxima(values, threshold: float) -> float:
+def expected_maxima(values: np.ndarray, threshold: float) -> float:
     """Return the expected number of maxima of a noise map above a threshold; see `source_search`."""
     good = values != 0
     variance = mad_std(values[good]) ** 2 if good.any() else 0.0

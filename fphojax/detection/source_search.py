@@ -27,6 +27,7 @@ A the area and L the covariance of the gradient, measured from the map: neighbou
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from astropy.stats import SigmaClip
@@ -190,7 +191,7 @@ def detect(
 
 
 def detect_on_images(
-    images: Sequence[ResidualImage], *, background_box: int | None = None, **options
+    images: Sequence[ResidualImage], *, background_box: int | None = None, **options: Any
 ) -> Detections:
     """Find sources without a catalogue, in the images themselves.
 

@@ -21,7 +21,7 @@ class BigScene:
         self._catalog = catalog
         self._index = CircleIndex(unit_vectors(catalog.ra, catalog.dec), catalog.roi)
 
-    def joined(self, fixed: SourceCatalog, centre, radius: float) -> SourceCatalog:
+    def joined(self, fixed: SourceCatalog, centre: np.ndarray, radius: float) -> SourceCatalog:
         """Append the big sources that overlap a patch to its fixed sources, with ``source_index`` -1.
 
         Parameters

@@ -19,9 +19,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 from astropy import units as u
+from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError, StorageError, at_most_ten
 from fphojax.inputs.astrometry import CircularRegion
@@ -135,10 +139,10 @@ class SuperScene:
     def __init__(
         self,
         sourcecat: SourceCatalog,
-        bands,
+        bands: Sequence[str],
         *,
-        statefile=None,
-        roi=None,
+        statefile: str | Path | None = None,
+        roi: ArrayLike | None = None,
         bounds_kwargs: dict | None = None,
         target_niter: int = 500,
         maxactive_per_patch: int = 15,
@@ -186,7 +190,9 @@ class SuperScene:
         self._fill_pool()
 
     @classmethod
-    def resume(cls, statefile, *, bigscene: SourceCatalog | None = None, **options) -> "SuperScene":
+    def resume(
+        cls, statefile: str | Path, *, bigscene: SourceCatalog | None = None, **options: Any
+    ) -> "SuperScene":
         """Continue from the state on disk, as if there had been no interruption.
 
         Patches that were out under a number still are (`out`), all others are free again.
@@ -253,7 +259,9 @@ class SuperScene:
     def __enter__(self) -> "SuperScene":
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._files is None:
             return
         try:
@@ -392,7 +400,7 @@ class SuperScene:
             self._numbered.wait(seed, found)
         return None, None, None
 
-    def bounds_and_covs(self, source_index) -> tuple[Bounds, np.ndarray]:
+    def bounds_and_covs(self, source_index: ArrayLike) -> tuple[Bounds, np.ndarray]:
         """Return bounds and covariances of some sources.
 
         Parameters
@@ -416,8 +424,8 @@ class SuperScene:
         fixed: SourceCatalog | None,
         n_iter: int,
         *,
-        block_covs=None,
-        taskID=None,
+        block_covs: ArrayLike | None = None,
+        taskID: int | str | None = None,
         flag: str | None = None,
         summary: dict | None = None,
     ) -> None:
@@ -518,7 +526,7 @@ class SuperScene:
                 self.writeout()
         return len(rows)
 
-    def widen(self, roi) -> int:
+    def widen(self, roi: ArrayLike) -> int:
         """Enlarge radii of influence of sources, and let those sources be fitted again.
 
         The option ``n_widened`` counts how often. Groups are formed again. Sources that are to be fitted together,
@@ -794,7 +802,7 @@ class LinkedSuperScene(SuperScene):
 
     _strict = True
 
-    def __init__(self, sourcecat: SourceCatalog, bands, **options):
+    def __init__(self, sourcecat: SourceCatalog, bands: Sequence[str], **options: Any):
         if "nscale" in options:
             raise TypeError("LinkedSuperScene has no nscale: groups follow from the radii of influence")
         super().__init__(sourcecat, bands, **options)

@@ -1,14 +1,20 @@
 """Figures of the conventions of images and catalogues."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.special import gammainc, gammaincinv
 
 from .sky_plots import half_light_ellipse
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["plot_pixel_convention", "plot_position_angles", "plot_sersic_profiles", "plot_shape_convention"]
 
 
-def plot_pixel_convention():
+def plot_pixel_convention() -> "Figure":
     """Plot the first pixels of an image: centres are whole numbers, x is the column, y the row."""
     from matplotlib.figure import Figure
 
@@ -26,7 +32,7 @@ def plot_pixel_convention():
     return figure
 
 
-def plot_shape_convention(q: float = 0.4, pa_deg: float = 35.0, rhalf: float = 0.5):
+def plot_shape_convention(q: float = 0.4, pa_deg: float = 35.0, rhalf: float = 0.5) -> "Figure":
     """Plot a galaxy's half-light ellipse: position angle, axes, and the circle of the same area.
 
     Parameters
@@ -68,7 +74,9 @@ def plot_shape_convention(q: float = 0.4, pa_deg: float = 35.0, rhalf: float = 0
     return figure
 
 
-def plot_position_angles(angles_deg=(0, 30, 60, 90, 120, 150), *, q: float = 0.35):
+def plot_position_angles(
+    angles_deg: Sequence[float] = (0, 30, 60, 90, 120, 150), *, q: float = 0.35
+) -> "Figure":
     """Plot ellipses of several position angles, labelled with forcepho's values for them.
 
     Parameters
@@ -95,7 +103,7 @@ def plot_position_angles(angles_deg=(0, 30, 60, 90, 120, 150), *, q: float = 0.3
     return figure
 
 
-def plot_sersic_profiles(indices=(0.5, 1.0, 2.0, 4.0)):
+def plot_sersic_profiles(indices: Sequence[float] = (0.5, 1.0, 2.0, 4.0)) -> "Figure":
     """Plot brightness and enclosed flux of round Sersic profiles of the same flux and half-light radius.
 
     Parameters

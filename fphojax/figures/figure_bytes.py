@@ -3,16 +3,20 @@
 import html
 from collections.abc import Mapping
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.table import Table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["html_table", "png"]
 
 _DPI = 90
 
 
-def png(figure) -> bytes:
+def png(figure: "Figure") -> bytes:
     """Render a figure as the bytes of a PNG file."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)

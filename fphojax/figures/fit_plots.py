@@ -1,7 +1,8 @@
 """Figures of a fit (matplotlib, without its global state): data, model and residual; the profile table."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -10,9 +11,13 @@ from fphojax.inputs.astrometry import local_affine, sky_position
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.patcher import PatchFrame
 from fphojax.inputs.stores.stored_exposures import StoredExposure
+from fphojax.mixtures.sersic import FixedRadiiSersic, ScaleFreeSersic
 from fphojax.results.summary import degrees_of_freedom
 from fphojax.results.tiles import residual_tiles
 from fphojax.system.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "LINEAR_NOISE",
@@ -33,13 +38,13 @@ _GREY = "0.75"
 def plot_residuals(
     frame: PatchFrame,
     model: SceneModel,
-    values,
+    values: Mapping[str, np.ndarray],
     *,
-    ids=None,
+    ids: Sequence | None = None,
     exposures: Sequence[int] | None = None,
     stretch: Stretch = "asinh",
     linear_noise: float = LINEAR_NOISE,
-):
+) -> "Figure":
     """Plot data, model and residual of exposures of a patch.
 
     Parameters
@@ -98,7 +103,7 @@ def exposure_title(exposure: Exposure | StoredExposure) -> str:
     return exposure.name if exposure.band in exposure.name else f"{exposure.band} {exposure.name}"
 
 
-def plot_sersic_errors(table):
+def plot_sersic_errors(table: ScaleFreeSersic | FixedRadiiSersic) -> "Figure":
     """Plot the errors of a profile table's images against Sersic index and width of the PSF.
 
     Parameters
@@ -125,7 +130,7 @@ def plot_sersic_errors(table):
     return figure
 
 
-def save_figure(figure, path, *, dpi: int = 150) -> None:
+def save_figure(figure: "Figure", path: str | Path, *, dpi: int = 150) -> None:
     """Write a figure atomically, in the format of its suffix.
 
     Parameters

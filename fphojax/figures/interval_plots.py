@@ -1,12 +1,16 @@
 """Figures that compare the same parameters from several fits."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
 from fphojax.results.summary import true_values
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["plot_intervals", "plot_joint"]
 
@@ -19,7 +23,7 @@ def plot_intervals(
     truth: SourceCatalog | None = None,
     *,
     parameters: Sequence[str] = tuple(POSTERIOR_UNITS),
-):
+) -> "Figure":
     """Plot median, 68 % and 95 % interval of every parameter of every source, from several fits.
 
     Parameters
@@ -76,7 +80,7 @@ def plot_joint(
     results: Mapping[str, PatchResult],
     pairs: Sequence[tuple[tuple, tuple]],
     truth: SourceCatalog | None = None,
-):
+) -> "Figure":
     """Plot draws of two parameters against each other.
 
     Parameters

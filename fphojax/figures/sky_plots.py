@@ -1,12 +1,16 @@
 """Figures of the inputs of a fit: exposures with their sources, and patches on the sky."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fphojax.inputs.astrometry import CircularRegion, local_affine, sky_offsets
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.source_catalog import SourceCatalog
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["first_of_each_band", "half_light_ellipse", "plot_exposures", "plot_patches"]
 
@@ -47,7 +51,7 @@ def first_of_each_band(exposures: Sequence[Exposure]) -> list[Exposure]:
 
 def plot_exposures(
     exposures: Sequence[Exposure], catalogs: Mapping[str, SourceCatalog] | None = None, *, columns: int = 4
-):
+) -> "Figure":
     """Plot exposures side by side, each in its own pixels.
 
     Parameters
@@ -90,7 +94,7 @@ def plot_patches(
     patches: Sequence[tuple[CircularRegion, SourceCatalog, SourceCatalog]],
     *,
     columns: int = 3,
-):
+) -> "Figure":
     """Plot patches on the sky, as a superscene hands them out.
 
     Parameters

@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
+from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError
 
 from .angles import looks_like_radians
 from .source_catalog import SourceCatalog
 from .units import has_unit, to_number, to_unit
+
+if TYPE_CHECKING:
+    from numpyro.distributions import Distribution
 
 __all__ = ["PARAMETERS", "POINT", "Bounds", "check_pa_prior", "default_bounds", "wrap_pa"]
 
@@ -54,7 +59,7 @@ class Bounds:
     upper: dict[str, np.ndarray]
     bands: tuple[str, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for side, limits in (("lower", self.lower), ("upper", self.upper)):
             if any(map(has_unit, limits.values())):
                 values = {
@@ -80,7 +85,7 @@ class Bounds:
     def __len__(self) -> int:
         return len(self.lower["x"])
 
-    def __getitem__(self, rows) -> "Bounds":
+    def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> "Bounds":
         """Select the bounds of some sources (an index, indices, a slice or a mask)."""
         sides = ({name: _rows(side[name], rows) for name in PARAMETERS} for side in self._sides)
         return Bounds(*sides, self.bands)
@@ -113,7 +118,7 @@ class Bounds:
             raise InputError(f"bounds: found {len(self)} rows, expected {len(catalog)}, one for each source")
         return self.select_bands(catalog.bands)
 
-    def replace(self, **limits) -> "Bounds":
+    def replace(self, **limits: tuple[ArrayLike, ArrayLike]) -> "Bounds":
         """Return bounds with some limits changed, given as ``name=(lower, upper)`` for all sources or each.
 
         A Quantity is converted; plain numbers are in the units of `SourceCatalog`, ``pa`` in degrees.
@@ -270,7 +275,7 @@ def default_bounds(
     return Bounds(lower, upper, catalog.bands)
 
 
-def wrap_pa(pa, lower, upper) -> np.ndarray:
+def wrap_pa(pa: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> np.ndarray:
     """Move position angles by half turns into [lower, upper], leaving those already inside as they are.
 
     Parameters
@@ -289,7 +294,7 @@ def wrap_pa(pa, lower, upper) -> np.ndarray:
     return np.where((lower <= pa) & (pa <= upper), pa, nearest)
 
 
-def check_pa_prior(prior) -> None:
+def check_pa_prior(prior: "Distribution") -> None:
     """Refuse a prior of the model's ``pa`` that is meant in degrees, as the model's is in radians.
 
     Parameters

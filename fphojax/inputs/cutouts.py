@@ -1,6 +1,9 @@
 """Pixels of an image in a circle on the sky, found with few calls of a WCS."""
 
+from collections.abc import Callable
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = ["disc_mask", "on_sphere"]
 
@@ -9,7 +12,13 @@ _SMALL = 48 * 48  # boxes of fewer pixels are evaluated throughout
 _RIM = 0.1  # pixels; distortions given as tables may have kinks of this size between the knots
 
 
-def disc_mask(sky, contains, box: tuple[int, int, int, int], centre, radius: float) -> np.ndarray:
+def disc_mask(
+    sky: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    contains: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    box: tuple[int, int, int, int],
+    centre: tuple[float, float],
+    radius: float,
+) -> np.ndarray:
     """Find the pixels whose centres lie in a circle on the sky.
 
     The position on the sphere is interpolated linearly between knots. The error of that is bounded by the
@@ -71,7 +80,7 @@ def _linear(start, stop):
     return knots, np.clip(1 - np.abs(pixel[:, None] - knots) / step, 0, None)
 
 
-def on_sphere(ra, dec):
+def on_sphere(ra: ArrayLike, dec: ArrayLike) -> np.ndarray:
     """Return the unit vectors (..., 3) of positions in degrees."""
     ra, dec = np.deg2rad(ra), np.deg2rad(dec)
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)

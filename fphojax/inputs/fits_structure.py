@@ -25,7 +25,7 @@ _OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _BITPIX = {8, 16, 32, 64, -32, -64}
 
 
-def require_structure(path) -> None:
+def require_structure(path: str | Path) -> None:
     """Refuse a file whose headers cannot be those of FITS, or that is too large when it is unpacked.
 
     Data that end early are left to the reader: it says what is missing.

@@ -24,7 +24,7 @@ class Footprints:
         self._radius = np.deg2rad(radius / 3600)
         self._tree = KDTree(on_sphere(ra, dec))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return self._tree.n
 
     def touching(self, ra: float, dec: float, radius: float) -> np.ndarray:

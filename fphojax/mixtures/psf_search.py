@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from .psf_solver import covariance_of, factor_of, gaussians, solve, unexplained
+from .psf_solver import Components, Problem, covariance_of, factor_of, gaussians, solve, unexplained
 
 __all__ = ["search"]
 
@@ -39,7 +39,16 @@ _STRETCHES = np.array(
 _EXCHANGES = 4
 
 
-def search(problem, core, *, n_gauss, n_negative, target_l2, max_gauss, seed):
+def search(
+    problem: Problem,
+    core: np.ndarray,
+    *,
+    n_gauss: int | None,
+    n_negative: int,
+    target_l2: float,
+    max_gauss: int,
+    seed: int,
+) -> Components:
     """Find the mixture that minimises the squared residual.
 
     Parameters

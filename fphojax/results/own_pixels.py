@@ -1,5 +1,7 @@
 """Pixels dominated by one source, and chi-squared of the fit in them."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import xarray as xr
 
@@ -15,7 +17,9 @@ REACH = 2.0  # half-light ellipses
 _NOBODY = -1
 
 
-def own_pixels(frame: PatchFrame, model: SceneModel, values, ids) -> xr.Dataset:
+def own_pixels(
+    frame: PatchFrame, model: SceneModel, values: Mapping[str, np.ndarray], ids: Sequence | np.ndarray
+) -> xr.Dataset:
     """Compute chi-squared of each source's own pixels, exposure by exposure.
 
     Parameters
@@ -46,7 +50,7 @@ def own_pixels(frame: PatchFrame, model: SceneModel, values, ids) -> xr.Dataset:
     return xr.Dataset(data, {"source": np.asarray(ids), "exposure": names})
 
 
-def owners(frame: PatchFrame, model: SceneModel, values) -> list[np.ndarray]:
+def owners(frame: PatchFrame, model: SceneModel, values: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Assign each used pixel to a source.
 
     A pixel belongs to the source in whose half-light ellipses it lies farthest inside, if it is within twice the

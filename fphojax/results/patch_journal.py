@@ -67,7 +67,7 @@ class CheckIn:
         return head, [np.asarray(self.counts, dtype=_INTEGERS), *floats]
 
     @classmethod
-    def _read(cls, head, content):
+    def _read(cls, head, content) -> "CheckIn":
         dtypes = (_INTEGERS, _FLOATS, _FLOATS)[: len(head["widths"])]
         arrays, _ = _arrays(content, 0, head["rows"], head["widths"], dtypes)
         waits = head.get("waits", [])
@@ -104,7 +104,7 @@ class CheckOut:
         return json.dumps({"out": vars(self)}), []
 
     @classmethod
-    def _read(cls, head, _):
+    def _read(cls, head, _) -> "CheckOut":
         return cls(**head["out"])
 
 
@@ -154,7 +154,7 @@ class Kept:
         return json.dumps({"kept": heads}), arrays
 
     @classmethod
-    def _read(cls, head, content):
+    def _read(cls, head, content) -> "Kept":
         outcomes, start = [], 0
         for one in head["kept"]:
             rows, widths = one.pop("rows"), one.pop("widths")
@@ -179,7 +179,7 @@ class Release:
         return json.dumps({"released": self.patch}), []
 
     @classmethod
-    def _read(cls, head, _):
+    def _read(cls, head, _) -> "Release":
         return cls(head["released"])
 
 
@@ -196,7 +196,7 @@ class Journal:
         Created at the first `append`.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
         self._file = None
         self._whole = None  # end of the complete records, while an incomplete one may follow

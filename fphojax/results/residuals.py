@@ -1,7 +1,9 @@
 """Residuals pixel by pixel: written by patch, read back by exposure."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -88,7 +90,9 @@ class RunResiduals:
         return ExposureResiduals(band, name, *(columns[key][last] for key in _COLUMNS))
 
 
-def write_residuals(path, frame: PatchFrame, model: SceneModel, values) -> None:
+def write_residuals(
+    path: str | Path, frame: PatchFrame, model: SceneModel, values: Mapping[str, np.ndarray]
+) -> None:
     """Write the residuals of a patch as HDF5, atomically.
 
     The datasets ``BAND/EXPOSURE/{xpix, ypix, data, ierr, residual}`` hold one value per used pixel: column and row

@@ -90,7 +90,7 @@ class RunDirectory:
         If there is no such folder.
     """
 
-    def __init__(self, path, *, scene_catalog: str = "scene.fits"):
+    def __init__(self, path: str | Path, *, scene_catalog: str = "scene.fits"):
         self.path = Path(path)
         self.scene_catalog = scene_catalog
         if not self.path.is_dir():
@@ -99,7 +99,7 @@ class RunDirectory:
     @classmethod
     def create(
         cls,
-        path,
+        path: str | Path,
         *,
         scene_catalog: str = "scene.fits",
         overwrite: bool = False,
@@ -156,7 +156,7 @@ class RunDirectory:
             )
 
     @classmethod
-    def open(cls, path) -> "RunDirectory":
+    def open(cls, path: str | Path) -> "RunDirectory":
         """Open a finished run, whose settings name its scene.
 
         Parameters
@@ -193,7 +193,7 @@ class RunDirectory:
         """Return the path of a figure, by its name without suffix."""
         return self.path / "figures" / f"{name}.png"
 
-    def write_config(self, settings: str, source=None) -> None:
+    def write_config(self, settings: str, source: str | Path | None = None) -> None:
         """Write the settings.
 
         Parameters

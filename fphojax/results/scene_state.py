@@ -50,7 +50,7 @@ class StateFiles:
         If the name has another suffix, or its folder does not exist.
     """
 
-    def __init__(self, statefile):
+    def __init__(self, statefile: str | Path):
         self.catalog = Path(statefile)
         if self.catalog.suffix != ".fits":
             raise InputError(f"{statefile}: suffix {self.catalog.suffix!r} of a state file, expected .fits")
@@ -85,7 +85,9 @@ class StateFiles:
             catalog.write_forcepho(temporary)
             seal_fits(temporary)
 
-    def write_bounds(self, ra, dec, rhalf, limits: tuple[dict, dict]) -> None:
+    def write_bounds(
+        self, ra: np.ndarray, dec: np.ndarray, rhalf: np.ndarray, limits: tuple[dict, dict]
+    ) -> None:
         """Write bounds, and positions (degrees) and half-light radii (arcsec) by which sources are grouped.
 
         Bounds are those of `Bounds.of_model`.
@@ -106,7 +108,9 @@ class StateFiles:
             checked = Bounds(*sides, tuple(bands))  # their shapes and order; pa is in radians
             return file["ra"][:], file["dec"][:], rhalf, (checked.lower, checked.upper)
 
-    def write_covariances(self, order: Sequence[str], rows, triangles, values) -> None:
+    def write_covariances(
+        self, order: Sequence[str], rows: np.ndarray, triangles: np.ndarray, values: np.ndarray
+    ) -> None:
         """Write covariance matrices, and exact parameters: the catalogue has them in forcepho's conventions.
 
         Parameters

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import xarray as xr
 from astropy.table import Table
+from numpy.typing import ArrayLike
 
 from fphojax.inputs.bounds import PARAMETERS, Bounds
 from fphojax.inputs.source_catalog import SourceCatalog
@@ -56,7 +57,7 @@ def catalog_from_dataset(dataset: xr.Dataset) -> SourceCatalog:
     )
 
 
-def bounds_to_dataset(bounds: Bounds, ids) -> xr.Dataset:
+def bounds_to_dataset(bounds: Bounds, ids: ArrayLike) -> xr.Dataset:
     """Convert bounds to a dataset with dimensions side (lower, upper), source and band; ``pa`` in radians.
 
     Parameters

@@ -91,7 +91,7 @@ def exposure_table(result: PatchResult) -> QTable:
     )
 
 
-def degrees_of_freedom(n_pixel, n_parameter: int) -> np.ndarray:
+def degrees_of_freedom(n_pixel: np.ndarray, n_parameter: int) -> np.ndarray:
     """Compute the pixels of every exposure less its share, by pixels, of the parameters.
 
     Parameters

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from astropy import units as u
+from numpy.typing import ArrayLike
 
 from fphojax.inputs.astrometry import sky_position
 from fphojax.inputs.exposures import Exposure
@@ -68,7 +69,7 @@ class MockCamera:
     n_exposure: int = 1
     width: float = 2.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         convert_fields(self, pixel_scale=u.arcsec, fwhm=u.arcsec, noise=u.nJy, width=u.arcsec)
 
     @property
@@ -106,7 +107,16 @@ class MockCamera:
         return dataclasses.replace(self, noise=float(np.sqrt(sum(np.sum(i**2) for i in images))) / snr)
 
 
-def mock_galaxies(*, x, y, flux: Mapping[str, Sequence[float]], q, pa, sersic, rhalf) -> SourceCatalog:
+def mock_galaxies(
+    *,
+    x: ArrayLike,
+    y: ArrayLike,
+    flux: Mapping[str, Sequence[float]],
+    q: ArrayLike,
+    pa: ArrayLike,
+    sersic: ArrayLike,
+    rhalf: ArrayLike,
+) -> SourceCatalog:
     """Build a catalogue of galaxies around the centre of a mock field.
 
     Parameters

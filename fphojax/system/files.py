@@ -7,8 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fphojax.errors import InputError, StorageError
+
+if TYPE_CHECKING:
+    import h5py
 
 __all__ = ["replacing", "replacing_hdf5", "storage_fault"]
 
@@ -64,7 +68,7 @@ def storage_fault(error: BaseException, *, of_place: bool = False) -> str | None
 
 
 @contextmanager
-def replacing(path) -> Iterator[Path]:
+def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a path in a temporary folder beside `path`; the file written there replaces `path` at the end.
 
     It is synced to the disk before that. If the body raises, `path` stays as it was.
@@ -108,7 +112,7 @@ def replacing(path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_hdf5(path, **options) -> Iterator:
+def replacing_hdf5(path: str | Path, **options: Any) -> Iterator["h5py.File"]:
     """Yield a new HDF5 file in memory, which replaces `path` at the end (see `replacing`).
 
     HDF5 itself does not survive a full disk: it ends the process.

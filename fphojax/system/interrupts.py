@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import ClassVar
 
 __all__ = ["Interruptions"]
@@ -44,7 +45,7 @@ class Interruptions:
         self.seen = None
         self._terminations, self._held, self._mine = terminations, 0, []
 
-    def __enter__(self):
+    def __enter__(self) -> "Interruptions":
         if threading.current_thread() is not threading.main_thread():
             return self
         if not self._open:
@@ -62,7 +63,7 @@ class Interruptions:
             signal.signal(number, _heard)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for number in self._mine:
             signal.signal(number, self._before.pop(number))
         if self in self._open:
@@ -93,7 +94,7 @@ class Interruptions:
         timer.start()
 
     @contextlib.contextmanager
-    def held(self):
+    def held(self) -> Iterator[None]:
         """Hold signals while the context is open: they are recorded, but have no other effect."""
         self._held += 1
         try:
@@ -101,11 +102,11 @@ class Interruptions:
         finally:
             self._held -= 1
 
-    def settle(self):
+    def settle(self) -> None:
         """Hold all signals until the context ends."""
         self._held += 1
 
-    def raise_if_seen(self):
+    def raise_if_seen(self) -> None:
         """Raise KeyboardInterrupt if a signal was seen: work may have ended early without raising."""
         if self.seen is not None:
             raise KeyboardInterrupt

@@ -34,7 +34,7 @@ _PATIENCE = 5.0  # seconds in which a lock that was just made gets its line, and
 
 
 @contextmanager
-def folder_lock(folder) -> Iterator[None]:
+def folder_lock(folder: str | Path) -> Iterator[None]:
     """Keep other processes from writing to a folder, which is made if need be, and removed if left empty.
 
     Parameters
@@ -61,7 +61,7 @@ def folder_lock(folder) -> Iterator[None]:
 
 
 @contextmanager
-def file_lock(path) -> Iterator[None]:
+def file_lock(path: str | Path) -> Iterator[None]:
     """Keep other processes from making or changing a file.
 
     Parameters
@@ -88,7 +88,7 @@ def file_lock(path) -> Iterator[None]:
         yield
 
 
-def refuse_used_folder(folder) -> None:
+def refuse_used_folder(folder: str | Path) -> None:
     """Refuse a folder that another process works in; nothing is written, so it may be read-only.
 
     Raises
@@ -102,12 +102,12 @@ def refuse_used_folder(folder) -> None:
         raise InputError(_in_use(Path(folder), lock, holders))
 
 
-def lock_token(folder) -> str:
+def lock_token(folder: str | Path) -> str:
     """Return a token that identifies the present lock of a folder; "" if there is none."""
     return _token(_holders(Path(folder) / _FOLDER_LOCK) or [])
 
 
-def refuse_lost_lock(folder, token: str | None) -> None:
+def refuse_lost_lock(folder: str | Path, token: str | None) -> None:
     """Refuse to go on without the original lock: its work has ended, or another process does it.
 
     Parameters

@@ -7,9 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -33,6 +34,9 @@ from fphojax.system.portable import absolute, map_paths, matching, relative
 
 from .settings_file import describe, expand_variables, read_mapping, shown
 from .yaml_text import dumped
+
+if TYPE_CHECKING:
+    from numpyro.distributions import Distribution
 
 __all__ = [
     "BoundsSettings",
@@ -264,7 +268,7 @@ class PriorSettings(BaseModel):
         _refuse_disguises([v for key, v in arguments.items() if key != "distribution"], {float})
         return value
 
-    def build(self):
+    def build(self) -> "Distribution":
         """Make the numpyro distribution.
 
         Raises
@@ -292,11 +296,11 @@ class PriorSettings(BaseModel):
             raise InputError(f"found {self}, expected a distribution of single numbers")
         return made
 
-    def __str__(self):
+    def __str__(self) -> str:
         found = ", ".join(f"{key}={value:g}" for key, value in self.__pydantic_extra__.items())
         return f"{self.distribution}({found})"
 
-    def mass_within(self, lower, upper) -> np.ndarray:
+    def mass_within(self, lower: ArrayLike, upper: ArrayLike) -> np.ndarray:
         """Estimate the fraction of the distribution that lies between bounds, in the shape of the bounds.
 
         Parameters
@@ -604,7 +608,7 @@ class Settings(Section):
 
     @field_validator("nside_full")
     @classmethod
-    def _whole_super_pixels(cls, value, info: ValidationInfo):
+    def _whole_super_pixels(cls, value, info: ValidationInfo) -> tuple[int, int] | None:
         size = info.data.get("super_pixel_size", 1)
         if value is not None and any(n % size for n in value):
             raise ValueError(f"found {list(value)}, expected multiples of super_pixel_size = {size}")
@@ -612,7 +616,7 @@ class Settings(Section):
 
     @field_validator("preprocess")
     @classmethod
-    def _stores_are_made(cls, value: PreprocessSettings, info: ValidationInfo):
+    def _stores_are_made(cls, value: PreprocessSettings, info: ValidationInfo) -> PreprocessSettings:
         """Refuse keys that only apply to stores where no store is named, as they would be ignored silently."""
         told = [key for key in value.model_fields_set - _OF_STORING if getattr(value, key) != _default(key)]
         if told and info.data.get("pixelstorefile", "") is None:
@@ -679,7 +683,7 @@ class Settings(Section):
         settings._file = path
         return settings
 
-    def changed(self, **values) -> "Settings":
+    def changed(self, **values: Any) -> "Settings":
         """Return settings with other values of some keys, validated."""
         new = type(self).model_validate(self.model_dump(mode="json") | values)
         new._file = self._file

@@ -46,7 +46,7 @@ def chi2_table(run: RunDirectory, before: RunDirectory | None = None) -> Table:
 class _Earlier:
     """Residuals of an earlier fit, at pixels of a later one."""
 
-    def __init__(self, run, sky_now):
+    def __init__(self, run, sky_now) -> None:
         self._residuals = RunResiduals(run)
         self._sky, self._sky_now = run.read_sky(), sky_now
 

@@ -1,7 +1,7 @@
 """`fphojax postprocess`: the products of a run, and a few lines about them."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import numpy as np
 
@@ -18,7 +18,7 @@ __all__ = ["postprocess"]
 _MOST_NAMED = 10
 
 
-def postprocess(folder: Path, *, kind: str, **options) -> list[str]:
+def postprocess(folder: Path, *, kind: str, **options: Any) -> list[str]:
     """Write the products of a run, and describe them.
 
     Parameters

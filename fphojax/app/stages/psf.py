@@ -1,6 +1,7 @@
 """The PSF stage: mixtures of Gaussians for all exposures, and how good they are."""
 
 import time
+from typing import TYPE_CHECKING
 
 from astropy import units as u
 from astropy.table import QTable
@@ -14,6 +15,9 @@ from fphojax.system.wording import counted
 from .input_checks import CheckReport, check_inputs
 from .psf_fits import FittedPSF, fit_into, fitted_psfs, jobs_of, offset_shown
 from .stage_report import StageReport
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["plot_worst_psf", "psf"]
 
@@ -71,7 +75,7 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
     return StageReport("psf", text, {"psfs": table}, {"psfs": path}, time.perf_counter() - start, level)
 
 
-def plot_worst_psf(settings: Settings, report: StageReport):
+def plot_worst_psf(settings: Settings, report: StageReport) -> "Figure | None":
     """Plot image, mixture, residual and encircled energy of the PSF that its mixture fits worst.
 
     Returns

@@ -78,7 +78,7 @@ class PreprocessReport:
     seconds_writing: float = 0.0
     lines: list[str] = field(default_factory=list)
 
-    def __str__(self):
+    def __str__(self) -> str:
         rate = self.n_byte / 1e6 / self.seconds if self.seconds > 0 else 0.0
         kept = f", {self.n_kept} were stored before" if self.n_kept else ""
         size = f"{self.n_byte / 1e6:.1f} MB in {self.seconds:.1f} s"

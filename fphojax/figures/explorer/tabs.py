@@ -57,7 +57,7 @@ class PosteriorTab(widgets.VBox):
         for control in (self.view, self.sources, self.parameters):
             control.observe(self._draw, "value")
 
-    def show(self, patch: int, source) -> None:
+    def show(self, patch: int, source: int | str) -> None:
         """Show a source of a patch."""
         result = self._reader.result(patch)
         names = [*result.bands, *(name for name in POSTERIOR_UNITS if name != "flux")]
@@ -111,7 +111,7 @@ class ImagesTab(widgets.VBox):
         for control in (self.view, self.exposure, self.stretch, self.linear, self.draw):
             control.observe(self._draw, "value")
 
-    def show(self, patch: int, source) -> None:
+    def show(self, patch: int, source: int | str) -> None:
         """Show the images of a patch."""
         del source  # all sources of the patch are in them
         if self._fitted is not None and self._fitted.number == patch:
@@ -171,7 +171,7 @@ class ConvergenceTab(widgets.VBox):
         for control in (self.order, self.descending):
             control.observe(self._draw, "value")
 
-    def show(self, patch: int, source) -> None:
+    def show(self, patch: int, source: int | str) -> None:
         """Show the parameters of all sources of a patch."""
         del source
         result = self._reader.result(patch)
@@ -209,5 +209,5 @@ class SettingsTab(widgets.VBox):
         ]
         super().__init__([widgets.HTML(part) for part in parts])
 
-    def show(self, patch: int, source) -> None:
+    def show(self, patch: int, source: int | str) -> None:
         """Do nothing: the settings are the same for all patches."""

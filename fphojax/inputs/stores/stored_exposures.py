@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from astropy.wcs.wcsapi import BaseLowLevelWCS
 
 from fphojax.errors import InputError
 from fphojax.inputs.astrometry import footprint, pixel_scale
@@ -51,7 +52,7 @@ class StoredExposure:
     flux_scale = 1.0  # stores are calibrated when they are built
     notes = ()  # they were reported then
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return _stored, (self.store.path, self.metafile, self.band, self.name, self.sky, self.max_snr)
 
     @property
@@ -87,7 +88,7 @@ class StoredExposure:
         return header
 
     @cached_property
-    def wcs(self):
+    def wcs(self) -> BaseLowLevelWCS:
         """The WCS of its header, or the gwcs kept beside its pixels."""
         gwcs = self._bytes("gwcs")
         with blame(f"{self.metafile}: header of exposure {self.name!r} of band {self.band}"):
@@ -175,7 +176,9 @@ class StoredExposure:
         return None if content is None else content.tobytes()
 
 
-def open_stores(pixelfile, metafile, bands: Sequence[str] | None = None) -> list[StoredExposure]:
+def open_stores(
+    pixelfile: str | Path, metafile: str | Path, bands: Sequence[str] | None = None
+) -> list[StoredExposure]:
     """Open the exposures of a pixel store and its meta file; no pixel is read.
 
     Parameters

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 
 import h5py
 import numpy as np
@@ -71,8 +72,8 @@ class StoreWriter:
 
     def __init__(
         self,
-        pixelfile,
-        metafile,
+        pixelfile: str | Path,
+        metafile: str | Path,
         *,
         super_pixel_size: int = 8,
         nside_full: tuple[int, int] | None = None,
@@ -95,10 +96,12 @@ class StoreWriter:
         self._disk = ThreadPoolExecutor(1)
         self._pending: Future | None = None
 
-    def __enter__(self):
+    def __enter__(self) -> "StoreWriter":
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             self._wait()
         except StorageError:
@@ -341,7 +344,7 @@ class StoreWriter:
 
 
 def refuse_other_store(
-    pixelfile,
+    pixelfile: str | Path,
     *,
     super_pixel_size: int,
     nside_full: tuple[int, int] | None,

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -183,7 +184,7 @@ class RunDraws:
                 yield SourceDraws(np.array([row]), [parts], _joined(parts, name))
 
 
-def read_patch_draws(path, patch: int) -> PatchDraws:
+def read_patch_draws(path: str | Path, patch: int) -> PatchDraws:
     """Read the draws of a patch.
 
     Parameters
