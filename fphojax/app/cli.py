@@ -178,6 +178,7 @@ def check(
     """Show the exposures and the catalogue of a configuration, and every problem with them."""
     from fphojax.app.settings.schema import Settings
     from fphojax.app.stages.input_checks import check_inputs
+    from fphojax.inputs.stores.stored_exposures import StoredExposure
 
     from .store_table import store_table
 
@@ -186,7 +187,8 @@ def check(
     report = check_inputs(settings, progress=sys.stderr.isatty(), verify=True, needs_catalog=needed)
     console = _console()
     if settings.pixelstorefile is not None and (report.exposures or report.left_out):
-        console.print(store_table([*report.exposures, *report.left_out]))
+        found = (*report.exposures, *report.left_out)
+        console.print(store_table([one for one in found if isinstance(one, StoredExposure)]))
     if report.exposures or report.left_out:
         console.print(report.exposure_table())
     if report.catalog is not None:

@@ -21,14 +21,16 @@ class PlainTable(Table):
     """
 
     def __init__(self, title: str, *, frame: bool = False, spacing: int = 2):
-        bare = {} if frame else {"box": None, "padding": (0, spacing, 0, 0), "pad_edge": False}
+        bare: dict[str, Any] = (
+            {} if frame else {"box": None, "padding": (0, spacing, 0, 0), "pad_edge": False}
+        )
         super().__init__(title=Text(title), title_justify="left", **bare)
 
-    def add_column(self, header: str, **options: Any) -> None:
+    def add_column(self, header: str, **options: Any) -> None:  # type: ignore[override] # fewer on purpose
         """Add a column; options as those of rich."""
         super().add_column(Text(header), **options)
 
-    def add_row(self, *cells: str, style: str = "") -> None:
+    def add_row(self, *cells: str, style: str = "") -> None:  # type: ignore[override] # fewer on purpose
         """Add a row.
 
         Parameters

@@ -114,7 +114,7 @@ def design(
     """
     n_exposure, n_source = optics.n_exposure, optics.n_source
     flux = sources.flux.T[optics.band]
-    sky = jnp.zeros((n_exposure, 0)) if basis is None else sky
+    sky = jnp.zeros((n_exposure, 0)) if basis is None or sky is None else sky
     unit = sources._replace(flux=jnp.ones_like(sources.flux))
     nearby = nearby_sources(project(unit, optics, table), flux, patch, FAINTEST)
     theta, tangent = _tangents(unit, optics, table)

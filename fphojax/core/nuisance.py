@@ -4,6 +4,8 @@ A flux scale acts on an exposure's image as all fluxes do together, a shift as a
 what is computed for the sources anyway.  The sky is in `core.sky`.
 """
 
+from collections.abc import Mapping
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -16,7 +18,7 @@ __all__ = ["NUISANCE", "box_of_sources", "derivative_rows", "displaced"]
 NUISANCE = ("sky", "scale", "shift")  # a model has those for which it has a prior
 
 
-def displaced(optics: Optics, values: dict[str, jax.Array]) -> Optics:
+def displaced(optics: Optics, values: Mapping[str, jax.Array | np.ndarray]) -> Optics:
     """Apply the flux scales and shifts of the exposures to the optics.
 
     Parameters

@@ -4,6 +4,7 @@ A source added as padding has no light: nothing constrains its parameters, and i
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -61,7 +62,7 @@ def padded_model(model: SceneModel) -> SceneModel:
     return eqx.tree_at(lambda m: (m.optics, m.priors, m.tied, m.held), model, (optics, priors, tied, held))
 
 
-def padded_values(values: dict[str, np.ndarray], padded: SceneModel) -> dict[str, np.ndarray]:
+def padded_values(values: Mapping[str, np.ndarray], padded: SceneModel) -> dict[str, np.ndarray]:
     """Pad parameters of a model to those of the padded one, repeating those of the last source."""
     n_source = padded.optics.n_source
     return {
@@ -70,7 +71,7 @@ def padded_values(values: dict[str, np.ndarray], padded: SceneModel) -> dict[str
     }
 
 
-def real_values(values: dict[str, np.ndarray], n_source: int) -> dict[str, np.ndarray]:
+def real_values(values: Mapping[str, np.ndarray], n_source: int) -> dict[str, np.ndarray]:
     """Remove the padding sources from parameters of a padded model, or from arrays of their shapes."""
     return {name: value[:n_source] if name in Sources._fields else value for name, value in values.items()}
 

@@ -147,7 +147,7 @@ def listed_pairs(
         corrected=flat[1],
         begin_plain=begin[0],
         begin_corrected=begin[1],
-        longest=longest,
+        longest=(longest[0], longest[1]),
     )
 
 

@@ -6,6 +6,7 @@ coefficients and monomials.  Every derivative of chi-squared is a moment of the 
 matrix product.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
@@ -38,8 +39,8 @@ __all__ = [
 
 PixelResponse = Literal["variance", "quartic", "second_order"]
 
-LOG2E = float(np.log2(np.e))
-LN2 = float(np.log(2.0))
+LOG2E = math.log2(math.e)
+LN2 = math.log(2.0)
 
 
 def _powers(degree):
@@ -249,7 +250,7 @@ def design_of_gaussians(
     centre: jax.Array,
     dtype: DTypeLike,
     response: PixelResponse | None = None,
-    corrected: jax.Array | None = None,
+    corrected: jax.Array | bool = True,
 ) -> jax.Array:
     """Compute derivatives of the summed image of Gaussians on one tile, by parameters that they share.
 

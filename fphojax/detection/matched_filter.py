@@ -23,6 +23,7 @@ from functools import cached_property
 
 import numpy as np
 from astropy.wcs import WCS
+from astropy.wcs.wcsapi import BaseLowLevelWCS
 from scipy.ndimage import map_coordinates
 from scipy.signal import fftconvolve, oaconvolve
 
@@ -63,7 +64,7 @@ class ResidualImage:
     residual: np.ndarray
     ierr: np.ndarray
     model: np.ndarray | None
-    wcs: object
+    wcs: BaseLowLevelWCS
     band: str
     name: str
     psf_image: np.ndarray
@@ -183,7 +184,9 @@ def filtered(
             out[window] += np.where(good, map_coordinates(values, pixel, order=order), 0)
         shares.append(float(maps[1][covered].sum()))
     main = images[int(np.argmax(shares))]
-    return BandMaps(*total, main.psf_image, pixel_scale(main.wcs, main.residual.shape), noise)
+    scale = pixel_scale(main.wcs, main.residual.shape)
+    signal, weight, model, response = total
+    return BandMaps(signal, weight, model, response, main.psf_image, scale, noise)
 
 
 def _sums(image):

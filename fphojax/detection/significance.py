@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from astropy.stats import mad_std
@@ -41,9 +42,9 @@ class Statistic:
         """Combine the maps of bands by their relative fluxes; `scale` is the size of a cell, arcsec."""
         pairs = list(zip(spectrum, maps, strict=True))
         return cls(
-            sum(t * part.signal for t, part in pairs),
-            sum(t**2 * part.weight for t, part in pairs),
-            sum(t * part.model for t, part in pairs),
+            reduce(np.add, (t * part.signal for t, part in pairs)),
+            reduce(np.add, (t**2 * part.weight for t, part in pairs)),
+            reduce(np.add, (t * part.model for t, part in pairs)),
             model_error,
             max(part.psf_size[0] for part in maps) / scale,
         )

@@ -177,7 +177,8 @@ def detect(
     known_x, known_y = ([], []) if known is None else grid.world_to_pixel_values(known.ra, known.dec)
     places = np.concatenate([known_x, x[kept]]), np.concatenate([known_y, y[kept]])
     kept = kept[apart(*places, minimum_separation / scale, len(known_x))[len(known_x) :]]
-    found = guesses(maps, *_refined(largest, x[kept], y[kept]), grid, spectrum, rhalf_range, extra[kept])
+    x, y = _refined(largest, x[kept], y[kept])
+    found = guesses(maps, x, y, grid, spectrum, rhalf_range, extra[kept])
     is_structure = found["origin"] == "structure"
     return Detections(
         catalog=found[~is_structure],

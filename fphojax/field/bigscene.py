@@ -1,5 +1,7 @@
 """Bright, extended sources of a second catalogue, which are never fitted."""
 
+from typing import Any
+
 import numpy as np
 from astropy.table import Table
 
@@ -44,12 +46,15 @@ class BigScene:
         extra = Table({"source_index": np.concatenate([fixed["source_index"], np.full(len(rows), -1)])})
         if any("profile" in catalog.extra.colnames for catalog in (fixed, big)):
             extra["profile"] = np.concatenate([_profiles(fixed), _profiles(big)])
+        columns: dict[str, Any] = {
+            name: np.concatenate([getattr(fixed, name), getattr(big, name)]) for name in names
+        }
         return SourceCatalog(
             id=np.array(ids),
             flux_err=None,
             bands=fixed.bands,
             extra=extra,
-            **{name: np.concatenate([getattr(fixed, name), getattr(big, name)]) for name in names},
+            **columns,
         )
 
 

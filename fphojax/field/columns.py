@@ -23,6 +23,8 @@ class SceneRows(SourceCatalog):
     Making a small astropy table takes as long as the rest of a check-out.
     """
 
+    _columns: dict[str, np.ndarray]
+
     @cached_property
     def extra(self) -> Table:
         """Return a table of the columns ``source_index`` and, if the scene has it, ``profile``."""

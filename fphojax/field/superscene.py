@@ -387,14 +387,14 @@ class SuperScene:
             if seed_index >= len(self):
                 raise InputError(f"seed_index is {seed_index}, expected at most {len(self) - 1}")
             found = self._group(int(seed_index))
-            return (None, None, None) if isinstance(found, int) else self._take_out(*found, number, batch)
+            return (None, None, None) if isinstance(found, int) else self._take_out(found, number, batch)
         tried = 0
         while len(self._pool) and tried != ntry:
             tried += 1
             seed = self._pool.draw()
             found = self._group(seed)
             if not isinstance(found, int):
-                return self._take_out(*found, number, batch)
+                return self._take_out(found, number, batch)
             # the seed returns to the pool when the patch in its way comes back
             self._pool.discard(seed)
             self._numbered.wait(seed, found)
@@ -695,7 +695,8 @@ class SuperScene:
         dec = math.degrees(math.atan2(z, math.hypot(x, y)))
         return CircularRegion(ra, dec, min(radius + self.options["buffer"], most)), centre
 
-    def _take_out(self, region, centre, active, fixed, number, batch):
+    def _take_out(self, found, number, batch):
+        region, centre, active, fixed = found
         if number is None:
             self._out.take(active, fixed)
         else:

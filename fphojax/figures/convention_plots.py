@@ -58,15 +58,24 @@ def plot_shape_convention(q: float = 0.4, pa_deg: float = 35.0, rhalf: float = 0
     major, minor = a * np.array([np.sin(pa), np.cos(pa)]), b * np.array([np.cos(pa), -np.sin(pa)])
     axis.annotate("", major, (0, 0), arrowprops={"arrowstyle": "->", "color": "C3", "lw": 2})
     axis.annotate("", minor, (0, 0), arrowprops={"arrowstyle": "->", "color": "C2", "lw": 2})
-    axis.text(*(1.06 * major), f'a = rhalf / sqrt(q) = {a:.2f}"', color="C3", ha="center", va="bottom")
-    axis.text(*(2.1 * minor), f'b = rhalf sqrt(q) = {b:.2f}"', color="C2", ha="center", va="top")
+    axis.text(
+        1.06 * major[0],
+        1.06 * major[1],
+        f'a = rhalf / sqrt(q) = {a:.2f}"',
+        color="C3",
+        ha="center",
+        va="bottom",
+    )
+    axis.text(
+        2.1 * minor[0], 2.1 * minor[1], f'b = rhalf sqrt(q) = {b:.2f}"', color="C2", ha="center", va="top"
+    )
     axis.text(0, -1.05 * a, f'dashed: circle of the same area, rhalf = {rhalf}"', color="0.4", ha="center")
     # angles of the picture run from +x (east) towards +y (north)
     axis.add_patch(Arc((0, 0), 1.1 * rhalf, 1.1 * rhalf, theta1=90 - pa_deg, theta2=90, color="black"))
     axis.text(-0.05 * rhalf, 0.6 * rhalf, f"pa = {pa_deg:g}°", ha="left")
     for tip, label in (((0, 1.3 * a), "N"), ((1.3 * a, 0), "E")):
         axis.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "->", "color": "0.6"})
-        axis.text(*(1.08 * np.array(tip)), label, color="0.4", ha="center", va="center")
+        axis.text(1.08 * tip[0], 1.08 * tip[1], label, color="0.4", ha="center", va="center")
     axis.set(
         xlim=(1.5 * a, -1.3 * a), ylim=(-1.2 * a, 1.55 * a), xlabel="east [arcsec]", ylabel="north [arcsec]"
     )

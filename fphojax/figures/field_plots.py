@@ -92,14 +92,20 @@ def plot_sky(
     axis = figure.add_subplot()
     size = float(np.clip(4e3 / max(len(catalog), 1), 3, 45))
     for region in regions:
-        centre = sky_offsets(region.ra, region.dec, ra0, dec0)
-        axis.add_patch(Circle(centre, region.radius, fill=False, color="0.6", lw=0.6))
+        east, north = sky_offsets(region.ra, region.dec, ra0, dec0)
+        axis.add_patch(Circle((east, north), region.radius, fill=False, color="0.6", lw=0.6))
     axis.scatter(x[~good], y[~good], size, facecolor="none", edgecolor="0.4", linewidth=0.6)
     points = axis.scatter(x[good], y[good], size, values[good], norm=norm, cmap="viridis", linewidth=0)
     for row in selected:
         axis.plot(x[row], y[row], "o", ms=np.sqrt(size) + 7, mfc="none", mec="C3", mew=1.6)
-        place = {"xytext": (8, 8), "textcoords": "offset points"}
-        axis.annotate(str(catalog.id[row]), (x[row], y[row]), color="C3", weight="bold", **place)
+        axis.annotate(
+            str(catalog.id[row]),
+            (x[row], y[row]),
+            xytext=(8, 8),
+            textcoords="offset points",
+            color="C3",
+            weight="bold",
+        )
     figure.colorbar(points, label=label)
     axis.margins(0.08)
     axis.set_aspect("equal", adjustable="datalim")

@@ -43,6 +43,7 @@ def plot_residual_frames(folder: str | Path) -> "Figure":
     colours = colormaps["RdBu_r"].with_extremes(bad="0.75")
     for axis, (band, name) in zip(axes, first, strict=True):
         found = residuals.read(band, name)
+        assert found is not None  # it is listed
         x0, y0 = int(found.x.min()), int(found.y.min())
         chi = np.full((int(found.y.max()) - y0 + 1, int(found.x.max()) - x0 + 1), np.nan)
         values = found.residual * found.ierr

@@ -126,8 +126,8 @@ def plot_patches(
             for offset, roi in zip(offsets, sources.roi, strict=True):
                 axis.add_patch(Circle(offset, roi, fill=False, color=colour, lw=0.8, zorder=order))
             axis.plot(*offsets.T, ".", color=colour, ms=4, zorder=order)
-        centre = sky_offsets(region.ra, region.dec, ra0, dec0)
-        axis.add_patch(Circle(np.squeeze(centre), region.radius, fill=False, color="black", ls="--", lw=1))
+        east, north = np.squeeze(sky_offsets(region.ra, region.dec, ra0, dec0))
+        axis.add_patch(Circle((east, north), region.radius, fill=False, color="black", ls="--", lw=1))
         axis.set_title(f"{number + 1}: {len(active)} active, {len(fixed)} fixed", fontsize="small")
         axis.set_aspect("equal")
     axes[0].invert_xaxis()

@@ -4,7 +4,6 @@ A plain number is degrees wherever the package takes a ``pa``; inside the model 
 """
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 __all__ = ["from_forcepho", "looks_like_radians", "to_forcepho"]
 
@@ -38,7 +37,7 @@ def from_forcepho(q: np.ndarray, pa: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return q**2, np.rad2deg(np.pi / 2 - pa)
 
 
-def looks_like_radians(pa: ArrayLike) -> bool:
+def looks_like_radians(pa: np.ndarray) -> bool:
     """Return whether numbers that should be in degrees look like radians.
 
     They are taken for radians where at least eight of them differ and none is beyond pi (galaxies that are

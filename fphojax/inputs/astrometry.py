@@ -9,6 +9,7 @@ Positions and radii may come as astropy's Quantity, Angle and SkyCoord; plain nu
 import math
 import warnings
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from astropy import units as u
@@ -72,7 +73,9 @@ def sky_offsets(ra: ArrayLike, dec: ArrayLike, ra0: float, dec0: float) -> np.nd
     return np.stack(np.broadcast_arrays(x, y), axis=-1)
 
 
-def sky_position(x: ArrayLike, y: ArrayLike, ra0: float, dec0: float) -> tuple[np.ndarray, np.ndarray]:
+def sky_position(
+    x: ArrayLike, y: ArrayLike, ra0: float | np.ndarray, dec0: float | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Compute the sky position of offsets; the inverse of `sky_offsets`.
 
     Parameters
@@ -306,8 +309,8 @@ class CircularRegion:
     """
 
     ra: float
-    dec: float | None = None
-    radius: float | None = None
+    dec: float = cast(float, None)  # of the SkyCoord that is given as `ra`
+    radius: float = cast(float, None)
 
     def __post_init__(self) -> None:
         if self.radius is None:
@@ -366,8 +369,7 @@ class CircularRegion:
         if not rows.size:
             return None
         u0, u1, v0, v1 = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
-        box = tuple(int(edge) for edge in (x0 + u0, x0 + u1, y0 + v0, y0 + v1))
-        return box, inside[v0:v1, u0:u1]
+        return (int(x0 + u0), int(x0 + u1), int(y0 + v0), int(y0 + v1)), inside[v0:v1, u0:u1]
 
     def bounding_box(self, wcs: BaseLowLevelWCS, shape: tuple[int, int]) -> tuple[int, int, int, int] | None:
         """Return half-open ranges (x0, x1, y0, y1) of the pixels in the circle; None if there are none."""

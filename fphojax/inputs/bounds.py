@@ -87,8 +87,8 @@ class Bounds:
 
     def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> "Bounds":
         """Select the bounds of some sources (an index, indices, a slice or a mask)."""
-        sides = ({name: _rows(side[name], rows) for name in PARAMETERS} for side in self._sides)
-        return Bounds(*sides, self.bands)
+        lower, upper = ({name: _rows(side[name], rows) for name in PARAMETERS} for side in self._sides)
+        return Bounds(lower, upper, self.bands)
 
     def select_bands(self, bands: Sequence[str]) -> "Bounds":
         """Select the bounds of these bands, in this order.
@@ -104,7 +104,8 @@ class Bounds:
         if missing:
             raise InputError(f"no bounds of fluxes in {', '.join(missing)}, found {', '.join(self.bands)}")
         columns = [self.bands.index(band) for band in bands]
-        return Bounds(*(side | {"flux": side["flux"][:, columns]} for side in self._sides), tuple(bands))
+        lower, upper = (side | {"flux": side["flux"][:, columns]} for side in self._sides)
+        return Bounds(lower, upper, tuple(bands))
 
     def matching(self, catalog: SourceCatalog) -> "Bounds":
         """Select the bounds in the bands of a catalogue.
@@ -145,13 +146,11 @@ class Bounds:
             {name: to_unit(pair[i], _UNITS[name], f"bounds of {name}") for name, pair in limits.items()}
             for i in (0, 1)
         )
-        return Bounds(
-            *(
-                side | {name: np.broadcast_to(limit, side[name].shape).copy() for name, limit in new.items()}
-                for side, new in zip(self._sides, changed, strict=True)
-            ),
-            self.bands,
+        lower, upper = (
+            side | {name: np.broadcast_to(limit, side[name].shape).copy() for name, limit in new.items()}
+            for side, new in zip(self._sides, changed, strict=True)
         )
+        return Bounds(lower, upper, self.bands)
 
     def of_model(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Return lower and upper bounds in the units of the model, where ``pa`` is in radians."""

@@ -168,8 +168,7 @@ def checked_ids(ids: ArrayLike) -> np.ndarray:
     InputError
         One that is masked, empty, not a number, beyond 64 bits, or not ASCII; anything but numbers and text.
     """
-    masked = np.flatnonzero(np.ma.getmaskarray(ids)) if isinstance(ids, np.ma.MaskedArray) else ()
-    if len(masked):
+    if isinstance(ids, np.ma.MaskedArray) and (masked := np.flatnonzero(np.ma.getmaskarray(ids))).size:
         raise InputError(f"row {masked[0]}: id is masked, expected an identifier of each source")
     ids = np.atleast_1d(np.asarray(ids))
     if ids.ndim != 1:
@@ -179,6 +178,7 @@ def checked_ids(ids: ArrayLike) -> np.ndarray:
         ids = np.array(ids.tolist()) if kinds <= {str} or kinds <= {int} else ids
     if ids.dtype.kind not in "iufSU":
         raise InputError(f"id holds {ids.dtype}, expected numbers or text")
+    bad: list[int] | np.ndarray
     match ids.dtype.kind:
         case "f":
             bad = np.flatnonzero(~np.isfinite(ids))
@@ -188,7 +188,7 @@ def checked_ids(ids: ArrayLike) -> np.ndarray:
             names = [name.decode("latin-1") if isinstance(name, bytes) else name for name in ids.tolist()]
             bad = [i for i, name in enumerate(names) if not (name and name.isascii() and name.isprintable())]
         case _:
-            bad = ()
+            bad = []
     if len(bad):
         found = str(ids[bad[0]])
         found = found if found and found.isprintable() else repr(found)
@@ -198,7 +198,7 @@ def checked_ids(ids: ArrayLike) -> np.ndarray:
     return ids
 
 
-def require(ids: np.ndarray, column: str, values: np.ndarray, good: np.ndarray, expected: str) -> None:
+def require(ids: np.ndarray, column: str, values: np.ndarray, good: np.ndarray | bool, expected: str) -> None:
     """Refuse a column with unusable values, naming the first such row."""
     if np.all(good):
         return

@@ -67,7 +67,9 @@ class Nuisance:
             Their means.
         basis : SkyBasis or None
         """
-        means, sigmas, basis = {}, {}, None
+        means: dict[str, np.ndarray] = {}
+        sigmas: dict[str, np.ndarray | float] = {}
+        basis = None
         if n_term := _TERMS[self.sky]:
             basis = sky_basis(patch, n_exposure, n_term)
             means["sky"] = np.zeros((n_exposure, n_term))

@@ -152,7 +152,8 @@ class Exposure:
         """
         label = f"exposure {name!r}" if path is None else f"{path}"
         with blame(label):
-            data, ierr = _weighted(*_in_njy(data, err), mask)
+            data, err = _in_njy(data, err)
+            data, ierr = _weighted(data, err, mask)
             wcs = completed(wcs)
             check_celestial(wcs, data.shape)
             if psf_image is not None:
@@ -265,7 +266,8 @@ def collect(paths: Iterable, *, progress: bool = False, **kwargs: Any) -> tuple[
         One line for each that cannot.
     """
     recipe = FrameRecipe(**kwargs)
-    exposures, problems, seen = [], [], {}
+    exposures, problems = [], []
+    seen: dict[tuple[str, str], Exposure] = {}
     for path in tqdm(list(paths), desc="exposures", unit="file", disable=not progress):
         try:
             found = [Exposure.from_frame(frame) for frame in read_frames(path, recipe)]

@@ -9,7 +9,7 @@ from fphojax.errors import InputError
 
 __all__ = ["HDU", "Chip", "Key", "beside", "chips", "extension_key", "label", "listing", "matching", "named"]
 
-HDU = fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU | fits.BinTableHDU
+type HDU = fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU | fits.BinTableHDU
 Key = str | int | tuple[str, int]  # an EXTNAME, the number of an HDU, or (EXTNAME, EXTVER)
 
 

@@ -199,7 +199,7 @@ def blended(mixtures: Sequence[PSFMixture], location: tuple[float, float]) -> PS
         np.concatenate([m.means for m, _ in used]),
         np.concatenate([m.covariances for m, _ in used]),
         mixtures[0].includes_pixel,
-        tuple(location),
+        (location[0], location[1]),
     )
 
 

@@ -31,7 +31,7 @@ class PSFStore:
     """
 
     def __init__(self) -> None:
-        self._entries = {}
+        self._entries: dict[tuple[str, str | None], tuple[PSFMixture, ...]] = {}
         self._name = "the PSF store"
 
     @classmethod

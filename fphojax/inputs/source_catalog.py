@@ -25,7 +25,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, overload
 
 import numpy as np
 from astropy.table import Table
@@ -118,6 +118,12 @@ class SourceCatalog:
 
     def __len__(self) -> int:
         return len(self.ra)
+
+    @overload
+    def __getitem__(self, rows: str) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> "SourceCatalog": ...
 
     def __getitem__(
         self, rows: int | slice | np.ndarray | Sequence[int] | str
@@ -221,8 +227,8 @@ class SourceCatalog:
             single = len(bands) == 1 and values.size == size
             return (values.reshape(size, 1) if single else np.atleast_2d(values)).copy()
 
-        columns = {"dec": dec, "q": q, "pa": pa, "sersic": sersic, "rhalf": rhalf}
-        columns = {name: column(name, values) for name, values in columns.items()}
+        given = {"dec": dec, "q": q, "pa": pa, "sersic": sersic, "rhalf": rhalf}
+        columns: dict[str, Any] = {name: column(name, values) for name, values in given.items()}
         if not has_unit(pa) and looks_like_radians(columns["pa"]):
             first = columns["pa"][np.argmax(columns["pa"] != 0)]
             raise InputError(
@@ -230,7 +236,7 @@ class SourceCatalog:
                 "pa * u.rad, or pa * u.deg if degrees are meant"
             )
         return cls(
-            id=np.arange(size) if id is None else id,
+            id=np.arange(size) if id is None else cast(np.ndarray, id),
             ra=ra,
             **columns,
             flux=fluxes("flux", flux),
@@ -328,7 +334,7 @@ def _check(cat: SourceCatalog) -> None:
     if cat.extra.colnames and len(cat.extra) != size:
         raise InputError(f"extra columns have {len(cat.extra)} rows, expected {size}")
 
-    ranges = {"ra": (), "pa": (), "dec": (np.abs(cat.dec) <= 90, "a number in [-90, 90]")}
+    ranges: dict[str, Any] = {"ra": (), "pa": (), "dec": (np.abs(cat.dec) <= 90, "a number in [-90, 90]")}
     ranges["q"] = ((cat.q > 0) & (cat.q <= 1), "b/a in (0, 1]")
     ranges |= {name: (getattr(cat, name) > 0, "a positive number") for name in ("sersic", "roi")}
     ranges["rhalf"] = (cat.rhalf >= 0, "a number not below zero")

@@ -2,6 +2,7 @@
 
 import re
 from numbers import Real
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -142,8 +143,8 @@ def frame_name(wcs: BaseLowLevelWCS) -> str:
         For any other frame; positions would be wrong by arcminutes.
     """
     found = [entry[2].get("frame") for entry in wcs.world_axis_object_classes.values() if len(entry) > 2]
-    frame = next((frame for frame in found if frame is not None), None)
-    name = getattr(frame, "name", None)
+    frame: Any = next((frame for frame in found if frame is not None), None)
+    name: Any = getattr(frame, "name", None)
     if name == "icrs" or (name == "fk5" and abs(frame.equinox.jyear - _EQUINOX) < _TOLERANCE):
         return name.upper()
     if frame is None:

@@ -60,11 +60,11 @@ def point_flux_errors(
     for first in np.ndindex(step, step):
         at = tuple(slice(start, None, step) for start in first)
         pixels = [values[at][used[at]] for values in (data, x, y, photons)]
-        errors.append(_errors_at(*pixels, mixture))
+        errors.append(_errors_at(mixture, *pixels))
     return np.array(errors)
 
 
-def _errors_at(data, x, y, photons, mixture):
+def _errors_at(mixture, data, x, y, photons):
     """Return the flux errors at one sub-pixel position, by Gauss-Newton steps in flux and position."""
     amplitudes, means, covariances = mixture
     flux, place, errors = 1.0, np.zeros(2), []

@@ -82,7 +82,8 @@ def search(
     grown = solve(rough, theta, np.ones(1), max_iter=_LONG)
     budget = {1.0: wanted - n_negative, -1.0: n_negative}
     spare = {1.0: wanted - n_negative - 1, -1.0: n_negative}
-    path, idle = [grown], set()
+    path = [grown]
+    idle: set[float] = set()
     while grown.cost > aim and (open_ := [sign for sign in spare if spare[sign] > 0 and sign not in idle]):
         # positive ones first; where no further one helps, a negative one may make room for it
         more = _grow(rough, grown, open_[0], library, rng)

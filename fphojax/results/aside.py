@@ -48,7 +48,7 @@ def move_aside(folder: Path, paths: Iterable[Path], copies: Iterable[Path] = ())
     names = sorted(present, key=lambda name: (name.name == "config.json", name))
     if not names:
         return None
-    numbers = [int(_NAME.fullmatch(path.name)[1]) for path in previous_folders(folder)]
+    numbers = [int(path.name.rpartition("_")[2]) for path in previous_folders(folder)]
     unfinished = folder / f".previous_{max(numbers, default=0) + 1}"
     for name in names:
         (unfinished / name).parent.mkdir(parents=True, exist_ok=True)

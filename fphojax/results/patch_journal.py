@@ -11,6 +11,7 @@ release    of a patch that is back as if it had never been checked out
 """
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -72,7 +73,7 @@ class CheckIn:
         arrays, _ = _arrays(content, 0, head["rows"], head["widths"], dtypes)
         waits = head.get("waits", [])
         covariances = arrays[2] if len(arrays) > 2 else None
-        return cls(head["number"], json.dumps(head["entry"]), *arrays[:2], covariances, waits)
+        return cls(head["number"], json.dumps(head["entry"]), arrays[0], arrays[1], covariances, waits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,8 +199,8 @@ class Journal:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._file = None
-        self._whole = None  # end of the complete records, while an incomplete one may follow
+        self._file: io.FileIO | None = None
+        self._whole: int | None = None  # end of the complete records, while an incomplete one may follow
 
     def append(self, record: Record) -> None:
         """Append a record; when this returns, the record survives the process.

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from astropy.io import fits
 
@@ -29,7 +30,7 @@ _OF_RUN = re.compile(
     r"|(patches|figures|catalogs|images|regions|notebooks)|psfs\.h5|report\.html|.*\.ya?ml"
 )
 # Types of the settings that are read back.
-_CONFIG = {
+_CONFIG: dict[str, Any] = {
     "scene_catalog": str,
     "tweakbg": dict,
     "ties": dict,
@@ -203,8 +204,10 @@ class RunDirectory:
         source : path-like, optional
             The file from which they were read, to be copied.
         """
-        folder = str(absolute(self.path))
-        config = map_paths(json.loads(settings), lambda path: relative(path, folder)) | {WRITTEN_IN: folder}
+        folder = absolute(self.path)
+        config = map_paths(json.loads(settings), lambda path: relative(path, folder)) | {
+            WRITTEN_IN: str(folder)
+        }
         write_json(self.config_path, config)
         if source is not None:
             with replacing(self.path / Path(source).name) as temporary:

@@ -104,8 +104,10 @@ class StateFiles:
         """Read what `write_bounds` wrote; radii are None in files of earlier versions."""
         with read_hdf5(self.bounds, _BOUNDS) as file:
             rhalf = file["rhalf"][:] if "rhalf" in file else None
-            sides = [{name: file[f"{side}/{name}"][:] for name in PARAMETERS} for side in ("lower", "upper")]
-            checked = Bounds(*sides, tuple(bands))  # their shapes and order; pa is in radians
+            lower, upper = (
+                {name: file[f"{side}/{name}"][:] for name in PARAMETERS} for side in ("lower", "upper")
+            )
+            checked = Bounds(lower, upper, tuple(bands))  # their shapes and order; pa is in radians
             return file["ra"][:], file["dec"][:], rhalf, (checked.lower, checked.upper)
 
     def write_covariances(

@@ -42,8 +42,9 @@ class Interruptions:
     _quiet_until: ClassVar[float] = 0.0
 
     def __init__(self, *, terminations: bool = False):
-        self.seen = None
-        self._terminations, self._held, self._mine = terminations, 0, []
+        self.seen: int | None = None
+        self._terminations, self._held = terminations, 0
+        self._mine: list[signal.Signals] = []
 
     def __enter__(self) -> "Interruptions":
         if threading.current_thread() is not threading.main_thread():

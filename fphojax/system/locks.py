@@ -278,7 +278,7 @@ def _in_use(what, lock, holders):
 
 def _made_folders(folder: Path) -> list[Path]:
     """Make a folder with its parents; return those that were made, the outermost first."""
-    missing = []
+    missing: list[Path] = []
     try:
         for path in (folder, *folder.parents):
             if path.is_dir():

@@ -63,7 +63,8 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    with _KernelInterruptions() as interruptions:
+    interruptions = _KernelInterruptions()
+    with interruptions:
         try:
             papermill.execute_notebook(
                 template,

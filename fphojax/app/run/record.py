@@ -46,7 +46,8 @@ class RunRecord:
         self._of = self._entries.pop(_OF, None)
         for entry in self._entries.values():
             _map_entry(entry, lambda path: resolved(path, self._folder))
-        self._before = None  # entries, and where the results went, before the last step was begun
+        # entries, and where the results went, before the last step was begun
+        self._before: tuple[dict, Path | None] | None = None
 
     @property
     def exists(self) -> bool:
@@ -98,7 +99,8 @@ class RunRecord:
         Their files, which are to be made anew, are moved into ``previous_N`` in ``outbase`` until all steps are done
         (`complete`).
         """
-        self._before = copy.deepcopy(self._entries), None
+        before = copy.deepcopy(self._entries)
+        self._before = before, None
         made = []
         for other in following if goes_on else [step, *following]:
             if entry := self._entries.get(other.name):
@@ -108,7 +110,7 @@ class RunRecord:
         # a later optimisation overwrites what an earlier one has handed on
         copies = [path for path in self._folder.iterdir() if _COPIED.fullmatch(path.name)] if made else []
         if made and (aside := move_aside(self._folder, made, copies)) is not None:
-            self._before = self._before[0], aside
+            self._before = before, aside
             kept = aside / self._path.relative_to(self._folder)
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self._path, kept)
@@ -126,9 +128,9 @@ class RunRecord:
         bool
             Whether all is as before the step was begun, except for its notebook, now ``NAME_failed``.
         """
-        if self._before is None or self._before[1] is None:
+        entries, aside = self._before or (None, None)
+        if entries is None or aside is None:
             return False
-        entries, aside = self._before
         notebooks = self._path.parent.relative_to(self._folder)
         own = [self._path.relative_to(self._folder)]
         own += [notebooks / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json")]
@@ -258,7 +260,7 @@ def step_key(step: Step, settings: Settings, template: Path | None, before: str 
     first = before is None
     read = map_paths(settings_read(settings, step.stage, first=first), os.path.basename)
     read.pop("outbase", None)
-    content = [fphojax.__version__, step.name, before, read]
+    content: list = [fphojax.__version__, step.name, before, read]
     names = _INPUTS if first else ()
     names += _STORES if step.stage == "check" else ()  # the stage before may make them
     files = [path for name in names for path in _paths(getattr(settings, name))]

@@ -171,7 +171,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_value_in_disguise(cls, value: Any, info: ValidationInfo) -> Any:
-        taken = _leaves(cls.model_fields[info.field_name].annotation)
+        taken = _leaves(cls.model_fields[str(info.field_name)].annotation)
         if BaseModel not in taken:  # a section checks its own values
             _refuse_disguises(value, taken)
         return value

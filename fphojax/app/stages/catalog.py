@@ -11,7 +11,7 @@ from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.system.wording import counted
 
 from .detect import detect
-from .stage_report import StageReport
+from .stage_report import Level, StageReport
 
 __all__ = ["catalog", "first_patches"]
 
@@ -50,7 +50,7 @@ def catalog(settings: Settings, *, progress: bool = False) -> StageReport:
         table[band] = flux
     for name in table.colnames[1:]:
         table[name].info.format = ".6f" if name in ("ra", "dec") else ".4g"
-    level = "pass" if len(sources) else "look at this"
+    level: Level = "pass" if len(sources) else "look at this"
     return StageReport(
         "catalog", text, {"sources": table}, {"catalog": path}, time.perf_counter() - start, level
     )
@@ -77,9 +77,10 @@ def first_patches(settings: Settings, sources: SourceCatalog, number: int = 6) -
         bounds_kwargs=bounds_options(settings),
         seed=settings.seed,
     )
-    patches = []
+    patches: list[tuple] = []
     while scene.undone and len(patches) < number:
         region, active, fixed = scene.checkout_region()
+        assert active is not None  # one patch at a time: nothing is in its way
         patches.append((region, active, fixed))
         scene.checkin_region(active, fixed, 1)
     return patches

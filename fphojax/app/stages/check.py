@@ -11,7 +11,7 @@ from fphojax.errors import InputError
 from fphojax.system.wording import counted
 
 from .input_checks import CheckReport, check_inputs
-from .stage_report import StageReport
+from .stage_report import Level, StageReport
 
 __all__ = ["catalog_shown", "check", "exposures_shown"]
 
@@ -58,7 +58,7 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
         others = len(found.notes) - _MOST_NOTES
         more = [f"and {counted(others, 'more note')}"] if others > 0 else []
         text += f" Note: {'; '.join([*found.notes[:_MOST_NOTES], *more])}."
-    level = "look at this" if masked else "pass"
+    level: Level = "look at this" if masked else "pass"
     return StageReport("check", text, tables, {}, time.perf_counter() - start, level)
 
 
@@ -85,6 +85,7 @@ def exposures_shown(found: CheckReport) -> QTable:
 def catalog_shown(found: CheckReport) -> Table:
     """Tabulate smallest, median and largest value of each parameter of the catalogue."""
     catalog = found.catalog
+    assert catalog is not None
     columns = {
         "ra [deg]": catalog.ra,
         "dec [deg]": catalog.dec,

@@ -31,6 +31,7 @@ def chi2_table(run: RunDirectory, before: RunDirectory | None = None) -> Table:
     rows = []
     for band, name in residuals.exposures:
         pixels = residuals.read(band, name)
+        assert pixels is not None  # it is listed
         chi2 = [float(np.sum((pixels.residual * pixels.ierr) ** 2, dtype=np.float64))]
         if earlier is not None:
             chi2.append(float(np.sum((earlier.residual(pixels) * pixels.ierr) ** 2, dtype=np.float64)))

@@ -2,6 +2,7 @@
 
 import os
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -99,8 +100,9 @@ class CheckReport:
 
     def _flux_error(self, exposure) -> str:
         mixture = self.mixtures.get((exposure.band, exposure.name))
-        known = mixture is not None and np.isfinite(mixture.point_flux_error)
-        return f", point flux {100 * mixture.point_flux_error:+.2g} %" if known else ""
+        if mixture is None or not np.isfinite(mixture.point_flux_error):
+            return ""
+        return f", point flux {100 * mixture.point_flux_error:+.2g} %"
 
     def psf_meaning(self) -> str:
         """Describe the effect of the PSF mixtures on the fluxes of bright point sources."""
@@ -115,6 +117,7 @@ class CheckReport:
 
     def catalog_table(self) -> PlainTable:
         """Tabulate smallest, median and largest value of each parameter of the catalogue, beside its bounds."""
+        assert self.catalog is not None
         table = PlainTable(f"Catalogue, number of sources: {len(self.catalog)}", frame=True)
         table.add_column("parameter")
         for name in ("smallest", "median", "largest", "lower bound", "upper bound"):
@@ -160,6 +163,7 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
         exposures, problems = collect(settings.fitsfiles, progress=progress, **settings.reading)
         report.problems += at_most_ten(problems, "exposures")
     else:
+        assert settings.metastorefile is not None  # with pixelstorefile
         try:
             exposures = open_stores(settings.pixelstorefile, settings.metastorefile)
         except InputError as error:
@@ -176,13 +180,14 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
     report.exposures.sort(key=lambda exposure: settings.bandlist.index(exposure.band))
     report.notes += _grouped_notes(exposures)
     if verify and settings.pixelstorefile is None:
-        report.notes += _twins(report.exposures)
+        report.notes += _twins([exposure for exposure in report.exposures if isinstance(exposure, Exposure)])
     _check_bands(report, refused=set(settings.fitsfiles) - {exposure.path for exposure in exposures})
 
 
 def _twins(exposures: list[Exposure]) -> list[str]:
     """Find copies of an image under other names, which would count twice and make uncertainties too small."""
-    seen, lines = {}, []
+    lines = []
+    seen: dict[tuple, Exposure] = {}
     for exposure in exposures:
         pixels = exposure.band, exposure.shape, zlib.crc32(np.ascontiguousarray(exposure.data))
         first = seen.setdefault(pixels, exposure)
@@ -194,7 +199,7 @@ def _twins(exposures: list[Exposure]) -> list[str]:
     return lines
 
 
-def _grouped_notes(exposures: list[Exposure | StoredExposure]) -> list[str]:
+def _grouped_notes(exposures: Sequence[Exposure | StoredExposure]) -> list[str]:
     """Collect the notes about the files of exposures, each once for all files that it applies to."""
     paths: dict[str, list[str]] = {}
     for exposure in exposures:
@@ -326,7 +331,7 @@ def _fitted_before(report: CheckReport) -> PSFStore:
 
 
 def _checked_psf(
-    exposure: Exposure, psfs: PSFStore | None, fitted: PSFStore, settings: Settings
+    exposure: Exposure | StoredExposure, psfs: PSFStore | None, fitted: PSFStore, settings: Settings
 ) -> PSFMixture | None:
     """Return the mixture of an exposure; None if its PSF image is good and not fitted yet."""
     if psfs is not None:
@@ -406,7 +411,7 @@ def _check_model(report: CheckReport) -> None:
             built = prior.build()
             if name == "pa":
                 check_pa_prior(built)
-            if report.bounds is not None:
+            if report.bounds is not None and report.catalog is not None:
                 lower, upper = report.bounds.of_model()
                 _check_prior(prior, lower[name], upper[name], report.catalog.id)
         except InputError as error:
@@ -451,7 +456,7 @@ def _check_prior(prior: PriorSettings, lower, upper, ids) -> None:
         )
 
 
-def _psf_source(exposure: Exposure, psfs: PSFStore | None, settings: Settings) -> str:
+def _psf_source(exposure: Exposure | StoredExposure, psfs: PSFStore | None, settings: Settings) -> str:
     """Describe where an exposure's PSF comes from."""
     if psfs is not None:
         own = exposure.name in psfs.exposures(exposure.band)

@@ -2,6 +2,7 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -34,7 +35,7 @@ def next_settings(settings: Settings, *reports: StageReport) -> Settings:
     *reports : StageReport
         Of `background`, `catalog`, `detect`, `optimize` or `postop`.
     """
-    changes = {}
+    changes: dict[str, Any] = {}
     for report in reports:
         match report.stage:
             case "background":

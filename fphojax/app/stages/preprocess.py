@@ -33,6 +33,8 @@ def preprocess(settings: Settings, *, progress: bool = False) -> StageReport:
         of other images.
     """
     start = time.perf_counter()
+    assert settings.pixelstorefile is not None
+    assert settings.metastorefile is not None
     files = {"pixels": settings.pixelstorefile, "meta": settings.metastorefile}
     if all(path.is_file() for path in files.values()):
         compared = refuse_other_stores(settings)

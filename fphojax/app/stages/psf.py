@@ -14,7 +14,7 @@ from fphojax.system.wording import counted
 
 from .input_checks import CheckReport, check_inputs
 from .psf_fits import FittedPSF, fit_into, fitted_psfs, jobs_of, offset_shown
-from .stage_report import StageReport
+from .stage_report import Level, StageReport
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
     found = check_inputs(settings, progress=progress, needs_catalog=False)
     if found.problems:
         raise InputError("\n".join(found.problems))
-    if found.psfs is not None:
+    if found.psfs is not None and settings.psfstorefile is not None:
         table = _of_store(found)
         text = f"Mixtures of {settings.psfstorefile.name}, for {len(found.exposures)} exposures. "
         text += found.psf_meaning()
@@ -71,7 +71,7 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
         {f"{row['exposure']}, {row['band']}": row["point flux error"].to_value(u.one) for row in rows}
     )
     text += f" Poor: {', '.join(poor)}." if poor else ""
-    level = "look at this" if poor else "pass"
+    level: Level = "look at this" if poor else "pass"
     return StageReport("psf", text, {"psfs": table}, {"psfs": path}, time.perf_counter() - start, level)
 
 
@@ -90,6 +90,7 @@ def plot_worst_psf(settings: Settings, report: StageReport) -> "Figure | None":
     exposures = check_inputs(settings, needs_catalog=False).exposures
     (exposure,) = (e for e in exposures if (e.name, e.band) == (row["exposure"], row["band"]))
     (fitted,) = fit_into(report.files["psfs"], jobs_of([exposure], settings))
+    assert exposure.psf_image is not None  # it was fitted
     return plot_psf_fit(fitted.fit, exposure.psf_image)
 
 
@@ -116,6 +117,7 @@ def _range(numbers):
 
 def _of_store(found: CheckReport) -> QTable:
     """Tabulate where each exposure's mixture at the middle of its image comes from; unknown errors are NaN."""
+    assert found.psfs is not None
     rows = []
     for exposure in found.exposures:
         mixture = found.mixtures[exposure.band, exposure.name]

@@ -30,7 +30,7 @@ def light_ends(catalog: SourceCatalog, exposures: Sequence) -> np.ndarray:
     ndarray, shape (N,)
         Semi-major, arcsec; 0 for a source without positive flux.
     """
-    levels = {}
+    levels: dict[str, float] = {}
     for exposure in exposures:
         ny, nx = exposure.shape
         _, ierr = exposure.window(*_middle(nx), *_middle(ny))

@@ -6,7 +6,9 @@ from typing import Literal
 
 from astropy.table import Table
 
-__all__ = ["StageReport"]
+__all__ = ["Level", "StageReport"]
+
+Level = Literal["pass", "look at this"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,4 +36,4 @@ class StageReport:
     tables: dict[str, Table] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
     seconds: float = 0.0
-    level: Literal["pass", "look at this"] = "pass"
+    level: Level = "pass"

@@ -49,7 +49,11 @@ def _refuse_inputs(settings: Settings) -> None:
     inputs = [settings.source, *settings.fitsfiles, *image_files(settings)]
     inputs += [getattr(settings, name) for name in _SINGLE if name not in stores]
     for key, store in stores.items():
-        if store.exists() and any(path and path.exists() and store.samefile(path) for path in inputs):
+        if (
+            store is not None
+            and store.exists()
+            and any(path and path.exists() and store.samefile(path) for path in inputs)
+        ):
             raise InputError(
                 f"{settings.file}: {key}: found {store}, which is one of the inputs, expected another file"
             )
@@ -122,6 +126,8 @@ def preprocess(
     recipe = _recipe(settings)
     frames = _frames(settings)
     mosaics = _of_mosaics(frames)
+    assert settings.pixelstorefile is not None
+    assert settings.metastorefile is not None
     writer = StoreWriter(
         settings.pixelstorefile,
         settings.metastorefile,
@@ -199,6 +205,7 @@ def refuse_other_stores(settings: Settings) -> bool:
     if not _science_files(settings):
         return False
     frames = _frames(settings)
+    assert settings.pixelstorefile is not None
     refuse_other_store(settings.pixelstorefile, **_store_options(settings, frames, _of_mosaics(frames)))
     return True
 
@@ -312,13 +319,14 @@ def _counterpart(path: str, pattern: str, other: str) -> Path:
 
 def _stamp(settings: Settings, path: Path, files: dict[str, Path]) -> str:
     """Identify the files of a frame in their present state, even if they are moved together with the store."""
+    assert settings.pixelstorefile is not None
     return stamp((path, *files.values()), settings.pixelstorefile.parent)
 
 
 def _made_ahead(frames, read, make) -> Iterator[tuple[Path, dict[str, Path], Future]]:
     """Yield frames in preparation, two ahead of the writer: one thread reads, another packs."""
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as packer:
-        ahead = deque()
+        ahead: deque[tuple[Path, dict[str, Path], Future]] = deque()
         for path, files in frames:
             reading = reader.submit(read, path, files=files)
             ahead.append((path, files, packer.submit(make, path, reading)))

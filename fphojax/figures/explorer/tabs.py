@@ -14,6 +14,7 @@ from fphojax.figures.figure_bytes import html_table, png
 from fphojax.figures.fit_plots import LINEAR_NOISE, Stretch, exposure_title, plot_residuals
 from fphojax.figures.image_plots import plot_composites, plot_posterior_on_image
 from fphojax.figures.posterior_plots import plot_corner, plot_posterior, plot_ranks, plot_traces
+from fphojax.inputs.patcher import Patcher
 from fphojax.results.fitted_patch import FittedPatch, fitted_patch, open_patcher
 from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
 from fphojax.results.run_directory import RunDirectory
@@ -37,7 +38,7 @@ class PatchReader:
         self.run = run
         self.result = lru_cache(8)(run.read_patch)
         self.fitted = lru_cache(4)(self._fitted)
-        self._patcher = None
+        self._patcher: Patcher | None = None
 
     def _fitted(self, number: int) -> FittedPatch:
         self._patcher = self._patcher or open_patcher(self.run)
@@ -48,7 +49,8 @@ class PosteriorTab(widgets.VBox):
     """Figures of the draws of chosen sources and parameters."""
 
     def __init__(self, reader: PatchReader):
-        self._reader, self._patch = reader, None
+        self._reader = reader
+        self._patch: int | None = None
         self.view = widgets.ToggleButtons(options=[*_POSTERIOR_VIEWS, "marginals"], description="")
         self.sources = widgets.SelectMultiple(description="sources", rows=5)
         self.parameters = widgets.SelectMultiple(description="parameters", rows=5)
@@ -92,7 +94,8 @@ class ImagesTab(widgets.VBox):
     """Data, model and residual at any draw; ellipses of draws; colour composites."""
 
     def __init__(self, reader: PatchReader):
-        self._reader, self._fitted = reader, None
+        self._reader = reader
+        self._fitted: FittedPatch | None = None
         self.view = widgets.ToggleButtons(options=["residuals", "ellipses", "colours"], description="")
         self.exposure = widgets.Dropdown(description="exposure")
         self.stretch = widgets.Dropdown(description="stretch", options=get_args(Stretch))

@@ -67,7 +67,7 @@ def unpacked(blocks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the two images (ny, nx) of an array (nx / s, ny / s, 2 s^2); the inverse of `packed`."""
     count = blocks.shape[:2]
     halves = np.asarray(blocks).reshape(*count, 2, size, size)
-    images = (
+    data, ierr = (
         halves[:, :, half].swapaxes(1, 2).reshape(count[0] * size, count[1] * size).T for half in (0, 1)
     )
-    return tuple(images)
+    return data, ierr

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import h5py
 import numpy as np
@@ -72,7 +72,8 @@ class PixelStore:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._file, self._process = None, None
+        self._file: h5py.File | None = None
+        self._process: int | None = None  # that opened it
         require_regular(self.path, "a pixel store (fphojax preprocess)")
         try:
             with blame(str(self.path)), _one_line():
@@ -98,6 +99,12 @@ class PixelStore:
         if self._file is not None and self._process == os.getpid():
             self._file.close()
         self._file = self._process = None
+
+    @overload
+    def dataset(self, band: str, name: str) -> h5py.Dataset: ...
+
+    @overload
+    def dataset(self, band: str, name: str, what: str) -> h5py.Dataset | None: ...
 
     def dataset(self, band: str, name: str, what: str = "data") -> h5py.Dataset | None:
         """Return a dataset of an exposure; None if it does not have it.

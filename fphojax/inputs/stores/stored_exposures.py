@@ -100,7 +100,10 @@ class StoredExposure:
     def footprint(self) -> tuple[float, float, float]:
         """A circle on the sky that holds the image: ra, dec (degrees) and radius (arcsec)."""
         known = self.entry.stated.get("footprint")
-        return footprint(self.wcs, self.shape) if known is None else tuple(float(value) for value in known)
+        if known is None:
+            return footprint(self.wcs, self.shape)
+        ra, dec, radius = (float(value) for value in known)
+        return ra, dec, radius
 
     @cached_property
     def pixel_scale(self) -> float:

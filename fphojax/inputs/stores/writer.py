@@ -188,7 +188,8 @@ class StoreWriter:
         try:
             self._reserve(_OVERHEAD + _PER_ENTRY * len(self._headers) + len(made_of))
             with h5py.File(self.building, "r+") as file:
-                sizes, index = set(), {}
+                sizes = set()
+                index: dict[str, dict[str, dict]] = {}
                 for band, name in sorted(self._headers):
                     dataset = file[f"{band}/{name}/data"]
                     sizes.add(self._padded(dataset))

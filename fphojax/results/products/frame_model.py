@@ -1,6 +1,7 @@
 """Models of whole scenes in the full frames of exposures."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -63,7 +64,7 @@ class FrameModel:
 
     def image(self, exposure: Exposure | StoredExposure) -> np.ndarray:
         """Compute the image of all sources, and of the sky that was fitted with them, shape (ny, nx)."""
-        model = sum(model_image(self.patcher, exposure, catalog) for catalog in self.still)
+        model: Any = sum(model_image(self.patcher, exposure, catalog) for catalog in self.still)
         for i, scene in enumerate(self.scenes):
             image = model_image(self.patcher, exposure, self.nuisance.seen(exposure, scene, i))
             model = model + (image + self.nuisance.sky(exposure, i)) / len(self.scenes)

@@ -123,7 +123,8 @@ class RunDraws:
 
     def __init__(self, run: RunDirectory):
         self.run, self.scene = run, run.read_scene()
-        self.patches_of, self.n_draw, bands = defaultdict(list), 0, {}
+        self.patches_of, self.n_draw = defaultdict(list), 0
+        bands: dict[tuple[str, ...], Path] = {}
         for patch in run.patches():
             path = run.samples_path(patch)
             with read_hdf5(path, _EXPECTED) as file:

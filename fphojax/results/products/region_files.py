@@ -47,8 +47,9 @@ def write_isophotes(path: str | Path, table: Table, band: str) -> None:
     band : str
     """
     table = table[table[f"r_iso_{band}"] > 0]
-    columns = (np.asarray(table[name]) for name in ("ra", "dec", f"r_iso_{band}", "q", "pa", "id"))
-    _write(path, _ellipses(*columns, [_OTHERS] * len(table)))
+    names = "ra", "dec", f"r_iso_{band}", "q", "pa", "id"
+    ra, dec, major, q, pa, ids = (np.asarray(table[name]) for name in names)
+    _write(path, _ellipses(ra, dec, major, q, pa, ids, [_OTHERS] * len(table)))
 
 
 def write_patch_regions(path: str | Path, patches: Iterable[PatchDraws]) -> None:
