@@ -411,7 +411,8 @@ def _check_model(report: CheckReport) -> None:
             built = prior.build()
             if name == "pa":
                 check_pa_prior(built)
-            if report.bounds is not None and report.catalog is not None:
+            if report.bounds is not None:
+                assert report.catalog is not None  # whose bounds they are
                 lower, upper = report.bounds.of_model()
                 _check_prior(prior, lower[name], upper[name], report.catalog.id)
         except InputError as error:

@@ -49,7 +49,8 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
     found = check_inputs(settings, progress=progress, needs_catalog=False)
     if found.problems:
         raise InputError("\n".join(found.problems))
-    if found.psfs is not None and settings.psfstorefile is not None:
+    if found.psfs is not None:
+        assert settings.psfstorefile is not None  # which they are of
         table = _of_store(found)
         text = f"Mixtures of {settings.psfstorefile.name}, for {len(found.exposures)} exposures. "
         text += found.psf_meaning()
