@@ -5,7 +5,7 @@
 #   make test-slow  tests that take longer: whole runs, kills, clusters
 #   make test-browser  the explorer's notebook in JupyterLab and Chromium, if it is installed
 #   make notebooks  all tutorials, with few draws
-#   make lint       style and formatting
+#   make lint       style, formatting and types
 #   make bench      benchmarks (tests/benchmarks)
 #   make validate   longer studies (tests/validation), and all tutorials as they are
 #   make binder     the environment of Binder in an empty folder, and all tutorials in it, in 2 GB
@@ -52,6 +52,7 @@ notebooks: $(STAMP)
 lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 bench: $(STAMP)
 	@set -e; for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
@@ -71,5 +72,5 @@ binder:
 	binder/check.sh
 
 clean:
-	rm -rf .venv build dist demo .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv build dist demo .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

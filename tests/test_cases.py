@@ -1,6 +1,5 @@
 """Inputs of public bug reports of other tools: read as they are meant, or refused."""
 
-import os
 import shutil
 
 import numpy as np
@@ -25,7 +24,7 @@ def case(cases, tmp_path):
         folder = tmp_path / name
         shutil.copytree(cases / name, folder, copy_function=shutil.copyfile)
         for path in (folder, *folder.rglob("*")):
-            os.chmod(path, 0o755 if path.is_dir() else 0o644)
+            path.chmod(0o755 if path.is_dir() else 0o644)
         return folder
 
     return copy

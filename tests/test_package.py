@@ -1,9 +1,11 @@
 """The package as a whole: quick and quiet to import, wings that know only the wings below."""
 
 import ast
+import importlib
 import importlib.util
 import os
 import pkgutil
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -137,7 +139,7 @@ def imports(module):
     deferred = {
         inner
         for outer in ast.walk(tree)
-        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) or _for_types_only(outer)
         for inner in ast.walk(outer)
     }
     everywhere, at_once = set(), set()
@@ -152,6 +154,10 @@ def imports(module):
         everywhere |= names
         at_once |= names if node not in deferred else set()
     return everywhere, at_once
+
+
+def _for_types_only(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def wing(name):
@@ -204,6 +210,51 @@ def test_module_says_what_it_offers(module):
     assert ast.get_docstring(tree)
     lines = [ast.unparse(node) for node in tree.body]
     assert any(line.startswith("__all__ = ") for line in lines) or len(lines) == 1
+
+
+# Being rewritten; to be annotated with that.
+NOT_YET = {
+    "fphojax.app.settings.ties",
+    *(f"fphojax.app.stages.{name}" for name in ("fields", "optimize", "pipeline", "sample")),
+    "fphojax.core.model",
+    *(f"fphojax.field.{name}" for name in ("cluster", "optimizing", "scene_fit", "scheduler", "workers")),
+    *(name for name in MODULES if wing(name) == "inference"),
+    *(f"fphojax.inputs.{name}" for name in ("fits_frames", "frame", "patcher", "recipe", "scene")),
+    "fphojax.results.fitted_patch",
+    "fphojax.results.patch_result",
+    "fphojax.simulate.coverage",
+}
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name not in NOT_YET])
+def test_public_functions_are_annotated(module):
+    """All parameters and what is returned, but for the None of `__init__`."""
+    tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8"))
+    public = set(getattr(importlib.import_module(module), "__all__", ()))
+    missing = []
+    for node in tree.body:
+        if getattr(node, "name", None) not in public:
+            continue
+        if isinstance(node, ast.FunctionDef):
+            missing += _unannotated(node)
+        elif isinstance(node, ast.ClassDef):
+            for method in node.body:
+                if isinstance(method, ast.FunctionDef) and not re.match("_[^_]", method.name):
+                    missing += [f"{node.name}.{name}" for name in _unannotated(method, bound=True)]
+    assert missing == []
+
+
+def _unannotated(function, bound=False):
+    """Name the parameters of a function, or of a method, that lack a type, and `return` if that does."""
+    arguments = function.args
+    parameters = [*arguments.posonlyargs, *arguments.args]
+    if bound and "staticmethod" not in map(ast.unparse, function.decorator_list):
+        del parameters[0]
+    parameters += [*arguments.kwonlyargs, *filter(None, (arguments.vararg, arguments.kwarg))]
+    found = [parameter.arg for parameter in parameters if parameter.annotation is None]
+    if function.returns is None and function.name != "__init__":
+        found.append("return")
+    return [f"{function.name}: {name}" for name in found]
 
 
 def test_every_public_name_is_there():

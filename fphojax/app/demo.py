@@ -125,7 +125,7 @@ def write_field(folder: Path, field: MockField) -> None:
         for path in [path for path in sorted(new.rglob("*")) if path.is_file()]:
             there = folder / path.relative_to(new)
             if not (there.is_file() and filecmp.cmp(path, there, shallow=False)):
-                os.replace(path, there)
+                path.replace(there)
 
 
 def run_demo(folder: Path, *, progress: bool = True) -> DemoRun:

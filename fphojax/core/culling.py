@@ -18,10 +18,11 @@ second derivative of N by the variance; docs/mathematics/rendering.md has the bo
 from dataclasses import dataclass
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .gaussians import Optics
+from .gaussians import Optics, ProfileTable
 from .pairs import PairList, listed_pairs
 from .patch import TILE, Patch
 
@@ -36,11 +37,11 @@ CONVERGENT = 0.7  # the expansion in moments is trusted for |p_m - p| / (V + p) 
 def culled_pairs(
     patch: Patch,
     optics: Optics,
-    table,
+    table: ProfileTable,
     lower: dict,
     upper: dict,
     *,
-    corrected=None,
+    corrected: jax.Array | np.ndarray | None = None,
     only_narrow: bool = True,
     tolerance: float = TOLERANCE,
 ) -> tuple[Optics, PairList]:
@@ -156,7 +157,7 @@ class _Box:
     q: np.ndarray  # (S,), smallest
 
     @classmethod
-    def of(cls, table, lower, upper):
+    def of(cls, table, lower, upper) -> "_Box":
         low, high = ({k: np.asarray(v, dtype=float) for k, v in side.items()} for side in (lower, upper))
         steps = np.array([0, 0.5, 1])[:, None]
         sersic = low["sersic"] + steps * (high["sersic"] - low["sersic"])
@@ -194,7 +195,7 @@ class _View:
     n_psf: int  # M
 
     @classmethod
-    def of(cls, optics, box, e, n_psf):
+    def of(cls, optics, box, e, n_psf) -> "_View":
         jac = np.asarray(optics.jacobian[e])
         singular = np.linalg.svd(jac, compute_uv=False)  # (S, 2)
         middle = box.offset - np.asarray(optics.offset)

@@ -10,9 +10,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-from .gaussians import Sources, project
+from .gaussians import Optics, ProfileTable, Sources, project
 from .nearby import nearby_sources, over_nearby
-from .pixels import design_of_gaussians, tile_image
+from .patch import Patch
+from .pixels import PixelResponse, design_of_gaussians, tile_image
+from .sky import SkyBasis
 
 __all__ = ["Design", "design", "nearby_image"]
 
@@ -42,7 +44,7 @@ class Design(eqx.Module):
     flux: jax.Array
     sky: jax.Array
 
-    def equations(self, flux, sky):
+    def equations(self, flux: jax.Array, sky: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Compute chi-squared and its derivatives at other fluxes and another sky.
 
         Parameters
@@ -78,7 +80,15 @@ class Design(eqx.Module):
         return chi2, rhs[:, kept] * scale, fisher
 
 
-def design(sources, optics, table, patch, response="variance", basis=None, sky=None) -> Design:
+def design(
+    sources: Sources,
+    optics: Optics,
+    table: ProfileTable,
+    patch: Patch,
+    response: PixelResponse = "variance",
+    basis: SkyBasis | None = None,
+    sky: jax.Array | None = None,
+) -> Design:
     """Compute the products of the columns of every exposure's design.
 
     Parameters
@@ -104,7 +114,7 @@ def design(sources, optics, table, patch, response="variance", basis=None, sky=N
     """
     n_exposure, n_source = optics.n_exposure, optics.n_source
     flux = sources.flux.T[optics.band]
-    sky = jnp.zeros((n_exposure, 0)) if basis is None else sky
+    sky = jnp.zeros((n_exposure, 0)) if basis is None or sky is None else sky
     unit = sources._replace(flux=jnp.ones_like(sources.flux))
     nearby = nearby_sources(project(unit, optics, table), flux, patch, FAINTEST)
     theta, tangent = _tangents(unit, optics, table)
@@ -147,7 +157,9 @@ def design(sources, optics, table, patch, response="variance", basis=None, sky=N
     return Design(gram, chi2, flux, sky)
 
 
-def nearby_image(sources, optics, table, patch, response="variance"):
+def nearby_image(
+    sources: Sources, optics: Optics, table: ProfileTable, patch: Patch, response: PixelResponse = "variance"
+) -> jax.Array:
     """Render sources on every tile, each source only where it matters.
 
     Parameters

@@ -5,13 +5,17 @@ Gaussians in the pixels of its exposure.  Their convolution, seen through the lo
 mixture of all pairs.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Gaussians", "Optics", "Sources", "project"]
+__all__ = ["Gaussians", "Optics", "ProfileTable", "Sources", "project"]
+
+# Sersic index and half-light radius to amplitudes and variances of circular Gaussians
+ProfileTable = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
 
 
 class Sources(NamedTuple):
@@ -85,12 +89,12 @@ class Optics(eqx.Module):
     inner: jax.Array | None = None
 
     @property
-    def n_exposure(self):
+    def n_exposure(self) -> int:
         """Number of exposures."""
         return self.pixel.shape[0]
 
     @property
-    def n_source(self):
+    def n_source(self) -> int:
         """Number of sources."""
         return self.pixel.shape[1]
 
@@ -111,7 +115,7 @@ class Gaussians(NamedTuple):
     fyy: jax.Array
 
 
-def project(sources, optics, table):
+def project(sources: Sources, optics: Optics, table: ProfileTable) -> Gaussians:
     """Project all sources to Gaussians on all exposures.
 
     Parameters

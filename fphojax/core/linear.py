@@ -15,7 +15,9 @@ import jax
 import jax.numpy as jnp
 
 from .gaussians import Gaussians
-from .pixels import LN2, coefficients, exponentials, flat_table, monomials
+from .patch import Patch
+from .pixels import LN2, PixelResponse, coefficients, exponentials, flat_table, monomials
+from .segments import Segments
 
 __all__ = ["NormalEquations", "normal_equations"]
 
@@ -38,7 +40,13 @@ class NormalEquations(NamedTuple):
     data2: jax.Array
 
 
-def normal_equations(gaussians, patch, segments, response="variance", columns=None):
+def normal_equations(
+    gaussians: Gaussians,
+    patch: Patch,
+    segments: tuple[Segments, Segments],
+    response: PixelResponse = "variance",
+    columns: jax.Array | None = None,
+) -> NormalEquations:
     """Compute the normal equations of fluxes and sky levels.
 
     Parameters

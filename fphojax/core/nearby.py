@@ -4,14 +4,16 @@ Pair lists (`core.pairs`) are made on the host for a whole box of parameters.  W
 of a source ends much sooner: these lists are made on the device, anew for every set of parameters.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 
 from .backend import list_lengths, tiles_per_block
-from .patch import TILE
+from .gaussians import Gaussians
+from .patch import TILE, Patch
 
 __all__ = ["Nearby", "coarse_length", "coarsely_padded", "nearby_sources", "over_nearby"]
 
@@ -37,7 +39,7 @@ class Nearby(NamedTuple):
     begin: jax.Array
 
 
-def nearby_sources(gaussians, flux, patch, least=0.0) -> Nearby:
+def nearby_sources(gaussians: Gaussians, flux: jax.Array, patch: Patch, least: float = 0.0) -> Nearby:
     """List the sources that matter on each tile.
 
     Parameters
@@ -89,7 +91,7 @@ def nearby_sources(gaussians, flux, patch, least=0.0) -> Nearby:
     return Nearby(order, sources[order], begin)
 
 
-def over_nearby(step, carry, nearby: Nearby):
+def over_nearby(step: Callable[[Any, jax.Array, jax.Array], Any], carry: Any, nearby: Nearby) -> Any:
     """Run ``step(carry, tiles, sources)`` over blocks of tiles; padding of the last block is -1."""
     n_source = nearby.sources.shape[1]
     block = tiles_per_block()
@@ -108,14 +110,14 @@ def over_nearby(step, carry, nearby: Nearby):
     return carry
 
 
-def coarse_length(n, smallest=SMALLEST):
+def coarse_length(n: int, smallest: int = SMALLEST) -> int:
     """Return the smallest length of the series 1, 4, 16, ... times `smallest` that holds `n`."""
     while smallest < n:
         smallest *= STEP
     return smallest
 
 
-def coarsely_padded(patch):
+def coarsely_padded(patch: Patch) -> Patch:
     """Pad a patch with empty tiles to one of few lengths, so that few programs are compiled."""
     length = coarse_length(patch.n_tile)
     spare = length - patch.n_tile

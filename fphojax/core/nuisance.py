@@ -4,18 +4,21 @@ A flux scale acts on an exposure's image as all fluxes do together, a shift as a
 what is computed for the sources anyway.  The sky is in `core.sky`.
 """
 
+from collections.abc import Mapping
+
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .gaussians import Sources
+from .gaussians import Optics, Sources
 
 __all__ = ["NUISANCE", "box_of_sources", "derivative_rows", "displaced"]
 
 NUISANCE = ("sky", "scale", "shift")  # a model has those for which it has a prior
 
 
-def displaced(optics, values):
+def displaced(optics: Optics, values: Mapping[str, jax.Array | np.ndarray]) -> Optics:
     """Apply the flux scales and shifts of the exposures to the optics.
 
     Parameters
@@ -32,7 +35,9 @@ def displaced(optics, values):
     return optics
 
 
-def derivative_rows(sources, band, values, n_term):
+def derivative_rows(
+    sources: Sources, band: jax.Array, values: dict[str, jax.Array], n_term: int
+) -> jax.Array:
     """Make the matrix that takes derivatives by the sources' and sky's parameters to those by all.
 
     Parameters
@@ -65,7 +70,7 @@ def derivative_rows(sources, band, values, n_term):
     return jnp.concatenate(rows, axis=1)
 
 
-def box_of_sources(lower, upper):
+def box_of_sources(lower: dict[str, np.ndarray], upper: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
     """Widen the box of the sources' parameters by the scales and shifts that exposures may have.
 
     Parameters

@@ -4,6 +4,7 @@ A source added as padding has no light: nothing constrains its parameters, and i
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -11,13 +12,14 @@ import numpy as np
 from numpyro.distributions import Uniform
 
 from .gaussians import Sources
+from .model import SceneModel
 from .nearby import coarsely_padded
 from .priors import Priors
 
 __all__ = ["padded_model", "padded_values", "real_values"]
 
 
-def padded_model(model):
+def padded_model(model: SceneModel) -> SceneModel:
     """Pad a model with empty tiles and, where all priors of its sources are boxes, with dark sources.
 
     Parameters
@@ -60,7 +62,7 @@ def padded_model(model):
     return eqx.tree_at(lambda m: (m.optics, m.priors, m.tied, m.held), model, (optics, priors, tied, held))
 
 
-def padded_values(values, padded):
+def padded_values(values: Mapping[str, np.ndarray], padded: SceneModel) -> dict[str, np.ndarray]:
     """Pad parameters of a model to those of the padded one, repeating those of the last source."""
     n_source = padded.optics.n_source
     return {
@@ -69,7 +71,7 @@ def padded_values(values, padded):
     }
 
 
-def real_values(values, n_source):
+def real_values(values: Mapping[str, np.ndarray], n_source: int) -> dict[str, np.ndarray]:
     """Remove the padding sources from parameters of a padded model, or from arrays of their shapes."""
     return {name: value[:n_source] if name in Sources._fields else value for name, value in values.items()}
 

@@ -1,11 +1,13 @@
 """Lists of the Gaussians that are evaluated on each tile."""
 
+from collections.abc import Sequence
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .patch import padded_length
+from .patch import Patch, padded_length
 
 __all__ = ["PairList", "all_pairs", "listed_pairs"]
 
@@ -43,16 +45,18 @@ class PairList(eqx.Module):
     longest: tuple[int, int] = eqx.field(static=True)
 
     @property
-    def lengths(self):
+    def lengths(self) -> list[tuple[int, int]]:
         """Lengths of the two lists at each level."""
         return [tuple(_shortened(longest, level) for longest in self.longest) for level in LEVELS]
 
     @property
-    def n_pair(self):
+    def n_pair(self) -> int:
         """Number of all pairs of a tile and a Gaussian."""
         return int(self.begin_plain[-1] + self.begin_corrected[-1])
 
-    def row(self, i, lengths, n_gauss):
+    def row(
+        self, i: jax.Array | int, lengths: tuple[int, int], n_gauss: int
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Return a tile and its two lists, of the given lengths, padded with the number of Gaussians."""
 
         def window(flat, begin, length):
@@ -64,7 +68,9 @@ class PairList(eqx.Module):
         return self.tile[i], plain, window(self.corrected, self.begin_corrected, lengths[1])
 
 
-def all_pairs(patch, amplitudes, corrected=None):
+def all_pairs(
+    patch: Patch, amplitudes: jax.Array, corrected: jax.Array | np.ndarray | None = None
+) -> PairList:
     """Pair every tile with every Gaussian of its exposure.
 
     Parameters
@@ -96,7 +102,9 @@ def all_pairs(patch, amplitudes, corrected=None):
     return listed_pairs(patch, tiles, rows(used & ~corrected), rows(used & corrected))
 
 
-def listed_pairs(patch, tiles, plain, corrected):
+def listed_pairs(
+    patch: Patch, tiles: np.ndarray, plain: Sequence[np.ndarray], corrected: Sequence[np.ndarray]
+) -> PairList:
     """Make the pair lists of given tiles.
 
     Parameters
@@ -139,7 +147,7 @@ def listed_pairs(patch, tiles, plain, corrected):
         corrected=flat[1],
         begin_plain=begin[0],
         begin_corrected=begin[1],
-        longest=longest,
+        longest=(longest[0], longest[1]),
     )
 
 

@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+from jax.typing import DTypeLike
 
 __all__ = ["TILE", "Patch", "padded_length"]
 
@@ -37,22 +38,22 @@ class Patch(eqx.Module):
     count: jax.Array
 
     @property
-    def n_tile(self):
+    def n_tile(self) -> int:
         """Number of tiles, padding included."""
         return self.data.shape[0]
 
-    def centre(self, tile):
+    def centre(self, tile: jax.Array | slice | int) -> jax.Array:
         """Return the pixel (x, y) of the centre of a tile, or of many."""
         return self.origin[tile] + (TILE - 1) / 2
 
-    def astype(self, dtype):
+    def astype(self, dtype: DTypeLike) -> "Patch":
         """Return the same patch with pixel work done in another floating-point type."""
         return eqx.tree_at(
             lambda p: (p.data, p.ierr), self, (self.data.astype(dtype), self.ierr.astype(dtype))
         )
 
 
-def padded_length(n, *, smallest=2):
+def padded_length(n: int, *, smallest: int = 2) -> int:
     """Return the smallest length among 1, 1.5, 2, 3, 4, 6, 8, ... times `smallest` (even) that holds `n`.
 
     Arrays are padded to these lengths, so that patches of similar size share a compiled program.

@@ -6,16 +6,21 @@ coefficients and monomials.  Every derivative of chi-squared is a moment of the 
 matrix product.
 """
 
+import math
+from collections.abc import Callable
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from .backend import tiles_per_block
 from .gaussians import Gaussians
-from .patch import TILE
+from .pairs import PairList
+from .patch import TILE, Patch
+from .sky import SkyBasis
 
 __all__ = [
     "PixelResponse",
@@ -34,8 +39,8 @@ __all__ = [
 
 PixelResponse = Literal["variance", "quartic", "second_order"]
 
-LOG2E = float(np.log2(np.e))
-LN2 = float(np.log(2.0))
+LOG2E = math.log2(math.e)
+LN2 = math.log(2.0)
 
 
 def _powers(degree):
@@ -127,7 +132,9 @@ def _response_polynomial(response, gx, gy, fxx, fxy, fyy):
     return jnp.stack([total[power] for power in powers])
 
 
-def coefficients(theta, centre, dtype, response):
+def coefficients(
+    theta: jax.Array, centre: jax.Array, dtype: DTypeLike, response: PixelResponse | None
+) -> tuple[jax.Array, jax.Array, jax.Array | None]:
     """Compute amplitudes (L,), coefficients (6, L) of exponents in base 2, and the response's polynomial.
 
     ``theta`` is (L, 6), the numbers of L Gaussians in float64, ``centre`` that of their tile (2,) or of their tiles;
@@ -160,7 +167,7 @@ def _basis_of(polynomial):
     return jnp.asarray(BASIS[degree], polynomial.dtype)
 
 
-def exponentials(exponent, polynomial):
+def exponentials(exponent: jax.Array, polynomial: jax.Array | None) -> jax.Array:
     """Evaluate Gaussians of amplitude 1 on their tiles (..., TILE * TILE), from `coefficients`.
 
     Each is evaluated by itself: for few Gaussians on each of many tiles that is faster than a matrix product.
@@ -173,12 +180,14 @@ def exponentials(exponent, polynomial):
     return values if polynomial is None else values * on_pixels(polynomial, _basis_of(polynomial))
 
 
-def monomials(degree, dtype):
+def monomials(degree: int, dtype: DTypeLike) -> jax.Array:
     """Return the monomials (n, TILE * TILE) at the pixels of a tile, relative to its centre."""
     return jnp.asarray(BASIS[degree], dtype)
 
 
-def tile_image(theta, centre, dtype, response):
+def tile_image(
+    theta: jax.Array, centre: jax.Array, dtype: DTypeLike, response: PixelResponse | None
+) -> jax.Array:
     """Compute the pixel values of Gaussians on one tile.
 
     Parameters
@@ -206,7 +215,9 @@ def _image_and_pullback(theta, centre, dtype, response):
     return values @ amplitude, pullback
 
 
-def values_and_pullback(theta, centre, dtype, response):
+def values_and_pullback(
+    theta: jax.Array, centre: jax.Array, dtype: DTypeLike, response: PixelResponse | None
+) -> tuple[jax.Array, jax.Array, Callable[[jax.Array], jax.Array]]:
     """Compute amplitudes (L,) and values (P, L) of Gaussians of unit amplitude, and their pullback.
 
     The last is a function that takes weights of the pixels, one set (P,) or one for each Gaussian (P, L), to the
@@ -233,7 +244,14 @@ def values_and_pullback(theta, centre, dtype, response):
     return amplitude, values, pullback
 
 
-def design_of_gaussians(theta, tangent, centre, dtype, response=None, corrected=None):
+def design_of_gaussians(
+    theta: jax.Array,
+    tangent: jax.Array,
+    centre: jax.Array,
+    dtype: DTypeLike,
+    response: PixelResponse | None = None,
+    corrected: jax.Array | bool = True,
+) -> jax.Array:
     """Compute derivatives of the summed image of Gaussians on one tile, by parameters that they share.
 
     Parameters
@@ -270,13 +288,15 @@ def design_of_gaussians(theta, tangent, centre, dtype, response=None, corrected=
 # Loops over tiles
 
 
-def flat_table(gaussians):
+def flat_table(gaussians: Gaussians) -> jax.Array:
     """Arrange all Gaussians in one table (n + 1, 6); the last row is empty, for padded lists."""
     table = jnp.stack([g.ravel() for g in gaussians], axis=1)
     return jnp.concatenate([table, jnp.zeros((1, 6), table.dtype)])
 
 
-def over_tiles(step, carry, pairs, n_gauss):
+def over_tiles(
+    step: Callable[[Any, jax.Array, jax.Array, jax.Array], Any], carry: Any, pairs: PairList, n_gauss: int
+) -> Any:
     """Run ``step(carry, tiles, plain, corrected)`` over blocks of the tiles of a pair list, level by level."""
     block = tiles_per_block()
     for i, lengths in enumerate(pairs.lengths):
@@ -301,7 +321,7 @@ def _chi2_terms(image, patch, tile):
     return jnp.sum(chi.astype(jnp.float64) ** 2), chi * ierr
 
 
-def unpaired_tiles(patch, pairs):
+def unpaired_tiles(patch: Patch, pairs: PairList) -> jax.Array:
     """Flag the tiles (T,) in no list, where the sources' image is zero."""
     real = jnp.arange(pairs.tile.size) < pairs.level[-1]
     return ~jnp.zeros(patch.n_tile, bool).at[pairs.tile].max(real)
@@ -316,7 +336,14 @@ def _unpaired_chi2(patch, pairs, n_exposure, level, basis):
     )
 
 
-def chi2(gaussians, patch, pairs, response="variance", level=None, basis=None):
+def chi2(
+    gaussians: Gaussians,
+    patch: Patch,
+    pairs: PairList,
+    response: PixelResponse = "variance",
+    level: jax.Array | None = None,
+    basis: SkyBasis | None = None,
+) -> jax.Array:
     """Compute chi-squared of every exposure: the sum over pixels of (ierr (data - model))^2.
 
     Value and gradient take one exponential per pixel and Gaussian between them: when this function is
@@ -419,7 +446,9 @@ def _chi2_backward(response, gradient, cotangent):
 _chi2.defvjp(_chi2_forward, _chi2_backward)
 
 
-def render(gaussians, patch, pairs, response="variance"):
+def render(
+    gaussians: Gaussians, patch: Patch, pairs: PairList, response: PixelResponse = "variance"
+) -> jax.Array:
     """Render the model on every tile; differentiable in any mode.
 
     Parameters

@@ -4,6 +4,8 @@ numpyro hands the arrays of a distribution to JAX in the order of a set of names
 processes. Programs that take a distribution would differ by that alone, and cached ones would not be found again.
 """
 
+from collections.abc import Iterable
+
 import jax
 from numpyro.distributions import Distribution
 
@@ -14,13 +16,13 @@ __all__ = ["Priors"]
 class Priors(dict):
     """Distributions by name of the parameter; a dict like any other, but for JAX."""
 
-    def tree_flatten(self):
+    def tree_flatten(self) -> tuple[tuple["_InOrder", ...], tuple[str, ...]]:
         """Return the distributions in the order of their names, and the names."""
         names = sorted(self)
         return tuple(_InOrder(self[name]) for name in names), tuple(names)
 
     @classmethod
-    def tree_unflatten(cls, names, distributions):
+    def tree_unflatten(cls, names: Iterable[str], distributions: Iterable["_InOrder"]) -> "Priors":
         """Rebuild the priors; the inverse of `tree_flatten`."""
         return cls((name, each.distribution) for name, each in zip(names, distributions, strict=True))
 
@@ -29,7 +31,7 @@ class Priors(dict):
 class _InOrder:
     """A distribution whose arrays, and those of the distributions it is made from, are ordered by name."""
 
-    def __init__(self, distribution):
+    def __init__(self, distribution) -> None:
         self.distribution = distribution
 
     def tree_flatten(self):
@@ -41,7 +43,7 @@ class _InOrder:
         return parts, (kind, rest)
 
     @classmethod
-    def tree_unflatten(cls, kind_and_rest, parts):
+    def tree_unflatten(cls, kind_and_rest, parts) -> "_InOrder":
         kind, rest = kind_and_rest
         names = kind.gather_pytree_data_fields()
         parts = (part.distribution if isinstance(part, _InOrder) else part for part in parts)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .pairs import PairList
 from .patch import padded_length
 
 __all__ = ["Segments", "segments_of"]
@@ -32,7 +33,7 @@ class Segments(NamedTuple):
     members: jax.Array
 
 
-def segments_of(pairs, n_tile: int, shape) -> tuple[Segments, Segments]:
+def segments_of(pairs: PairList, n_tile: int, shape: tuple[int, ...]) -> tuple[Segments, Segments]:
     """Divide the lists of all tiles, plain and corrected, into segments.
 
     Parameters

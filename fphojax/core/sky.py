@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .patch import TILE
+from .patch import TILE, Patch
 
 __all__ = ["SkyBasis", "sky_basis"]
 
@@ -32,7 +32,7 @@ class SkyBasis(eqx.Module):
     half_width: jax.Array
     n_term: int = eqx.field(static=True)
 
-    def on_tile(self, patch, tile):
+    def on_tile(self, patch: Patch, tile: jax.Array) -> jax.Array:
         """Evaluate the terms on the pixels of a tile, array (K, TILE * TILE)."""
         e = patch.exposure[tile]
         ones = jnp.ones(TILE * TILE)
@@ -43,18 +43,18 @@ class SkyBasis(eqx.Module):
         v = (_ROW + offset[1]) / self.half_width[e, 1]
         return jnp.stack([ones, u, v]).astype(patch.data.dtype)
 
-    def columns(self, patch):
+    def columns(self, patch: Patch) -> jax.Array:
         """Evaluate the terms on all tiles, array (T, TILE * TILE, K), as `normal_equations` takes them."""
         terms = jax.vmap(lambda tile: self.on_tile(patch, tile))(jnp.arange(patch.n_tile))
         return jnp.swapaxes(terms, 1, 2)
 
-    def image(self, level, patch):
+    def image(self, level: jax.Array, patch: Patch) -> jax.Array:
         """Evaluate the sky of coefficients (E, K) on every tile, array (T, TILE * TILE)."""
         coefficients = level[patch.exposure].astype(patch.data.dtype)
         return jax.vmap(lambda tile, c: c @ self.on_tile(patch, tile))(jnp.arange(patch.n_tile), coefficients)
 
 
-def sky_basis(patch, n_exposure: int, n_term: int) -> SkyBasis:
+def sky_basis(patch: Patch, n_exposure: int, n_term: int) -> SkyBasis:
     """Build the basis of the sky for the pixels of a patch.
 
     Parameters

@@ -43,7 +43,7 @@ class Growth:
     end: np.ndarray
 
 
-def grown(maps: dict[str, BandMaps], x, y, band, scale: float) -> Growth:
+def grown(maps: dict[str, BandMaps], x: np.ndarray, y: np.ndarray, band: np.ndarray, scale: float) -> Growth:
     """Measure curves of growth of sources.
 
     Parameters

@@ -23,6 +23,7 @@ from functools import cached_property
 
 import numpy as np
 from astropy.wcs import WCS
+from astropy.wcs.wcsapi import BaseLowLevelWCS
 from scipy.ndimage import map_coordinates
 from scipy.signal import fftconvolve, oaconvolve
 
@@ -63,12 +64,12 @@ class ResidualImage:
     residual: np.ndarray
     ierr: np.ndarray
     model: np.ndarray | None
-    wcs: object
+    wcs: BaseLowLevelWCS
     band: str
     name: str
     psf_image: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shape = np.shape(self.residual)
         for name in ("ierr", "model"):
             image = getattr(self, name)
@@ -143,7 +144,12 @@ def common_grid(images: Sequence[ResidualImage]) -> tuple[WCS, tuple[int, int]]:
 
 
 def filtered(
-    images: Sequence[ResidualImage], grid: WCS, shape: tuple[int, int], *, model_error: float, sources=None
+    images: Sequence[ResidualImage],
+    grid: WCS,
+    shape: tuple[int, int],
+    *,
+    model_error: float,
+    sources: np.ndarray | None = None,
 ) -> BandMaps:
     """Compute the maps of a band.
 
@@ -178,7 +184,9 @@ def filtered(
             out[window] += np.where(good, map_coordinates(values, pixel, order=order), 0)
         shares.append(float(maps[1][covered].sum()))
     main = images[int(np.argmax(shares))]
-    return BandMaps(*total, main.psf_image, pixel_scale(main.wcs, main.residual.shape), noise)
+    scale = pixel_scale(main.wcs, main.residual.shape)
+    signal, weight, model, response = total
+    return BandMaps(signal, weight, model, response, main.psf_image, scale, noise)
 
 
 def _sums(image):

@@ -71,7 +71,14 @@ class ImageNoise:
     n_pixel: int
 
 
-def measured_noise(residual, ierr, psf, sums, usable, sources=None) -> ImageNoise:
+def measured_noise(
+    residual: np.ndarray,
+    ierr: np.ndarray,
+    psf: np.ndarray,
+    sums: tuple[np.ndarray, ...],
+    usable: np.ndarray,
+    sources: np.ndarray | None = None,
+) -> ImageNoise:
     """Measure the noise of an exposure.
 
     Parameters

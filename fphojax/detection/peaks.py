@@ -10,7 +10,7 @@ import numpy as np
 __all__ = ["prominent_peaks"]
 
 
-def prominent_peaks(values, threshold: float, prominence: float) -> tuple[np.ndarray, np.ndarray]:
+def prominent_peaks(values: np.ndarray, threshold: float, prominence: float) -> tuple[np.ndarray, np.ndarray]:
     """Find local maxima above a threshold and a minimum prominence.
 
     Parameters
@@ -38,7 +38,8 @@ def prominent_peaks(values, threshold: float, prominence: float) -> tuple[np.nda
     near = np.stack([place[y + 1 + dy, x + 1 + dx] for dy, dx in steps])
 
     basin = _ascended(near, height)
-    absorbed = _absorbed(*_saddles(near, height, basin), height, prominence)
+    first, second, saddle = _saddles(near, height, basin)
+    absorbed = _absorbed(first, second, saddle, height, prominence)
     peaks = np.array([row for row in np.unique(basin).tolist() if row not in absorbed])
     peaks = peaks[np.argsort(-height[peaks], kind="stable")]
     return x[peaks], y[peaks]

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from astropy.stats import mad_std
@@ -41,9 +42,9 @@ class Statistic:
         """Combine the maps of bands by their relative fluxes; `scale` is the size of a cell, arcsec."""
         pairs = list(zip(spectrum, maps, strict=True))
         return cls(
-            sum(t * part.signal for t, part in pairs),
-            sum(t**2 * part.weight for t, part in pairs),
-            sum(t * part.model for t, part in pairs),
+            reduce(np.add, (t * part.signal for t, part in pairs)),
+            reduce(np.add, (t**2 * part.weight for t, part in pairs)),
+            reduce(np.add, (t * part.model for t, part in pairs)),
             model_error,
             max(part.psf_size[0] for part in maps) / scale,
         )
@@ -54,7 +55,9 @@ class Statistic:
         noise = np.sqrt(self.variance + (self.model_error * self.model) ** 2)
         return np.divide(self.signal, noise, out=np.zeros_like(noise), where=self.variance > 0)
 
-    def rise(self, x, y, way) -> tuple[np.ndarray, np.ndarray]:
+    def rise(
+        self, x: np.ndarray, y: np.ndarray, way: tuple[np.ndarray, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Measure how much peaks stand out from the light around them.
 
         Parameters
@@ -84,7 +87,7 @@ class Statistic:
         )
 
 
-def expected_maxima(values, threshold: float) -> float:
+def expected_maxima(values: np.ndarray, threshold: float) -> float:
     """Return the expected number of maxima of a noise map above a threshold; see `source_search`."""
     good = values != 0
     variance = mad_std(values[good]) ** 2 if good.any() else 0.0

@@ -23,6 +23,8 @@ import numpy as np
 from astropy import units as u
 from astropy.stats import mad_std
 from astropy.table import QTable
+from astropy.wcs.wcsapi import BaseLowLevelWCS
+from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError
 from fphojax.inputs.astrometry import local_affine
@@ -56,18 +58,20 @@ class ResidualPixels:
     residual: np.ndarray
     ierr: np.ndarray
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         sizes = {name: np.shape(getattr(self, name)) for name in ("x", "y", "residual", "ierr")}
         if len(set(sizes.values())) > 1 or len(sizes["x"]) != 1:
             raise InputError(f"exposure {self.name}: arrays of the shapes {sizes}, expected (n,) for all")
 
-    def selected(self, keep) -> "ResidualPixels":
+    def selected(self, keep: np.ndarray) -> "ResidualPixels":
         """Select pixels by a mask."""
         columns = (self.x[keep], self.y[keep], self.residual[keep], self.ierr[keep])
         return ResidualPixels(self.name, self.band, *columns)
 
 
-def without_sources(pixels: ResidualPixels, wcs, catalog: SourceCatalog, radius) -> ResidualPixels:
+def without_sources(
+    pixels: ResidualPixels, wcs: BaseLowLevelWCS, catalog: SourceCatalog, radius: ArrayLike
+) -> ResidualPixels:
     """Return the pixels that lie outside circles around sources.
 
     Parameters

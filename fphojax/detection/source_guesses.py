@@ -26,7 +26,13 @@ _Q, _PA, _SERSIC = 0.8, 0.0, 1.5  # inside usual bounds
 
 
 def guesses(
-    maps: dict[str, BandMaps], x, y, grid: WCS, spectrum: dict[str, float], rhalf_range, extra: Table
+    maps: dict[str, BandMaps],
+    x: np.ndarray,
+    y: np.ndarray,
+    grid: WCS,
+    spectrum: dict[str, float],
+    rhalf_range: tuple[float, float],
+    extra: Table,
 ) -> SourceCatalog:
     """Build a catalogue of sources at given positions, with guesses of their parameters.
 

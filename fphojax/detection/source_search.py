@@ -27,6 +27,7 @@ A the area and L the covariance of the gradient, measured from the map: the mean
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from astropy.stats import SigmaClip
@@ -176,7 +177,8 @@ def detect(
     known_x, known_y = ([], []) if known is None else grid.world_to_pixel_values(known.ra, known.dec)
     places = np.concatenate([known_x, x[kept]]), np.concatenate([known_y, y[kept]])
     kept = kept[apart(*places, minimum_separation / scale, len(known_x))[len(known_x) :]]
-    found = guesses(maps, *_refined(largest, x[kept], y[kept]), grid, spectrum, rhalf_range, extra[kept])
+    x, y = _refined(largest, x[kept], y[kept])
+    found = guesses(maps, x, y, grid, spectrum, rhalf_range, extra[kept])
     is_structure = found["origin"] == "structure"
     return Detections(
         catalog=found[~is_structure],
@@ -190,7 +192,7 @@ def detect(
 
 
 def detect_on_images(
-    images: Sequence[ResidualImage], *, background_box: int | None = None, **options
+    images: Sequence[ResidualImage], *, background_box: int | None = None, **options: Any
 ) -> Detections:
     """Find sources without a catalogue, in the images themselves.
 

@@ -63,7 +63,7 @@ def light_around(values, x, y, smallest: float, way) -> np.ndarray:
     return np.where(np.isfinite(least), np.maximum(least, 0), 0)
 
 
-def way_to_higher(x, y) -> tuple[np.ndarray, np.ndarray]:
+def way_to_higher(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return distance and direction from each place to the nearest more significant one.
 
     Returns
@@ -87,7 +87,7 @@ def way_to_higher(x, y) -> tuple[np.ndarray, np.ndarray]:
     return nearest, np.arctan2(to_y, to_x)
 
 
-def apart(x, y, separation: float, n_fixed: int = 0) -> np.ndarray:
+def apart(x: np.ndarray, y: np.ndarray, separation: float, n_fixed: int = 0) -> np.ndarray:
     """Select, in order of significance, places farther than a distance from all those selected before.
 
     Parameters

@@ -1,5 +1,7 @@
 """Bright, extended sources of a second catalogue, which are never fitted."""
 
+from typing import Any
+
 import numpy as np
 from astropy.table import Table
 
@@ -21,7 +23,7 @@ class BigScene:
         self._catalog = catalog
         self._index = CircleIndex(unit_vectors(catalog.ra, catalog.dec), catalog.roi)
 
-    def joined(self, fixed: SourceCatalog, centre, radius: float) -> SourceCatalog:
+    def joined(self, fixed: SourceCatalog, centre: np.ndarray, radius: float) -> SourceCatalog:
         """Append the big sources that overlap a patch to its fixed sources, with ``source_index`` -1.
 
         Parameters
@@ -44,12 +46,15 @@ class BigScene:
         extra = Table({"source_index": np.concatenate([fixed["source_index"], np.full(len(rows), -1)])})
         if any("profile" in catalog.extra.colnames for catalog in (fixed, big)):
             extra["profile"] = np.concatenate([_profiles(fixed), _profiles(big)])
+        columns: dict[str, Any] = {
+            name: np.concatenate([getattr(fixed, name), getattr(big, name)]) for name in names
+        }
         return SourceCatalog(
             id=np.array(ids),
             flux_err=None,
             bands=fixed.bands,
             extra=extra,
-            **{name: np.concatenate([getattr(fixed, name), getattr(big, name)]) for name in names},
+            **columns,
         )
 
 

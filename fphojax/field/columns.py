@@ -23,6 +23,8 @@ class SceneRows(SourceCatalog):
     Making a small astropy table takes as long as the rest of a check-out.
     """
 
+    _columns: dict[str, np.ndarray]
+
     @cached_property
     def extra(self) -> Table:
         """Return a table of the columns ``source_index`` and, if the scene has it, ``profile``."""
@@ -63,7 +65,14 @@ class SceneColumns:
     has_covariance : ndarray of bool, shape (N,)
     """
 
-    def __init__(self, catalog: SourceCatalog, ra, dec, limits: tuple[dict, dict], rhalf=None):
+    def __init__(
+        self,
+        catalog: SourceCatalog,
+        ra: np.ndarray,
+        dec: np.ndarray,
+        limits: tuple[dict, dict],
+        rhalf: np.ndarray | None = None,
+    ):
         size = len(catalog)
         self.id, self.bands, self.roi = catalog.id, catalog.bands, catalog.roi
         self.values = _values(catalog)
@@ -98,7 +107,7 @@ class SceneColumns:
         """Names of the parameters, in the order of covariances."""
         return (*self.bands, *PARAMETERS[1:])
 
-    def take(self, rows, values=None) -> SourceCatalog:
+    def take(self, rows: np.ndarray, values: np.ndarray | None = None) -> SourceCatalog:
         """Return a catalogue of some sources, without uncertainties; ``source_index`` is the row here.
 
         Of the other columns it has only ``profile``. Parameters are the present ones, or `values` if given.
@@ -137,7 +146,7 @@ class SceneColumns:
             )
         return values
 
-    def bounds(self, rows) -> Bounds:
+    def bounds(self, rows: np.ndarray) -> Bounds:
         """Return the bounds of some sources; those of x and y are offsets from the present positions.
 
         They always contain the present position.
@@ -157,7 +166,7 @@ class SceneColumns:
         """Return the `limits` of all sources; those of x and y are offsets from the initial positions."""
         return self._limits(self._lower), self._limits(self._upper)
 
-    def covariances(self, rows) -> np.ndarray:
+    def covariances(self, rows: np.ndarray) -> np.ndarray:
         """Return the covariance matrices of some sources, shape (n, n_band + 6, n_band + 6).
 
         NaN for a source that never had one.
@@ -166,11 +175,11 @@ class SceneColumns:
         blocks[~self.has_covariance[rows]] = np.nan
         return blocks
 
-    def blocks_of(self, triangles) -> np.ndarray:
+    def blocks_of(self, triangles: np.ndarray) -> np.ndarray:
         """Invert `triangles_of`."""
         return triangles[:, self._matrix_of_triangle]
 
-    def triangles_of(self, blocks, size: int) -> np.ndarray:
+    def triangles_of(self, blocks: np.ndarray, size: int) -> np.ndarray:
         """Return the upper triangles of the covariance matrices of `size` sources, shape (size, k).
 
         Raises
@@ -193,7 +202,9 @@ class SceneColumns:
             )
         return triangles
 
-    def put(self, rows, counts, values, triangles=None) -> None:
+    def put(
+        self, rows: np.ndarray, counts: np.ndarray, values: np.ndarray, triangles: np.ndarray | None = None
+    ) -> None:
         """Set counters, parameters and covariances of some sources.
 
         Parameters
@@ -211,7 +222,7 @@ class SceneColumns:
             self._triangles[rows] = triangles
             self.has_covariance[rows] = True
 
-    def set_flag(self, rows, reason: str | None) -> None:
+    def set_flag(self, rows: np.ndarray, reason: str | None) -> None:
         """Flag sources with a reason, or remove their flags if it is None."""
         self.flagged[rows] = reason is not None
         if reason is not None:
@@ -225,7 +236,7 @@ class SceneColumns:
         rows = np.flatnonzero(self.has_covariance)
         return rows, self._triangles[rows]
 
-    def put_covariances(self, rows, triangles) -> None:
+    def put_covariances(self, rows: np.ndarray, triangles: np.ndarray) -> None:
         """Set covariances from rows and upper triangles, as `known_covariances` returns them."""
         if triangles.shape[1] != self._triangles.shape[1]:
             raise InputError(
@@ -234,7 +245,7 @@ class SceneColumns:
         self._triangles[rows] = triangles
         self.has_covariance[rows] = True
 
-    def catalog(self, is_active, is_valid) -> SourceCatalog:
+    def catalog(self, is_active: np.ndarray, is_valid: np.ndarray) -> SourceCatalog:
         """Return a catalogue of all sources, with its original columns and the state of each source."""
         size = len(self)
         extra = Table({"source_index": np.arange(size, dtype=np.int32)})
@@ -259,7 +270,7 @@ class SceneColumns:
             **self._attributes(self.values.copy()),
         )
 
-    def restore(self, state: Table, values=None) -> None:
+    def restore(self, state: Table, values: np.ndarray | None = None) -> None:
         """Restore counters and flags from the columns that `catalog` adds, and parameters from `values`.
 
         Without `values`, q and pa that rounding in the file took just outside their bounds are clipped to them.

@@ -1,6 +1,7 @@
 """Groups of sources that are fitted together with a given one."""
 
 import heapq
+from collections.abc import Callable
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
@@ -29,7 +30,16 @@ class NearGroups:
         Members' circles of influence lie within this distance of the seed, arcsec.
     """
 
-    def __init__(self, vectors, roi, rhalf, *, nscale: float, maxactive: int, maxradius: float):
+    def __init__(
+        self,
+        vectors: np.ndarray,
+        roi: np.ndarray,
+        rhalf: np.ndarray,
+        *,
+        nscale: float,
+        maxactive: int,
+        maxradius: float,
+    ):
         self._roi, self._rhalf = roi, rhalf
         self._nscale, self._maxactive, self._maxradius = nscale, maxactive, maxradius
         self._index = CircleIndex(vectors, nscale * rhalf)
@@ -38,7 +48,7 @@ class NearGroups:
         """Return whether a source is known to overlap no other's circle of influence; always False here."""
         return False
 
-    def members(self, seed: int, excluded) -> np.ndarray:
+    def members(self, seed: int, excluded: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Return the rows of a group, the seed first.
 
         Parameters
@@ -75,7 +85,7 @@ class LinkedGroups:
         Arcsec.
     """
 
-    def __init__(self, vectors, roi, *, maxactive: int, maxradius: float):
+    def __init__(self, vectors: np.ndarray, roi: np.ndarray, *, maxactive: int, maxradius: float):
         self._vectors, self._roi = vectors, roi
         self._maxactive, self._maxradius = maxactive, maxradius
         links = CircleIndex(vectors, roi).links()
@@ -94,7 +104,7 @@ class LinkedGroups:
         """Return the rows of the sources directly linked to a source."""
         return self._friends[self._first[row] : self._first[row + 1]]
 
-    def members(self, seed: int, excluded) -> np.ndarray:
+    def members(self, seed: int, excluded: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         """Return the rows of a group, the seed first.
 
         Parameters

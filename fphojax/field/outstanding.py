@@ -86,8 +86,8 @@ class Outstanding:
         """Replay a record of the journal."""
         match record:
             case CheckOut():
-                rows = (np.array(rows, dtype=int) for rows in (record.active, record.fixed))
-                self.take(NumberedPatch(record.patch, record.batch, *rows))
+                active, fixed = (np.array(rows, dtype=int) for rows in (record.active, record.fixed))
+                self.take(NumberedPatch(record.patch, record.batch, active, fixed))
                 self.filling = not record.closed
                 self._wait_again(record)
             case Kept():

@@ -47,11 +47,11 @@ class Reservations:
     def __len__(self) -> int:
         return len(self._patches)
 
-    def is_taken(self, rows) -> np.ndarray:
+    def is_taken(self, rows: np.ndarray) -> np.ndarray:
         """Return whether sources are checked out, active or fixed."""
         return self.is_active[rows] | self.is_fixed[rows]
 
-    def in_the_way(self, active, fixed) -> int | None:
+    def in_the_way(self, active: np.ndarray, fixed: np.ndarray) -> int | None:
         """Return the number of a patch that keeps these sources from becoming active and fixed, or None."""
         taken = active[self.is_taken(active)]
         if not taken.size:
@@ -61,7 +61,7 @@ class Reservations:
         row = int(taken[0])
         return int(self._active_in[row]) if self.is_active[row] else min(self._fixed_in[row])
 
-    def take(self, active, fixed) -> int:
+    def take(self, active: np.ndarray, fixed: np.ndarray) -> int:
         """Check out a patch (active sources free, fixed ones not active elsewhere); return its number."""
         number = self._next
         self._next += 1
@@ -78,7 +78,7 @@ class Reservations:
         self._patches[number].waiting.append(seed)
         self._waits_for[seed] = number
 
-    def is_waiting(self, rows) -> np.ndarray:
+    def is_waiting(self, rows: np.ndarray) -> np.ndarray:
         """Return whether sources are seeds that wait for a patch."""
         return np.array([row in self._waits_for for row in rows.tolist()], dtype=bool)
 
@@ -94,7 +94,7 @@ class Reservations:
         """Return a source that is active in a patch."""
         return int(self._patches[number].active[0])
 
-    def number_of(self, active, fixed=None) -> int:
+    def number_of(self, active: np.ndarray, fixed: np.ndarray | None = None) -> int:
         """Return the number of the patch of these sources.
 
         Raises

@@ -3,6 +3,7 @@
 import heapq
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = ["SeedPool"]
 
@@ -31,7 +32,7 @@ class SeedPool:
         Sources with smaller values are drawn first.
     """
 
-    def __init__(self, n_iter, target: int, seed: int, order=None):
+    def __init__(self, n_iter: np.ndarray, target: int, seed: int, order: ArrayLike | None = None):
         self._target = target
         self._place = None
         if order is not None:
@@ -52,7 +53,7 @@ class SeedPool:
     def __len__(self) -> int:
         return self._size
 
-    def add(self, rows, n_iter) -> None:
+    def add(self, rows: np.ndarray, n_iter: np.ndarray) -> None:
         """Add sources, except those that are in the pool or at their target.
 
         Parameters

@@ -19,9 +19,13 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 import numpy as np
 from astropy import units as u
+from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError, StorageError, at_most_ten
 from fphojax.inputs.astrometry import CircularRegion
@@ -135,10 +139,10 @@ class SuperScene:
     def __init__(
         self,
         sourcecat: SourceCatalog,
-        bands,
+        bands: Sequence[str],
         *,
-        statefile=None,
-        roi=None,
+        statefile: str | Path | None = None,
+        roi: ArrayLike | None = None,
         bounds_kwargs: dict | None = None,
         target_niter: int = 500,
         maxactive_per_patch: int = 15,
@@ -186,7 +190,9 @@ class SuperScene:
         self._fill_pool()
 
     @classmethod
-    def resume(cls, statefile, *, bigscene: SourceCatalog | None = None, **options) -> "SuperScene":
+    def resume(
+        cls, statefile: str | Path, *, bigscene: SourceCatalog | None = None, **options: Any
+    ) -> "SuperScene":
         """Continue from the state on disk, as if there had been no interruption.
 
         Patches that were out under a number still are (`out`), all others are free again.
@@ -253,7 +259,9 @@ class SuperScene:
     def __enter__(self) -> "SuperScene":
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._files is None:
             return
         try:
@@ -379,20 +387,20 @@ class SuperScene:
             if seed_index >= len(self):
                 raise InputError(f"seed_index is {seed_index}, expected at most {len(self) - 1}")
             found = self._group(int(seed_index))
-            return (None, None, None) if isinstance(found, int) else self._take_out(*found, number, batch)
+            return (None, None, None) if isinstance(found, int) else self._take_out(found, number, batch)
         tried = 0
         while len(self._pool) and tried != ntry:
             tried += 1
             seed = self._pool.draw()
             found = self._group(seed)
             if not isinstance(found, int):
-                return self._take_out(*found, number, batch)
+                return self._take_out(found, number, batch)
             # the seed returns to the pool when the patch in its way comes back
             self._pool.discard(seed)
             self._numbered.wait(seed, found)
         return None, None, None
 
-    def bounds_and_covs(self, source_index) -> tuple[Bounds, np.ndarray]:
+    def bounds_and_covs(self, source_index: ArrayLike) -> tuple[Bounds, np.ndarray]:
         """Return bounds and covariances of some sources.
 
         Parameters
@@ -416,8 +424,8 @@ class SuperScene:
         fixed: SourceCatalog | None,
         n_iter: int,
         *,
-        block_covs=None,
-        taskID=None,
+        block_covs: ArrayLike | None = None,
+        taskID: int | str | None = None,
         flag: str | None = None,
         summary: dict | None = None,
     ) -> None:
@@ -518,7 +526,7 @@ class SuperScene:
                 self.writeout()
         return len(rows)
 
-    def widen(self, roi) -> int:
+    def widen(self, roi: ArrayLike) -> int:
         """Enlarge radii of influence of sources, and let those sources be fitted again.
 
         The option ``n_widened`` counts how often. Groups are formed again. Sources that are to be fitted together,
@@ -687,7 +695,8 @@ class SuperScene:
         dec = math.degrees(math.atan2(z, math.hypot(x, y)))
         return CircularRegion(ra, dec, min(radius + self.options["buffer"], most)), centre
 
-    def _take_out(self, region, centre, active, fixed, number, batch):
+    def _take_out(self, found, number, batch):
+        region, centre, active, fixed = found
         if number is None:
             self._out.take(active, fixed)
         else:
@@ -794,7 +803,7 @@ class LinkedSuperScene(SuperScene):
 
     _strict = True
 
-    def __init__(self, sourcecat: SourceCatalog, bands, **options):
+    def __init__(self, sourcecat: SourceCatalog, bands: Sequence[str], **options: Any):
         if "nscale" in options:
             raise TypeError("LinkedSuperScene has no nscale: groups follow from the radii of influence")
         super().__init__(sourcecat, bands, **options)

@@ -1,14 +1,20 @@
 """Figures of the conventions of images and catalogues."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 from scipy.special import gammainc, gammaincinv
 
 from .sky_plots import half_light_ellipse
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["plot_pixel_convention", "plot_position_angles", "plot_sersic_profiles", "plot_shape_convention"]
 
 
-def plot_pixel_convention():
+def plot_pixel_convention() -> "Figure":
     """Plot the first pixels of an image: centres are whole numbers, x is the column, y the row."""
     from matplotlib.figure import Figure
 
@@ -26,7 +32,7 @@ def plot_pixel_convention():
     return figure
 
 
-def plot_shape_convention(q: float = 0.4, pa_deg: float = 35.0, rhalf: float = 0.5):
+def plot_shape_convention(q: float = 0.4, pa_deg: float = 35.0, rhalf: float = 0.5) -> "Figure":
     """Plot a galaxy's half-light ellipse: position angle, axes, and the circle of the same area.
 
     Parameters
@@ -52,15 +58,24 @@ def plot_shape_convention(q: float = 0.4, pa_deg: float = 35.0, rhalf: float = 0
     major, minor = a * np.array([np.sin(pa), np.cos(pa)]), b * np.array([np.cos(pa), -np.sin(pa)])
     axis.annotate("", major, (0, 0), arrowprops={"arrowstyle": "->", "color": "C3", "lw": 2})
     axis.annotate("", minor, (0, 0), arrowprops={"arrowstyle": "->", "color": "C2", "lw": 2})
-    axis.text(*(1.06 * major), f'a = rhalf / sqrt(q) = {a:.2f}"', color="C3", ha="center", va="bottom")
-    axis.text(*(2.1 * minor), f'b = rhalf sqrt(q) = {b:.2f}"', color="C2", ha="center", va="top")
+    axis.text(
+        1.06 * major[0],
+        1.06 * major[1],
+        f'a = rhalf / sqrt(q) = {a:.2f}"',
+        color="C3",
+        ha="center",
+        va="bottom",
+    )
+    axis.text(
+        2.1 * minor[0], 2.1 * minor[1], f'b = rhalf sqrt(q) = {b:.2f}"', color="C2", ha="center", va="top"
+    )
     axis.text(0, -1.05 * a, f'dashed: circle of the same area, rhalf = {rhalf}"', color="0.4", ha="center")
     # angles of the picture run from +x (east) towards +y (north)
     axis.add_patch(Arc((0, 0), 1.1 * rhalf, 1.1 * rhalf, theta1=90 - pa_deg, theta2=90, color="black"))
     axis.text(-0.05 * rhalf, 0.6 * rhalf, f"pa = {pa_deg:g}°", ha="left")
     for tip, label in (((0, 1.3 * a), "N"), ((1.3 * a, 0), "E")):
         axis.annotate("", tip, (0, 0), arrowprops={"arrowstyle": "->", "color": "0.6"})
-        axis.text(*(1.08 * np.array(tip)), label, color="0.4", ha="center", va="center")
+        axis.text(1.08 * tip[0], 1.08 * tip[1], label, color="0.4", ha="center", va="center")
     axis.set(
         xlim=(1.5 * a, -1.3 * a), ylim=(-1.2 * a, 1.55 * a), xlabel="east [arcsec]", ylabel="north [arcsec]"
     )
@@ -68,7 +83,9 @@ def plot_shape_convention(q: float = 0.4, pa_deg: float = 35.0, rhalf: float = 0
     return figure
 
 
-def plot_position_angles(angles_deg=(0, 30, 60, 90, 120, 150), *, q: float = 0.35):
+def plot_position_angles(
+    angles_deg: Sequence[float] = (0, 30, 60, 90, 120, 150), *, q: float = 0.35
+) -> "Figure":
     """Plot ellipses of several position angles, labelled with forcepho's values for them.
 
     Parameters
@@ -95,7 +112,7 @@ def plot_position_angles(angles_deg=(0, 30, 60, 90, 120, 150), *, q: float = 0.3
     return figure
 
 
-def plot_sersic_profiles(indices=(0.5, 1.0, 2.0, 4.0)):
+def plot_sersic_profiles(indices: Sequence[float] = (0.5, 1.0, 2.0, 4.0)) -> "Figure":
     """Plot brightness and enclosed flux of round Sersic profiles of the same flux and half-light radius.
 
     Parameters

@@ -1,14 +1,22 @@
 """Figure of a search for sources: map of significance and detections."""
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from fphojax.detection.source_search import Detections
 from fphojax.inputs.source_catalog import SourceCatalog
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["plot_detections"]
 
 
-def plot_detections(found: Detections, catalog: SourceCatalog | None = None, ids=None):
+def plot_detections(
+    found: Detections, catalog: SourceCatalog | None = None, ids: Sequence | None = None
+) -> "Figure":
     """Plot significance over the field, with detections as circles and known sources as plus signs.
 
     Detections have their names; structure of bright galaxies is marked with oblique crosses.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -15,6 +16,9 @@ from fphojax.system.files import replacing
 
 from .fit_plots import plot_residuals
 from .posterior_plots import plot_ranks, plot_traces
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["catalog_column", "chain_pdf", "plot_sky", "residual_pdf", "sky_columns"]
 
@@ -40,13 +44,13 @@ def catalog_column(catalog: SourceCatalog, name: str) -> np.ndarray:
 
 def plot_sky(
     catalog: SourceCatalog,
-    colour="rhalf",
+    colour: str | np.ndarray = "rhalf",
     *,
     label: str | None = None,
     regions: Sequence[CircularRegion] = (),
     selected: Sequence[int] = (),
     log: bool | None = None,
-):
+) -> "Figure":
     """Plot a map of the sources.
 
     Parameters
@@ -88,14 +92,20 @@ def plot_sky(
     axis = figure.add_subplot()
     size = float(np.clip(4e3 / max(len(catalog), 1), 3, 45))
     for region in regions:
-        centre = sky_offsets(region.ra, region.dec, ra0, dec0)
-        axis.add_patch(Circle(centre, region.radius, fill=False, color="0.6", lw=0.6))
+        east, north = sky_offsets(region.ra, region.dec, ra0, dec0)
+        axis.add_patch(Circle((east, north), region.radius, fill=False, color="0.6", lw=0.6))
     axis.scatter(x[~good], y[~good], size, facecolor="none", edgecolor="0.4", linewidth=0.6)
     points = axis.scatter(x[good], y[good], size, values[good], norm=norm, cmap="viridis", linewidth=0)
     for row in selected:
         axis.plot(x[row], y[row], "o", ms=np.sqrt(size) + 7, mfc="none", mec="C3", mew=1.6)
-        place = {"xytext": (8, 8), "textcoords": "offset points"}
-        axis.annotate(str(catalog.id[row]), (x[row], y[row]), color="C3", weight="bold", **place)
+        axis.annotate(
+            str(catalog.id[row]),
+            (x[row], y[row]),
+            xytext=(8, 8),
+            textcoords="offset points",
+            color="C3",
+            weight="bold",
+        )
     figure.colorbar(points, label=label)
     axis.margins(0.08)
     axis.set_aspect("equal", adjustable="datalim")
@@ -105,7 +115,7 @@ def plot_sky(
     return figure
 
 
-def chain_pdf(run: RunDirectory, path=None, *, progress: bool = True) -> Path:
+def chain_pdf(run: RunDirectory, path: str | Path | None = None, *, progress: bool = True) -> Path:
     """Write a PDF of traces and ranks of every source of a run, a pair of pages per source and patch.
 
     Parameters
@@ -131,7 +141,7 @@ def chain_pdf(run: RunDirectory, path=None, *, progress: bool = True) -> Path:
     return _write_pdf(path or run.path / "figures" / "chains.pdf", pages())
 
 
-def residual_pdf(run: RunDirectory, path=None, *, progress: bool = True) -> Path:
+def residual_pdf(run: RunDirectory, path: str | Path | None = None, *, progress: bool = True) -> Path:
     """Write a PDF of data, model and residual of every patch at the medians, four exposures on a page.
 
     Parameters

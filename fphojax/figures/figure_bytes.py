@@ -2,17 +2,21 @@
 
 import html
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 from astropy.table import Table
 
 from fphojax.results.table_text import shown_columns
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["html_table", "png"]
 
 _DPI = 90
 
 
-def png(figure) -> bytes:
+def png(figure: "Figure") -> bytes:
     """Render a figure as the bytes of a PNG file."""
     buffer = BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)

@@ -1,7 +1,8 @@
 """Figures of a fit (matplotlib, without its global state): data, model and residual; the profile table."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -9,9 +10,13 @@ from fphojax.inputs.astrometry import local_affine, sky_position
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.scene import Scene
 from fphojax.inputs.stores.stored_exposures import StoredExposure
+from fphojax.mixtures.sersic import FixedRadiiSersic, ScaleFreeSersic
 from fphojax.results.summary import degrees_of_freedom
 from fphojax.results.tiles import residual_tiles
 from fphojax.system.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "LINEAR_NOISE",
@@ -36,7 +41,7 @@ def plot_residuals(
     exposures: Sequence[int] | None = None,
     stretch: Stretch = "asinh",
     linear_noise: float = LINEAR_NOISE,
-):
+) -> "Figure":
     """Plot data, model and residual of exposures of a patch.
 
     Parameters
@@ -92,7 +97,7 @@ def exposure_title(exposure: Exposure | StoredExposure) -> str:
     return exposure.name if exposure.band in exposure.name else f"{exposure.band} {exposure.name}"
 
 
-def plot_sersic_errors(table):
+def plot_sersic_errors(table: ScaleFreeSersic | FixedRadiiSersic) -> "Figure":
     """Plot the errors of a profile table's images against Sersic index and width of the PSF.
 
     Parameters
@@ -119,7 +124,7 @@ def plot_sersic_errors(table):
     return figure
 
 
-def save_figure(figure, path, *, dpi: int = 150) -> None:
+def save_figure(figure: "Figure", path: str | Path, *, dpi: int = 150) -> None:
     """Write a figure atomically, in the format of its suffix.
 
     Parameters

@@ -43,7 +43,9 @@ pre { background: #f5f5f5; padding: 1em; overflow-x: auto; font-size: 0.85em }
 """
 
 
-def write_report(run: RunDirectory, path=None, *, n_patch: int = 3, progress: bool = False) -> Path:
+def write_report(
+    run: RunDirectory, path: str | Path | None = None, *, n_patch: int = 3, progress: bool = False
+) -> Path:
     """Write the report of a run.
 
     Parameters

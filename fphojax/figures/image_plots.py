@@ -1,6 +1,7 @@
 """Figures on the images of a patch: posterior draws over the data, and colour composites."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,6 +13,9 @@ from fphojax.results.tiles import residual_tiles
 from .fit_plots import LINEAR_NOISE, exposure_title
 from .sky_plots import half_light_ellipse
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 __all__ = ["composites", "plot_composites", "plot_posterior_on_image"]
 
 _LUPTON_Q = 8.0
@@ -19,7 +23,9 @@ _BRIGHT = 99.7  # percentile of the pixels that the composite shows at full brig
 _SIDE = 160  # pixels of a composite
 
 
-def plot_posterior_on_image(fitted: FittedPatch, *, exposures: Sequence[int] | None = None, n_draw: int = 40):
+def plot_posterior_on_image(
+    fitted: FittedPatch, *, exposures: Sequence[int] | None = None, n_draw: int = 40
+) -> "Figure":
     """Plot half-light ellipses of draws over the data.
 
     Parameters
@@ -73,7 +79,9 @@ def plot_posterior_on_image(fitted: FittedPatch, *, exposures: Sequence[int] | N
     return figure
 
 
-def composites(fitted: FittedPatch, values, bands: Sequence[str] | None = None) -> dict[str, np.ndarray]:
+def composites(
+    fitted: FittedPatch, values: Mapping[str, np.ndarray], bands: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
     """Make colour composites of data, model and residual on a common grid of the sky.
 
     Every pixel of the grid takes the value of the nearest pixel of each exposure; exposures of a band are averaged
@@ -127,7 +135,9 @@ def composites(fitted: FittedPatch, values, bands: Sequence[str] | None = None) 
     return made
 
 
-def plot_composites(fitted: FittedPatch, values, bands: Sequence[str] | None = None):
+def plot_composites(
+    fitted: FittedPatch, values: Mapping[str, np.ndarray], bands: Sequence[str] | None = None
+) -> "Figure":
     """Plot colour composites of data, model and residual; see `composites`.
 
     Parameters

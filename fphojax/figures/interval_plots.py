@@ -1,6 +1,7 @@
 """Figures that compare the same parameters from several fits."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
 from fphojax.results.summary import true_values
 
 from .posterior_plots import mas_per_degree, parameter_label
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["plot_intervals", "plot_joint"]
 
@@ -20,7 +24,7 @@ def plot_intervals(
     truth: SourceCatalog | None = None,
     *,
     parameters: Sequence[str] = tuple(POSTERIOR_UNITS),
-):
+) -> "Figure":
     """Plot median, 68 % and 95 % interval of every parameter of every source, from several fits.
 
     Parameters
@@ -77,7 +81,7 @@ def plot_joint(
     results: Mapping[str, PatchResult],
     pairs: Sequence[tuple[tuple, tuple]],
     truth: SourceCatalog | None = None,
-):
+) -> "Figure":
     """Plot draws of two parameters against each other.
 
     Parameters

@@ -1,6 +1,7 @@
 """Figures of a posterior: marginals, traces, ranks, corners (drawn by ArviZ where possible)."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -10,6 +11,9 @@ from fphojax.inputs.astrometry import ARCSEC
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
 from fphojax.results.summary import true_values
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = [
     "mas_per_degree",
@@ -84,7 +88,7 @@ def parameter_draws(
 
 def plot_posterior(
     result: PatchResult, truth: SourceCatalog | None = None, *, sources: Sequence | None = None
-):
+) -> "Figure":
     """Plot the marginal posterior of every parameter of active sources.
 
     Parameters
@@ -121,7 +125,7 @@ def plot_posterior(
 
 def plot_traces(
     result: PatchResult, sources: Sequence | None = None, parameters: Sequence[str] | None = None
-):
+) -> "Figure":
     """Plot densities and traces of the chains, each in its own colour.
 
     Parameters
@@ -154,7 +158,9 @@ def plot_traces(
     return figure
 
 
-def plot_ranks(result: PatchResult, sources: Sequence | None = None, parameters: Sequence[str] | None = None):
+def plot_ranks(
+    result: PatchResult, sources: Sequence | None = None, parameters: Sequence[str] | None = None
+) -> "Figure":
     """Plot ranks of each chain's draws among all draws, less the expectation for equal chains.
 
     Parameters
@@ -190,7 +196,7 @@ def plot_corner(
     *,
     truth: SourceCatalog | None = None,
     priors: Mapping | None = None,
-):
+) -> "Figure":
     """Plot draws of some parameters against each other, with truth and prior.
 
     Parameters

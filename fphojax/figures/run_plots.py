@@ -1,12 +1,17 @@
 """Figures of a whole run, made from its folder, for the notebooks of the stages."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.table import Table
 
 from fphojax.results.residuals import RunResiduals
 from fphojax.results.run_directory import RunDirectory
+
+if TYPE_CHECKING:
+    from IPython.display import Image
+    from matplotlib.figure import Figure
 
 __all__ = ["plot_convergence", "plot_levels", "plot_residual_frames", "show_patch"]
 
@@ -15,7 +20,7 @@ _CHI_RANGE = 5.0
 _RHAT = 1.05
 
 
-def plot_residual_frames(folder):
+def plot_residual_frames(folder: str | Path) -> "Figure":
     """Plot residuals of the first exposure of every band, over all patches of a run.
 
     Parameters
@@ -38,6 +43,7 @@ def plot_residual_frames(folder):
     colours = colormaps["RdBu_r"].with_extremes(bad="0.75")
     for axis, (band, name) in zip(axes, first, strict=True):
         found = residuals.read(band, name)
+        assert found is not None  # it is listed
         x0, y0 = int(found.x.min()), int(found.y.min())
         chi = np.full((int(found.y.max()) - y0 + 1, int(found.x.max()) - x0 + 1), np.nan)
         values = found.residual * found.ierr
@@ -59,7 +65,7 @@ def plot_residual_frames(folder):
     return figure
 
 
-def plot_levels(levels: Table):
+def plot_levels(levels: Table) -> "Figure":
     """Plot the residual sky level of every exposure over its error.
 
     Parameters
@@ -84,7 +90,7 @@ def plot_levels(levels: Table):
     return figure
 
 
-def plot_convergence(path):
+def plot_convergence(path: str | Path) -> "Figure":
     """Plot the convergence of every source, and the signal-to-noise ratio of its flux.
 
     Parameters
@@ -110,7 +116,7 @@ def plot_convergence(path):
     return figure
 
 
-def show_patch(run: RunDirectory, patch: int):
+def show_patch(run: RunDirectory, patch: int) -> "Image | str":
     """Return the figure of a patch's residuals for a notebook, or a line of text if it was not drawn.
 
     Parameters

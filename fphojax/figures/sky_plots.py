@@ -1,12 +1,16 @@
 """Figures of the inputs of a fit: exposures with their sources, and patches on the sky."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fphojax.inputs.astrometry import CircularRegion, local_affine, sky_offsets
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.source_catalog import SourceCatalog
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["first_of_each_band", "half_light_ellipse", "plot_exposures", "plot_patches"]
 
@@ -47,7 +51,7 @@ def first_of_each_band(exposures: Sequence[Exposure]) -> list[Exposure]:
 
 def plot_exposures(
     exposures: Sequence[Exposure], catalogs: Mapping[str, SourceCatalog] | None = None, *, columns: int = 4
-):
+) -> "Figure":
     """Plot exposures side by side, each in its own pixels.
 
     Parameters
@@ -90,7 +94,7 @@ def plot_patches(
     patches: Sequence[tuple[CircularRegion, SourceCatalog, SourceCatalog]],
     *,
     columns: int = 3,
-):
+) -> "Figure":
     """Plot patches on the sky, as checked out by a superscene.
 
     Parameters
@@ -122,8 +126,8 @@ def plot_patches(
             for offset, roi in zip(offsets, sources.roi, strict=True):
                 axis.add_patch(Circle(offset, roi, fill=False, color=colour, lw=0.8, zorder=order))
             axis.plot(*offsets.T, ".", color=colour, ms=4, zorder=order)
-        centre = sky_offsets(region.ra, region.dec, ra0, dec0)
-        axis.add_patch(Circle(np.squeeze(centre), region.radius, fill=False, color="black", ls="--", lw=1))
+        east, north = np.squeeze(sky_offsets(region.ra, region.dec, ra0, dec0))
+        axis.add_patch(Circle((east, north), region.radius, fill=False, color="black", ls="--", lw=1))
         axis.set_title(f"{number + 1}: {len(active)} active, {len(fixed)} fixed", fontsize="small")
         axis.set_aspect("equal")
     axes[0].invert_xaxis()

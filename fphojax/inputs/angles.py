@@ -11,7 +11,7 @@ _MANY = 8  # different angles
 _WHOLE = 1e-11  # degrees
 
 
-def to_forcepho(q, pa):
+def to_forcepho(q: np.ndarray, pa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Convert axis ratio and position angle to forcepho's convention.
 
     Parameters
@@ -32,12 +32,12 @@ def to_forcepho(q, pa):
     return np.sqrt(q), np.where(far, theirs - np.pi * np.round(theirs / np.pi), theirs)
 
 
-def from_forcepho(q, pa):
+def from_forcepho(q: np.ndarray, pa: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Convert axis ratio and position angle from forcepho's convention; the inverse of `to_forcepho`."""
     return q**2, np.rad2deg(np.pi / 2 - pa)
 
 
-def looks_like_radians(pa) -> bool:
+def looks_like_radians(pa: np.ndarray) -> bool:
     """Return whether numbers that should be in degrees look like radians.
 
     They are taken for radians where at least eight of them differ and none is beyond pi (galaxies that are

@@ -9,11 +9,14 @@ Positions and radii may come as astropy's Quantity, Angle and SkyCoord; plain nu
 import math
 import warnings
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from astropy import units as u
-from astropy.coordinates import angular_separation
+from astropy.coordinates import SkyCoord, angular_separation
 from astropy.wcs import WCS, WcsError
+from astropy.wcs.wcsapi import BaseLowLevelWCS
+from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError
 
@@ -46,7 +49,7 @@ def _wrapped(angle):
     return (np.asarray(angle, dtype=np.float64) + 180.0) % 360.0 - 180.0
 
 
-def sky_offsets(ra, dec, ra0: float, dec0: float) -> np.ndarray:
+def sky_offsets(ra: ArrayLike, dec: ArrayLike, ra0: float, dec0: float) -> np.ndarray:
     """Compute offsets from a reference position, ``x = (ra - ra0) cos(dec0)`` and ``y = dec - dec0``.
 
     Parameters
@@ -70,7 +73,9 @@ def sky_offsets(ra, dec, ra0: float, dec0: float) -> np.ndarray:
     return np.stack(np.broadcast_arrays(x, y), axis=-1)
 
 
-def sky_position(x, y, ra0: float, dec0: float) -> tuple[np.ndarray, np.ndarray]:
+def sky_position(
+    x: ArrayLike, y: ArrayLike, ra0: float | np.ndarray, dec0: float | np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Compute the sky position of offsets; the inverse of `sky_offsets`.
 
     Parameters
@@ -157,7 +162,7 @@ def _inverse(matrix):
         return np.moveaxis(np.array([[d, -b], [-c, a]]) / (a * d - b * c), -1, 0)
 
 
-def local_affine(wcs, ra, dec, *, dec0: float) -> LocalAffine:
+def local_affine(wcs: BaseLowLevelWCS, ra: ArrayLike, dec: ArrayLike, *, dec0: float) -> LocalAffine:
     """Compute the pixel positions of sources, and linearise the WCS there.
 
     Newton's method on the forward transformation, starting from the WCS's own inverse, which for SIP is good
@@ -200,7 +205,7 @@ def local_affine(wcs, ra, dec, *, dec0: float) -> LocalAffine:
     return LocalAffine(pixel=pixel, jacobian=jacobian)
 
 
-def pixel_scale(wcs, shape: tuple[int, int]) -> float:
+def pixel_scale(wcs: BaseLowLevelWCS, shape: tuple[int, int]) -> float:
     """Return the square root of a pixel's area at the centre of an image of `shape` (ny, nx), arcsec."""
     centre = (np.array(shape[::-1], dtype=np.float64) - 1) / 2
     ra, dec = (np.atleast_1d(axis) for axis in _pixel_to_world(wcs, *centre))
@@ -208,7 +213,7 @@ def pixel_scale(wcs, shape: tuple[int, int]) -> float:
     return float(np.sqrt(np.abs(np.linalg.det(derivative[0]))))
 
 
-def footprint(wcs, shape: tuple[int, int]) -> tuple[float, float, float]:
+def footprint(wcs: BaseLowLevelWCS, shape: tuple[int, int]) -> tuple[float, float, float]:
     """Return a circle on the sky that contains an image, with a margin for distortion.
 
     Parameters
@@ -231,7 +236,7 @@ def footprint(wcs, shape: tuple[int, int]) -> tuple[float, float, float]:
     return float(ra[4]), float(dec[4]), float(radius) if np.isfinite(radius) else 180 * ARCSEC
 
 
-def completed(wcs):
+def completed(wcs: BaseLowLevelWCS) -> BaseLowLevelWCS:
     """Complete a WCS as astropy does: one made in Python without ``cunit`` is in degrees.
 
     Parameters
@@ -263,7 +268,7 @@ def completed(wcs):
     return wcs
 
 
-def check_celestial(wcs, shape: tuple[int, int]) -> None:
+def check_celestial(wcs: BaseLowLevelWCS, shape: tuple[int, int]) -> None:
     """Refuse a WCS that does not map pixels (x, y) to (ra, dec) in degrees, ICRS (or FK5 of equinox 2000).
 
     Raises
@@ -304,10 +309,10 @@ class CircularRegion:
     """
 
     ra: float
-    dec: float | None = None
-    radius: float | None = None
+    dec: float = cast(float, None)  # of the SkyCoord that is given as `ra`
+    radius: float = cast(float, None)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.radius is None:
             raise InputError("radius: found nothing, expected the radius of a region (arcsec)")
         numbers = self.ra, self.dec, self.radius
@@ -328,11 +333,13 @@ class CircularRegion:
         angles = np.deg2rad([self.ra, self.dec]), np.deg2rad(ra), np.deg2rad(dec)
         return np.rad2deg(angular_separation(*angles[0], *angles[1:])) * ARCSEC
 
-    def contains(self, ra, dec=None) -> np.ndarray:
+    def contains(self, ra: ArrayLike | SkyCoord, dec: ArrayLike | None = None) -> np.ndarray:
         """Return whether positions (degrees, Quantity, SkyCoord as `ra`) lie in the circle, rim included."""
         return self._separation(*in_degrees(ra, dec)) <= self.radius
 
-    def cutout(self, wcs, shape: tuple[int, int]) -> tuple[tuple[int, int, int, int], np.ndarray] | None:
+    def cutout(
+        self, wcs: BaseLowLevelWCS, shape: tuple[int, int]
+    ) -> tuple[tuple[int, int, int, int], np.ndarray] | None:
         """Cut out the part of an image that lies in the circle.
 
         Parameters
@@ -362,15 +369,14 @@ class CircularRegion:
         if not rows.size:
             return None
         u0, u1, v0, v1 = columns[0], columns[-1] + 1, rows[0], rows[-1] + 1
-        box = tuple(int(edge) for edge in (x0 + u0, x0 + u1, y0 + v0, y0 + v1))
-        return box, inside[v0:v1, u0:u1]
+        return (int(x0 + u0), int(x0 + u1), int(y0 + v0), int(y0 + v1)), inside[v0:v1, u0:u1]
 
-    def bounding_box(self, wcs, shape: tuple[int, int]) -> tuple[int, int, int, int] | None:
+    def bounding_box(self, wcs: BaseLowLevelWCS, shape: tuple[int, int]) -> tuple[int, int, int, int] | None:
         """Return half-open ranges (x0, x1, y0, y1) of the pixels in the circle; None if there are none."""
         found = self.cutout(wcs, shape)
         return None if found is None else found[0]
 
-    def pixel_mask(self, wcs, shape: tuple[int, int]) -> np.ndarray:
+    def pixel_mask(self, wcs: BaseLowLevelWCS, shape: tuple[int, int]) -> np.ndarray:
         """Return which pixels of an image have their centres in the circle; bool, shape (ny, nx)."""
         full = np.zeros(shape, dtype=bool)
         found = self.cutout(wcs, shape)

@@ -1,8 +1,10 @@
 """The band of an image, from the keywords of its headers or from the name of its file."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from astropy.io import fits
 
 from fphojax.errors import InputError
 
@@ -16,7 +18,11 @@ _WHEELS = ("FILTER1", "FILTER2")
 
 
 def band_of(
-    headers, path: Path, *, key: str | None = None, patterns: Mapping[str, str] | None = None
+    headers: Sequence[fits.Header],
+    path: Path,
+    *,
+    key: str | None = None,
+    patterns: Mapping[str, str] | None = None,
 ) -> tuple[str, str]:
     """Determine the band of an image, and what it was read from.
 

@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
+from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError
 
 from .angles import looks_like_radians
 from .source_catalog import SourceCatalog
 from .units import has_unit, to_number, to_unit
+
+if TYPE_CHECKING:
+    from numpyro.distributions import Distribution
 
 __all__ = ["PARAMETERS", "POINT", "Bounds", "check_pa_prior", "default_bounds", "wrap_pa"]
 
@@ -54,7 +59,7 @@ class Bounds:
     upper: dict[str, np.ndarray]
     bands: tuple[str, ...]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for side, limits in (("lower", self.lower), ("upper", self.upper)):
             if any(map(has_unit, limits.values())):
                 values = {
@@ -80,10 +85,10 @@ class Bounds:
     def __len__(self) -> int:
         return len(self.lower["x"])
 
-    def __getitem__(self, rows) -> "Bounds":
+    def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> "Bounds":
         """Select the bounds of some sources (an index, indices, a slice or a mask)."""
-        sides = ({name: _rows(side[name], rows) for name in PARAMETERS} for side in self._sides)
-        return Bounds(*sides, self.bands)
+        lower, upper = ({name: _rows(side[name], rows) for name in PARAMETERS} for side in self._sides)
+        return Bounds(lower, upper, self.bands)
 
     def select_bands(self, bands: Sequence[str]) -> "Bounds":
         """Select the bounds of these bands, in this order.
@@ -99,7 +104,8 @@ class Bounds:
         if missing:
             raise InputError(f"no bounds of fluxes in {', '.join(missing)}, found {', '.join(self.bands)}")
         columns = [self.bands.index(band) for band in bands]
-        return Bounds(*(side | {"flux": side["flux"][:, columns]} for side in self._sides), tuple(bands))
+        lower, upper = (side | {"flux": side["flux"][:, columns]} for side in self._sides)
+        return Bounds(lower, upper, tuple(bands))
 
     def matching(self, catalog: SourceCatalog) -> "Bounds":
         """Select the bounds in the bands of a catalogue.
@@ -113,7 +119,7 @@ class Bounds:
             raise InputError(f"bounds: found {len(self)} rows, expected {len(catalog)}, one for each source")
         return self.select_bands(catalog.bands)
 
-    def replace(self, **limits) -> "Bounds":
+    def replace(self, **limits: tuple[ArrayLike, ArrayLike]) -> "Bounds":
         """Return bounds with some limits changed, given as ``name=(lower, upper)`` for all sources or each.
 
         A Quantity is converted; plain numbers are in the units of `SourceCatalog`, ``pa`` in degrees.
@@ -140,13 +146,11 @@ class Bounds:
             {name: to_unit(pair[i], _UNITS[name], f"bounds of {name}") for name, pair in limits.items()}
             for i in (0, 1)
         )
-        return Bounds(
-            *(
-                side | {name: np.broadcast_to(limit, side[name].shape).copy() for name, limit in new.items()}
-                for side, new in zip(self._sides, changed, strict=True)
-            ),
-            self.bands,
+        lower, upper = (
+            side | {name: np.broadcast_to(limit, side[name].shape).copy() for name, limit in new.items()}
+            for side, new in zip(self._sides, changed, strict=True)
         )
+        return Bounds(lower, upper, self.bands)
 
     def of_model(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Return lower and upper bounds in the units of the model, where ``pa`` is in radians."""
@@ -270,7 +274,7 @@ def default_bounds(
     return Bounds(lower, upper, catalog.bands)
 
 
-def wrap_pa(pa, lower, upper) -> np.ndarray:
+def wrap_pa(pa: ArrayLike, lower: ArrayLike, upper: ArrayLike) -> np.ndarray:
     """Move position angles by half turns into [lower, upper], leaving those already inside as they are.
 
     Parameters
@@ -289,7 +293,7 @@ def wrap_pa(pa, lower, upper) -> np.ndarray:
     return np.where((lower <= pa) & (pa <= upper), pa, nearest)
 
 
-def check_pa_prior(prior) -> None:
+def check_pa_prior(prior: "Distribution") -> None:
     """Refuse a prior of the model's ``pa`` that is meant in degrees, as the model's is in radians.
 
     Parameters

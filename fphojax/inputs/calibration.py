@@ -40,11 +40,11 @@ class Calibration:
     units: str = "nJy"
     per_area: bool = False
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"1 image unit = {self.factor:.6g} nJy ({self.how})"
 
 
-def calibration(method: str, *headers) -> Calibration:
+def calibration(method: str, *headers: fits.Header) -> Calibration:
     """Determine the calibration of an image from the keywords of its headers.
 
     ``none``: ``BUNIT`` alone decides: nJy, uJy and the like per pixel (see `fphojax.inputs.image_units`); none
@@ -77,7 +77,7 @@ def calibration(method: str, *headers) -> Calibration:
 
 
 class _Keywords:
-    def __init__(self, headers):
+    def __init__(self, headers) -> None:
         self._headers = headers
 
     def number(self, key, *, positive=True):
@@ -98,7 +98,9 @@ class _Keywords:
         return str(next((header["BUNIT"] for header in self._headers if "BUNIT" in header), "")).strip()
 
 
-def error_calibration(method: str, science: Calibration, unit: str, *headers, power: int = 1) -> Calibration:
+def error_calibration(
+    method: str, science: Calibration, unit: str, *headers: fits.Header, power: int = 1
+) -> Calibration:
     """Determine the calibration of the error image, whose ``BUNIT`` may differ from the science image's.
 
     Parameters

@@ -12,12 +12,14 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
 from astropy.io.ascii.ecsv import InvalidEcsvDatatypeWarning
 from astropy.table import Column, Table
+from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError
 from fphojax.system.file_checks import irregularity
@@ -28,6 +30,9 @@ from .angles import from_forcepho, looks_like_radians, to_forcepho
 from .fits_structure import require_structure
 from .fits_tables import held_by_fits
 from .units import conversion, to_unit
+
+if TYPE_CHECKING:
+    from .source_catalog import SourceCatalog
 
 __all__ = [
     "FLUX_UNIT",
@@ -80,7 +85,7 @@ class CatalogReading:
     reason: str
     converted: tuple[str, ...] = ()
 
-    def __str__(self):
+    def __str__(self) -> str:
         text = f"read as {self.layout}'s layout ({self.reason})"
         return "; ".join([text, *self.converted])
 
@@ -100,7 +105,7 @@ def read_columns(path: Path, bands: Sequence[str] | None) -> tuple[dict, Catalog
     return _interpret(table, others, bands, own, reason)
 
 
-def write_own(path, catalog) -> None:
+def write_own(path: str | Path, catalog: "SourceCatalog") -> None:
     """Write a catalogue in our own layout, as ECSV or FITS by the suffix of the name."""
     path = Path(path)
     kind = {".ecsv": "ascii.ecsv", ".fits": "fits"}.get(path.suffix)
@@ -124,7 +129,7 @@ def write_own(path, catalog) -> None:
         table.write(temporary, format=kind, overwrite=True)
 
 
-def write_forcepho(path, catalog) -> None:
+def write_forcepho(path: str | Path, catalog: "SourceCatalog") -> None:
     """Write a catalogue in forcepho's FITS layout; flux uncertainties are in a second table, ``FLUX_ERR``."""
     extra, size = catalog.extra, len(catalog)
     state = {name: extra[name] for name in FORCEPHO_STATE if name in extra.colnames}
@@ -151,7 +156,7 @@ def write_forcepho(path, catalog) -> None:
         fits.HDUList(hdus).writeto(temporary, overwrite=True)
 
 
-def checked_ids(ids) -> np.ndarray:
+def checked_ids(ids: ArrayLike) -> np.ndarray:
     """Check that identifiers are numbers or printable ASCII text, which every format of a run can hold.
 
     Parameters
@@ -163,8 +168,7 @@ def checked_ids(ids) -> np.ndarray:
     InputError
         One that is masked, empty, not a number, beyond 64 bits, or not ASCII; anything but numbers and text.
     """
-    masked = np.flatnonzero(np.ma.getmaskarray(ids)) if isinstance(ids, np.ma.MaskedArray) else ()
-    if len(masked):
+    if isinstance(ids, np.ma.MaskedArray) and (masked := np.flatnonzero(np.ma.getmaskarray(ids))).size:
         raise InputError(f"row {masked[0]}: id is masked, expected an identifier of each source")
     ids = np.atleast_1d(np.asarray(ids))
     if ids.ndim != 1:
@@ -174,6 +178,7 @@ def checked_ids(ids) -> np.ndarray:
         ids = np.array(ids.tolist()) if kinds <= {str} or kinds <= {int} else ids
     if ids.dtype.kind not in "iufSU":
         raise InputError(f"id holds {ids.dtype}, expected numbers or text")
+    bad: list[int] | np.ndarray
     match ids.dtype.kind:
         case "f":
             bad = np.flatnonzero(~np.isfinite(ids))
@@ -183,7 +188,7 @@ def checked_ids(ids) -> np.ndarray:
             names = [name.decode("latin-1") if isinstance(name, bytes) else name for name in ids.tolist()]
             bad = [i for i, name in enumerate(names) if not (name and name.isascii() and name.isprintable())]
         case _:
-            bad = ()
+            bad = []
     if len(bad):
         found = str(ids[bad[0]])
         found = found if found and found.isprintable() else repr(found)
@@ -193,7 +198,7 @@ def checked_ids(ids) -> np.ndarray:
     return ids
 
 
-def require(ids, column: str, values, good, expected: str) -> None:
+def require(ids: np.ndarray, column: str, values: np.ndarray, good: np.ndarray | bool, expected: str) -> None:
     """Refuse a column with unusable values, naming the first such row."""
     if np.all(good):
         return

@@ -1,5 +1,7 @@
 """Pixels of an image in a circle on the sky, found with few calls of a WCS."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from .sphere import unit_vectors
@@ -11,7 +13,13 @@ _SMALL = 48 * 48  # boxes of fewer pixels are evaluated throughout
 _RIM = 0.1  # pixels; distortions given as tables may have kinks of this size between the knots
 
 
-def disc_mask(sky, contains, box: tuple[int, int, int, int], centre, radius: float) -> np.ndarray:
+def disc_mask(
+    sky: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    contains: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    box: tuple[int, int, int, int],
+    centre: tuple[float, float],
+    radius: float,
+) -> np.ndarray:
     """Find the pixels whose centres lie in a circle on the sky.
 
     The position on the sphere is interpolated linearly between knots. The error of that is bounded by the

@@ -1,9 +1,12 @@
 """Bad pixels of an image: masks, data quality bits, and weights of zero."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
 
 from fphojax.errors import InputError
 from fphojax.inputs.stores.pixel_layout import ALL_BITS
@@ -49,7 +52,14 @@ class BadPixels:
 
 
 def bad_pixels(
-    hdus, chip: Chip, *, mask: Key | None, err: Key, bitmask: int | None, headers, own_file=None
+    hdus: fits.HDUList,
+    chip: Chip,
+    *,
+    mask: Key | None,
+    err: Key,
+    bitmask: int | None,
+    headers: Sequence[fits.Header],
+    own_file: tuple[Path, np.ndarray] | None = None,
 ) -> BadPixels:
     """Find the pixels of a chip that are bad.
 
@@ -92,7 +102,7 @@ def bad_pixels(
     return BadPixels((values.astype(np.int64) & bitmask) != 0, bitmask, f"bits {_bits(bitmask)}", name)
 
 
-def quality_note(hdus, uses: dict[str, str]) -> str:
+def quality_note(hdus: fits.HDUList, uses: dict[str, str]) -> str:
     """Describe which extensions hold the quality of pixels, and what each is used as.
 
     Parameters
@@ -116,7 +126,7 @@ def quality_note(hdus, uses: dict[str, str]) -> str:
     return "extension " + "; ".join(parts)
 
 
-def hint_at_errors(hdus) -> str:
+def hint_at_errors(hdus: fits.HDUList) -> str:
     """Suggest where the errors may be, if an error image is missing."""
     for hdu in hdus:
         if kind := kind_by_name(hdu.name):

@@ -8,6 +8,7 @@ import numpy as np
 from astropy import units as u
 from numpyro.distributions import Normal
 
+from fphojax.core.patch import Patch
 from fphojax.core.sky import SkyBasis, sky_basis
 
 from .units import convert_fields
@@ -45,11 +46,11 @@ class Nuisance:
     scale_sigma: float = 0.0
     shift_sigma: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         convert_fields(self, sky_sigma=u.one, scale_sigma=u.one, shift_sigma=u.arcsec)
 
     def build(
-        self, patch, n_exposure: int
+        self, patch: Patch, n_exposure: int
     ) -> tuple[dict[str, Normal], dict[str, np.ndarray], SkyBasis | None]:
         """Make priors, start values and the sky's basis for a patch.
 
@@ -66,7 +67,9 @@ class Nuisance:
             Their means.
         basis : SkyBasis or None
         """
-        means, sigmas, basis = {}, {}, None
+        means: dict[str, np.ndarray] = {}
+        sigmas: dict[str, np.ndarray | float] = {}
+        basis = None
         if n_term := _TERMS[self.sky]:
             basis = sky_basis(patch, n_exposure, n_term)
             means["sky"] = np.zeros((n_exposure, n_term))

@@ -4,11 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy import units as u
 from astropy.io import fits
 from astropy.utils.masked import Masked
+from astropy.wcs.wcsapi import BaseLowLevelWCS
+from numpy.typing import ArrayLike
 from tqdm.auto import tqdm
 
 from fphojax.errors import InputError
@@ -61,7 +64,7 @@ class Exposure:
     band: str
     data: np.ndarray
     ierr: np.ndarray
-    wcs: object
+    wcs: BaseLowLevelWCS
     psf_image: np.ndarray | None = None
     psf_includes_pixel: bool = True
     flux_scale: float = 1.0
@@ -114,14 +117,14 @@ class Exposure:
     @classmethod
     def from_arrays(
         cls,
-        data,
-        err,
-        wcs,
+        data: ArrayLike,
+        err: ArrayLike,
+        wcs: BaseLowLevelWCS,
         *,
         band: str,
         name: str,
-        mask=None,
-        psf_image=None,
+        mask: ArrayLike | None = None,
+        psf_image: ArrayLike | None = None,
         psf_includes_pixel: bool = True,
         flux_scale: float = 1.0,
         path: Path | None = None,
@@ -151,7 +154,8 @@ class Exposure:
         """
         label = f"exposure {name!r}" if path is None else f"{path}"
         with blame(label):
-            data, ierr = _weighted(*_in_njy(data, err), mask)
+            data, err = _in_njy(data, err)
+            data, ierr = _weighted(data, err, mask)
             wcs = completed(wcs)
             check_celestial(wcs, data.shape)
             if psf_image is not None:
@@ -199,7 +203,7 @@ class Exposure:
     @classmethod
     def from_fits(
         cls,
-        path,
+        path: str | Path,
         *,
         sci: Key = "SCI",
         err: Key = "ERR",
@@ -243,7 +247,7 @@ class Exposure:
         return cls.from_frame(read_frame(path, reading))
 
 
-def collect(paths: Iterable, *, progress: bool = False, **kwargs) -> tuple[list[Exposure], list[str]]:
+def collect(paths: Iterable, *, progress: bool = False, **kwargs: Any) -> tuple[list[Exposure], list[str]]:
     """Read exposures, and collect their problems instead of stopping at the first.
 
     Parameters
@@ -283,7 +287,7 @@ def collect(paths: Iterable, *, progress: bool = False, **kwargs) -> tuple[list[
     return exposures, problems
 
 
-def read_exposures(paths: Iterable, *, progress: bool = False, **kwargs) -> list[Exposure]:
+def read_exposures(paths: Iterable, *, progress: bool = False, **kwargs: Any) -> list[Exposure]:
     """Read exposures, all chips of each file; arguments as in `collect`.
 
     Raises
@@ -297,12 +301,12 @@ def read_exposures(paths: Iterable, *, progress: bool = False, **kwargs) -> list
     return exposures
 
 
-def less_sky(data, ierr, sky: float) -> np.ndarray:
+def less_sky(data: np.ndarray, ierr: np.ndarray, sky: float) -> np.ndarray:
     """Subtract a sky level from pixels; 0 where they have no weight, float32."""
     return np.where(ierr > 0, data - np.float32(sky), 0).astype(np.float32)
 
 
-def capped_ierr(data, ierr, max_snr: float) -> np.ndarray:
+def capped_ierr(data: np.ndarray, ierr: np.ndarray, max_snr: float) -> np.ndarray:
     """Lower inverse errors so that no pixel's signal-to-noise ratio exceeds `max_snr`; float32."""
     capped = np.array(ierr, dtype=np.float32)
     over = np.abs(data) * capped > max_snr

@@ -1,11 +1,15 @@
 """Images of a FITS file that belong together: those of one chip have the same EXTVER."""
 
 from dataclasses import dataclass, field
+from typing import Any
+
+from astropy.io import fits
 
 from fphojax.errors import InputError
 
-__all__ = ["Chip", "Key", "beside", "chips", "extension_key", "label", "listing", "matching", "named"]
+__all__ = ["HDU", "Chip", "Key", "beside", "chips", "extension_key", "label", "listing", "matching", "named"]
 
+type HDU = fits.PrimaryHDU | fits.ImageHDU | fits.CompImageHDU | fits.BinTableHDU
 Key = str | int | tuple[str, int]  # an EXTNAME, the number of an HDU, or (EXTNAME, EXTVER)
 
 
@@ -26,7 +30,7 @@ class Chip:
         How many of them are read.
     """
 
-    hdu: object = field(repr=False)
+    hdu: HDU = field(repr=False)
     version: int
     label: str
     several: bool
@@ -38,7 +42,7 @@ class Chip:
         return f"_{self.version}" if self.several else ""
 
 
-def extension_key(key) -> Key:
+def extension_key(key: Any) -> Key:
     """Check an extension as given in settings, where a list counts as a tuple.
 
     Raises
@@ -60,7 +64,7 @@ def label(key: Key) -> str:
     return f"{key[0]},{key[1]}" if isinstance(key, tuple) else str(key)
 
 
-def listing(hdus) -> str:
+def listing(hdus: fits.HDUList) -> str:
     """List the extensions of a file, with the EXTVER where several have the same name."""
     names = [hdu.name for hdu in hdus]
     return ", ".join(
@@ -69,7 +73,7 @@ def listing(hdus) -> str:
     )
 
 
-def named(hdus, key: Key) -> list:
+def named(hdus: fits.HDUList, key: Key) -> list:
     """Return all HDUs that a key may mean, in the order of the file."""
     if isinstance(key, int):
         return list(hdus[key : key + 1])
@@ -82,7 +86,7 @@ def named(hdus, key: Key) -> list:
     ]
 
 
-def matching(hdus, key: Key) -> list:
+def matching(hdus: fits.HDUList, key: Key) -> list:
     """Return all HDUs that a key may mean, of which there must be at least one.
 
     Raises
@@ -97,7 +101,7 @@ def matching(hdus, key: Key) -> list:
     return found
 
 
-def chips(hdus, key: Key) -> list[Chip]:
+def chips(hdus: fits.HDUList, key: Key) -> list[Chip]:
     """Return the science images that a key means: all EXTVERs of a name, or one.
 
     Raises
@@ -116,7 +120,7 @@ def chips(hdus, key: Key) -> list[Chip]:
     return result
 
 
-def beside(hdus, key: Key, chip: Chip, *, shared: bool = False):
+def beside(hdus: fits.HDUList, key: Key, chip: Chip, *, shared: bool = False) -> HDU:
     """Return the HDU of another kind that belongs to a chip.
 
     Parameters

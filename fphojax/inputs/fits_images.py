@@ -3,17 +3,21 @@
 import math
 import re
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS, FITSFixedWarning
 from astropy.wcs.utils import proj_plane_pixel_area
+from astropy.wcs.wcsapi import BaseLowLevelWCS
 
 from fphojax.errors import InputError
 from fphojax.system.file_checks import blame, irregularity
 
+from .fits_chips import HDU
 from .fits_structure import require_structure, unpacked
 from .wcs_checks import check_wcs_keywords
 
@@ -34,7 +38,7 @@ _SAME_SCALE = 0.02  # largest relative difference of pixel scales that are the s
 
 
 @contextmanager
-def opened(path: Path):
+def opened(path: Path) -> Iterator[fits.HDUList]:
     """Yield the HDUs of a file; turn whatever astropy says about a broken one into an InputError."""
     if fault := irregularity(path):
         raise InputError(f"{fault}, expected a FITS image")
@@ -61,7 +65,7 @@ def opened(path: Path):
             raise InputError(f"cannot be read as FITS ({reason}), expected a whole FITS file") from error
 
 
-def image_of(hdu, label: str):
+def image_of(hdu: HDU, label: str) -> np.ndarray:
     """Return the pixels of an image extension, shape (ny, nx); `label` is its name in messages."""
     if not hdu.is_image:
         raise InputError(f"extension {label} is a table, expected an image")
@@ -73,13 +77,13 @@ def image_of(hdu, label: str):
     return data
 
 
-def keyword(key: str, *headers):
+def keyword(key: str, *headers: fits.Header) -> str | None:
     """Return a keyword as a string, from the first header where it is not blank; None if there is none."""
     values = (str(header[key]).strip() for header in headers if key in header)
     return next((value for value in values if value), None)
 
 
-def positive(header, key: str, label: str) -> float | None:
+def positive(header: fits.Header, key: str, label: str) -> float | None:
     """Return the value of a keyword that must be a positive number; None if it is missing."""
     value = header.get(key)
     if value is None:
@@ -89,7 +93,7 @@ def positive(header, key: str, label: str) -> float | None:
     return value
 
 
-def pixel_response(hdu, wcs=None) -> bool:
+def pixel_response(hdu: HDU, wcs: BaseLowLevelWCS | None = None) -> bool:
     """Return whether a PSF image includes the pixel response; refuse one on another pixel grid.
 
     Parameters
@@ -117,7 +121,7 @@ def pixel_response(hdu, wcs=None) -> bool:
     return value
 
 
-def read_wcs(header, hdus, key) -> WCS:
+def read_wcs(header: fits.Header, hdus: fits.HDUList, key: str | None) -> WCS:
     """Read the celestial WCS of a header.
 
     Raises
@@ -142,7 +146,7 @@ def read_wcs(header, hdus, key) -> WCS:
     return wcs
 
 
-def gwcs_of(content: bytes):
+def gwcs_of(content: bytes) -> BaseLowLevelWCS:
     """Read the WCS (``meta.wcs``) of an ASDF file, which JWST's products have in their extension ASDF.
 
     Raises
@@ -164,14 +168,14 @@ def gwcs_of(content: bytes):
     return wcs
 
 
-def asdf_bytes(hdus) -> bytes:
+def asdf_bytes(hdus: fits.HDUList) -> bytes:
     """Return the content of the extension ASDF of a JWST product."""
     if "ASDF" not in hdus:
         raise InputError("no extension ASDF, expected one with a gwcs (or use wcs: header)")
     return hdus["ASDF"].data.tobytes()
 
 
-def lookup_tables(hdus, wcs) -> bytes | None:
+def lookup_tables(hdus: fits.HDUList, wcs: WCS) -> bytes | None:
     """Copy the look-up tables of a FITS WCS's distortion to the bytes of a FITS file; None if it has none."""
     tables = ("cpdis1", "cpdis2", "det2im1", "det2im2")
     if all(getattr(wcs, name, None) is None for name in tables):

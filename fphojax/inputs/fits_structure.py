@@ -8,7 +8,10 @@ import bz2
 import gzip
 import lzma
 import zipfile
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
 
 from fphojax.errors import InputError
 
@@ -24,7 +27,7 @@ _OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _BITPIX = {8, 16, 32, 64, -32, -64}
 
 
-def require_structure(path) -> None:
+def require_structure(path: str | Path) -> None:
     """Refuse a file whose headers cannot be those of FITS, or that is too large when it is unpacked.
 
     Data that end early are left to the reader: it says what is missing.
@@ -47,9 +50,9 @@ def require_structure(path) -> None:
 
 
 @contextmanager
-def unpacked(path):
+def unpacked(path: str | Path) -> Iterator[tuple[BinaryIO, bool]]:
     """Yield a stream of the bytes that astropy would see, and whether the file is compressed."""
-    with open(path, "rb") as file:
+    with Path(path).open("rb") as file:
         magic = file.read(6)
     if magic.startswith(b"PK"):
         with zipfile.ZipFile(path) as archive:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
@@ -37,7 +38,7 @@ def fits_problems(columns: Iterable[str], extra: Table, meta: Mapping) -> dict[s
     return found | {key: reason for key, value in meta.items() if (reason := _entry_problem(key, value))}
 
 
-def held_by_fits(path, columns: Iterable[str], extra: Table, meta: Mapping) -> tuple[Table, dict]:
+def held_by_fits(path: str | Path, columns: Iterable[str], extra: Table, meta: Mapping) -> tuple[Table, dict]:
     """Drop further columns and header entries that FITS cannot hold, naming them in a warning.
 
     Parameters

@@ -1,13 +1,17 @@
 """Priors by the names and arguments that settings and run folders hold."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from fphojax.errors import InputError
+
+if TYPE_CHECKING:
+    from numpyro.distributions import Distribution
 
 __all__ = ["prior_named"]
 
 
-def prior_named(distribution: str, arguments: Mapping[str, float]):
+def prior_named(distribution: str, arguments: Mapping[str, float]) -> "Distribution":
     """Make a numpyro distribution from its name and arguments.
 
     Parameters

@@ -2,11 +2,18 @@
 
 import contextlib
 import pathlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fphojax.errors import InputError
 from fphojax.system import files
+
+if TYPE_CHECKING:
+    import h5py
+
+    from .psf_mixture import PSFMixture
 
 __all__ = ["DATASETS", "FIELDS", "collapsed", "repeated", "replacing", "table"]
 
@@ -17,7 +24,7 @@ DATASETS = ("parameters", "detector_locations", "made_from", "fit_errors")
 _MOST_RADII = 1000
 
 
-def table(mixtures):
+def table(mixtures: Sequence["PSFMixture"]) -> np.ndarray:
     """Convert mixtures to the structured array (n_location, n_gauss) of a file.
 
     Those with fewer Gaussians than the largest are padded with amplitude zero and unit covariance.
@@ -33,7 +40,7 @@ def table(mixtures):
     return rows
 
 
-def collapsed(rows, where):
+def collapsed(rows: np.ndarray, where: str) -> np.ndarray:
     """Reduce the parameters to one mixture for all Sersic radii.
 
     Parameters
@@ -75,7 +82,7 @@ def collapsed(rows, where):
     return np.stack(parts)
 
 
-def repeated(rows, n_radii):
+def repeated(rows: np.ndarray, n_radii: int) -> np.ndarray:
     """Repeat the mixture for each radius of the Sersic table, as forcepho stores it.
 
     Parameters
@@ -98,7 +105,7 @@ def repeated(rows, n_radii):
 
 
 @contextlib.contextmanager
-def replacing(path, overwrite):
+def replacing(path: str | pathlib.Path, overwrite: bool) -> Iterator["h5py.File"]:
     """Yield an HDF5 file under a temporary name, which replaces ``path`` when all has been written.
 
     Parameters

@@ -1,11 +1,13 @@
 """A PSF as a mixture of Gaussians, and interpolation between detector positions."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from astropy import units as u
 
 from fphojax.errors import InputError
+from fphojax.mixtures.psf_result import PSFFit
 from fphojax.system.file_checks import blame
 
 from .units import to_unit
@@ -57,7 +59,7 @@ class PSFMixture:
     relative_l2: float = float("nan")
     point_flux_error: float = float("nan")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         with blame("PSF mixture"):
             for name, unit in (("amplitudes", u.one), ("means", u.pix), ("covariances", u.pix**2)):
                 object.__setattr__(self, name, np.array(to_unit(getattr(self, name), unit, name)))
@@ -91,7 +93,9 @@ class PSFMixture:
             object.__setattr__(self, "detector_location", (float(x), float(y)))
 
     @classmethod
-    def from_fit(cls, fit, *, detector_location=None, made_from=""):
+    def from_fit(
+        cls, fit: PSFFit, *, detector_location: tuple[float, float] | None = None, made_from: str = ""
+    ) -> "PSFMixture":
         """Make a mixture from a `fphojax.mixtures.psf_fit.PSFFit`."""
         return cls(
             fit.amplitudes,
@@ -104,7 +108,9 @@ class PSFMixture:
             fit.verdict.point_flux_error,
         )
 
-    def render(self, shape, centre, *, pixel_variance=None):
+    def render(
+        self, shape: tuple[int, int], centre: tuple[float, float], *, pixel_variance: float | None = None
+    ) -> np.ndarray:
         """Sample the PSF of a source at pixel centres.
 
         Parameters
@@ -133,7 +139,7 @@ class PSFMixture:
         return image
 
 
-def check_values(mixture):
+def check_values(mixture: PSFMixture) -> None:
     """Refuse a well-formed mixture whose numbers cannot be those of a PSF.
 
     Parameters
@@ -172,7 +178,7 @@ def check_values(mixture):
         )
 
 
-def blended(mixtures, location):
+def blended(mixtures: Sequence[PSFMixture], location: tuple[float, float]) -> PSFMixture:
     """Interpolate PSFs between detector positions: all Gaussians of the neighbours, amplitudes weighted.
 
     Parameters
@@ -193,7 +199,7 @@ def blended(mixtures, location):
         np.concatenate([m.means for m, _ in used]),
         np.concatenate([m.covariances for m, _ in used]),
         mixtures[0].includes_pixel,
-        tuple(location),
+        (location[0], location[1]),
     )
 
 

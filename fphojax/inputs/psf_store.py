@@ -1,6 +1,7 @@
 """The HDF5 store that keeps PSF mixtures by band, exposure and detector position."""
 
 import pathlib
+from collections.abc import Sequence
 
 import h5py
 import numpy as np
@@ -29,12 +30,12 @@ class PSFStore:
     ``PSFStore()`` is empty, `PSFStore.open` reads a file.
     """
 
-    def __init__(self):
-        self._entries = {}
+    def __init__(self) -> None:
+        self._entries: dict[tuple[str, str | None], tuple[PSFMixture, ...]] = {}
         self._name = "the PSF store"
 
     @classmethod
-    def open(cls, path):
+    def open(cls, path: str | pathlib.Path) -> "PSFStore":
         """Read a store, ours or forcepho's, into memory.
 
         Parameters
@@ -71,26 +72,28 @@ class PSFStore:
         return store
 
     @property
-    def bands(self):
+    def bands(self) -> list[str]:
         """Bands of the store, sorted: list of str."""
         return sorted({band for band, _ in self._entries})
 
-    def exposures(self, band):
+    def exposures(self, band: str) -> list[str]:
         """Return the exposures of a band that have PSFs of their own, sorted: list of str."""
         return sorted(exposure for b, exposure in self._entries if b == band and exposure is not None)
 
-    def __contains__(self, key):
+    def __contains__(self, key: tuple[str, str | None]) -> bool:
         """Return whether there is a PSF of (band, exposure); exposure None: of all exposures of the band."""
         return key in self._entries
 
-    def mixtures(self, band, exposure=None):
+    def mixtures(self, band: str, exposure: str | None = None) -> list[PSFMixture]:
         """Return all mixtures (one per detector position) of a band or an exposure: list of PSFMixture."""
         try:
             return list(self._entries[band, exposure])
         except KeyError:
             raise InputError(self._missing(band, exposure)) from None
 
-    def add(self, mixtures, band, exposure=None):
+    def add(
+        self, mixtures: PSFMixture | Sequence[PSFMixture], band: str, exposure: str | None = None
+    ) -> None:
         """Add one mixture, or one for each of several detector positions, replacing those already there.
 
         Parameters
@@ -128,7 +131,14 @@ class PSFStore:
                 raise InputError(f"{where}{at}: {error}") from None
         self._entries[band, exposure] = tuple(mixtures)
 
-    def lookup(self, band, exposure=None, location=None, *, interpolate=False):
+    def lookup(
+        self,
+        band: str,
+        exposure: str | None = None,
+        location: tuple[float, float] | None = None,
+        *,
+        interpolate: bool = False,
+    ) -> PSFMixture:
         """Look up the PSF for a source.
 
         Parameters
@@ -167,7 +177,7 @@ class PSFStore:
             return mixtures[np.argmin(np.hypot(*(positions - location).T))]
         return blended(mixtures, location)
 
-    def write(self, path, *, overwrite=False):
+    def write(self, path: str | pathlib.Path, *, overwrite: bool = False) -> None:
         """Write the store to a file, atomically.
 
         Parameters
@@ -195,7 +205,7 @@ class PSFStore:
                 group["parameters"] = table(mixtures)
                 _write_locations(group, mixtures)
 
-    def add_to(self, path, *, overwrite=False):
+    def add_to(self, path: str | pathlib.Path, *, overwrite: bool = False) -> None:
         """Add the PSFs of this store to a file, which is created where there is none.
 
         All other PSFs of the file stay as they are, even if the process dies: a new file takes the place
@@ -221,7 +231,7 @@ class PSFStore:
             merged._entries[band, exposure] = mixtures
         merged.write(path, overwrite=True)
 
-    def write_forcepho(self, path, n_radii, *, overwrite=False):
+    def write_forcepho(self, path: str | pathlib.Path, n_radii: int, *, overwrite: bool = False) -> None:
         """Write the PSFs of the bands as forcepho reads them: repeated for each radius of its Sersic table.
 
         Parameters
@@ -259,7 +269,7 @@ class PSFStore:
         return f"no PSF for {what}; {self._name} has {', '.join(self.bands) or 'none'}"
 
 
-def check_name(band, exposure=None):
+def check_name(band: str, exposure: str | None = None) -> None:
     """Refuse a band or an exposure that cannot name a group of a store."""
     for key in (band, exposure):
         if key is not None and (not key or not key.isprintable() or "/" in key or key in (".", *DATASETS)):

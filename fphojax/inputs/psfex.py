@@ -1,6 +1,8 @@
 """PSF models of PSFEx: polynomials in detector position, turned into mixtures on a grid of positions."""
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -39,13 +41,13 @@ class PSFExModel:
     scale: tuple[float, float]
     sampling: float
 
-    def image(self, x, y):
+    def image(self, x: float, y: float) -> np.ndarray:
         """Evaluate the PSF image (ny, nx) at a position of the detector [zero-indexed pixels]."""
         u, v = (x - self.zero[0]) / self.scale[0], (y - self.zero[1]) / self.scale[1]
         monomials = [u**i * v**j for j in range(self.degree + 1) for i in range(self.degree + 1 - j)]
         return np.tensordot(monomials, self.basis, axes=1)
 
-    def grid(self, n):
+    def grid(self, n: int) -> list[tuple[float, float]]:
         """Return centres of n x n equal parts of the area that the model was made from: list of (x, y)."""
         steps = (np.arange(n) + 0.5) / n - 0.5
         return [
@@ -55,7 +57,7 @@ class PSFExModel:
         ]
 
 
-def read_psfex(path):
+def read_psfex(path: str | Path) -> PSFExModel:
     """Read a ``.psf`` file.
 
     Parameters
@@ -103,7 +105,7 @@ def read_psfex(path):
     return PSFExModel(str(path), basis, degree, (x0 - 1, y0 - 1), (dx, dy), sampling)
 
 
-def fit_psfex(path, *, n_grid=3, workers=1, **options):
+def fit_psfex(path: str | Path, *, n_grid: int = 3, workers: int = 1, **options: Any) -> list[PSFMixture]:
     """Fit mixtures of Gaussians to a PSFEx model, on a grid of detector positions.
 
     Parameters

@@ -22,13 +22,15 @@ them. `fphojax.inputs.catalog_files` has the rules.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast, overload
 
 import numpy as np
 from astropy.table import Table
 from astropy.utils.masked import Masked
+from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError
 
@@ -106,7 +108,7 @@ class SourceCatalog:
     meta: dict = field(default_factory=dict)
     extra: Table = field(default_factory=Table)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name, unit in _UNITS.items():
             value = getattr(self, name)
             if has_unit(value) or isinstance(value, np.ma.MaskedArray | Masked):
@@ -117,7 +119,15 @@ class SourceCatalog:
     def __len__(self) -> int:
         return len(self.ra)
 
-    def __getitem__(self, rows) -> "SourceCatalog | np.ndarray":
+    @overload
+    def __getitem__(self, rows: str) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, rows: int | slice | np.ndarray | Sequence[int]) -> "SourceCatalog": ...
+
+    def __getitem__(
+        self, rows: int | slice | np.ndarray | Sequence[int] | str
+    ) -> "SourceCatalog | np.ndarray":
         """Select sources (index, indices, slice or mask), always as a catalogue; or return a column by name.
 
         Names are those of the attributes, of the bands (their fluxes) and of the columns in `extra`; values are
@@ -141,7 +151,7 @@ class SourceCatalog:
         known = ("id", "roi", *SHAPES, *self.bands, *self.extra.colnames)
         raise KeyError(f"no column {name}, expected one of {', '.join(known)}")
 
-    def replace(self, **changes) -> "SourceCatalog":
+    def replace(self, **changes: Any) -> "SourceCatalog":
         """Return a copy with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
@@ -164,17 +174,17 @@ class SourceCatalog:
     def from_columns(
         cls,
         *,
-        ra,
-        dec=None,
-        flux,
-        q,
-        pa,
-        sersic,
-        rhalf,
+        ra: ArrayLike,
+        dec: ArrayLike | None = None,
+        flux: ArrayLike,
+        q: ArrayLike,
+        pa: ArrayLike,
+        sersic: ArrayLike,
+        rhalf: ArrayLike,
         bands: Sequence[str],
-        id=None,
-        roi=None,
-        flux_err=None,
+        id: ArrayLike | None = None,
+        roi: ArrayLike | None = None,
+        flux_err: ArrayLike | None = None,
         meta: dict | None = None,
         extra: Table | Mapping | None = None,
     ) -> "SourceCatalog":
@@ -217,8 +227,8 @@ class SourceCatalog:
             single = len(bands) == 1 and values.size == size
             return (values.reshape(size, 1) if single else np.atleast_2d(values)).copy()
 
-        columns = {"dec": dec, "q": q, "pa": pa, "sersic": sersic, "rhalf": rhalf}
-        columns = {name: column(name, values) for name, values in columns.items()}
+        given = {"dec": dec, "q": q, "pa": pa, "sersic": sersic, "rhalf": rhalf}
+        columns: dict[str, Any] = {name: column(name, values) for name, values in given.items()}
         if not has_unit(pa) and looks_like_radians(columns["pa"]):
             first = columns["pa"][np.argmax(columns["pa"] != 0)]
             raise InputError(
@@ -226,7 +236,7 @@ class SourceCatalog:
                 "pa * u.rad, or pa * u.deg if degrees are meant"
             )
         return cls(
-            id=np.arange(size) if id is None else id,
+            id=np.arange(size) if id is None else cast(np.ndarray, id),
             ra=ra,
             **columns,
             flux=fluxes("flux", flux),
@@ -238,7 +248,7 @@ class SourceCatalog:
         )
 
     @classmethod
-    def read(cls, path, bands: Sequence[str] | None = None) -> "SourceCatalog":
+    def read(cls, path: str | Path, bands: Sequence[str] | None = None) -> "SourceCatalog":
         """Read our own table or forcepho's.
 
         Parameters
@@ -256,7 +266,9 @@ class SourceCatalog:
         return cls.read_as(path, bands)[0]
 
     @classmethod
-    def read_as(cls, path, bands: Sequence[str] | None = None) -> tuple["SourceCatalog", CatalogReading]:
+    def read_as(
+        cls, path: str | Path, bands: Sequence[str] | None = None
+    ) -> tuple["SourceCatalog", CatalogReading]:
         """Read a table as `read` does; return also in which convention it was read."""
         path = Path(path)
         try:
@@ -278,20 +290,20 @@ class SourceCatalog:
         columns -= FORCEPHO_STATE.keys() & set(self.extra.colnames)
         return fits_problems(columns, self.extra, self.meta)
 
-    def without(self, names) -> "SourceCatalog":
+    def without(self, names: Collection[str]) -> "SourceCatalog":
         """Return a copy without some further columns and entries of `meta`."""
         kept = [name for name in self.extra.colnames if name not in names]
         meta = {key: value for key, value in self.meta.items() if key not in names}
         return self.replace(extra=self.extra[kept] if kept else Table(), meta=meta)
 
-    def write(self, path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write our own layout, as ECSV or FITS by the suffix of the name.
 
         A warning names further columns that FITS cannot hold, such as text that is not ASCII; they are left out.
         """
         write_own(path, self)
 
-    def write_forcepho(self, path) -> None:
+    def write_forcepho(self, path: str | Path) -> None:
         """Write forcepho's FITS layout, with flux uncertainties, if any, in a second table ``FLUX_ERR``.
 
         Further columns as for `write`.
@@ -322,7 +334,7 @@ def _check(cat: SourceCatalog) -> None:
     if cat.extra.colnames and len(cat.extra) != size:
         raise InputError(f"extra columns have {len(cat.extra)} rows, expected {size}")
 
-    ranges = {"ra": (), "pa": (), "dec": (np.abs(cat.dec) <= 90, "a number in [-90, 90]")}
+    ranges: dict[str, Any] = {"ra": (), "pa": (), "dec": (np.abs(cat.dec) <= 90, "a number in [-90, 90]")}
     ranges["q"] = ((cat.q > 0) & (cat.q <= 1), "b/a in (0, 1]")
     ranges |= {name: (getattr(cat, name) > 0, "a positive number") for name in ("sersic", "roi")}
     ranges["rhalf"] = (cat.rhalf >= 0, "a number not below zero")

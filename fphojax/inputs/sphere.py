@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import coo_matrix, csr_matrix
 from scipy.spatial import cKDTree
 
@@ -16,20 +17,20 @@ __all__ = ["CircleIndex", "Footprints", "enclosing_circle", "separation", "unit_
 ARCSEC = np.pi / 180 / 3600  # radians
 
 
-def unit_vectors(ra, dec) -> np.ndarray:
+def unit_vectors(ra: ArrayLike, dec: ArrayLike) -> np.ndarray:
     """Convert positions in degrees to unit vectors, shape (..., 3)."""
     ra, dec = np.deg2rad(ra), np.deg2rad(dec)
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=-1)
 
 
-def separation(a, b) -> np.ndarray:
+def separation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the angles between unit vectors, arcsec; accurate for small ones, too."""
     difference = a - b
     chord = np.sqrt(np.einsum("...i,...i->...", difference, difference))
     return 2 * np.arcsin(np.minimum(chord / 2, 1)) / ARCSEC
 
 
-def enclosing_circle(vectors, radius) -> tuple[np.ndarray, float]:
+def enclosing_circle(vectors: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, float]:
     """Enclose circles by a circle, centred on their bounding box along the meridian of the first.
 
     Parameters
@@ -75,7 +76,7 @@ class CircleIndex:
         Arcsec, positive.
     """
 
-    def __init__(self, vectors, radius):
+    def __init__(self, vectors: np.ndarray, radius: np.ndarray):
         self.vectors = vectors
         self.radius = np.asarray(radius, dtype=np.float64)
         self._classes = []
@@ -86,7 +87,7 @@ class CircleIndex:
             rows = np.flatnonzero(size == value)
             self._classes.append((cKDTree(vectors[rows]), rows, float(self.radius[rows].max())))
 
-    def overlapping(self, centre, radius: float) -> tuple[np.ndarray, np.ndarray]:
+    def overlapping(self, centre: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
         """Find the circles that overlap a circle.
 
         Parameters

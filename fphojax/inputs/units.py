@@ -5,10 +5,13 @@ for fluxes. What comes with a unit (an astropy Quantity, Angle or Column) is con
 be in these units already; what cannot be converted is refused.
 """
 
+from typing import Any
+
 import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.utils.masked import Masked
+from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError
 
@@ -34,7 +37,7 @@ _ALIASES = {
 _UNIT_OF = {name: unit for unit, names in _ALIASES.items() for name in names.split()}
 
 
-def parse_unit(text) -> u.UnitBase:
+def parse_unit(text: str | u.UnitBase) -> u.UnitBase:
     """Return the unit that a name stands for, by astropy's rules or those of `_ALIASES`.
 
     Parameters
@@ -59,7 +62,7 @@ def parse_unit(text) -> u.UnitBase:
         raise InputError(f"unknown unit {name!r}") from error
 
 
-def conversion(found, unit: u.UnitBase) -> float:
+def conversion(found: str | u.UnitBase, unit: u.UnitBase) -> float:
     """Return the factor that converts one unit to another.
 
     Parameters
@@ -91,14 +94,14 @@ def conversion(found, unit: u.UnitBase) -> float:
         raise InputError(f"unit {str(found) or 'of a pure number'}, {expected}") from error
 
 
-def has_unit(value) -> bool:
+def has_unit(value: Any) -> bool:
     """Return whether a value has a unit: a Quantity, an Angle, a Column with a unit, or a list of them."""
     if isinstance(value, list | tuple):
         return any(map(has_unit, value))
     return getattr(value, "unit", None) is not None
 
 
-def to_unit(value, unit: u.UnitBase, name: str) -> np.ndarray:
+def to_unit(value: ArrayLike, unit: u.UnitBase, name: str) -> np.ndarray:
     """Convert a value to numbers in a unit of the code.
 
     Parameters
@@ -138,7 +141,7 @@ def to_unit(value, unit: u.UnitBase, name: str) -> np.ndarray:
     return numbers.astype(np.float64) * factor if factor != 1.0 else numbers.astype(np.float64)
 
 
-def to_number(value, unit: u.UnitBase, name: str) -> float:
+def to_number(value: ArrayLike, unit: u.UnitBase, name: str) -> float:
     """Convert a value to a single number in a unit of the code, as `to_unit` does."""
     number = to_unit(value, unit, name)
     if number.size != 1:
@@ -146,13 +149,13 @@ def to_number(value, unit: u.UnitBase, name: str) -> float:
     return float(number.reshape(()))
 
 
-def convert_fields(instance, **units: u.UnitBase) -> None:
+def convert_fields(instance: Any, **units: u.UnitBase) -> None:
     """Convert fields of a frozen dataclass to plain numbers in given units, in its ``__post_init__``."""
     for name, unit in units.items():
         object.__setattr__(instance, name, to_number(getattr(instance, name), unit, name))
 
 
-def in_degrees(ra, dec=None) -> tuple[np.ndarray, np.ndarray]:
+def in_degrees(ra: ArrayLike | SkyCoord, dec: ArrayLike | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Convert right ascension and declination to ICRS, degrees.
 
     Parameters

@@ -2,8 +2,11 @@
 
 import re
 from numbers import Real
+from typing import Any
 
 import numpy as np
+from astropy.io import fits
+from astropy.wcs.wcsapi import BaseLowLevelWCS
 
 from fphojax.errors import InputError
 
@@ -18,7 +21,7 @@ _EQUINOX = 2000.0
 _TOLERANCE = 1e-4  # years: precession then moves the sky by less than 0.005 arcsec
 
 
-def check_wcs_keywords(header) -> None:
+def check_wcs_keywords(header: fits.Header) -> None:
     """Refuse a celestial header whose position, scale, distortion or equinox would be guessed.
 
     Readers of FITS take 0 for a number that is missing or is a text, 1 degree for a pixel whose matrix is missing or
@@ -112,7 +115,7 @@ def _refuse_two_matrices(header, cd):
         )
 
 
-def distortion_note(header) -> str:
+def distortion_note(header: fits.Header) -> str:
     """Describe how a header contradicts itself about a SIP distortion; "" if it does not."""
     coefficients = "A_ORDER" in header or "B_ORDER" in header
     if coefficients == any(str(header.get(f"CTYPE{axis}", "")).strip().endswith("-SIP") for axis in (1, 2)):
@@ -122,7 +125,7 @@ def distortion_note(header) -> str:
     return "its WCS has no distortion, though CTYPE1 and CTYPE2 end in -SIP: there are no coefficients"
 
 
-def frame_name(wcs) -> str:
+def frame_name(wcs: BaseLowLevelWCS) -> str:
     """Return the sky frame of a WCS: ICRS, or FK5 of equinox 2000, which is the same within 0.03 arcsec.
 
     Parameters
@@ -140,8 +143,8 @@ def frame_name(wcs) -> str:
         For any other frame; positions would be wrong by arcminutes.
     """
     found = [entry[2].get("frame") for entry in wcs.world_axis_object_classes.values() if len(entry) > 2]
-    frame = next((frame for frame in found if frame is not None), None)
-    name = getattr(frame, "name", None)
+    frame: Any = next((frame for frame in found if frame is not None), None)
+    name: Any = getattr(frame, "name", None)
     if name == "icrs" or (name == "fk5" and abs(frame.equinox.jyear - _EQUINOX) < _TOLERANCE):
         return name.upper()
     if frame is None:

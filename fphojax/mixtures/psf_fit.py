@@ -3,9 +3,12 @@
 import dataclasses
 import logging
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from threadpoolctl import threadpool_limits
 
 from fphojax.errors import InputError
@@ -46,21 +49,21 @@ _N_RINGS, _RING_WEIGHT = 12, 2.0
 # BLAS threads cost ten times what they save on matrices of a few columns, and make rounding irreproducible
 @threadpool_limits.wrap(limits=1, user_api="blas")
 def fit_psf(
-    image,
+    image: ArrayLike,
     *,
-    n_gauss=None,
-    n_negative=0,
-    oversample=1,
-    includes_pixel=True,
-    mask=None,
-    recentre=False,
-    centre="free",
-    normalise=True,
-    background=False,
-    seed=0,
-    target_l2=TARGET_L2,
-    name="PSF image",
-):
+    n_gauss: int | None = None,
+    n_negative: int = 0,
+    oversample: float = 1,
+    includes_pixel: bool = True,
+    mask: ArrayLike | None = None,
+    recentre: bool = False,
+    centre: Literal["free", "fixed"] = "free",
+    normalise: bool | float = True,
+    background: bool = False,
+    seed: int = 0,
+    target_l2: float = TARGET_L2,
+    name: str = "PSF image",
+) -> PSFFit:
     """Fit a mixture of Gaussians to a PSF image.
 
     The effective PSF, which includes the integral over native pixels, is fitted. An image at the native scale is
@@ -157,7 +160,9 @@ def fit_psf(
     return fit
 
 
-def fit_psfs(images, *, workers=1, names=None, **options):
+def fit_psfs(
+    images: Sequence[ArrayLike], *, workers: int = 1, names: Sequence[str] | None = None, **options: Any
+) -> list[PSFFit]:
     """Fit mixtures to many PSF images in parallel.
 
     Parameters
@@ -183,7 +188,9 @@ def fit_psfs(images, *, workers=1, names=None, **options):
     return [done[i] for i in range(len(jobs))]
 
 
-def fit_each(jobs, *, workers=1):
+def fit_each(
+    jobs: Iterable[tuple[ArrayLike, dict[str, Any]]], *, workers: int = 1
+) -> Iterator[tuple[int, PSFFit]]:
     """Fit mixtures to many PSF images, and yield each fit as soon as it is done.
 
     Parameters

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError
 
@@ -56,7 +57,7 @@ class EffectivePSF:
     half_light_radius: float
 
 
-def half_light_radius(values, x, y, good):
+def half_light_radius(values: np.ndarray, x: np.ndarray, y: np.ndarray, good: np.ndarray) -> float:
     """Return the radius around the brightest pixel that encloses half of the flux, in units of x and y."""
     xx, yy = np.meshgrid(x, y)
     flux, peak = values[good], np.argmax(values[good])
@@ -71,7 +72,9 @@ def half_light_radius(values, x, y, good):
     return float(np.sqrt((area[crossing] - (1 - fraction) * area[0]) / np.pi))
 
 
-def windowed_moments(values, x, y, good, *, radius, max_iter=100):
+def windowed_moments(
+    values: np.ndarray, x: np.ndarray, y: np.ndarray, good: np.ndarray, *, radius: float, max_iter: int = 100
+) -> tuple[np.ndarray, np.ndarray] | tuple[None, None]:
     """Measure centroid and shape with a round Gaussian window that follows the centroid.
 
     The window has the half-light radius of the PSF, as SExtractor's windowed positions do (Bertin's manual,
@@ -121,15 +124,15 @@ def windowed_moments(values, x, y, good, *, radius, max_iter=100):
 
 
 def effective_psf(
-    image,
+    image: ArrayLike,
     *,
-    oversample=1,
-    includes_pixel=True,
-    mask=None,
-    total=None,
-    recentre=False,
-    name="PSF image",
-):
+    oversample: float = 1,
+    includes_pixel: bool = True,
+    mask: ArrayLike | None = None,
+    total: float | None = None,
+    recentre: bool = False,
+    name: str = "PSF image",
+) -> EffectivePSF:
     """Compute the effective PSF from an image of a point source.
 
     An oversampled image without the pixel response is summed over all boxes of ``oversample`` pixels on a

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from .psf_image import EffectivePSF
 from .psf_solver import gaussians
 
 __all__ = ["point_flux_errors", "point_flux_words"]
@@ -16,7 +17,13 @@ _PHOTONS = (0.0, 10.0, 100.0)
 _MAX_ITER, _ENOUGH = 20, 1e-6
 
 
-def point_flux_errors(effective, parts, *, response, background=0.0):
+def point_flux_errors(
+    effective: EffectivePSF,
+    parts: tuple[np.ndarray, np.ndarray, np.ndarray],
+    *,
+    response: float,
+    background: float = 0.0,
+) -> np.ndarray:
     """Compute relative errors of a point source's flux fitted with a mixture in place of the PSF.
 
     The effective PSF is taken as the noiseless image of a source at native pixels; flux and position are fitted by
@@ -53,11 +60,11 @@ def point_flux_errors(effective, parts, *, response, background=0.0):
     for first in np.ndindex(step, step):
         at = tuple(slice(start, None, step) for start in first)
         pixels = [values[at][used[at]] for values in (data, x, y, photons)]
-        errors.append(_errors_at(*pixels, mixture))
+        errors.append(_errors_at(mixture, *pixels))
     return np.array(errors)
 
 
-def _errors_at(data, x, y, photons, mixture):
+def _errors_at(mixture, data, x, y, photons):
     """Return the flux errors at one sub-pixel position, by Gauss-Newton steps in flux and position."""
     amplitudes, means, covariances = mixture
     flux, place, errors = 1.0, np.zeros(2), []
@@ -74,7 +81,7 @@ def _errors_at(data, x, y, photons, mixture):
     return errors
 
 
-def point_flux_words(error):
+def point_flux_words(error: float) -> str:
     """Describe in words what an error of the fluxes of point sources means.
 
     Parameters

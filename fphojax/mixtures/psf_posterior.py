@@ -3,7 +3,9 @@
 import dataclasses
 
 import numpy as np
+from numpy.typing import ArrayLike
 
+from .psf_result import PSFFit
 from .psf_solver import Problem, covariance_of, factor_of, solve
 
 __all__ = ["PSFPosterior", "sample_psf"]
@@ -39,7 +41,16 @@ class PSFPosterior:
     divergences: int
 
 
-def sample_psf(fit, image, *, mask=None, num_warmup=500, num_samples=500, num_chains=2, seed=0):
+def sample_psf(
+    fit: PSFFit,
+    image: ArrayLike,
+    *,
+    mask: ArrayLike | None = None,
+    num_warmup: int = 500,
+    num_samples: int = 500,
+    num_chains: int = 2,
+    seed: int = 0,
+) -> PSFPosterior:
     """Sample the posterior of a mixture found by `fit_psf` with NUTS, starting from the fit.
 
     The noise of the pixels is unknown, the same for all, and Gaussian; misfit of the mixture counts as noise.

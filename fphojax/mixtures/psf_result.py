@@ -1,10 +1,12 @@
 """Result of fitting a mixture of Gaussians to a PSF image, with its quality."""
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .psf_image import effective_psf
+from .psf_image import EffectivePSF, effective_psf
 from .psf_verdict import PSFVerdict, judge, model_values
 
 __all__ = ["PIXEL_VARIANCE", "PSFFit", "judge_mixture", "judged"]
@@ -55,7 +57,7 @@ class PSFFit:
     verdict: PSFVerdict
     seconds: float
 
-    def effective(self, image, *, mask=None):
+    def effective(self, image: ArrayLike, *, mask: ArrayLike | None = None) -> EffectivePSF:
         """Return the effective PSF (`EffectivePSF`) of an image, scaled as in this fit."""
         raw = effective_psf(
             image,
@@ -66,7 +68,7 @@ class PSFFit:
         )
         return dataclasses.replace(raw, values=raw.values * self.scale, scale=self.scale)
 
-    def values(self, effective):
+    def values(self, effective: EffectivePSF) -> np.ndarray:
         """Evaluate the model, background included, on the grid of an `EffectivePSF`: ndarray (ny, nx)."""
         response = 0.0 if self.includes_pixel else PIXEL_VARIANCE
         return model_values(
@@ -79,7 +81,30 @@ class PSFFit:
         )
 
 
-def judge_mixture(image, mixture, *, oversample=1, recentre=False, name="PSF image"):
+class _Mixture(Protocol):
+    """What a mixture of Gaussians has, whoever made it."""
+
+    @property
+    def amplitudes(self) -> np.ndarray: ...
+
+    @property
+    def means(self) -> np.ndarray: ...
+
+    @property
+    def covariances(self) -> np.ndarray: ...
+
+    @property
+    def includes_pixel(self) -> bool: ...
+
+
+def judge_mixture(
+    image: ArrayLike,
+    mixture: _Mixture,
+    *,
+    oversample: float = 1,
+    recentre: bool = False,
+    name: str = "PSF image",
+) -> PSFFit:
     """Judge a mixture that was fitted earlier to an image with default options.
 
     Parameters
@@ -106,7 +131,13 @@ def judge_mixture(image, mixture, *, oversample=1, recentre=False, name="PSF ima
     return judged(parts, effective, mixture.includes_pixel, background=0.0)
 
 
-def judged(parts, effective, includes_pixel, *, background):
+def judged(
+    parts: tuple[np.ndarray, np.ndarray, np.ndarray],
+    effective: EffectivePSF,
+    includes_pixel: bool,
+    *,
+    background: float,
+) -> PSFFit:
     """Wrap amplitudes, means and covariances as a fit with its verdict, with a processor time of zero."""
     amplitudes, means, covariances = parts
     response = 0.0 if includes_pixel else PIXEL_VARIANCE

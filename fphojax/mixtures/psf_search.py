@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from .psf_solver import covariance_of, factor_of, gaussians, solve, unexplained
+from .psf_solver import Components, Problem, covariance_of, factor_of, gaussians, solve, unexplained
 
 __all__ = ["search"]
 
@@ -39,7 +39,16 @@ _STRETCHES = np.array(
 _EXCHANGES = 4
 
 
-def search(problem, core, *, n_gauss, n_negative, target_l2, max_gauss, seed):
+def search(
+    problem: Problem,
+    core: np.ndarray,
+    *,
+    n_gauss: int | None,
+    n_negative: int,
+    target_l2: float,
+    max_gauss: int,
+    seed: int,
+) -> Components:
     """Find the mixture that minimises the squared residual.
 
     Parameters
@@ -73,7 +82,8 @@ def search(problem, core, *, n_gauss, n_negative, target_l2, max_gauss, seed):
     grown = solve(rough, theta, np.ones(1), max_iter=_LONG)
     budget = {1.0: wanted - n_negative, -1.0: n_negative}
     spare = {1.0: wanted - n_negative - 1, -1.0: n_negative}
-    path, idle = [grown], set()
+    path = [grown]
+    idle: set[float] = set()
     while grown.cost > aim and (open_ := [sign for sign in spare if spare[sign] > 0 and sign not in idle]):
         # positive ones first; where no further one helps, a negative one may make room for it
         more = _grow(rough, grown, open_[0], library, rng)

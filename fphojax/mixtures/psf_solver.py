@@ -64,19 +64,19 @@ class Problem:
     mean_limit: float
     width_limit: float
 
-    def weighted(self, values):
+    def weighted(self, values: np.ndarray) -> np.ndarray:
         """Convert functions (p, n_pixel) to columns (n_pixel + n_ring, p) of the least-squares problem."""
         pixels = values * self.weight
         rings = np.add.reduceat(pixels * self.weight, self.rings, axis=1)
         return np.concatenate([pixels, self.ring_scale * np.cumsum(rings, axis=1)], axis=1).T
 
     @functools.cached_property
-    def target(self):
+    def target(self) -> np.ndarray:
         """Return the data as a column (n_pixel + n_ring,) of the least-squares problem."""
         return self.weighted(self.data[None])[:, 0]
 
     @functools.cached_property
-    def sum_weight(self):
+    def sum_weight(self) -> float:
         """Return the weight of the equation that fixes the sum of the amplitudes."""
         return _SUM_WEIGHT * np.linalg.norm(self.target)
 
@@ -104,13 +104,13 @@ class Components:
     cost: float
 
 
-def covariance_of(theta, floor):
+def covariance_of(theta: np.ndarray, floor: float) -> np.ndarray:
     """Return the covariances (K, 3) [xx, yy, xy] of the parameters (K, 5)."""
     l11, l21, l22 = theta[:, 2], theta[:, 3], theta[:, 4]
     return np.stack([l11**2 + floor, l21**2 + l22**2 + floor, l11 * l21], axis=1)
 
 
-def factor_of(covariances, floor):
+def factor_of(covariances: np.ndarray, floor: float) -> np.ndarray:
     """Return Cholesky factors (K, 3) [L_11, L_21, L_22] of the covariances (K, 3) minus the floor."""
     xx, yy, xy = np.asarray(covariances, float).T
     l11 = np.sqrt(np.maximum(xx - floor, 1e-4 * floor))
@@ -118,7 +118,9 @@ def factor_of(covariances, floor):
     return np.stack([l11, l21, np.sqrt(np.maximum(yy - floor - l21**2, 1e-4 * floor))], axis=1)
 
 
-def gaussians(x, y, means, covariances):
+def gaussians(
+    x: np.ndarray, y: np.ndarray, means: np.ndarray, covariances: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Evaluate unit Gaussians at points.
 
     Parameters
@@ -200,7 +202,9 @@ def _bounded(problem, theta):
     return theta
 
 
-def solve(problem, theta, signs, *, max_iter=50, rtol=1e-8):
+def solve(
+    problem: Problem, theta: np.ndarray, signs: np.ndarray, *, max_iter: int = 50, rtol: float = 1e-8
+) -> Components:
     """Minimise the weighted squared residual from a start.
 
     Parameters
@@ -254,7 +258,7 @@ def solve(problem, theta, signs, *, max_iter=50, rtol=1e-8):
     return Components(theta, signs, amplitudes, background, float(cost))
 
 
-def unexplained(problem, components):
+def unexplained(problem: Problem, components: Components) -> tuple[np.ndarray, np.ndarray]:
     """Return the weighted residual of a mixture, and an orthonormal basis of its amplitudes' columns."""
     density = _columns(problem, components.theta)[0]
     _, _, residual, basis = _linear(problem, density, components.signs)

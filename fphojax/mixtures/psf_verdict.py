@@ -1,12 +1,19 @@
 """Tests of how well a mixture of Gaussians reproduces a PSF image, and a figure that shows it."""
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from .psf_image import windowed_moments
+from .psf_image import EffectivePSF, windowed_moments
 from .psf_point_source import point_flux_errors
 from .psf_solver import gaussians
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .psf_result import PSFFit
 
 __all__ = ["PSFVerdict", "judge", "model_values", "plot_psf_fit"]
 
@@ -64,7 +71,7 @@ class PSFVerdict:
     point_flux_error: float
 
     @property
-    def complaints(self):
+    def complaints(self) -> list[str]:
         """The measures beyond their limits, as a list of short sentences; empty for a good fit."""
         found = ((name.replace("_", " "), getattr(self, name), limit) for name, limit in _LIMITS.items())
         return [
@@ -74,12 +81,20 @@ class PSFVerdict:
         ]
 
     @property
-    def poor(self):
+    def poor(self) -> bool:
         """Whether any measure is beyond its limit."""
         return bool(self.complaints)
 
 
-def model_values(effective, amplitudes, means, covariances, *, response, background=0.0):
+def model_values(
+    effective: EffectivePSF,
+    amplitudes: np.ndarray,
+    means: np.ndarray,
+    covariances: np.ndarray,
+    *,
+    response: float,
+    background: float = 0.0,
+) -> np.ndarray:
     """Evaluate the mixture on the grid of an effective PSF.
 
     Parameters
@@ -104,7 +119,13 @@ def model_values(effective, amplitudes, means, covariances, *, response, backgro
     return values.reshape(x.shape)
 
 
-def judge(effective, parts, *, response, background=0.0):
+def judge(
+    effective: EffectivePSF,
+    parts: tuple[np.ndarray, np.ndarray, np.ndarray],
+    *,
+    response: float,
+    background: float = 0.0,
+) -> PSFVerdict:
     """Judge a mixture as a model of an effective PSF.
 
     Parameters
@@ -187,7 +208,7 @@ def _shape(covariance):
     return float(np.linalg.det(covariance) ** 0.25), (float(e1), float(e2))
 
 
-def plot_psf_fit(fit, image, **options):
+def plot_psf_fit(fit: "PSFFit", image: ArrayLike, **options: Any) -> "Figure":
     """Plot image, model, residual and encircled energy.
 
     Parameters

@@ -20,6 +20,7 @@ import h5py
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from scipy.interpolate import RectBivariateSpline
 
 from fphojax.errors import InputError
@@ -59,11 +60,11 @@ class ScaleFreeSersic(eqx.Module):
     offset: float = eqx.field(static=True)
 
     @property
-    def order(self):
+    def order(self) -> int:
         """Number of Gaussians K."""
         return self.steps.shape[0]
 
-    def __call__(self, sersic, rhalf):
+    def __call__(self, sersic: ArrayLike, rhalf: ArrayLike) -> tuple[jax.Array, jax.Array]:
         """Return the Gaussians of profiles.
 
         Parameters
@@ -91,7 +92,7 @@ class ScaleFreeSersic(eqx.Module):
         amplitudes = jax.nn.softmax(_series(self.logits, basis), axis=-1)
         return amplitudes, jnp.exp(2 * log_widths) * rhalf[..., None] ** 2
 
-    def write(self, path):
+    def write(self, path: str | Path) -> None:
         """Write the table to an HDF5 file, atomically.
 
         Parameters
@@ -134,7 +135,9 @@ class FixedRadiiSersic(eqx.Module):
     coefficients: jax.Array
 
     @classmethod
-    def from_grid(cls, sersic, rhalf, radii, amplitudes):
+    def from_grid(
+        cls, sersic: np.ndarray, rhalf: np.ndarray, radii: np.ndarray, amplitudes: np.ndarray
+    ) -> "FixedRadiiSersic":
         """Build the table from amplitudes on a rectangular grid, by interpolation.
 
         Parameters
@@ -152,21 +155,21 @@ class FixedRadiiSersic(eqx.Module):
         return cls(*(jnp.asarray(array, dtype="f8") for array in arrays))
 
     @property
-    def order(self):
+    def order(self) -> int:
         """Number of Gaussians K."""
         return self.radii.shape[0]
 
     @property
-    def sersic_range(self):
+    def sersic_range(self) -> tuple[float, float]:
         """Smallest and largest Sersic index of the grid."""
         return float(self.sersic_knots[0]), float(self.sersic_knots[-1])
 
     @property
-    def rhalf_range(self):
+    def rhalf_range(self) -> tuple[float, float]:
         """Smallest and largest half-light radius of the grid [arcsec]."""
         return float(self.rhalf_knots[0]), float(self.rhalf_knots[-1])
 
-    def __call__(self, sersic, rhalf):
+    def __call__(self, sersic: ArrayLike, rhalf: ArrayLike) -> tuple[jax.Array, jax.Array]:
         """Return the Gaussians of profiles as `ScaleFreeSersic.__call__`, but with any sum of amplitudes."""
         sersic, rhalf = _as_floats(sersic, rhalf)
         sersic, rhalf = jnp.broadcast_arrays(sersic, rhalf)
@@ -180,7 +183,7 @@ class FixedRadiiSersic(eqx.Module):
         return amplitudes, variances
 
 
-def load_sersic_table(path=None):
+def load_sersic_table(path: str | Path | None = None) -> ScaleFreeSersic | FixedRadiiSersic:
     """Read a Sersic table of either kind from an HDF5 file.
 
     Parameters

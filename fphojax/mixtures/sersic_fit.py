@@ -15,11 +15,12 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 import numpy as np
 from numpy.polynomial.chebyshev import chebvander
+from numpy.typing import ArrayLike
 from scipy.linalg import solve
 from scipy.special import expit, gammainc, gammaincinv, ive, loggamma
 from tqdm import tqdm
 
-from .sersic import ScaleFreeSersic
+from .sersic import FixedRadiiSersic, ScaleFreeSersic
 
 __all__ = ["fit_sersic_table", "sersic_error_map", "sersic_transform"]
 
@@ -41,7 +42,7 @@ _CHANGE = 0.04
 _REWEIGHTINGS = 200
 
 
-def sersic_transform(sersic, k):
+def sersic_transform(sersic: ArrayLike, k: ArrayLike) -> np.ndarray:
     """Compute the Fourier transform of Sersic profiles of unit flux and unit half-light radius.
 
     The Mellin transform in k of the Hankel transform is a product of gamma functions,
@@ -79,7 +80,9 @@ def sersic_transform(sersic, k):
     return np.real((weights * np.exp(log_mellin)) @ np.exp(-z[:, None] * np.log(k)))
 
 
-def sersic_error_map(table, sersic, widths, *, q=1.0):
+def sersic_error_map(
+    table: ScaleFreeSersic | FixedRadiiSersic, sersic: ArrayLike, widths: ArrayLike, *, q: float = 1.0
+) -> np.ndarray:
     """Compute errors of a table's images over Sersic index and PSF width.
 
     Parameters
@@ -107,7 +110,13 @@ def sersic_error_map(table, sersic, widths, *, q=1.0):
     return np.sqrt(((mixture - exact) ** 2 @ measure.T) / (exact**2 @ measure.T))
 
 
-def fit_sersic_table(order=10, sersic_range=(0.5, 8.0), *, degree=10, progress=True):
+def fit_sersic_table(
+    order: int = 10,
+    sersic_range: tuple[float, float] = (0.5, 8.0),
+    *,
+    degree: int = 10,
+    progress: bool = True,
+) -> ScaleFreeSersic:
     """Fit the scale-free table of Sersic profiles.
 
     The same arguments give the same numbers.
@@ -193,7 +202,7 @@ class _Problem:
     flux_goal: np.ndarray  # (N, 1)
 
     @classmethod
-    def build(cls, order, low, high, offset):
+    def build(cls, order, low, high, offset) -> "_Problem":
         x = -np.cos(np.pi * np.arange(_NODES) / (_NODES - 1))
         start, stop = np.log(low - offset), np.log(high - offset)
         sersic = offset + np.exp(0.5 * (start + stop + (stop - start) * x))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fphojax.errors import InputError
 from fphojax.system.json_files import read_json, write_json
-from fphojax.system.portable import map_paths, relative, resolved
+from fphojax.system.portable import absolute, map_paths, relative, resolved
 
 __all__ = ["WRITTEN_IN", "drop_previous", "move_aside", "move_back", "previous_folders", "put_back"]
 
@@ -42,23 +42,23 @@ def move_aside(folder: Path, paths: Iterable[Path], copies: Iterable[Path] = ())
     Path or None
         ``previous_N``, in which everything keeps its relative path; None if there was nothing to move.
     """
-    folder = Path(os.path.abspath(folder))
-    names = [Path(os.path.abspath(path)).relative_to(folder) for path in paths]
+    folder = absolute(folder)
+    names = [absolute(path).relative_to(folder) for path in paths]
     present = {name for name in names if (folder / name).exists()}
     names = sorted(present, key=lambda name: (name.name == "config.json", name))
     if not names:
         return None
-    numbers = [int(_NAME.fullmatch(path.name)[1]) for path in previous_folders(folder)]
+    numbers = [int(path.name.rpartition("_")[2]) for path in previous_folders(folder)]
     unfinished = folder / f".previous_{max(numbers, default=0) + 1}"
     for name in names:
         (unfinished / name).parent.mkdir(parents=True, exist_ok=True)
-        os.replace(folder / name, unfinished / name)
+        (folder / name).replace(unfinished / name)
     aside = unfinished.with_name(unfinished.name[1:])
     for path in copies:
         if path.is_file() and not (unfinished / path.name).exists():
             shutil.copy2(path, unfinished / path.name)
     _readdress(unfinished, folder, aside)
-    os.rename(unfinished, aside)
+    unfinished.rename(aside)
     return aside
 
 
@@ -79,7 +79,7 @@ def move_back(folder: Path, aside: Path) -> None:
         What it returned; this folder is removed.
     """
     unfinished = aside.with_name(f".{aside.name}")
-    os.rename(aside, unfinished)
+    aside.rename(unfinished)
     _readdress(unfinished, aside, folder)
     put_back(folder)
 
@@ -96,7 +96,7 @@ def drop_previous(folder: Path, paths: Iterable[Path]) -> None:
     done = folder / _DONE
     for path in paths:
         done.mkdir(exist_ok=True)
-        os.rename(path, done / path.name)
+        path.rename(done / path.name)
     if done.is_dir():
         shutil.rmtree(done)
 
@@ -107,7 +107,7 @@ def _merge(source, target):
         if path.is_dir() and (target / path.name).is_dir():
             _merge(path, target / path.name)
         else:
-            os.replace(path, target / path.name)
+            path.replace(target / path.name)
     source.rmdir()
 
 

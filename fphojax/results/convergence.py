@@ -7,6 +7,7 @@ The statistics are those of Vehtari et al. (2021, Bayesian Analysis 16, 667), in
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.fft import irfft, next_fast_len, rfft
 from scipy.special import ndtri
 
@@ -34,7 +35,7 @@ class Convergence:
     r_hat: np.ndarray
 
 
-def convergence(draws) -> Convergence:
+def convergence(draws: np.ndarray) -> Convergence:
     """Compute effective sample sizes and R-hat.
 
     Parameters
@@ -48,7 +49,7 @@ def convergence(draws) -> Convergence:
     return Convergence(*_in_blocks(_statistics, draws, 3))
 
 
-def r_hat(draws) -> np.ndarray:
+def r_hat(draws: np.ndarray) -> np.ndarray:
     """Compute R-hat (N,) alone, as in `Convergence`; draws as for `convergence`."""
     return _in_blocks(lambda block: _largest_r_hat(_Ranked(block))[None], draws, 1)[0]
 
@@ -65,7 +66,7 @@ def _in_blocks(statistics, draws, size):
 class _Ranked:
     """Draws (N, chain, draw) as half-chains, with their order and normal scores."""
 
-    def __init__(self, draws):
+    def __init__(self, draws) -> None:
         n, n_chain, n_draw = draws.shape
         half = n_draw // 2
         if n_draw % 2:
@@ -101,7 +102,7 @@ def _largest_r_hat(ranked):
     return np.maximum(_r_hat(ranked.scores), _r_hat(scores))
 
 
-def quantiles(ordered, probabilities) -> np.ndarray:
+def quantiles(ordered: np.ndarray, probabilities: ArrayLike) -> np.ndarray:
     """Compute quantiles (probability, N) of ordered rows (N, draw), with numpy's linear interpolation."""
     place = np.asarray(probabilities) * (ordered.shape[-1] - 1)
     below = np.floor(place).astype(int)

@@ -6,7 +6,10 @@ accounts for noise, is then too small: by about the square root of chi-squared p
 correlated as noise, and by more if they are more correlated.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 __all__ = ["error_scale", "is_model_limited", "per_band"]
 
@@ -14,7 +17,7 @@ LEAST = 1.5  # lowest chi-squared per pixel that counts as a misfit
 SURE = 5.0  # standard deviations of chi-squared above the number of pixels
 
 
-def per_band(values, exposure_bands, bands) -> np.ndarray:
+def per_band(values: ArrayLike, exposure_bands: Sequence[str], bands: Sequence[str]) -> np.ndarray:
     """Sum values over the exposures of each band.
 
     Parameters
@@ -33,7 +36,7 @@ def per_band(values, exposure_bands, bands) -> np.ndarray:
     return np.asarray(values) @ member
 
 
-def error_scale(chi2, n_pixel) -> np.ndarray:
+def error_scale(chi2: ArrayLike, n_pixel: ArrayLike) -> np.ndarray:
     """Compute the factor by which misfit enlarges errors: sqrt(max(1, chi2 / n_pixel)).
 
     Parameters
@@ -50,7 +53,7 @@ def error_scale(chi2, n_pixel) -> np.ndarray:
     return np.sqrt(np.maximum(1.0, chi2 / np.maximum(n_pixel, 1)))
 
 
-def is_model_limited(chi2, n_pixel) -> np.ndarray:
+def is_model_limited(chi2: ArrayLike, n_pixel: ArrayLike) -> np.ndarray:
     """Return whether misfit, not noise, limits a flux: chi2 above both 1.5 n and n + 5 sqrt(2 n), for n pixels.
 
     Parameters

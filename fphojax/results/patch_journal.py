@@ -62,12 +62,12 @@ class CheckIn:
         return head, [np.asarray(self.counts, dtype=_INTEGERS), *floats]
 
     @classmethod
-    def _read(cls, head, content):
+    def _read(cls, head, content) -> "CheckIn":
         dtypes = (_INTEGERS, _FLOATS, _FLOATS)[: len(head["widths"])]
         arrays, _ = _arrays(content, 0, head["rows"], head["widths"], dtypes)
         waits = head.get("waits", [])
         covariances = arrays[2] if len(arrays) > 2 else None
-        return cls(head["number"], json.dumps(head["entry"]), *arrays[:2], covariances, waits)
+        return cls(head["number"], json.dumps(head["entry"]), arrays[0], arrays[1], covariances, waits)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ class CheckOut:
         return json.dumps({"out": vars(self)}), []
 
     @classmethod
-    def _read(cls, head, _):
+    def _read(cls, head, _) -> "CheckOut":
         return cls(**head["out"])
 
 
@@ -149,7 +149,7 @@ class Kept:
         return json.dumps({"kept": heads}), arrays
 
     @classmethod
-    def _read(cls, head, content):
+    def _read(cls, head, content) -> "Kept":
         outcomes, start = [], 0
         for one in head["kept"]:
             rows, widths = one.pop("rows"), one.pop("widths")
@@ -174,7 +174,7 @@ class Release:
         return json.dumps({"released": self.patch}), []
 
     @classmethod
-    def _read(cls, head, _):
+    def _read(cls, head, _) -> "Release":
         return cls(head["released"])
 
 

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from astropy.io import fits
 
@@ -14,7 +15,7 @@ from fphojax.inputs.recipe import sky_of
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.system.files import replacing
 from fphojax.system.json_files import read_json, write_json
-from fphojax.system.portable import map_paths, relative, resolved
+from fphojax.system.portable import absolute, map_paths, relative, resolved
 from fphojax.system.wording import counted
 
 from .aside import WRITTEN_IN, drop_previous, move_aside, previous_folders, put_back
@@ -30,7 +31,7 @@ _OF_RUN = re.compile(
     r"|(patches|figures|catalogs|images|regions|notebooks)|psfs\.h5|exposures\.(h5|json)|report\.html|.*\.ya?ml"
 )
 # Types of the settings that are read back.
-_CONFIG = {
+_CONFIG: dict[str, Any] = {
     "scene_catalog": str,
     "tweakbg": dict,
     "ties": dict,
@@ -91,7 +92,7 @@ class RunDirectory:
         If there is no such folder.
     """
 
-    def __init__(self, path, *, scene_catalog: str = "scene.fits"):
+    def __init__(self, path: str | Path, *, scene_catalog: str = "scene.fits"):
         self.path = Path(path)
         self.scene_catalog = scene_catalog
         if not self.path.is_dir():
@@ -100,7 +101,7 @@ class RunDirectory:
     @classmethod
     def create(
         cls,
-        path,
+        path: str | Path,
         *,
         scene_catalog: str = "scene.fits",
         overwrite: bool = False,
@@ -157,7 +158,7 @@ class RunDirectory:
             )
 
     @classmethod
-    def open(cls, path) -> "RunDirectory":
+    def open(cls, path: str | Path) -> "RunDirectory":
         """Open a finished run, whose settings name its scene.
 
         Parameters
@@ -194,7 +195,7 @@ class RunDirectory:
         """Return the path of a figure, by its name without suffix."""
         return self.path / "figures" / f"{name}.png"
 
-    def write_config(self, settings: str, source=None) -> None:
+    def write_config(self, settings: str, source: str | Path | None = None) -> None:
         """Write the settings.
 
         Parameters
@@ -204,8 +205,10 @@ class RunDirectory:
         source : path-like, optional
             The file from which they were read, to be copied.
         """
-        folder = os.path.abspath(self.path)
-        config = map_paths(json.loads(settings), lambda path: relative(path, folder)) | {WRITTEN_IN: folder}
+        folder = absolute(self.path)
+        config = map_paths(json.loads(settings), lambda path: relative(path, folder)) | {
+            WRITTEN_IN: str(folder)
+        }
         write_json(self.config_path, config)
         if source is not None:
             with replacing(self.path / Path(source).name) as temporary:

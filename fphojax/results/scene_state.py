@@ -50,7 +50,7 @@ class StateFiles:
         If the name has another suffix, or its folder does not exist.
     """
 
-    def __init__(self, statefile):
+    def __init__(self, statefile: str | Path):
         self.catalog = Path(statefile)
         if self.catalog.suffix != ".fits":
             raise InputError(f"{statefile}: suffix {self.catalog.suffix!r} of a state file, expected .fits")
@@ -85,7 +85,9 @@ class StateFiles:
             catalog.write_forcepho(temporary)
             seal_fits(temporary)
 
-    def write_bounds(self, ra, dec, rhalf, limits: tuple[dict, dict]) -> None:
+    def write_bounds(
+        self, ra: np.ndarray, dec: np.ndarray, rhalf: np.ndarray, limits: tuple[dict, dict]
+    ) -> None:
         """Write bounds, and positions (degrees) and half-light radii (arcsec) by which sources are grouped.
 
         Bounds are those of `Bounds.of_model`.
@@ -102,11 +104,15 @@ class StateFiles:
         """Read what `write_bounds` wrote; radii are None in files of earlier versions."""
         with read_hdf5(self.bounds, _BOUNDS) as file:
             rhalf = file["rhalf"][:] if "rhalf" in file else None
-            sides = [{name: file[f"{side}/{name}"][:] for name in PARAMETERS} for side in ("lower", "upper")]
-            checked = Bounds(*sides, tuple(bands))  # their shapes and order; pa is in radians
+            lower, upper = (
+                {name: file[f"{side}/{name}"][:] for name in PARAMETERS} for side in ("lower", "upper")
+            )
+            checked = Bounds(lower, upper, tuple(bands))  # their shapes and order; pa is in radians
             return file["ra"][:], file["dec"][:], rhalf, (checked.lower, checked.upper)
 
-    def write_covariances(self, order: Sequence[str], rows, triangles, values) -> None:
+    def write_covariances(
+        self, order: Sequence[str], rows: np.ndarray, triangles: np.ndarray, values: np.ndarray
+    ) -> None:
         """Write covariance matrices, and exact parameters: the catalogue has them in forcepho's conventions.
 
         Parameters

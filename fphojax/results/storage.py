@@ -6,6 +6,7 @@ import json
 import numpy as np
 import xarray as xr
 from astropy.table import Table
+from numpy.typing import ArrayLike
 
 from fphojax.inputs.bounds import PARAMETERS, Bounds
 from fphojax.inputs.source_catalog import SourceCatalog
@@ -29,7 +30,9 @@ def catalog_to_dataset(catalog: SourceCatalog) -> xr.Dataset:
         Dimensions source and band.
     """
     values = {name: getattr(catalog, name) for name in _COLUMNS} | {"pa": np.deg2rad(catalog.pa)}
-    data = {name: ("source", values[name], {"units": unit}) for name, unit in _COLUMNS.items()}
+    data: dict[str, tuple] = {
+        name: ("source", values[name], {"units": unit}) for name, unit in _COLUMNS.items()
+    }
     data["flux"] = (("source", "band"), catalog.flux, {"units": "nJy"})
     if catalog.flux_err is not None:
         data["flux_err"] = (("source", "band"), catalog.flux_err, {"units": "nJy"})
@@ -56,7 +59,7 @@ def catalog_from_dataset(dataset: xr.Dataset) -> SourceCatalog:
     )
 
 
-def bounds_to_dataset(bounds: Bounds, ids) -> xr.Dataset:
+def bounds_to_dataset(bounds: Bounds, ids: ArrayLike) -> xr.Dataset:
     """Convert bounds to a dataset with dimensions side (lower, upper), source and band; ``pa`` in radians.
 
     Parameters
@@ -81,8 +84,8 @@ def bounds_to_dataset(bounds: Bounds, ids) -> xr.Dataset:
 def bounds_from_dataset(dataset: xr.Dataset) -> Bounds:
     """Invert `bounds_to_dataset`."""
     sides = ({name: dataset[name].to_numpy()[i] for name in PARAMETERS} for i in (0, 1))
-    sides = (side | {"pa": np.rad2deg(side["pa"])} for side in sides)
-    return Bounds(*sides, tuple(map(str, dataset["band"].to_numpy())))
+    lower, upper = (side | {"pa": np.rad2deg(side["pa"])} for side in sides)
+    return Bounds(lower, upper, tuple(map(str, dataset["band"].to_numpy())))
 
 
 def _plain(value):

@@ -1,7 +1,10 @@
 """Tables of a result: parameters with intervals and convergence, exposures with chi-squared."""
 
+from typing import Any
+
 import numpy as np
 from astropy.table import QTable
+from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError
 from fphojax.inputs.source_catalog import SourceCatalog
@@ -40,7 +43,7 @@ def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QT
 
     draws = result.centred_draws
     low, value, high = (draws.quantile(q, ("chain", "draw")) for q in _QUANTILES)
-    columns = {"value": value, "lower": low, "upper": high}
+    columns: dict[str, Any] = {"value": value, "lower": low, "upper": high}
     columns |= {"r_hat": arviz.rhat(draws), "ess_bulk": arviz.ess(draws, method="bulk")}
     columns["at_bound"] = result.at_bound
     if truth is not None:
@@ -87,7 +90,7 @@ def exposure_table(result: PatchResult) -> QTable:
     return formatted(QTable(columns), {"chi2": ".1f", "chi2_dof": ".3f"})
 
 
-def degrees_of_freedom(n_pixel, n_parameter: int) -> np.ndarray:
+def degrees_of_freedom(n_pixel: ArrayLike, n_parameter: int) -> np.ndarray:
     """Compute the pixels of every exposure less its share, by pixels, of the parameters.
 
     Parameters

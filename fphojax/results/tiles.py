@@ -1,5 +1,7 @@
 """Residuals of a patch on its tiles."""
 
+from collections.abc import Mapping
+
 import equinox as eqx
 import numpy as np
 
@@ -9,7 +11,7 @@ from fphojax.core.padding import padded_model, padded_values
 __all__ = ["residual_tiles"]
 
 
-def residual_tiles(model: SceneModel, values) -> np.ndarray:
+def residual_tiles(model: SceneModel, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """Compute data minus fixed and active sources, array (T, TILE * TILE), at given parameters of the model."""
     drawn = model
     if model.pairs is None:

@@ -7,6 +7,7 @@ multiplied in Fourier space, where only the PSF is a mixture of Gaussians.
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from astropy import units as u
@@ -72,7 +73,7 @@ class ExposureSpec:
     noise: float
     flux_scale: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         convert_fields(
             self, pixel_scale=u.arcsec, rotation_deg=u.deg, ra=u.deg, dec=u.deg, noise=u.nJy, flux_scale=u.one
         )
@@ -170,7 +171,7 @@ def noiseless_image(catalog: SourceCatalog, spec: ExposureSpec) -> np.ndarray:
     return image
 
 
-def write_exposure(exposure: Exposure, path) -> None:
+def write_exposure(exposure: Exposure, path: str | Path) -> None:
     """Write an exposure as FITS: SCI, ERR, PSF (if it has one) and MASK (if some pixels have no weight).
 
     `Exposure.from_fits` reads the same pixels, errors and PSF back.

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 from astropy import units as u
+from numpy.typing import ArrayLike
 
 from fphojax.inputs.astrometry import sky_position
 from fphojax.inputs.exposures import Exposure
@@ -68,7 +69,7 @@ class MockCamera:
     n_exposure: int = 1
     width: float = 2.1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         convert_fields(self, pixel_scale=u.arcsec, fwhm=u.arcsec, noise=u.nJy, width=u.arcsec)
 
     @property
@@ -81,7 +82,7 @@ class MockCamera:
         size = int(np.ceil(self.width / self.pixel_scale))
         number = np.arange(self.n_exposure)
         dither = self.pixel_scale * np.stack([number * _GOLDEN % 1, number * _GOLDEN**2 % 1])
-        ra, dec = sky_position(*dither, RA, DEC)
+        ra, dec = sky_position(dither[0], dither[1], RA, DEC)
         return [
             ExposureSpec(
                 band=self.band,
@@ -106,7 +107,16 @@ class MockCamera:
         return dataclasses.replace(self, noise=float(np.sqrt(sum(np.sum(i**2) for i in images))) / snr)
 
 
-def mock_galaxies(*, x, y, flux: Mapping[str, Sequence[float]], q, pa, sersic, rhalf) -> SourceCatalog:
+def mock_galaxies(
+    *,
+    x: ArrayLike,
+    y: ArrayLike,
+    flux: Mapping[str, ArrayLike],
+    q: ArrayLike,
+    pa: ArrayLike,
+    sersic: ArrayLike,
+    rhalf: ArrayLike,
+) -> SourceCatalog:
     """Build a catalogue of galaxies around the centre of a mock field.
 
     Parameters
@@ -231,7 +241,7 @@ def demo_field(seed: int = 0) -> MockField:
         ("F356W", 36, 0.063, 0.25, (12.0, 80.0)),
     ):
         for number, (rotation, dither) in enumerate(zip(rotations, ((2.3, -1.6), (-1.8, 2.7)), strict=True)):
-            centre = sky_position(*(scale * np.array(dither)), RA, DEC)
+            centre = sky_position(scale * dither[0], scale * dither[1], RA, DEC)
             spec = ExposureSpec(
                 band=band,
                 name=f"{band}_{number + 1}",
@@ -271,4 +281,4 @@ def _jwst_like_psf(core: float, stretch: float) -> PSFMixture:
     """Build an effective PSF of four Gaussians: a slightly elongated core of `core` pixels, and wings."""
     sigma = core * np.array([1.0, 1.9, 4.0, 9.0])
     variances = np.stack([(sigma * stretch) ** 2, (sigma / stretch) ** 2, 0.02 * sigma**2], axis=1)
-    return PSFMixture([0.62, 0.22, 0.11, 0.05], np.zeros((4, 2)), variances, includes_pixel=True)
+    return PSFMixture(np.array([0.62, 0.22, 0.11, 0.05]), np.zeros((4, 2)), variances, includes_pixel=True)

@@ -1,11 +1,15 @@
 """Checks of a file before it is opened: it must be a regular one, of a plausible size."""
 
-import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fphojax.errors import InputError
+
+if TYPE_CHECKING:
+    import h5py
 
 __all__ = ["blame", "decoding", "irregularity", "kind_of", "require_regular", "require_stored"]
 
@@ -21,7 +25,7 @@ _KINDS = {
 }
 
 
-def irregularity(path) -> str:
+def irregularity(path: str | Path) -> str:
     """Describe what a path is if not a regular file, such as "no such file"; "" for a regular one.
 
     Opening a named pipe would block for ever, and reading a device might never end.
@@ -31,7 +35,7 @@ def irregularity(path) -> str:
     path : path-like
     """
     try:
-        mode = os.stat(path).st_mode
+        mode = Path(path).stat().st_mode
     except FileNotFoundError:
         return "no such file"
     except (OSError, ValueError) as error:
@@ -39,7 +43,7 @@ def irregularity(path) -> str:
     return next((f"found {name}" for is_kind, name in _KINDS.items() if is_kind(mode)), "")
 
 
-def require_regular(path, expected: str, *, most_bytes: int | None = None) -> None:
+def require_regular(path: str | Path, expected: str, *, most_bytes: int | None = None) -> None:
     """Refuse what is not a regular file (see `irregularity`).
 
     Parameters
@@ -57,7 +61,7 @@ def require_regular(path, expected: str, *, most_bytes: int | None = None) -> No
     """
     if fault := irregularity(path):
         raise InputError(f"{path}: {fault}, expected {expected}")
-    size = os.stat(path).st_size
+    size = Path(path).stat().st_size
     if most_bytes is not None and size > most_bytes:
         raise InputError(
             f"{path}: found {size / 1e6:.0f} MB, expected {expected} of at most {most_bytes / 1e6:.0f} MB"
@@ -65,7 +69,7 @@ def require_regular(path, expected: str, *, most_bytes: int | None = None) -> No
 
 
 @contextmanager
-def blame(label) -> Iterator[None]:
+def blame(label: object) -> Iterator[None]:
     """Prefix the errors of the body with the name of the file."""
     try:
         yield
@@ -74,7 +78,7 @@ def blame(label) -> Iterator[None]:
 
 
 @contextmanager
-def decoding(path, expected: str) -> Iterator[None]:
+def decoding(path: str | Path, expected: str) -> Iterator[None]:
     """Turn whatever goes wrong while a file's content is decoded into one line about the file.
 
     The body only reads: any error in it means that the file is not what it should be.
@@ -102,13 +106,13 @@ def decoding(path, expected: str) -> Iterator[None]:
         raise InputError(f"{path}: cannot be read ({kind}{reason}), expected {expected}") from error
 
 
-def kind_of(value) -> str:
+def kind_of(value: Any) -> str:
     """Name the type of a value of JSON or YAML, for a message to the user."""
     kinds = {type(None): "nothing", bool: "true or false", str: "text", list: "a list", dict: "a mapping"}
     return kinds.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
 
 
-def require_stored(dataset) -> None:
+def require_stored(dataset: "h5py.Dataset") -> None:
     """Refuse an HDF5 dataset that declares far more than the file holds: reading it would take all memory.
 
     Parameters

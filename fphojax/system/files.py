@@ -7,8 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fphojax.errors import InputError, StorageError
+
+if TYPE_CHECKING:
+    import h5py
 
 __all__ = ["replacing", "replacing_hdf5", "storage_fault", "to_disk", "write_text"]
 
@@ -70,7 +74,7 @@ def to_disk(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path) -> Iterator[Path]:
+def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a path in a temporary folder beside `path`; the file written there replaces `path` at the end.
 
     It is synced to the disk before that. If the body raises, `path` stays as it was.
@@ -102,7 +106,7 @@ def replacing(path) -> Iterator[Path]:
             temporary = Path(folder, path.name)
             yield temporary
             to_disk(temporary)  # some disks say only now that they are full
-            os.replace(temporary, path)
+            temporary.replace(path)
     except (OSError, RuntimeError) as error:
         name = getattr(error, "filename", None)
         beside = isinstance(name, str) and Path(name).is_relative_to(path.parent)
@@ -119,7 +123,7 @@ def write_text(path, text: str) -> None:
 
 
 @contextmanager
-def replacing_hdf5(path, **options) -> Iterator:
+def replacing_hdf5(path: str | Path, **options: Any) -> Iterator["h5py.File"]:
     """Yield a new HDF5 file in memory, which replaces `path` at the end (see `replacing`).
 
     HDF5 itself does not survive a full disk: it ends the process.

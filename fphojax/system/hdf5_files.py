@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import h5py
 
@@ -14,7 +16,7 @@ __all__ = ["SEALED", "new_hdf5", "open_hdf5", "read_hdf5"]
 SEALED = "sealed"  # attribute of the file: there is a seal after its end
 
 
-def open_hdf5(path, expected: str) -> h5py.File:
+def open_hdf5(path: str | Path, expected: str) -> h5py.File:
     """Open one of the program's own files for reading.
 
     Parameters
@@ -41,14 +43,14 @@ def open_hdf5(path, expected: str) -> h5py.File:
 
 
 @contextmanager
-def read_hdf5(path, expected: str) -> Iterator[h5py.File]:
+def read_hdf5(path: str | Path, expected: str) -> Iterator[h5py.File]:
     """Yield the open file of `open_hdf5`; blame every error of the body on the file (see `decoding`)."""
     with open_hdf5(path, expected) as file, decoding(path, expected):
         yield file
 
 
 @contextmanager
-def new_hdf5(path, **options) -> Iterator[h5py.File]:
+def new_hdf5(path: str | Path, **options: Any) -> Iterator[h5py.File]:
     """Yield a new file, which is sealed and moved into place when the body ends.
 
     Parameters

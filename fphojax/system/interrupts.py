@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import ClassVar
 
 __all__ = ["Interruptions"]
@@ -41,10 +42,11 @@ class Interruptions:
     _quiet_until: ClassVar[float] = 0.0
 
     def __init__(self, *, terminations: bool = False):
-        self.seen = None
-        self._terminations, self._held, self._mine = terminations, 0, []
+        self.seen: int | None = None
+        self._terminations, self._held = terminations, 0
+        self._mine: list[signal.Signals] = []
 
-    def __enter__(self):
+    def __enter__(self) -> "Interruptions":
         if threading.current_thread() is not threading.main_thread():
             return self
         if not self._open:
@@ -62,7 +64,7 @@ class Interruptions:
             signal.signal(number, _heard)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         for number in self._mine:
             signal.signal(number, self._before.pop(number))
         if self in self._open:
@@ -93,7 +95,7 @@ class Interruptions:
         timer.start()
 
     @contextlib.contextmanager
-    def held(self):
+    def held(self) -> Iterator[None]:
         """Hold signals while the context is open: they are recorded, but have no other effect."""
         self._held += 1
         try:
@@ -101,11 +103,11 @@ class Interruptions:
         finally:
             self._held -= 1
 
-    def settle(self):
+    def settle(self) -> None:
         """Hold all signals until the context ends."""
         self._held += 1
 
-    def raise_if_seen(self):
+    def raise_if_seen(self) -> None:
         """Raise KeyboardInterrupt if a signal was seen: work may have ended early without raising."""
         if self.seen is not None:
             raise KeyboardInterrupt

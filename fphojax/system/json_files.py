@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from fphojax.errors import InputError
 
@@ -27,15 +27,17 @@ class JsonMapping(dict):
         What the file should be, for the message.
     """
 
-    def __init__(self, content: dict, path, expected: str):
+    def __init__(self, content: dict, path: str | Path, expected: str):
         super().__init__(content)
         self._path, self._expected = path, expected
 
-    def __missing__(self, key):
+    def __missing__(self, key: str) -> NoReturn:
         raise InputError(f"{self._path}: no key {key}, expected {self._expected}")
 
 
-def read_json(path, expected: str, kinds: Mapping[str, type | tuple] | None = None) -> JsonMapping:
+def read_json(
+    path: str | Path, expected: str, kinds: Mapping[str, type | tuple] | None = None
+) -> JsonMapping:
     """Read a JSON file that holds a mapping, and drop its seal.
 
     Parameters
@@ -74,7 +76,7 @@ def sealed_json(text: str) -> str:
     return f'{before}{{"{_KEY}": "{UNSEALED}"{comma}{after}'
 
 
-def write_json(path, content: Any) -> None:
+def write_json(path: str | Path, content: Any) -> None:
     """Write a mapping with a seal, atomically.
 
     Parameters

@@ -61,7 +61,7 @@ def folder_lock(folder) -> Iterator[None]:
 
 
 @contextmanager
-def file_lock(path) -> Iterator[None]:
+def file_lock(path: str | Path) -> Iterator[None]:
     """Keep other processes from making or changing a file.
 
     Parameters
@@ -88,7 +88,7 @@ def file_lock(path) -> Iterator[None]:
         yield
 
 
-def refuse_used_folder(folder) -> None:
+def refuse_used_folder(folder: str | Path) -> None:
     """Refuse a folder that another process works in; nothing is written, so it may be read-only.
 
     Raises
@@ -102,7 +102,7 @@ def refuse_used_folder(folder) -> None:
         raise InputError(_in_use(Path(folder), lock, holders))
 
 
-def lock_token(folder) -> str:
+def lock_token(folder: str | Path) -> str:
     """Return a token that identifies the present lock of a folder; "" if there is none."""
     return _token(_holders(Path(folder) / _FOLDER_LOCK) or [])
 
@@ -151,7 +151,7 @@ def _taken(lock, what, me) -> bool:
     patient_until = time.monotonic() + _PATIENCE
     while True:
         try:
-            with open(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w") as file:
+            with os.fdopen(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w") as file:
                 file.write(_line(me))
             return True
         except FileExistsError:
@@ -186,11 +186,11 @@ def _set_aside(lock, holders):
     """Remove a stale lock; of several processes that try, one succeeds."""
     aside = lock.with_name(f"{lock.name}.{uuid.uuid4().hex}")
     with suppress(FileNotFoundError):
-        os.rename(lock, aside)
+        lock.rename(aside)
         if _holders(aside) == holders:
             aside.unlink()
         else:  # another was faster, and has the lock by now
-            os.rename(aside, lock)
+            aside.rename(lock)
 
 
 def _stale(holders) -> bool:
@@ -239,7 +239,7 @@ def _this_process() -> dict:
 def _machine() -> tuple[str, int]:
     """Identify this machine, and its namespace of process numbers: each container has its own."""
     try:
-        space = os.stat("/proc/self/ns/pid").st_ino
+        space = Path("/proc/self/ns/pid").stat().st_ino
     except OSError:
         space = 0
     return socket.gethostname(), space
@@ -278,7 +278,7 @@ def _in_use(what, lock, holders):
 
 def _made_folders(folder: Path) -> list[Path]:
     """Make a folder with its parents; return those that were made, the outermost first."""
-    missing = []
+    missing: list[Path] = []
     try:
         for path in (folder, *folder.parents):
             if path.is_dir():

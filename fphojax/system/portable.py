@@ -4,9 +4,10 @@ import glob
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["PATHS", "map_paths", "relative", "resolved", "stamp", "stamp_seen_from"]
+__all__ = ["PATHS", "absolute", "map_paths", "matching", "relative", "resolved", "stamp", "stamp_seen_from"]
 
 # Settings that are paths, or patterns of paths.
 PATHS = {
@@ -25,6 +26,16 @@ PATHS = {
 }
 
 
+def absolute(path: str | Path) -> Path:
+    """Make a path absolute, without . and .., as it is spelled: links are not followed."""
+    return Path(os.path.normpath(Path(path).absolute()))
+
+
+def matching(pattern: str) -> list[str]:
+    """List the paths that match a glob, sorted; hidden files only where the pattern names the dot."""
+    return sorted(glob.glob(pattern))  # noqa: PTH207 - Path.glob takes no absolute pattern, and finds hidden files
+
+
 def relative(path: str, folder: Path) -> str:
     """Make a path relative to a folder; leave it absolute where they have only the root in common.
 
@@ -34,10 +45,10 @@ def relative(path: str, folder: Path) -> str:
         Absolute, or relative to the folder already.
     folder : Path
     """
-    if not os.path.isabs(path):
+    if not Path(path).is_absolute():
         return path
-    folder = os.path.abspath(folder)
-    return path if os.path.commonpath([path, folder]) == os.sep else os.path.relpath(path, folder)
+    start = absolute(folder)
+    return path if os.path.commonpath([path, start]) == os.sep else os.path.relpath(path, start)
 
 
 def resolved(path: str, folder: Path, written_in: str | None = None) -> str:
@@ -52,9 +63,9 @@ def resolved(path: str, folder: Path, written_in: str | None = None) -> str:
         The location of the folder when the path was written. If the file does not exist, the path is resolved from
         there, if that exists: the folder was moved and its inputs were not.
     """
-    here = os.path.abspath(os.path.join(folder, path))
+    here = str(absolute(Path(folder, path)))
     if written_in is not None and not _exists(here):
-        there = os.path.abspath(os.path.join(written_in, path))
+        there = str(absolute(Path(written_in, path)))
         if _exists(there):
             return there
     return here
@@ -95,4 +106,8 @@ def stamp_seen_from(text: str, folder: Path) -> str:
 
 
 def _exists(path):
-    return bool(glob.glob(path)) if glob.has_magic(path) else os.path.exists(path)
+    if glob.has_magic(path):
+        return bool(matching(path))
+    with suppress(OSError):  # as of a folder that may not be looked into
+        return Path(path).exists()
+    return False

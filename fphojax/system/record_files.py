@@ -38,7 +38,7 @@ class RecordFile(ABC):
     expected: str
     synced = False
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._file = None
         self._whole = None  # end of the complete records, while an incomplete one may follow
@@ -71,7 +71,7 @@ class RecordFile(ABC):
         try:
             if self._file is None:
                 self._cut_off_half_record()
-                self._file = open(self.path, "ab", buffering=0)  # noqa: SIM115
+                self._file = self.path.open("ab", buffering=0)
                 weakref.finalize(self, self._file.close)
             if self._whole is not None:
                 self._file.truncate(self._whole)

@@ -22,7 +22,7 @@ _SEAL = re.compile(re.escape(_MARK) + rb"([0-9a-f]{8})")
 UNSEALED = _MARK.decode() + 8 * "0"  # what stands in a file until it is sealed
 
 
-def seal(path) -> None:
+def seal(path: str | Path) -> None:
     """Put the checksum into a file that has `UNSEALED` in it.
 
     Parameters
@@ -31,27 +31,27 @@ def seal(path) -> None:
     """
     content = Path(path).read_bytes()
     start = content.index(UNSEALED.encode()) + len(_MARK)
-    with open(path, "r+b") as file:
+    with Path(path).open("r+b") as file:
         file.seek(start)
         file.write(_digits(content))
 
 
-def append_seal(path) -> None:
+def append_seal(path: str | Path) -> None:
     """Seal a file of a format that allows bytes after its end, such as HDF5.
 
     Parameters
     ----------
     path : path-like
     """
-    with open(path, "ab") as file:
+    with Path(path).open("ab") as file:
         file.write(UNSEALED.encode())
     content = Path(path).read_bytes()
-    with open(path, "r+b") as file:
+    with Path(path).open("r+b") as file:
         file.seek(len(content) - 8)
         file.write(_digits(content))
 
 
-def seal_fits(path) -> None:
+def seal_fits(path: str | Path) -> None:
     """Seal a FITS file, in its first header.
 
     Parameters
@@ -62,7 +62,7 @@ def seal_fits(path) -> None:
     seal(path)
 
 
-def is_sealed(path) -> bool:
+def is_sealed(path: str | Path) -> bool:
     """Return whether a file has a seal; refuse one that was changed since it was sealed.
 
     Parameters

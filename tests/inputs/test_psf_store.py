@@ -173,7 +173,7 @@ def test_a_write_that_dies_leaves_the_file(tmp_path, monkeypatch):
             with pytest.raises(ZeroDivisionError):
                 other.add_to(path)
     with monkeypatch.context() as patch:
-        patch.setattr("os.replace", lambda *_: 1 / 0)
+        patch.setattr(Path, "replace", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             other.add_to(path)
     assert path.read_bytes() == before

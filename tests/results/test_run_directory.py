@@ -1,7 +1,6 @@
 """The folder of a run."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,6 @@ import pytest
 from astropy.io import fits
 
 from fphojax.inputs import InputError
-from fphojax.results import aside
 from fphojax.results.patch_journal import CheckIn, CheckOut, Journal
 from fphojax.results.run_directory import RunDirectory
 
@@ -192,13 +190,13 @@ def test_a_move_that_was_cut_short(fit, tmp_path, monkeypatch, after):
         replaced += 1
         if replaced > after:
             raise KeyboardInterrupt
-        os.rename(source, target)
+        source.rename(target)
 
     for name, end in (("one", "undone"), ("two", "finished")):
         path, replaced = tmp_path / name, 0
         own, _ = a_run(path, fit, {"seed": 3})
         with monkeypatch.context() as patched:
-            patched.setattr(aside.os, "replace", counted)
+            patched.setattr(Path, "replace", counted)
             with pytest.raises(KeyboardInterrupt):
                 RunDirectory.create(path, overwrite=True)
         if end == "undone":

@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -246,7 +247,7 @@ def test_disk_full_leaves_the_journal_readable(tmp_path, monkeypatch):
             return super().write(content[:10])
 
     with monkeypatch.context() as patched:
-        patched.setattr("builtins.open", lambda path, mode, buffering: Full(path, mode))
+        patched.setattr(Path, "open", lambda path, mode, **_: Full(path, mode))
         with pytest.raises(StorageError, match=r"x.journal: cannot be written \(no space left on device\)"):
             journal.append(check_in(2, values))
     journal = Journal(journal.path)
@@ -274,7 +275,7 @@ def test_records_of_all_kinds_are_read_back(tmp_path):
         for one, two in zip(kept, second.outcomes, strict=True):
             for name, value in vars(one).items():
                 np.testing.assert_array_equal(getattr(two, name), value)
-    with open(journal.path, "ab") as file:
+    with journal.path.open("ab") as file:
         file.write(b"half")
     size = journal.path.stat().st_size
     assert len(list(journal.records())) == 3  # who reads leaves the file as it is

@@ -1,11 +1,11 @@
 """Paths in files that are moved together with what they lead to."""
 
-import os
 import shutil
+from pathlib import Path
 
 import pytest
 
-from fphojax.system.portable import map_paths, relative, resolved, stamp, stamp_seen_from
+from fphojax.system.portable import absolute, map_paths, matching, relative, resolved, stamp, stamp_seen_from
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from fphojax.system.portable import map_paths, relative, resolved, stamp, stamp_
 )
 def test_relative_and_back(path, folder, expected):
     assert relative(path, folder) == expected
-    assert resolved(expected, folder) == (path if os.path.isabs(path) else f"{folder}/{path}")
+    assert resolved(expected, folder) == (path if Path(path).is_absolute() else f"{folder}/{path}")
 
 
 def test_what_is_there_decides_where_a_folder_was_moved_alone(tmp_path):
@@ -32,6 +32,20 @@ def test_what_is_there_decides_where_a_folder_was_moved_alone(tmp_path):
     (tmp_path / "new" / "x.fits").touch()
     assert resolved("../x.fits", here, there) == str(tmp_path / "new" / "x.fits")
     assert resolved("../gone.fits", here, there) == str(tmp_path / "new" / "gone.fits")
+
+
+def test_absolute_paths_keep_their_links(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    monkeypatch.chdir(tmp_path)
+    assert absolute("link/./a/../x.fits") == tmp_path / "link" / "x.fits"
+
+
+def test_matching_leaves_hidden_files_out(tmp_path):
+    for name in ("b.fits", "a.fits", ".hidden.fits"):
+        (tmp_path / name).touch()
+    assert matching(f"{tmp_path}/*.fits") == [f"{tmp_path}/a.fits", f"{tmp_path}/b.fits"]
+    assert matching(f"{tmp_path}/.*.fits") == [f"{tmp_path}/.hidden.fits"]
 
 
 def test_paths_of_settings_and_nothing_else_are_changed():

@@ -63,7 +63,8 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
     from papermill.exceptions import PapermillExecutionError
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
-    with _KernelInterruptions() as interruptions:
+    interruptions = _KernelInterruptions()
+    with interruptions:
         try:
             papermill.execute_notebook(
                 template,
@@ -105,11 +106,11 @@ class _KernelInterruptions(Interruptions):
     The kernel is killed if it has not ended its cell within ten seconds.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._manager, self._in_cell, self._told, self._over = None, False, False, threading.Event()
 
-    def __exit__(self, *_):
+    def __exit__(self, *_) -> None:
         self._over.set()
         super().__exit__(*_)
 
@@ -121,7 +122,7 @@ class _KernelInterruptions(Interruptions):
             self._manager = manager
 
         class Manager(AsyncKernelManager):
-            def __init__(self, **options):
+            def __init__(self, **options) -> None:
                 super().__init__(**options)
                 known(self)
 

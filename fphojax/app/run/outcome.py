@@ -1,7 +1,9 @@
 """Outcome of a stage, for the next one and for the record of a run: a small file beside its notebook."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fphojax.app.settings.schema import Settings
 from fphojax.app.stage_list import next_settings
@@ -65,7 +67,7 @@ class Outcome:
             return cls.of_json(read_json(path, "the verdict of a stage"))
 
     @classmethod
-    def of_json(cls, content) -> "Outcome":
+    def of_json(cls, content: Mapping[str, Any]) -> "Outcome":
         """Make an outcome from the content of a file.
 
         Raises
@@ -98,7 +100,7 @@ class Verdict:
     level: str
     text: str
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{self.level}: {self.text}"
 
     def _repr_html_(self):

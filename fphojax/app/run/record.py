@@ -18,7 +18,7 @@ from fphojax.results.aside import drop_previous, move_aside, move_back, previous
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.file_checks import blame
 from fphojax.system.json_files import read_json, write_json
-from fphojax.system.portable import map_paths, relative, resolved
+from fphojax.system.portable import absolute, map_paths, relative, resolved
 
 from .outcome import Outcome
 from .steps import Step, settings_read
@@ -46,7 +46,8 @@ class RunRecord:
         self._of = self._entries.pop(_OF, None)
         for entry in self._entries.values():
             _map_entry(entry, lambda path: resolved(path, self._folder))
-        self._before = None  # entries, and where the results went, before the last step was begun
+        # entries, and where the results went, before the last step was begun
+        self._before: tuple[dict, Path | None] | None = None
 
     @property
     def exists(self) -> bool:
@@ -65,12 +66,12 @@ class RunRecord:
             return
         if self._of is not None:
             before = Path(resolved(self._of, self._folder))
-            if before.is_file() and not os.path.samefile(before, source):
+            if before.is_file() and not before.samefile(source):
                 raise InputError(
                     f"{source}: outbase: found {self._folder}, which has the run of {before}, expected another "
                     "folder: one of them would replace the results of the other"
                 )
-        self._of = relative(os.path.abspath(source), self._folder)
+        self._of = relative(str(absolute(source)), self._folder)
 
     def begun(self, step: Step, key: str) -> bool:
         """Return whether a step with this key was begun and has not ended."""
@@ -98,7 +99,8 @@ class RunRecord:
         Their files, which are to be made anew, are moved into ``previous_N`` in ``outbase`` until all steps are done
         (`complete`).
         """
-        self._before = copy.deepcopy(self._entries), None
+        before = copy.deepcopy(self._entries)
+        self._before = before, None
         made = []
         for other in following if goes_on else [step, *following]:
             if entry := self._entries.get(other.name):
@@ -108,7 +110,7 @@ class RunRecord:
         # a later optimisation overwrites what an earlier one has handed on
         copies = [path for path in self._folder.iterdir() if _COPIED.fullmatch(path.name)] if made else []
         if made and (aside := move_aside(self._folder, made, copies)) is not None:
-            self._before = self._before[0], aside
+            self._before = before, aside
             kept = aside / self._path.relative_to(self._folder)
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self._path, kept)
@@ -126,9 +128,9 @@ class RunRecord:
         bool
             Whether all is as before the step was begun, except for its notebook, now ``NAME_failed``.
         """
-        if self._before is None or self._before[1] is None:
+        entries, aside = self._before or (None, None)
+        if entries is None or aside is None:
             return False
-        entries, aside = self._before
         notebooks = self._path.parent.relative_to(self._folder)
         own = [self._path.relative_to(self._folder)]
         own += [notebooks / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json")]
@@ -143,7 +145,7 @@ class RunRecord:
         for name in pages:
             if (self._folder / name).is_file():
                 failed = name.with_name(f"{step.name}_failed{name.suffix}")
-                os.replace(self._folder / name, self._folder / failed)
+                (self._folder / name).replace(self._folder / failed)
         (aside / own[0]).unlink()
         move_back(self._folder, aside)
         self._entries, self._before = entries, None
@@ -258,7 +260,7 @@ def step_key(step: Step, settings: Settings, template: Path | None, before: str 
     first = before is None
     read = map_paths(settings_read(settings, step.stage, first=first), os.path.basename)
     read.pop("outbase", None)
-    content = [fphojax.__version__, step.name, before, read]
+    content: list = [fphojax.__version__, step.name, before, read]
     names = _INPUTS if first else ()
     names += _STORES if step.stage == "check" else ()  # the stage before may make them
     files = [path for name in names for path in _paths(getattr(settings, name))]

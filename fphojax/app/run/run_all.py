@@ -171,7 +171,7 @@ class _Index:
     def __init__(self, folder: Path, settings: Settings, steps: list[Step], record: RunRecord):
         self._folder, self._settings, self._steps, self._record = folder, settings, steps, record
         self._rows: dict[str, IndexRow] = {}
-        self._report = None
+        self._report: str | None = None
         self.page = ""
 
     def done(self, step: Step, outcome: Outcome, time: str) -> None:
@@ -195,7 +195,10 @@ class _Index:
         path = self._folder / "index.html"
         rows = [self._rows.get(step.name) or self._waiting(step) for step in self._steps]
         write_index(
-            path, f"Stages of {self._settings.outbase.name}", rows, self._report and Path(self._report)
+            path,
+            f"Stages of {self._settings.outbase.name}",
+            rows,
+            Path(self._report) if self._report else None,
         )
         return path
 

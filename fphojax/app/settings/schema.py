@@ -7,9 +7,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -29,10 +30,13 @@ from fphojax.errors import InputError
 from fphojax.inputs.fits_chips import extension_key
 from fphojax.inputs.fits_frames import reading_options
 from fphojax.mixtures.psf_fit import MAX_GAUSS, TARGET_L2
-from fphojax.system.portable import map_paths, relative
+from fphojax.system.portable import absolute, map_paths, matching, relative
 
 from .settings_file import describe, expand_variables, read_mapping, shown
 from .yaml_text import dumped
+
+if TYPE_CHECKING:
+    from numpyro.distributions import Distribution
 
 __all__ = [
     "BoundsSettings",
@@ -70,7 +74,7 @@ def _at_home(path: Path) -> Path:
 
 def _possible(path: Path) -> Path:
     """Make a path absolute, without . and .., and refuse names that files cannot have."""
-    path = Path(os.path.abspath(path))
+    path = absolute(path)
     try:
         sizes = [len(os.fsencode(part)) for part in path.parts]
     except UnicodeEncodeError:
@@ -92,7 +96,7 @@ def _expand_globs(patterns: Any, info: ValidationInfo) -> Any:
         if not glob.has_magic(pattern) or _below_folder(Path(pattern), info).exists():
             paths.append(pattern)
             continue
-        found = sorted(glob.glob(_absolute_patterns(pattern, info)))
+        found = matching(_absolute_patterns(pattern, info))
         if not found:
             raise ValueError(f"found no file that matches {shown(pattern)}, expected at least one")
         paths += found
@@ -167,7 +171,7 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_value_in_disguise(cls, value: Any, info: ValidationInfo) -> Any:
-        taken = _leaves(cls.model_fields[info.field_name].annotation)
+        taken = _leaves(cls.model_fields[str(info.field_name)].annotation)
         if BaseModel not in taken:  # a section checks its own values
             _refuse_disguises(value, taken)
         return value
@@ -264,7 +268,7 @@ class PriorSettings(BaseModel):
         _refuse_disguises([v for key, v in arguments.items() if key != "distribution"], {float})
         return value
 
-    def build(self):
+    def build(self) -> "Distribution":
         """Make the numpyro distribution.
 
         Raises
@@ -276,11 +280,11 @@ class PriorSettings(BaseModel):
 
         return prior_named(self.distribution, self.__pydantic_extra__)
 
-    def __str__(self):
+    def __str__(self) -> str:
         found = ", ".join(f"{key}={value:g}" for key, value in self.__pydantic_extra__.items())
         return f"{self.distribution}({found})"
 
-    def mass_within(self, lower, upper) -> np.ndarray:
+    def mass_within(self, lower: ArrayLike, upper: ArrayLike) -> np.ndarray:
         """Estimate the fraction of the distribution that lies between bounds, in the shape of the bounds.
 
         Parameters
@@ -605,7 +609,7 @@ class Settings(Section):
 
     @field_validator("nside_full")
     @classmethod
-    def _whole_super_pixels(cls, value, info: ValidationInfo):
+    def _whole_super_pixels(cls, value, info: ValidationInfo) -> tuple[int, int] | None:
         size = info.data.get("super_pixel_size", 1)
         if value is not None and any(n % size for n in value):
             raise ValueError(f"found {list(value)}, expected multiples of super_pixel_size = {size}")
@@ -613,7 +617,7 @@ class Settings(Section):
 
     @field_validator("preprocess")
     @classmethod
-    def _stores_are_made(cls, value: PreprocessSettings, info: ValidationInfo):
+    def _stores_are_made(cls, value: PreprocessSettings, info: ValidationInfo) -> PreprocessSettings:
         """Refuse keys that only apply to stores where no store is named, as they would be ignored silently."""
         told = [key for key in value.model_fields_set - _OF_STORING if getattr(value, key) != _default(key)]
         if told and info.data.get("pixelstorefile", "") is None:
@@ -680,7 +684,7 @@ class Settings(Section):
         settings._file = path
         return settings
 
-    def changed(self, **values) -> "Settings":
+    def changed(self, **values: Any) -> "Settings":
         """Return settings with other values of some keys, validated."""
         new = type(self).model_validate(self.model_dump(mode="json") | values)
         new._file = self._file

@@ -26,7 +26,8 @@ def write_sky(path: Path, sky: dict[str, float]) -> None:
         The text cannot be changed in place; the file stays as it was.
     """
     text = path.read_text(encoding="utf-8")
-    if composed(text).flow_style:
+    tree = composed(text)
+    if isinstance(tree, yaml.MappingNode) and tree.flow_style:
         raise InputError(
             f"{path}: found a mapping in braces, expected one key a line, to change levels in place"
         )
@@ -51,7 +52,9 @@ def with_value(text: str, key: str, value: str) -> str:
     value : str
         On one line.
     """
-    for name, node in composed(text).value:
+    tree = composed(text)
+    assert isinstance(tree, yaml.MappingNode)
+    for name, node in tree.value:
         if name.value == key:
             # a block ends where the next token starts: after comments that belong to what follows
             return f"{text[: name.end_mark.index]}: {value}{text[_end(node) :]}"

@@ -9,6 +9,7 @@ from typing import Any, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel
+from pydantic_core import ErrorDetails
 
 from fphojax.errors import InputError
 from fphojax.system.file_checks import kind_of, require_regular
@@ -34,7 +35,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"{path}: found {error.strerror.lower()}, expected a YAML file") from error
+        raise InputError(f"{path}: found {str(error.strerror).lower()}, expected a YAML file") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: found bytes that are not UTF-8, expected a YAML file") from error
     try:
@@ -43,6 +44,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: found {_problem(error)}, expected YAML") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: found {kind_of(content)}, expected a mapping of settings")
+    assert tree is not None  # it holds a mapping
     wrong = _repeated_keys(tree) or _unnamed(content)
     if wrong:
         raise InputError("\n".join(f"{path}: {problem}" for problem in wrong))
@@ -162,9 +164,10 @@ def _dotted(keys: tuple) -> str:
     return ".".join(_name(key) for key in keys if key != "[key]")
 
 
-def describe(model: type[BaseModel], entry: dict[str, Any]) -> str:
+def describe(model: type[BaseModel], entry: ErrorDetails) -> str:
     """Format one entry of pydantic's ``ValidationError.errors()`` as "key: found ..., expected ..."."""
-    keys, name = entry["loc"], _dotted(entry["loc"])
+    keys: tuple = entry["loc"]
+    name = _dotted(keys)
     if entry["type"] == "extra_forbidden":
         known = _section(model, keys[:-1]).model_fields
         near = difflib.get_close_matches(str(keys[-1]), known, n=1, cutoff=0.5)
@@ -205,6 +208,6 @@ def _section(model: type[BaseModel], keys: tuple) -> type[BaseModel]:
     """Return the model of the nested section that the keys lead to."""
     for key in keys:
         if key in model.model_fields:
-            annotation = model.model_fields[key].annotation
+            annotation: Any = model.model_fields[key].annotation
             model = get_args(annotation)[-1] if get_args(annotation) else annotation
     return model

@@ -29,7 +29,7 @@ _KINDS = {tag: re.compile(pattern) for tag, pattern in _SPECIAL.items()}
 class _Loader(yaml.SafeLoader):
     """Loader of plain YAML: no tags, no more than `DEEPEST` levels."""
 
-    def __init__(self, text):
+    def __init__(self, text) -> None:
         super().__init__(text)
         self._depth = 0
 
@@ -91,7 +91,7 @@ def loaded(text: str) -> Any:
         loader.dispose()
 
 
-def dumped(value: Any, **options) -> str:
+def dumped(value: Any, **options: Any) -> str:
     """Format a value as text that `loaded` reads back.
 
     Parameters

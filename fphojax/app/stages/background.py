@@ -53,6 +53,7 @@ def background(
     present = fit.read_sky()
     sky = tweaked_background(levels, present)
     path = settings.source if write else next_path(settings.outbase, "background", ".yml")
+    assert path is not None  # settings that are written were read from a file
     if write:
         write_sky(path, sky)
     else:

@@ -73,9 +73,10 @@ def first_patches(settings: Settings, sources: SourceCatalog, number: int = 6) -
         bounds_kwargs=bounds_options(settings),
         seed=settings.seed,
     )
-    patches = []
+    patches: list[tuple] = []
     while scene.undone and len(patches) < number:
         region, active, fixed = scene.checkout_region()
+        assert active is not None  # one patch at a time: nothing is in its way
         patches.append((region, active, fixed))
         scene.checkin_region(active, fixed, 1)
     return patches

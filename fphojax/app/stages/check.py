@@ -81,6 +81,7 @@ def exposures_shown(found: CheckReport) -> QTable:
 def catalog_shown(found: CheckReport) -> Table:
     """Tabulate smallest, median and largest value of each parameter of the catalogue."""
     catalog = found.catalog
+    assert catalog is not None
     columns = {
         "ra [deg]": catalog.ra,
         "dec [deg]": catalog.dec,

@@ -32,6 +32,7 @@ def chi2_table(run: RunDirectory, before: RunDirectory | None = None) -> Table:
     rows = []
     for band, name in residuals.exposures:
         pixels = residuals.read(band, name)
+        assert pixels is not None  # it is listed
         chi2 = [float(np.sum((pixels.residual * pixels.ierr) ** 2, dtype=np.float64))]
         if earlier is not None:
             chi2.append(float(np.sum((earlier.residual(pixels) * pixels.ierr) ** 2, dtype=np.float64)))
@@ -46,7 +47,7 @@ def chi2_table(run: RunDirectory, before: RunDirectory | None = None) -> Table:
 class _Earlier:
     """Residuals of an earlier fit, at pixels of a later one."""
 
-    def __init__(self, run, sky_now):
+    def __init__(self, run, sky_now) -> None:
         self._residuals = RunResiduals(run)
         self._sky, self._sky_now = run.read_sky(), sky_now
 

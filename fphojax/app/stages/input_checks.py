@@ -95,8 +95,9 @@ class CheckReport:
 
     def _flux_error(self, exposure) -> str:
         mixture = self.mixtures.get((exposure.band, exposure.name))
-        known = mixture is not None and np.isfinite(mixture.point_flux_error)
-        return f", point flux {100 * mixture.point_flux_error:+.2g} %" if known else ""
+        if mixture is None or not np.isfinite(mixture.point_flux_error):
+            return ""
+        return f", point flux {100 * mixture.point_flux_error:+.2g} %"
 
     def psf_meaning(self) -> str:
         """Describe the effect of the PSF mixtures on the fluxes of bright point sources."""
@@ -154,6 +155,7 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
         exposures, problems = collect(settings.fitsfiles, progress=progress, **settings.reading)
         report.problems += at_most_ten(problems, "exposures")
     else:
+        assert settings.metastorefile is not None  # with pixelstorefile
         try:
             exposures = open_stores(settings.pixelstorefile, settings.metastorefile)
         except InputError as error:
@@ -170,13 +172,14 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
     report.exposures.sort(key=lambda exposure: settings.bandlist.index(exposure.band))
     report.notes += grouped((exposure.path, note) for exposure in exposures for note in exposure.notes)
     if verify and settings.pixelstorefile is None:
-        report.notes += _twins(report.exposures)
+        report.notes += _twins([exposure for exposure in report.exposures if isinstance(exposure, Exposure)])
     _check_bands(report, refused=set(settings.fitsfiles) - {exposure.path for exposure in exposures})
 
 
 def _twins(exposures: list[Exposure]) -> list[str]:
     """Find copies of an image under other names, which would count twice and make uncertainties too small."""
-    seen, lines = {}, []
+    lines = []
+    seen: dict[tuple, Exposure] = {}
     for exposure in exposures:
         pixels = exposure.band, exposure.shape, zlib.crc32(np.ascontiguousarray(exposure.data))
         first = seen.setdefault(pixels, exposure)
@@ -307,7 +310,7 @@ def _fitted_before(report: CheckReport) -> PSFStore:
 
 
 def _checked_psf(
-    exposure: Exposure, psfs: PSFStore | None, fitted: PSFStore, settings: Settings
+    exposure: Exposure | StoredExposure, psfs: PSFStore | None, fitted: PSFStore, settings: Settings
 ) -> PSFMixture | None:
     """Return the mixture of an exposure; None if its PSF image is good and not fitted yet."""
     if psfs is not None:
@@ -388,6 +391,7 @@ def _check_model(report: CheckReport) -> None:
             if name == "pa":
                 check_pa_prior(built)
             if report.bounds is not None:
+                assert report.catalog is not None  # whose bounds they are
                 lower, upper = report.bounds.of_model()
                 _check_prior(prior, lower[name], upper[name], report.catalog.id)
         except InputError as error:
@@ -432,7 +436,7 @@ def _check_prior(prior: PriorSettings, lower, upper, ids) -> None:
         )
 
 
-def _psf_source(exposure: Exposure, psfs: PSFStore | None, settings: Settings) -> str:
+def _psf_source(exposure: Exposure | StoredExposure, psfs: PSFStore | None, settings: Settings) -> str:
     """Describe where an exposure's PSF comes from."""
     if psfs is not None:
         own = exposure.name in psfs.exposures(exposure.band)

@@ -78,9 +78,10 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
             f" Not fitted: {counted(unknown, 'source')}; uncertainties are those of the catalogue, if any."
         )
     if near.any():
-        n_source = np.count_nonzero(near.any(axis=1))
+        n_flux = int(np.count_nonzero(near))
+        n_source = int(np.count_nonzero(near.any(axis=1)))
         verdict += (
-            f" {counted(np.count_nonzero(near), 'flux')} of {counted(n_source, 'source')} ended at an edge of the "
+            f" {counted(n_flux, 'flux')} of {counted(n_source, 'source')} ended at an edge of the "
             "box (column flux_at_bound): without an uncertainty, their range in sampling is that of an initial guess."
         )
     ratio = np.ma.masked_invalid(catalog.flux / errors)

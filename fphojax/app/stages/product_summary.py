@@ -1,7 +1,7 @@
 """`fphojax postprocess`: the products of a run, and a few lines about them."""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 
@@ -18,7 +18,7 @@ __all__ = ["postprocess"]
 _MOST_NAMED = 10
 
 
-def postprocess(folder: Path, *, kind: str, **options) -> list[str]:
+def postprocess(folder: Path, *, kind: str, **options: Any) -> list[str]:
     """Write the products of a run, and describe them.
 
     Parameters
@@ -40,7 +40,7 @@ def postprocess(folder: Path, *, kind: str, **options) -> list[str]:
     run = RunDirectory.open(folder)
     with folder_lock(folder):
         run.remove_half_written()
-        made = write_products(run, kind=kind, **options)
+        made = write_products(run, kind=cast(DrawKind, kind), **options)
     return [*_about_sources(made), *_about_files(made)]
 
 

@@ -1,5 +1,7 @@
 """The PSF stage: mixtures of Gaussians for all exposures, and how good they are."""
 
+from typing import TYPE_CHECKING
+
 from astropy import units as u
 from astropy.table import QTable
 
@@ -13,6 +15,9 @@ from fphojax.system.wording import counted
 from .input_checks import CheckReport, check_inputs
 from .psf_fits import FittedPSF, fit_into, fitted_psfs, jobs_of, offset_shown
 from .stage_report import StageReport, timed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["plot_worst_psf", "psf"]
 
@@ -45,6 +50,7 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
     if found.problems:
         raise InputError("\n".join(found.problems))
     if found.psfs is not None:
+        assert settings.psfstorefile is not None  # which they are of
         table = _of_store(found)
         text = f"Mixtures of {settings.psfstorefile.name}, for {len(found.exposures)} exposures. "
         text += found.psf_meaning()
@@ -68,7 +74,7 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
     return StageReport("psf", text, {"psfs": table}, {"psfs": path}, level=level)
 
 
-def plot_worst_psf(settings: Settings, report: StageReport):
+def plot_worst_psf(settings: Settings, report: StageReport) -> "Figure | None":
     """Plot image, mixture, residual and encircled energy of the PSF that its mixture fits worst.
 
     Returns
@@ -83,6 +89,7 @@ def plot_worst_psf(settings: Settings, report: StageReport):
     exposures = check_inputs(settings, needs_catalog=False).exposures
     (exposure,) = (e for e in exposures if (e.name, e.band) == (row["exposure"], row["band"]))
     (fitted,) = fit_into(report.files["psfs"], jobs_of([exposure], settings))
+    assert exposure.psf_image is not None  # it was fitted
     return plot_psf_fit(fitted.fit, exposure.psf_image)
 
 
@@ -109,6 +116,7 @@ def _range(numbers):
 
 def _of_store(found: CheckReport) -> QTable:
     """Tabulate where each exposure's mixture at the middle of its image comes from; unknown errors are NaN."""
+    assert found.psfs is not None
     rows = []
     for exposure in found.exposures:
         mixture = found.mixtures[exposure.band, exposure.name]

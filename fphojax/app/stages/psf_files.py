@@ -129,13 +129,17 @@ def fit_files(
         nearest = next((path for path in (figures, *figures.parents) if path.exists()), Path())
         if not nearest.is_dir():
             raise InputError(f"--figures: {nearest} is a file, expected a folder")
-    header = {
-        "extension": extension,
-        "oversample": oversample,
-        "pixel_scale": pixel_scale,
-        "includes_pixel": includes_pixel,
-    }
-    images = [read_psf_image(path, band=band, **header) for path in paths]
+    images = [
+        read_psf_image(
+            path,
+            band=band,
+            extension=extension,
+            oversample=oversample,
+            pixel_scale=pixel_scale,
+            includes_pixel=includes_pixel,
+        )
+        for path in paths
+    ]
     jobs = [
         PSFJob(
             str(image.path),

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -118,7 +118,7 @@ def fitted_psfs(
     path: Path | None = None,
     *,
     progress: bool = False,
-    **options,
+    **options: Any,
 ) -> tuple[PSFStore, list[FittedPSF]]:
     """Fit mixtures to the PSF images that exposures carry; the store holds no others.
 

@@ -54,7 +54,7 @@ class PSFImage:
 
 
 def read_psf_image(
-    path,
+    path: str | Path,
     *,
     band: str,
     extension: str | int | None = None,

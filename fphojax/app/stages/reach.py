@@ -30,7 +30,7 @@ def light_ends(catalog: SourceCatalog, exposures: Sequence) -> np.ndarray:
     ndarray, shape (N,)
         Semi-major, arcsec; 0 for a source without positive flux.
     """
-    levels = {}
+    levels: dict[str, float] = {}
     for exposure in exposures:
         noise = central_noise(exposure) / exposure.flux_scale / exposure.pixel_scale**2
         if np.isfinite(noise):

@@ -1,6 +1,5 @@
 """`fphojax preprocess`: all images of a field into one pixel store and one meta file."""
 
-import glob
 import json
 import re
 import time
@@ -20,7 +19,7 @@ from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.fits_frames import FitsFrame, ReadingOptions, is_mosaic, read_frames
 from fphojax.inputs.stores.writer import StoreWriter, refuse_other_store
 from fphojax.system.locks import file_lock
-from fphojax.system.portable import stamp
+from fphojax.system.portable import matching, stamp
 
 __all__ = ["PreprocessReport", "image_files", "input_files", "preprocess", "refuse_other_stores"]
 
@@ -50,7 +49,11 @@ def _refuse_inputs(settings: Settings) -> None:
     inputs = [settings.source, *settings.fitsfiles, *image_files(settings)]
     inputs += [getattr(settings, name) for name in _SINGLE if name not in stores]
     for key, store in stores.items():
-        if store.exists() and any(path and path.exists() and store.samefile(path) for path in inputs):
+        if (
+            store is not None
+            and store.exists()
+            and any(path and path.exists() and store.samefile(path) for path in inputs)
+        ):
             raise InputError(
                 f"{settings.file}: {key}: found {store}, which is one of the inputs, expected another file"
             )
@@ -79,7 +82,7 @@ class PreprocessReport:
     seconds_writing: float = 0.0
     lines: list[str] = field(default_factory=list)
 
-    def __str__(self):
+    def __str__(self) -> str:
         rate = self.n_byte / 1e6 / self.seconds if self.seconds > 0 else 0.0
         kept = f", {self.n_kept} were stored before" if self.n_kept else ""
         size = f"{self.n_byte / 1e6:.1f} MB in {self.seconds:.1f} s"
@@ -123,6 +126,8 @@ def preprocess(
     recipe = _recipe(settings)
     frames = _frames(settings)
     mosaics = _of_mosaics(frames)
+    assert settings.pixelstorefile is not None
+    assert settings.metastorefile is not None
     writer = StoreWriter(
         settings.pixelstorefile,
         settings.metastorefile,
@@ -200,6 +205,7 @@ def refuse_other_stores(settings: Settings) -> bool:
     if not _science_files(settings):
         return False
     frames = _frames(settings)
+    assert settings.pixelstorefile is not None
     refuse_other_store(settings.pixelstorefile, **_store_options(settings, frames, _of_mosaics(frames)))
     return True
 
@@ -210,7 +216,7 @@ def _science_files(settings):
 
 
 def _matching(patterns):
-    return [Path(path) for pattern in patterns for path in sorted(glob.glob(pattern))]
+    return [Path(path) for pattern in patterns for path in matching(pattern)]
 
 
 def _store_options(settings: Settings, frames, mosaics: bool) -> dict:
@@ -280,7 +286,7 @@ def _frames(settings: Settings) -> list[tuple[Path, dict[str, Path]]]:
         )
     frames = []
     for pattern in patterns:
-        paths = sorted(glob.glob(pattern))
+        paths = matching(pattern)
         if not paths:
             raise InputError(
                 f"{settings.file}: frame_search_pattern: found no file that matches {pattern!r}, "
@@ -313,13 +319,14 @@ def _counterpart(path: str, pattern: str, other: str) -> Path:
 
 def _stamp(settings: Settings, path: Path, files: dict[str, Path]) -> str:
     """Identify the files of a frame in their present state, even if they are moved together with the store."""
+    assert settings.pixelstorefile is not None
     return stamp((path, *files.values()), settings.pixelstorefile.parent)
 
 
 def _made_ahead(frames, read, make) -> Iterator[tuple[Path, dict[str, Path], Future]]:
     """Yield frames in preparation, two ahead of the writer: one thread reads, another packs."""
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as packer:
-        ahead = deque()
+        ahead: deque[tuple[Path, dict[str, Path], Future]] = deque()
         for path, files in frames:
             reading = reader.submit(read, path, files=files)
             ahead.append((path, files, packer.submit(make, path, reading)))

@@ -1,5 +1,7 @@
 """Explorer of a run: posterior, images and convergence of a chosen source (ipywidgets)."""
 
+from pathlib import Path
+
 import ipywidgets as widgets
 import numpy as np
 from astropy.table import Table
@@ -42,7 +44,7 @@ class RunExplorer(widgets.VBox):
         The tabs' contents.
     """
 
-    def __init__(self, run):
+    def __init__(self, run: RunDirectory | str | Path):
         self.run = run if isinstance(run, RunDirectory) else RunDirectory.open(run)
         found = RunDraws(self.run)
         self._patches_of = found.patches_of
@@ -79,7 +81,7 @@ class RunExplorer(widgets.VBox):
         """The map of the sources, PNG."""
         return bytes(self._map.value)
 
-    def pick(self, source) -> None:
+    def pick(self, source: int | str) -> None:
         """Show a source.
 
         Parameters

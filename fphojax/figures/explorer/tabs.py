@@ -48,7 +48,8 @@ class PosteriorTab(widgets.VBox):
     """Figures of the draws of chosen sources and parameters."""
 
     def __init__(self, reader: PatchReader):
-        self._reader, self._patch = reader, None
+        self._reader = reader
+        self._patch: int | None = None
         self.view = widgets.ToggleButtons(options=[*_POSTERIOR_VIEWS, "marginals"], description="")
         self.sources = widgets.SelectMultiple(description="sources", rows=5)
         self.parameters = widgets.SelectMultiple(description="parameters", rows=5)
@@ -57,7 +58,7 @@ class PosteriorTab(widgets.VBox):
         for control in (self.view, self.sources, self.parameters):
             control.observe(self._draw, "value")
 
-    def show(self, patch: int, source) -> None:
+    def show(self, patch: int, source: int | str) -> None:
         """Show a source of a patch."""
         result = self._reader.result(patch)
         names = [*result.bands, *(name for name in POSTERIOR_UNITS if name != "flux")]
@@ -111,7 +112,7 @@ class ImagesTab(widgets.VBox):
         for control in (self.view, self.exposure, self.stretch, self.linear, self.draw):
             control.observe(self._draw, "value")
 
-    def show(self, patch: int, source) -> None:
+    def show(self, patch: int, source: int | str) -> None:
         """Show the images of a patch."""
         del source  # all sources of the patch are in them
         if self._number == patch:
@@ -169,7 +170,7 @@ class ConvergenceTab(widgets.VBox):
         for control in (self.order, self.descending):
             control.observe(self._draw, "value")
 
-    def show(self, patch: int, source) -> None:
+    def show(self, patch: int, source: int | str) -> None:
         """Show the parameters of all sources of a patch."""
         del source
         result = self._reader.result(patch)
@@ -206,5 +207,5 @@ class SettingsTab(widgets.VBox):
         ]
         super().__init__([widgets.HTML(part) for part in parts])
 
-    def show(self, patch: int, source) -> None:
+    def show(self, patch: int, source: int | str) -> None:
         """Do nothing: the settings are the same for all patches."""

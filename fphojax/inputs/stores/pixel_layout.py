@@ -38,7 +38,7 @@ def super_shape(shape: tuple[int, int], size: int) -> tuple[int, int]:
     return -(-shape[1] // size), -(-shape[0] // size)
 
 
-def packed(data, ierr, size: int, count: tuple[int, int] | None = None) -> np.ndarray:
+def packed(data: np.ndarray, ierr: np.ndarray, size: int, count: tuple[int, int] | None = None) -> np.ndarray:
     """Arrange images in super-pixel order, padded with zeros.
 
     Parameters
@@ -63,11 +63,11 @@ def packed(data, ierr, size: int, count: tuple[int, int] | None = None) -> np.nd
     return blocks.reshape(*count, 2 * size**2)
 
 
-def unpacked(blocks, size: int) -> tuple[np.ndarray, np.ndarray]:
+def unpacked(blocks: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the two images (ny, nx) of an array (nx / s, ny / s, 2 s^2); the inverse of `packed`."""
     count = blocks.shape[:2]
     halves = np.asarray(blocks).reshape(*count, 2, size, size)
-    images = (
+    data, ierr = (
         halves[:, :, half].swapaxes(1, 2).reshape(count[0] * size, count[1] * size).T for half in (0, 1)
     )
-    return tuple(images)
+    return data, ierr

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, overload
 
 import h5py
 import numpy as np
@@ -69,9 +70,10 @@ class PixelStore:
         For a file that is missing, truncated, or not a pixel store.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._file, self._process = None, None
+        self._file: h5py.File | None = None
+        self._process: int | None = None  # that opened it
         require_regular(self.path, "a pixel store (fphojax preprocess)")
         try:
             with blame(str(self.path)), _one_line():
@@ -83,7 +85,7 @@ class PixelStore:
             self.close()
             raise
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_file": None, "_process": None}
 
     def file(self) -> h5py.File:
@@ -98,7 +100,13 @@ class PixelStore:
             self._file.close()
         self._file = self._process = None
 
-    def dataset(self, band: str, name: str, what: str = "data"):
+    @overload
+    def dataset(self, band: str, name: str) -> h5py.Dataset: ...
+
+    @overload
+    def dataset(self, band: str, name: str, what: str) -> h5py.Dataset | None: ...
+
+    def dataset(self, band: str, name: str, what: str = "data") -> h5py.Dataset | None:
         """Return a dataset of an exposure; None if it does not have it.
 
         Raises
@@ -186,7 +194,9 @@ class PixelStore:
         with blame(f"{self.path}: exposure {name!r} of band {band}"), _one_line():
             return self.dataset(band, name).id.get_storage_size()
 
-    def window(self, band: str, name: str, x0: int, x1: int, y0: int, y1: int):
+    def window(
+        self, band: str, name: str, x0: int, x1: int, y0: int, y1: int
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Read image and inverse error in half-open pixel ranges, float32, shape (y1 - y0, x1 - x0).
 
         Only the super-pixels (HDF5 chunks, where the file has them) in these ranges are read.
@@ -296,7 +306,7 @@ def _is_circle(stated):
     )
 
 
-def read_meta(path) -> dict[tuple[str, str], str]:
+def read_meta(path: str | Path) -> dict[tuple[str, str], str]:
     """Read the headers of a meta file, as strings, by (band, exposure).
 
     Raises
@@ -317,10 +327,10 @@ def read_meta(path) -> dict[tuple[str, str], str]:
 class _one_line:
     """Context manager that turns whatever HDF5 says about a broken file into an InputError."""
 
-    def __enter__(self):
+    def __enter__(self) -> "_one_line":
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(self, kind, error, trace) -> None:
         if isinstance(error, Exception) and not isinstance(error, InputError):
             reason = " ".join(str(error).split())
             raise InputError(f"cannot be read as HDF5 ({reason}), expected a whole pixel store") from error

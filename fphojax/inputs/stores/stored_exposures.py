@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from astropy.io import fits
+from astropy.wcs.wcsapi import BaseLowLevelWCS
 
 from fphojax.errors import InputError
 from fphojax.inputs.astrometry import footprint, pixel_scale
@@ -51,7 +52,7 @@ class StoredExposure:
     flux_scale = 1.0  # stores are calibrated when they are built
     notes = ()  # they were reported then
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return _stored, (self.store.path, self.metafile, self.band, self.name, self.sky, self.max_snr)
 
     @property
@@ -87,7 +88,7 @@ class StoredExposure:
         return header
 
     @cached_property
-    def wcs(self):
+    def wcs(self) -> BaseLowLevelWCS:
         """The WCS of its header, or the gwcs kept beside its pixels."""
         gwcs = self._bytes("gwcs")
         with blame(f"{self.metafile}: header of exposure {self.name!r} of band {self.band}"):
@@ -99,7 +100,10 @@ class StoredExposure:
     def footprint(self) -> tuple[float, float, float]:
         """A circle on the sky that holds the image: ra, dec (degrees) and radius (arcsec)."""
         known = self.entry.stated.get("footprint")
-        return footprint(self.wcs, self.shape) if known is None else tuple(float(value) for value in known)
+        if known is None:
+            return footprint(self.wcs, self.shape)
+        ra, dec, radius = (float(value) for value in known)
+        return ra, dec, radius
 
     @cached_property
     def pixel_scale(self) -> float:
@@ -175,7 +179,9 @@ class StoredExposure:
         return None if content is None else content.tobytes()
 
 
-def open_stores(pixelfile, metafile, bands: Sequence[str] | None = None) -> list[StoredExposure]:
+def open_stores(
+    pixelfile: str | Path, metafile: str | Path, bands: Sequence[str] | None = None
+) -> list[StoredExposure]:
     """Open the exposures of a pixel store and its meta file; no pixel is read.
 
     Parameters

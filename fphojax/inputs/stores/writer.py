@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from types import TracebackType
 
 import h5py
 import numpy as np
@@ -71,8 +72,8 @@ class StoreWriter:
 
     def __init__(
         self,
-        pixelfile,
-        metafile,
+        pixelfile: str | Path,
+        metafile: str | Path,
         *,
         super_pixel_size: int = 8,
         nside_full: tuple[int, int] | None = None,
@@ -95,10 +96,12 @@ class StoreWriter:
         self._disk = ThreadPoolExecutor(1)
         self._pending: Future | None = None
 
-    def __enter__(self):
+    def __enter__(self) -> "StoreWriter":
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             self._wait()
         except StorageError:
@@ -185,7 +188,8 @@ class StoreWriter:
         try:
             self._reserve(_OVERHEAD + _PER_ENTRY * len(self._headers) + len(made_of))
             with h5py.File(self.building, "r+") as file:
-                sizes, index = set(), {}
+                sizes = set()
+                index: dict[str, dict[str, dict]] = {}
                 for band, name in sorted(self._headers):
                     dataset = file[f"{band}/{name}/data"]
                     sizes.add(self._padded(dataset))
@@ -204,8 +208,8 @@ class StoreWriter:
             temporary.unlink(missing_ok=True)
             raise StorageError(_no_room(temporary, error)) from error
         # A death between these leaves a meta file without pixels, and the journal: the next build ends at once.
-        os.replace(temporary, self.metafile)
-        os.replace(self.building, self.pixelfile)
+        temporary.replace(self.metafile)
+        self.building.replace(self.pixelfile)
         self.journal.rewrite([])
 
     # ----------------------------------------------------------------------------------------------
@@ -341,7 +345,7 @@ class StoreWriter:
 
 
 def refuse_other_store(
-    pixelfile,
+    pixelfile: str | Path,
     *,
     super_pixel_size: int,
     nside_full: tuple[int, int] | None,

@@ -23,7 +23,7 @@ class ColumnName(NamedTuple):
     pattern: str
     parts: tuple[str, ...] = ()
 
-    def __str__(self):
+    def __str__(self) -> str:
         place = {"PARAMETER": 0, "BAND": 0, "BAND2": 1, "BAND3": 2}
         return re.sub("PARAMETER|BAND[23]?", lambda found: self.parts[place[found[0]]], self.pattern)
 

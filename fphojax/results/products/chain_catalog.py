@@ -7,6 +7,7 @@ Rows are written one at a time in place, so that a file may be far larger than m
 """
 
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 from astropy.io import fits
@@ -35,7 +36,7 @@ class ChainCatalog:
         one with fewer is padded with NaN.
     """
 
-    def __init__(self, path, draws: RunDraws):
+    def __init__(self, path: str | Path, draws: RunDraws):
         self._names = tuple(parameter_names(draws.bands))
         self._n_draw = draws.n_draw
         ids = draws.ids
@@ -52,10 +53,12 @@ class ChainCatalog:
         size = self._row.itemsize * len(ids)
         self._file.truncate(self._start + -(-size // _BLOCK) * _BLOCK)
 
-    def __enter__(self):
+    def __enter__(self) -> "ChainCatalog":
         return self
 
-    def __exit__(self, kind, error, trace):
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._file.close()
 
     def add(self, sources: SourceDraws) -> None:
@@ -109,7 +112,7 @@ def _type_of(ids) -> str:
     return ">i4" if limits.min <= ids.min() and ids.max() <= limits.max else ">i8"
 
 
-def read_chain_catalog(path) -> Table:
+def read_chain_catalog(path: str | Path) -> Table:
     """Read a chain catalogue, fphojax's or forcepho's, and convert it to fphojax's conventions.
 
     Parameters

@@ -42,7 +42,7 @@ class DrawColumns:
     parameters: tuple[str, ...]
     isophote: float
 
-    def __call__(self, draws) -> dict[ColumnName, np.ndarray]:
+    def __call__(self, draws: np.ndarray) -> dict[ColumnName, np.ndarray]:
         """Compute the columns (S,) from draws (S, parameter, chain, draw)."""
         return self._statistics(draws) | self._derived(draws)
 

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 
 import numpy as np
 from astropy.table import Column, Table
@@ -88,7 +89,7 @@ class CatalogBuilder:
                 yield sources
             return
         with process_pool(workers) as pool:
-            queue = deque()
+            queue: deque[tuple[SourceDraws, np.ndarray, Future]] = deque()
             for sources in batches:
                 draws = parameters_first(sources.values)
                 queue.append((sources, draws, pool.submit(self._of_draws, draws)))

@@ -27,7 +27,7 @@ _OF_THE_ORIGINAL = ("BSCALE", "BZERO", "BLANK", "BUNIT", "CHECKSUM", "DATASUM", 
 
 def write_images(
     run: RunDirectory,
-    folder=None,
+    folder: str | Path | None = None,
     *,
     kind: DrawKind = "median",
     n_draw: int = 16,
@@ -99,7 +99,7 @@ def rows_of_ids(run: RunDirectory, draws: RunDraws, ids: Sequence) -> dict[str, 
 def write_cutouts(
     run: RunDirectory,
     ids: Sequence,
-    folder=None,
+    folder: str | Path | None = None,
     *,
     kind: DrawKind = "median",
     n_draw: int = 16,

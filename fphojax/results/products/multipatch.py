@@ -1,5 +1,7 @@
 """Agreement between patches on the sources that several of them fitted."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 from astropy.table import Table
 
@@ -29,7 +31,7 @@ class MultipatchReport:
         self._bands = bands
         self._rows: list[tuple] = []
 
-    def add(self, ids, sources: SourceDraws) -> None:
+    def add(self, ids: np.ndarray, sources: SourceDraws) -> None:
         """Add sources; those of a single patch are skipped.
 
         Parameters
@@ -64,13 +66,13 @@ class MultipatchReport:
         return Table(rows=self._rows, names=(*names, "r_hat"))
 
 
-def parameter_names(bands) -> dict[str, str]:
+def parameter_names(bands: Sequence[str]) -> dict[str, str]:
     """Return a source's parameters and units: fluxes by band, then the rest, as in `parameters_first`."""
     rest = {name: unit for name, unit in POSTERIOR_UNITS.items() if name != "flux"}
     return dict.fromkeys(bands, POSTERIOR_UNITS["flux"]) | rest
 
 
-def parameters_first(values) -> np.ndarray:
+def parameters_first(values: Mapping[str, np.ndarray]) -> np.ndarray:
     """Stack draws into one array (S, parameter, chain, draw).
 
     Parameters
@@ -82,7 +84,7 @@ def parameters_first(values) -> np.ndarray:
     return np.concatenate([np.moveaxis(values["flux"], -1, 1), np.stack(rest, axis=1)], axis=1)
 
 
-def largest_shift(draws, n_patch: int) -> float:
+def largest_shift(draws: np.ndarray, n_patch: int) -> float:
     """Compute the largest difference between means of patches, in standard deviations within a patch.
 
     Parameters

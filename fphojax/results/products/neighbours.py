@@ -17,7 +17,7 @@ class NeighbourReport:
     corr_BAND, covariance and correlation of the two sources' fluxes.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._parts: list[Table] = []
 
     def add(self, patch: PatchDraws) -> None:

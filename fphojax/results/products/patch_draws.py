@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -122,7 +123,8 @@ class RunDraws:
 
     def __init__(self, run: RunDirectory):
         self.run, self.scene = run, run.read_scene()
-        self.patches_of, self.n_draw, bands = defaultdict(list), 0, {}
+        self.patches_of, self.n_draw = defaultdict(list), 0
+        bands: dict[tuple[str, ...], Path] = {}
         for patch in run.patches():
             path = run.samples_path(patch)
             with read_hdf5(path, _EXPECTED) as file:
@@ -183,7 +185,7 @@ class RunDraws:
                 yield SourceDraws(np.array([row]), [parts], _joined(parts, name))
 
 
-def read_patch_draws(path, patch: int) -> PatchDraws:
+def read_patch_draws(path: str | Path, patch: int) -> PatchDraws:
     """Read the draws of a patch.
 
     Parameters

@@ -24,13 +24,13 @@ KRON = 2.5  # Kron radii in units of the first moment of the light, as SExtracto
 _GRID = np.linspace(0.1, 12.0, 4761)  # Sersic indices; linear interpolation between them is accurate to 1e-6
 
 
-def ab_magnitude(flux) -> np.ndarray:
+def ab_magnitude(flux: np.ndarray) -> np.ndarray:
     """Compute the AB magnitude of a flux in nJy, or mag / arcsec^2 of nJy / arcsec^2; NaN unless positive."""
     flux = np.asarray(flux, dtype=np.float64)
     return ZERO_POINT - 2.5 * np.log10(np.where(flux > 0, flux, np.nan))
 
 
-def central_brightness(flux, rhalf, sersic) -> np.ndarray:
+def central_brightness(flux: np.ndarray, rhalf: np.ndarray, sersic: np.ndarray) -> np.ndarray:
     """Compute I_0 in nJy / arcsec^2, of the profile itself and not of its image.
 
     Parameters
@@ -44,12 +44,12 @@ def central_brightness(flux, rhalf, sersic) -> np.ndarray:
     return flux / rhalf**2 * np.exp(_of_index("central", sersic))
 
 
-def effective_brightness(flux, rhalf, sersic) -> np.ndarray:
+def effective_brightness(flux: np.ndarray, rhalf: np.ndarray, sersic: np.ndarray) -> np.ndarray:
     """Compute the brightness at the half-light radius, nJy / arcsec^2; see `central_brightness`."""
     return flux / rhalf**2 * np.exp(_of_index("effective", sersic))
 
 
-def isophotal_radius(level: float, flux, rhalf, sersic) -> np.ndarray:
+def isophotal_radius(level: float, flux: np.ndarray, rhalf: np.ndarray, sersic: np.ndarray) -> np.ndarray:
     """Compute the radius at which the profile falls to `level`; 0 where it is fainter throughout.
 
     Parameters
@@ -68,7 +68,7 @@ def isophotal_radius(level: float, flux, rhalf, sersic) -> np.ndarray:
     return rhalf * (contrast / _of_index("b", sersic)) ** sersic
 
 
-def kron_radius(rhalf, sersic) -> np.ndarray:
+def kron_radius(rhalf: np.ndarray, sersic: np.ndarray) -> np.ndarray:
     """Compute `KRON` times the first moment of the light to infinity, circularised, arcsec."""
     return KRON * rhalf * np.exp(_of_index("moment", sersic))
 

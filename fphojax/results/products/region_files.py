@@ -1,6 +1,7 @@
 """Region files for DS9 and similar programs: sources, isophotes, patches."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 from astropy import units as u
@@ -18,7 +19,7 @@ _COLOURS = {"detected": "red", "structure": "magenta"}
 _OTHERS, _PATCHES = "green", "blue"
 
 
-def write_regions(path, catalog: SourceCatalog) -> None:
+def write_regions(path: str | Path, catalog: SourceCatalog) -> None:
     """Write the half-light ellipse of every source, named by its id; a point for radius 0.
 
     Sources whose `origin` is "detected" are red, those whose `origin` is "structure" magenta, all others green.
@@ -35,7 +36,7 @@ def write_regions(path, catalog: SourceCatalog) -> None:
     _write(path, _ellipses(*shape, catalog.id, colours))
 
 
-def write_isophotes(path, table: Table, band: str) -> None:
+def write_isophotes(path: str | Path, table: Table, band: str) -> None:
     """Write the isophote of every source in a band, named by its id; fainter sources have none.
 
     Parameters
@@ -46,11 +47,12 @@ def write_isophotes(path, table: Table, band: str) -> None:
     band : str
     """
     table = table[table[f"r_iso_{band}"] > 0]
-    columns = (np.asarray(table[name]) for name in ("ra", "dec", f"r_iso_{band}", "q", "pa", "id"))
-    _write(path, _ellipses(*columns, [_OTHERS] * len(table)))
+    names = "ra", "dec", f"r_iso_{band}", "q", "pa", "id"
+    ra, dec, major, q, pa, ids = (np.asarray(table[name]) for name in names)
+    _write(path, _ellipses(ra, dec, major, q, pa, ids, [_OTHERS] * len(table)))
 
 
-def write_patch_regions(path, patches: Iterable[PatchDraws]) -> None:
+def write_patch_regions(path: str | Path, patches: Iterable[PatchDraws]) -> None:
     """Write the circle of every patch, named by its number."""
     from regions import CircleSkyRegion, RegionVisual
 

@@ -188,7 +188,7 @@ def write_catalogs(
     return made
 
 
-def write_table(path, table: Table) -> Path:
+def write_table(path: str | Path, table: Table) -> Path:
     """Write a table in the format of its suffix; definitions of columns become TCOMM cards in FITS."""
     path = Path(path)
     with replacing(path) as temporary:

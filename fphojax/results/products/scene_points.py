@@ -55,7 +55,7 @@ def scenes_at(draws: RunDraws, kind: DrawKind = "median", *, n_draw: int = 16) -
     return [_catalog(draws, {name: values[i] for name, values in points.items()}) for i in range(n_point)]
 
 
-def drawn(values, patch: PatchDraws, kind: DrawKind, n_draw: int) -> np.ndarray:
+def drawn(values: np.ndarray, patch: PatchDraws, kind: DrawKind, n_draw: int) -> np.ndarray:
     """Select the values of a parameter of a patch at the points of `scenes_at`.
 
     Parameters
