@@ -85,7 +85,7 @@ def test_a_patch_that_was_given_up_is_no_result(settings):
     assert list(scene.flags) == [1]
     assert run.patches() == kept
     assert run.patch_files() == [0, 1]
-    run, again, _ = fitted(settings, resume=True)
+    run, again = fitted(settings, resume=True)
     assert again.patchlog == scene.patchlog
     assert run.patches() == kept
 
@@ -133,7 +133,7 @@ def test_a_lost_state_is_refused_and_no_patch_with_it(settings, name, how):
         assert "to start anew: sample with --overwrite, or" in message
     assert contents(run.path) == before
     path.write_bytes(content)
-    run, again, _ = fitted(settings, resume=True)
+    run, again = fitted(settings, resume=True)
     assert run.patch_files() == [0, 1]
     assert again.patchlog == scene.patchlog or name == "scene.journal"
     assert not again.undone
