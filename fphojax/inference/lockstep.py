@@ -1,74 +1,55 @@
 """Several patches computed in lockstep by one program, for accelerators that one small patch cannot fill."""
 
-import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["Lockstep", "in_step"]
+from .interruptible import interruptible
+
+__all__ = ["in_step", "lockstep"]
 
 
-class Lockstep:
-    """Batches program calls from several threads.
-
-    Each thread calls and waits.  When all that take part wait, their calls are made `in_step`.
+def lockstep(tasks: Sequence[Generator]) -> list:
+    """Run tasks side by side, and make the calls of all that wait for one `in_step`.
 
     Parameters
     ----------
-    n_member : int
-        Threads that take part.  Each must `leave` at its end.
+    tasks : sequence of generator
+        Each yields calls, (program, arguments), and is sent what they return. After Ctrl-C during a call,
+        KeyboardInterrupt is raised in all tasks that wait.
+
+    Returns
+    -------
+    list
+        What the tasks return.
     """
+    results, waiting = [None] * len(tasks), {}
 
-    def __init__(self, n_member: int):
-        self._n_member, self._condition = n_member, threading.Condition()
-        self._asked, self._found, self._interrupted = {}, {}, False
-
-    def __call__(self, program, *arguments):
-        """Return the result of a program, called in one batch with those of the other threads.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            After `interrupt`.
-        """
-        me = threading.get_ident()
-        with self._condition:
-            self._asked[me] = program, arguments
-            self._serve()
-            self._condition.wait_for(lambda: me in self._found)
-            found = self._found.pop(me)
-        if isinstance(found, BaseException):
-            raise found
-        return found
-
-    def leave(self):
-        """Stop taking part."""
-        with self._condition:
-            self._n_member -= 1
-            self._serve()
-
-    def interrupt(self):
-        """Make all calls from now on raise KeyboardInterrupt."""
-        with self._condition:
-            self._interrupted = True
-
-    def _serve(self):
-        """Run the calls if all threads are waiting."""
-        if not self._asked or len(self._asked) < self._n_member:
-            return
+    def resume(number, act):
         try:
-            if self._interrupted:
-                raise KeyboardInterrupt
-            found = in_step(list(self._asked.values()))
-        except BaseException as error:  # every thread must be told, or it waits for ever
-            found = [error] * len(self._asked)
-        self._found.update(zip(self._asked, found, strict=True))
-        self._asked.clear()
-        self._condition.notify_all()
+            waiting[number] = act()
+        except StopIteration as end:
+            results[number] = end.value
+
+    for number, task in enumerate(tasks):
+        resume(number, partial(next, task))
+    while waiting:
+        numbers, calls = list(waiting), list(waiting.values())
+        waiting.clear()
+        try:
+            values = interruptible(in_step, calls)
+        except KeyboardInterrupt:
+            for number in numbers:
+                resume(number, partial(tasks[number].throw, KeyboardInterrupt))
+        else:
+            for number, value in zip(numbers, values, strict=True):
+                resume(number, partial(tasks[number].send, value))
+    return results
 
 
 def in_step(calls: Sequence[tuple]) -> list:

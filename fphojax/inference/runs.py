@@ -1,12 +1,13 @@
-"""Chains that run side by side: in one program, or in threads."""
+"""Chains that run side by side: in one program, or in threads.
 
-import operator
+What calls programs is a task: a generator for `lockstep`.  In threads, the calls are made at once.
+"""
+
 import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from typing import NamedTuple
 
 import equinox as eqx
@@ -54,6 +55,8 @@ class _InThreads:
         self._compiled = set()
 
     def __call__(self, pool, n_chain, program, arguments):
+        yield from ()  # a task without calls for others to join
+
         def one(chain):
             return jax.block_until_ready(program.of_one(*program.with_own(lambda own: own[chain], arguments)))
 
@@ -63,10 +66,10 @@ class _InThreads:
         return [*ahead, *pool.map(one, range(len(ahead), n_chain))]
 
 
-def _in_one_program(call, pool, n_chain, program, arguments):
-    """Run a program for every chain in a single `call`."""
+def _in_one_program(pool, n_chain, program, arguments):
+    """Run a program for every chain in a single call."""
     stacked = program.with_own(lambda own: jax.tree.map(lambda *parts: jnp.stack(parts), *own), arguments)
-    made = interruptible(call, program.of_all, *stacked)
+    made = yield program.of_all, stacked
     return [jax.tree.map(lambda array, chain=chain: array[chain], made) for chain in range(n_chain)]
 
 
@@ -81,8 +84,8 @@ class Run:
         Initial whitening.
     progress : bool
         Show progress bars.
-    lockstep : Lockstep, optional
-        Makes the draws, together with those of other runs.
+    joined : bool
+        Make the calls of all chains one, for those of other runs to join.
 
     Attributes
     ----------
@@ -95,11 +98,8 @@ class Run:
         Whether Ctrl-C left fewer draws than asked for.
     """
 
-    def __init__(self, kernel, posterior, white, progress, lockstep=None):
-        if lockstep is None and not chains_together():
-            self._each = _InThreads()
-        else:
-            self._each = partial(_in_one_program, operator.call if lockstep is None else lockstep)
+    def __init__(self, kernel, posterior, white, progress, joined=False):
+        self._each = _in_one_program if joined or chains_together() else _InThreads()
         self.kernel, self.posterior, self.white, self.progress = kernel, posterior, white, progress
         self.states, self.keys, self.n_warmup, self.n_calls = [], [], 0, 0
         self._at_once, self.interrupted = 1, False
@@ -143,7 +143,7 @@ class Run:
         )
 
     def warm_up(self, most, full_cov):
-        """Adapt whitening and step sizes in up to `most` draws per chain (but at least one round)."""
+        """Adapt whitening and step sizes in up to `most` draws per chain (but at least one round); a task."""
         n_round = max(most // ROUND, 1)
         with self._bar(n_round * ROUND, "warm-up") as bar, self._pool() as pool:
 
@@ -151,14 +151,16 @@ class Run:
                 parts, left = [], ROUND
                 while left:
                     size, began = min(self._at_once, left), time.monotonic()
-                    states, draws = self._advanced(pool, white, states, size, adapting=True, short=short)
+                    states, draws = yield from self._advanced(
+                        pool, white, states, size, adapting=True, short=short
+                    )
                     parts.append(draws)
                     left -= size
                     self._done(bar, size, began)
                 return states, [_joined(of_chain) for of_chain in zip(*parts, strict=True)]
 
             try:
-                self.states, self.white, n_round, calls = warm_up(
+                self.states, self.white, n_round, calls = yield from warm_up(
                     run,
                     self.states,
                     self.white,
@@ -171,7 +173,7 @@ class Run:
         self.n_warmup, self.n_calls = n_round * ROUND, self.n_calls + calls
 
     def drawn(self, draws, most_outside):
-        """Draw `draws` times per chain; return values (chain, draw, ...) and statistics (chain, draw).
+        """Draw `draws` times per chain; a task that returns values (chain, draw, ...) and statistics (chain, draw).
 
         There are fewer draws after Ctrl-C, and where the linear parameters of more than `most_outside` draws lie
         outside their box.
@@ -181,8 +183,10 @@ class Run:
             try:
                 while done < draws and outside <= most_outside:
                     size, began = min(self._at_once, draws - done), time.monotonic()
-                    states, parts = self._advanced(pool, self.white, self.states, size)
-                    full = self._completed(pool, done, [part.pop("vector") for part in parts], size)
+                    states, parts = yield from self._advanced(pool, self.white, self.states, size)
+                    full = yield from self._completed(
+                        pool, done, [part.pop("vector") for part in parts], size
+                    )
                     for part, draw in zip(parts, full, strict=True):
                         del part["v"]
                         part |= {"lp": draw.lp, "outside_box": draw.outside}
@@ -208,17 +212,21 @@ class Run:
         self._at_once = int(np.clip(pace, 1, MOST))
 
     def _advanced(self, pool, white, states, n, adapting=False, short=False):
-        """Advance all chains by `n` draws; return their states and draws."""
+        """Advance all chains by `n` draws; a task that returns their states and draws."""
         how = tuple(map(jnp.asarray, (n, adapting, short)))
-        made = self._each(pool, len(states), _ADVANCE, (self.kernel, self.posterior, white, states, *how))
+        made = yield from self._each(
+            pool, len(states), _ADVANCE, (self.kernel, self.posterior, white, states, *how)
+        )
         return [state for state, _ in made], [_first(draws, n) for _, draws in made]
 
     def _completed(self, pool, first, vectors, n):
-        """Complete the coordinates of every chain to full draws."""
+        """Complete the coordinates of every chain to full draws; a task."""
         padded = [np.pad(vector, ((0, MOST - n), (0, 0))) for vector in vectors]
         # number 0 is that of what goes on from here (`checkpoint`)
         first, length = jnp.asarray(1 + first), jnp.asarray(n)
-        made = self._each(pool, len(vectors), _COMPLETE, (self.posterior, self.keys, first, padded, length))
+        made = yield from self._each(
+            pool, len(vectors), _COMPLETE, (self.posterior, self.keys, first, padded, length)
+        )
         return [_first(draws, n) for draws in made]
 
     def _bar(self, draws, text):

@@ -8,7 +8,6 @@ begins.
 import dataclasses
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,7 @@ from fphojax.core.model import SceneModel
 from .chains import Chains
 from .covariance import inverse
 from .interruptible import interruptible
-from .lockstep import Lockstep
+from .lockstep import lockstep
 from .nuts import Kernel
 from .optimum import optimize
 from .runs import Run
@@ -46,7 +45,6 @@ def sample(
     ellipticity: bool = True,
     seed: int = 0,
     progress: bool = True,
-    lockstep: Lockstep | None = None,
 ) -> Chains:
     """Sample the posterior of a scene.
 
@@ -79,8 +77,6 @@ def sample(
     seed : int
     progress : bool
         Show a progress bar.
-    lockstep : Lockstep, optional
-        Make the draws together with those of other scenes; see `sample_many`.
 
     Returns
     -------
@@ -92,6 +88,42 @@ def sample(
     KeyboardInterrupt
         If no chain is past its warm-up.
     """
+    task = _sampling(
+        model,
+        start,
+        draws=draws,
+        warmup=warmup,
+        chains=chains,
+        max_treedepth=max_treedepth,
+        target_accept=target_accept,
+        full_cov=full_cov,
+        covariance=covariance,
+        integrate_fluxes=integrate_fluxes,
+        ellipticity=ellipticity,
+        seed=seed,
+        progress=progress,
+    )
+    return lockstep([task])[0]
+
+
+def _sampling(
+    model,
+    start,
+    *,
+    draws=256,
+    warmup=256,
+    chains=4,
+    max_treedepth=10,
+    target_accept=TARGET,
+    full_cov=True,
+    covariance=None,
+    integrate_fluxes=True,
+    ellipticity=True,
+    seed=0,
+    progress=False,
+    joined=False,
+):
+    """Sample the posterior of a scene as a task; see `sample` and `lockstep`."""
     began = time.monotonic()
     optimum = optimize(model, start, density="unconstrained")
     kernel, n_calls = Kernel(max_treedepth, target_accept), 0
@@ -101,13 +133,13 @@ def sample(
         )
         if covariance is not None:
             first = with_known_blocks(first, posterior, optimum, origin, covariance)
-        run = Run(kernel, posterior, whitening(origin, first, full_cov=full_cov), progress, lockstep)
+        run = Run(kernel, posterior, whitening(origin, first, full_cov=full_cov), progress, joined)
         times = [time.monotonic()]
         run.begin(jax.random.key(seed), chains)
-        run.warm_up(warmup, full_cov)
+        yield from run.warm_up(warmup, full_cov)
         times.append(time.monotonic())
         # stops early once too many draws lie outside for any to be kept
-        values, statistics = run.drawn(draws, OUTSIDE * draws * chains)
+        values, statistics = yield from run.drawn(draws, OUTSIDE * draws * chains)
         times.append(time.monotonic())
         n_calls += run.n_calls
         inside = posterior.linear is None or statistics["outside_box"].mean() <= OUTSIDE
@@ -160,28 +192,15 @@ def sample_many(
     KeyboardInterrupt
         If a scene has no draws by then.
     """
-    if not models:
-        return []
-    lockstep = Lockstep(len(models))
     covariances = [None] * len(models) if covariances is None else covariances
     seeds = range(len(models)) if seeds is None else seeds
-
-    def one(scene):
-        model, start, covariance, seed = scene
-        try:
-            return sample(
-                model, start, covariance=covariance, seed=seed, progress=False, lockstep=lockstep, **options
-            )
-        finally:
-            lockstep.leave()
-
-    with ThreadPoolExecutor(len(models)) as pool:
-        running = [pool.submit(one, scene) for scene in zip(models, starts, covariances, seeds, strict=True)]
-        try:
-            wait(running)
-        except KeyboardInterrupt:
-            lockstep.interrupt()
-    return [chains.result() for chains in running]
+    scenes = zip(models, starts, covariances, seeds, strict=True)
+    return lockstep(
+        [
+            _sampling(model, start, covariance=covariance, seed=seed, joined=True, **options)
+            for model, start, covariance, seed in scenes
+        ]
+    )
 
 
 def continued(chains: Chains, *, draws: int = 256, progress: bool = True) -> Chains:
@@ -217,7 +236,7 @@ def continued(chains: Chains, *, draws: int = 256, progress: bool = True) -> Cha
     run = Run(Kernel(chains.max_treedepth, TARGET), posterior, white, progress)
     run.resume(checkpoint)
     started = time.monotonic()
-    values, statistics = run.drawn(draws, np.inf)
+    values, statistics = lockstep([run.drawn(draws, np.inf)])[0]
     both = {"values": (chains.values, values), "statistics": (chains.statistics, statistics)}
     joined = {
         kind: jax.tree.map(lambda a, b: np.concatenate([a, b], axis=1), *pair) for kind, pair in both.items()

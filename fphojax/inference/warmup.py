@@ -23,13 +23,13 @@ OFF_TARGET = 0.12  # the same for the mean acceptance rate
 
 
 def warm_up(run, states, whitening: Whitening, *, most: int, target_accept: float, full_cov: bool):
-    """Adapt whitening and step sizes of chains in rounds of draws.
+    """Adapt whitening and step sizes of chains in rounds of draws; a task, see `lockstep`.
 
     Parameters
     ----------
     run : callable
-        Called with whitening, states, and whether trees must be short; returns new states and the draws of each
-        chain; see `nuts.advance`.
+        Called with whitening, states, and whether trees must be short; a task (see `lockstep`) that returns new
+        states and the draws of each chain; see `nuts.advance`.
     states : list of ChainState
     whitening : Whitening
     most : int
@@ -46,7 +46,7 @@ def warm_up(run, states, whitening: Whitening, *, most: int, target_accept: floa
     """
     first, n_calls, recent, for_good = whitening, 0, [], True
     for n_round in range(1, max(most, 1) + 1):
-        states, draws = run(whitening, states, whitening is first)
+        states, draws = yield from run(whitening, states, whitening is first)
         n_calls += int(sum(part["n_steps"].sum() for part in draws))
         if n_round == 1:
             continue

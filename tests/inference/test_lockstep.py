@@ -1,13 +1,12 @@
-"""Calls from several threads, made together."""
-
-from concurrent.futures import ThreadPoolExecutor
+"""Tasks whose calls are made together."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fphojax.inference.lockstep import Lockstep
+from fphojax.inference import lockstep as module
+from fphojax.inference.lockstep import lockstep
 
 traced = []
 
@@ -19,24 +18,20 @@ def squared(x, key):
     return {"square": x**2, "number": jax.random.uniform(key)}
 
 
-def run(lockstep, number, n_call, program=squared, size=2):
-    """Results of a thread that makes so many calls."""
-    try:
-        keys = jax.random.split(jax.random.key(number), n_call)
-        return [lockstep(program, jnp.full(size, float(number + i)), keys[i]) for i in range(n_call)]
-    finally:
-        lockstep.leave()
-
-
-def in_threads(lockstep, calls):
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return [thread.result() for thread in [pool.submit(run, lockstep, *call) for call in calls]]
+def task(number, n_call, program=squared, size=2):
+    """Make so many calls, and return their results."""
+    keys = jax.random.split(jax.random.key(number), n_call)
+    results = []
+    for i in range(n_call):
+        result = yield program, (jnp.full(size, float(number + i)), keys[i])
+        results.append(result)
+    return results
 
 
 def test_results_are_those_of_single_calls():
-    """Of threads that make more calls than others, and of arguments of two sizes."""
-    calls = [(0, 3), (10, 5), (20, 1), (30, 4, squared, 3)]
-    found = in_threads(Lockstep(len(calls)), calls)
+    """Of tasks that make more calls than others, or none, and of arguments of two sizes."""
+    calls = [(0, 3), (10, 5), (20, 1), (30, 4, squared, 3), (40, 0)]
+    found = lockstep([task(*call) for call in calls])
     for (number, n_call, *rest), results in zip(calls, found, strict=True):
         assert len(results) == n_call
         for i, result in enumerate(results):
@@ -51,27 +46,42 @@ def test_results_are_those_of_single_calls():
 def test_few_programs_are_compiled():
     """Three, then two, then one of a size: programs of four, two and one."""
     traced.clear()
-    in_threads(Lockstep(3), [(0, 3, squared, 5), (10, 2, squared, 5), (20, 1, squared, 5)])
+    lockstep([task(0, 3, squared, 5), task(10, 2, squared, 5), task(20, 1, squared, 5)])
     assert len(traced) <= 3
 
 
-def test_a_failure_is_told_to_all_that_called():
+def test_a_failure_is_raised():
     def failing(x, key):
         raise ValueError("no such number")
 
-    lockstep = Lockstep(2)
-    with ThreadPoolExecutor(2) as pool:
-        threads = [pool.submit(run, lockstep, number, 1, failing) for number in (0, 1)]
-    for thread in threads:
-        with pytest.raises(ValueError, match="no such number"):
-            thread.result()
+    with pytest.raises(ValueError, match="no such number"):
+        lockstep([task(number, 1, failing) for number in (0, 1)])
 
 
-def test_interruption_ends_all_calls():
-    lockstep = Lockstep(2)
-    lockstep.interrupt()
-    with ThreadPoolExecutor(2) as pool:
-        threads = [pool.submit(run, lockstep, number, 2) for number in (0, 1)]
-    for thread in threads:
-        with pytest.raises(KeyboardInterrupt):
-            thread.result()
+def test_an_interruption_is_raised_in_all_tasks(monkeypatch):
+    """A task that has something to keep returns it; one that has not ends all."""
+    asked = []
+
+    def interrupted(calls):
+        asked.append(len(calls))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return [1.0] * len(calls)
+
+    def keeping(n_call):
+        kept = []
+        try:
+            while len(kept) < n_call:
+                value = yield squared, ()
+                kept += [value]
+        except KeyboardInterrupt:
+            if not kept:
+                raise
+        return kept
+
+    monkeypatch.setattr(module, "in_step", interrupted)
+    assert lockstep([keeping(3), keeping(1), keeping(5)]) == [[1.0], [1.0], [1.0]]
+    assert asked == [3, 2]
+    asked[:] = [0]
+    with pytest.raises(KeyboardInterrupt):
+        lockstep([keeping(3)])

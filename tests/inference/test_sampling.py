@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fphojax.inference import lockstep, sampling
 from fphojax.inference import runs as module
-from fphojax.inference import sampling
 from fphojax.inference.nuts import MOST, Kernel, advance, begin, moved
 from fphojax.inference.optimum import optimize
 from fphojax.inference.posterior import posterior_at
@@ -111,14 +111,19 @@ def test_interruption_ends_sampling_where_fluxes_leave_their_box(bright_scene, m
         return original(*args)
 
     def outside(self, *args):
-        made = completed(self, *args)
+        made = yield from completed(self, *args)
         return [draw._replace(outside=np.ones_like(draw.outside)) for draw in made]
 
     completed = module.Run._completed
     monkeypatch.setattr(module.Run, "_completed", outside)
     monkeypatch.setattr(module, "_ADVANCE", module._ADVANCE._replace(of_one=interrupted))
     monkeypatch.setattr(sampling, "OUTSIDE", 0.9)
-    monkeypatch.setattr(module.Run, "warm_up", lambda *_: begun.append(1))
+
+    def no_warm_up(*_):
+        begun.append(1)
+        yield from ()
+
+    monkeypatch.setattr(module.Run, "warm_up", no_warm_up)
     found = sample(*bright_scene, draws=20000, warmup=60, chains=1, seed=3, progress=False)
     assert found.fluxes == "integrated"
     assert found.statistics["outside_box"].all()
@@ -227,7 +232,7 @@ def test_fluxes_in_a_narrow_box_are_sampled(bright_scene, chains, monkeypatch, w
     drawn, made = module.Run.drawn, []
 
     def watched(*arguments):
-        found = drawn(*arguments)
+        found = yield from drawn(*arguments)
         made.append(found[1]["outside_box"].shape[1])
         return found
 
@@ -320,9 +325,9 @@ def test_many_together_are_sampled_as_one_by_one(bright_scene, monkeypatch, caps
 
     assert sample_many([], []) == []
 
-    def interrupted(_):
+    def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sampling, "wait", interrupted)
+    monkeypatch.setattr(lockstep, "in_step", interrupted)
     with pytest.raises(KeyboardInterrupt, match="interrupted during warm-up"):
         sample_many(models, [start, start], **options)

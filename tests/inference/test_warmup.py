@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from fphojax.inference import warmup
+from fphojax.inference.lockstep import lockstep
 from fphojax.inference.whitening import Whitening
 
 N_CHAIN = 4
@@ -20,6 +21,7 @@ def warmed(monkeypatch):
         n = len(widths)
 
         def run(whitening, states, short):
+            yield from ()
             back = np.linalg.inv(np.asarray(whitening.factor))
             u = rng.normal(size=(N_CHAIN, warmup.ROUND, n)) * widths
             v = (u - np.asarray(whitening.origin)) @ back.T
@@ -29,9 +31,8 @@ def warmed(monkeypatch):
             ]
 
         first = Whitening(jnp.zeros(n), jnp.eye(n))
-        _, whitening, n_round, n_calls = warmup.warm_up(
-            run, [None] * N_CHAIN, first, most=most, target_accept=0.8, full_cov=True
-        )
+        task = warmup.warm_up(run, [None] * N_CHAIN, first, most=most, target_accept=0.8, full_cov=True)
+        _, whitening, n_round, n_calls = lockstep([task])[0]
         assert n_calls == n_round * N_CHAIN * warmup.ROUND
         return np.asarray(whitening.factor), n_round
 
