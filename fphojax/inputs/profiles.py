@@ -11,7 +11,7 @@ from .source_catalog import SourceCatalog
 
 __all__ = ["PROFILES", "apply_profiles", "clip_held", "held_values", "profiles_of", "start_violations"]
 
-# Parameters that special profiles hold; a point source is as round as its PSF.
+# Parameters that special profiles hold, in the units of catalogues; a point source is as round as its PSF.
 PROFILES = {
     "sersic": {},
     "exponential": {"sersic": 1.0},

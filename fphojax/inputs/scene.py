@@ -134,7 +134,7 @@ class Scene:
             response=pixel_response,
             tolerance=tolerance,
             tied=_tied(ties or {}, len(active)),
-            held={name: jnp.asarray(value) for name, value in held.items()},
+            held={n: jnp.asarray(np.deg2rad(v) if n == "pa" else v) for n, v in held.items()},
             basis=basis,
         )
         if culls:

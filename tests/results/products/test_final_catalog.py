@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import arviz
@@ -13,7 +14,7 @@ from astropy.table import Table
 
 from fphojax import RunDirectory, SourceCatalog, final_catalog
 from fphojax.errors import InputError
-from fphojax.results.products.catalog_columns import columns_document
+from fphojax.results.products.catalog_columns import COLUMNS, columns_document
 from fphojax.results.products.multipatch import MultipatchReport
 from fphojax.results.products.patch_draws import RunDraws, read_patch_draws
 
@@ -281,3 +282,16 @@ def test_every_column_is_documented():
     assert document.read_text() == columns_document(), (
         "python -m fphojax.results.products.catalog_columns prints it"
     )
+
+
+def test_every_documented_column_is_there(run):
+    """All but the covariance of colours, which takes three bands."""
+    places = {"PARAMETER": "(ra|dec|q|pa|sersic|rhalf|B|R)", r"BAND[23]?": "(B|R)"}
+    names, absent = final_catalog(run).colnames, set()
+    for column in COLUMNS:
+        pattern = column.name
+        for place, values in places.items():
+            pattern = re.sub(place, values, pattern)
+        if not any(re.fullmatch(pattern, name) for name in names):
+            absent.add(column.name)
+    assert absent == {"colour_cov_BAND_BAND2_BAND3"}
