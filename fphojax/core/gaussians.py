@@ -5,17 +5,27 @@ Gaussians in the pixels of its exposure.  Their convolution, seen through the lo
 mixture of all pairs.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 __all__ = ["Gaussians", "Optics", "ProfileTable", "Sources", "project"]
 
-# Sersic index and half-light radius to amplitudes and variances of circular Gaussians
-ProfileTable = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+class ProfileTable(Protocol):
+    """Sersic profiles as mixtures of circular Gaussians."""
+
+    @property
+    def order(self) -> int:
+        """Number of Gaussians."""
+        ...
+
+    def __call__(self, sersic: ArrayLike, rhalf: ArrayLike) -> tuple[jax.Array, jax.Array]:
+        """Convert Sersic index and half-light radius to amplitudes and variances of the Gaussians."""
+        ...
 
 
 class Sources(NamedTuple):

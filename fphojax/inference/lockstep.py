@@ -2,7 +2,8 @@
 
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -25,9 +26,11 @@ class Lockstep:
 
     def __init__(self, n_member: int):
         self._n_member, self._condition = n_member, threading.Condition()
-        self._asked, self._found, self._interrupted = {}, {}, False
+        self._asked: dict[int, tuple[Callable, tuple]] = {}
+        self._found: dict[int, Any] = {}
+        self._interrupted = False
 
-    def __call__(self, program, *arguments):
+    def __call__[R](self, program: Callable[..., R], *arguments: Any) -> R:
         """Return the result of a program, called in one batch with those of the other threads.
 
         Raises
@@ -45,13 +48,13 @@ class Lockstep:
             raise found
         return found
 
-    def leave(self):
+    def leave(self) -> None:
         """Stop taking part."""
         with self._condition:
             self._n_member -= 1
             self._serve()
 
-    def interrupt(self):
+    def interrupt(self) -> None:
         """Make all calls from now on raise KeyboardInterrupt."""
         with self._condition:
             self._interrupted = True

@@ -214,7 +214,7 @@ class PatchResult:
             **{name: kind(getattr(chains, name)) for name, kind in _RUN.items()},
         )
 
-    def with_flux_precision(self, precision) -> "PatchResult":
+    def with_flux_precision(self, precision: np.ndarray) -> "PatchResult":
         """Return the result with the precision matrices of its fluxes added.
 
         Parameters
@@ -238,7 +238,7 @@ class PatchResult:
         turns = np.round((ra - self.region.ra) / 360)
         return self.draws.assign(ra=(ra - 360 * turns).assign_attrs(ra.attrs), pa=centred_pa(pa))
 
-    def write(self, path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write netCDF (HDF5), atomically.
 
         Parameters
@@ -271,7 +271,7 @@ class PatchResult:
             write_groups(file, groups, attrs)
 
     @classmethod
-    def read(cls, path) -> "PatchResult":
+    def read(cls, path: str | Path) -> "PatchResult":
         """Read a file that `write` wrote.
 
         Parameters
@@ -289,7 +289,7 @@ class PatchResult:
             return cls._read(Path(path))
 
     @classmethod
-    def _read(cls, path):
+    def _read(cls, path: Path) -> "PatchResult":
         groups = xr.open_groups(path, engine="h5netcdf")
         groups = {name.strip("/"): _loaded(dataset) for name, dataset in groups.items()}
         attrs = _OLDER | groups.pop("").attrs
