@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 __all__ = ["Gaussians", "Optics", "ProfileTable", "Sources", "project"]
@@ -47,13 +48,13 @@ class Sources(NamedTuple):
         Circularised half-light radius, arcsec.
     """
 
-    flux: jax.Array
-    x: jax.Array
-    y: jax.Array
-    q: jax.Array
-    pa: jax.Array
-    sersic: jax.Array
-    rhalf: jax.Array
+    flux: jax.Array | np.ndarray
+    x: jax.Array | np.ndarray
+    y: jax.Array | np.ndarray
+    q: jax.Array | np.ndarray
+    pa: jax.Array | np.ndarray
+    sersic: jax.Array | np.ndarray
+    rhalf: jax.Array | np.ndarray
 
 
 class Optics(eqx.Module):

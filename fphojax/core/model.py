@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -33,7 +34,7 @@ N_DRAW = 4000  # for the width of a prior without a formula
 EDGE = 1e-3  # of the prior's width, by which a value on the edge of its support is moved inside
 
 
-def support_edges(prior: Distribution) -> tuple[ArrayLike, ArrayLike]:
+def support_edges(prior: Distribution) -> tuple[jax.Array | float, jax.Array | float]:
     """Return the lower and upper edge of a prior's support; infinite where it has none."""
     support = prior.support
     return getattr(support, "lower_bound", -np.inf), getattr(support, "upper_bound", np.inf)
@@ -135,12 +136,12 @@ class SceneModel(eqx.Module):
         values = {name: numpyro.sample(name, prior) for name, prior in self.priors.items()}
         numpyro.factor("log_likelihood", self.log_likelihood(values))
 
-    def effective(self, values: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    def effective(self, values: Mapping[str, ArrayLike]) -> dict[str, jax.Array]:
         """Apply ties and held values to the parameters.
 
         A value that a tie or a held value replaces has no part in the likelihood; its posterior is its prior.
         """
-        applied = dict(values)
+        applied: dict[str, Any] = dict(values)
         for name, source in self.tied.items():
             applied[name] = applied[name][..., source, :] if name == "flux" else applied[name][..., source]
         for name, fixed in self.held.items():
@@ -161,7 +162,7 @@ class SceneModel(eqx.Module):
         """Project the active sources to Gaussians on all exposures."""
         return project(self.sources(values), displaced(self.merged_optics, values), self.table)
 
-    def sources(self, values: Mapping[str, jax.Array]) -> Sources:
+    def sources(self, values: Mapping[str, ArrayLike]) -> Sources:
         """Apply ties and held values to the parameters, and return them as `Sources`."""
         applied = self.effective(values)
         return Sources(*(applied[name] for name in PARAMETERS))
@@ -207,7 +208,8 @@ class SceneModel(eqx.Module):
 
     def log_prior(self, values: Mapping[str, jax.Array]) -> jax.Array:
         """Sum the log densities of the priors."""
-        return sum(jnp.sum(prior.log_prob(values[name])) for name, prior in self.priors.items())
+        parts = (jnp.sum(prior.log_prob(values[name])) for name, prior in self.priors.items())
+        return sum(parts, jnp.zeros(()))
 
     def prior_widths(self) -> dict[str, jax.Array]:
         """Return standard deviations of the priors by name: NaN if held, the other parameter's if tied."""

@@ -230,8 +230,9 @@ class FieldJob:
             directory = RunDirectory(path, scene_catalog=self.scene_catalog)
             directory.go_on()
             return directory
-        options = {"scene_catalog": self.scene_catalog, "overwrite": overwrite}
-        directory = RunDirectory.create(path, **options, inputs=self.inputs)
+        directory = RunDirectory.create(
+            path, scene_catalog=self.scene_catalog, overwrite=overwrite, inputs=self.inputs
+        )
         directory.write_config(self.config(directory), self.source)
         return directory
 
@@ -368,7 +369,7 @@ def fit_field(
         make_psfs=stored,
         fit=PatchFit(method, folder, passes=passes),
         scene_options={
-            "target_niter": passes if isinstance(method, Optimum) else method.draws,
+            "target_niter": passes if isinstance(method, Optimum) else method.n_draw,
             "maxactive_per_patch": maxactive_per_patch,
             "maxradius": maxradius,
             "seed": seed,

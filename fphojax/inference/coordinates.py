@@ -158,7 +158,7 @@ class Coordinates(eqx.Module):
     ) -> tuple[dict[str, jax.Array], jax.Array]:
         """Return `values` and `log_density` from a single evaluation."""
         numbers = self._of_numbers(coordinates)
-        values, total = self._values(coordinates, numbers), 0.0
+        values, total = self._values(coordinates, numbers), jnp.zeros(())
         for name, (_, slope) in numbers.items():
             prior = self.priors[name].log_prob(values[name]).ravel()[self.free[name]]
             total += jnp.sum(prior) + jnp.sum(slope)
@@ -195,7 +195,7 @@ class Coordinates(eqx.Module):
     def turned(self, key: jax.Array, values: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Add to each position angle a multiple of pi drawn from the prior; the galaxies stay the same."""
         if not self.turning.size:
-            return values
+            return dict(values)
         pa = values["pa"][self.turning]
         turn = jnp.floor(jax.random.uniform(key, pa.shape) * self._turns(pa))
         flat = values["pa"].at[self.turning].set(pa + jnp.pi * turn)

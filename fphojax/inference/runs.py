@@ -106,12 +106,15 @@ class Run:
         progress: bool,
         lockstep: Lockstep | None = None,
     ) -> None:
+        self._each: Callable[..., list]
         if lockstep is None and not chains_together():
             self._each = _InThreads()
         else:
             self._each = partial(_in_one_program, operator.call if lockstep is None else lockstep)
         self.kernel, self.posterior, self.white, self.progress = kernel, posterior, white, progress
-        self.states, self.keys, self.n_warmup, self.n_calls = [], [], 0, 0
+        self.states: list[ChainState] = []
+        self.keys: jax.Array
+        self.n_warmup, self.n_calls = 0, 0
         self._at_once, self.interrupted = 1, False
 
     def begin(self, key: jax.Array, n_chain: int) -> None:

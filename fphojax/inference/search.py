@@ -119,7 +119,7 @@ def search(
     size = flat.size
     problem = _Problem(model, unravel, with_jacobian)
     nothing = _System(
-        jnp.inf,
+        jnp.asarray(jnp.inf),
         jnp.zeros(size),
         jnp.zeros((size, size)),
         jnp.full(model.optics.n_exposure, jnp.nan),

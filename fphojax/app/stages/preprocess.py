@@ -31,6 +31,8 @@ def preprocess(settings: Settings, *, progress: bool = False) -> StageReport:
         One line for each image that cannot be stored; or stores that were made with other settings, or
         of other images.
     """
+    assert settings.pixelstorefile is not None
+    assert settings.metastorefile is not None
     files = {"pixels": settings.pixelstorefile, "meta": settings.metastorefile}
     if all(path.is_file() for path in files.values()):
         compared = refuse_other_stores(settings)
