@@ -158,7 +158,7 @@ class SceneModel(eqx.Module):
             free &= np.isnan(np.asarray(self.held[name]))
         return free
 
-    def gaussians(self, values: Mapping[str, jax.Array]) -> Gaussians:
+    def gaussians(self, values: Mapping[str, jax.Array | np.ndarray]) -> Gaussians:
         """Project the active sources to Gaussians on all exposures."""
         return project(self.sources(values), displaced(self.merged_optics, values), self.table)
 
@@ -220,14 +220,18 @@ class SceneModel(eqx.Module):
         held = {name: jnp.where(jnp.isnan(fixed), 0.0, jnp.nan) for name, fixed in self.held.items()}
         return {name: width + held.get(name, 0.0) for name, width in self.effective(widths).items()}
 
-    def images(self, values: Mapping[str, jax.Array]) -> jax.Array:
+    def images(self, values: Mapping[str, jax.Array | np.ndarray]) -> jax.Array:
         """Render the model on every tile, sky included, array (T, TILE * TILE)."""
         if self.pairs is None:
             optics = displaced(self.optics, values)
             sources = nearby_image(self.sources(values), optics, self.table, self.patch, self.response)
         else:
             sources = render(self.gaussians(values), self.patch, self.pairs, self.response)
-        return sources if self.basis is None else sources + self.basis.image(values["sky"], self.patch)
+        return (
+            sources
+            if self.basis is None
+            else sources + self.basis.image(jnp.asarray(values["sky"]), self.patch)
+        )
 
     def design(self, values: Mapping[str, jax.Array]) -> Design:
         """Compute what least squares needs to know about the pixels at these shapes; see `core.design`."""

@@ -340,9 +340,10 @@ def fit_field(
         After Ctrl-C: what had been fitted is kept, and can be resumed.
     """
     method, folder = NUTS() if method is None else method, Path(folder)
-    recipe = exposures if isinstance(exposures, Recipe) else Recipe(tuple(exposures), psfs)
-    if recipe.psfs is None:
+    psfs = exposures.psfs if isinstance(exposures, Recipe) else psfs
+    if psfs is None:
         raise InputError("psfs: found none, expected a PSFStore or a recipe with one")
+    recipe = exposures if isinstance(exposures, Recipe) else Recipe(tuple(exposures), psfs)
     catalog = catalog.select_bands(recipe.bands)
     bounds_kwargs = dict(bounds_kwargs or {})
     bounds_kwargs.setdefault("pixscale", min(exposure.pixel_scale for exposure in recipe.exposures))

@@ -15,7 +15,7 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -221,7 +221,8 @@ class _Loop:
         self.next_number = scene.next_number
         self.report = ScheduleReport()
         self.interruptions = Interruptions()
-        self.queue = deque()  # lists of tasks and their futures, in the order of check-out
+        # lists of tasks and their futures, in the order of check-out
+        self.queue: deque[tuple[list[PatchTask], Any]] = deque()
 
     def run(self, progress):
         began = time.monotonic()

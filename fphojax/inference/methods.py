@@ -108,8 +108,16 @@ class NUTS:
         """Sample the posteriors of scenes; see `Method.fit`."""
         covariances = [None] * len(models) if covariances is None else covariances
         if len(models) == 1:
-            known = {"covariance": covariances[0], "seed": seeds[0], "progress": progress}
-            return [sample(models[0], starts[0], **known, **vars(self))]
+            return [
+                sample(
+                    models[0],
+                    starts[0],
+                    covariance=covariances[0],
+                    seed=seeds[0],
+                    progress=progress,
+                    **vars(self),
+                )
+            ]
         return sample_many(models, starts, covariances=covariances, seeds=seeds, **vars(self))
 
 

@@ -20,7 +20,7 @@ from fphojax.core.backend import chains_together
 from .chains import ChainCheckpoint
 from .interruptible import THREADS, interruptible
 from .lockstep import Lockstep
-from .nuts import MOST, Kernel, advance, begin, complete
+from .nuts import MOST, ChainState, Kernel, advance, begin, complete
 from .posterior import Posterior
 from .warmup import ROUND, warm_up
 from .whitening import Whitening

@@ -179,7 +179,7 @@ class Recipe:
         return ties
 
 
-def linked_rows(catalog: SourceCatalog, ties: Mapping[str, Mapping[str, str]]) -> list[list[int]]:
+def linked_rows[Name: str](catalog: SourceCatalog, ties: Mapping[Name, Mapping[str, str]]) -> list[list[int]]:
     """Return rows of sources that share parameters with each other, directly or through others.
 
     Parameters

@@ -53,7 +53,7 @@ def tied_rows(catalog: SourceCatalog, settings: Settings) -> list[list[int]]:
     """
     if problems := tie_problems(catalog, settings):
         raise InputError("\n".join(problems))
-    return linked_rows(catalog, {**settings.ties})
+    return linked_rows(catalog, settings.ties)
 
 
 def _rows(catalog):
