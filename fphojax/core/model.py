@@ -2,7 +2,9 @@
 
 import dataclasses
 import math
+import operator
 from collections.abc import Mapping
+from functools import reduce
 from typing import Any
 
 import equinox as eqx
@@ -208,8 +210,9 @@ class SceneModel(eqx.Module):
 
     def log_prior(self, values: Mapping[str, jax.Array]) -> jax.Array:
         """Sum the log densities of the priors."""
-        parts = (jnp.sum(prior.log_prob(values[name])) for name, prior in self.priors.items())
-        return sum(parts, jnp.zeros(()))
+        return reduce(
+            operator.add, (jnp.sum(prior.log_prob(values[name])) for name, prior in self.priors.items())
+        )
 
     def prior_widths(self) -> dict[str, jax.Array]:
         """Return standard deviations of the priors by name: NaN if held, the other parameter's if tied."""
@@ -227,11 +230,9 @@ class SceneModel(eqx.Module):
             sources = nearby_image(self.sources(values), optics, self.table, self.patch, self.response)
         else:
             sources = render(self.gaussians(values), self.patch, self.pairs, self.response)
-        return (
-            sources
-            if self.basis is None
-            else sources + self.basis.image(jnp.asarray(values["sky"]), self.patch)
-        )
+        if self.basis is None:
+            return sources
+        return sources + self.basis.image(jnp.asarray(values["sky"]), self.patch)
 
     def design(self, values: Mapping[str, jax.Array]) -> Design:
         """Compute what least squares needs to know about the pixels at these shapes; see `core.design`."""
