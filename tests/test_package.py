@@ -212,21 +212,7 @@ def test_module_says_what_it_offers(module):
     assert any(line.startswith("__all__ = ") for line in lines) or len(lines) == 1
 
 
-# Being rewritten; to be annotated with that.
-NOT_YET = {
-    "fphojax.app.settings.ties",
-    *(f"fphojax.app.stages.{name}" for name in ("fields", "optimize", "pipeline", "sample")),
-    "fphojax.core.model",
-    *(f"fphojax.field.{name}" for name in ("cluster", "optimizing", "scene_fit", "scheduler", "workers")),
-    *(name for name in MODULES if wing(name) == "inference"),
-    *(f"fphojax.inputs.{name}" for name in ("fits_frames", "frame", "patcher", "recipe", "scene")),
-    "fphojax.results.fitted_patch",
-    "fphojax.results.patch_result",
-    "fphojax.simulate.coverage",
-}
-
-
-@pytest.mark.parametrize("module", [name for name in MODULES if name not in NOT_YET])
+@pytest.mark.parametrize("module", MODULES)
 def test_public_functions_are_annotated(module):
     """All parameters and what is returned, but for the None of `__init__`."""
     tree = ast.parse(Path(importlib.util.find_spec(module).origin).read_text(encoding="utf-8"))

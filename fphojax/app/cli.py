@@ -181,6 +181,7 @@ def check(
 ) -> None:
     """Show the exposures and the catalogue that the settings name, and every problem with them."""
     from fphojax.app.stages.input_checks import check_inputs
+    from fphojax.inputs.stores.stored_exposures import StoredExposure
 
     from .store_table import store_table
     from .terminal_table import table_shown
@@ -192,7 +193,8 @@ def check(
     if found := [*report.exposures, *report.left_out]:
         if settings.pixelstorefile is not None:
             title = f"Pixel store {settings.pixelstorefile.name}"
-            console.print(table_shown(title, store_table(found), frame=True))
+            stored = [exposure for exposure in found if isinstance(exposure, StoredExposure)]
+            console.print(table_shown(title, store_table(stored), frame=True))
         no_wrap = ("band", "scale", "masked")
         console.print(table_shown("Exposures", report.exposure_table(), frame=True, no_wrap=no_wrap))
     if report.catalog is not None:

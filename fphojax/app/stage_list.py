@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Literal
+from typing import Any, Literal
 
 from fphojax.app.settings.schema import Settings
 from fphojax.app.stages.stage_report import StageReport
@@ -56,7 +56,7 @@ class Stage:
         """Names of the settings that invalidate it."""
         return frozenset(self.reads.split())
 
-    def __call__(self, settings: Settings, **options) -> StageReport:
+    def __call__(self, settings: Settings, **options: Any) -> StageReport:
         """Run it; options are those of its function."""
         return getattr(import_module(f"fphojax.app.stages.{self.name}"), self.name)(settings, **options)
 

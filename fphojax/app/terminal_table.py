@@ -39,8 +39,9 @@ def table_shown(
     groups : str, optional
         A column that becomes headings: a line before the rows of each of its values.
     """
-    bare = {} if frame else {"box": None, "padding": (0, spacing, 0, 0), "pad_edge": False}
-    shown = RichTable(title=Text(title), title_justify="left", **bare)
+    shown = RichTable(title=Text(title), title_justify="left")
+    if not frame:
+        shown.box, shown.padding, shown.pad_edge = None, (0, spacing, 0, 0), False
     columns = [column for column in shown_columns(table, ".4g") if column.name != groups]
     for name, _, right in columns:
         unit = f" [{table[name].unit}]" if getattr(table[name], "unit", None) else ""

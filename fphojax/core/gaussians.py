@@ -5,17 +5,28 @@ Gaussians in the pixels of its exposure.  Their convolution, seen through the lo
 mixture of all pairs.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
 
 __all__ = ["Gaussians", "Optics", "ProfileTable", "Sources", "project"]
 
-# Sersic index and half-light radius to amplitudes and variances of circular Gaussians
-ProfileTable = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+
+class ProfileTable(Protocol):
+    """Sersic profiles as mixtures of circular Gaussians."""
+
+    @property
+    def order(self) -> int:
+        """Number of Gaussians."""
+        ...
+
+    def __call__(self, sersic: ArrayLike, rhalf: ArrayLike) -> tuple[jax.Array, jax.Array]:
+        """Convert Sersic index and half-light radius to amplitudes and variances of the Gaussians."""
+        ...
 
 
 class Sources(NamedTuple):
@@ -37,13 +48,13 @@ class Sources(NamedTuple):
         Circularised half-light radius, arcsec.
     """
 
-    flux: jax.Array
-    x: jax.Array
-    y: jax.Array
-    q: jax.Array
-    pa: jax.Array
-    sersic: jax.Array
-    rhalf: jax.Array
+    flux: jax.Array | np.ndarray
+    x: jax.Array | np.ndarray
+    y: jax.Array | np.ndarray
+    q: jax.Array | np.ndarray
+    pa: jax.Array | np.ndarray
+    sersic: jax.Array | np.ndarray
+    rhalf: jax.Array | np.ndarray
 
 
 class Optics(eqx.Module):

@@ -2,25 +2,31 @@
 
 import dataclasses
 import math
+import operator
+from collections.abc import Mapping
+from functools import reduce
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
+from jax.typing import ArrayLike
 from numpyro.distributions import Distribution, biject_to
+from numpyro.distributions.transforms import Transform
 from numpyro.infer.util import potential_energy
 
 from .culling import culled_pairs
-from .design import design, nearby_image
-from .gaussians import Optics, Sources, project
-from .linear import normal_equations
+from .design import Design, design, nearby_image
+from .gaussians import Gaussians, Optics, ProfileTable, Sources, project
+from .linear import NormalEquations, normal_equations
 from .nuisance import NUISANCE, box_of_sources, derivative_rows, displaced
 from .pairs import PairList
 from .patch import Patch
 from .pixels import PixelResponse, chi2, render
 from .priors import Priors
-from .segments import segments_of
+from .segments import Segments, segments_of
 from .sky import SkyBasis
 
 __all__ = ["PARAMETERS", "SceneModel", "moved_inside", "support_edges"]
@@ -30,13 +36,15 @@ N_DRAW = 4000  # for the width of a prior without a formula
 EDGE = 1e-3  # of the prior's width, by which a value on the edge of its support is moved inside
 
 
-def support_edges(prior):
+def support_edges(prior: Distribution) -> tuple[jax.Array | float, jax.Array | float]:
     """Return the lower and upper edge of a prior's support; infinite where it has none."""
     support = prior.support
     return getattr(support, "lower_bound", -np.inf), getattr(support, "upper_bound", np.inf)
 
 
-def moved_inside(values, priors):
+def moved_inside(
+    values: Mapping[str, ArrayLike], priors: Mapping[str, Distribution]
+) -> dict[str, np.ndarray]:
     """Move values at or beyond the edges of priors' supports a little inside, where transforms are finite.
 
     Parameters
@@ -117,7 +125,7 @@ class SceneModel(eqx.Module):
     optics: Optics
     merged_optics: Optics
     pairs: PairList | None
-    table: eqx.Module
+    table: ProfileTable
     priors: dict[str, Distribution] = eqx.field(converter=Priors)
     response: PixelResponse = eqx.field(static=True)
     tolerance: float = eqx.field(static=True)
@@ -125,24 +133,24 @@ class SceneModel(eqx.Module):
     held: dict[str, jax.Array] = eqx.field(default_factory=dict)
     basis: SkyBasis | None = None
 
-    def __call__(self):
+    def __call__(self) -> None:
         """Declare the model to numpyro."""
         values = {name: numpyro.sample(name, prior) for name, prior in self.priors.items()}
         numpyro.factor("log_likelihood", self.log_likelihood(values))
 
-    def effective(self, values):
+    def effective(self, values: Mapping[str, ArrayLike]) -> dict[str, jax.Array]:
         """Apply ties and held values to the parameters.
 
         A value that a tie or a held value replaces has no part in the likelihood; its posterior is its prior.
         """
-        applied = dict(values)
+        applied: dict[str, Any] = dict(values)
         for name, source in self.tied.items():
             applied[name] = applied[name][..., source, :] if name == "flux" else applied[name][..., source]
         for name, fixed in self.held.items():
             applied[name] = jnp.where(jnp.isnan(fixed), applied[name], fixed)
         return applied
 
-    def is_free(self, name):
+    def is_free(self, name: str) -> np.ndarray:
         """Return which elements of a parameter are neither tied to another nor held, bool in its shape."""
         free = np.ones(self.priors[name].batch_shape, dtype=bool)
         if name in self.tied:
@@ -152,16 +160,16 @@ class SceneModel(eqx.Module):
             free &= np.isnan(np.asarray(self.held[name]))
         return free
 
-    def gaussians(self, values):
+    def gaussians(self, values: Mapping[str, jax.Array | np.ndarray]) -> Gaussians:
         """Project the active sources to Gaussians on all exposures."""
         return project(self.sources(values), displaced(self.merged_optics, values), self.table)
 
-    def sources(self, values):
+    def sources(self, values: Mapping[str, ArrayLike]) -> Sources:
         """Apply ties and held values to the parameters, and return them as `Sources`."""
         applied = self.effective(values)
         return Sources(*(applied[name] for name in PARAMETERS))
 
-    def chi2(self, values):
+    def chi2(self, values: Mapping[str, jax.Array]) -> jax.Array:
         """Compute chi-squared of every exposure, array (E,)."""
         gaussians, pairs = self.gaussians(values), self._listed_pairs()
         return chi2(gaussians, self.patch, pairs, self.response, values.get("sky"), self.basis)
@@ -171,11 +179,13 @@ class SceneModel(eqx.Module):
             raise ValueError("pairs: found none, expected those of a model made with listed=True")
         return self.pairs
 
-    def log_likelihood(self, values):
+    def log_likelihood(self, values: Mapping[str, jax.Array]) -> jax.Array:
         """Compute -chi2 / 2, which is the log likelihood up to a constant of the data."""
         return -0.5 * jnp.sum(self.chi2(values))
 
-    def normal_equations(self, values, segments):
+    def normal_equations(
+        self, values: Mapping[str, jax.Array], segments: tuple[Segments, Segments]
+    ) -> NormalEquations:
         """Compute normal equations of the fluxes and the sky, given the other parameters; see `core.linear`.
 
         ``segments`` are those of `segments`; they are made on the host.
@@ -187,7 +197,7 @@ class SceneModel(eqx.Module):
         unit = {**values, "flux": jnp.ones(self.priors["flux"].batch_shape)}
         return normal_equations(self.gaussians(unit), self.patch, segments, self.response, columns)
 
-    def segments(self):
+    def segments(self) -> tuple[Segments, Segments]:
         """Sort the pairs by tile and source; see `core.segments`."""
         n_profile = self.table.order + (self.merged_optics.inner is not None)
         shape = (
@@ -198,11 +208,13 @@ class SceneModel(eqx.Module):
         )
         return segments_of(self._listed_pairs(), self.patch.n_tile, shape)
 
-    def log_prior(self, values):
+    def log_prior(self, values: Mapping[str, jax.Array]) -> jax.Array:
         """Sum the log densities of the priors."""
-        return sum(jnp.sum(prior.log_prob(values[name])) for name, prior in self.priors.items())
+        return reduce(
+            operator.add, (jnp.sum(prior.log_prob(values[name])) for name, prior in self.priors.items())
+        )
 
-    def prior_widths(self):
+    def prior_widths(self) -> dict[str, jax.Array]:
         """Return standard deviations of the priors by name: NaN if held, the other parameter's if tied."""
         widths = {
             name: jnp.broadcast_to(_standard_deviation(prior), prior.batch_shape)
@@ -211,22 +223,26 @@ class SceneModel(eqx.Module):
         held = {name: jnp.where(jnp.isnan(fixed), 0.0, jnp.nan) for name, fixed in self.held.items()}
         return {name: width + held.get(name, 0.0) for name, width in self.effective(widths).items()}
 
-    def images(self, values):
+    def images(self, values: Mapping[str, jax.Array | np.ndarray]) -> jax.Array:
         """Render the model on every tile, sky included, array (T, TILE * TILE)."""
         if self.pairs is None:
             optics = displaced(self.optics, values)
             sources = nearby_image(self.sources(values), optics, self.table, self.patch, self.response)
         else:
             sources = render(self.gaussians(values), self.patch, self.pairs, self.response)
-        return sources if self.basis is None else sources + self.basis.image(values["sky"], self.patch)
+        if self.basis is None:
+            return sources
+        return sources + self.basis.image(jnp.asarray(values["sky"]), self.patch)
 
-    def design(self, values):
+    def design(self, values: Mapping[str, jax.Array]) -> Design:
         """Compute what least squares needs to know about the pixels at these shapes; see `core.design`."""
         optics = displaced(self.optics, values)
         sky = values.get("sky")
         return design(self.sources(values), optics, self.table, self.patch, self.response, self.basis, sky)
 
-    def equations(self, taken, values):
+    def equations(
+        self, taken: Design, values: Mapping[str, jax.Array]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Compute chi-squared, J^T W r and J^T W J of the pixels, by the parameters.
 
         Parameters
@@ -259,11 +275,11 @@ class SceneModel(eqx.Module):
             jnp.zeros((size, size)).at[place].add(fisher, mode="drop"),
         )
 
-    def fisher(self, values):
+    def fisher(self, values: Mapping[str, jax.Array]) -> jax.Array:
         """Compute J^T W J of the pixels by the parameters, array (N, N) in the order of `ravel_pytree`."""
         return self.equations(self.design(values), values)[2]
 
-    def culled(self, lower, upper):
+    def culled(self, lower: Mapping[str, ArrayLike], upper: Mapping[str, ArrayLike]) -> "SceneModel":
         """Return the model with new pair lists, valid for parameters in a box; see `culled_pairs`."""
         lower, upper = box_of_sources(self.effective(lower), self.effective(upper))
         merged, pairs = culled_pairs(
@@ -282,15 +298,15 @@ class SceneModel(eqx.Module):
     # Unconstrained space
 
     @property
-    def transforms(self):
+    def transforms(self) -> dict[str, Transform]:
         """Transforms (of numpyro) from the whole real line to the support of each prior."""
         return {name: biject_to(prior.support) for name, prior in self.priors.items()}
 
-    def constrain(self, unconstrained):
+    def constrain(self, unconstrained: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Transform unconstrained values to parameters."""
         return {name: t(unconstrained[name]) for name, t in self.transforms.items()}
 
-    def unconstrain(self, values):
+    def unconstrain(self, values: Mapping[str, ArrayLike]) -> dict[str, jax.Array]:
         """Transform parameters, moved inside their supports (`moved_inside`), to unconstrained values.
 
         A held parameter may have any value: its unconstrained one is zero, the middle of a box.
@@ -300,7 +316,7 @@ class SceneModel(eqx.Module):
         held = {name: jnp.where(jnp.isnan(fixed), free[name], 0.0) for name, fixed in self.held.items()}
         return free | held
 
-    def potential(self, unconstrained):
+    def potential(self, unconstrained: Mapping[str, jax.Array]) -> jax.Array:
         """Compute minus the log posterior density in unconstrained space, up to a constant."""
         return potential_energy(self, (), {}, unconstrained)
 

@@ -36,7 +36,7 @@ def displaced(optics: Optics, values: Mapping[str, jax.Array | np.ndarray]) -> O
 
 
 def derivative_rows(
-    sources: Sources, band: jax.Array, values: dict[str, jax.Array], n_term: int
+    sources: Sources, band: jax.Array, values: Mapping[str, jax.Array], n_term: int
 ) -> jax.Array:
     """Make the matrix that takes derivatives by the sources' and sky's parameters to those by all.
 
@@ -70,7 +70,9 @@ def derivative_rows(
     return jnp.concatenate(rows, axis=1)
 
 
-def box_of_sources(lower: dict[str, np.ndarray], upper: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+def box_of_sources(
+    lower: Mapping[str, jax.Array | np.ndarray], upper: Mapping[str, jax.Array | np.ndarray]
+) -> list[dict[str, np.ndarray]]:
     """Widen the box of the sources' parameters by the scales and shifts that exposures may have.
 
     Parameters

@@ -69,7 +69,7 @@ class PairList(eqx.Module):
 
 
 def all_pairs(
-    patch: Patch, amplitudes: jax.Array, corrected: jax.Array | np.ndarray | None = None
+    patch: Patch, amplitudes: jax.Array | np.ndarray, corrected: jax.Array | np.ndarray | None = None
 ) -> PairList:
     """Pair every tile with every Gaussian of its exposure.
 

@@ -22,7 +22,9 @@ _WHOLE = (
 _NEIGHBOURS = 32  # number of nearest peaks among which a more significant one is sought
 
 
-def light_around(values, x, y, smallest: float, way) -> np.ndarray:
+def light_around(
+    values: np.ndarray, x: np.ndarray, y: np.ndarray, smallest: float, way: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
     """Estimate the light around positions in a map from medians on circles; not negative.
 
     Parameters

@@ -83,6 +83,7 @@ def cluster_client(*, workers: int | None = None, scheduler: str | None = None) 
         with client:
             yield client
         return
+    assert workers is not None  # one of them is given
     environment = thread_limits(max((os.cpu_count() or 1) // workers, 1))
     settings = {
         "distributed.nanny.pre-spawn-environ": environment,

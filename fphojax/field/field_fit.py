@@ -230,8 +230,9 @@ class FieldJob:
             directory = RunDirectory(path, scene_catalog=self.scene_catalog)
             directory.go_on()
             return directory
-        options = {"scene_catalog": self.scene_catalog, "overwrite": overwrite}
-        directory = RunDirectory.create(path, **options, inputs=self.inputs)
+        directory = RunDirectory.create(
+            path, scene_catalog=self.scene_catalog, overwrite=overwrite, inputs=self.inputs
+        )
         directory.write_config(self.config(directory), self.source)
         return directory
 
@@ -339,9 +340,10 @@ def fit_field(
         After Ctrl-C: what had been fitted is kept, and can be resumed.
     """
     method, folder = NUTS() if method is None else method, Path(folder)
-    recipe = exposures if isinstance(exposures, Recipe) else Recipe(tuple(exposures), psfs)
-    if recipe.psfs is None:
+    psfs = exposures.psfs if isinstance(exposures, Recipe) else psfs
+    if psfs is None:
         raise InputError("psfs: found none, expected a PSFStore or a recipe with one")
+    recipe = exposures if isinstance(exposures, Recipe) else Recipe(tuple(exposures), psfs)
     catalog = catalog.select_bands(recipe.bands)
     bounds_kwargs = dict(bounds_kwargs or {})
     bounds_kwargs.setdefault("pixscale", min(exposure.pixel_scale for exposure in recipe.exposures))
@@ -368,7 +370,7 @@ def fit_field(
         make_psfs=stored,
         fit=PatchFit(method, folder, passes=passes),
         scene_options={
-            "target_niter": passes if isinstance(method, Optimum) else method.draws,
+            "target_niter": passes if isinstance(method, Optimum) else method.n_draw,
             "maxactive_per_patch": maxactive_per_patch,
             "maxradius": maxradius,
             "seed": seed,

@@ -116,7 +116,7 @@ class PatchFit:
     def _write(self, task, scene, chains):
         """Write the result of a patch; return its outcome."""
         if not chains.is_point:
-            if chains.n_draw < self.method.draws:  # after Ctrl-C; a resumed run makes all of them
+            if chains.n_draw < self.method.n_draw:  # after Ctrl-C; a resumed run makes all of them
                 raise KeyboardInterrupt
             if chains.statistics["diverging"].all():
                 raise RuntimeError(f"all {chains.statistics['diverging'].size} draws diverged")

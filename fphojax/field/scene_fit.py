@@ -1,6 +1,7 @@
 """Fits of single scenes, for use in notebooks."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -21,6 +22,9 @@ from fphojax.inputs.sphere import enclosing_circle, unit_vectors
 from fphojax.results.fitted_patch import FittedPatch
 from fphojax.results.patch_result import PatchResult
 from fphojax.results.summary import summary_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["SceneFit", "fit", "fit_scene", "scene_region"]
 
@@ -44,11 +48,11 @@ class SceneFit(FittedPatch):
         """Return median, 68 % interval and convergence of every parameter (`summary_table`)."""
         return summary_table(self.result, truth)
 
-    def plot_residuals(self):
+    def plot_residuals(self) -> "Figure":
         """Plot data, model and residual of every exposure at the optimum (`fphojax.plot_residuals`)."""
         return plot_residuals(self.scene, self.optimum())
 
-    def plot_posterior(self, truth: SourceCatalog | None = None):
+    def plot_posterior(self, truth: SourceCatalog | None = None) -> "Figure":
         """Plot all marginal posteriors (`fphojax.figures.posterior_plots.plot_posterior`)."""
         return plot_posterior(self.result, truth)
 

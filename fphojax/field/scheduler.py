@@ -15,6 +15,7 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -27,6 +28,9 @@ from fphojax.system.files import storage_fault
 from fphojax.system.interrupts import Interruptions
 
 from .superscene import SuperScene
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 __all__ = ["Fit", "PatchOutcome", "PatchTask", "ScheduleReport", "schedule"]
 
@@ -115,7 +119,7 @@ def schedule(
     scene: SuperScene,
     fit: Fit,
     *,
-    client=None,
+    client: "Client | None" = None,
     batch: int = 1,
     max_active_fraction: float = 0.1,
     ntry_checkout: int = 1000,
@@ -164,7 +168,7 @@ def schedule(
 class _Promise:
     """Future of a fit that runs when its result is requested."""
 
-    def __init__(self, fit, tasks):
+    def __init__(self, fit, tasks) -> None:
         self._fit, self._tasks = fit, tasks
 
     def result(self):
@@ -180,7 +184,7 @@ class _Promise:
 class _Known:
     """Results of fits that finished before an interruption."""
 
-    def __init__(self, outcomes):
+    def __init__(self, outcomes) -> None:
         self.outcomes = outcomes
 
     def cancel(self):
@@ -197,7 +201,7 @@ class _LocalExecutor:
 class _DaskExecutor:
     """Fits patches on a dask cluster, without dask's own retries: a retry needs another seed."""
 
-    def __init__(self, client):
+    def __init__(self, client) -> None:
         self._client = client
 
     def submit(self, fit, tasks):
@@ -210,14 +214,15 @@ class _DaskExecutor:
 class _Loop:
     """State of `schedule`."""
 
-    def __init__(self, scene, fit, executor, batch, max_active_fraction, ntry_checkout):
+    def __init__(self, scene, fit, executor, batch, max_active_fraction, ntry_checkout) -> None:
         self.scene, self.fit, self.executor, self.batch = scene, partial(_fitted, fit), executor, batch
         self.ntry_checkout = ntry_checkout
         self.most_active = max_active_fraction * len(scene)
         self.next_number = scene.next_number
         self.report = ScheduleReport()
         self.interruptions = Interruptions()
-        self.queue = deque()  # lists of tasks and their futures, in the order of check-out
+        # lists of tasks and their futures, in the order of check-out
+        self.queue: deque[tuple[list[PatchTask], Any]] = deque()
 
     def run(self, progress):
         began = time.monotonic()
@@ -391,7 +396,7 @@ def _problem(task, outcome):
 class _Bar:
     """Progress bar: sources done, patches, draws, sources per hour, time left."""
 
-    def __init__(self, scene, shown):
+    def __init__(self, scene, shown) -> None:
         self.scene = scene
         self.first = self._done()
         self.bar = tqdm(
@@ -403,10 +408,10 @@ class _Bar:
             bar_format="{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} sources{postfix}",
         )
 
-    def __enter__(self):
+    def __enter__(self) -> "_Bar":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: object) -> None:
         self.bar.close()
 
     def show(self, report):

@@ -57,7 +57,7 @@ def plot_posterior_on_image(
     draws = stacked.isel(sample=chosen).transpose("sample", "source", ...)
     for axis, e in zip(axes, exposures, strict=False):
         exposure = frame.exposures[e]
-        image = frame.image(e, frame.patch.data)
+        image = frame.image(e, np.asarray(frame.patch.data))
         noise = np.median(1 / np.asarray(frame.patch.ierr).ravel()[frame.pixels(e)[2]])
         linear = LINEAR_NOISE * noise
         norm = AsinhNorm(linear_width=linear, vmin=-linear, vmax=max(np.nanmax(image), 2 * linear))

@@ -16,13 +16,14 @@ multiple of pi does not affect the likelihood and is drawn from the prior.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtr, ndtri
+from jax.typing import ArrayLike
 from numpyro.distributions import Distribution, Uniform, biject_to
 from numpyro.distributions.distribution import ExpandedDistribution
 from scipy import special
@@ -84,7 +85,13 @@ class Coordinates(eqx.Module):
 
     @classmethod
     def of(
-        cls, model: SceneModel, names: Sequence[str], values=None, widths=None, *, ellipticity: bool = True
+        cls,
+        model: SceneModel,
+        names: Sequence[str],
+        values: Mapping[str, ArrayLike] | None = None,
+        widths: Mapping[str, ArrayLike] | None = None,
+        *,
+        ellipticity: bool = True,
     ) -> "Coordinates":
         """Build the coordinates of some parameters of a model.
 
@@ -138,18 +145,20 @@ class Coordinates(eqx.Module):
             logarithmic=logarithmic,
         )
 
-    def values(self, coordinates) -> dict[str, jax.Array]:
+    def values(self, coordinates: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Map coordinates to parameter values, with ties and held values applied."""
         return self._values(coordinates, self._of_numbers(coordinates))
 
-    def log_density(self, coordinates) -> jax.Array:
+    def log_density(self, coordinates: Mapping[str, jax.Array]) -> jax.Array:
         """Return the log prior density of the coordinates: that of the values plus the log Jacobian."""
         return self.values_and_density(coordinates)[1]
 
-    def values_and_density(self, coordinates) -> tuple[dict[str, jax.Array], jax.Array]:
+    def values_and_density(
+        self, coordinates: Mapping[str, jax.Array]
+    ) -> tuple[dict[str, jax.Array], jax.Array]:
         """Return `values` and `log_density` from a single evaluation."""
         numbers = self._of_numbers(coordinates)
-        values, total = self._values(coordinates, numbers), 0.0
+        values, total = self._values(coordinates, numbers), jnp.zeros(())
         for name, (_, slope) in numbers.items():
             prior = self.priors[name].log_prob(values[name]).ravel()[self.free[name]]
             total += jnp.sum(prior) + jnp.sum(slope)
@@ -163,7 +172,7 @@ class Coordinates(eqx.Module):
             total += jnp.sum(jnp.log1p(-low) - square / 2 + jnp.log(every))
         return values, total
 
-    def of_values(self, values) -> dict[str, np.ndarray]:
+    def of_values(self, values: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
         """Map parameter values to coordinates; values at an edge of their box are moved slightly inside."""
         flat = {name: np.asarray(values[name], dtype=float).ravel() for name in self.priors}
         boxed = {
@@ -183,10 +192,10 @@ class Coordinates(eqx.Module):
             found["shape"] = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
         return found
 
-    def turned(self, key, values) -> dict[str, jax.Array]:
+    def turned(self, key: jax.Array, values: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Add to each position angle a multiple of pi drawn from the prior; the galaxies stay the same."""
         if not self.turning.size:
-            return values
+            return dict(values)
         pa = values["pa"][self.turning]
         turn = jnp.floor(jax.random.uniform(key, pa.shape) * self._turns(pa))
         flat = values["pa"].at[self.turning].set(pa + jnp.pi * turn)
@@ -306,13 +315,15 @@ class TruncatedNormals(eqx.Module):
     share: jax.Array
 
     @classmethod
-    def of(cls, low, high, centre, width) -> "TruncatedNormals":
+    def of(
+        cls, low: np.ndarray, high: np.ndarray, centre: np.ndarray, width: np.ndarray
+    ) -> "TruncatedNormals":
         """Build truncated normals with given edges, centres and widths."""
         a, b = (low - centre) / width, (high - centre) / width
         shares = special.ndtr(a), special.ndtr(-b), special.ndtr(b) - special.ndtr(a)
         return cls(*map(jnp.asarray, (low, high, centre, width, *shares)))
 
-    def values(self, u):
+    def values(self, u: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Map unit normals u to values; also return the log derivatives."""
         # both tails, because the smaller one is more accurate
         below, above = self.below + self.share * ndtr(u), self.above + self.share * ndtr(-u)
@@ -321,7 +332,7 @@ class TruncatedNormals(eqx.Module):
         value = jnp.clip(self.centre + self.width * z, self.low, self.high)  # rounding may leave the box
         return value, jnp.log(self.width * self.share) + (z**2 - u**2) / 2
 
-    def numbers(self, values):
+    def numbers(self, values: np.ndarray) -> np.ndarray:
         """Map values back to unit normals, on the host; values at an edge are moved slightly inside."""
         low, high, centre, width, below, above, share = map(np.asarray, jax.tree.leaves(self))
         margin = EDGE * (high - low)

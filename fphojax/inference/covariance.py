@@ -1,9 +1,12 @@
 """Covariance of the parameters at an optimum, and the optimum in the form of chains."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 from numpyro.distributions import Uniform
 
 from fphojax.core.model import SceneModel
@@ -94,7 +97,7 @@ def best_fit_as_chains(
     )
 
 
-def places(values) -> dict[str, np.ndarray]:
+def places(values: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     """Return the positions of the elements of each parameter in the vector of `ravel_pytree`."""
     found, at = {}, 0
     for name in sorted(values):
@@ -104,7 +107,7 @@ def places(values) -> dict[str, np.ndarray]:
     return found
 
 
-def source_covariances(covariance, values) -> np.ndarray:
+def source_covariances(covariance: ArrayLike, values: Mapping[str, ArrayLike]) -> np.ndarray:
     """Extract the covariance block of each source.
 
     Parameters
@@ -149,7 +152,7 @@ def widths_by_data(model: SceneModel, optimum: BestFit) -> dict[str, np.ndarray]
     return jax.tree.map(np.asarray, unravel(jnp.asarray(found)))
 
 
-def inverse(precision) -> np.ndarray:
+def inverse(precision: np.ndarray) -> np.ndarray:
     """Invert a positive matrix, scaled by its diagonal; directions without information stay finite."""
     scale = 1 / np.sqrt(np.maximum(np.diag(precision), 1e-12))
     eigenvalues, vectors = np.linalg.eigh(precision * np.outer(scale, scale))

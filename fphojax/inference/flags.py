@@ -10,6 +10,8 @@
 ====================  =============================================================================================
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from fphojax.core.model import PARAMETERS, SceneModel
@@ -22,7 +24,7 @@ __all__ = ["fit_flags"]
 SINGULAR = 1e-5  # eigenvalue of flux correlations below which sources are degenerate; identical ones have 0
 
 
-def fit_flags(model: SceneModel, optimum: BestFit, bands) -> list[dict[str, str]]:
+def fit_flags(model: SceneModel, optimum: BestFit, bands: Sequence[str]) -> list[dict[str, str]]:
     """Return the flags of each source of a patch.
 
     Parameters
@@ -38,7 +40,7 @@ def fit_flags(model: SceneModel, optimum: BestFit, bands) -> list[dict[str, str]
         For each source its flags, each with what was found; empty where nothing is wrong.
     """
     n_source = model.optics.n_source
-    flags = [{} for _ in range(n_source)]
+    flags: list[dict[str, str]] = [{} for _ in range(n_source)]
 
     def note(row, flag, found):
         flags[row][flag] = f"{flags[row][flag]}, {found}" if flag in flags[row] else found

@@ -8,6 +8,7 @@ and v of `core.linear`, a prior of precision P and mean m (P = 0 where it is fla
 The derivative with f and A^-1 held constant is the full derivative, because f minimises the quadratic form.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import equinox as eqx
@@ -72,7 +73,7 @@ class LinearPart(eqx.Module):
     high: jax.Array
     segments: tuple[Segments, Segments]
 
-    def integral(self, model: SceneModel, values) -> Integral:
+    def integral(self, model: SceneModel, values: Mapping[str, jax.Array]) -> Integral:
         """Integrate over the linear parameters; reverse-mode differentiable in ``values``."""
         return self._integral(model.normal_equations(values, self.segments))
 
@@ -91,7 +92,9 @@ class LinearPart(eqx.Module):
         change -= 0.5 * jnp.sum((inverse + jnp.outer(mean, mean)) * (matrix - fixed_matrix))
         return Integral(constant + change - 0.5 * jnp.sum(equations.data2), mean, factor)
 
-    def draw(self, key, model: SceneModel, values):
+    def draw(
+        self, key: jax.Array, model: SceneModel, values: Mapping[str, jax.Array]
+    ) -> tuple[dict[str, jax.Array], jax.Array, jax.Array]:
         """Draw the linear parameters from their conditional, again if any lies outside its box.
 
         Returns
@@ -118,7 +121,9 @@ class LinearPart(eqx.Module):
         )
         return self.filled(other, model, values, vector), ~inside[0], chi2
 
-    def filled(self, key, model: SceneModel, values, vector):
+    def filled(
+        self, key: jax.Array, model: SceneModel, values: Mapping[str, jax.Array], vector: jax.Array
+    ) -> dict[str, jax.Array]:
         """Insert linear parameters into values; fluxes that no exposure sees are drawn from their prior."""
         flux = model.priors["flux"].sample(key)
         n_flux = flux.size
@@ -161,7 +166,15 @@ def linear_part(model: SceneModel) -> LinearPart | None:
         own = np.concatenate([own, flux.size + np.arange(n_exposure * n_term)])
         sides.append(_sides(model.priors["sky"]))
     precision, mean, low, high = np.concatenate(sides, axis=1)
-    return LinearPart(*map(jnp.asarray, (place, own, precision, mean, low, high)), model.segments())
+    return LinearPart(
+        place=jnp.asarray(place),
+        own=jnp.asarray(own),
+        precision=jnp.asarray(precision),
+        mean=jnp.asarray(mean),
+        low=jnp.asarray(low),
+        high=jnp.asarray(high),
+        segments=model.segments(),
+    )
 
 
 def _sides(prior):

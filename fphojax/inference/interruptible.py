@@ -2,6 +2,7 @@
 
 import contextvars
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 
 import jax
@@ -11,7 +12,7 @@ __all__ = ["THREADS", "interruptible", "programs_running"]
 THREADS = "fphojax-program"  # prefix of the names of threads that execute programs
 
 
-def interruptible(function, *arguments, **options):
+def interruptible[**P, R](function: Callable[P, R], *arguments: P.args, **options: P.kwargs) -> R:
     """Call a function in a thread while the main thread listens for Ctrl-C; return its result, computed.
 
     Python handles signals between two of its instructions, and compiling or executing a program is a single one.
@@ -26,7 +27,7 @@ def interruptible(function, *arguments, **options):
     """
     if threading.current_thread() is not threading.main_thread():
         return function(*arguments, **options)
-    result = Future()
+    result: Future[R] = Future()
 
     def work():
         try:

@@ -8,11 +8,13 @@ so.
 """
 
 import time
+from collections.abc import Mapping
 
 import equinox as eqx
 import jax
 import numpy as np
 from arviz_stats.base import array_stats
+from jax.typing import ArrayLike
 
 from fphojax.core.model import SceneModel
 
@@ -29,7 +31,14 @@ TRUSTED = 0.7  # k-hat up to which importance sampling is reliable
 OVERSAMPLED = 4  # weighted draws for every one that is kept
 
 
-def laplace(model: SceneModel, start, *, draws: int = 256, chains: int = 4, seed: int = 0) -> Chains:
+def laplace(
+    model: SceneModel,
+    start: Mapping[str, ArrayLike],
+    *,
+    draws: int = 256,
+    chains: int = 4,
+    seed: int = 0,
+) -> Chains:
     """Draw from the posterior of a scene by the Laplace approximation and importance sampling.
 
     Parameters

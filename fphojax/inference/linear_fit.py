@@ -5,9 +5,12 @@ pixels about them; its inverse is their covariance.
 """
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from fphojax.core.model import PARAMETERS, SceneModel
 
@@ -17,7 +20,7 @@ from .optimum import BestFit, optimize
 __all__ = ["flux_precision", "forced_fluxes", "held_shapes"]
 
 
-def held_shapes(model: SceneModel, values) -> SceneModel:
+def held_shapes(model: SceneModel, values: Mapping[str, ArrayLike]) -> SceneModel:
     """Return the model with positions and shapes held.
 
     Parameters
@@ -35,7 +38,7 @@ def held_shapes(model: SceneModel, values) -> SceneModel:
     return dataclasses.replace(model, held=held)
 
 
-def forced_fluxes(model: SceneModel, values, **options) -> BestFit:
+def forced_fluxes(model: SceneModel, values: Mapping[str, ArrayLike], **options: Any) -> BestFit:
     """Measure fluxes, sky and other nuisance parameters at given positions and shapes (forced photometry).
 
     Parameters

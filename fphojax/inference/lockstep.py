@@ -1,8 +1,9 @@
 """Several patches computed in lockstep by one program, for accelerators that one small patch cannot fill."""
 
 from collections import defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import partial
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -11,15 +12,17 @@ import numpy as np
 
 from .interruptible import interruptible
 
-__all__ = ["in_step", "lockstep"]
+__all__ = ["Task", "in_step", "lockstep"]
+
+type Task[Result] = Generator[tuple[Callable, tuple], Any, Result]
 
 
-def lockstep(tasks: Sequence[Generator]) -> list:
+def lockstep[Result](tasks: Sequence[Task[Result]]) -> list[Result]:
     """Run tasks side by side, and make the calls of all that wait for one `in_step`.
 
     Parameters
     ----------
-    tasks : sequence of generator
+    tasks : sequence of Task
         Each yields calls, (program, arguments), and is sent what they return. After Ctrl-C during a call,
         KeyboardInterrupt is raised in all tasks that wait.
 
@@ -28,7 +31,8 @@ def lockstep(tasks: Sequence[Generator]) -> list:
     list
         What the tasks return.
     """
-    results, waiting = [None] * len(tasks), {}
+    results: list = [None] * len(tasks)
+    waiting: dict[int, tuple[Callable, tuple]] = {}
 
     def resume(number, act):
         try:

@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from fphojax.core.model import PARAMETERS, SceneModel
 
@@ -31,13 +32,18 @@ class Method(Protocol):
 
     needs_pairs: ClassVar[bool]
 
+    @property
+    def n_draw(self) -> int:
+        """Draws of each chain."""
+        ...
+
     def fit(
         self,
         models: Sequence[SceneModel],
-        starts: Sequence[Mapping],
+        starts: Sequence[Mapping[str, ArrayLike]],
         *,
         seeds: Sequence[int],
-        covariances: Sequence | None = None,
+        covariances: Sequence[ArrayLike | None] | None = None,
         progress: bool = False,
     ) -> list[Chains]:
         """Fit scenes, several of equal size in one program where that is faster.
@@ -85,20 +91,33 @@ class NUTS:
     max_treedepth: int = 10
     full_cov: bool = True
 
+    @property
+    def n_draw(self) -> int:
+        """Draws of each chain."""
+        return self.draws
+
     def fit(
         self,
         models: Sequence[SceneModel],
-        starts: Sequence[Mapping],
+        starts: Sequence[Mapping[str, ArrayLike]],
         *,
         seeds: Sequence[int],
-        covariances: Sequence | None = None,
+        covariances: Sequence[ArrayLike | None] | None = None,
         progress: bool = False,
     ) -> list[Chains]:
         """Sample the posteriors of scenes; see `Method.fit`."""
         covariances = [None] * len(models) if covariances is None else covariances
         if len(models) == 1:
-            known = {"covariance": covariances[0], "seed": seeds[0], "progress": progress}
-            return [sample(models[0], starts[0], **known, **vars(self))]
+            return [
+                sample(
+                    models[0],
+                    starts[0],
+                    covariance=covariances[0],
+                    seed=seeds[0],
+                    progress=progress,
+                    **vars(self),
+                )
+            ]
         return sample_many(models, starts, covariances=covariances, seeds=seeds, **vars(self))
 
 
@@ -119,13 +138,18 @@ class Laplace:
     draws: int = 256
     chains: int = 4
 
+    @property
+    def n_draw(self) -> int:
+        """Draws of each chain."""
+        return self.draws
+
     def fit(
         self,
         models: Sequence[SceneModel],
-        starts: Sequence[Mapping],
+        starts: Sequence[Mapping[str, ArrayLike]],
         *,
         seeds: Sequence[int],
-        covariances: Sequence | None = None,
+        covariances: Sequence[ArrayLike | None] | None = None,
         progress: bool = False,
     ) -> list[Chains]:
         """Draw from the approximate posteriors of scenes; see `Method.fit`."""
@@ -156,13 +180,18 @@ class Optimum:
     barriers: bool = False
     from_prior: bool = False
 
+    @property
+    def n_draw(self) -> int:
+        """Draws of each chain: the optimum."""
+        return 1
+
     def fit(
         self,
         models: Sequence[SceneModel],
-        starts: Sequence[Mapping],
+        starts: Sequence[Mapping[str, ArrayLike]],
         *,
         seeds: Sequence[int],
-        covariances: Sequence | None = None,
+        covariances: Sequence[ArrayLike | None] | None = None,
         progress: bool = False,
     ) -> list[Chains]:
         """Optimise scenes; see `Method.fit`. The chains have one draw each, the optimum."""
@@ -176,9 +205,9 @@ class Optimum:
         density = "unconstrained" if self.barriers else "values"
         found = optimize_many(models, starts, density=density, tolerance=self.tolerance)
         seconds = (time.perf_counter() - began) / len(models)
-        how = {"wall_time": seconds, "method": "forced" if self.forced else "optimum"}
+        name = "forced" if self.forced else "optimum"
         return [
-            best_fit_as_chains(model, best, seed=seed, **how)
+            best_fit_as_chains(model, best, seed=seed, wall_time=seconds, method=name)
             for model, best, seed in zip(models, found, seeds, strict=True)
         ]
 

@@ -1,16 +1,18 @@
 """numpyro's NUTS in whitened coordinates, in batches of draws, its step size adapted by dual averaging."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from numpyro.infer.hmc import HMCState, hmc
 from numpyro.infer.hmc_util import dual_averaging
 from numpyro.infer.util import ParamInfo
 
-from .posterior import Posterior
+from .posterior import Draw, Posterior
 from .whitening import Whitening
 
 __all__ = ["MOST", "ChainState", "Kernel", "advance", "begin", "complete", "moved"]
@@ -41,7 +43,9 @@ class Kernel:
     max_treedepth: int
     target_accept: float
 
-    def build(self, posterior, whitening, start, key):
+    def build(
+        self, posterior: Posterior, whitening: Whitening, start: jax.Array | ParamInfo, key: jax.Array
+    ) -> tuple[HMCState, Callable[[HMCState], HMCState]]:
         """Return the initial state of a chain, and the function that makes the next state."""
 
         def potential_of(posterior, whitening):
@@ -62,7 +66,14 @@ class Kernel:
 
 
 @eqx.filter_jit
-def begin(kernel: Kernel, posterior: Posterior, whitening: Whitening, position, key, step_size=FIRST_STEP):
+def begin(
+    kernel: Kernel,
+    posterior: Posterior,
+    whitening: Whitening,
+    position: jax.Array,
+    key: jax.Array,
+    step_size: ArrayLike = FIRST_STEP,
+) -> ChainState:
     """Initialise a chain at a position v."""
     state, _ = kernel.build(posterior, whitening, position, key)
     return _of_fixed_types(ChainState(state, _averaging(jnp.log(step_size))))
@@ -70,8 +81,14 @@ def begin(kernel: Kernel, posterior: Posterior, whitening: Whitening, position, 
 
 @eqx.filter_jit
 def advance(
-    kernel: Kernel, posterior: Posterior, whitening: Whitening, state: ChainState, n, adapting, short
-):
+    kernel: Kernel,
+    posterior: Posterior,
+    whitening: Whitening,
+    state: ChainState,
+    n: jax.Array,
+    adapting: jax.Array,
+    short: jax.Array,
+) -> tuple[ChainState, dict[str, jax.Array]]:
     """Advance a chain by `n` draws (`MOST` at most), optionally adapting its step size or with short trees.
 
     Returns
@@ -118,7 +135,9 @@ def advance(
 
 
 @eqx.filter_jit
-def complete(posterior: Posterior, key, first, vectors, n):
+def complete(
+    posterior: Posterior, key: jax.Array, first: jax.Array, vectors: jax.Array, n: jax.Array
+) -> Draw:
     """Complete the first `n` of coordinates (MOST, size) to full draws (`Draw`), numbered from `first` on."""
 
     def one(i):

@@ -1,13 +1,14 @@
 """The most probable parameters of a scene."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 
 from fphojax.core.model import SceneModel, support_edges
 from fphojax.core.padding import padded_model, padded_values, real_values
@@ -56,7 +57,12 @@ class BestFit:
 
 
 def optimize(
-    model: SceneModel, start, *, density: str = "values", max_steps: int = 300, tolerance: float = 1e-4
+    model: SceneModel,
+    start: Mapping[str, ArrayLike],
+    *,
+    density: str = "values",
+    max_steps: int = 300,
+    tolerance: float = 1e-4,
 ) -> BestFit:
     """Find the maximum of the posterior density.
 
@@ -82,7 +88,7 @@ def optimize(
 
 def optimize_many(
     models: Sequence[SceneModel],
-    starts: Sequence,
+    starts: Sequence[Mapping[str, ArrayLike]],
     *,
     density: str = "values",
     max_steps: int = 300,
@@ -149,7 +155,7 @@ def _lean(model):
     )
 
 
-def at_bound(model: SceneModel, values) -> dict[str, np.ndarray]:
+def at_bound(model: SceneModel, values: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     """Return which parameters are at an edge of their prior's support (within a thousandth of its width).
 
     Parameters

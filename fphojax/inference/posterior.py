@@ -57,11 +57,11 @@ class Posterior(eqx.Module):
     linear: LinearPart | None
     template: dict[str, jax.Array]
 
-    def unravel(self, vector):
+    def unravel(self, vector: jax.Array) -> dict[str, jax.Array]:
         """Convert a vector to a dict of coordinates."""
         return ravel_pytree(self.template)[1](vector)
 
-    def potential(self, vector):
+    def potential(self, vector: jax.Array) -> jax.Array:
         """Return minus the log density, up to a constant."""
         coordinates = self.unravel(vector)
         values, density = self.coordinates.values_and_density(coordinates)
@@ -71,7 +71,7 @@ class Posterior(eqx.Module):
             likelihood = self.linear.integral(self.model, values).log_value
         return -likelihood - density
 
-    def draw(self, key, vector) -> Draw:
+    def draw(self, key: jax.Array, vector: jax.Array) -> Draw:
         """Complete a point to all parameters: draw the linear ones and the half turns of position angles."""
         key, other = jax.random.split(key)
         values = self.coordinates.values(self.unravel(vector))
@@ -108,7 +108,7 @@ def posterior_at(
     return Posterior(model, coordinates, linear, template), np.asarray(ravel_pytree(template)[0])
 
 
-def culled_around(posterior: Posterior, optimum: BestFit, origin, sd) -> Posterior:
+def culled_around(posterior: Posterior, optimum: BestFit, origin: np.ndarray, sd: np.ndarray) -> Posterior:
     """Cull the pair lists of a posterior to those needed wherever the chains can be expected to go.
 
     Parameters

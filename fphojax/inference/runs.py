@@ -20,8 +20,11 @@ from fphojax.core.backend import chains_together
 
 from .chains import ChainCheckpoint
 from .interruptible import THREADS, interruptible
-from .nuts import MOST, advance, begin, complete
+from .lockstep import Task
+from .nuts import MOST, ChainState, Kernel, advance, begin, complete
+from .posterior import Posterior
 from .warmup import ROUND, warm_up
+from .whitening import Whitening
 
 __all__ = ["Run"]
 
@@ -36,7 +39,7 @@ class _Program(NamedTuple):
     axes: tuple  # 0 for arguments that every chain has its own of, else None
 
     @classmethod
-    def of(cls, function, *axes):
+    def of(cls, function: Callable, *axes: int | None) -> "_Program":
         return cls(function, eqx.filter_jit(eqx.filter_vmap(function, in_axes=axes)), axes)
 
     def with_own(self, change, arguments):
@@ -51,10 +54,12 @@ _COMPLETE = _Program.of(complete, None, 0, None, 0, None)
 class _InThreads:
     """Runs a program for every chain, in threads."""
 
-    def __init__(self):
-        self._compiled = set()
+    def __init__(self) -> None:
+        self._compiled: set[_Program] = set()
 
-    def __call__(self, pool, n_chain, program, arguments):
+    def __call__(
+        self, pool: ThreadPoolExecutor, n_chain: int, program: _Program, arguments: tuple
+    ) -> Task[list]:
         yield from ()  # a task without calls for others to join
 
         def one(chain):
@@ -98,13 +103,23 @@ class Run:
         Whether Ctrl-C left fewer draws than asked for.
     """
 
-    def __init__(self, kernel, posterior, white, progress, joined=False):
+    def __init__(
+        self,
+        kernel: Kernel,
+        posterior: Posterior,
+        white: Whitening,
+        progress: bool,
+        joined: bool = False,
+    ) -> None:
+        self._each: Callable[..., Task[list]]
         self._each = _in_one_program if joined or chains_together() else _InThreads()
         self.kernel, self.posterior, self.white, self.progress = kernel, posterior, white, progress
-        self.states, self.keys, self.n_warmup, self.n_calls = [], [], 0, 0
+        self.states: list[ChainState] = []
+        self.keys: jax.Array
+        self.n_warmup, self.n_calls = 0, 0
         self._at_once, self.interrupted = 1, False
 
-    def begin(self, key, n_chain):
+    def begin(self, key: jax.Array, n_chain: int) -> None:
         """Start chains at draws of the whitening's normal, or at the optimum if the density there is 0."""
         keys = jax.random.split(key, 3 * n_chain)
         self.keys = keys[2 * n_chain :]
@@ -115,7 +130,7 @@ class Run:
                 state = begin(self.kernel, self.posterior, self.white, jnp.zeros_like(position), moves)
             self.states.append(state)
 
-    def resume(self, checkpoint):
+    def resume(self, checkpoint: ChainCheckpoint) -> None:
         """Start the chains from a checkpoint."""
         keys = [jax.random.split(key) for key in jax.random.wrap_key_data(jnp.asarray(checkpoint.keys))]
         self.keys = jnp.stack([linear for _, linear in keys])
@@ -129,7 +144,7 @@ class Run:
             state = begin(self.kernel, self.posterior, self.white, position, key, step_size)
             self.states.append(state)
 
-    def checkpoint(self, ellipticity):
+    def checkpoint(self, ellipticity: bool) -> ChainCheckpoint:
         """Return the present state of the chains."""
         origin, factor = (np.asarray(a) for a in self.white)
         later = jnp.stack([jax.random.fold_in(key, 0) for key in self.keys])
@@ -142,7 +157,7 @@ class Run:
             ellipticity=ellipticity,
         )
 
-    def warm_up(self, most, full_cov):
+    def warm_up(self, most: int, full_cov: bool) -> Task[None]:
         """Adapt whitening and step sizes in up to `most` draws per chain (but at least one round); a task."""
         n_round = max(most // ROUND, 1)
         with self._bar(n_round * ROUND, "warm-up") as bar, self._pool() as pool:
@@ -172,7 +187,9 @@ class Run:
                 raise KeyboardInterrupt("interrupted during warm-up: no draws to keep") from None
         self.n_warmup, self.n_calls = n_round * ROUND, self.n_calls + calls
 
-    def drawn(self, draws, most_outside):
+    def drawn(
+        self, draws: int, most_outside: float
+    ) -> Task[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
         """Draw `draws` times per chain; a task that returns values (chain, draw, ...) and statistics (chain, draw).
 
         There are fewer draws after Ctrl-C, and where the linear parameters of more than `most_outside` draws lie

@@ -7,11 +7,13 @@ begins.
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 from fphojax.core.model import SceneModel
 
@@ -32,7 +34,7 @@ OUTSIDE = 0.01  # share of the draws of fluxes that may lie outside their box; i
 
 def sample(
     model: SceneModel,
-    start,
+    start: Mapping[str, ArrayLike],
     *,
     draws: int = 256,
     warmup: int = 256,
@@ -40,7 +42,7 @@ def sample(
     max_treedepth: int = 10,
     target_accept: float = TARGET,
     full_cov: bool = True,
-    covariance=None,
+    covariance: ArrayLike | None = None,
     integrate_fluxes: bool = True,
     ellipticity: bool = True,
     seed: int = 0,
@@ -164,7 +166,12 @@ def _sampling(
 
 
 def sample_many(
-    models: Sequence[SceneModel], starts: Sequence, *, covariances=None, seeds=None, **options
+    models: Sequence[SceneModel],
+    starts: Sequence[Mapping[str, ArrayLike]],
+    *,
+    covariances: Sequence[ArrayLike | None] | None = None,
+    seeds: Sequence[int] | None = None,
+    **options: Any,
 ) -> list[Chains]:
     """Sample the posteriors of many scenes, batching the draws of scenes of equal size.
 

@@ -10,6 +10,7 @@ search converges.  Convergence is judged by the predicted gain of an undamped st
 chi-squared can be larger than the remaining gain.  docs/mathematics/inference.md has the formulas.
 """
 
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import equinox as eqx
@@ -90,7 +91,13 @@ class _State(NamedTuple):
 
 
 @eqx.filter_jit
-def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) -> Found:
+def search(
+    model: SceneModel,
+    start: Mapping[str, jax.Array],
+    with_jacobian: bool,
+    max_steps: jax.Array,
+    tolerance: jax.Array,
+) -> Found:
     """Maximise the density from a point of unconstrained space.
 
     Parameters
@@ -112,7 +119,7 @@ def search(model: SceneModel, start, with_jacobian: bool, max_steps, tolerance) 
     size = flat.size
     problem = _Problem(model, unravel, with_jacobian)
     nothing = _System(
-        jnp.inf,
+        jnp.asarray(jnp.inf),
         jnp.zeros(size),
         jnp.zeros((size, size)),
         jnp.full(model.optics.n_exposure, jnp.nan),
@@ -244,7 +251,7 @@ def _damped_step(system, second, damping, at_edge, across, trusted):
 class _Problem:
     """Cost and derivatives of a model, in unconstrained space."""
 
-    def __init__(self, model, unravel, with_jacobian):
+    def __init__(self, model: SceneModel, unravel: Callable, with_jacobian: bool) -> None:
         self.model, self.unravel, self.with_jacobian = model, unravel, with_jacobian
 
     def at(self, flat):
@@ -384,6 +391,6 @@ class _Problem:
         return {**values, "pa": jnp.where(wide, turned, values["pa"])}
 
 
-def slope(function, point):
+def slope(function: Callable[[jax.Array], jax.Array], point: jax.Array) -> jax.Array:
     """Differentiate a function that acts on every element of an array separately."""
     return jax.jvp(function, (point,), (jnp.ones_like(point),))[1]

@@ -7,9 +7,12 @@ than the present whitening.  If that is far off, the new one is first estimated 
 until then trees are short.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 
-from .nuts import moved
+from .lockstep import Task
+from .nuts import ChainState, moved
 from .whitening import Whitening, from_draws, mixed_covariance
 
 __all__ = ["ROUND", "warm_up"]
@@ -22,7 +25,15 @@ APART = 1.0  # standard deviations by which the mean of a chain may differ from 
 OFF_TARGET = 0.12  # the same for the mean acceptance rate
 
 
-def warm_up(run, states, whitening: Whitening, *, most: int, target_accept: float, full_cov: bool):
+def warm_up(
+    run: Callable[[Whitening, list[ChainState], bool], Task[tuple[list[ChainState], list[dict]]]],
+    states: list[ChainState],
+    whitening: Whitening,
+    *,
+    most: int,
+    target_accept: float,
+    full_cov: bool,
+) -> Task[tuple[list[ChainState], Whitening, int, int]]:
     """Adapt whitening and step sizes of chains in rounds of draws; a task, see `lockstep`.
 
     Parameters

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 
 from fphojax.core.gaussians import Sources
 from fphojax.core.model import SceneModel
@@ -39,7 +40,7 @@ class Whitening(NamedTuple):
     factor: jax.Array
 
 
-def coordinate_covariance(posterior: Posterior, optimum: BestFit, origin) -> np.ndarray:
+def coordinate_covariance(posterior: Posterior, optimum: BestFit, origin: np.ndarray) -> np.ndarray:
     """Return the covariance of the coordinates, followed by the linear parameters, at the optimum.
 
     The Fisher matrix J^T W J of the parameters becomes that of coordinates and linear parameters by the derivatives
@@ -83,7 +84,9 @@ def posterior_around(
     return posterior, origin, covariance[: len(origin), : len(origin)]
 
 
-def with_known_blocks(covariance, posterior: Posterior, optimum: BestFit, origin, blocks) -> np.ndarray:
+def with_known_blocks(
+    covariance: np.ndarray, posterior: Posterior, optimum: BestFit, origin: np.ndarray, blocks: ArrayLike
+) -> np.ndarray:
     """Rescale the covariance of the coordinates so that each source has its known covariance.
 
     Correlations between sources stay as they are, in units of the new widths.
@@ -137,7 +140,7 @@ def _stretch(present, known):
     return half @ (axes * np.sqrt(ratio) @ axes.T) @ back
 
 
-def whitening(origin, covariance, *, full_cov: bool = True) -> Whitening:
+def whitening(origin: ArrayLike, covariance: ArrayLike, *, full_cov: bool = True) -> Whitening:
     """Build the whitening of a covariance, or of its diagonal alone."""
     covariance = np.asarray(covariance)
     scale = np.sqrt(np.diag(covariance))
@@ -148,7 +151,7 @@ def whitening(origin, covariance, *, full_cov: bool = True) -> Whitening:
     return Whitening(jnp.asarray(origin), jnp.asarray(factor))
 
 
-def from_draws(present: Whitening, draws, *, full_cov: bool = True) -> Whitening:
+def from_draws(present: Whitening, draws: np.ndarray, *, full_cov: bool = True) -> Whitening:
     """Build a better whitening from draws of v under the present one.
 
     Parameters
@@ -163,7 +166,7 @@ def from_draws(present: Whitening, draws, *, full_cov: bool = True) -> Whitening
     return whitening(origin + factor @ draws.mean(axis=0), covariance, full_cov=full_cov)
 
 
-def mixed_covariance(draws) -> np.ndarray:
+def mixed_covariance(draws: np.ndarray) -> np.ndarray:
     """Return the covariance of draws (m, n), shrunk towards a unit matrix with the weight of n + 5 draws."""
     m, n = draws.shape
     covariance = np.cov(draws.T, ddof=1).reshape(n, n)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
@@ -21,6 +21,9 @@ from .fits_chips import Key
 from .fits_frames import FitsFrame, ReadingOptions, read_frame, read_frames
 from .fits_images import blame
 from .units import has_unit, to_number, to_unit
+
+if TYPE_CHECKING:
+    from .stores.stored_exposures import StoredExposure
 
 __all__ = ["Exposure", "capped_ierr", "central_noise", "collect", "less_sky", "read_exposures"]
 
@@ -268,7 +271,8 @@ def collect(paths: Iterable, *, progress: bool = False, **kwargs: Any) -> tuple[
         One line for each that cannot.
     """
     reading = ReadingOptions(**kwargs)
-    exposures, problems, seen = [], [], {}
+    exposures, problems = [], []
+    seen: dict[tuple[str, str], Exposure] = {}
     for path in tqdm(list(paths), desc="exposures", unit="file", disable=not progress):
         try:
             found = [Exposure.from_frame(frame) for frame in read_frames(path, reading)]
@@ -314,7 +318,7 @@ def capped_ierr(data: np.ndarray, ierr: np.ndarray, max_snr: float) -> np.ndarra
     return capped
 
 
-def central_noise(exposure) -> float:
+def central_noise(exposure: "Exposure | StoredExposure") -> float:
     """Return the typical standard deviation of the pixels in the middle of an image; NaN where none has weight."""
     ny, nx = exposure.shape
     _, ierr = exposure.window(*_middle(nx), *_middle(ny))

@@ -147,7 +147,9 @@ def reading_options(config: Mapping) -> dict:
     return dict(config["extensions"]) | {key: config[key] for key in others if config.get(key) is not None}
 
 
-def read_frames(path, reading: ReadingOptions, *, files: Mapping[str, Path] | None = None) -> list[FitsFrame]:
+def read_frames(
+    path: str | Path, reading: ReadingOptions, *, files: Mapping[str, Path] | None = None
+) -> list[FitsFrame]:
     """Read the frames of a file, one for each chip, and calibrate them.
 
     Parameters
@@ -175,7 +177,9 @@ def read_frames(path, reading: ReadingOptions, *, files: Mapping[str, Path] | No
         return [_frame(hdus, chip, path, reading, files) for chip in found]
 
 
-def read_frame(path, reading: ReadingOptions, *, files: Mapping[str, Path] | None = None) -> FitsFrame:
+def read_frame(
+    path: str | Path, reading: ReadingOptions, *, files: Mapping[str, Path] | None = None
+) -> FitsFrame:
     """Read the only frame of a file; arguments as in `read_frames`.
 
     Raises
@@ -193,7 +197,7 @@ def read_frame(path, reading: ReadingOptions, *, files: Mapping[str, Path] | Non
     return frames[0]
 
 
-def bands_named(path, reading: ReadingOptions) -> set[str]:
+def bands_named(path: str | Path, reading: ReadingOptions) -> set[str]:
     """Return the bands that a file's name or headers give, whatever else may be wrong with it."""
     path, bands = Path(path), set()
     with suppress(InputError):
@@ -205,7 +209,7 @@ def bands_named(path, reading: ReadingOptions) -> set[str]:
     return bands
 
 
-def is_mosaic(path) -> bool:
+def is_mosaic(path: str | Path) -> bool:
     """Return whether a file holds a resampled image, by JWST's S_RESAMP or by weights (WHT) without DQ."""
     with blame(str(path)), opened(Path(path)) as hdus:
         return _resampled(hdus)

@@ -8,10 +8,10 @@ import bz2
 import gzip
 import lzma
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any
 
 from fphojax.errors import InputError
 
@@ -23,7 +23,7 @@ MOST_BYTES = 64e9  # that the data of an extension may take
 MOST_UNPACKED = 8e9  # bytes of a compressed file, unpacked
 MOST_BEHIND = 1_000_000  # bytes behind the last extension
 _PIECE = 1 << 20
-_OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
+_OPENERS: dict[bytes, Callable[..., Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ": lzma.open}
 _BITPIX = {8, 16, 32, 64, -32, -64}
 
 
@@ -50,7 +50,7 @@ def require_structure(path: str | Path) -> None:
 
 
 @contextmanager
-def unpacked(path: str | Path) -> Iterator[tuple[BinaryIO, bool]]:
+def unpacked(path: str | Path) -> Iterator[tuple[IO[bytes], bool]]:
     """Yield a stream of the bytes that astropy would see, and whether the file is compressed."""
     with Path(path).open("rb") as file:
         magic = file.read(6)

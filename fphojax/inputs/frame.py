@@ -110,7 +110,8 @@ def cut(
         If no exposure has a valid pixel there.
     """
     bands = tuple(bands or dict.fromkeys(exposure.band for exposure in exposures))
-    used, tiles, masked = [], [], []
+    used: list[Exposure | StoredExposure] = []
+    tiles, masked = [], []
     of_bands = [exposure for exposure in exposures if exposure.band in bands]
     for exposure in sorted(of_bands, key=lambda exposure: bands.index(exposure.band)):
         found = _tiles_of(exposure, region)

@@ -1,10 +1,12 @@
 """forcepho's loop: patches and models built one after the other, as a thin layer over `cut` and `Scene`."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fphojax.core.gaussians import ProfileTable
 from fphojax.core.model import SceneModel
 from fphojax.core.patch import Patch
 from fphojax.core.pixels import PixelResponse
@@ -51,7 +53,7 @@ class Patcher:
         exposures: Sequence[Exposure | StoredExposure],
         psfs: PSFStore,
         *,
-        table=None,
+        table: ProfileTable | None = None,
         pixel_response: PixelResponse = "quartic",
         dtype: DTypeLike = np.float32,
     ):
@@ -85,7 +87,9 @@ class Patcher:
         self.frame = cut(self.exposures, region, bands=allbands, dtype=self.dtype)
         return self.frame.patch
 
-    def prepare_model(self, *, active: SourceCatalog, **options) -> tuple[SceneModel, dict[str, np.ndarray]]:
+    def prepare_model(
+        self, *, active: SourceCatalog, **options: Any
+    ) -> tuple[SceneModel, dict[str, np.ndarray]]:
         """Make the model of the patch built last, and keep its `scene`.
 
         Parameters

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fphojax.core.design import nearby_image
-from fphojax.core.gaussians import Optics, Sources, project
+from fphojax.core.gaussians import Optics, ProfileTable, Sources, project
 from fphojax.core.nearby import coarse_length, coarsely_padded
 from fphojax.core.pairs import PairList, all_pairs
 from fphojax.core.patch import Patch
@@ -104,7 +104,7 @@ def subtracted(
     frame: PatchFrame,
     fixed: SourceCatalog,
     psfs: PSFStore,
-    table: eqx.Module,
+    table: ProfileTable,
     pixel_response: PixelResponse,
 ) -> Patch:
     """Subtract the images of fixed sources from the pixels of a frame, each where it matters."""
@@ -123,7 +123,7 @@ def rendered(
     catalog: SourceCatalog,
     frame: PatchFrame,
     psfs: PSFStore,
-    table: eqx.Module,
+    table: ProfileTable,
     pixel_response: PixelResponse = "quartic",
 ) -> jax.Array:
     """Render sources, with nothing left out, on the tiles of a frame that have weight.

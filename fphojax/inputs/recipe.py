@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import equinox as eqx
 from numpyro.distributions import Distribution
 from scipy.cluster.hierarchy import DisjointSet
 
 from fphojax.core.culling import TOLERANCE
+from fphojax.core.gaussians import ProfileTable
 from fphojax.core.pixels import PixelResponse
 from fphojax.errors import InputError
 from fphojax.mixtures.sersic import load_sersic_table
@@ -59,14 +59,14 @@ class Recipe:
     exposures: tuple[Exposure | StoredExposure, ...]
     psfs: PSFStore
     bands: tuple[str, ...] = ()
-    table: eqx.Module = field(default_factory=load_sersic_table)
+    table: ProfileTable = field(default_factory=load_sersic_table)
     pixel_response: PixelResponse = "quartic"
     tolerance: float = TOLERANCE
     priors: Mapping[str, Distribution] = field(default_factory=dict)
     ties: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     nuisance: Nuisance = field(default_factory=Nuisance)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         bands = self.bands or dict.fromkeys(exposure.band for exposure in self.exposures)
         object.__setattr__(self, "exposures", tuple(self.exposures))
         object.__setattr__(self, "bands", tuple(bands))
@@ -179,7 +179,7 @@ class Recipe:
         return ties
 
 
-def linked_rows(catalog: SourceCatalog, ties: Mapping[str, Mapping[str, str]]) -> list[list[int]]:
+def linked_rows[Name: str](catalog: SourceCatalog, ties: Mapping[Name, Mapping[str, str]]) -> list[list[int]]:
     """Return rows of sources that share parameters with each other, directly or through others.
 
     Parameters

@@ -8,6 +8,7 @@ from numpyro.distributions import Distribution, TransformedDistribution, Uniform
 from numpyro.distributions.transforms import AffineTransform
 
 from fphojax.core.culling import TOLERANCE
+from fphojax.core.gaussians import ProfileTable
 from fphojax.core.model import PARAMETERS, SceneModel, moved_inside, support_edges
 from fphojax.core.nearby import coarsely_padded
 from fphojax.core.pixels import PixelResponse
@@ -97,7 +98,7 @@ class Scene:
         ties: Mapping[str, Mapping[int, int]] | None = None,
         nuisance: Nuisance | None = None,
         listed: bool = True,
-        table=None,
+        table: ProfileTable | None = None,
         pixel_response: PixelResponse = "quartic",
     ):
         priors = priors or {}
@@ -148,7 +149,7 @@ class Scene:
         """Return whether a model is this scene's, perhaps with parameters held."""
         return model.optics.pixel is self.model.optics.pixel
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         n_pixel = int(np.count_nonzero(np.asarray(self.frame.patch.ierr)))
         return (
             f"Scene({len(self.active)} active and {len(self.fixed)} fixed sources, {n_pixel} pixels of "

@@ -214,7 +214,7 @@ class PatchResult:
             **{name: kind(getattr(chains, name)) for name, kind in _RUN.items()},
         )
 
-    def with_flux_precision(self, precision) -> "PatchResult":
+    def with_flux_precision(self, precision: np.ndarray) -> "PatchResult":
         """Return the result with the precision matrices of its fluxes added.
 
         Parameters
@@ -238,7 +238,7 @@ class PatchResult:
         turns = np.round((ra - self.region.ra) / 360)
         return self.draws.assign(ra=(ra - 360 * turns).assign_attrs(ra.attrs), pa=centred_pa(pa))
 
-    def write(self, path) -> None:
+    def write(self, path: str | Path) -> None:
         """Write netCDF (HDF5), atomically.
 
         Parameters
@@ -271,7 +271,7 @@ class PatchResult:
             write_groups(file, groups, attrs)
 
     @classmethod
-    def read(cls, path) -> "PatchResult":
+    def read(cls, path: str | Path) -> "PatchResult":
         """Read a file that `write` wrote.
 
         Parameters
@@ -289,7 +289,7 @@ class PatchResult:
             return cls._read(Path(path))
 
     @classmethod
-    def _read(cls, path):
+    def _read(cls, path: Path) -> "PatchResult":
         groups = xr.open_groups(path, engine="h5netcdf")
         groups = {name.strip("/"): _loaded(dataset) for name, dataset in groups.items()}
         attrs = _OLDER | groups.pop("").attrs
@@ -314,7 +314,9 @@ class PatchResult:
             mass_matrix=groups["mass"]["inverse_mass_matrix"],
             versions={name: attrs[f"version_{name}"] for name in _LIBRARIES},
             flux_precision=groups["linear"]["flux_precision"] if "linear" in groups else None,
-            **{name: groups[name] for name in ("optimum", "at_bound", "exposures")},
+            optimum=groups["optimum"],
+            at_bound=groups["at_bound"],
+            exposures=groups["exposures"],
             **{name: kind(attrs[name]) for name, kind in _RUN.items()},
         )
 
@@ -380,10 +382,9 @@ def centred_pa(pa: xr.DataArray) -> xr.DataArray:
     xarray.DataArray
         Degrees. The mean, that of the doubled angles (Mardia & Jupp 2000), lies in (-90, 90].
     """
-    double = np.deg2rad(2 * pa)
-    mean = np.rad2deg(
-        np.arctan2(np.sin(double).mean(("chain", "draw")), np.cos(double).mean(("chain", "draw"))) / 2
-    )
+    double = xr.ufuncs.deg2rad(2 * pa)
+    sin, cos = (function(double).mean(("chain", "draw")) for function in (xr.ufuncs.sin, xr.ufuncs.cos))
+    mean = xr.ufuncs.rad2deg(xr.ufuncs.arctan2(sin, cos) / 2)
     centred = mean + (pa - mean + 90) % 180 - 90
     return centred.assign_attrs(pa.attrs)
 

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -88,7 +89,7 @@ class RunResiduals:
         return ExposureResiduals(band, name, *(columns[key][last] for key in _COLUMNS))
 
 
-def write_residuals(path, scene: Scene, values: Mapping) -> None:
+def write_residuals(path: str | Path, scene: Scene, values: Mapping) -> None:
     """Write the residuals of a patch as HDF5, atomically.
 
     The datasets ``BAND/EXPOSURE/{xpix, ypix, data, ierr, residual}`` hold one value per used pixel: column and row

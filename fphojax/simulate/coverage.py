@@ -6,6 +6,7 @@ between 0 and 1 for every parameter (Talts et al. 2018), and an interval of 68 %
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import Table
@@ -19,6 +20,9 @@ from fphojax.inputs.source_catalog import SourceCatalog
 
 from .mock_fields import MockCamera, mock_field
 from .ranks import covered, rank
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["CoverageStudy", "coverage_study"]
 
@@ -58,7 +62,7 @@ class CoverageStudy:
             table[name].info.format = ".3f"
         return table
 
-    def plot(self):
+    def plot(self) -> "Figure":
         """Plot histograms of the quantiles.
 
         Returns
@@ -90,7 +94,7 @@ def coverage_study(
     n_scene: int = 100,
     seed: int = 0,
     progress: bool = False,
-    **options,
+    **options: Any,
 ) -> CoverageStudy:
     """Draw scenes from the prior, simulate their exposures, and fit them.
 

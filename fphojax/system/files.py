@@ -116,7 +116,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise StorageError(f"{path}: cannot be written ({fault})") from error
 
 
-def write_text(path, text: str) -> None:
+def write_text(path: str | Path, text: str) -> None:
     """Write a file of text, UTF-8; see `replacing`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")

@@ -34,7 +34,7 @@ _PATIENCE = 5.0  # seconds in which a lock that was just made gets its line, and
 
 
 @contextmanager
-def folder_lock(folder) -> Iterator[None]:
+def folder_lock(folder: str | Path) -> Iterator[None]:
     """Keep other processes from writing to a folder, which is made if needed, and removed if left empty.
 
     Parameters
@@ -107,7 +107,7 @@ def lock_token(folder: str | Path) -> str:
     return _token(_holders(Path(folder) / _FOLDER_LOCK) or [])
 
 
-def refuse_lost_lock(folder, token: str | None) -> None:
+def refuse_lost_lock(folder: str | Path, token: str | None) -> None:
     """Refuse to continue without the original lock: its work has ended, or another process has taken over.
 
     Parameters

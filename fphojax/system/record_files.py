@@ -8,6 +8,7 @@ import os
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ class RecordFile(ABC):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._file = None
-        self._whole = None  # end of the complete records, while an incomplete one may follow
+        self._file: FileIO | None = None
+        self._whole: int | None = None  # end of the complete records, while an incomplete one may follow
 
     @abstractmethod
     def _encoded(self, record) -> bytes:
@@ -59,7 +60,7 @@ class RecordFile(ABC):
     def _damage(self, content: bytes, start: int) -> str:
         """Describe the damaged record at `start`, and what was expected."""
 
-    def append(self, record) -> None:
+    def append(self, record: Any) -> None:
         """Append a record; when this returns, the record survives the process.
 
         Raises

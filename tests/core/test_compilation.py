@@ -92,6 +92,6 @@ def test_cache_folder_is_the_users(tmp_path):
         "XDG_CACHE_HOME": str(tmp_path),
         "JAX_PLATFORMS": "cpu",
     }
-    command = [sys.executable, "-c", "import fphojax, jax; print(jax.config.jax_compilation_cache_dir)"]
+    command = [sys.executable, "-c", "import fphojax.core, jax; print(jax.config.jax_compilation_cache_dir)"]
     found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
     assert found.strip() == str(tmp_path / "fphojax" / "compiled")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
@@ -238,6 +239,7 @@ def _gave_up(step: Step, outcome: Outcome) -> bool:
     """Return whether a fit gave up sources."""
     if not step.declared.fits:
         return False
+    assert step.declared.scene is not None  # as it fits
     scene = SourceCatalog.read(outcome.files[step.declared.scene])
     return any(scene.extra["fit_flag"] != "")
 
@@ -247,7 +249,7 @@ def _options(
 ) -> dict:
     """Return a stage's options besides the settings: the fit to look at, or how to go about fitting."""
     stage = step.declared
-    options = {"run": fit} if stage.of_fit else {}
+    options: dict[str, Any] = {"run": fit} if stage.of_fit else {}
     options |= {"workers": workers} if stage.parallel else {}
     if stage.fits == "numbered":
         out = record.folder(step, next_path(settings.outbase, stage.name))

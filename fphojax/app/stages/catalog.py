@@ -10,7 +10,7 @@ from fphojax.results.table_text import formatted
 from fphojax.system.wording import counted
 
 from .detect import detect
-from .stage_report import StageReport, timed
+from .stage_report import Level, StageReport, timed
 
 __all__ = ["catalog", "first_patches"]
 
@@ -48,7 +48,7 @@ def catalog(settings: Settings, *, progress: bool = False) -> StageReport:
     for band, flux in zip(sources.bands, sources.flux.T, strict=True):
         table[band] = flux
     formatted(table, {"ra": ".6f", "dec": ".6f"}, rest=".4g")
-    level = "pass" if len(sources) else "look at this"
+    level: Level = "pass" if len(sources) else "look at this"
     return StageReport("catalog", text, {"sources": table}, {"catalog": path}, level=level)
 
 

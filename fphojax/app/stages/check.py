@@ -10,7 +10,7 @@ from fphojax.results.table_text import formatted
 from fphojax.system.wording import counted
 
 from .input_checks import CheckReport, check_inputs
-from .stage_report import StageReport, timed
+from .stage_report import Level, StageReport, timed
 
 __all__ = ["catalog_shown", "check", "exposures_shown"]
 
@@ -57,7 +57,7 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
         others = len(found.notes) - _MOST_NOTES
         more = [f"and {counted(others, 'more note')}"] if others > 0 else []
         text += f" Note: {'; '.join([*found.notes[:_MOST_NOTES], *more])}."
-    level = "look at this" if masked else "pass"
+    level: Level = "look at this" if masked else "pass"
     return StageReport("check", text, tables, {}, level=level)
 
 

@@ -83,6 +83,7 @@ def fit_sources(
     report = check_inputs(settings, progress=progress)
     if report.problems:
         raise InputError("\n".join(report.problems))
+    assert report.catalog is not None  # it would be a problem
     job = FieldJob(
         catalog=report.catalog,
         bands=settings.bandlist,

@@ -112,6 +112,7 @@ class CheckReport:
 
     def catalog_table(self) -> Table:
         """Tabulate smallest, median and largest value of each parameter of the catalogue, beside its bounds."""
+        assert self.catalog is not None  # a table is asked for where there is one
         rows = [
             (name, values.min(), np.median(values), values.max(), *limits)
             for name, values, limits in _catalog_columns(self.catalog, self.bounds)
@@ -170,7 +171,9 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
     for exposure in exposures:
         (report.exposures if exposure.band in settings.bandlist else report.left_out).append(exposure)
     report.exposures.sort(key=lambda exposure: settings.bandlist.index(exposure.band))
-    report.notes += grouped((exposure.path, note) for exposure in exposures for note in exposure.notes)
+    report.notes += grouped(
+        (exposure.path, note) for exposure in exposures if exposure.path for note in exposure.notes
+    )
     if verify and settings.pixelstorefile is None:
         report.notes += _twins([exposure for exposure in report.exposures if isinstance(exposure, Exposure)])
     _check_bands(report, refused=set(settings.fitsfiles) - {exposure.path for exposure in exposures})

@@ -86,7 +86,8 @@ def optimize(
         After Ctrl-C: what had been fitted is kept, and the message says how to go on.
     """
     start = time.perf_counter()
-    larger, beyond = [], {}  # how many radii of influence, after each fit; sources too large for any patch
+    larger: list[int] = []  # how many radii of influence, after each fit
+    beyond: dict[str, str] = {}  # sources too large for any patch
     with folder_lock(settings.outbase if out is None else out):  # before the number is chosen
         folder = Path(out) if out else (last_path if resume else next_path)(settings.outbase, "optimize")
         with folder_lock(folder):

@@ -31,13 +31,15 @@ def preprocess(settings: Settings, *, progress: bool = False) -> StageReport:
         One line for each image that cannot be stored; or stores that were made with other settings, or
         of other images.
     """
-    files = {"pixels": settings.pixelstorefile, "meta": settings.metastorefile}
-    if all(path.is_file() for path in files.values()):
+    pixels, meta = settings.pixelstorefile, settings.metastorefile
+    if pixels is not None and meta is not None and pixels.is_file() and meta.is_file():
         compared = refuse_other_stores(settings)
         text = f"The stores existed already{'' if compared else ', without images to compare them with'}."
     else:
         text = f"{make_stores(settings, progress=progress, echo=print)}."
-    exposures = open_stores(settings.pixelstorefile, settings.metastorefile)
+    assert pixels is not None  # settings without stores were refused
+    assert meta is not None
+    exposures = open_stores(pixels, meta)
     bands = sorted({exposure.band for exposure in exposures})
     text += f" They contain {len(exposures)} exposures in {', '.join(bands)}."
-    return StageReport("preprocess", text, {}, files)
+    return StageReport("preprocess", text, {}, {"pixels": pixels, "meta": meta})

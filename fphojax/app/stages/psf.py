@@ -14,7 +14,7 @@ from fphojax.system.wording import counted
 
 from .input_checks import CheckReport, check_inputs
 from .psf_fits import FittedPSF, fit_into, fitted_psfs, jobs_of, offset_shown
-from .stage_report import StageReport, timed
+from .stage_report import Level, StageReport, timed
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,7 +70,7 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
         {f"{row['exposure']}, {row['band']}": row["point flux error"].to_value(u.one) for row in rows}
     )
     text += f" Poor: {', '.join(poor)}." if poor else ""
-    level = "look at this" if poor else "pass"
+    level: Level = "look at this" if poor else "pass"
     return StageReport("psf", text, {"psfs": table}, {"psfs": path}, level=level)
 
 

@@ -16,7 +16,7 @@ from fphojax.system.locks import folder_lock
 from fphojax.system.wording import counted
 
 from .fields import fit_sources
-from .stage_report import StageReport
+from .stage_report import Level, StageReport
 
 __all__ = ["sample", "sample_field"]
 
@@ -58,8 +58,9 @@ def sample(
         One line for each problem with the inputs; or all sources were given up.
     """
     start = time.perf_counter()
-    options = {"resume": resume, "retry": retry, "overwrite": overwrite}
-    done = sample_field(settings, workers=workers, progress=progress, **options)
+    done = sample_field(
+        settings, resume=resume, retry=retry, overwrite=overwrite, workers=workers, progress=progress
+    )
     if len(done.flagged) == len(done.scene):
         reason = next(iter(done.flagged.values()))
         raise InputError(f"all {len(done.scene)} sources were given up, expected draws of some: {reason}")
@@ -86,7 +87,7 @@ def sample(
     rough = sum(entry.get("summary", {}).get("pareto_k", 0.0) > TRUSTED for entry in entries)
     if rough:
         text += f" Not to be trusted (pareto_k above {TRUSTED}): {counted(rough, 'patch')}."
-    level = "look at this" if done.flagged or divergent or rough else "pass"
+    level: Level = "look at this" if done.flagged or divergent or rough else "pass"
     return StageReport("sample", text, tables, files, time.perf_counter() - start, level)
 
 

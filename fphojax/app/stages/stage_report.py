@@ -9,7 +9,9 @@ from typing import Literal
 
 from astropy.table import Table
 
-__all__ = ["StageReport", "timed"]
+__all__ = ["Level", "StageReport", "timed"]
+
+Level = Literal["pass", "look at this"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,7 @@ class StageReport:
     tables: dict[str, Table] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
     seconds: float = 0.0
-    level: Literal["pass", "look at this"] = "pass"
+    level: Level = "pass"
 
 
 def timed(stage: Callable[..., StageReport]) -> Callable[..., StageReport]:

@@ -14,6 +14,7 @@ from fphojax.figures.figure_bytes import html_table, png
 from fphojax.figures.fit_plots import LINEAR_NOISE, Stretch, exposure_title, plot_residuals
 from fphojax.figures.image_plots import plot_composites, plot_posterior_on_image
 from fphojax.figures.posterior_plots import plot_corner, plot_posterior, plot_ranks, plot_traces
+from fphojax.inputs.recipe import Recipe
 from fphojax.results.fitted_patch import FittedPatch, fitted_patch, open_recipe
 from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
 from fphojax.results.run_directory import RunDirectory
@@ -37,7 +38,7 @@ class PatchReader:
         self.run = run
         self.result = lru_cache(8)(run.read_patch)
         self.fitted = lru_cache(4)(self._fitted)
-        self._recipe = None
+        self._recipe: Recipe | None = None
 
     def _fitted(self, number: int) -> FittedPatch:
         self._recipe = self._recipe or open_recipe(self.run)
@@ -93,7 +94,9 @@ class ImagesTab(widgets.VBox):
     """Data, model and residual at any draw; ellipses of draws; colour composites."""
 
     def __init__(self, reader: PatchReader):
-        self._reader, self._fitted, self._number = reader, None, None
+        self._reader = reader
+        self._fitted: FittedPatch | None = None
+        self._number: int | None = None
         self.view = widgets.ToggleButtons(options=["residuals", "ellipses", "colours"], description="")
         self.exposure = widgets.Dropdown(description="exposure")
         self.stretch = widgets.Dropdown(description="stretch", options=get_args(Stretch))

@@ -70,7 +70,7 @@ class FrameModel:
         for i, scene in enumerate(self.scenes):
             image = model_image(self.recipe, exposure, self.nuisance.seen(exposure, scene, i))
             model = model + (image + self.nuisance.sky(exposure, i)) / len(self.scenes)
-        return model
+        return np.asarray(model)
 
 
 def model_image(

@@ -551,3 +551,5 @@ def test_without_stores_in_the_settings(run):
     del run.settings["pixelstorefile"], run.settings["metastorefile"]
     run.settings["fitsfiles"] = "images/*.fits"
     assert "found no pixelstorefile" in run.refused()[0]
+    with pytest.raises(InputError, match="found no pixelstorefile"):  # not an AttributeError of the stage
+        stage(run.load(), progress=False)
