@@ -248,3 +248,108 @@ def test_every_public_name_is_there():
         assert getattr(fphojax, name) is not None
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         _ = fphojax.nothing
+
+
+TESTS = Path(__file__).parent
+# Modules without a test file of their own, and the one that shows whether they do what they should.
+COVERED_BY = {
+    "fphojax.app.cli": "app/bad_inputs/test_bad_usage.py",
+    "fphojax.app.run.notebooks": "app/run/test_run_all.py",
+    "fphojax.app.run.record": "app/run/test_run_all.py",
+    "fphojax.app.run.steps": "app/run/test_run_all.py",
+    "fphojax.app.stages.background": "app/stages/test_loop.py",
+    "fphojax.app.stages.check": "app/stages/test_input_checks.py",
+    "fphojax.app.stages.chi2": "app/stages/test_loop.py",
+    "fphojax.app.stages.folders": "app/stages/test_detect.py",
+    "fphojax.app.stages.preprocess": "app/stages/test_store_build.py",
+    "fphojax.app.store_table": "app/stages/test_store_build.py",
+    "fphojax.app.tables": "app/stages/test_sample_field.py",
+    "fphojax.app.usage": "app/bad_inputs/test_bad_usage.py",
+    "fphojax.core.nearby": "core/test_design.py",
+    "fphojax.core.pairs": "core/test_patch.py",
+    "fphojax.errors": "app/test_interruptions.py",
+    "fphojax.field.patch_fit": "app/stages/test_fields.py",
+    "fphojax.figures.convention_plots": "figures/test_sky_plots.py",
+    "fphojax.figures.detection_plots": "app/stages/test_detect.py",
+    "fphojax.figures.explorer.tabs": "figures/explorer/test_run_explorer.py",
+    "fphojax.figures.figure_bytes": "results/test_table_text.py",
+    "fphojax.figures.interval_plots": "field/test_scene_fit.py",
+    "fphojax.figures.run_plots": "app/stages/test_postprocess.py",
+    "fphojax.inference.chains": "inference/test_sampling.py",
+    "fphojax.inference.flags": "inference/test_linear_fit.py",
+    "fphojax.inference.nuts": "inference/test_sampling.py",
+    "fphojax.inference.posterior": "inference/test_whitening.py",
+    "fphojax.inference.runs": "inference/test_sampling.py",
+    "fphojax.inputs.catalog_files": "inputs/test_source_catalog.py",
+    "fphojax.inputs.exposure_nuisance": "core/test_design.py",
+    "fphojax.inputs.fits_images": "inputs/test_fits_frames.py",
+    "fphojax.inputs.projection": "inputs/test_patcher.py",
+    "fphojax.inputs.psf_layout": "inputs/test_psf_store.py",
+    "fphojax.inputs.psf_mixture": "inputs/test_psf_store.py",
+    "fphojax.inputs.stores.build_journal": "inputs/stores/test_stored_exposures.py",
+    "fphojax.inputs.stores.packing": "inputs/stores/test_stored_exposures.py",
+    "fphojax.inputs.stores.pixel_layout": "inputs/stores/test_stored_exposures.py",
+    "fphojax.inputs.stores.reader": "inputs/stores/test_stored_exposures.py",
+    "fphojax.inputs.stores.verification": "inputs/stores/test_stored_exposures.py",
+    "fphojax.inputs.stores.writer": "inputs/stores/test_stored_exposures.py",
+    "fphojax.mixtures.psf_image": "mixtures/test_psf_fit.py",
+    "fphojax.mixtures.psf_result": "mixtures/test_psf_fit.py",
+    "fphojax.mixtures.psf_search": "mixtures/test_psf_fit.py",
+    "fphojax.mixtures.psf_solver": "mixtures/test_psf_fit.py",
+    "fphojax.mixtures.psf_verdict": "mixtures/test_psf_fit.py",
+    "fphojax.mixtures.sersic_fit": "mixtures/test_sersic.py",
+    "fphojax.results.patch_journal": "results/test_scene_state.py",
+    "fphojax.results.products.catalog_columns": "results/products/test_final_catalog.py",
+    "fphojax.results.products.chain_catalog": "results/products/test_run_products.py",
+    "fphojax.results.products.frame_model": "results/products/test_frame_images.py",
+    "fphojax.results.products.patch_draws": "results/products/test_final_catalog.py",
+    "fphojax.results.products.scene_points": "results/products/test_frame_images.py",
+    "fphojax.results.tiles": "results/test_fitted_patch.py",
+    "fphojax.system.file_checks": "system/test_seals.py",
+    "fphojax.system.hdf5_files": "system/test_seals.py",
+    "fphojax.system.json_files": "system/test_seals.py",
+}
+
+
+def own_tests(module):
+    """`inputs/test_bounds.py` of `fphojax.inputs.bounds`."""
+    *folders, name = module.split(".")[1:]
+    return "/".join([*folders, f"test_{name}.py"])
+
+
+@cache
+def reached(module):
+    """Modules that a module imports anywhere, and those that these import, itself included."""
+    found, todo = set(), [module]
+    while todo:
+        if (name := todo.pop()) not in found:
+            found.add(name)
+            todo += imports(name)[0] & set(MODULES)
+    return found
+
+
+def reached_from(file):
+    """Modules of the package that a test file imports, and those that these import."""
+    return set().union(*(reached(name) for name in imported_names(file) & set(MODULES)))
+
+
+def imported_names(file):
+    tree, found = ast.parse((TESTS / file).read_text(encoding="utf-8")), set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def test_every_module_has_its_tests():
+    modules = {
+        name
+        for name in MODULES
+        if name != "fphojax.__main__" and Path(importlib.util.find_spec(name).origin).name != "__init__.py"
+    }
+    without = {name for name in modules if not (TESTS / own_tests(name)).is_file()}
+    assert sorted(without ^ set(COVERED_BY)) == []
+    assert sorted(file for file in COVERED_BY.values() if not (TESTS / file).is_file()) == []
+    assert sorted(name for name, file in COVERED_BY.items() if name not in reached_from(file)) == []

@@ -1,4 +1,4 @@
-"""`fphojax report` says what is wrong in one line; the page itself is tested in tests/outputs."""
+"""`fphojax report` says what is wrong in one line; the page itself is tested in tests/figures."""
 
 from typer.testing import CliRunner
 
