@@ -146,8 +146,8 @@ class SceneModel(eqx.Module):
         """Return which elements of a parameter are neither tied to another nor held, bool in its shape."""
         free = np.ones(self.priors[name].batch_shape, dtype=bool)
         if name in self.tied:
-            own = np.asarray(self.tied[name]) == np.arange(len(free))
-            free &= own[:, None] if name == "flux" else own
+            untied = np.asarray(self.tied[name]) == np.arange(len(free))
+            free &= untied[:, None] if name == "flux" else untied
         if name in self.held:
             free &= np.isnan(np.asarray(self.held[name]))
         return free
@@ -208,8 +208,8 @@ class SceneModel(eqx.Module):
             name: jnp.broadcast_to(_standard_deviation(prior), prior.batch_shape)
             for name, prior in self.priors.items()
         }
-        held = {name: jnp.where(jnp.isnan(fixed), 0.0, jnp.nan) for name, fixed in self.held.items()}
-        return {name: width + held.get(name, 0.0) for name, width in self.effective(widths).items()}
+        masks = {name: jnp.where(jnp.isnan(fixed), 0.0, jnp.nan) for name, fixed in self.held.items()}
+        return {name: width + masks.get(name, 0.0) for name, width in self.effective(widths).items()}
 
     def images(self, values):
         """Render the model on every tile, sky included, array (T, TILE * TILE)."""
@@ -226,12 +226,12 @@ class SceneModel(eqx.Module):
         sky = values.get("sky")
         return design(self.sources(values), optics, self.table, self.patch, self.response, self.basis, sky)
 
-    def equations(self, taken, values):
+    def equations(self, evaluated, values):
         """Compute chi-squared, J^T W r and J^T W J of the pixels, by the parameters.
 
         Parameters
         ----------
-        taken : Design
+        evaluated : Design
             Evaluated at the same parameters, except for the fluxes and the sky.
         values : dict of array
 
@@ -245,7 +245,7 @@ class SceneModel(eqx.Module):
         sources = self.sources(values)
         n_term = 0 if self.basis is None else self.basis.n_term
         sky = values.get("sky", jnp.zeros((self.optics.n_exposure, 0)))
-        chi2, rhs, fisher = taken.equations(sources.flux.T[self.optics.band], sky)
+        chi2, rhs, fisher = evaluated.equations(sources.flux.T[self.optics.band], sky)
         if "scale" in values or "shift" in values:
             rows = derivative_rows(sources, self.optics.band, values, n_term)
             rhs = jnp.einsum("eij,ej->ei", rows, rhs)
@@ -297,8 +297,8 @@ class SceneModel(eqx.Module):
         """
         inside = moved_inside(values, self.priors)
         free = {name: t.inv(jnp.asarray(inside[name])) for name, t in self.transforms.items()}
-        held = {name: jnp.where(jnp.isnan(fixed), free[name], 0.0) for name, fixed in self.held.items()}
-        return free | held
+        shifts = {name: jnp.where(jnp.isnan(fixed), free[name], 0.0) for name, fixed in self.held.items()}
+        return free | shifts
 
     def potential(self, unconstrained):
         """Compute minus the log posterior density in unconstrained space, up to a constant."""

@@ -40,7 +40,7 @@ def padded_model(model: SceneModel) -> SceneModel:
         return model
 
     def more(array, axis=0):
-        return jnp.asarray(_filled_up(array, spare, axis))
+        return jnp.asarray(_padded(array, spare, axis))
 
     by_source = "pixel", "jacobian", "psf_mean", "psf_covariance", "pixel_variance", "pixel_free"
     changes = {name: more(getattr(model.optics, name), axis=1) for name in by_source}
@@ -66,7 +66,7 @@ def padded_values(values: Mapping[str, np.ndarray], padded: SceneModel) -> dict[
     """Pad parameters of a model to those of the padded one, repeating those of the last source."""
     n_source = padded.optics.n_source
     return {
-        name: _filled_up(value, n_source - len(value)) if name in Sources._fields else value
+        name: _padded(value, n_source - len(value)) if name in Sources._fields else value
         for name, value in values.items()
     }
 
@@ -76,7 +76,7 @@ def real_values(values: Mapping[str, np.ndarray], n_source: int) -> dict[str, np
     return {name: value[:n_source] if name in Sources._fields else value for name, value in values.items()}
 
 
-def _filled_up(array, spare, axis=0):
+def _padded(array, spare, axis=0):
     """Pad an array with `spare` more entries along an axis, all like the last."""
     width = [(0, spare if i == axis else 0) for i in range(np.ndim(array))]
     return np.pad(np.asarray(array), width, mode="edge")

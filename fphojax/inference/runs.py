@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from fphojax.core.backend import chains_together
+from fphojax.core.backend import chains_in_lockstep
 
 from .chains import ChainCheckpoint
 from .interruptible import THREADS, interruptible
@@ -96,7 +96,7 @@ class Run:
     """
 
     def __init__(self, kernel, posterior, white, progress, lockstep=None):
-        if lockstep is None and not chains_together():
+        if lockstep is None and not chains_in_lockstep():
             self._each = _InThreads()
         else:
             self._each = partial(_in_one_program, operator.call if lockstep is None else lockstep)

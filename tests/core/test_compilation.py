@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from fphojax import CircularRegion, default_bounds
-from fphojax.core.backend import forget_programs
+from fphojax.core.backend import clear_programs
 
 SECOND_START = """
 import jax
@@ -79,10 +79,10 @@ def test_programs_are_forgotten_when_memory_runs_short():
         return 2 * x
 
     assert double(1.0) == 2
-    assert not forget_programs(1e15)
+    assert not clear_programs(1e15)
     assert double(1.0) == 2
     assert len(traced) == 1
-    assert forget_programs(0)
+    assert clear_programs(0)
     assert double(1.0) == 2
     assert len(traced) == 2
 
@@ -93,5 +93,5 @@ def test_cache_folder_is_the_users(tmp_path):
         "JAX_PLATFORMS": "cpu",
     }
     command = [sys.executable, "-c", "import fphojax, jax; print(jax.config.jax_compilation_cache_dir)"]
-    found = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
-    assert found.strip() == str(tmp_path / "fphojax" / "compiled")
+    output = subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout
+    assert output.strip() == str(tmp_path / "fphojax" / "compiled")
