@@ -122,8 +122,9 @@ def fit_psf(
     start = time.process_time()
     total = _checked_options(n_gauss, n_negative, target_l2, centre, normalise, name)
     if isinstance(image, np.ma.MaskedArray) and np.ma.is_masked(image):
-        own = np.ma.getmaskarray(image)
-        image, mask = image.filled(0), own if mask is None else own | np.asarray(mask, dtype=bool)
+        array_mask = np.ma.getmaskarray(image)
+        mask = array_mask if mask is None else array_mask | np.asarray(mask, dtype=bool)
+        image = image.filled(0)
     constrained = total is not None and mask is None and not background
     effective = effective_psf(
         image,
@@ -184,8 +185,8 @@ def fit_psfs(
     images = list(images)
     names = [f"PSF image {i}" for i in range(len(images))] if names is None else list(names)
     jobs = [(image, options | {"name": name}) for image, name in zip(images, names, strict=True)]
-    done = dict(fit_each(jobs, workers=workers))
-    return [done[i] for i in range(len(jobs))]
+    fits = dict(fit_each(jobs, workers=workers))
+    return [fits[i] for i in range(len(jobs))]
 
 
 def fit_each(
@@ -211,9 +212,9 @@ def fit_each(
             yield i, fit_psf(image, **options)
         return
     with process_pool(workers) as pool:
-        waiting = {pool.submit(fit_psf, image, **options): i for i, (image, options) in enumerate(jobs)}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
+        index_of = {pool.submit(fit_psf, image, **options): i for i, (image, options) in enumerate(jobs)}
+        for future in as_completed(index_of):
+            yield index_of[future], future.result()
 
 
 def _checked_options(n_gauss, n_negative, target_l2, centre, normalise, name):

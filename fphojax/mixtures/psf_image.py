@@ -102,8 +102,8 @@ def windowed_moments(
     peak = np.argmax(flux)
     centre = np.array([xx[peak], yy[peak]])
     variance = radius**2 / (2 * np.log(2))
-    near = np.hypot(xx - centre[0], yy - centre[1]) < 8 * radius
-    xx, yy, flux = xx[near], yy[near], flux[near]
+    inside = np.hypot(xx - centre[0], yy - centre[1]) < 8 * radius
+    xx, yy, flux = xx[inside], yy[inside], flux[inside]
     for _ in range(max_iter):
         dx, dy = xx - centre[0], yy - centre[1]
         w = flux * np.exp(-0.5 * (dx * dx + dy * dy) / variance)
@@ -169,12 +169,12 @@ def effective_psf(
     image, good = _checked(image, mask, name)
     s = oversample
     if not 0 < s < np.inf or (not includes_pixel and s != int(s)):
-        wanted = (
+        expected = (
             "a positive number"
             if includes_pixel
             else "a whole number >= 1, to sum over native pixels (or an image that includes the pixel response)"
         )
-        raise InputError(f"{name}: oversample is {s:.6g}, expected {wanted}")
+        raise InputError(f"{name}: oversample is {s:.6g}, expected {expected}")
     image = np.where(good, image, 0.0)
     flux = image.sum()
     if not flux > 0:

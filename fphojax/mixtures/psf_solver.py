@@ -239,8 +239,8 @@ def solve(
         while damping < _MAX_DAMPING:
             step = np.linalg.solve(normal + damping * np.diag(diagonal), gradient)
             trial = _bounded(problem, theta + step.reshape(theta.shape))
-            tried = _columns(problem, trial)
-            outcome = _linear(problem, tried[0], signs)
+            trial_columns = _columns(problem, trial)
+            outcome = _linear(problem, trial_columns[0], signs)
             new_cost = outcome[2] @ outcome[2]
             if new_cost < cost:
                 accepted = True
@@ -249,7 +249,7 @@ def solve(
         if not accepted:
             break
         gain = 1 - new_cost / cost
-        theta, evaluated, cost = trial, tried, new_cost
+        theta, evaluated, cost = trial, trial_columns, new_cost
         amplitudes, background, residual, basis = outcome
         damping = max(damping / 5, 1e-14)
         small = small + 1 if gain < rtol else 0

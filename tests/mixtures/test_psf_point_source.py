@@ -31,8 +31,8 @@ def test_a_gaussian_of_another_width_by_its_overlap_integral(wrong):
 def test_noise_of_the_source_itself():
     """With the source's own photons alone the weights are 1 / P: flux = sum M / sum (M^2 / P)."""
     errors = point_flux_errors(effective_psf(gaussian(61, 4.5)), mixture(4.0), response=0.0)
-    alone = 2 * (4.0 / 4.5) - (4.0 / 4.5) ** 2 - 1
-    assert errors[0, 0] < errors[0, 1] < errors[0, 2] < alone < 0
+    bright_limit = 2 * (4.0 / 4.5) - (4.0 / 4.5) ** 2 - 1
+    assert errors[0, 0] < errors[0, 1] < errors[0, 2] < bright_limit < 0
 
 
 def test_the_position_is_fitted_too():
