@@ -152,17 +152,17 @@ def _plot_exposure(figure, axes, exposure, images, stretch, linear_noise):
     brightness, ticks = _stretched(stretch, linear, top)
     chi = Normalize(-_CHI_RANGE, _CHI_RANGE)
     styles = {"data": ("viridis", brightness), "model": ("viridis", brightness), "chi": ("RdBu_r", chi)}
-    drawn = {}
+    mappables = {}
     for axis, (key, (colours, norm)) in zip(axes, styles.items(), strict=True):
         colours = colormaps[colours].with_extremes(bad=_GREY)
-        drawn[key] = axis.imshow(
+        mappables[key] = axis.imshow(
             images[key][cut], norm=norm, cmap=colours, extent=extent, origin="lower", interpolation="nearest"
         )
         axis.tick_params(labelsize="x-small")
-    bar = figure.colorbar(drawn["model"], ax=axes[:2], pad=0.01, ticks=ticks, format="%g")
+    bar = figure.colorbar(mappables["model"], ax=axes[:2], pad=0.01, ticks=ticks, format="%g")
     bar.minorticks_off()
     bar.set_label("nJy / pixel", fontsize="small")
-    residual = figure.colorbar(drawn["chi"], ax=axes[2], pad=0.02)
+    residual = figure.colorbar(mappables["chi"], ax=axes[2], pad=0.02)
     residual.set_label(r"$\chi$", fontsize="small")
     for each in (bar, residual):
         each.ax.tick_params(labelsize="x-small")
