@@ -53,5 +53,5 @@ def _overlapping(patch):
     offset = sky_offsets(*position, *patch.region[:2])
     first, second = np.triu_indices(len(patch.ids), 1)
     distance = np.hypot(*(offset[first] - offset[second]).T)
-    near = distance < patch.roi[first] + patch.roi[second]
-    return first[near], second[near], distance[near]
+    overlap = distance < patch.roi[first] + patch.roi[second]
+    return first[overlap], second[overlap], distance[overlap]
