@@ -80,7 +80,7 @@ def culled_pairs(
         corrected = np.zeros((optics.n_exposure, optics.n_source), dtype=bool)
 
     n_psf = optics.psf_amplitude.shape[-1]
-    optics = _with_merged_psfs(optics)
+    optics = _append_merged_psfs(optics)
     inner = np.zeros((optics.n_exposure, optics.n_source), dtype=np.int32)
     plain, polynomial = {}, {}
     for e in range(optics.n_exposure):
@@ -103,12 +103,12 @@ def culled_pairs(
     return eqx.tree_at(lambda o: o.inner, optics, jnp.asarray(inner), is_leaf=lambda x: x is None), pairs
 
 
-def _with_merged_psfs(optics):
+def _append_merged_psfs(optics):
     """Append to the M Gaussians of each PSF the first 2, 3, ... M of them merged."""
     amplitude = np.asarray(optics.psf_amplitude)
     mean, covariance = np.asarray(optics.psf_mean), np.asarray(optics.psf_covariance)
     merged = [
-        _merged(amplitude[..., :j], mean[..., :j, :], covariance[..., :j, :])
+        _merge(amplitude[..., :j], mean[..., :j, :], covariance[..., :j, :])
         for j in range(2, amplitude.shape[-1] + 1)
     ]
 
@@ -123,7 +123,7 @@ def _with_merged_psfs(optics):
     )
 
 
-def _merged(amplitude, mean, covariance):
+def _merge(amplitude, mean, covariance):
     """Merge Gaussians into one with their moments: amplitude (...), mean (..., 2), covariance (..., 3).
 
     Where no Gaussian has them, as some amplitudes are negative, the amplitude is zero.

@@ -15,7 +15,7 @@ from .culling import culled_pairs
 from .design import design, nearby_image
 from .gaussians import Optics, Sources, project
 from .linear import normal_equations
-from .nuisance import NUISANCE, box_of_sources, derivative_rows, displaced
+from .nuisance import NUISANCE, apply_nuisance, box_of_sources, derivative_rows
 from .pairs import PairList
 from .patch import Patch
 from .pixels import PixelResponse, chi2, render
@@ -23,7 +23,7 @@ from .priors import Priors
 from .segments import segments_of
 from .sky import SkyBasis
 
-__all__ = ["PARAMETERS", "SceneModel", "moved_inside", "support_edges"]
+__all__ = ["PARAMETERS", "SceneModel", "clip_to_support", "support_edges"]
 
 PARAMETERS = Sources._fields
 N_DRAW = 4000  # for the width of a prior without a formula
@@ -36,7 +36,7 @@ def support_edges(prior):
     return getattr(support, "lower_bound", -np.inf), getattr(support, "upper_bound", np.inf)
 
 
-def moved_inside(values, priors):
+def clip_to_support(values, priors):
     """Move values at or beyond the edges of priors' supports a little inside, where transforms are finite.
 
     Parameters
@@ -154,7 +154,7 @@ class SceneModel(eqx.Module):
 
     def gaussians(self, values):
         """Project the active sources to Gaussians on all exposures."""
-        return project(self.sources(values), displaced(self.merged_optics, values), self.table)
+        return project(self.sources(values), apply_nuisance(self.merged_optics, values), self.table)
 
     def sources(self, values):
         """Apply ties and held values to the parameters, and return them as `Sources`."""
@@ -214,7 +214,7 @@ class SceneModel(eqx.Module):
     def images(self, values):
         """Render the model on every tile, sky included, array (T, TILE * TILE)."""
         if self.pairs is None:
-            optics = displaced(self.optics, values)
+            optics = apply_nuisance(self.optics, values)
             sources = nearby_image(self.sources(values), optics, self.table, self.patch, self.response)
         else:
             sources = render(self.gaussians(values), self.patch, self.pairs, self.response)
@@ -222,7 +222,7 @@ class SceneModel(eqx.Module):
 
     def design(self, values):
         """Compute what least squares needs to know about the pixels at these shapes; see `core.design`."""
-        optics = displaced(self.optics, values)
+        optics = apply_nuisance(self.optics, values)
         sky = values.get("sky")
         return design(self.sources(values), optics, self.table, self.patch, self.response, self.basis, sky)
 
@@ -291,11 +291,11 @@ class SceneModel(eqx.Module):
         return {name: t(unconstrained[name]) for name, t in self.transforms.items()}
 
     def unconstrain(self, values):
-        """Transform parameters, moved inside their supports (`moved_inside`), to unconstrained values.
+        """Transform parameters, moved inside their supports (`clip_to_support`), to unconstrained values.
 
         A held parameter may have any value: its unconstrained one is zero, the middle of a box.
         """
-        inside = moved_inside(values, self.priors)
+        inside = clip_to_support(values, self.priors)
         free = {name: t.inv(jnp.asarray(inside[name])) for name, t in self.transforms.items()}
         shifts = {name: jnp.where(jnp.isnan(fixed), free[name], 0.0) for name, fixed in self.held.items()}
         return free | shifts

@@ -39,26 +39,24 @@ def padded_model(model: SceneModel) -> SceneModel:
     if not spare or not boxed:
         return model
 
-    def more(array, axis=0):
+    def pad(array, axis=0):
         return jnp.asarray(_padded(array, spare, axis))
 
     by_source = "pixel", "jacobian", "psf_mean", "psf_covariance", "pixel_variance", "pixel_free"
-    changes = {name: more(getattr(model.optics, name), axis=1) for name in by_source}
-    dark = more(model.optics.psf_amplitude, axis=1).at[:, n_source:].set(0)
-    optics = dataclasses.replace(
-        model.optics, offset=more(model.optics.offset), psf_amplitude=dark, **changes
-    )
+    changes = {name: pad(getattr(model.optics, name), axis=1) for name in by_source}
+    dark = pad(model.optics.psf_amplitude, axis=1).at[:, n_source:].set(0)
+    optics = dataclasses.replace(model.optics, offset=pad(model.optics.offset), psf_amplitude=dark, **changes)
     priors = Priors(model.priors)
     for name in Sources._fields:
         low, high = (
             jnp.broadcast_to(v, priors[name].batch_shape) for v in (priors[name].low, priors[name].high)
         )
-        priors[name] = Uniform(more(low), more(high))
+        priors[name] = Uniform(pad(low), pad(high))
     tied = {
         name: jnp.concatenate([jnp.asarray(rows), n_source + jnp.arange(spare)])
         for name, rows in model.tied.items()
     }
-    held = {name: more(values) for name, values in model.held.items()}
+    held = {name: pad(values) for name, values in model.held.items()}
     return eqx.tree_at(lambda m: (m.optics, m.priors, m.tied, m.held), model, (optics, priors, tied, held))
 
 

@@ -20,7 +20,7 @@ __all__ = ["Growth", "growth_curves"]
 
 _POINTS = 32  # points of a circle
 _STEP = 1.2  # ratio of the radii of consecutive circles
-_ENDS = 1.5  # standard deviations of a circle's median, below which the light ends
+_END_LEVEL = 1.5  # standard deviations of a circle's median, below which the light ends
 _NOT_ROUND = 0.2  # fraction of the light of a galaxy that is not in its circular profile
 _MIN_COVERAGE = 0.3  # fraction of a circle that has to be in the image
 
@@ -81,7 +81,7 @@ def growth_curves(
             if last is None:
                 error = noise[k][row, column] * 1.25 / np.sqrt(np.maximum(1, np.pi * radius / width[k]))
                 error = error + _NOT_ROUND * np.abs(first[k][row, column] - light[k][row, column])
-                below_noise = np.flatnonzero(~(profile > _ENDS * error))
+                below_noise = np.flatnonzero(~(profile > _END_LEVEL * error))
                 last = max(below_noise[0] if below_noise.size else len(radius) - 1, 1)
                 end[i] = radius[last] * scale
                 growth = _integral(radius, profile)[: last + 1]

@@ -43,7 +43,7 @@ _BOX_SHARE = 0.02  # share of the noise of a sum over the PSF that subtracting t
 _TILE = 16  # pixels: largest side of a tile for the error of a level, beyond the correlation length
 _SKEW = 1.5  # ratio of the scatter above and below the median beyond which there is light
 _ROUNDS = 12
-_SETTLED = 1e-3  # fraction of the pixels that may still change between sky and source at convergence
+_CONVERGED = 1e-3  # fraction of the pixels that may still change between sky and source at convergence
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def measure_noise(
             break
         places = usable & (np.abs(signal - level * response) > SOURCE_FREE * root * np.sqrt(power))
         before, sky = sky, free & ~binary_dilation(places, footprint)
-        if np.count_nonzero(sky != before) <= _SETTLED * most:
+        if np.count_nonzero(sky != before) <= _CONVERGED * most:
             break
     measurable = measurable and _is_symmetric((signal - level * response)[sky] / root[sky])
     if not measurable:

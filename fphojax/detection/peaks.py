@@ -39,8 +39,8 @@ def prominent_peaks(values: np.ndarray, threshold: float, prominence: float) -> 
 
     basin = _ascend(neighbours, height)
     first, second, saddle = _saddles(neighbours, height, basin)
-    absorbed = _absorbed(first, second, saddle, height, prominence)
-    peaks = np.array([row for row in np.unique(basin).tolist() if row not in absorbed])
+    minor = _minor_peaks(first, second, saddle, height, prominence)
+    peaks = np.array([row for row in np.unique(basin).tolist() if row not in minor])
     peaks = peaks[np.argsort(-height[peaks], kind="stable")]
     return x[peaks], y[peaks]
 
@@ -68,7 +68,7 @@ def _saddles(neighbours, height, basin):
     return basin[a][order], basin[b][order], saddle[order]
 
 
-def _absorbed(first, second, saddle, height, prominence):
+def _minor_peaks(first, second, saddle, height, prominence):
     """Return the peaks that are not prominent, by joining basins from the highest saddle down."""
     into: dict[int, int] = {}
 
@@ -77,7 +77,7 @@ def _absorbed(first, second, saddle, height, prominence):
             row = into[row]
         return row
 
-    absorbed = set()
+    minor = set()
     _, index = np.unique(
         np.stack([np.minimum(first, second), np.maximum(first, second)]), axis=1, return_index=True
     )
@@ -88,5 +88,5 @@ def _absorbed(first, second, saddle, height, prominence):
         low, high = (a, b) if height[a] < height[b] else (b, a)
         into[low] = high
         if height[low] - saddle[k] < prominence:
-            absorbed.add(low)
-    return absorbed
+            minor.add(low)
+    return minor

@@ -119,15 +119,15 @@ def _circle(x, y, radius):
     return np.add.outer(x, radius * np.cos(angle)), np.add.outer(y, radius * np.sin(angle))
 
 
-def _sampled(values, x, y, order):
+def _interpolate(values, x, y, order):
     return map_coordinates(values, [y, x], order=order, mode="nearest")
 
 
 def _point_flux(part, x, y):
     """Return the flux of a point source, and its standard deviation; both 0 where there are no data."""
-    weight = _sampled(part.weight, x, y, 1)
+    weight = _interpolate(part.weight, x, y, 1)
     good = weight > 0
-    signal = _sampled(part.signal, x, y, 3)
+    signal = _interpolate(part.signal, x, y, 3)
     weight = np.where(good, weight, 1)
     return np.where(good, signal / weight, 0), np.where(good, 1 / np.sqrt(weight), 0)
 

@@ -149,7 +149,7 @@ def _plot_exposure(figure, axes, exposure, images, stretch, linear_noise):
     _, ierr = exposure.window(columns[0], columns[-1] + 1, rows[0], rows[-1] + 1)
     linear = linear_noise * np.median(1 / ierr[used[cut]])
     top = max(np.nanmax(images["data"]), np.nanmax(images["model"]), 2 * linear)
-    brightness, ticks = _stretched(stretch, linear, top)
+    brightness, ticks = _brightness_norm(stretch, linear, top)
     chi = Normalize(-_CHI_RANGE, _CHI_RANGE)
     styles = {"data": ("viridis", brightness), "model": ("viridis", brightness), "chi": ("RdBu_r", chi)}
     mappables = {}
@@ -168,7 +168,7 @@ def _plot_exposure(figure, axes, exposure, images, stretch, linear_noise):
         each.ax.tick_params(labelsize="x-small")
 
 
-def _stretched(stretch, linear, top):
+def _brightness_norm(stretch, linear, top):
     """Return norm and ticks of the brightness."""
     from matplotlib.colors import AsinhNorm, LogNorm, Normalize
 

@@ -142,7 +142,7 @@ def plot_traces(
     from arviz_plots import plot_trace_dist
 
     draws = parameter_draws(result, sources, parameters)
-    with _any_number():
+    with _unlimited_panels():
         collection = plot_trace_dist(
             _tree(draws, result),
             compact=False,
@@ -178,7 +178,7 @@ def plot_ranks(
 
     draws = parameter_draws(result, sources, parameters)
     columns = min(len(draws), 4)
-    with _any_number():
+    with _unlimited_panels():
         collection = plot_rank(
             _tree(draws, result),
             method="envelope",
@@ -220,7 +220,7 @@ def plot_corner(
 
     draws = parameter_draws(result, sources, parameters, truth)
     side = float(np.clip(1.7 * len(draws), 4.5, 18))
-    with _any_number():
+    with _unlimited_panels():
         matrix = plot_pair(
             _tree(draws, result),
             levels=list(_LEVELS),
@@ -248,7 +248,7 @@ def plot_corner(
         diagonal = panels[column, column]
         _prior(diagonal, sample, priors or {})
         diagonal.set(yticks=[], ylabel="")
-        diagonal.set_title(f"{label}\n{_measured(sample.to_numpy())}", fontsize="small")
+        diagonal.set_title(f"{label}\n{_median_label(sample.to_numpy())}", fontsize="small")
     figure = _figure(matrix)
     edge = 0.75 / side
     figure.subplots_adjust(edge, edge, 1 - 0.1 / side, 1 - 0.5 / side, wspace=0.06, hspace=0.06)
@@ -310,7 +310,7 @@ def _size(height, *, width=_WIDTH, layout="constrained"):
     return {"figure_kwargs": {"figsize": (width, height), "figsize_units": "inches", "layout": layout}}
 
 
-def _any_number():
+def _unlimited_panels():
     """Lift ArviZ's limit of 40 panels per figure, since the panels were asked for by name."""
     from arviz_base import rc_context
 
@@ -376,7 +376,7 @@ def _prior(axis, sample, priors):
     axis.set_ylim(bottom=0)
 
 
-def _measured(values):
+def _median_label(values):
     """Format the median and the distances to the limits of the central 68 %."""
     low, median, high = np.quantile(values, (0.16, 0.5, 0.84))
     width = high - low

@@ -15,7 +15,7 @@ from fphojax.errors import InputError
 from fphojax.system.processes import process_pool
 
 from .psf_image import effective_psf, windowed_moments
-from .psf_result import PIXEL_VARIANCE, PSFFit, judged
+from .psf_result import PIXEL_VARIANCE, PSFFit, fit_with_verdict
 from .psf_search import search
 from .psf_solver import Problem, covariance_of
 from .psf_verdict import plot_psf_fit
@@ -120,7 +120,7 @@ def fit_psf(
     A poor verdict is logged as a warning.
     """
     start = time.process_time()
-    total = _checked_options(n_gauss, n_negative, target_l2, centre, normalise, name)
+    total = _check_options(n_gauss, n_negative, target_l2, centre, normalise, name)
     if isinstance(image, np.ma.MaskedArray) and np.ma.is_masked(image):
         array_mask = np.ma.getmaskarray(image)
         mask = array_mask if mask is None else array_mask | np.asarray(mask, dtype=bool)
@@ -217,7 +217,7 @@ def fit_each(
             yield index_of[future], future.result()
 
 
-def _checked_options(n_gauss, n_negative, target_l2, centre, normalise, name):
+def _check_options(n_gauss, n_negative, target_l2, centre, normalise, name):
     """Check the options of a fit; return the sum of the amplitudes, None if it is free."""
     if n_gauss is not None and not 1 <= n_gauss <= MOST_GAUSS:
         raise InputError(f"{name}: n_gauss is {n_gauss}, expected 1 to {MOST_GAUSS}")
@@ -287,5 +287,5 @@ def _finish(components, problem, effective, total, constrained, includes_pixel, 
     effective = dataclasses.replace(
         effective, values=effective.values * factor, scale=effective.scale * factor
     )
-    fit = judged((amplitudes, means, covariances), effective, includes_pixel, background=background)
+    fit = fit_with_verdict((amplitudes, means, covariances), effective, includes_pixel, background=background)
     return dataclasses.replace(fit, seconds=time.process_time() - start)

@@ -166,7 +166,7 @@ def effective_psf(
         For an image that is not two-dimensional, has unmasked non-finite pixels, no positive flux, no clear
         peak, or a peak that is wider than the image.
     """
-    image, good = _checked(image, mask, name)
+    image, good = _check_image(image, mask, name)
     s = oversample
     if not 0 < s < np.inf or (not includes_pixel and s != int(s)):
         expected = (
@@ -225,7 +225,7 @@ def effective_psf(
     )
 
 
-def _checked(image, mask, name):
+def _check_image(image, mask, name):
     """Check an image; return it in float64, and its good pixels."""
     image = np.asarray(image)
     if image.dtype.kind not in "biuf":

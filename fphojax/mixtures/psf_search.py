@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from .psf_solver import Components, Problem, covariance_of, factor_of, gaussians, solve, unexplained
+from .psf_solver import Components, Problem, covariance_of, factor_of, gaussians, residual_and_basis, solve
 
 __all__ = ["search"]
 
@@ -15,18 +15,18 @@ _HEAT, _SHORT, _LONG, _POLISH = 4, 8, 40, 50
 # Candidates of a round that are taken from the library, and those that reach the second heat.
 _CANDIDATES, _FINALISTS = 8, 8
 # Smallest relative gain that is worth a Gaussian.
-_USEFUL = 1e-6
+_MIN_GAIN = 1e-6
 # Relative residual below which the fit counts as exact.
 _EXACT = 1e-7
 # Where the target is missed, a free number of Gaussians is the smallest whose residual exceeds that of the largest
 # number by less than this fraction: where only noise is left, more Gaussians only make fits slower.
-_WORTH = 0.05
+_RESIDUAL_EXCESS = 0.05
 # Initial sizes of new Gaussians, in units of the core's.
 _SIZES = np.geomspace(0.3, 12, 10)
 # Distances (in units of their sizes) and directions from the source where round ones also start: lumps and rings.
-_DISTANCES, _TURNS = np.array([[1.0, 2.0, 3.0]]), 12
+_DISTANCES, _N_DIRECTION = np.array([[1.0, 2.0, 3.0]]), 12
 # Factors of the parameters of copies of the existing Gaussians.
-_STRETCHES = np.array(
+_COPY_FACTORS = np.array(
     [
         [1, 1, 0.5, 0.5, 0.5],
         [1, 1, 1.5, 1.5, 1.5],
@@ -87,7 +87,7 @@ def search(
     while grown.cost > aim and (open_ := [sign for sign in spare if spare[sign] > 0 and sign not in idle]):
         # positive ones first; where no further one helps, a negative one may make room for it
         more = _grow(rough, grown, open_[0], library, rng)
-        if more.cost < (1 - _USEFUL) * grown.cost:
+        if more.cost < (1 - _MIN_GAIN) * grown.cost:
             grown, idle = more, set()
             path.append(grown)
             spare = {sign: n - np.count_nonzero(grown.signs == sign) for sign, n in budget.items()}
@@ -95,7 +95,7 @@ def search(
             idle.add(open_[0])
     if grown.cost > aim:
         if n_gauss is None:
-            enough = (1 + _WORTH) ** 2 * (grown.cost + averaged)
+            enough = (1 + _RESIDUAL_EXCESS) ** 2 * (grown.cost + averaged)
             grown = next(earlier for earlier in path if earlier.cost + averaged <= enough)
         grown = _exchange(rough, grown, library, rng)
     fine = _bin(problem, _POLISH_PIXELS)
@@ -141,8 +141,8 @@ def _library(problem, core):
     theta = np.concatenate([np.zeros((len(factors), 2)), factors], axis=1)
     if problem.fixed_centre:
         return theta
-    turns = np.arange(_TURNS) * 2 * np.pi / _TURNS
-    places = np.kron(_DISTANCES, np.stack([np.cos(turns), np.sin(turns)])).T
+    angles = np.arange(_N_DIRECTION) * 2 * np.pi / _N_DIRECTION
+    places = np.kron(_DISTANCES, np.stack([np.cos(angles), np.sin(angles)])).T
     means = np.kron(size[:, None], places)
     inside = np.hypot(*means.T) < problem.mean_limit
     factors = np.repeat(factors[:: len(shapes)], len(places), axis=0)
@@ -154,8 +154,8 @@ def _grow(problem, components, sign, library, rng):
     cov = covariance_of(components.theta, problem.floor)
     size = cov[:, 0] * cov[:, 1] - cov[:, 2] ** 2
     ends = {int(np.argmin(size)), int(np.argmax(size)), int(rng.integers(size.size))}
-    copies = (components.theta[sorted(ends), None] * _STRETCHES).reshape(-1, 5)
-    gains = _gains(problem, library, sign, *unexplained(problem, components))
+    copies = (components.theta[sorted(ends), None] * _COPY_FACTORS).reshape(-1, 5)
+    gains = _gains(problem, library, sign, *residual_and_basis(problem, components))
     # the best of each size and shape, instead of the best and its neighbours
     order = np.argsort(-gains, kind="stable")
     _, first = np.unique(library[order, 2:].round(9), axis=0, return_index=True)

@@ -147,7 +147,7 @@ def judge(
     model = model_values(effective, *parts, response=response, background=background)
     data = np.where(good, effective.values, 0.0)
     residual = np.where(good, effective.values - model, 0.0)
-    radius, ee_image, ee_model = _encircled(effective, background, model, total)
+    radius, ee_image, ee_model = _encircled_energy(effective, background, model, total)
     sizes, ellipticities = [], []
     for values in (effective.values - background, model - background):
         _, covariance = windowed_moments(
@@ -183,7 +183,7 @@ def _pedestal(values, good):
     return float(values[border].mean() * good.sum() / values[good].sum())
 
 
-def _encircled(effective, background, model, total):
+def _encircled_energy(effective, background, model, total):
     """Compute the encircled energy of image and model in steps of one grid point, up to the nearest edge."""
     x, y = np.meshgrid(effective.x, effective.y)
     r = np.hypot(x, y)

@@ -61,8 +61,8 @@ def storage_fault(error: BaseException, *, of_place: bool = False) -> str | None
         if faults := sorted(number for number in numbers if number in codes):
             reason = os.strerror(faults[0])
             return reason[0].lower() + reason[1:]
-        if isinstance(error, OSError) and (short := _SHORT.search(text)):
-            return f"the disk takes no more: {short[0]}"
+        if isinstance(error, OSError) and (truncated := _SHORT.search(text)):
+            return f"the disk takes no more: {truncated[0]}"
         error = error.__cause__ or error.__context__
     return None
 

@@ -38,13 +38,13 @@ class Interruptions:
     """
 
     _open: ClassVar[list["Interruptions"]] = []  # the outermost first
-    _before: ClassVar[dict] = {}  # handlers of the signals outside of all of them
+    _previous: ClassVar[dict] = {}  # handlers of the signals outside of all of them
     _quiet_until: ClassVar[float] = 0.0
 
     def __init__(self, *, terminations: bool = False):
         self.last_signal: int | None = None
         self._terminations, self._n_hold = terminations, 0
-        self._mine: list[signal.Signals] = []
+        self._installed: list[signal.Signals] = []
 
     def __enter__(self) -> "Interruptions":
         if threading.current_thread() is not threading.main_thread():
@@ -54,19 +54,19 @@ class Interruptions:
             sys.unraisablehook = self._resend
         self._open.append(self)
         for number in _SIGNALS:
-            before = signal.getsignal(number)
-            if number in self._before or not (
-                callable(before) or (before is signal.SIG_DFL and self._terminations)
+            handler = signal.getsignal(number)
+            if number in self._previous or not (
+                callable(handler) or (handler is signal.SIG_DFL and self._terminations)
             ):
                 continue
-            self._before[number] = before
-            self._mine.append(number)
+            self._previous[number] = handler
+            self._installed.append(number)
             signal.signal(number, _on_signal)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in self._mine:
-            signal.signal(number, self._before.pop(number))
+        for number in self._installed:
+            signal.signal(number, self._previous.pop(number))
         if self in self._open:
             self._open.remove(self)
             if not self._open:
@@ -78,9 +78,9 @@ class Interruptions:
         if any(context._n_hold for context in self._open) or now < self._quiet_until:
             return
         Interruptions._quiet_until = now + REPEAT_WINDOW
-        before = self._before[number]
-        if callable(before):
-            before(number, frame)
+        handler = self._previous[number]
+        if callable(handler):
+            handler(number, frame)
         else:
             raise KeyboardInterrupt
 

@@ -133,26 +133,26 @@ def require_lock(folder, token: str | None) -> None:
 @contextmanager
 def _locked(lock: Path, what: Path):
     """Hold a lock: a new one, or that of a parent of this process."""
-    me = _this_process()
-    first = _acquire(lock, what, me)
-    if first:
-        os.environ[_VARIABLE] = " ".join([*_tokens(), me["token"]])
+    record = _this_process()
+    acquired = _acquire(lock, what, record)
+    if acquired:
+        os.environ[_VARIABLE] = " ".join([*_tokens(), record["token"]])
     try:
         yield
     finally:
-        if first:
-            os.environ[_VARIABLE] = " ".join(token for token in _tokens() if token != me["token"])
-            if _token(_holders(lock) or []) == me["token"]:
+        if acquired:
+            os.environ[_VARIABLE] = " ".join(token for token in _tokens() if token != record["token"])
+            if _token(_holders(lock) or []) == record["token"]:
                 lock.unlink(missing_ok=True)
 
 
-def _acquire(lock, what, me) -> bool:
+def _acquire(lock, what, record) -> bool:
     """Take a lock, or join it where a parent process has it; return whether it was taken."""
-    patient_until = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _PATIENCE
     while True:
         try:
             with os.fdopen(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w") as file:
-                file.write(_line(me))
+                file.write(_line(record))
             return True
         except FileExistsError:
             pass
@@ -168,15 +168,15 @@ def _acquire(lock, what, me) -> bool:
         if holders is None:
             continue  # it was removed meanwhile
         if _token(holders) in _tokens():
-            if not any(_is_same_process(holder, me) for holder in holders):
+            if not any(_is_same_process(holder, record) for holder in holders):
                 with lock.open("a") as file:
-                    file.write(_line(me | {"token": _token(holders)}))
+                    file.write(_line(record | {"token": _token(holders)}))
             return False
-        if not holders and time.monotonic() < patient_until:
+        if not holders and time.monotonic() < deadline:
             time.sleep(0.05)  # it may be about to get its line
         elif _stale(holders):
             _break_stale(lock, holders)
-        elif _stale(holders[:1]) and time.monotonic() < patient_until:
+        elif _stale(holders[:1]) and time.monotonic() < deadline:
             time.sleep(0.05)  # the children of a process that was killed end by themselves
         else:
             raise InputError(_in_use(what, lock, holders))

@@ -70,7 +70,7 @@ class RecordFile(ABC):
         content = memoryview(self._encoded(record))
         try:
             if self._file is None:
-                self._cut_off_half_record()
+                self._truncate_incomplete()
                 self._file = self.path.open("ab", buffering=0)
                 weakref.finalize(self, self._file.close)
             if self._end is not None:
@@ -118,7 +118,7 @@ class RecordFile(ABC):
             self._file.close()
             self._file = self._end = None
 
-    def _cut_off_half_record(self):
+    def _truncate_incomplete(self):
         """Truncate an incomplete last record, left when a process was killed while it wrote."""
         end = max((end for _, end in self._read()), default=0)
         if self.path.exists() and end < self.path.stat().st_size:

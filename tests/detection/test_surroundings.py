@@ -76,7 +76,7 @@ def test_minimum_separation(spiral):
     assert len(detect([spiral], minimum_separation=0.5).catalog) == 2
 
 
-def way(distance, direction):
+def higher(distance, direction):
     return np.array([distance]), np.array([direction])
 
 
@@ -84,16 +84,16 @@ def test_circles():
     values = np.full((101, 101), 7.0)
     values[:, 62:] = 100.0
     at = np.array([50.0]), np.array([50.0])
-    assert light_around(values, *at, 15.0, way(0.0, 0.0)) == 7.0  # a neighbour, or an edge, on one side
+    assert light_around(values, *at, 15.0, higher(0.0, 0.0)) == 7.0  # a neighbour, or an edge, on one side
     row, column = np.indices(values.shape)
     cone = 100 - np.hypot(row - 50, column - 50)
-    assert light_around(cone, *at, 5.0, way(0.0, 0.0)) == pytest.approx(95, abs=0.2)
-    assert light_around(cone, *at, 5.0, way(41.0, 1.0)) == pytest.approx(60, abs=0.2)  # 5, 10, 20, 40
-    assert light_around(cone - 200, *at, 5.0, way(0.0, 0.0)) == 0
-    assert light_around(np.full((9, 9), np.nan), np.array([4.0]), np.array([4.0]), 2.0, way(0.0, 0.0)) == 0
+    assert light_around(cone, *at, 5.0, higher(0.0, 0.0)) == pytest.approx(95, abs=0.2)
+    assert light_around(cone, *at, 5.0, higher(41.0, 1.0)) == pytest.approx(60, abs=0.2)  # 5, 10, 20, 40
+    assert light_around(cone - 200, *at, 5.0, higher(0.0, 0.0)) == 0
+    assert light_around(np.full((9, 9), np.nan), np.array([4.0]), np.array([4.0]), 2.0, higher(0.0, 0.0)) == 0
     # beside a higher peak, the slope that leads to it is as bright as the place
     slope = np.array([30.0]), np.array([50.0])
-    assert light_around(cone, *slope, 5.0, way(20.0, 0.0)) == pytest.approx(80, abs=1)
+    assert light_around(cone, *slope, 5.0, higher(20.0, 0.0)) == pytest.approx(80, abs=1)
 
 
 def test_way_to_a_more_significant_peak():

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from fphojax.mixtures.psf_image import effective_psf
-from fphojax.mixtures.psf_point_source import point_flux_errors, point_flux_words
+from fphojax.mixtures.psf_point_source import format_flux_error, point_flux_errors
 
 
 def gaussian(n, variance, centre=(0.0, 0.0), oversample=1):
@@ -72,4 +72,4 @@ def test_every_sub_pixel_position_of_an_oversampled_image():
     ],
 )
 def test_words(error, words):
-    assert point_flux_words(error) == words
+    assert format_flux_error(error) == words

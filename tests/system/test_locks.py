@@ -65,7 +65,7 @@ def write_lock(path, **changes):
 
 def outside():
     """The environment without the locks of this process."""
-    return {name: value for name, value in os.environ.items() if name != locks._HELD}
+    return {name: value for name, value in os.environ.items() if name != locks._VARIABLE}
 
 
 def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
@@ -135,7 +135,7 @@ def test_children_work_under_the_lock_of_their_parent(tmp_path):
         process.communicate("")
         assert (tmp_path / ".lock").is_file()
     assert not list(tmp_path.iterdir())
-    assert os.environ[locks._HELD] == ""
+    assert os.environ[locks._VARIABLE] == ""
 
 
 def test_orphans_keep_a_lock_as_long_as_they_live(tmp_path, monkeypatch):

@@ -32,7 +32,7 @@ def records(kind, tmp_path):
     return (
         lambda: create(tmp_path / "journal"),
         record,
-        lambda: [number(found) for found in create(tmp_path / "journal").records()],
+        lambda: [number(entry) for entry in create(tmp_path / "journal").records()],
     )
 
 

@@ -48,7 +48,7 @@ class RunExplorer(widgets.VBox):
         self.run = run if isinstance(run, RunDirectory) else RunDirectory.open(run)
         draws = RunDraws(self.run)
         self._patches_of = draws.patches_of
-        self.catalog = _with_quality(self.run, draws)
+        self.catalog = _catalog_with_quality(self.run, draws)
         reader = PatchReader(self.run)
         self.posterior, self.images = PosteriorTab(reader), ImagesTab(reader)
         self.convergence, self.settings = ConvergenceTab(reader), SettingsTab(self.run)
@@ -157,13 +157,13 @@ class RunExplorer(widgets.VBox):
         """Compute the convergence of all sources from the draws of all patches."""
         self.assess.description, self.assess.disabled = "reading all patches ...", True
         table = final_catalog(self.run)
-        self.catalog = _joined(self.catalog, table)
+        self.catalog = _add_columns(self.catalog, table)
         self.order.options, self.colour.options = self._orders(), sky_columns(self.catalog)
         self.assess.layout.display = "none"
         self._list()
 
 
-def _with_quality(run: RunDirectory, draws: RunDraws) -> SourceCatalog:
+def _catalog_with_quality(run: RunDirectory, draws: RunDraws) -> SourceCatalog:
     """Return the fitted sources of the scene, with convergence and flags of the final catalogue if current."""
     row = {name: i for i, name in enumerate(draws.scene.id.tolist())}
     catalog = draws.scene[[row[name] for name in draws.ids.tolist()]]
@@ -173,10 +173,10 @@ def _with_quality(run: RunDirectory, draws: RunDraws) -> SourceCatalog:
     quality = SourceCatalog.read(final)
     if quality.id.tolist() != catalog.id.tolist():
         return catalog
-    return _joined(catalog, Table({name: quality.extra[name] for name in _QUALITY}))
+    return _add_columns(catalog, Table({name: quality.extra[name] for name in _QUALITY}))
 
 
-def _joined(catalog: SourceCatalog, table: Table) -> SourceCatalog:
+def _add_columns(catalog: SourceCatalog, table: Table) -> SourceCatalog:
     """Add a table's columns of convergence to a catalogue with the same rows."""
     extra = catalog.extra.copy()
     for name in _QUALITY:

@@ -22,7 +22,7 @@ class NeighbourReport:
 
     def add(self, patch: PatchDraws) -> None:
         """Add the pairs of a patch."""
-        first, second, distance = _overlapping(patch)
+        first, second, distance = _overlapping_pairs(patch)
         if not first.size:
             return
         flux = patch.values["flux"].reshape(len(patch.ids), -1, len(patch.bands))
@@ -47,7 +47,7 @@ class NeighbourReport:
         return table
 
 
-def _overlapping(patch):
+def _overlapping_pairs(patch):
     """Find pairs of rows whose radii of influence overlap, and their distances in arcsec."""
     position = [np.median(patch.values[name].reshape(len(patch.ids), -1), axis=1) for name in ("ra", "dec")]
     offset = sky_offsets(*position, *patch.region[:2])

@@ -182,7 +182,7 @@ class RunDraws:
                 continue
             for row, name in zip(rows, ids, strict=True):
                 parts = [self._read(number) for number in self.patches_of[name]]
-                yield SourceDraws(np.array([row]), [parts], _joined(parts, name))
+                yield SourceDraws(np.array([row]), [parts], _join_chains(parts, name))
 
 
 def read_patch_draws(path: str | Path, patch: int) -> PatchDraws:
@@ -207,7 +207,7 @@ def _patch_draws(file, patch):
     region = tuple(float(np.ravel(file.attrs[f"region_{name}"])[0]) for name in ("ra", "dec", "radius"))
     values = {name: np.moveaxis(file["posterior"][name][()], 2, 0) for name in POSTERIOR_UNITS}
     values["ra"] = values["ra"] - 360 * np.round((values["ra"] - region[0]) / 360)
-    values["pa"] = _on_one_turn(values["pa"])
+    values["pa"] = _unwrap(values["pa"])
     at_bound = _by_parameter(file["at_bound"])
     widths = _by_parameter(file["prior_width"]) if "prior_width" in file else np.full_like(at_bound, np.nan)
     nuisance = {name: file["nuisance"][name][()] for name in NUISANCE_DIMS if f"nuisance/{name}" in file}
@@ -253,7 +253,7 @@ def _by_parameter(group):
     )
 
 
-def _joined(parts, name):
+def _join_chains(parts, name):
     """Join the chains of one source from several patches, on the same turn as in the first."""
     chains = [
         {key: array[part.ids.tolist().index(name)] for key, array in part.values.items()} for part in parts
@@ -263,10 +263,10 @@ def _joined(parts, name):
         key: np.concatenate([values[key][:, -shortest:] for values in chains])[None] for key in chains[0]
     }
     joined["ra"] = joined["ra"] - 360 * np.round((joined["ra"] - joined["ra"][:, :1, :1]) / 360)
-    return joined | {"pa": _on_one_turn(joined["pa"])}
+    return joined | {"pa": _unwrap(joined["pa"])}
 
 
-def _on_one_turn(pa):
+def _unwrap(pa):
     """Move position angles (S, chain, draw) to within 90 degrees of their mean (see `centred_pa`)."""
     double = np.deg2rad(2 * pa)
     sin, cos = np.sin(double).mean(axis=(1, 2)), np.cos(double).mean(axis=(1, 2))
