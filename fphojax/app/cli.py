@@ -53,11 +53,11 @@ class OneLineErrors(TyperGroup):
             try:
                 return super().invoke(ctx)
             except KeyboardInterrupt as error:
-                interruptions.settle()
+                interruptions.hold_to_end()
                 if ctx.params["debug"]:
                     raise
                 report_problems([str(error) or "interrupted"])
-                raise typer.Exit(128 + (interruptions.seen or signal.SIGINT)) from None
+                raise typer.Exit(128 + (interruptions.last_signal or signal.SIGINT)) from None
             except _UsageError as error:
                 _refuse_usage(error, ctx.invoked_subcommand)
             except (typer.Exit, typer.Abort, BrokenPipeError):

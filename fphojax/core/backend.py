@@ -10,10 +10,10 @@ import psutil
 from platformdirs import user_cache_path
 
 __all__ = [
-    "chains_together",
-    "forget_programs",
+    "chains_in_lockstep",
+    "clear_programs",
     "list_lengths",
-    "patches_together",
+    "patches_per_program",
     "set_up_jax",
     "tiles_per_block",
 ]
@@ -28,7 +28,7 @@ def tiles_per_block() -> int:
     return 1 if jax.default_backend() == "cpu" else 256
 
 
-def chains_together() -> bool:
+def chains_in_lockstep() -> bool:
     """Return whether several chains run in one program, in lockstep, or each in a thread of its own.
 
     In lockstep all wait for the longest trajectory among them, which an accelerator that one chain leaves idle more
@@ -37,7 +37,7 @@ def chains_together() -> bool:
     return jax.default_backend() != "cpu"
 
 
-def patches_together() -> int:
+def patches_per_program() -> int:
     """Return the number of patches that one program optimises, or samples, in lockstep.
 
     All wait for the one that takes most steps. On one core of a CPU 79 patches of a mock field took 2.1 s one by one
@@ -72,16 +72,16 @@ def set_up_jax() -> None:
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache entry")
     if jax.config.jax_compilation_cache_dir is None:
         folder = user_cache_path("fphojax") / "compiled"
-        there = next(path for path in (folder, *folder.parents) if path.exists())
-        if not (there.is_dir() and os.access(there, os.W_OK)):
+        ancestor = next(path for path in (folder, *folder.parents) if path.exists())
+        if not (ancestor.is_dir() and os.access(ancestor, os.W_OK)):
             return
         jax.config.update("jax_compilation_cache_dir", str(folder))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def forget_programs(most: float) -> bool:
-    """Forget the compiled programs of this process if it holds more than `most` bytes of memory.
+def clear_programs(most: float) -> bool:
+    """Clear the compiled programs of this process if it holds more than `most` bytes of memory.
 
     Those of one shape of patch take some 200 MB, and a field has patches of many shapes. What is needed again is read
     from the disk, in seconds.
@@ -89,7 +89,7 @@ def forget_programs(most: float) -> bool:
     Returns
     -------
     bool
-        Whether they were forgotten.
+        Whether they were cleared.
     """
     if psutil.Process().memory_info().rss <= most:
         return False

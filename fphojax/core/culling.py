@@ -80,7 +80,7 @@ def culled_pairs(
         corrected = np.zeros((optics.n_exposure, optics.n_source), dtype=bool)
 
     n_psf = optics.psf_amplitude.shape[-1]
-    optics = _with_merged_psfs(optics)
+    optics = _append_merged_psfs(optics)
     inner = np.zeros((optics.n_exposure, optics.n_source), dtype=np.int32)
     plain, polynomial = {}, {}
     for e in range(optics.n_exposure):
@@ -88,11 +88,11 @@ def culled_pairs(
         if not tiles.size:
             continue
         view = _View.of(optics, box, e, n_psf)
-        near = view.distances(centres[tiles])
+        distance = view.distances(centres[tiles])
         budget = tolerance / ierr[tiles]
         inner[e] = view.inner_merges(INNER * budget.min())
-        listed = view.representation(near, WIDE * budget, inner[e])
-        listed &= view.not_negligible(near, listed, CULLED * budget, inner[e])
+        listed = view.representation(distance, WIDE * budget, inner[e])
+        listed &= view.not_negligible(distance, listed, CULLED * budget, inner[e])
         narrow = view.needs_polynomial(inner[e], only_narrow) & corrected[e][:, None, None]
         first = e * narrow.size
         for tile, row in zip(tiles, listed, strict=True):
@@ -103,12 +103,12 @@ def culled_pairs(
     return eqx.tree_at(lambda o: o.inner, optics, jnp.asarray(inner), is_leaf=lambda x: x is None), pairs
 
 
-def _with_merged_psfs(optics):
+def _append_merged_psfs(optics):
     """Append to the M Gaussians of each PSF the first 2, 3, ... M of them merged."""
     amplitude = np.asarray(optics.psf_amplitude)
     mean, covariance = np.asarray(optics.psf_mean), np.asarray(optics.psf_covariance)
     merged = [
-        _merged(amplitude[..., :j], mean[..., :j, :], covariance[..., :j, :])
+        _merge(amplitude[..., :j], mean[..., :j, :], covariance[..., :j, :])
         for j in range(2, amplitude.shape[-1] + 1)
     ]
 
@@ -123,7 +123,7 @@ def _with_merged_psfs(optics):
     )
 
 
-def _merged(amplitude, mean, covariance):
+def _merge(amplitude, mean, covariance):
     """Merge Gaussians into one with their moments: amplitude (...), mean (..., 2), covariance (..., 3).
 
     Where no Gaussian has them, as some amplitudes are negative, the amplitude is zero.
@@ -218,8 +218,8 @@ class _View:
 
     def distances(self, tiles):
         """Compute the least distance (T, S) from sources' centres to pixels of tiles with given centres."""
-        apart = np.abs(tiles[:, None] - self.centre) - self.reach - (TILE - 1) / 2
-        return np.hypot(*np.moveaxis(np.maximum(apart, 0), -1, 0))
+        gap = np.abs(tiles[:, None] - self.centre) - self.reach - (TILE - 1) / 2
+        return np.hypot(*np.moveaxis(np.maximum(gap, 0), -1, 0))
 
     def with_inner(self, quantity, inner):
         """Append to a quantity per component its flux-weighted mean over merged ones: (J, S, K + 1)."""
@@ -231,7 +231,7 @@ class _View:
     def inner_merges(self, budget):
         """Find how many of the narrowest components of each profile (S,) can be merged; 0 for none."""
         n_source, n_profile = self.amplitude.shape[1:]
-        found = np.zeros(n_source, dtype=np.int32)
+        n_merged = np.zeros(n_source, dtype=np.int32)
         size = np.sqrt(np.linalg.det(self.tensor[:, 0]))  # of the narrowest Gaussian of the PSF
         least = np.linalg.eigvalsh(self.tensor[:, 0])[:, 0]
         weight = self.weight[:, : self.n_psf].sum(axis=1)
@@ -239,28 +239,29 @@ class _View:
             part, variance = self.amplitude[..., :j], self.major[..., :j]
             flux = part.sum(axis=-1)
             mean = (part * variance).sum(axis=-1) / np.where(flux != 0, flux, 1)
-            apart = np.abs(variance - mean[..., None]) / (least[:, None] + mean[..., None])
-            fourth = (np.abs(part) * apart**2).sum(axis=-1)
-            error = (self.flux * weight / (2 * np.pi * size) * fourth / (1 - apart.max(axis=-1))).max(axis=0)
-            allowed = (part > 0).all(axis=(0, 2)) & (apart.max(axis=(0, 2)) < CONVERGENT)
-            found = np.where(allowed & (error < budget / n_source), j, found)
-        return found
+            ratio = np.abs(variance - mean[..., None]) / (least[:, None] + mean[..., None])
+            fourth = (np.abs(part) * ratio**2).sum(axis=-1)
+            largest = ratio.max(axis=-1)
+            error = (self.flux * weight / (2 * np.pi * size) * fourth / (1 - largest)).max(axis=0)
+            allowed = (part > 0).all(axis=(0, 2)) & (largest.max(axis=0) < CONVERGENT)
+            n_merged = np.where(allowed & (error < budget / n_source), j, n_merged)
+        return n_merged
 
-    def representation(self, near, budget, inner):
+    def representation(self, tile_distance, budget, inner):
         """Choose the Gaussians (T, S, K + 1, 2 M - 1) that model each tile, merged as far as allowed."""
-        n_tile, n_source = near.shape
+        n_tile, n_source = tile_distance.shape
         _, _, n_profile = self.amplitude.shape
-        error = self._merging_errors(near)  # (T, S, K, levels)
+        error = self._merging_errors(tile_distance)  # (T, S, K, levels)
         # spend the budget on the cheapest merges first, one level per component
         level = np.zeros((n_tile, n_source, n_profile), dtype=int)
-        left = budget.copy()
+        remaining = budget.copy()
         for depth in range(error.shape[-1] - 1, -1, -1):
             cost = np.where(level == 0, error[..., depth], np.inf).reshape(n_tile, -1)
             order = np.argsort(cost, axis=1)
             total = np.cumsum(np.take_along_axis(cost, order, axis=1), axis=1)
             accepted = np.zeros(cost.shape, dtype=bool)
-            np.put_along_axis(accepted, order, total <= left[:, None], axis=1)
-            left -= np.where(accepted, cost, 0).sum(axis=1)
+            np.put_along_axis(accepted, order, total <= remaining[:, None], axis=1)
+            remaining -= np.where(accepted, cost, 0).sum(axis=1)
             level[accepted.reshape(level.shape)] = depth + 2
         listed = np.zeros((n_tile, n_source, n_profile + 1, self.weight.shape[1]), dtype=bool)
         column = np.arange(self.n_psf)
@@ -272,37 +273,37 @@ class _View:
         listed[:, :, n_profile, : self.n_psf] = (inner > 0)[:, None]
         return listed & (self.weight > 0)[:, None]
 
-    def _merging_errors(self, near):
+    def _merging_errors(self, tile_distance):
         """Bound a pixel's change (T, S, K, M - 1) by merging the first 2, 3, ... M Gaussians of the PSF."""
         errors = []
         for j in range(2, self.n_psf + 1):
             weight = self.weight[:, :j]
-            together = self.n_psf + j - 2
-            d = self.mean[:, :j] - self.mean[:, None, together]  # (S, j, 2)
-            spread = self.tensor[:, :j] + d[..., :, None] * d[..., None, :] - self.tensor[:, None, together]
+            merged = self.n_psf + j - 2
+            d = self.mean[:, :j] - self.mean[:, None, merged]  # (S, j, 2)
+            spread = self.tensor[:, :j] + d[..., :, None] * d[..., None, :] - self.tensor[:, None, merged]
             norm = np.linalg.norm(spread, ord=2, axis=(-2, -1))  # (S, j)
             distance = np.linalg.norm(d, axis=-1)
             second = (weight * norm**2).sum(axis=1) / 2 * 8
             third = (weight * distance * (norm + distance**2)).sum(axis=1)
-            least = np.linalg.eigvalsh(self.tensor[:, together])[:, 0]
-            most = np.linalg.eigvalsh(self.tensor[:, together])[:, 1]
+            least = np.linalg.eigvalsh(self.tensor[:, merged])[:, 0]
+            most = np.linalg.eigvalsh(self.tensor[:, merged])[:, 1]
             width = self.minor + least[:, None]  # (J, S, K)
             ratio = norm.max(axis=1)[:, None] / width
             moments = second[:, None] / width**2 + third[:, None] / width**1.5
             peak = self.flux[:, None] * np.abs(self.amplitude) / (2 * np.pi * (self.area + least[:, None]))
-            scaled = near[:, None, :, None] ** 2 / (2 * (self.major + most[:, None]))  # (T, J, S, K)
+            scaled = tile_distance[:, None, :, None] ** 2 / (2 * (self.major + most[:, None]))  # (T, J, S, K)
             # the derivatives of a Gaussian are a polynomial of degree 4 in the distance, which falls from 2 sigma on
             tail = np.where(scaled < 2, 1.0, (1 + scaled) ** 2 * np.exp(-scaled))
             size = peak * moments / np.maximum(1 - ratio, 1e-3) * np.minimum(tail, 1.0)
-            allowed = (ratio < CONVERGENT).all(axis=0) & (self.weight[:, together] > 0)[:, None]
+            allowed = (ratio < CONVERGENT).all(axis=0) & (self.weight[:, merged] > 0)[:, None]
             errors.append(np.where(allowed, size.max(axis=1), np.inf))
-        shape = (*near.shape, self.amplitude.shape[-1])
+        shape = (*tile_distance.shape, self.amplitude.shape[-1])
         return np.stack(errors, axis=-1) if errors else np.zeros((*shape, 0))
 
-    def not_negligible(self, near, listed, budget, inner):
+    def not_negligible(self, tile_distance, listed, budget, inner):
         """Choose which of the listed Gaussians to keep; those left out add up to less than the budget."""
         offset = np.linalg.norm(self.mean, axis=-1)  # (S, 2 M - 1)
-        distance = np.maximum(near[:, :, None] - offset, 0)  # (T, S, 2 M - 1)
+        distance = np.maximum(tile_distance[:, :, None] - offset, 0)  # (T, S, 2 M - 1)
         most = np.linalg.eigvalsh(self.tensor)[..., 1]
         size = np.sqrt(np.linalg.det(self.tensor))
         major, area = self.with_inner(self.major, inner), self.with_inner(self.area, inner)
@@ -315,7 +316,7 @@ class _View:
             width = major[j][..., None] + most[:, None]
             value = peak * np.exp(-(distance[:, :, None] ** 2) / (2 * width))
             np.maximum(largest, value, out=largest)
-        cost = np.where(listed, largest, np.inf).reshape(len(near), -1)
+        cost = np.where(listed, largest, np.inf).reshape(len(tile_distance), -1)
         order = np.argsort(cost, axis=1)
         total = np.cumsum(np.take_along_axis(cost, order, axis=1), axis=1)
         dropped = np.zeros(cost.shape, dtype=bool)

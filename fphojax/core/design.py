@@ -75,9 +75,9 @@ class Design(eqx.Module):
         scale = jnp.repeat(flux, N_PARAMETER, axis=1).reshape(n_exposure, n_source, N_PARAMETER)
         scale = scale.at[..., 0].set(1.0).reshape(n_exposure, -1)
         scale = jnp.concatenate([scale, jnp.ones((n_exposure, n_term))], axis=1)
-        kept = jnp.concatenate([jnp.arange(place), place + 1 + jnp.arange(n_term)])
-        fisher = gram[:, kept[:, None], kept] * scale[:, :, None] * scale[:, None, :]
-        return chi2, rhs[:, kept] * scale, fisher
+        columns = jnp.concatenate([jnp.arange(place), place + 1 + jnp.arange(n_term)])
+        fisher = gram[:, columns[:, None], columns] * scale[:, :, None] * scale[:, None, :]
+        return chi2, rhs[:, columns] * scale, fisher
 
 
 def design(
@@ -182,13 +182,13 @@ def nearby_image(
         part = theta[e, row].at[..., 0].multiply((members < n_source)[:, None])
         free = optics.pixel_free[e, row]
 
-        def drawn(part, response):
+        def rendered(part, response):
             return tile_image(part.reshape(-1, part.shape[-1]), patch.centre(tile), dtype, response)
 
         if polynomial is None:
-            return drawn(part, None)
-        without = part.at[..., 0].multiply(~free[:, None])
-        return drawn(without, None) + drawn(part.at[..., 0].multiply(free[:, None]), polynomial)
+            return rendered(part, None)
+        uncorrected = part.at[..., 0].multiply(~free[:, None])
+        return rendered(uncorrected, None) + rendered(part.at[..., 0].multiply(free[:, None]), polynomial)
 
     def step(image, tile, members):
         return image.at[tile].set(jax.vmap(one)(tile, members))

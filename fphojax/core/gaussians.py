@@ -181,13 +181,13 @@ def project(sources: Sources, optics: Optics, table: ProfileTable) -> Gaussians:
 
 def _with_inner(amplitudes, variances, inner):
     """Append to profiles a component, the narrowest ones merged by flux and variance: (E, S, K + 1)."""
-    chosen = jnp.arange(amplitudes.shape[-1]) < inner[..., None]
-    flux = jnp.where(chosen, amplitudes, 0.0)
+    is_inner = jnp.arange(amplitudes.shape[-1]) < inner[..., None]
+    flux = jnp.where(is_inner, amplitudes, 0.0)
     total = flux.sum(axis=-1)
     variance = (flux * variances).sum(axis=-1) / jnp.where(total != 0, total, 1.0)
 
     def appended(array, last):
-        array = jnp.broadcast_to(array, chosen.shape)
+        array = jnp.broadcast_to(array, is_inner.shape)
         return jnp.concatenate([array, last[..., None]], axis=-1)
 
     return appended(amplitudes, total), appended(variances, variance)

@@ -89,10 +89,10 @@ def _gram_forward(gaussians, patch, segments, columns, response):
     table = jax.lax.optimization_barrier(flat_table(gaussians))
     n_source, dtype = gaussians.x.shape[1], patch.data.dtype
     templates = jnp.zeros((patch.n_tile * n_source, patch.data.shape[1]), dtype)
-    kept = []
+    states = []
     for part, of_part in zip(segments, (None, response), strict=True):
         if not part.tile.size:
-            kept.append(None)
+            states.append(None)
             continue
         # the last row of the table, which fills up segments, has no amplitude
         theta = jnp.take(table, part.members.ravel(), axis=0, mode="clip")
@@ -103,25 +103,25 @@ def _gram_forward(gaussians, patch, segments, columns, response):
         values = exponentials(exponent, polynomial)  # (N, LENGTH, P)
         image = jnp.einsum("ngp,ng->np", values, amplitude)
         templates = templates.at[part.tile * n_source + part.source].add(image, mode="drop")
-        kept.append((theta, amplitude, values))
+        states.append((theta, amplitude, values))
     # products in float64: the likelihood is a small difference of large sums
     parts = templates.reshape(patch.n_tile, n_source, -1), jnp.swapaxes(columns, 1, 2), patch.data[:, None]
     design = jnp.concatenate(parts, axis=1).astype(jnp.float64)  # (T, L + 1, P)
     weighted = design * patch.ierr[:, None]
     squares = jnp.einsum("tip,tjp->tij", weighted, weighted)
     gram = jax.ops.segment_sum(squares, patch.exposure, gaussians.x.shape[0])
-    return gram, (gaussians, patch, segments, design, kept)
+    return gram, (gaussians, patch, segments, design, states)
 
 
 def _gram_backward(response, residuals, cotangent):
-    gaussians, patch, segments, design, kept = residuals
+    gaussians, patch, segments, design, states = residuals
     n_source, dtype = gaussians.x.shape[1], patch.data.dtype
     symmetric = (cotangent + jnp.swapaxes(cotangent, 1, 2))[patch.exposure, :n_source]
     by_template = jnp.einsum("tij,tjp->tip", symmetric, design) * patch.ierr[:, None].astype(jnp.float64) ** 2
     by_template = by_template.astype(dtype).reshape(patch.n_tile * n_source, -1)
     gradient = jnp.zeros((gaussians.x.size + 1, 6))
     basis = monomials(2, dtype)
-    for part, state in zip(segments, kept, strict=True):
+    for part, state in zip(segments, states, strict=True):
         if state is None:
             continue
         theta, amplitude, values = state

@@ -21,7 +21,7 @@ from .culling import culled_pairs
 from .design import Design, design, nearby_image
 from .gaussians import Gaussians, Optics, ProfileTable, Sources, project
 from .linear import NormalEquations, normal_equations
-from .nuisance import NUISANCE, box_of_sources, derivative_rows, displaced
+from .nuisance import NUISANCE, apply_nuisance, box_of_sources, derivative_rows
 from .pairs import PairList
 from .patch import Patch
 from .pixels import PixelResponse, chi2, render
@@ -29,7 +29,7 @@ from .priors import Priors
 from .segments import Segments, segments_of
 from .sky import SkyBasis
 
-__all__ = ["PARAMETERS", "SceneModel", "moved_inside", "support_edges"]
+__all__ = ["PARAMETERS", "SceneModel", "clip_to_support", "support_edges"]
 
 PARAMETERS = Sources._fields
 N_DRAW = 4000  # for the width of a prior without a formula
@@ -42,7 +42,7 @@ def support_edges(prior: Distribution) -> tuple[jax.Array | float, jax.Array | f
     return getattr(support, "lower_bound", -np.inf), getattr(support, "upper_bound", np.inf)
 
 
-def moved_inside(
+def clip_to_support(
     values: Mapping[str, ArrayLike], priors: Mapping[str, Distribution]
 ) -> dict[str, np.ndarray]:
     """Move values at or beyond the edges of priors' supports a little inside, where transforms are finite.
@@ -154,15 +154,15 @@ class SceneModel(eqx.Module):
         """Return which elements of a parameter are neither tied to another nor held, bool in its shape."""
         free = np.ones(self.priors[name].batch_shape, dtype=bool)
         if name in self.tied:
-            own = np.asarray(self.tied[name]) == np.arange(len(free))
-            free &= own[:, None] if name == "flux" else own
+            untied = np.asarray(self.tied[name]) == np.arange(len(free))
+            free &= untied[:, None] if name == "flux" else untied
         if name in self.held:
             free &= np.isnan(np.asarray(self.held[name]))
         return free
 
     def gaussians(self, values: Mapping[str, jax.Array | np.ndarray]) -> Gaussians:
         """Project the active sources to Gaussians on all exposures."""
-        return project(self.sources(values), displaced(self.merged_optics, values), self.table)
+        return project(self.sources(values), apply_nuisance(self.merged_optics, values), self.table)
 
     def sources(self, values: Mapping[str, ArrayLike]) -> Sources:
         """Apply ties and held values to the parameters, and return them as `Sources`."""
@@ -220,13 +220,13 @@ class SceneModel(eqx.Module):
             name: jnp.broadcast_to(_standard_deviation(prior), prior.batch_shape)
             for name, prior in self.priors.items()
         }
-        held = {name: jnp.where(jnp.isnan(fixed), 0.0, jnp.nan) for name, fixed in self.held.items()}
-        return {name: width + held.get(name, 0.0) for name, width in self.effective(widths).items()}
+        masks = {name: jnp.where(jnp.isnan(fixed), 0.0, jnp.nan) for name, fixed in self.held.items()}
+        return {name: width + masks.get(name, 0.0) for name, width in self.effective(widths).items()}
 
     def images(self, values: Mapping[str, jax.Array | np.ndarray]) -> jax.Array:
         """Render the model on every tile, sky included, array (T, TILE * TILE)."""
         if self.pairs is None:
-            optics = displaced(self.optics, values)
+            optics = apply_nuisance(self.optics, values)
             sources = nearby_image(self.sources(values), optics, self.table, self.patch, self.response)
         else:
             sources = render(self.gaussians(values), self.patch, self.pairs, self.response)
@@ -236,18 +236,18 @@ class SceneModel(eqx.Module):
 
     def design(self, values: Mapping[str, jax.Array]) -> Design:
         """Compute what least squares needs to know about the pixels at these shapes; see `core.design`."""
-        optics = displaced(self.optics, values)
+        optics = apply_nuisance(self.optics, values)
         sky = values.get("sky")
         return design(self.sources(values), optics, self.table, self.patch, self.response, self.basis, sky)
 
     def equations(
-        self, taken: Design, values: Mapping[str, jax.Array]
+        self, evaluated: Design, values: Mapping[str, jax.Array]
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Compute chi-squared, J^T W r and J^T W J of the pixels, by the parameters.
 
         Parameters
         ----------
-        taken : Design
+        evaluated : Design
             Evaluated at the same parameters, except for the fluxes and the sky.
         values : dict of array
 
@@ -261,7 +261,7 @@ class SceneModel(eqx.Module):
         sources = self.sources(values)
         n_term = 0 if self.basis is None else self.basis.n_term
         sky = values.get("sky", jnp.zeros((self.optics.n_exposure, 0)))
-        chi2, rhs, fisher = taken.equations(sources.flux.T[self.optics.band], sky)
+        chi2, rhs, fisher = evaluated.equations(sources.flux.T[self.optics.band], sky)
         if "scale" in values or "shift" in values:
             rows = derivative_rows(sources, self.optics.band, values, n_term)
             rhs = jnp.einsum("eij,ej->ei", rows, rhs)
@@ -307,14 +307,14 @@ class SceneModel(eqx.Module):
         return {name: t(unconstrained[name]) for name, t in self.transforms.items()}
 
     def unconstrain(self, values: Mapping[str, ArrayLike]) -> dict[str, jax.Array]:
-        """Transform parameters, moved inside their supports (`moved_inside`), to unconstrained values.
+        """Transform parameters, moved inside their supports (`clip_to_support`), to unconstrained values.
 
         A held parameter may have any value: its unconstrained one is zero, the middle of a box.
         """
-        inside = moved_inside(values, self.priors)
+        inside = clip_to_support(values, self.priors)
         free = {name: t.inv(jnp.asarray(inside[name])) for name, t in self.transforms.items()}
-        held = {name: jnp.where(jnp.isnan(fixed), free[name], 0.0) for name, fixed in self.held.items()}
-        return free | held
+        shifts = {name: jnp.where(jnp.isnan(fixed), free[name], 0.0) for name, fixed in self.held.items()}
+        return free | shifts
 
     def potential(self, unconstrained: Mapping[str, jax.Array]) -> jax.Array:
         """Compute minus the log posterior density in unconstrained space, up to a constant."""

@@ -71,11 +71,11 @@ def nearby_sources(gaussians: Gaussians, flux: jax.Array, patch: Patch, least: f
         def on_tiles(values):
             return values[patch.exposure, :, g]
 
-        apart = [
+        gap = [
             jnp.maximum(jnp.abs(centre[:, i, None] - on_tiles(c)) - (TILE - 1) / 2, 0.0)
             for i, c in enumerate((x, y))
         ]
-        squared = (on_tiles(slowest) * (apart[0] ** 2 + apart[1] ** 2)).astype(dtype)
+        squared = (on_tiles(slowest) * (gap[0] ** 2 + gap[1] ** 2)).astype(dtype)
         return total + on_tiles(amplitude).astype(dtype) * jnp.exp(-0.5 * squared)
 
     largest = jax.lax.fori_loop(0, x.shape[-1], add, jnp.zeros((patch.n_tile, n_source), dtype))

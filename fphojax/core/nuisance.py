@@ -13,12 +13,12 @@ import numpy as np
 
 from .gaussians import Optics, Sources
 
-__all__ = ["NUISANCE", "box_of_sources", "derivative_rows", "displaced"]
+__all__ = ["NUISANCE", "apply_nuisance", "box_of_sources", "derivative_rows"]
 
 NUISANCE = ("sky", "scale", "shift")  # a model has those for which it has a prior
 
 
-def displaced(optics: Optics, values: Mapping[str, jax.Array | np.ndarray]) -> Optics:
+def apply_nuisance(optics: Optics, values: Mapping[str, jax.Array | np.ndarray]) -> Optics:
     """Apply the flux scales and shifts of the exposures to the optics.
 
     Parameters

@@ -39,26 +39,24 @@ def padded_model(model: SceneModel) -> SceneModel:
     if not spare or not boxed:
         return model
 
-    def more(array, axis=0):
-        return jnp.asarray(_filled_up(array, spare, axis))
+    def pad(array, axis=0):
+        return jnp.asarray(_padded(array, spare, axis))
 
     by_source = "pixel", "jacobian", "psf_mean", "psf_covariance", "pixel_variance", "pixel_free"
-    changes = {name: more(getattr(model.optics, name), axis=1) for name in by_source}
-    dark = more(model.optics.psf_amplitude, axis=1).at[:, n_source:].set(0)
-    optics = dataclasses.replace(
-        model.optics, offset=more(model.optics.offset), psf_amplitude=dark, **changes
-    )
+    changes = {name: pad(getattr(model.optics, name), axis=1) for name in by_source}
+    dark = pad(model.optics.psf_amplitude, axis=1).at[:, n_source:].set(0)
+    optics = dataclasses.replace(model.optics, offset=pad(model.optics.offset), psf_amplitude=dark, **changes)
     priors = Priors(model.priors)
     for name in Sources._fields:
         low, high = (
             jnp.broadcast_to(v, priors[name].batch_shape) for v in (priors[name].low, priors[name].high)
         )
-        priors[name] = Uniform(more(low), more(high))
+        priors[name] = Uniform(pad(low), pad(high))
     tied = {
         name: jnp.concatenate([jnp.asarray(rows), n_source + jnp.arange(spare)])
         for name, rows in model.tied.items()
     }
-    held = {name: more(values) for name, values in model.held.items()}
+    held = {name: pad(values) for name, values in model.held.items()}
     return eqx.tree_at(lambda m: (m.optics, m.priors, m.tied, m.held), model, (optics, priors, tied, held))
 
 
@@ -66,7 +64,7 @@ def padded_values(values: Mapping[str, np.ndarray], padded: SceneModel) -> dict[
     """Pad parameters of a model to those of the padded one, repeating those of the last source."""
     n_source = padded.optics.n_source
     return {
-        name: _filled_up(value, n_source - len(value)) if name in Sources._fields else value
+        name: _padded(value, n_source - len(value)) if name in Sources._fields else value
         for name, value in values.items()
     }
 
@@ -76,7 +74,7 @@ def real_values(values: Mapping[str, np.ndarray], n_source: int) -> dict[str, np
     return {name: value[:n_source] if name in Sources._fields else value for name, value in values.items()}
 
 
-def _filled_up(array, spare, axis=0):
+def _padded(array, spare, axis=0):
     """Pad an array with `spare` more entries along an axis, all like the last."""
     width = [(0, spare if i == axis else 0) for i in range(np.ndim(array))]
     return np.pad(np.asarray(array), width, mode="edge")

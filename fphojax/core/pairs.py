@@ -47,7 +47,7 @@ class PairList(eqx.Module):
     @property
     def lengths(self) -> list[tuple[int, int]]:
         """Lengths of the two lists at each level."""
-        return [tuple(_shortened(longest, level) for longest in self.longest) for level in LEVELS]
+        return [tuple(_length_at_level(longest, level) for longest in self.longest) for level in LEVELS]
 
     @property
     def n_pair(self) -> int:
@@ -61,8 +61,8 @@ class PairList(eqx.Module):
 
         def window(flat, begin, length):
             position = jnp.arange(length)
-            found = jax.lax.dynamic_slice_in_dim(flat, begin[i], length)
-            return jnp.where(position < begin[i + 1] - begin[i], found, n_gauss)
+            entries = jax.lax.dynamic_slice_in_dim(flat, begin[i], length)
+            return jnp.where(position < begin[i + 1] - begin[i], entries, n_gauss)
 
         plain = window(self.plain, self.begin_plain, lengths[0])
         return self.tile[i], plain, window(self.corrected, self.begin_corrected, lengths[1])
@@ -94,8 +94,8 @@ def all_pairs(
     tiles = np.flatnonzero(np.any(np.asarray(patch.ierr) > 0, axis=1))
     exposure = np.asarray(patch.exposure)[tiles]
 
-    def rows(chosen):
-        flat = chosen.reshape(len(chosen), -1)
+    def rows(mask):
+        flat = mask.reshape(len(mask), -1)
         lists = [e * flat.shape[1] + np.flatnonzero(row) for e, row in enumerate(flat)]
         return [lists[e] for e in exposure]
 
@@ -125,7 +125,7 @@ def listed_pairs(
         -1, 2
     )
     longest = tuple(padded_length(n, smallest=16) if n else 0 for n in counts.max(axis=0, initial=0))
-    lengths = np.array([[_shortened(n, level) for n in longest] for level in LEVELS])
+    lengths = np.array([[_length_at_level(n, level) for n in longest] for level in LEVELS])
     level = (counts[:, None] <= lengths).all(axis=-1).sum(axis=1) - 1
     order = np.argsort(level, kind="stable")
     order = order[counts[order].sum(axis=1) > 0]
@@ -151,7 +151,7 @@ def listed_pairs(
     )
 
 
-def _shortened(longest, level):
+def _length_at_level(longest, level):
     """Return the length of a level's list, a multiple of 4."""
     return -(-int(longest * level) // 4) * 4
 

@@ -73,12 +73,12 @@ def _exp2(x):
     if x.dtype != jnp.float32:
         return jnp.exp2(x)
     x = jnp.maximum(x, -126.0)
-    whole = jnp.round(x)
-    rest = x - whole
+    integer = jnp.round(x)
+    fraction = x - integer
     value = jnp.full_like(x, LN2**6 / 720)
     for k, factorial in ((5, 120), (4, 24), (3, 6), (2, 2), (1, 1), (0, 1)):
-        value = value * rest + jnp.float32(LN2**k / factorial)
-    bits = (whole.astype(jnp.int32) + 127) << 23
+        value = value * fraction + jnp.float32(LN2**k / factorial)
+    bits = (integer.astype(jnp.int32) + 127) << 23
     return value * jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
@@ -473,6 +473,6 @@ def render(
         return image
 
     rows = jnp.arange(pairs.tile.size)
-    found = jax.lax.map(one, rows, batch_size=min(tiles_per_block(), rows.size))
+    images = jax.lax.map(one, rows, batch_size=min(tiles_per_block(), rows.size))
     real = rows < pairs.level[-1]
-    return jnp.zeros_like(patch.data).at[pairs.tile].add(jnp.where(real[:, None], found, 0))
+    return jnp.zeros_like(patch.data).at[pairs.tile].add(jnp.where(real[:, None], images, 0))

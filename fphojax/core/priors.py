@@ -16,19 +16,19 @@ __all__ = ["Priors"]
 class Priors(dict):
     """Distributions by name of the parameter; a dict like any other, but for JAX."""
 
-    def tree_flatten(self) -> tuple[tuple["_InOrder", ...], tuple[str, ...]]:
+    def tree_flatten(self) -> tuple[tuple["_SortedDistribution", ...], tuple[str, ...]]:
         """Return the distributions in the order of their names, and the names."""
         names = sorted(self)
-        return tuple(_InOrder(self[name]) for name in names), tuple(names)
+        return tuple(_SortedDistribution(self[name]) for name in names), tuple(names)
 
     @classmethod
-    def tree_unflatten(cls, names: Iterable[str], distributions: Iterable["_InOrder"]) -> "Priors":
+    def tree_unflatten(cls, names: Iterable[str], distributions: Iterable["_SortedDistribution"]) -> "Priors":
         """Rebuild the priors; the inverse of `tree_flatten`."""
         return cls((name, each.distribution) for name, each in zip(names, distributions, strict=True))
 
 
 @jax.tree_util.register_pytree_node_class
-class _InOrder:
+class _SortedDistribution:
     """A distribution whose arrays, and those of the distributions it is made from, are ordered by name."""
 
     def __init__(self, distribution) -> None:
@@ -36,16 +36,16 @@ class _InOrder:
 
     def tree_flatten(self):
         kind = type(self.distribution)
-        values, rest = self.distribution.tree_flatten()
+        values, aux = self.distribution.tree_flatten()
         named = dict(zip(kind.gather_pytree_data_fields(), values, strict=True))
         parts = (named[name] for name in sorted(named))
-        parts = tuple(_InOrder(part) if isinstance(part, Distribution) else part for part in parts)
-        return parts, (kind, rest)
+        parts = tuple(_SortedDistribution(part) if isinstance(part, Distribution) else part for part in parts)
+        return parts, (kind, aux)
 
     @classmethod
-    def tree_unflatten(cls, kind_and_rest, parts) -> "_InOrder":
-        kind, rest = kind_and_rest
+    def tree_unflatten(cls, aux_data, parts) -> "_SortedDistribution":
+        kind, aux = aux_data
         names = kind.gather_pytree_data_fields()
-        parts = (part.distribution if isinstance(part, _InOrder) else part for part in parts)
+        parts = (part.distribution if isinstance(part, _SortedDistribution) else part for part in parts)
         named = dict(zip(sorted(names), parts, strict=True))
-        return cls(kind.tree_unflatten(rest, tuple(named[name] for name in names)))
+        return cls(kind.tree_unflatten(aux, tuple(named[name] for name in names)))

@@ -51,14 +51,14 @@ def segments_of(pairs: PairList, n_tile: int, shape: tuple[int, ...]) -> tuple[S
     """
     n_real = int(pairs.level[-1])
     tiles = np.asarray(pairs.tile)[:n_real]
-    found = []
+    segments = []
     for flat, begin in ((pairs.plain, pairs.begin_plain), (pairs.corrected, pairs.begin_corrected)):
         begin = np.asarray(begin)
         flat = np.asarray(flat)[: begin[n_real]]
         tile = np.repeat(tiles, np.diff(begin[: n_real + 1]))
         source = flat // (shape[2] * shape[3]) % shape[1]
-        found.append(_segments(tile, source, flat, n_tile, int(np.prod(shape))))
-    return tuple(found)
+        segments.append(_segments(tile, source, flat, n_tile, int(np.prod(shape))))
+    return tuple(segments)
 
 
 def _segments(tile, source, gaussian, n_tile, n_gauss):
@@ -68,13 +68,13 @@ def _segments(tile, source, gaussian, n_tile, n_gauss):
     new = np.ones(len(tile), dtype=bool)
     new[1:] = (np.diff(tile) != 0) | (np.diff(source) != 0)
     first = np.flatnonzero(new)
-    within = np.arange(len(tile)) - np.repeat(first, np.diff(np.append(first, len(tile))))
-    number = np.cumsum(within % LENGTH == 0) - 1
+    position = np.arange(len(tile)) - np.repeat(first, np.diff(np.append(first, len(tile))))
+    number = np.cumsum(position % LENGTH == 0) - 1
     count = int(number[-1]) + 1 if len(number) else 0
     size = padded_length(count, smallest=16) if count else 0
     segments = Segments(
         np.full(size, n_tile - 1), np.zeros(size, dtype=int), np.full((size, LENGTH), n_gauss)
     )
     segments.tile[number], segments.source[number] = tile, source
-    segments.members[number, within % LENGTH] = gaussian
+    segments.members[number, position % LENGTH] = gaussian
     return Segments(*(jnp.asarray(array, dtype=np.int32) for array in segments))

@@ -16,13 +16,13 @@ from scipy.ndimage import map_coordinates
 
 from .matched_filter import BandMaps
 
-__all__ = ["Growth", "grown"]
+__all__ = ["Growth", "growth_curves"]
 
 _POINTS = 32  # points of a circle
 _STEP = 1.2  # ratio of the radii of consecutive circles
-_ENDS = 1.5  # standard deviations of a circle's median, below which the light ends
+_END_LEVEL = 1.5  # standard deviations of a circle's median, below which the light ends
 _NOT_ROUND = 0.2  # fraction of the light of a galaxy that is not in its circular profile
-_SEEN = 0.3  # fraction of a circle that has to be in the image
+_MIN_COVERAGE = 0.3  # fraction of a circle that has to be in the image
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,9 @@ class Growth:
     end: np.ndarray
 
 
-def grown(maps: dict[str, BandMaps], x: np.ndarray, y: np.ndarray, band: np.ndarray, scale: float) -> Growth:
+def growth_curves(
+    maps: dict[str, BandMaps], x: np.ndarray, y: np.ndarray, band: np.ndarray, scale: float
+) -> Growth:
     """Measure curves of growth of sources.
 
     Parameters
@@ -58,10 +60,10 @@ def grown(maps: dict[str, BandMaps], x: np.ndarray, y: np.ndarray, band: np.ndar
     """
     light, noise = [], []
     for part in maps.values():
-        seen = part.response > 0
-        safe = np.where(seen, part.response, 1)
-        light.append(np.where(seen, part.signal / safe, np.nan))
-        noise.append(np.where(seen, np.sqrt(part.weight) / safe, np.nan))
+        covered = part.response > 0
+        safe = np.where(covered, part.response, 1)
+        light.append(np.where(covered, part.signal / safe, np.nan))
+        noise.append(np.where(covered, np.sqrt(part.weight) / safe, np.nan))
     first = [image.copy() for image in light]
     width = [part.psf_size[0] / scale for part in maps.values()]  # over which noise is correlated
     largest = max(light[0].shape) / 2
@@ -79,15 +81,15 @@ def grown(maps: dict[str, BandMaps], x: np.ndarray, y: np.ndarray, band: np.ndar
             if last is None:
                 error = noise[k][row, column] * 1.25 / np.sqrt(np.maximum(1, np.pi * radius / width[k]))
                 error = error + _NOT_ROUND * np.abs(first[k][row, column] - light[k][row, column])
-                ended = np.flatnonzero(~(profile > _ENDS * error))
-                last = max(ended[0] if ended.size else len(radius) - 1, 1)
+                below_noise = np.flatnonzero(~(profile > _END_LEVEL * error))
+                last = max(below_noise[0] if below_noise.size else len(radius) - 1, 1)
                 end[i] = radius[last] * scale
                 growth = _integral(radius, profile)[: last + 1]
                 half[i] = np.interp(growth[-1] / 2, growth, radius[: last + 1]) * scale
             growth = _integral(radius, profile)[last]
-            rest = np.clip(profile[last] / profile[0], 0, 0.7) if profile[0] > 0 else 0
-            flux[i, k] = growth * scale**2 / (1 - rest)
-            _take_off(light[k], x[i], y[i], radius[: last + 1], profile[: last + 1])
+            tail = np.clip(profile[last] / profile[0], 0, 0.7) if profile[0] > 0 else 0
+            flux[i, k] = growth * scale**2 / (1 - tail)
+            _subtract_profile(light[k], x[i], y[i], radius[: last + 1], profile[: last + 1])
     return Growth(flux, half, end)
 
 
@@ -96,10 +98,10 @@ def _profile(light, x, y, radius):
     angle = (np.arange(_POINTS) + 0.5) * 2 * np.pi / _POINTS
     at = y + np.outer(radius, np.sin(angle)), x + np.outer(radius, np.cos(angle))
     values = map_coordinates(light, at, order=1, cval=np.nan)
-    seen = np.count_nonzero(np.isfinite(values), axis=1)
-    values[seen == 0] = 0
-    profile = np.where(seen > _SEEN * _POINTS, np.nanmedian(values, axis=1), 0)
-    profile[0] = values[0, 0] if seen[0] else np.nan
+    n_covered = np.count_nonzero(np.isfinite(values), axis=1)
+    values[n_covered == 0] = 0
+    profile = np.where(n_covered > _MIN_COVERAGE * _POINTS, np.nanmedian(values, axis=1), 0)
+    profile[0] = values[0, 0] if n_covered[0] else np.nan
     return profile
 
 
@@ -112,7 +114,7 @@ def _integral(radius, profile):
     return np.concatenate([[0], np.cumsum(rings)])
 
 
-def _take_off(light, x, y, radius, profile):
+def _subtract_profile(light, x, y, radius, profile):
     """Subtract a profile from a map."""
     low = np.maximum(np.floor([y - radius[-1], x - radius[-1]]).astype(int), 0)
     high = np.minimum(np.ceil([y + radius[-1], x + radius[-1]]).astype(int) + 1, light.shape)

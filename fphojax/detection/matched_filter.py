@@ -30,9 +30,9 @@ from scipy.signal import fftconvolve, oaconvolve
 from fphojax.errors import InputError
 from fphojax.inputs.astrometry import local_affine, pixel_scale
 
-from .noise import ImageNoise, measured_noise
+from .noise import ImageNoise, measure_noise
 
-__all__ = ["BandMaps", "ResidualImage", "common_grid", "filtered"]
+__all__ = ["BandMaps", "ResidualImage", "band_maps", "common_grid"]
 
 _COVERED = 0.5  # least fraction of the PSF that falls on good pixels
 _LATTICE = 16  # spacing of the grid cells whose positions are computed with the WCS; others are interpolated
@@ -143,7 +143,7 @@ def common_grid(images: Sequence[ResidualImage]) -> tuple[WCS, tuple[int, int]]:
     return wcs, (int(ny), int(nx))
 
 
-def filtered(
+def band_maps(
     images: Sequence[ResidualImage],
     grid: WCS,
     shape: tuple[int, int],
@@ -172,12 +172,12 @@ def filtered(
         plain = covered & (image.ierr > 0) & np.isfinite(image.residual)
         plain &= model_error * np.abs(model) < np.sqrt(np.maximum(weight, 0))
         window, pixel = _pixels_of_grid(image, grid, shape)
-        known = None if sources is None else _marked(pixel[:, sources[window]], plain.shape)
+        on_sources = None if sources is None else _mask_of(pixel[:, sources[window]], plain.shape)
         sums = signal, weight, response
-        found = measured_noise(image.residual, image.ierr, image.psf_image, sums, plain, known)
-        noise[image.name] = found
+        measured = measure_noise(image.residual, image.ierr, image.psf_image, sums, plain, on_sources)
+        noise[image.name] = measured
         area = pixel_scale(image.wcs, image.residual.shape) ** 2
-        maps = np.stack([signal - found.level * response, weight, model, area * response]) / found.power
+        maps = np.stack([signal - measured.level * response, weight, model, area * response]) / measured.power
         good = map_coordinates(covered.astype(np.float32), pixel, order=1) > 0.99
         # cubic for N and M, which may have narrow peaks; linear for the others, which must not become negative
         for out, values, order in zip(total, maps, (3, 1, 3, 1), strict=True):
@@ -215,7 +215,7 @@ def _rim(shape):
     return np.concatenate(sides, axis=1)
 
 
-def _marked(places, shape):
+def _mask_of(places, shape):
     """Mark the pixels nearest to given places (y, x)."""
     mask = np.zeros(shape, dtype=bool)
     row, column = np.round(places).astype(int)

@@ -33,17 +33,17 @@ from scipy.fft import next_fast_len
 from scipy.ndimage import binary_dilation, uniform_filter
 from scipy.signal import fftconvolve
 
-__all__ = ["SOURCE_FREE", "ImageNoise", "measured_noise"]
+__all__ = ["SOURCE_FREE", "ImageNoise", "measure_noise"]
 
 SOURCE_FREE = 4.0  # significance below which a pixel counts as without sources
 _OUTLIER = 5.0  # standard deviations at which pixels are clipped
-_KNOWN = 0.2  # relative error of K up to which it is trusted
+_MAX_POWER_ERROR = 0.2  # relative error of K up to which it is trusted
 _LEAST_SKY = 0.5  # fraction of pixels without sources below which no level is measured
 _BOX_SHARE = 0.02  # share of the noise of a sum over the PSF that subtracting the mean of the box removes
 _TILE = 16  # pixels: largest side of a tile for the error of a level, beyond the correlation length
 _SKEW = 1.5  # ratio of the scatter above and below the median beyond which there is light
 _ROUNDS = 12
-_SETTLED = 1e-3  # fraction of the pixels that may still change between sky and source at convergence
+_CONVERGED = 1e-3  # fraction of the pixels that may still change between sky and source at convergence
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class ImageNoise:
     n_pixel: int
 
 
-def measured_noise(
+def measure_noise(
     residual: np.ndarray,
     ierr: np.ndarray,
     psf: np.ndarray,
@@ -102,36 +102,36 @@ def measured_noise(
     usable = usable & (weight > 0)
     root = np.sqrt(np.where(usable, weight, 1))
     overlap = fftconvolve(psf, psf[::-1, ::-1]) / np.sum(psf**2)
-    near = _trimmed(overlap > 0.5)  # about how far a source extends from its significant pixels
+    footprint = _trim(overlap > 0.5)  # about how far a source extends from its significant pixels
     box = int(np.ceil(np.sqrt(overlap.sum() / _BOX_SHARE)))
-    free = usable if sources is None else usable & ~binary_dilation(sources, near)
+    free = usable if sources is None else usable & ~binary_dilation(sources, footprint)
     sky, most = free, np.count_nonzero(usable)
     for _ in range(_ROUNDS):
-        told = np.count_nonzero(sky) > max(_LEAST_SKY * most, 1)
-        if not told:
+        measurable = np.count_nonzero(sky) > max(_LEAST_SKY * most, 1)
+        if not measurable:
             break
         level = _level(residual[sky], ierr[sky])
         power, scale, correlation = _power((residual - level) * ierr, sky, overlap, box)
         if not power > 0:
-            told = False
+            measurable = False
             break
         places = usable & (np.abs(signal - level * response) > SOURCE_FREE * root * np.sqrt(power))
-        before, sky = sky, free & ~binary_dilation(places, near)
-        if np.count_nonzero(sky != before) <= _SETTLED * most:
+        before, sky = sky, free & ~binary_dilation(places, footprint)
+        if np.count_nonzero(sky != before) <= _CONVERGED * most:
             break
-    told = told and _symmetric((signal - level * response)[sky] / root[sky])
-    if not told:
+    measurable = measurable and _is_symmetric((signal - level * response)[sky] / root[sky])
+    if not measurable:
         return ImageNoise(0.0, np.inf, np.nan, _power_of_lower_half(signal[usable] / root[usable]), 0)
     n_pixel = np.count_nonzero(sky)
     # N at a distance l is correlated by (A * C)(l) / K
     error = np.sqrt(2 * np.sum((fftconvolve(overlap, correlation, mode="same") / power) ** 2) / n_pixel)
-    if error > _KNOWN:
+    if error > _MAX_POWER_ERROR:
         power = _power_of_lower_half((signal - level * response)[usable] / root[usable])
     error = _level_error(np.where(sky, residual - level, 0), np.where(sky, ierr, 0) ** 2)
     return ImageNoise(float(level), error, float(scale), float(power), int(n_pixel))
 
 
-def _symmetric(values):
+def _is_symmetric(values):
     """Return whether values scatter as much above their median as below, as noise does but light does not."""
     deviations = values - np.median(values)
     return np.median(deviations[deviations > 0]) < _SKEW * np.median(-deviations[deviations < 0])
@@ -154,10 +154,10 @@ def _level(residual, ierr):
         chi = (residual - level) * ierr
         # sources are positive: the scale is that of the lower half
         below = chi[chi < 0]
-        kept = np.abs(chi) <= 3 * 1.4826 * np.median(-below) if below.size else chi == chi
-        if not kept.any():
+        unclipped = np.abs(chi) <= 3 * 1.4826 * np.median(-below) if below.size else chi == chi
+        if not unclipped.any():
             break
-        level = np.average(residual[kept], weights=ierr[kept] ** 2)
+        level = np.average(residual[unclipped], weights=ierr[unclipped] ** 2)
     return level
 
 
@@ -191,7 +191,7 @@ def _products(values, shape):
     return np.roll(lags, halves, axis=(0, 1))[: shape[0], : shape[1]]
 
 
-def _trimmed(mask):
+def _trim(mask):
     """Trim the empty margins of a mask, with its centre kept in the middle."""
     half = [int(np.abs(np.flatnonzero(mask.any(axis=1 - k)) - mask.shape[k] // 2).max()) for k in (0, 1)]
     centre = [side // 2 for side in mask.shape]

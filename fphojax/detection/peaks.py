@@ -35,40 +35,40 @@ def prominent_peaks(values: np.ndarray, threshold: float, prominence: float) -> 
     height = values.ravel()[rows]
     y, x = np.divmod(rows, values.shape[1])
     steps = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx]
-    near = np.stack([place[y + 1 + dy, x + 1 + dx] for dy, dx in steps])
+    neighbours = np.stack([place[y + 1 + dy, x + 1 + dx] for dy, dx in steps])
 
-    basin = _ascended(near, height)
-    first, second, saddle = _saddles(near, height, basin)
-    absorbed = _absorbed(first, second, saddle, height, prominence)
-    peaks = np.array([row for row in np.unique(basin).tolist() if row not in absorbed])
+    basin = _ascend(neighbours, height)
+    first, second, saddle = _saddles(neighbours, height, basin)
+    minor = _minor_peaks(first, second, saddle, height, prominence)
+    peaks = np.array([row for row in np.unique(basin).tolist() if row not in minor])
     peaks = peaks[np.argsort(-height[peaks], kind="stable")]
     return x[peaks], y[peaks]
 
 
-def _ascended(near, height):
+def _ascend(neighbours, height):
     """Follow the steepest ascent from each pixel to the maximum where it ends."""
     size = height.size
     rank = np.empty(size + 1, dtype=np.intp)  # heights, without ties
     rank[np.argsort(height, kind="stable")] = np.arange(size)
     rank[-1] = -1  # of no pixel
-    candidates = np.vstack([np.arange(size), near])
+    candidates = np.vstack([np.arange(size), neighbours])
     highest = candidates[np.argmax(rank[candidates], axis=0), np.arange(size)]
     while not np.array_equal(further := highest[highest], highest):
         highest = further
     return highest
 
 
-def _saddles(near, height, basin):
+def _saddles(neighbours, height, basin):
     """Return pairs of adjacent basins, and the heights of the saddles between them, the highest first."""
-    here = np.tile(np.arange(height.size), (len(near), 1))
-    touching = (near >= 0) & (basin[near] != basin[here])
-    a, b = here[touching], near[touching]
+    centre = np.tile(np.arange(height.size), (len(neighbours), 1))
+    touching = (neighbours >= 0) & (basin[neighbours] != basin[centre])
+    a, b = centre[touching], neighbours[touching]
     saddle = np.minimum(height[a], height[b])
     order = np.argsort(-saddle, kind="stable")
     return basin[a][order], basin[b][order], saddle[order]
 
 
-def _absorbed(first, second, saddle, height, prominence):
+def _minor_peaks(first, second, saddle, height, prominence):
     """Return the peaks that are not prominent, by joining basins from the highest saddle down."""
     into: dict[int, int] = {}
 
@@ -77,7 +77,7 @@ def _absorbed(first, second, saddle, height, prominence):
             row = into[row]
         return row
 
-    absorbed = set()
+    minor = set()
     _, index = np.unique(
         np.stack([np.minimum(first, second), np.maximum(first, second)]), axis=1, return_index=True
     )
@@ -88,5 +88,5 @@ def _absorbed(first, second, saddle, height, prominence):
         low, high = (a, b) if height[a] < height[b] else (b, a)
         into[low] = high
         if height[low] - saddle[k] < prominence:
-            absorbed.add(low)
-    return absorbed
+            minor.add(low)
+    return minor

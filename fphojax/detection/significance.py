@@ -56,14 +56,14 @@ class Statistic:
         return np.divide(self.signal, noise, out=np.zeros_like(noise), where=self.variance > 0)
 
     def rise(
-        self, x: np.ndarray, y: np.ndarray, way: tuple[np.ndarray, np.ndarray]
+        self, x: np.ndarray, y: np.ndarray, higher: tuple[np.ndarray, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Measure how much peaks stand out from the light around them.
 
         Parameters
         ----------
         x, y : ndarray of int, shape (n,)
-        way : tuple of ndarray
+        higher : tuple of ndarray
             See `light_around`.
 
         Returns
@@ -73,10 +73,10 @@ class Statistic:
         contrast : ndarray, shape (n,)
             Ratio of the excess to that light plus the light of the model; infinite where both are zero.
         """
-        seen = self.variance > 0
-        flux = np.divide(self.signal, self.variance, out=np.full(seen.shape, np.nan), where=seen)
+        covered = self.variance > 0
+        flux = np.divide(self.signal, self.variance, out=np.full(covered.shape, np.nan), where=covered)
         variance = self.variance[y, x]
-        around = light_around(flux, x, y, 2 * self.radius, way) * variance
+        around = light_around(flux, x, y, 2 * self.radius, higher) * variance
         around = np.where(around > _QUIET * np.sqrt(variance), around, 0)
         more = self.signal[y, x] - around
         light = np.maximum(self.model[y, x], 0) + around
@@ -94,8 +94,8 @@ def expected_maxima(values: np.ndarray, threshold: float) -> float:
     if not variance > 0:
         return 0.0
     gradients = []
-    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        difference = (values[one] - values[other])[good[one] & good[other]]
+    for one, shifted in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        difference = (values[one] - values[shifted])[good[one] & good[shifted]]
         # for noise without any correlation this ratio would be 2
         gradients.append(-2 * np.log(1 - min(mad_std(difference) ** 2 / variance, 1.9) / 2))
     density = np.sqrt(gradients[0] * gradients[1]) * threshold * np.exp(-(threshold**2) / 2)

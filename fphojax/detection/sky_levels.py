@@ -30,7 +30,7 @@ from fphojax.errors import InputError
 from fphojax.inputs.astrometry import local_affine
 from fphojax.inputs.source_catalog import SourceCatalog
 
-__all__ = ["ResidualPixels", "residual_levels", "tweaked_background", "without_sources"]
+__all__ = ["ResidualPixels", "mask_sources", "residual_levels", "tweaked_background"]
 
 _FEWEST_TILES = 8
 _MOST_CLIPPINGS = 50
@@ -69,7 +69,7 @@ class ResidualPixels:
         return ResidualPixels(self.name, self.band, *columns)
 
 
-def without_sources(
+def mask_sources(
     pixels: ResidualPixels, wcs: BaseLowLevelWCS, catalog: SourceCatalog, radius: ArrayLike
 ) -> ResidualPixels:
     """Return the pixels that lie outside circles around sources.
@@ -125,7 +125,8 @@ def residual_levels(exposures: Iterable[ResidualPixels], *, clip: float = 3.0, t
         `n_pixel`). Level and error are NaN where fewer than two pixels have any weight.
     """
     rows = [
-        (exposure.name, exposure.band, *_level(_each_once(exposure), clip, tile)) for exposure in exposures
+        (exposure.name, exposure.band, *_level(_unique_pixels(exposure), clip, tile))
+        for exposure in exposures
     ]
     names = ("exposure", "band", "level", "error", "n_pixel", "n_used", "chi2_dof")
     types = (str, str, float, float, int, int, float)
@@ -150,14 +151,14 @@ def tweaked_background(levels: QTable, present: Mapping[str, float] | None = Non
     """
     tweak = dict(present or {})
     level, error = levels["level"].to_value(u.nJy), levels["error"].to_value(u.nJy)
-    known = np.isfinite(level) & np.isfinite(error) & (error > 0)
-    for band in dict.fromkeys(levels["band"][known].tolist()):
-        rows = known & (levels["band"] == band)
+    measured = np.isfinite(level) & np.isfinite(error) & (error > 0)
+    for band in dict.fromkeys(levels["band"][measured].tolist()):
+        rows = measured & (levels["band"] == band)
         tweak[band] = tweak.get(band, 0.0) + float(np.average(level[rows], weights=error[rows] ** -2.0))
     return tweak
 
 
-def _each_once(pixels):
+def _unique_pixels(pixels):
     """Return the pixels with weight, each once, with the mean of the residuals that patches have of it."""
     pixels = pixels.selected((pixels.ierr > 0) & np.isfinite(pixels.residual))
     if not len(pixels.x):

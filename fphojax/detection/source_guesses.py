@@ -15,17 +15,17 @@ from scipy.signal import fftconvolve
 from fphojax.inputs.astrometry import pixel_scale
 from fphojax.inputs.source_catalog import ROI_PER_RHALF, SourceCatalog
 
-from .growth import grown
+from .growth import growth_curves
 from .matched_filter import BandMaps
 
-__all__ = ["guesses"]
+__all__ = ["guess_sources"]
 
 _RHALF_PER_SIGMA = np.sqrt(2 * np.log(2))
 _EXTENDED = 3.0  # half-light radii of the filtered PSF; no curve of growth is used if the light ends within
 _Q, _PA, _SERSIC = 0.8, 0.0, 1.5  # inside usual bounds
 
 
-def guesses(
+def guess_sources(
     maps: dict[str, BandMaps],
     x: np.ndarray,
     y: np.ndarray,
@@ -73,16 +73,16 @@ def guesses(
     roi = ROI_PER_RHALF * np.hypot(rhalf, scale * radius.max() / np.sqrt(2))
 
     order = np.argsort(-significance.max(axis=1, initial=-np.inf), kind="stable")
-    growth = grown(maps, x[order], y[order], best[order], scale)
+    growth = growth_curves(maps, x[order], y[order], best[order], scale)
     end, half, grown_flux = (np.empty_like(part) for part in (growth.end, growth.half, growth.flux))
     end[order], half[order], grown_flux[order] = growth.end, growth.half, growth.flux
-    seen = end > _EXTENDED * scale * radius[best]
+    extended = end > _EXTENDED * scale * radius[best]
     psf_half = np.array([_half_light(part) for part in maps.values()])[best]
     resolved = np.sqrt(np.maximum(half**2 - psf_half**2, 0))
-    rhalf = np.where(seen, np.clip(resolved, *rhalf_range), rhalf)
-    use = seen[:, None] & (grown_flux > error)
+    rhalf = np.where(extended, np.clip(resolved, *rhalf_range), rhalf)
+    use = extended[:, None] & (grown_flux > error)
     total = np.where(use, grown_flux, total)
-    roi = np.maximum(roi, np.where(seen, end, 0))
+    roi = np.maximum(roi, np.where(extended, end, 0))
 
     relative = np.array([spectrum[band] for band in maps])
     absent = ~(error > 0)
@@ -119,15 +119,15 @@ def _circle(x, y, radius):
     return np.add.outer(x, radius * np.cos(angle)), np.add.outer(y, radius * np.sin(angle))
 
 
-def _sampled(values, x, y, order):
+def _interpolate(values, x, y, order):
     return map_coordinates(values, [y, x], order=order, mode="nearest")
 
 
 def _point_flux(part, x, y):
     """Return the flux of a point source, and its standard deviation; both 0 where there are no data."""
-    weight = _sampled(part.weight, x, y, 1)
+    weight = _interpolate(part.weight, x, y, 1)
     good = weight > 0
-    signal = _sampled(part.signal, x, y, 3)
+    signal = _interpolate(part.signal, x, y, 3)
     weight = np.where(good, weight, 1)
     return np.where(good, signal / weight, 0), np.where(good, 1 / np.sqrt(weight), 0)
 

@@ -40,14 +40,14 @@ from fphojax.errors import InputError
 from fphojax.inputs.astrometry import pixel_scale
 from fphojax.inputs.source_catalog import SourceCatalog
 
-from .matched_filter import ResidualImage, common_grid, filtered
+from .matched_filter import ResidualImage, band_maps, common_grid
 from .noise import SOURCE_FREE, ImageNoise
 from .peaks import prominent_peaks
 from .significance import Statistic, expected_maxima
-from .source_guesses import guesses
-from .surroundings import apart, way_to_higher
+from .source_guesses import guess_sources
+from .surroundings import nearest_higher, select_separated
 
-__all__ = ["Detections", "detect", "detect_on_images", "with_detected"]
+__all__ = ["Detections", "append_detections", "detect", "detect_on_images"]
 
 _PROMINENCE = 3.0  # least rise of a candidate above its saddle, standard deviations
 
@@ -140,7 +140,7 @@ def detect(
     sources = None
     for _ in range(2):  # all exposures together show where each of them is sky
         maps = {
-            band: filtered(
+            band: band_maps(
                 [image for image in images if image.band == band],
                 grid,
                 shape,
@@ -162,8 +162,8 @@ def detect(
     x, y = prominent_peaks(contrast, least, _PROMINENCE)
     inside = binary_erosion(np.any([part.weight > 0 for part in maps.values()], axis=0), np.ones((3, 3)))
     x, y = x[inside[y, x]], y[inside[y, x]]
-    way = way_to_higher(x, y)
-    rises, contrasts = np.stack([statistic.rise(x, y, way) for statistic in statistics.values()], axis=1)
+    higher = nearest_higher(x, y)
+    rises, contrasts = np.stack([statistic.rise(x, y, higher) for statistic in statistics.values()], axis=1)
     best = rises.argmax(axis=0), np.arange(len(x))
     extra = Table(
         {
@@ -172,17 +172,17 @@ def detect(
             "found_in": np.array(list(statistics))[best[0]],
         }
     )
-    kept = np.flatnonzero(rises[best] > threshold)
-    kept = kept[np.argsort(-rises[best][kept], kind="stable")]
+    selected = np.flatnonzero(rises[best] > threshold)
+    selected = selected[np.argsort(-rises[best][selected], kind="stable")]
     known_x, known_y = ([], []) if known is None else grid.world_to_pixel_values(known.ra, known.dec)
-    places = np.concatenate([known_x, x[kept]]), np.concatenate([known_y, y[kept]])
-    kept = kept[apart(*places, minimum_separation / scale, len(known_x))[len(known_x) :]]
-    x, y = _refined(largest, x[kept], y[kept])
-    found = guesses(maps, x, y, grid, spectrum, rhalf_range, extra[kept])
-    is_structure = found["origin"] == "structure"
+    places = np.concatenate([known_x, x[selected]]), np.concatenate([known_y, y[selected]])
+    selected = selected[select_separated(*places, minimum_separation / scale, len(known_x))[len(known_x) :]]
+    x, y = _refine_peaks(largest, x[selected], y[selected])
+    detections = guess_sources(maps, x, y, grid, spectrum, rhalf_range, extra[selected])
+    is_structure = detections["origin"] == "structure"
     return Detections(
-        catalog=found[~is_structure],
-        structure=found[is_structure],
+        catalog=detections[~is_structure],
+        structure=detections[is_structure],
         significance=largest,
         wcs=grid,
         threshold=threshold,
@@ -207,11 +207,11 @@ def detect_on_images(
         As for `detect`.
     """
     if background_box is not None:
-        images = [_without_sky(image, background_box) for image in images]
+        images = [_subtract_sky(image, background_box) for image in images]
     return detect(images, **options)
 
 
-def with_detected(catalog: SourceCatalog, found: SourceCatalog) -> SourceCatalog:
+def append_detections(catalog: SourceCatalog, detections: SourceCatalog) -> SourceCatalog:
     """Append detected sources to a catalogue.
 
     Parameters
@@ -219,23 +219,23 @@ def with_detected(catalog: SourceCatalog, found: SourceCatalog) -> SourceCatalog
     catalog : SourceCatalog
         A column ``origin`` with the value "catalog" is added if there is none. If it has flux uncertainties, those of
         new sources, whose fluxes are guesses, are NaN.
-    found : SourceCatalog
+    detections : SourceCatalog
         From `Detections`.
 
     Returns
     -------
     SourceCatalog
         In the bands of `catalog`. New identifiers continue from the largest one; if identifiers are text, they are
-        "new" and a number. All further columns of `catalog` are kept; where `found` lacks one, new sources have NaN,
-        an empty text or a masked number there, and the profile "sersic".
+        "new" and a number. All further columns of `catalog` are kept; where `detections` lacks one, new sources have
+        NaN, an empty text or a masked number there, and the profile "sersic".
     """
-    found = found.select_bands(catalog.bands)
-    size, new = len(catalog), len(found)
+    detections = detections.select_bands(catalog.bands)
+    size, new = len(catalog), len(detections)
     if catalog.id.dtype.kind in "iu":
         ids = np.arange(new) + (catalog.id.max(initial=-1) + 1)
     else:
-        taken = set(catalog.id.tolist())
-        free = (name for k in range(size + new) if (name := f"new{k}") not in taken)
+        used_ids = set(catalog.id.tolist())
+        free = (name for k in range(size + new) if (name := f"new{k}") not in used_ids)
         ids = np.array([next(free) for _ in range(new)], dtype=str)
     extra = catalog.extra.copy()
     if "origin" not in extra.colnames:
@@ -246,14 +246,16 @@ def with_detected(catalog: SourceCatalog, found: SourceCatalog) -> SourceCatalog
         bands=catalog.bands,
         flux_err=None
         if catalog.flux_err is None
-        else np.concatenate([catalog.flux_err, np.full_like(found.flux, np.nan)]),
+        else np.concatenate([catalog.flux_err, np.full_like(detections.flux, np.nan)]),
         meta=catalog.meta,
-        extra=Table([_continued(extra[name], found.extra.columns.get(name), new) for name in extra.colnames]),
-        **{name: np.concatenate([getattr(catalog, name), getattr(found, name)]) for name in names},
+        extra=Table(
+            [_extend(extra[name], detections.extra.columns.get(name), new) for name in extra.colnames]
+        ),
+        **{name: np.concatenate([getattr(catalog, name), getattr(detections, name)]) for name in names},
     )
 
 
-def _continued(column: Column, new: np.ndarray | None, size: int) -> Column:
+def _extend(column: Column, new: np.ndarray | None, size: int) -> Column:
     """Extend a column of a catalogue by the values of `size` new sources, or by defaults."""
     shape = (size, *column.shape[1:])
     if new is not None:
@@ -269,7 +271,7 @@ def _continued(column: Column, new: np.ndarray | None, size: int) -> Column:
     return kind(joined, name=column.name, unit=column.unit, description=column.description)
 
 
-def _refined(values, x, y):
+def _refine_peaks(values, x, y):
     """Return the maxima of quadratics through 3 x 3 pixels around peaks, at most half a pixel away."""
     step = np.arange(-1, 2)
     cube = values[y[:, None, None] + step[:, None], x[:, None, None] + step]
@@ -285,7 +287,7 @@ def _refined(values, x, y):
     return x + np.clip(shift_x, -0.5, 0.5), y + np.clip(shift_y, -0.5, 0.5)
 
 
-def _without_sky(image, box):
+def _subtract_sky(image, box):
     """Subtract the sky from an image."""
     bad = ~((image.ierr > 0) & np.isfinite(image.residual))
     sides = tuple(min(box, side) for side in image.residual.shape)

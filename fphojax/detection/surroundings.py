@@ -13,17 +13,17 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 from scipy.spatial import KDTree
 
-__all__ = ["apart", "light_around", "way_to_higher"]
+__all__ = ["light_around", "nearest_higher", "select_separated"]
 
 _POINTS = 16  # points of half a circle
-_WHOLE = (
+_FULL_CIRCLE = (
     1 / 3
 )  # of the way to a more significant peak; up to there the median on a circle is within a tenth of its centre's value
 _NEIGHBOURS = 32  # number of nearest peaks among which a more significant one is sought
 
 
 def light_around(
-    values: np.ndarray, x: np.ndarray, y: np.ndarray, smallest: float, way: tuple[np.ndarray, np.ndarray]
+    values: np.ndarray, x: np.ndarray, y: np.ndarray, smallest: float, higher: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
     """Estimate the light around positions in a map from medians on circles; not negative.
 
@@ -34,38 +34,38 @@ def light_around(
     x, y : ndarray, shape (n,)
     smallest : float
         Radius of the first circle, pixels.
-    way : tuple of ndarray, shape (n,)
+    higher : tuple of ndarray, shape (n,)
         Distance, which no circle but the first exceeds, and direction to the nearest more significant position.
 
     Returns
     -------
     ndarray, shape (n,)
     """
-    distance, direction = way
+    distance, direction = higher
     least = np.full(len(x), np.inf)
-    known = np.isfinite(values)
-    filled, known = np.where(known, values, 0), known.astype(np.float32)
+    finite = np.isfinite(values)
+    filled, finite = np.where(finite, values, 0), finite.astype(np.float32)
     step = (np.arange(2 * _POINTS) + 0.5) * np.pi / _POINTS - np.pi / 2  # the near half first
     radius, rows = smallest, np.arange(len(x))
     while rows.size and radius < max(values.shape):
         angle = direction[rows, None] + step
         at = y[rows, None] + radius * np.sin(angle), x[rows, None] + radius * np.cos(angle)
-        seen = map_coordinates(known, at, order=1, cval=0.0) > 0.99
-        light = np.where(seen, map_coordinates(filled, at, order=1), np.nan).reshape(-1, 2, _POINTS)
+        covered = map_coordinates(finite, at, order=1, cval=0.0) > 0.99
+        light = np.where(covered, map_coordinates(filled, at, order=1), np.nan).reshape(-1, 2, _POINTS)
         enough = np.count_nonzero(np.isfinite(light), axis=2) >= _POINTS // 4
         light[~enough] = -np.inf  # beyond the edge
-        whole = (radius == smallest) | (radius <= _WHOLE * distance[rows])
+        use_circle = (radius == smallest) | (radius <= _FULL_CIRCLE * distance[rows])
         halves = np.nanmedian(light, axis=2).max(axis=1)
         light[np.isinf(light)] = np.nan
         light[~enough.any(axis=1)] = np.inf
-        median = np.where(whole, np.nanmedian(light, axis=(1, 2)), halves)
+        median = np.where(use_circle, np.nanmedian(light, axis=(1, 2)), halves)
         least[rows] = np.minimum(least[rows], np.where(np.isfinite(median), median, np.inf))
         radius *= 2
         rows = rows[distance[rows] >= radius]
     return np.where(np.isfinite(least), np.maximum(least, 0), 0)
 
 
-def way_to_higher(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest_higher(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return distance and direction from each place to the nearest more significant one.
 
     Returns
@@ -89,7 +89,7 @@ def way_to_higher(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return nearest, np.arctan2(to_y, to_x)
 
 
-def apart(x: np.ndarray, y: np.ndarray, separation: float, n_fixed: int = 0) -> np.ndarray:
+def select_separated(x: np.ndarray, y: np.ndarray, separation: float, n_fixed: int = 0) -> np.ndarray:
     """Select, in order of significance, places farther than a distance from all those selected before.
 
     Parameters
@@ -103,10 +103,10 @@ def apart(x: np.ndarray, y: np.ndarray, separation: float, n_fixed: int = 0) -> 
     -------
     ndarray of bool, shape (n,)
     """
-    kept = np.ones(len(x), dtype=bool)
+    selected = np.ones(len(x), dtype=bool)
     if separation > 0 and len(x):
         pairs = KDTree(np.column_stack([x, y])).query_pairs(separation, output_type="ndarray")
         for first, second in np.sort(pairs, axis=1)[np.lexsort(np.sort(pairs, axis=1).T[::-1])].tolist():
-            if kept[first] and second >= n_fixed:
-                kept[second] = False
-    return kept
+            if selected[first] and second >= n_fixed:
+                selected[second] = False
+    return selected

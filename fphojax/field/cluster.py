@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psutil
 
 from fphojax.errors import InputError
-from fphojax.system.processes import deaf_children
+from fphojax.system.processes import block_child_signals
 
 __all__ = ["cluster_client", "memory_limit", "thread_limits"]
 
@@ -93,7 +93,7 @@ def cluster_client(*, workers: int | None = None, scheduler: str | None = None) 
         "distributed.scheduler.worker-saturation": 1.0,
     }
     before = dict(os.environ)
-    with dask.config.set(settings), deaf_children():
+    with dask.config.set(settings), block_child_signals():
         cluster = LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

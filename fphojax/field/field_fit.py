@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fphojax.core.backend import patches_together
+from fphojax.core.backend import patches_per_program
 from fphojax.errors import InputError, MachineError
 from fphojax.inference.methods import NUTS, Method, Optimum
 from fphojax.inputs.exposures import Exposure
@@ -188,7 +188,7 @@ class FieldJob:
                 try:
                     report = self._schedule(scene, fit, client, progress)
                 except KeyboardInterrupt:
-                    interruptions.settle()
+                    interruptions.hold_to_end()
                     before = directory.previous()
                     earlier = (
                         f"; the earlier run is in {before[-1]} until this one is complete" if before else ""
@@ -197,11 +197,11 @@ class FieldJob:
                         f"interrupted: {_kept(directory, scene)}; the same command with --resume continues{earlier}"
                     ) from None
                 except MachineError as error:
-                    interruptions.settle()
+                    interruptions.hold_to_end()
                     raise type(error)(f"{error}; {_kept(directory, scene)}") from error
                 finally:
                     # what cannot be removed now is removed when the run is resumed
-                    with interruptions.held(), suppress(OSError):
+                    with interruptions.hold(), suppress(OSError):
                         directory.remove_half_written()
         if scene.n_flagged < len(scene):
             directory.complete()
@@ -214,7 +214,7 @@ class FieldJob:
                 scene,
                 fit,
                 client=client,
-                batch=patches_together(),
+                batch=patches_per_program(),
                 max_active_fraction=self.max_active_fraction,
                 ntry_checkout=self.ntry_checkout,
                 progress=progress,

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm.auto import tqdm
 
-from fphojax.core.backend import forget_programs
+from fphojax.core.backend import clear_programs
 from fphojax.figures.fit_plots import plot_residuals, save_figure
 from fphojax.inference.covariance import parameter_covariance, source_covariances
 from fphojax.inference.flags import fit_flags
@@ -20,7 +20,7 @@ from fphojax.results.misfit import is_model_limited, per_band
 from fphojax.results.patch_result import PatchResult
 from fphojax.results.residuals import write_residuals
 from fphojax.results.run_directory import RunDirectory
-from fphojax.system.locks import refuse_lost_lock
+from fphojax.system.locks import require_lock
 
 from .cluster import memory_limit
 from .scheduler import PatchOutcome, PatchTask
@@ -101,7 +101,7 @@ class PatchFit:
             progress=self.progress,
         )
         outcomes = [self._write(*patch) for patch in zip(tasks, scenes, chains, strict=True)]
-        forget_programs(PROGRAMS * memory_limit())
+        clear_programs(PROGRAMS * memory_limit())
         return outcomes
 
     def _recipe(self) -> Recipe:
@@ -124,7 +124,7 @@ class PatchFit:
         result = PatchResult.from_chains(chains, scene)
         if self.flux_precision:
             result = result.with_flux_precision(flux_precision(chains.model, best))
-        refuse_lost_lock(self.folder, self.lock)
+        require_lock(self.folder, self.lock)
         directory.write_patch(task.number, result)
         if self.residuals:
             write_residuals(directory.residuals_path(task.number), scene, best.values)

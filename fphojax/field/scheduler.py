@@ -236,9 +236,9 @@ class _Loop:
                         break
                     self.check_in_first()
                     bar.show(self.report)
-                    self.interruptions.raise_if_seen()
+                    self.interruptions.raise_if_interrupted()
             except (KeyboardInterrupt, MachineError):
-                with self.interruptions.held():
+                with self.interruptions.hold():
                     self.wind_up()
                 raise
             finally:
@@ -288,7 +288,7 @@ class _Loop:
         """Wait for the patches that have been out longest, and check them in."""
         tasks, future = self.queue[0]
         outcomes = future.outcomes if isinstance(future, _Known) else self.settled(tasks, future)
-        with self.interruptions.held():
+        with self.interruptions.hold():
             if len(tasks) > 1 and not isinstance(future, _Known):
                 self.keep(tasks, outcomes)  # otherwise a kill could come between their check-ins
             self.queue.popleft()

@@ -15,7 +15,7 @@ __all__ = ["plot_detections"]
 
 
 def plot_detections(
-    found: Detections, catalog: SourceCatalog | None = None, ids: Sequence | None = None
+    detections: Detections, catalog: SourceCatalog | None = None, ids: Sequence | None = None
 ) -> "Figure":
     """Plot significance over the field, with detections as circles and known sources as plus signs.
 
@@ -23,7 +23,7 @@ def plot_detections(
 
     Parameters
     ----------
-    found : Detections
+    detections : Detections
     catalog : SourceCatalog, optional
         Sources that were known before.
     ids : sequence, optional
@@ -37,40 +37,44 @@ def plot_detections(
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.5, 6.5), layout="constrained")
-    axis = figure.add_subplot(projection=found.wcs)
-    top = max(float(found.significance.max()), 2 * found.threshold)
-    norm = AsinhNorm(linear_width=found.threshold, vmin=-found.threshold, vmax=top)
+    axis = figure.add_subplot(projection=detections.wcs)
+    top = max(float(detections.significance.max()), 2 * detections.threshold)
+    norm = AsinhNorm(linear_width=detections.threshold, vmin=-detections.threshold, vmax=top)
     image = axis.imshow(
-        np.where(found.significance == 0, np.nan, found.significance),
+        np.where(detections.significance == 0, np.nan, detections.significance),
         norm=norm,
         cmap="viridis",
         origin="lower",
     )
     bar = figure.colorbar(image, label="significance [standard deviations]", format="%g")
     bar.set_ticks(
-        [t for t in (-5, 0, 5, 10, 20, 50, 100, 200, 500, 1000, 5000) if -found.threshold <= t <= top]
+        [t for t in (-5, 0, 5, 10, 20, 50, 100, 200, 500, 1000, 5000) if -detections.threshold <= t <= top]
     )
     if catalog is not None and len(catalog):
-        x, y = found.wcs.world_to_pixel_values(catalog.ra, catalog.dec)
+        x, y = detections.wcs.world_to_pixel_values(catalog.ra, catalog.dec)
         axis.plot(x, y, "+", color="red", ms=6, mew=0.9, label=f"catalogue ({len(catalog)})")
-    new = found.catalog
+    new = detections.catalog
     if len(new):
-        x, y = found.wcs.world_to_pixel_values(new.ra, new.dec)
+        x, y = detections.wcs.world_to_pixel_values(new.ra, new.dec)
         axis.plot(x, y, "o", color="white", ms=9, mew=1.0, fillstyle="none", label=f"detected ({len(new)})")
         for name, place in zip(new.id if ids is None else ids, zip(x, y, strict=True), strict=True):
             axis.annotate(
                 str(name), place, (5, 5), textcoords="offset points", color="white", fontsize="x-small"
             )
-    if len(found.structure):
-        x, y = found.wcs.world_to_pixel_values(found.structure.ra, found.structure.dec)
-        axis.plot(x, y, "x", color="magenta", ms=6, mew=1.0, label=f"structure ({len(found.structure)})")
-    axis.set(xlim=(-0.5, found.significance.shape[1] - 0.5), ylim=(-0.5, found.significance.shape[0] - 0.5))
+    if len(detections.structure):
+        x, y = detections.wcs.world_to_pixel_values(detections.structure.ra, detections.structure.dec)
+        axis.plot(x, y, "x", color="magenta", ms=6, mew=1.0, label=f"structure ({len(detections.structure)})")
+    axis.set(
+        xlim=(-0.5, detections.significance.shape[1] - 0.5),
+        ylim=(-0.5, detections.significance.shape[0] - 0.5),
+    )
     axis.coords[0].set_axislabel("ra")
     axis.coords[1].set_axislabel("dec")
     if axis.get_legend_handles_labels()[0]:
         axis.legend(loc="upper right", fontsize="small", facecolor="0.3", labelcolor="white")
     axis.set_title(
-        f"{len(new)} detections above {found.threshold:g}; expected false detections <= {found.n_false:.2g}",
+        f"{len(new)} detections above {detections.threshold:g}; "
+        f"expected false detections <= {detections.n_false:.2g}",
         fontsize="medium",
     )
     return figure

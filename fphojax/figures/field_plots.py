@@ -34,8 +34,8 @@ def sky_columns(catalog: SourceCatalog) -> list[str]:
 
 def catalog_column(catalog: SourceCatalog, name: str) -> np.ndarray:
     """Return the values of a column of `sky_columns`, array (N,); angles in degrees."""
-    if name not in (known := sky_columns(catalog)):
-        raise InputError(f"found no column of numbers {name!r}, expected one of {', '.join(known)}")
+    if name not in (columns := sky_columns(catalog)):
+        raise InputError(f"found no column of numbers {name!r}, expected one of {', '.join(columns)}")
     if name in catalog.bands:
         return catalog.flux[:, catalog.bands.index(name)]
     values = getattr(catalog, name) if name in _SHAPES else catalog.extra[name]

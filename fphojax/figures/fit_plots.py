@@ -149,26 +149,26 @@ def _plot_exposure(figure, axes, exposure, images, stretch, linear_noise):
     _, ierr = exposure.window(columns[0], columns[-1] + 1, rows[0], rows[-1] + 1)
     linear = linear_noise * np.median(1 / ierr[used[cut]])
     top = max(np.nanmax(images["data"]), np.nanmax(images["model"]), 2 * linear)
-    brightness, ticks = _stretched(stretch, linear, top)
+    brightness, ticks = _brightness_norm(stretch, linear, top)
     chi = Normalize(-_CHI_RANGE, _CHI_RANGE)
     styles = {"data": ("viridis", brightness), "model": ("viridis", brightness), "chi": ("RdBu_r", chi)}
-    drawn = {}
+    mappables = {}
     for axis, (key, (colours, norm)) in zip(axes, styles.items(), strict=True):
         colours = colormaps[colours].with_extremes(bad=_GREY)
-        drawn[key] = axis.imshow(
+        mappables[key] = axis.imshow(
             images[key][cut], norm=norm, cmap=colours, extent=extent, origin="lower", interpolation="nearest"
         )
         axis.tick_params(labelsize="x-small")
-    bar = figure.colorbar(drawn["model"], ax=axes[:2], pad=0.01, ticks=ticks, format="%g")
+    bar = figure.colorbar(mappables["model"], ax=axes[:2], pad=0.01, ticks=ticks, format="%g")
     bar.minorticks_off()
     bar.set_label("nJy / pixel", fontsize="small")
-    residual = figure.colorbar(drawn["chi"], ax=axes[2], pad=0.02)
+    residual = figure.colorbar(mappables["chi"], ax=axes[2], pad=0.02)
     residual.set_label(r"$\chi$", fontsize="small")
     for each in (bar, residual):
         each.ax.tick_params(labelsize="x-small")
 
 
-def _stretched(stretch, linear, top):
+def _brightness_norm(stretch, linear, top):
     """Return norm and ticks of the brightness."""
     from matplotlib.colors import AsinhNorm, LogNorm, Normalize
 

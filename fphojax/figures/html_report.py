@@ -67,9 +67,9 @@ def write_report(
     InputError
         The run has no result of a patch.
     """
-    found, table = RunDraws(run), final_catalog(run, progress=progress)
+    draws, table = RunDraws(run), final_catalog(run, progress=progress)
     title = f"Results of {run.path.resolve()}"
-    parts = [f"<h1>{html.escape(title)}</h1>", _overview(run, found, table), _sources(found, table)]
+    parts = [f"<h1>{html.escape(title)}</h1>", _overview(run, draws, table), _sources(draws, table)]
     worst = np.argsort(-np.nan_to_num(table["rhat_max"]), kind="stable")
     numbers = list(dict.fromkeys(int(number) for number in table["patch_id"][worst]))[:n_patch]
     parts += _patches(run, numbers, progress)
@@ -81,14 +81,14 @@ def write_report(
     return path
 
 
-def _overview(run, found, table):
+def _overview(run, draws, table):
     """Make the list of the run's main results and flags."""
     flags = np.asarray(table["flags"])
     rhat, ess = np.asarray(table["rhat_max"]), np.asarray(table["ess_min"])
-    patches = counted(found.n_patch, "patch")
+    patches = counted(draws.n_patch, "patch")
     items = [
-        f"{counted(len(table), 'source')} fitted in {patches}, bands {', '.join(found.bands)}",
-        f"{counted(len(found.unfitted), 'source')} of the catalogue not fitted",
+        f"{counted(len(table), 'source')} fitted in {patches}, bands {', '.join(draws.bands)}",
+        f"{counted(len(draws.unfitted), 'source')} of the catalogue not fitted",
         f"largest R-hat {_largest(rhat)}, smallest effective sample size {_smallest(ess)}",
         f"{counted(int((flags == 0).sum()), 'source')} without a flag",
     ]
@@ -115,13 +115,13 @@ def _psf_meaning(run):
     return psf_words(errors)
 
 
-def _sources(found, table):
+def _sources(draws, table):
     """Make the maps and the table of the sources."""
-    row = {name: i for i, name in enumerate(found.scene.id.tolist())}
-    catalog = found.scene[[row[name] for name in found.ids.tolist()]]
-    flux = np.asarray(table[found.bands[0]])
+    row = {name: i for i, name in enumerate(draws.scene.id.tolist())}
+    catalog = draws.scene[[row[name] for name in draws.ids.tolist()]]
+    flux = np.asarray(table[draws.bands[0]])
     maps = [
-        _figure(plot_sky(catalog, flux, label=f"flux {found.bands[0]} [nJy]"), "Fluxes of the sources."),
+        _figure(plot_sky(catalog, flux, label=f"flux {draws.bands[0]} [nJy]"), "Fluxes of the sources."),
         _figure(
             plot_sky(catalog, np.asarray(table["rhat_max"]), label="largest R-hat"),
             "Convergence: the largest R-hat of the parameters of each source.",
@@ -129,14 +129,14 @@ def _sources(found, table):
     ]
     order = np.argsort(-flux, kind="stable")[:_ROWS]
     names = ["id", "ra", "dec"]
-    for band in found.bands:
+    for band in draws.bands:
         names += [name for name in _fluxes(band) if name in table.colnames]
     names += ["rhalf", "q", "pa", "sersic", "rhat_max", "ess_min", "chi2", "n_pixel", "flags", "patch_id"]
     formats = {"ra": ".6f", "dec": ".6f", "rhat_max": ".3f", "ess_min": ".0f", "pa": ".1f", "chi2": ".0f"}
-    formats |= {name: ".4g" for band in found.bands for name in _fluxes(band)}
+    formats |= {name: ".4g" for band in draws.bands for name in _fluxes(band)}
     formats |= dict.fromkeys(("rhalf", "q", "sersic"), ".3g")
     note = (
-        f"The {len(order)} brightest of {len(table)} sources in {found.bands[0]}. Medians of the draws; fluxes in "
+        f"The {len(order)} brightest of {len(table)} sources in {draws.bands[0]}. Medians of the draws; fluxes in "
         "nJy, with standard deviations from noise (err) and including the misfit (err_scaled); positions and "
         "position angles in degrees; half-light radii in arcsec; chi2 at the optimum, of the n_pixel pixels "
         "dominated by the source."
@@ -183,9 +183,9 @@ def _patches(run, numbers, progress):
 
 def _images(fitted):
     values, n_exposure = fitted.median(), len(fitted.scene.frame.exposures)
-    shown = range(min(n_exposure, _EXPOSURES))
+    indices = range(min(n_exposure, _EXPOSURES))
     more = f" The first {_EXPOSURES} of {n_exposure} exposures." if n_exposure > _EXPOSURES else ""
-    figure = plot_residuals(fitted.scene, values, exposures=shown)
+    figure = plot_residuals(fitted.scene, values, exposures=indices)
     yield _figure(plot_composites(fitted, values), "Colour composites of data, model and residual.")
     yield _figure(
         figure,

@@ -53,8 +53,8 @@ def plot_posterior_on_image(
     figure = Figure(figsize=(3.6 * columns, 3.6 * rows), layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     stacked = result.draws.stack(sample=("chain", "draw"))
-    chosen = np.unique(np.linspace(0, stacked.sizes["sample"] - 1, n_draw).astype(int))
-    draws = stacked.isel(sample=chosen).transpose("sample", "source", ...)
+    samples = np.unique(np.linspace(0, stacked.sizes["sample"] - 1, n_draw).astype(int))
+    draws = stacked.isel(sample=samples).transpose("sample", "source", ...)
     for axis, e in zip(axes, exposures, strict=False):
         exposure = frame.exposures[e]
         image = frame.image(e, np.asarray(frame.patch.data))
@@ -65,7 +65,7 @@ def plot_posterior_on_image(
         for s, source in enumerate(result.active.id):
             colour = f"C{s % 10}"
             outlines, centres = _ellipses(draws.isel(source=s), exposure, frame.region)
-            axis.plot(*outlines.transpose(2, 1, 0), color=colour, lw=0.6, alpha=min(1.0, 12 / len(chosen)))
+            axis.plot(*outlines.transpose(2, 1, 0), color=colour, lw=0.6, alpha=min(1.0, 12 / len(samples)))
             axis.plot(*centres.T, ".", color=colour, ms=2, mew=0)
             text = {"color": colour, "fontsize": "small", "weight": "bold", "clip_on": True}
             axis.annotate(str(source), outlines[0].max(axis=0), **text)
@@ -118,12 +118,12 @@ def composites(
     scales = [np.nanpercentile(plane, _BRIGHT) for plane in planes["data"]]
     noise = [1.4826 * np.nanmedian(np.abs(plane)) for plane in planes["residual"]]
     depth = float(np.mean([n / s for n, s in zip(noise, scales, strict=True)]))
-    made = {}
+    panels = {}
     for key, images in planes.items():
         scaled = [image / scale for image, scale in zip(images, scales, strict=True)]
         blue, red = scaled[0], scaled[-1]
         green = scaled[1] if len(scaled) == 3 else (blue + red) / 2
-        seen = np.isfinite(blue + green + red)
+        covered = np.isfinite(blue + green + red)
         rgb = make_lupton_rgb(
             *(np.nan_to_num(plane) for plane in (red, green, blue)),
             minimum=-0.7 * depth,
@@ -131,8 +131,8 @@ def composites(
             Q=_LUPTON_Q,
             output_dtype=np.float64,
         )
-        made[key] = np.where(seen[..., None], rgb, 0.75)
-    return made
+        panels[key] = np.where(covered[..., None], rgb, 0.75)
+    return panels
 
 
 def plot_composites(

@@ -61,10 +61,10 @@ def parameter_draws(
     """
     ids = result.active.id.tolist()
     sources = ids if sources is None else list(sources)
-    if lost := [str(source) for source in sources if source not in ids]:
-        raise InputError(f"found no source {', '.join(lost)}, expected some of {', '.join(map(str, ids))}")
+    if missing := [str(source) for source in sources if source not in ids]:
+        raise InputError(f"found no source {', '.join(missing)}, expected some of {', '.join(map(str, ids))}")
     true = None if truth is None else true_values(result, truth)
-    draws, found = result.centred_draws, {}
+    draws, variables = result.centred_draws, {}
     for source in sources:
         row = ids.index(source)
         for name, band in _cells(result, parameters):
@@ -82,8 +82,8 @@ def parameter_draws(
                 else f"{source}: {parameter_label(name, band)}"
             )
             attributes = dict(zip(("lower", "upper", "truth"), limits, strict=False))
-            found[label] = sample.assign_attrs(attributes, parameter=name)
-    return xr.Dataset(found)
+            variables[label] = sample.assign_attrs(attributes, parameter=name)
+    return xr.Dataset(variables)
 
 
 def plot_posterior(
@@ -142,7 +142,7 @@ def plot_traces(
     from arviz_plots import plot_trace_dist
 
     draws = parameter_draws(result, sources, parameters)
-    with _any_number():
+    with _unlimited_panels():
         collection = plot_trace_dist(
             _tree(draws, result),
             compact=False,
@@ -178,7 +178,7 @@ def plot_ranks(
 
     draws = parameter_draws(result, sources, parameters)
     columns = min(len(draws), 4)
-    with _any_number():
+    with _unlimited_panels():
         collection = plot_rank(
             _tree(draws, result),
             method="envelope",
@@ -220,7 +220,7 @@ def plot_corner(
 
     draws = parameter_draws(result, sources, parameters, truth)
     side = float(np.clip(1.7 * len(draws), 4.5, 18))
-    with _any_number():
+    with _unlimited_panels():
         matrix = plot_pair(
             _tree(draws, result),
             levels=list(_LEVELS),
@@ -245,10 +245,10 @@ def plot_corner(
             axis.xaxis.set_major_locator(MaxNLocator(3, prune="both"))
             axis.yaxis.set_major_locator(MaxNLocator(3, prune="both"))
             axis.tick_params(labelsize="small", labelleft=column == 0, labelbottom=row == len(draws) - 1)
-        own = panels[column, column]
-        _prior(own, sample, priors or {})
-        own.set(yticks=[], ylabel="")
-        own.set_title(f"{label}\n{_measured(sample.to_numpy())}", fontsize="small")
+        diagonal = panels[column, column]
+        _prior(diagonal, sample, priors or {})
+        diagonal.set(yticks=[], ylabel="")
+        diagonal.set_title(f"{label}\n{_median_label(sample.to_numpy())}", fontsize="small")
     figure = _figure(matrix)
     edge = 0.75 / side
     figure.subplots_adjust(edge, edge, 1 - 0.1 / side, 1 - 0.5 / side, wspace=0.06, hspace=0.06)
@@ -257,17 +257,17 @@ def plot_corner(
 
 def _cells(result, parameters):
     """Return pairs of parameter and band; the band is None except for fluxes."""
-    known = [("flux", band) for band in result.bands]
-    known += [(name, None) for name in POSTERIOR_UNITS if name != "flux"]
+    cells = [("flux", band) for band in result.bands]
+    cells += [(name, None) for name in POSTERIOR_UNITS if name != "flux"]
     if parameters is None:
-        return known
-    wanted = set(parameters)
-    names = {"flux", *(band or name for name, band in known)}
-    if wanted - names:
+        return cells
+    requested = set(parameters)
+    names = {"flux", *(band or name for name, band in cells)}
+    if requested - names:
         raise InputError(
-            f"found no parameter {', '.join(sorted(wanted - names))}, expected some of {', '.join(sorted(names))}"
+            f"found no parameter {', '.join(sorted(requested - names))}, expected some of {', '.join(sorted(names))}"
         )
-    return [(name, band) for name, band in known if name in wanted or band in wanted]
+    return [(name, band) for name, band in cells if name in requested or band in requested]
 
 
 def parameter_label(name: str, band: str | None = None) -> str:
@@ -310,7 +310,7 @@ def _size(height, *, width=_WIDTH, layout="constrained"):
     return {"figure_kwargs": {"figsize": (width, height), "figsize_units": "inches", "layout": layout}}
 
 
-def _any_number():
+def _unlimited_panels():
     """Lift ArviZ's limit of 40 panels per figure, since the panels were asked for by name."""
     from arviz_base import rc_context
 
@@ -376,7 +376,7 @@ def _prior(axis, sample, priors):
     axis.set_ylim(bottom=0)
 
 
-def _measured(values):
+def _median_label(values):
     """Format the median and the distances to the limits of the central 68 %."""
     low, median, high = np.quantile(values, (0.16, 0.5, 0.84))
     width = high - low

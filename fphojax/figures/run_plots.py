@@ -42,14 +42,14 @@ def plot_residual_frames(folder: str | Path) -> "Figure":
     axes = figure.subplots(1, len(first), squeeze=False)[0]
     colours = colormaps["RdBu_r"].with_extremes(bad="0.75")
     for axis, (band, name) in zip(axes, first, strict=True):
-        found = residuals.read(band, name)
-        assert found is not None  # it is listed
-        x0, y0 = int(found.x.min()), int(found.y.min())
-        chi = np.full((int(found.y.max()) - y0 + 1, int(found.x.max()) - x0 + 1), np.nan)
-        values = found.residual * found.ierr
-        chi[found.y - y0, found.x - x0] = values
+        pixels = residuals.read(band, name)
+        assert pixels is not None  # it is listed
+        x0, y0 = int(pixels.x.min()), int(pixels.y.min())
+        chi = np.full((int(pixels.y.max()) - y0 + 1, int(pixels.x.max()) - x0 + 1), np.nan)
+        values = pixels.residual * pixels.ierr
+        chi[pixels.y - y0, pixels.x - x0] = values
         extent = (x0 - 0.5, x0 + chi.shape[1] - 0.5, y0 - 0.5, y0 + chi.shape[0] - 0.5)
-        shown = axis.imshow(
+        mappable = axis.imshow(
             chi,
             origin="lower",
             extent=extent,
@@ -61,7 +61,7 @@ def plot_residual_frames(folder: str | Path) -> "Figure":
         title = name if band in name else f"{band} {name}"
         axis.set_title(f"{title}: {np.mean(values**2):.2f}", fontsize="small")
         axis.tick_params(labelsize="x-small")
-    figure.colorbar(shown, ax=axes, label="residual / noise", shrink=0.8)
+    figure.colorbar(mappable, ax=axes, label="residual / noise", shrink=0.8)
     return figure
 
 

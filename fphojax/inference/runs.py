@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm.auto import tqdm
 
-from fphojax.core.backend import chains_together
+from fphojax.core.backend import chains_in_lockstep
 
 from .chains import ChainCheckpoint
 from .interruptible import THREADS, interruptible
@@ -112,7 +112,7 @@ class Run:
         joined: bool = False,
     ) -> None:
         self._each: Callable[..., Task[list]]
-        self._each = _in_one_program if joined or chains_together() else _InThreads()
+        self._each = _in_one_program if joined or chains_in_lockstep() else _InThreads()
         self.kernel, self.posterior, self.white, self.progress = kernel, posterior, white, progress
         self.states: list[ChainState] = []
         self.keys: jax.Array

@@ -9,7 +9,7 @@ from numpyro.distributions.transforms import AffineTransform
 
 from fphojax.core.culling import TOLERANCE
 from fphojax.core.gaussians import ProfileTable
-from fphojax.core.model import PARAMETERS, SceneModel, moved_inside, support_edges
+from fphojax.core.model import PARAMETERS, SceneModel, clip_to_support, support_edges
 from fphojax.core.nearby import coarsely_padded
 from fphojax.core.pixels import PixelResponse
 from fphojax.errors import InputError, at_most_ten
@@ -143,7 +143,7 @@ class Scene:
             box |= {name: _within(prior) for name, prior in more_priors.items()}
             model = model.culled(*({name: pair[i] for name, pair in box.items()} for i in (0, 1)))
         self.model = model
-        self.start = moved_inside(start | more_start, model.priors)
+        self.start = clip_to_support(start | more_start, model.priors)
 
     def owns(self, model: SceneModel) -> bool:
         """Return whether a model is this scene's, perhaps with parameters held."""

@@ -15,7 +15,7 @@ from fphojax.errors import InputError
 from fphojax.system.processes import process_pool
 
 from .psf_image import effective_psf, windowed_moments
-from .psf_result import PIXEL_VARIANCE, PSFFit, judged
+from .psf_result import PIXEL_VARIANCE, PSFFit, fit_with_verdict
 from .psf_search import search
 from .psf_solver import Problem, covariance_of
 from .psf_verdict import plot_psf_fit
@@ -120,10 +120,11 @@ def fit_psf(
     A poor verdict is logged as a warning.
     """
     start = time.process_time()
-    total = _checked_options(n_gauss, n_negative, target_l2, centre, normalise, name)
+    total = _check_options(n_gauss, n_negative, target_l2, centre, normalise, name)
     if isinstance(image, np.ma.MaskedArray) and np.ma.is_masked(image):
-        own = np.ma.getmaskarray(image)
-        image, mask = image.filled(0), own if mask is None else own | np.asarray(mask, dtype=bool)
+        array_mask = np.ma.getmaskarray(image)
+        mask = array_mask if mask is None else array_mask | np.asarray(mask, dtype=bool)
+        image = image.filled(0)
     constrained = total is not None and mask is None and not background
     effective = effective_psf(
         image,
@@ -184,8 +185,8 @@ def fit_psfs(
     images = list(images)
     names = [f"PSF image {i}" for i in range(len(images))] if names is None else list(names)
     jobs = [(image, options | {"name": name}) for image, name in zip(images, names, strict=True)]
-    done = dict(fit_each(jobs, workers=workers))
-    return [done[i] for i in range(len(jobs))]
+    fits = dict(fit_each(jobs, workers=workers))
+    return [fits[i] for i in range(len(jobs))]
 
 
 def fit_each(
@@ -211,12 +212,12 @@ def fit_each(
             yield i, fit_psf(image, **options)
         return
     with process_pool(workers) as pool:
-        waiting = {pool.submit(fit_psf, image, **options): i for i, (image, options) in enumerate(jobs)}
-        for future in as_completed(waiting):
-            yield waiting[future], future.result()
+        index_of = {pool.submit(fit_psf, image, **options): i for i, (image, options) in enumerate(jobs)}
+        for future in as_completed(index_of):
+            yield index_of[future], future.result()
 
 
-def _checked_options(n_gauss, n_negative, target_l2, centre, normalise, name):
+def _check_options(n_gauss, n_negative, target_l2, centre, normalise, name):
     """Check the options of a fit; return the sum of the amplitudes, None if it is free."""
     if n_gauss is not None and not 1 <= n_gauss <= MOST_GAUSS:
         raise InputError(f"{name}: n_gauss is {n_gauss}, expected 1 to {MOST_GAUSS}")
@@ -286,5 +287,5 @@ def _finish(components, problem, effective, total, constrained, includes_pixel, 
     effective = dataclasses.replace(
         effective, values=effective.values * factor, scale=effective.scale * factor
     )
-    fit = judged((amplitudes, means, covariances), effective, includes_pixel, background=background)
+    fit = fit_with_verdict((amplitudes, means, covariances), effective, includes_pixel, background=background)
     return dataclasses.replace(fit, seconds=time.process_time() - start)

@@ -102,8 +102,8 @@ def windowed_moments(
     peak = np.argmax(flux)
     centre = np.array([xx[peak], yy[peak]])
     variance = radius**2 / (2 * np.log(2))
-    near = np.hypot(xx - centre[0], yy - centre[1]) < 8 * radius
-    xx, yy, flux = xx[near], yy[near], flux[near]
+    inside = np.hypot(xx - centre[0], yy - centre[1]) < 8 * radius
+    xx, yy, flux = xx[inside], yy[inside], flux[inside]
     for _ in range(max_iter):
         dx, dy = xx - centre[0], yy - centre[1]
         w = flux * np.exp(-0.5 * (dx * dx + dy * dy) / variance)
@@ -166,15 +166,15 @@ def effective_psf(
         For an image that is not two-dimensional, has unmasked non-finite pixels, no positive flux, no clear
         peak, or a peak that is wider than the image.
     """
-    image, good = _checked(image, mask, name)
+    image, good = _check_image(image, mask, name)
     s = oversample
     if not 0 < s < np.inf or (not includes_pixel and s != int(s)):
-        wanted = (
+        expected = (
             "a positive number"
             if includes_pixel
             else "a whole number >= 1, to sum over native pixels (or an image that includes the pixel response)"
         )
-        raise InputError(f"{name}: oversample is {s:.6g}, expected {wanted}")
+        raise InputError(f"{name}: oversample is {s:.6g}, expected {expected}")
     image = np.where(good, image, 0.0)
     flux = image.sum()
     if not flux > 0:
@@ -225,7 +225,7 @@ def effective_psf(
     )
 
 
-def _checked(image, mask, name):
+def _check_image(image, mask, name):
     """Check an image; return it in float64, and its good pixels."""
     image = np.asarray(image)
     if image.dtype.kind not in "biuf":

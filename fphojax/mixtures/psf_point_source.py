@@ -7,7 +7,7 @@ import numpy as np
 from .psf_image import EffectivePSF
 from .psf_solver import gaussians
 
-__all__ = ["point_flux_errors", "point_flux_words"]
+__all__ = ["format_flux_error", "point_flux_errors"]
 
 # Radius of the pixels that are fitted, in half-light radii of the PSF.
 _REACH = 8.0
@@ -81,7 +81,7 @@ def _errors_at(mixture, data, x, y, photons):
     return errors
 
 
-def point_flux_words(error: float) -> str:
+def format_flux_error(error: float) -> str:
     """Describe in words what an error of the fluxes of point sources means.
 
     Parameters

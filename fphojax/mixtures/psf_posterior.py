@@ -136,18 +136,18 @@ def _model(fit, effective):
     from numpyro import distributions as dist
 
     step = max(round(effective.oversample), 1)
-    chosen = np.zeros_like(effective.good)
-    chosen[step // 2 :: step, step // 2 :: step] = True
-    chosen &= effective.good
-    x, y = (c[chosen] for c in np.meshgrid(effective.x, effective.y))
-    data = effective.values[chosen]
+    used = np.zeros_like(effective.good)
+    used[step // 2 :: step, step // 2 :: step] = True
+    used &= effective.good
+    x, y = (c[used] for c in np.meshgrid(effective.x, effective.y))
+    data = effective.values[used]
     response = 0.0 if fit.includes_pixel else _PIXEL_VARIANCE
     k = len(fit.amplitudes)
     signs, total = np.sign(fit.amplitudes), np.abs(fit.amplitudes).sum()
     reach = 0.25 * min(np.ptp(effective.x), np.ptp(effective.y))
     low, high = np.log(_MIN_WIDTH), np.log(4 * reach)
     amplitudes, means, covariances = _optimum(fit, x, y, data - fit.background, response, reach)
-    misfit = np.std(data - fit.values(effective)[chosen]) + 1e-8 * data.max()
+    misfit = np.std(data - fit.values(effective)[used]) + 1e-8 * data.max()
 
     def model():
         size = numpyro.sample("size", dist.Uniform(0, 2 * total).expand([k]).to_event(1))

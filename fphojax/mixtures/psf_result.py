@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from .psf_image import EffectivePSF, effective_psf
 from .psf_verdict import PSFVerdict, judge, model_values
 
-__all__ = ["PIXEL_VARIANCE", "PSFFit", "judge_mixture", "judged"]
+__all__ = ["PIXEL_VARIANCE", "PSFFit", "fit_with_verdict", "judge_mixture"]
 
 # Variance per axis of a square pixel of unit side.
 PIXEL_VARIANCE = 1 / 12
@@ -128,10 +128,10 @@ def judge_mixture(
         name=name,
     )
     parts = mixture.amplitudes, mixture.means, mixture.covariances
-    return judged(parts, effective, mixture.includes_pixel, background=0.0)
+    return fit_with_verdict(parts, effective, mixture.includes_pixel, background=0.0)
 
 
-def judged(
+def fit_with_verdict(
     parts: tuple[np.ndarray, np.ndarray, np.ndarray],
     effective: EffectivePSF,
     includes_pixel: bool,

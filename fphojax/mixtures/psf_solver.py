@@ -13,7 +13,7 @@ import functools
 import numpy as np
 from scipy.optimize import nnls
 
-__all__ = ["Components", "Problem", "covariance_of", "factor_of", "gaussians", "solve", "unexplained"]
+__all__ = ["Components", "Problem", "covariance_of", "factor_of", "gaussians", "residual_and_basis", "solve"]
 
 # Weight of "the amplitudes sum to the total" relative to the norm of the image: large enough to be exact in practice.
 _SUM_WEIGHT = 1e4
@@ -194,7 +194,7 @@ def _jacobian(problem, theta, amplitudes, evaluated):
     return problem.weighted(jac.reshape(5 * len(theta), -1))
 
 
-def _bounded(problem, theta):
+def _clip(problem, theta):
     """Clip the parameters to their bounds."""
     theta = theta.copy()
     theta[:, :2] = np.clip(theta[:, :2], -problem.mean_limit, problem.mean_limit)
@@ -222,7 +222,7 @@ def solve(
     -------
     Components
     """
-    theta = _bounded(problem, theta)
+    theta = _clip(problem, theta)
     evaluated = _columns(problem, theta)
     amplitudes, background, residual, basis = _linear(problem, evaluated[0], signs)
     cost = residual @ residual
@@ -238,9 +238,9 @@ def solve(
         accepted = False
         while damping < _MAX_DAMPING:
             step = np.linalg.solve(normal + damping * np.diag(diagonal), gradient)
-            trial = _bounded(problem, theta + step.reshape(theta.shape))
-            tried = _columns(problem, trial)
-            outcome = _linear(problem, tried[0], signs)
+            trial = _clip(problem, theta + step.reshape(theta.shape))
+            trial_columns = _columns(problem, trial)
+            outcome = _linear(problem, trial_columns[0], signs)
             new_cost = outcome[2] @ outcome[2]
             if new_cost < cost:
                 accepted = True
@@ -249,7 +249,7 @@ def solve(
         if not accepted:
             break
         gain = 1 - new_cost / cost
-        theta, evaluated, cost = trial, tried, new_cost
+        theta, evaluated, cost = trial, trial_columns, new_cost
         amplitudes, background, residual, basis = outcome
         damping = max(damping / 5, 1e-14)
         small = small + 1 if gain < rtol else 0
@@ -258,7 +258,7 @@ def solve(
     return Components(theta, signs, amplitudes, background, float(cost))
 
 
-def unexplained(problem: Problem, components: Components) -> tuple[np.ndarray, np.ndarray]:
+def residual_and_basis(problem: Problem, components: Components) -> tuple[np.ndarray, np.ndarray]:
     """Return the weighted residual of a mixture, and an orthonormal basis of its amplitudes' columns."""
     density = _columns(problem, components.theta)[0]
     _, _, residual, basis = _linear(problem, density, components.signs)

@@ -73,10 +73,10 @@ class PSFVerdict:
     @property
     def complaints(self) -> list[str]:
         """The measures beyond their limits, as a list of short sentences; empty for a good fit."""
-        found = ((name.replace("_", " "), getattr(self, name), limit) for name, limit in _LIMITS.items())
+        measures = ((name.replace("_", " "), getattr(self, name), limit) for name, limit in _LIMITS.items())
         return [
             f"{name} {value:.3g} " + (f"> {limit:g}" if value > 0 else f"< {-limit:g}")
-            for name, value, limit in found
+            for name, value, limit in measures
             if abs(value) > limit
         ]
 
@@ -147,7 +147,7 @@ def judge(
     model = model_values(effective, *parts, response=response, background=background)
     data = np.where(good, effective.values, 0.0)
     residual = np.where(good, effective.values - model, 0.0)
-    radius, ee_image, ee_model = _encircled(effective, background, model, total)
+    radius, ee_image, ee_model = _encircled_energy(effective, background, model, total)
     sizes, ellipticities = [], []
     for values in (effective.values - background, model - background):
         _, covariance = windowed_moments(
@@ -183,7 +183,7 @@ def _pedestal(values, good):
     return float(values[border].mean() * good.sum() / values[good].sum())
 
 
-def _encircled(effective, background, model, total):
+def _encircled_energy(effective, background, model, total):
     """Compute the encircled energy of image and model in steps of one grid point, up to the nearest edge."""
     x, y = np.meshgrid(effective.x, effective.y)
     r = np.hypot(x, y)
@@ -237,16 +237,16 @@ def plot_psf_fit(fit: "PSFFit", image: ArrayLike, **options: Any) -> "Figure":
     limit = max(np.nanmax(np.abs(data - model)) / peak, 1e-12)
     for ax, values, title in zip(axes[:2], (data, model), ("image / peak", "model / peak"), strict=True):
         norm = AsinhNorm(1e-3, vmin=-1e-3, vmax=1)
-        shown = ax.imshow(values / peak, origin="lower", extent=extent, norm=norm, cmap="magma")
+        mappable = ax.imshow(values / peak, origin="lower", extent=extent, norm=norm, cmap="magma")
         ax.set_title(title)
-        figure.colorbar(shown, ax=ax, ticks=[0, 1e-3, 1e-2, 1e-1, 1], shrink=0.8)
+        figure.colorbar(mappable, ax=ax, ticks=[0, 1e-3, 1e-2, 1e-1, 1], shrink=0.8)
     residual = (data - model) / peak
-    shown = axes[2].imshow(residual, origin="lower", extent=extent, vmin=-limit, vmax=limit, cmap="RdBu_r")
+    mappable = axes[2].imshow(residual, origin="lower", extent=extent, vmin=-limit, vmax=limit, cmap="RdBu_r")
     # residuals are largest in the core
     reach = min(6 * effective.half_light_radius, np.abs(extent).min())
     axes[2].set(xlim=(-reach, reach), ylim=(-reach, reach))
     axes[2].set_title("residual / peak, core")
-    figure.colorbar(shown, ax=axes[2], shrink=0.8)
+    figure.colorbar(mappable, ax=axes[2], shrink=0.8)
     for ax in axes[:3]:
         ax.set_xlabel("x [native pixels]")
     axes[0].set_ylabel("y [native pixels]")

@@ -212,11 +212,11 @@ def load_sersic_table(path: str | Path | None = None) -> ScaleFreeSersic | Fixed
                 return _read_scale_free(path, file)
             if all(name in file for name in _FIXED_RADII_DATASETS):
                 return _read_fixed_radii(path, file)
-            found = ", ".join(sorted(file)) or "nothing"
+            datasets = ", ".join(sorted(file)) or "nothing"
     except OSError as error:
         raise InputError(f"{path}: found a file that is not HDF5, expected a Sersic table") from error
     raise InputError(
-        f"{path}: found {found}, expected the datasets {', '.join(_SCALE_FREE_DATASETS)} (scale-free) "
+        f"{path}: found {datasets}, expected the datasets {', '.join(_SCALE_FREE_DATASETS)} (scale-free) "
         f"or {', '.join(_FIXED_RADII_DATASETS)} (fixed radii)"
     )
 

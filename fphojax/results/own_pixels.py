@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from fphojax.core.nuisance import displaced
+from fphojax.core.nuisance import apply_nuisance
 from fphojax.inputs.scene import Scene
 
 from .tiles import residual_tiles
@@ -65,7 +65,7 @@ def owners(scene: Scene, values: Mapping) -> list[np.ndarray]:
     """
     frame, model = scene.frame, scene.model
     sources = {name: np.asarray(value) for name, value in model.sources(values)._asdict().items()}
-    optics = displaced(model.optics, values)
+    optics = apply_nuisance(model.optics, values)
     centre = np.asarray(optics.pixel) + _displacement(optics, sources)
     matrix = _ellipses(sources, np.asarray(optics.jacobian)) + 2 * np.log(2) * _cores(optics)
     inverse = np.linalg.inv(matrix)

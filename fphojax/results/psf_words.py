@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fphojax.mixtures.psf_point_source import point_flux_words
+from fphojax.mixtures.psf_point_source import format_flux_error
 from fphojax.system.wording import counted
 
 __all__ = ["psf_words"]
@@ -24,7 +24,7 @@ def psf_words(errors: Mapping[str, float]) -> str:
     sentences = []
     if known:
         worst = max(known, key=lambda name: abs(known[name]))
-        words = point_flux_words(known[worst])
+        words = format_flux_error(known[worst])
         sentences.append(f"With these PSF mixtures, a bright point source's flux is {words} ({worst}).")
     if n_unknown:
         sentences.append(

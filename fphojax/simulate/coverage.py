@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["CoverageStudy", "coverage_study"]
 
 LEVELS = (0.50, 0.68, 0.95)
-_SHOWN = ("flux", "x", "y", "q", "sersic", "rhalf")  # pa is periodic, and undefined where q is 1
-_DRAWN_AS = {"x": "ra", "y": "dec"}
+_RANKED = ("flux", "x", "y", "q", "sersic", "rhalf")  # pa is periodic, and undefined where q is 1
+_SKY_NAMES = {"x": "ra", "y": "dec"}
 _BINS = 10
 
 
@@ -119,19 +119,19 @@ def coverage_study(
     -------
     CoverageStudy
     """
-    found: dict[str, list] = {name: [] for name in _SHOWN}
+    ranks: dict[str, list] = {name: [] for name in _RANKED}
     for number in tqdm(range(n_scene), desc="scenes", unit="scene", disable=not progress):
-        truth = _drawn(catalog, bounds, np.random.default_rng([seed, number]))
+        truth = _draw_catalog(catalog, bounds, np.random.default_rng([seed, number]))
         field = mock_field(truth, cameras, seed=seed + number)
         fit = fit_scene(field.exposures, field.psfs, catalog, method, bounds=bounds, seed=number, **options)
         draws = fit.result.centred_draws.stack(sample=("chain", "draw")).transpose("sample", ...)
-        for name, values in found.items():
-            column = _DRAWN_AS.get(name, name)
+        for name, values in ranks.items():
+            column = _SKY_NAMES.get(name, name)
             values.append(rank(draws[column].to_numpy(), getattr(truth, column)))
-    return CoverageStudy({name: np.array(values) for name, values in found.items()})
+    return CoverageStudy({name: np.array(values) for name, values in ranks.items()})
 
 
-def _drawn(catalog: SourceCatalog, bounds: Bounds, rng: np.random.Generator) -> SourceCatalog:
+def _draw_catalog(catalog: SourceCatalog, bounds: Bounds, rng: np.random.Generator) -> SourceCatalog:
     """Draw a catalogue from the prior."""
     bounds = bounds.matching(catalog)
     values = {name: rng.uniform(bounds.lower[name], bounds.upper[name]) for name in PARAMETERS}

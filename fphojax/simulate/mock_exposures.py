@@ -167,7 +167,7 @@ def noiseless_image(catalog: SourceCatalog, spec: ExposureSpec) -> np.ndarray:
     for s in np.flatnonzero(np.isfinite(affine.pixel).all(axis=-1)):
         form = _form(affine.jacobian[s], catalog.q[s], np.deg2rad(catalog.pa[s]), catalog.rhalf[s])
         transform = _sersic_transform(float(catalog.sersic[s]))
-        image += flux[s] * _convolved(spec.shape, affine.pixel[s], form, transform, spec.psf)
+        image += flux[s] * _pixel_values(spec.shape, affine.pixel[s], form, transform, spec.psf)
     return image
 
 
@@ -245,7 +245,7 @@ def _psf_transform(kx, ky, psf):
     return total * pixel
 
 
-def _convolved(shape, position, form, transform, psf):
+def _pixel_values(shape, position, form, transform, psf):
     """Compute the pixel values of a source of unit flux; a point source if `form` is zero."""
     variances = np.array([np.linalg.eigvalsh([[xx, xy], [xy, yy]]) for xx, yy, xy in psf.covariances])
     # on the native grid the spectra of undersampled images overlap: use a finer one, of which every
@@ -270,4 +270,4 @@ def _effective_psf(psf: PSFMixture) -> np.ndarray:
     widest = np.sqrt(psf.covariances[:, :2].max())
     size = 2 * int(np.ceil(_STAMP_SIGMA * widest + np.abs(psf.means).max())) + 1
     centre = (size // 2, size // 2)
-    return _convolved((size, size), centre, np.zeros((2, 2)), np.ones_like, psf)
+    return _pixel_values((size, size), centre, np.zeros((2, 2)), np.ones_like, psf)

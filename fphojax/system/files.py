@@ -52,17 +52,17 @@ def storage_fault(error: BaseException, *, of_place: bool = False) -> str | None
     str or None
         Such as "no space left on device".
     """
-    codes, seen = _OF_DISK | (_OF_PLACE if of_place else set()), set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
+    codes, visited = _OF_DISK | (_OF_PLACE if of_place else set()), set()
+    while error is not None and id(error) not in visited:
+        visited.add(id(error))
         numbers = {getattr(error, "errno", None) if isinstance(error, OSError) else None}
         text = str(error) if isinstance(error, Exception) else ""
         numbers.update(int(a or b) for a, b in _CODE.findall(text))
-        if found := sorted(number for number in numbers if number in codes):
-            reason = os.strerror(found[0])
+        if faults := sorted(number for number in numbers if number in codes):
+            reason = os.strerror(faults[0])
             return reason[0].lower() + reason[1:]
-        if isinstance(error, OSError) and (short := _SHORT.search(text)):
-            return f"the disk takes no more: {short[0]}"
+        if isinstance(error, OSError) and (truncated := _SHORT.search(text)):
+            return f"the disk takes no more: {truncated[0]}"
         error = error.__cause__ or error.__context__
     return None
 
@@ -97,8 +97,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """
     path = Path(path)
     if not path.parent.is_dir():
-        gone = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
-        raise InputError(f"{path.parent}: no such folder, expected one to write {path.name} to") from gone
+        missing = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
+        raise InputError(f"{path.parent}: no such folder, expected one to write {path.name} to") from missing
     try:
         with tempfile.TemporaryDirectory(
             dir=path.parent, prefix=f".{path.name}.", ignore_cleanup_errors=True
@@ -109,8 +109,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.replace(path)
     except (OSError, RuntimeError) as error:
         name = getattr(error, "filename", None)
-        beside = isinstance(name, str) and Path(name).is_relative_to(path.parent)
-        fault = storage_fault(error, of_place=beside)
+        in_folder = isinstance(name, str) and Path(name).is_relative_to(path.parent)
+        fault = storage_fault(error, of_place=in_folder)
         if fault is None:
             raise
         raise StorageError(f"{path}: cannot be written ({fault})") from error

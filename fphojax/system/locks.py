@@ -24,12 +24,12 @@ from fphojax.errors import InputError, StorageError
 
 from .files import storage_fault
 
-__all__ = ["file_lock", "folder_lock", "lock_token", "refuse_lost_lock", "refuse_used_folder"]
+__all__ = ["file_lock", "folder_lock", "lock_token", "refuse_used_folder", "require_lock"]
 
-_HELD = "FPHOJAX_LOCKS"  # in the environment: tokens of the locks that this process and its parents hold
+_VARIABLE = "FPHOJAX_LOCKS"  # of the environment: tokens of the locks that this process and its parents hold
 _FOLDER_LOCK = ".lock"
 _LONGEST_NAME = 255  # bytes
-_SAME_START = 60.0  # seconds by which the start of a process may seem to shift when a clock is set
+_START_TOLERANCE = 60.0  # seconds by which the start of a process may seem to shift when a clock is set
 _PATIENCE = 5.0  # seconds in which a lock that was just made gets its line, and orphans end
 
 
@@ -49,13 +49,13 @@ def folder_lock(folder: str | Path) -> Iterator[None]:
         Nothing can be written there.
     """
     folder = Path(folder)
-    made = []
+    folders = []
     try:
-        made = _made_folders(folder)
+        folders = _make_folders(folder)
         with _locked(folder / _FOLDER_LOCK, folder):
             yield
     finally:
-        for path in reversed(made):
+        for path in reversed(folders):
             with suppress(OSError):  # it is not empty
                 path.rmdir()
 
@@ -98,7 +98,7 @@ def refuse_used_folder(folder: str | Path) -> None:
     """
     lock = Path(folder) / _FOLDER_LOCK
     holders = _holders(lock)
-    if holders and _token(holders) not in _held() and not _stale(holders):
+    if holders and _token(holders) not in _tokens() and not _stale(holders):
         raise InputError(_in_use(Path(folder), lock, holders))
 
 
@@ -107,7 +107,7 @@ def lock_token(folder: str | Path) -> str:
     return _token(_holders(Path(folder) / _FOLDER_LOCK) or [])
 
 
-def refuse_lost_lock(folder: str | Path, token: str | None) -> None:
+def require_lock(folder: str | Path, token: str | None) -> None:
     """Refuse to continue without the original lock: its work has ended, or another process has taken over.
 
     Parameters
@@ -133,26 +133,26 @@ def refuse_lost_lock(folder: str | Path, token: str | None) -> None:
 @contextmanager
 def _locked(lock: Path, what: Path):
     """Hold a lock: a new one, or that of a parent of this process."""
-    me = _this_process()
-    first = _taken(lock, what, me)
-    if first:
-        os.environ[_HELD] = " ".join([*_held(), me["token"]])
+    record = _this_process()
+    acquired = _acquire(lock, what, record)
+    if acquired:
+        os.environ[_VARIABLE] = " ".join([*_tokens(), record["token"]])
     try:
         yield
     finally:
-        if first:
-            os.environ[_HELD] = " ".join(token for token in _held() if token != me["token"])
-            if _token(_holders(lock) or []) == me["token"]:
+        if acquired:
+            os.environ[_VARIABLE] = " ".join(token for token in _tokens() if token != record["token"])
+            if _token(_holders(lock) or []) == record["token"]:
                 lock.unlink(missing_ok=True)
 
 
-def _taken(lock, what, me) -> bool:
+def _acquire(lock, what, record) -> bool:
     """Take a lock, or join it where a parent process has it; return whether it was taken."""
-    patient_until = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _PATIENCE
     while True:
         try:
             with os.fdopen(os.open(lock, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644), "w") as file:
-                file.write(_line(me))
+                file.write(_line(record))
             return True
         except FileExistsError:
             pass
@@ -167,42 +167,42 @@ def _taken(lock, what, me) -> bool:
         holders = _holders(lock)
         if holders is None:
             continue  # it was removed meanwhile
-        if _token(holders) in _held():
-            if not any(_is(holder, me) for holder in holders):
+        if _token(holders) in _tokens():
+            if not any(_is_same_process(holder, record) for holder in holders):
                 with lock.open("a") as file:
-                    file.write(_line(me | {"token": _token(holders)}))
+                    file.write(_line(record | {"token": _token(holders)}))
             return False
-        if not holders and time.monotonic() < patient_until:
+        if not holders and time.monotonic() < deadline:
             time.sleep(0.05)  # it may be about to get its line
         elif _stale(holders):
-            _set_aside(lock, holders)
-        elif _stale(holders[:1]) and time.monotonic() < patient_until:
+            _break_stale(lock, holders)
+        elif _stale(holders[:1]) and time.monotonic() < deadline:
             time.sleep(0.05)  # the children of a process that was killed end by themselves
         else:
             raise InputError(_in_use(what, lock, holders))
 
 
-def _set_aside(lock, holders):
+def _break_stale(lock, holders):
     """Remove a stale lock; of several processes that try, one succeeds."""
-    aside = lock.with_name(f"{lock.name}.{uuid.uuid4().hex}")
+    renamed = lock.with_name(f"{lock.name}.{uuid.uuid4().hex}")
     with suppress(FileNotFoundError):
-        lock.rename(aside)
-        if _holders(aside) == holders:
-            aside.unlink()
+        lock.rename(renamed)
+        if _holders(renamed) == holders:
+            renamed.unlink()
         else:  # another was faster, and has the lock by now
-            aside.rename(lock)
+            renamed.rename(lock)
 
 
 def _stale(holders) -> bool:
     """Return whether all processes of a lock are known to be gone."""
-    here = _machine()
-    return all(_of_machine(holder) == here and not _alive(holder) for holder in holders)
+    machine = _machine()
+    return all(_of_machine(holder) == machine and not _alive(holder) for holder in holders)
 
 
 def _alive(holder) -> bool:
     try:
         process = psutil.Process(holder["pid"])
-        return abs(process.create_time() - holder["start"]) < _SAME_START and (
+        return abs(process.create_time() - holder["start"]) < _START_TOLERANCE and (
             process.status() != psutil.STATUS_ZOMBIE
         )
     except psutil.NoSuchProcess:
@@ -217,13 +217,13 @@ def _holders(lock) -> list[dict] | None:
         text = lock.read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, NotADirectoryError):
         return None
-    found = []
+    holders = []
     for line in text.splitlines():
         with suppress(ValueError):
             holder = json.loads(line)
             if isinstance(holder, dict) and set(_FIELDS) <= holder.keys():
-                found.append(holder)
-    return found
+                holders.append(holder)
+    return holders
 
 
 _FIELDS = ("host", "space", "pid", "start", "token", "command")
@@ -249,8 +249,8 @@ def _of_machine(holder):
     return holder["host"], holder["space"]
 
 
-def _is(holder, other):
-    return all(holder[name] == other[name] for name in ("host", "space", "pid"))
+def _is_same_process(holder, process):
+    return all(holder[name] == process[name] for name in ("host", "space", "pid"))
 
 
 def _line(holder):
@@ -261,22 +261,22 @@ def _token(holders) -> str:
     return holders[0]["token"] if holders else ""
 
 
-def _held() -> list[str]:
-    return os.environ.get(_HELD, "").split()
+def _tokens() -> list[str]:
+    return os.environ.get(_VARIABLE, "").split()
 
 
 def _in_use(what, lock, holders):
     """Make the line that says who has a lock."""
-    here = _machine()
-    holder = next((h for h in holders if _of_machine(h) != here or _alive(h)), holders[0])
+    machine = _machine()
+    holder = next((h for h in holders if _of_machine(h) != machine or _alive(h)), holders[0])
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(holder["start"]))
     text = f"{what}: in use by process {holder['pid']} ({holder['command']}) on {holder['host']}, started {since}"
-    if _of_machine(holder) == here:
+    if _of_machine(holder) == machine:
         return f"{text}, expected no other process there"
     return f"{text}, expected no other process there; if that machine is known to be dead, remove {lock}"
 
 
-def _made_folders(folder: Path) -> list[Path]:
+def _make_folders(folder: Path) -> list[Path]:
     """Make a folder with its parents; return those that were made, the outermost first."""
     missing: list[Path] = []
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["PATHS", "absolute", "map_paths", "matching", "relative", "resolved", "stamp", "stamp_seen_from"]
+__all__ = ["PATHS", "absolute", "map_paths", "matching", "relative", "relative_stamp", "resolved", "stamp"]
 
 # Settings that are paths, or patterns of paths.
 PATHS = {
@@ -63,12 +63,12 @@ def resolved(path: str, folder: Path, written_in: str | None = None) -> str:
         The location of the folder when the path was written. If the file does not exist, the path is resolved from
         there, if that exists: the folder was moved and its inputs were not.
     """
-    here = str(absolute(Path(folder, path)))
-    if written_in is not None and not _exists(here):
-        there = str(absolute(Path(written_in, path)))
-        if _exists(there):
-            return there
-    return here
+    current = str(absolute(Path(folder, path)))
+    if written_in is not None and not _exists(current):
+        original = str(absolute(Path(written_in, path)))
+        if _exists(original):
+            return original
+    return current
 
 
 def map_paths(settings: Mapping, change: Callable[[str], str]) -> dict:
@@ -98,7 +98,7 @@ def stamp(files: Iterable[Path], folder: Path) -> str:
     return "; ".join(parts)
 
 
-def stamp_seen_from(text: str, folder: Path) -> str:
+def relative_stamp(text: str, folder: Path) -> str:
     """Convert a stamp of an earlier version, with absolute paths, to what `stamp` now gives."""
     return re.sub(
         r"(?<![^ ])/[^;]*?(?= (?:\(\d+, \d+\)|None)(?:;|$))", lambda m: relative(m[0], folder), text

@@ -10,11 +10,11 @@ from multiprocessing import resource_tracker
 
 from fphojax.errors import MachineError
 
-__all__ = ["deaf_children", "process_pool"]
+__all__ = ["block_child_signals", "process_pool"]
 
 
 @contextmanager
-def deaf_children() -> Iterator[None]:
+def block_child_signals() -> Iterator[None]:
     """Block Ctrl-C and SIGTERM in processes started meanwhile, and in those of threads started now.
 
     These signals reach all processes of a command or a job, but the parent process decides when its children end.
@@ -46,15 +46,15 @@ def process_pool(workers: int) -> Iterator[ProcessPoolExecutor]:
     MachineError
         One of them died.
     """
-    others = set(multiprocessing.active_children())
+    earlier = set(multiprocessing.active_children())
     # fresh interpreters: forking a process in which JAX has threads can hang
     pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
     try:
-        with deaf_children():
+        with block_child_signals():
             pool.submit(int)  # all are started with the first task
         yield pool
     except BaseException as error:
-        for process in set(multiprocessing.active_children()) - others:
+        for process in set(multiprocessing.active_children()) - earlier:
             process.kill()
         pool.shutdown(wait=False, cancel_futures=True)
         if isinstance(error, BrokenProcessPool):

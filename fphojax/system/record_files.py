@@ -42,7 +42,7 @@ class RecordFile(ABC):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._file: FileIO | None = None
-        self._whole: int | None = None  # end of the complete records, while an incomplete one may follow
+        self._end: int | None = None  # end of the complete records, while an incomplete one may follow
 
     @abstractmethod
     def _encoded(self, record) -> bytes:
@@ -71,23 +71,23 @@ class RecordFile(ABC):
         content = memoryview(self._encoded(record))
         try:
             if self._file is None:
-                self._cut_off_half_record()
+                self._truncate_incomplete()
                 self._file = self.path.open("ab", buffering=0)
                 weakref.finalize(self, self._file.close)
-            if self._whole is not None:
-                self._file.truncate(self._whole)
-            self._whole = os.fstat(self._file.fileno()).st_size
+            if self._end is not None:
+                self._file.truncate(self._end)
+            self._end = os.fstat(self._file.fileno()).st_size
             while content:
                 content = content[self._file.write(content) :]
             if self.synced:
                 os.fsync(self._file.fileno())
-            self._whole = None
+            self._end = None
         except OSError as error:
             # a half-written record in the middle would make the rest unreadable; if it cannot be cut off now, it is
             # cut off before the next one is written
             with contextlib.suppress(OSError):
-                if self._file is not None and self._whole is not None:
-                    self._file.truncate(self._whole)
+                if self._file is not None and self._end is not None:
+                    self._file.truncate(self._end)
             fault = storage_fault(error, of_place=True)
             if fault is None:
                 raise
@@ -117,9 +117,9 @@ class RecordFile(ABC):
     def _close(self):
         if self._file is not None:
             self._file.close()
-            self._file = self._whole = None
+            self._file = self._end = None
 
-    def _cut_off_half_record(self):
+    def _truncate_incomplete(self):
         """Truncate an incomplete last record, left when a process was killed while it wrote."""
         end = max((end for _, end in self._read()), default=0)
         if self.path.exists() and end < self.path.stat().st_size:
@@ -131,8 +131,8 @@ class RecordFile(ABC):
             return
         require_regular(self.path, self.expected)
         content, start = self.path.read_bytes(), 0
-        while (found := self._decoded(content, start)) is not None:
-            yield found
-            start = found[1]
+        while (decoded := self._decoded(content, start)) is not None:
+            yield decoded
+            start = decoded[1]
         if any(self._decoded(content, later) is not None for later in self._starts(content, start)):
             raise InputError(f"{self.path}: {self._damage(content, start)}")

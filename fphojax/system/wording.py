@@ -18,7 +18,7 @@ def grouped(notes: Iterable[tuple[Path, str]], show: Callable[[Path], str] = str
     for file, note in notes:
         files.setdefault(note, {})[file] = None
     lines = []
-    for note, found in files.items():
-        first, *others = found
-        lines.append(f"{show(first)}{f' and {len(others)} more' if others else ''}: {note}")
+    for note, paths in files.items():
+        first, *remaining = paths
+        lines.append(f"{show(first)}{f' and {len(remaining)} more' if remaining else ''}: {note}")
     return lines

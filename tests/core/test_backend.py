@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from fphojax import CircularRegion, default_bounds
-from fphojax.core.backend import forget_programs
+from fphojax.core.backend import clear_programs
 
 SECOND_START = """
 import jax
@@ -79,10 +79,10 @@ def test_programs_are_forgotten_when_memory_runs_short():
         return 2 * x
 
     assert double(1.0) == 2
-    assert not forget_programs(1e15)
+    assert not clear_programs(1e15)
     assert double(1.0) == 2
     assert len(traced) == 1
-    assert forget_programs(0)
+    assert clear_programs(0)
     assert double(1.0) == 2
     assert len(traced) == 2
 

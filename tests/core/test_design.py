@@ -25,22 +25,22 @@ def scene(make_patcher):
 def test_equations_at_other_fluxes_and_sky(scene, capsys):
     """The design is taken at some fluxes; chi-squared and its gradient are asked for at others."""
     model, values = scene
-    other = {**values, "flux": values["flux"] * 0.7 - 20, "sky": values["sky"] - 0.5}
+    changed = {**values, "flux": values["flux"] * 0.7 - 20, "sky": values["sky"] - 0.5}
 
     @eqx.filter_jit
-    def both(model, values, other):
-        chi2, rhs, _ = model.equations(model.design(values), other)
-        return chi2, rhs, model.chi2(other), jax.grad(lambda v: jnp.sum(model.chi2(v)))(other)
+    def both(model, values, changed):
+        chi2, rhs, _ = model.equations(model.design(values), changed)
+        return chi2, rhs, model.chi2(changed), jax.grad(lambda v: jnp.sum(model.chi2(v)))(changed)
 
-    chi2, rhs, expected, gradient = both(model, values, other)
+    chi2, rhs, expected, gradient = both(model, values, changed)
     np.testing.assert_allclose(chi2, expected, rtol=1e-6)
     gradient = -0.5 * ravel_pytree(gradient)[0]
     # in units of the standard deviation of a parameter
-    fisher = np.diag(model.fisher(other))
-    apart = np.abs(rhs - gradient) / np.sqrt(fisher)
+    fisher = np.diag(model.fisher(changed))
+    deviation = np.abs(rhs - gradient) / np.sqrt(fisher)
     with capsys.disabled():
-        print(f"\ngradient of the equations against autodiff: {apart.max():.1e} standard deviations")
-    assert apart.max() < 1e-3
+        print(f"\ngradient of the equations against autodiff: {deviation.max():.1e} standard deviations")
+    assert deviation.max() < 1e-3
 
 
 def test_image_of_a_model_without_lists(scene, make_patcher):
@@ -48,10 +48,10 @@ def test_image_of_a_model_without_lists(scene, make_patcher):
     model, values = scene
     patcher, catalog = make_patcher(dtype=np.float64)
     lean, _ = patcher.prepare_model(active=catalog, nuisance=Nuisance(sky="constant"), listed=False)
-    drawn = np.asarray(eqx.filter_jit(lambda m, v: m.images(v))(lean, values))
+    image = np.asarray(eqx.filter_jit(lambda m, v: m.images(v))(lean, values))
     full = np.asarray(eqx.filter_jit(lambda m, v: m.images(v))(model, values))
     n = int(model.patch.count)
-    assert np.abs(drawn[:n] - full[:n]).max() < 1e-4
+    assert np.abs(image[:n] - full[:n]).max() < 1e-4
 
 
 def test_few_lengths_of_patches(scene):

@@ -51,10 +51,10 @@ def moments(gaussians):
 def test_position_angle_is_east_of_north():
     # pixels along (east, north), 10 per arcsec; the major axis towards the east of north by 30 degrees
     pa = np.deg2rad(30)
-    found = project(
+    gaussians = project(
         source(pa=[pa], q=[0.2]), optics(10 * np.eye(2), psf=(1, 0, 0, 0, 0, 0)), one_gaussian_profile
     )
-    _, _, covariance = moments(found)
+    _, _, covariance = moments(gaussians)
     values, vectors = np.linalg.eigh(covariance)
     major = vectors[:, 1] * np.sign(vectors[1, 1])
     np.testing.assert_allclose(major, [np.sin(pa), np.cos(pa)], atol=1e-12)
@@ -72,8 +72,8 @@ def test_position_moves_along_the_jacobian():
 def test_psf_offset_pixel_variance_and_photometric_factor():
     jacobian = np.array([[-18.0, 4.0], [5.0, 17.0]])
     plain = moments(project(source(), optics(jacobian, psf=(1, 0, 0, 0, 0, 0)), one_gaussian_profile))
-    seen = optics(jacobian, psf=(0.8, 0.5, -0.25, 2.0, 3.0, 0.4), pixel_variance=1 / 12, flux_scale=1.5)
-    flux, centre, covariance = moments(project(source(), seen, one_gaussian_profile))
+    exposure = optics(jacobian, psf=(0.8, 0.5, -0.25, 2.0, 3.0, 0.4), pixel_variance=1 / 12, flux_scale=1.5)
+    flux, centre, covariance = moments(project(source(), exposure, one_gaussian_profile))
     np.testing.assert_allclose(flux, 10 * 0.8 * 1.5, rtol=1e-12)
     np.testing.assert_allclose(centre - plain[1], [0.5, -0.25], rtol=1e-12)
     np.testing.assert_allclose(
@@ -98,7 +98,7 @@ def test_flux_is_kept_and_pa_turns_with_the_image(q, pa, rhalf, angle, parity):
     )
     np.testing.assert_allclose(flux, 10, rtol=1e-9)
     axis = np.array([np.sin(pa), np.cos(pa)])
-    other = np.array([np.cos(pa), -np.sin(pa)])
-    sky = rhalf**2 * (np.outer(axis, axis) / q + np.outer(other, other) * q)
+    minor_axis = np.array([np.cos(pa), -np.sin(pa)])
+    sky = rhalf**2 * (np.outer(axis, axis) / q + np.outer(minor_axis, minor_axis) * q)
     expected = jacobian @ sky @ jacobian.T
     np.testing.assert_allclose(covariance, expected, rtol=1e-7, atol=1e-8 * np.abs(expected).max())

@@ -88,10 +88,10 @@ def test_against_dense_matrices(response, n_term):
     patch, gaussians = mock_patch(), mock_gaussians()
     pairs = pairs_of(patch, gaussians, response)
     columns = sky_basis(patch, 2, 3).columns(patch)[..., :n_term]
-    found = eqx.filter_jit(normal_equations)(
+    matrices = eqx.filter_jit(normal_equations)(
         gaussians, patch, segments(patch, gaussians, pairs), response, columns
     )
-    for ours, theirs in zip(found, dense(gaussians, patch, pairs, response, columns), strict=True):
+    for ours, theirs in zip(matrices, dense(gaussians, patch, pairs, response, columns), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10 * np.abs(theirs).max())
 
 

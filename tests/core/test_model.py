@@ -44,8 +44,8 @@ def scene(request, make_patcher):
     models = [with_image(model, image) for model in models]
     unconstrained = models[0].unconstrain(truth)
     flat, unravel = ravel_pytree(unconstrained)
-    away = unravel(flat + 0.05 * np.random.default_rng(1).normal(size=flat.size))
-    return *models, away
+    values = unravel(flat + 0.05 * np.random.default_rng(1).normal(size=flat.size))
+    return *models, values
 
 
 def with_image(model, image):
@@ -113,8 +113,8 @@ def test_fisher_matrix_against_the_jacobian_of_the_image(scene):
     jacobian = np.asarray(jax.jit(jax.jacfwd(lambda v: model.images(unravel(v))))(flat)) * ierr[..., None]
     expected = np.einsum("tpi,tpj->ij", jacobian, jacobian)
     scale = np.sqrt(np.diag(expected))
-    found = np.asarray(eqx.filter_jit(lambda m, v: m.fisher(v))(model, values))
-    np.testing.assert_allclose(found / np.outer(scale, scale), expected / np.outer(scale, scale), atol=1e-4)
+    fisher = np.asarray(eqx.filter_jit(lambda m, v: m.fisher(v))(model, values))
+    np.testing.assert_allclose(fisher / np.outer(scale, scale), expected / np.outer(scale, scale), atol=1e-4)
 
 
 def test_point_source_is_its_psf(make_patcher):
@@ -174,20 +174,23 @@ def test_tied_components_share_a_centre(make_patcher):
     patcher, catalog = make_patcher(n_source=2, dtype=np.float64)
     model, start = patcher.prepare_model(active=catalog, ties={"x": {1: 0}, "y": {1: 0}}, tolerance=0)
     values = {name: jnp.asarray(value) for name, value in start.items()}
-    together = {
+    tied_values = {
         **values,
         "x": values["x"].at[1].set(values["x"][0]),
         "y": values["y"].at[1].set(values["y"][0]),
     }
     free, _ = patcher.prepare_model(active=catalog, tolerance=0)
-    np.testing.assert_allclose(model.chi2(values), free.chi2(together), rtol=1e-12)
-    gradient, apart = jax.grad(model.log_likelihood)(values), jax.grad(free.log_likelihood)(together)
-    np.testing.assert_allclose(gradient["x"], [apart["x"].sum(), 0], rtol=1e-9)
+    np.testing.assert_allclose(model.chi2(values), free.chi2(tied_values), rtol=1e-12)
+    gradient, untied_gradient = (
+        jax.grad(model.log_likelihood)(values),
+        jax.grad(free.log_likelihood)(tied_values),
+    )
+    np.testing.assert_allclose(gradient["x"], [untied_gradient["x"].sum(), 0], rtol=1e-9)
     fisher, unravel = model.fisher(values), ravel_pytree(values)[1]
     flags = unravel(jnp.diag(fisher))
     assert flags["x"][1] == 0
     assert flags["x"][0] > 0
-    full = free.fisher(together)
+    full = free.fisher(tied_values)
     x = ravel_pytree({name: jnp.full(jnp.shape(v), name == "x", float) for name, v in values.items()})[0] > 0
     np.testing.assert_allclose(flags["x"][0], full[np.ix_(x, x)].sum(), rtol=1e-9)
 

@@ -18,12 +18,12 @@ def scene(make_patcher):
     patcher, catalog = make_patcher(dtype=np.float64)
     model, start = patcher.prepare_model(active=catalog, nuisance=ALL)
     rng = np.random.default_rng(5)
-    away = start | {
+    values = start | {
         "sky": rng.normal(scale=0.5, size=(2, 3)),
         "scale": np.array([1.1, 0.93]),
         "shift": rng.normal(scale=0.05, size=(2, 2)),
     }
-    return model, {name: jnp.asarray(value) for name, value in away.items()}
+    return model, {name: jnp.asarray(value) for name, value in values.items()}
 
 
 def test_chi2_is_that_of_the_image(scene):
@@ -81,8 +81,8 @@ def test_fisher_matrix_against_the_jacobian_of_the_image(scene):
     jacobian = np.asarray(jax.jit(jax.jacfwd(lambda v: model.images(unravel(v))))(flat)) * ierr[..., None]
     expected = np.einsum("tpi,tpj->ij", jacobian, jacobian)
     scale = np.sqrt(np.diag(expected))
-    found = np.asarray(eqx.filter_jit(lambda m, v: m.fisher(v))(model, values))
-    np.testing.assert_allclose(found / np.outer(scale, scale), expected / np.outer(scale, scale), atol=1e-4)
+    fisher = np.asarray(eqx.filter_jit(lambda m, v: m.fisher(v))(model, values))
+    np.testing.assert_allclose(fisher / np.outer(scale, scale), expected / np.outer(scale, scale), atol=1e-4)
 
 
 def test_pair_lists_hold_for_shifted_and_scaled_exposures(make_patcher):

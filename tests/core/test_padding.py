@@ -38,18 +38,18 @@ def test_a_filled_up_model_has_the_same_image(scene):
 def test_what_fills_up_stays_where_it_is(scene):
     model, start = scene
     padded = padded_model(model)
-    begun = padded_values(model.unconstrain(start), padded)
-    found = search(padded, begun, False, jnp.asarray(5), jnp.asarray(1e-4))
-    flat, unravel = ravel_pytree(begun)
-    point, information = unravel(found.point), unravel(jnp.diag(found.system.fisher) + 0 * flat)
-    for name, value in begun.items():
+    padded_start = padded_values(model.unconstrain(start), padded)
+    optimum = search(padded, padded_start, False, jnp.asarray(5), jnp.asarray(1e-4))
+    flat, unravel = ravel_pytree(padded_start)
+    point, information = unravel(optimum.point), unravel(jnp.diag(optimum.system.fisher) + 0 * flat)
+    for name, value in padded_start.items():
         np.testing.assert_allclose(point[name][3], value[3], rtol=1e-6, err_msg=name)
         assert not information[name][3].any()
-    assert np.abs(found.point - flat).max() > 1e-3
+    assert np.abs(optimum.point - flat).max() > 1e-3
 
 
 def test_models_with_other_priors_keep_their_sources(scene):
     model, _ = scene
     priors = model.priors | {"rhalf": LogNormal(-1.6, 0.6).expand((3,))}
-    other = dataclasses.replace(model, priors=priors)
-    assert padded_model(other).optics.n_source == 3
+    changed = dataclasses.replace(model, priors=priors)
+    assert padded_model(changed).optics.n_source == 3

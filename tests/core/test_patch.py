@@ -45,19 +45,19 @@ def test_lists_hold_every_pair_once(make_patcher):
     patch = patcher.frame.patch
     rng = np.random.default_rng(0)
     tiles = np.flatnonzero(np.asarray(patch.ierr).any(axis=1))
-    given = [
+    lists_by_kind = [
         [np.sort(rng.choice(400, rng.integers(0, most), replace=False)) for _ in tiles] for most in (200, 9)
     ]
-    pairs = listed_pairs(patch, tiles, *given)
-    found = {}
+    pairs = listed_pairs(patch, tiles, *lists_by_kind)
+    lists_by_tile = {}
     for begin, end, lengths in zip(pairs.level, pairs.level[1:], pairs.lengths, strict=False):
         for row in range(int(begin), int(end)):
             tile, *lists = pairs.row(row, lengths, 400)
-            found[int(tile)] = [np.asarray(part)[np.asarray(part) < 400] for part in lists]
-    assert pairs.n_pair == sum(len(part) for lists in given for part in lists)
-    for tile, *expected in zip(tiles, *given, strict=True):
+            lists_by_tile[int(tile)] = [np.asarray(part)[np.asarray(part) < 400] for part in lists]
+    assert pairs.n_pair == sum(len(part) for lists in lists_by_kind for part in lists)
+    for tile, *expected in zip(tiles, *lists_by_kind, strict=True):
         if any(len(part) for part in expected):
-            for ours, theirs in zip(found.pop(int(tile)), expected, strict=True):
+            for ours, theirs in zip(lists_by_tile.pop(int(tile)), expected, strict=True):
                 np.testing.assert_array_equal(ours, theirs)
-        assert tile not in found
+        assert tile not in lists_by_tile
     assert (np.asarray(pairs.tile)[int(pairs.level[-1]) :] == patch.n_tile - 1).all()

@@ -129,9 +129,9 @@ def test_quartic_of_an_inclined_gaussian():
     pairs = all_pairs(patch, gaussians.amplitude, np.array([[True]]))
     error = np.abs(as_image(render(gaussians, patch, pairs, "quartic")) - exact).max() / exact.max()
     plain = all_pairs(patch, gaussians.amplitude)
-    without = np.abs(as_image(render(gaussians, patch, plain)) - exact).max() / exact.max()
+    plain_error = np.abs(as_image(render(gaussians, patch, plain)) - exact).max() / exact.max()
     assert error < 1.3e-3  # that of a circular Gaussian as narrow as the minor axis
-    assert error < 0.1 * without
+    assert error < 0.1 * plain_error
 
 
 @pytest.mark.parametrize("response", ["variance", "quartic", "second_order"])
@@ -182,10 +182,10 @@ def test_sums_are_accurate_for_large_chi2(capsys):
     scale = np.sqrt(1e7 / np.sum(np.asarray(patch.ierr) > 0))
     noise = np.random.default_rng(5).normal(size=patch.data.shape) / np.maximum(patch.ierr, 1e-9)
     bright = eqx.tree_at(lambda p: p.data, patch, jnp.where(patch.ierr > 0, image + scale * noise, 0))
-    near = gaussians._replace(x=gaussians.x + 1e-3, amplitude=gaussians.amplitude * 1.001)
+    perturbed = gaussians._replace(x=gaussians.x + 1e-3, amplitude=gaussians.amplitude * 1.001)
 
     def difference(patch):
-        return -0.5 * float((chi2(near, patch, pairs) - chi2(gaussians, patch, pairs))[0])
+        return -0.5 * float((chi2(perturbed, patch, pairs) - chi2(gaussians, patch, pairs))[0])
 
     exact = difference(bright)
     error = abs(difference(bright.astype(np.float32)) - exact)

@@ -23,17 +23,17 @@ def test_arrays_have_one_order_whatever_that_of_sets(monkeypatch, name):
     )
     leaves, structure = jax.tree.flatten(priors)
     assert len(leaves) == len(before) > 1
-    for here, there in zip(leaves, before, strict=True):
-        np.testing.assert_array_equal(here, there)
-    again = jax.tree.unflatten(structure, leaves)
+    for leaf, expected in zip(leaves, before, strict=True):
+        np.testing.assert_array_equal(leaf, expected)
+    rebuilt = jax.tree.unflatten(structure, leaves)
     value = PRIORS[name].sample(jax.random.key(0))
-    np.testing.assert_array_equal(again[name].log_prob(value), PRIORS[name].log_prob(value))
+    np.testing.assert_array_equal(rebuilt[name].log_prob(value), PRIORS[name].log_prob(value))
 
 
 def test_programs_take_priors():
     priors = Priors(b=PRIORS["log_normal"], a=PRIORS["uniform"])
-    same = jax.jit(lambda priors: priors)(priors)
-    assert list(same) == ["a", "b"]
-    assert isinstance(same, Priors)
-    np.testing.assert_array_equal(same["a"].high, PRIORS["uniform"].high)
-    np.testing.assert_array_equal(same["b"].base_dist.loc, PRIORS["log_normal"].loc)
+    passed = jax.jit(lambda priors: priors)(priors)
+    assert list(passed) == ["a", "b"]
+    assert isinstance(passed, Priors)
+    np.testing.assert_array_equal(passed["a"].high, PRIORS["uniform"].high)
+    np.testing.assert_array_equal(passed["b"].base_dist.loc, PRIORS["log_normal"].loc)

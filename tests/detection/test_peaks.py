@@ -8,7 +8,7 @@ from fphojax.detection.peaks import prominent_peaks
 
 def peaks_by_flooding(values, threshold, prominence):
     """The same from the definition: lower the water level by level, and see which islands join."""
-    found, eight = set(), np.ones((3, 3))
+    peaks, eight = set(), np.ones((3, 3))
     levels = np.sort(values[values > threshold])[::-1]
     for y, x in np.argwhere(values > threshold):
         height = values[y, x]
@@ -16,11 +16,11 @@ def peaks_by_flooding(values, threshold, prominence):
             island = label(values >= level, eight)[0]
             if (values[island == island[y, x]] > height).any():
                 if height - level >= prominence:
-                    found.add((x, y))
+                    peaks.add((x, y))
                 break
         else:
-            found.add((x, y))  # never joined to a higher one
-    return found
+            peaks.add((x, y))  # never joined to a higher one
+    return peaks
 
 
 @settings(max_examples=60, deadline=None)

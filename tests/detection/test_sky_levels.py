@@ -4,7 +4,7 @@ from astropy import units as u
 from astropy.wcs import WCS
 from scipy.ndimage import gaussian_filter
 
-from fphojax.detection.sky_levels import ResidualPixels, residual_levels, tweaked_background, without_sources
+from fphojax.detection.sky_levels import ResidualPixels, mask_sources, residual_levels, tweaked_background
 from fphojax.inputs import InputError
 from fphojax.inputs.source_catalog import SourceCatalog
 
@@ -70,26 +70,26 @@ def test_circles_around_sources_are_left_out():
         ra=ra, dec=dec, flux=[1.0, 1.0, 1.0], q=0.8, pa=0.0, sersic=1.0, rhalf=0.2, bands=("r",)
     )
     everything = pixels(np.zeros((50, 40)), 1.0)
-    kept = without_sources(everything, wcs, catalog, [0.36 * 6, 0.36 * 3.5, 5.0])
+    unmasked = mask_sources(everything, wcs, catalog, [0.36 * 6, 0.36 * 3.5, 5.0])
     outside = np.hypot(everything.x - 5.2, everything.y - 8.1) > 6
     outside &= np.hypot(everything.x - 33.3, everything.y - 20.0) > 3.5
-    np.testing.assert_array_equal(kept.x, everything.x[outside])
-    np.testing.assert_array_equal(kept.y, everything.y[outside])
-    assert without_sources(everything, wcs, catalog[[]], 1.0) is everything
+    np.testing.assert_array_equal(unmasked.x, everything.x[outside])
+    np.testing.assert_array_equal(unmasked.y, everything.y[outside])
+    assert mask_sources(everything, wcs, catalog[[]], 1.0) is everything
 
 
 def test_a_pixel_of_several_patches_counts_once():
     rng = np.random.default_rng(3)
-    whole = pixels(sky_noise(rng, 0), 1.0)
-    half = whole.x < SIZE // 2
-    shuffled = rng.permutation(2 * len(whole.x) - np.count_nonzero(half))
+    exposure = pixels(sky_noise(rng, 0), 1.0)
+    half = exposure.x < SIZE // 2
+    shuffled = rng.permutation(2 * len(exposure.x) - np.count_nonzero(half))
 
     def joined(name):
-        values = getattr(whole, name)
+        values = getattr(exposure, name)
         return np.concatenate([values, values[~half]])[shuffled]
 
     twice = ResidualPixels("e", "r", *(joined(name) for name in ("x", "y", "residual", "ierr")))
-    one, two = residual_levels([whole, twice])
+    one, two = residual_levels([exposure, twice])
     for name in one.colnames:
         if name in ("exposure", "band"):
             assert one[name] == two[name]

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter, shift
 from scipy.stats import norm
 
 from fphojax.detection.matched_filter import ResidualImage
-from fphojax.detection.source_search import detect, detect_on_images, with_detected
+from fphojax.detection.source_search import append_detections, detect, detect_on_images
 from fphojax.inputs import InputError
 from fphojax.inputs.astrometry import sky_offsets
 from fphojax.inputs.exposures import Exposure
@@ -54,9 +54,9 @@ def catalog(x, y, flux, *, sersic=1.0, rhalf=0.02, q=0.9):
     )
 
 
-def matched(truth, found, radius):
+def matched(truth, detections, radius):
     """For each true source the row of the nearest detection within a radius, -1 if there is none."""
-    offsets = [sky_offsets(c.ra, c.dec, RA, DEC) for c in (truth, found)]
+    offsets = [sky_offsets(c.ra, c.dec, RA, DEC) for c in (truth, detections)]
     distance = np.hypot(*(offsets[0][:, None] - offsets[1][None]).transpose(2, 0, 1))
     return np.where(distance.min(axis=1) < radius, distance.argmin(axis=1), -1)
 
@@ -64,8 +64,8 @@ def matched(truth, found, radius):
 @pytest.mark.parametrize("correlation", [0.0, 0.8])
 def test_number_of_false_detections(correlation):
     rng, threshold, counts, expected = np.random.default_rng(1), 3.6, 0, 0.0
-    wcs, other = WCS(spec("g", "").header()), WCS(spec("g", "", rotation=30.0).header())
-    exposures = [("g", wcs, 1.3), ("g", other, 1.6), ("r", wcs, 2.0)]
+    wcs, rotated = WCS(spec("g", "").header()), WCS(spec("g", "", rotation=30.0).header())
+    exposures = [("g", wcs, 1.3), ("g", rotated, 1.6), ("r", wcs, 2.0)]
     for _ in range(6):
         images = []
         for k, (band, projection, sigma) in enumerate(exposures):
@@ -78,10 +78,10 @@ def test_number_of_false_detections(correlation):
                     noise, np.ones_like(noise), None, projection, band, f"e{k}", gaussian_psf(sigma)
                 )
             )
-        found = detect(images, threshold=threshold)
-        counts += len(found.catalog)
-        expected += found.n_false
-    noise = {name: round(s.power, 2) for part in found.noise.values() for name, s in part.items()}
+        detections = detect(images, threshold=threshold)
+        counts += len(detections.catalog)
+        expected += detections.n_false
+    noise = {name: round(s.power, 2) for part in detections.noise.values() for name, s in part.items()}
     print(
         f"\ncorrelation {correlation}: {counts} false detections, at most {expected:.1f} expected; noise {noise}"
     )
@@ -102,7 +102,7 @@ def test_completeness_and_positions():
     brightness = rng.uniform(8, 45, len(x))
     truth = catalog(x, y, brightness[:, None] * [1.0, 1.6])
     images = [residual_image(exposure) for exposure in simulate_exposures(truth, specs, seed=3)]
-    found = detect(images, threshold=5.0)
+    detections = detect(images, threshold=5.0)
     # what a perfect filter would see: the inverse variances of the fluxes, from the PSFs
     weight = {
         band: sum(np.sum(i.psf_image**2) * np.median(i.ierr) ** 2 for i in images if i.band == band)
@@ -111,22 +111,23 @@ def test_completeness_and_positions():
     flat = brightness * (weight["g"] + 1.6 * weight["r"]) / np.sqrt(weight["g"] + weight["r"])
     each = [brightness * t * np.sqrt(weight[band]) for band, t in (("g", 1.0), ("r", 1.6))]
     expected = norm.cdf(np.max([flat, *each], axis=0) - 5.0)
-    row = matched(truth, found.catalog, 0.25)
-    seen = row >= 0
-    false = len(found.catalog) - len(np.unique(row[seen]))
+    row = matched(truth, detections.catalog, 0.25)
+    detected = row >= 0
+    false = len(detections.catalog) - len(np.unique(row[detected]))
     print(
-        f"\n{seen.sum()} of {len(x)} found, {expected.sum():.1f} expected of a single look; S > 7: "
-        f"{seen[expected > 0.977].sum()} of {(expected > 0.977).sum()}; false {false}, at most {found.n_false:.3f}"
+        f"\n{detected.sum()} of {len(x)} found, {expected.sum():.1f} expected of a single look; S > 7: "
+        f"{detected[expected > 0.977].sum()} of {(expected > 0.977).sum()}; "
+        f"false {false}, at most {detections.n_false:.3f}"
     )
-    assert seen.sum() > expected.sum() - 3 * np.sqrt(np.sum(expected * (1 - expected)))
-    assert seen[expected > 0.977].mean() > 0.96
+    assert detected.sum() > expected.sum() - 3 * np.sqrt(np.sum(expected * (1 - expected)))
+    assert detected[expected > 0.977].mean() > 0.96
     assert false <= 1
-    moved = sky_offsets(found.catalog.ra[row[seen]], found.catalog.dec[row[seen]], RA, DEC)
-    moved -= sky_offsets(truth.ra[seen], truth.dec[seen], RA, DEC)
+    moved = sky_offsets(detections.catalog.ra[row[detected]], detections.catalog.dec[row[detected]], RA, DEC)
+    moved -= sky_offsets(truth.ra[detected], truth.dec[detected], RA, DEC)
     print(f"positions: mean {moved.mean(axis=0)}, sd {moved.std(axis=0)} arcsec, pixels of 0.1")
     assert (np.abs(moved.mean(axis=0)) < 0.01).all()
     assert (moved.std(axis=0) < 0.04).all()
-    ratio = found.catalog.flux[row[seen]] / truth.flux[seen]
+    ratio = detections.catalog.flux[row[detected]] / truth.flux[detected]
     print("flux / truth, median:", np.median(ratio, axis=0).round(2))
     assert (np.abs(np.median(ratio, axis=0) - 1) < 0.15).all()
 
@@ -137,19 +138,22 @@ def test_guesses_of_flux_and_size(sersic, rhalf):
     truth = catalog(x, y, np.tile([1000.0, 2000.0], (9, 1)), sersic=sersic, rhalf=rhalf)
     specs = [spec("g", "g"), spec("r", "r", scale=0.15, size=140, rotation=10.0)]
     images = [residual_image(exposure) for exposure in simulate_exposures(truth, specs, seed=1)]
-    found = detect_on_images(images, rhalf_range=(0.02, 3.0)).catalog
-    row = matched(truth, found, 0.2)
-    flux, size = np.median(found.flux[row] / truth.flux, axis=0), np.median(found.rhalf[row]) / rhalf
-    print(
-        f"\nn {sersic}, rhalf {rhalf}: {len(found)} of 9; flux / truth {flux.round(2)}, rhalf / truth {size:.2f}"
+    detections = detect_on_images(images, rhalf_range=(0.02, 3.0)).catalog
+    row = matched(truth, detections, 0.2)
+    flux, size = (
+        np.median(detections.flux[row] / truth.flux, axis=0),
+        np.median(detections.rhalf[row]) / rhalf,
     )
-    assert len(found) == 9
+    print(
+        f"\nn {sersic}, rhalf {rhalf}: {len(detections)} of 9; flux / truth {flux.round(2)}, rhalf / truth {size:.2f}"
+    )
+    assert len(detections) == 9
     assert (row >= 0).all()
     limits = (0.9, 1.1) if sersic == 1 else (0.8, 1.0)
     assert ((limits[0] < flux) & (flux < limits[1])).all()
     if rhalf > 0.1:
         assert 0.9 < size < 1.15
-        assert (found.roi > 4 * rhalf).all()  # where the light ends
+        assert (detections.roi > 4 * rhalf).all()  # where the light ends
 
 
 def test_guesses_in_the_light_of_a_cuspy_galaxy():
@@ -160,18 +164,19 @@ def test_guesses_in_the_light_of_a_cuspy_galaxy():
         sersic=np.array([4.0, 1.0, 1.0, 1.0]), rhalf=np.array([0.7, 0.2, 0.25, 0.05]), q=0.8,
     )  # fmt: skip
     (exposure,) = simulate_exposures(truth, [spec("g", "g", noise=0.5)], seed=4)
-    found = detect_on_images([residual_image(exposure)], rhalf_range=(0.02, 3.0))
-    row = matched(truth, found.catalog, 0.2)
-    ratio = found.catalog.flux[row, 0] / flux
+    detections = detect_on_images([residual_image(exposure)], rhalf_range=(0.02, 3.0))
+    row = matched(truth, detections.catalog, 0.2)
+    ratio = detections.catalog.flux[row, 0] / flux
     print(
-        f"\n{len(found.catalog)} found of 4; flux / truth {ratio.round(2)}, roi {found.catalog.roi[row].round(1)}"
+        f"\n{len(detections.catalog)} found of 4; flux / truth {ratio.round(2)}, "
+        f"roi {detections.catalog.roi[row].round(1)}"
     )
     assert sorted(row) == [0, 1, 2, 3]
-    assert len(found.structure) == 0
+    assert len(detections.structure) == 0
     assert 0.75 < ratio[0] < 1
     assert (np.abs(ratio[1:] - 1) < 0.35).all()
-    assert 0.6 < found.catalog.rhalf[row[0]] / 0.7 < 1.1
-    assert found.catalog.roi[row[0]] > 3.5
+    assert 0.6 < detections.catalog.rhalf[row[0]] / 0.7 < 1.1
+    assert detections.catalog.roi[row[0]] > 3.5
 
 
 def test_an_imperfect_model_is_no_source_but_a_neighbour_is():
@@ -184,31 +189,31 @@ def test_an_imperfect_model_is_no_source_but_a_neighbour_is():
     error = 0.01 * model + model - shift(model, (0.05, 0.02), order=5)
     chi = np.abs(error * exposure.ierr).max()
     residual = residual_image(exposure, exposure.data + error, model)
-    found = detect([residual])
+    detections = detect([residual])
     ringed = detect([residual], model_error=1e-6, structure=0)
     print(
-        f"\nlargest |chi| of the model's error {chi:.0f}: {len(found.catalog)} found, else {len(ringed.catalog)}"
+        f"\nlargest |chi| of the model's error {chi:.0f}: {len(detections.catalog)} found, else {len(ringed.catalog)}"
     )
-    assert len(found.catalog) == 1
-    assert matched(neighbour, found.catalog, 0.15)[0] == 0
+    assert len(detections.catalog) == 1
+    assert matched(neighbour, detections.catalog, 0.15)[0] == 0
     assert len(ringed.catalog) > 1
 
 
 def test_structure_of_a_bright_image_is_one_source():
     truth = catalog([0.0, 6.0], [0.0, 6.0], [[3e5], [2e3]], rhalf=1.0)
     images = [residual_image(e) for e in simulate_exposures(truth, [spec("g", "g")], seed=6)]
-    found = detect_on_images(images)
-    print(f"\n{len(found.catalog)} found of 2 with S = {found.catalog['significance'].round(0)}")
-    assert len(found.catalog) == 2
+    detections = detect_on_images(images)
+    print(f"\n{len(detections.catalog)} found of 2 with S = {detections.catalog['significance'].round(0)}")
+    assert len(detections.catalog) == 2
 
 
 def test_sky_is_taken_off():
     truth = catalog([0.0, -5.0], [0.0, 4.0], [[300.0], [200.0]])
     (exposure,) = simulate_exposures(truth, [spec("g", "g")], seed=7)
     image = residual_image(exposure, exposure.data + 5 + np.linspace(0, 1, 200))
-    found = detect_on_images([image], background_box=50)
-    assert len(found.catalog) == 2
-    np.testing.assert_allclose(found.catalog.flux[:, 0], [300, 200], rtol=0.15)
+    detections = detect_on_images([image], background_box=50)
+    assert len(detections.catalog) == 2
+    np.testing.assert_allclose(detections.catalog.flux[:, 0], [300, 200], rtol=0.15)
     level = detect([residual_image(exposure, exposure.data + 5)])
     assert len(level.catalog) == 2
     np.testing.assert_allclose(level.catalog.flux[:, 0], [300, 200], rtol=0.15)
@@ -222,13 +227,13 @@ def test_bad_pixels_edges_and_bands_without_data():
     data[90:110, 40:60], ierr[90:110, 40:60] = 1e9, 0  # masked
     data[20, 30] = np.nan
     images = [residual_image(dataclasses.replace(one, ierr=ierr), data), residual_image(two)]
-    found = detect(images, sed={"g": 1.0, "r": 2.0})
+    detections = detect(images, sed={"g": 1.0, "r": 2.0})
     # the third lies outside, just beyond the edge
-    row = matched(truth, found.catalog, 0.2)
-    assert len(found.catalog) == 2
+    row = matched(truth, detections.catalog, 0.2)
+    assert len(detections.catalog) == 2
     assert row[2] == -1
-    assert set(found.catalog["found_in"]) <= {"g", "r", "all"}
-    flux = found.catalog.flux[row[:2]]
+    assert set(detections.catalog["found_in"]) <= {"g", "r", "all"}
+    flux = detections.catalog.flux[row[:2]]
     assert flux[1, 1] == pytest.approx(2 * flux[1, 0])  # r does not reach there: from the SED
     np.testing.assert_allclose([*flux[0], flux[1, 0]], 400, rtol=0.15)
 
@@ -237,15 +242,15 @@ def test_new_sources_join_a_catalogue():
     old = catalog([0.0, 1.0], [0.0, 0.0], [[1.0, 2.0], [3.0, 4.0]])
     old = old.replace(extra=Table({"source_index": [0, 1], "z": [0.1, 0.2]}), flux_err=0.1 * old.flux)
     new = catalog([5.0], [5.0], [[7.0, 8.0]]).replace(extra=Table({"origin": ["detected"]}))
-    joined = with_detected(old, new)
+    joined = append_detections(old, new)
     assert joined["origin"].tolist() == ["catalog", "catalog", "detected"]
     assert joined.id.tolist() == [0, 1, 2]
     assert np.isnan(joined.flux_err[2]).all()  # guesses, around which bounds are wide
     assert joined.extra.colnames == ["source_index", "z", "origin"]
-    again = with_detected(joined.replace(id=np.array(["a", "new0", "b"])), new)
-    assert again["origin"].tolist() == ["catalog", "catalog", "detected", "detected"]
-    assert again.id.tolist() == ["a", "new0", "b", "new1"]
-    assert len(with_detected(old, new[[]])) == 2
+    renamed = append_detections(joined.replace(id=np.array(["a", "new0", "b"])), new)
+    assert renamed["origin"].tolist() == ["catalog", "catalog", "detected", "detected"]
+    assert renamed.id.tolist() == ["a", "new0", "b", "new1"]
+    assert len(append_detections(old, new[[]])) == 2
 
 
 def test_columns_of_the_user_are_kept_beside_detected_sources():
@@ -254,9 +259,9 @@ def test_columns_of_the_user_are_kept_beside_detected_sources():
     mine = {"profile": ["point", "sersic"], "distance": [0.5, 1.5], "field": [3, 4], "note": ["a", "b"]}
     old = SourceCatalog.from_columns(ra=[1.0, 1.1], dec=2.0, flux=[5, 6], extra=Table(mine), **shape)
     old.extra["distance"].unit = "Mpc"
-    found = Table({"origin": ["detected"], "significance": [7.0]})
-    new = SourceCatalog.from_columns(ra=[1.2], dec=2.0, flux=[7], extra=found, **shape)
-    extra = with_detected(old, new).extra
+    extra_columns = Table({"origin": ["detected"], "significance": [7.0]})
+    new = SourceCatalog.from_columns(ra=[1.2], dec=2.0, flux=[7], extra=extra_columns, **shape)
+    extra = append_detections(old, new).extra
     assert extra.colnames == [*mine, "origin"]
     assert extra["profile"].tolist() == ["point", "sersic", "sersic"]
     np.testing.assert_array_equal(extra["distance"], [0.5, 1.5, np.nan])
@@ -287,11 +292,11 @@ def test_real_images(name, fewest):
     if not (DATA / name).is_dir():
         pytest.skip(f"{DATA / name} is absent")
     paths = sorted(path for path in (DATA / name).glob("*.fits") if path.name != "peaks.fits")
-    found = detect_on_images([residual_image(Exposure.from_fits(path)) for path in paths])
+    detections = detect_on_images([residual_image(Exposure.from_fits(path)) for path in paths])
     peaks = SourceCatalog.read(DATA / name / "peaks.fits")
-    near = matched(peaks, found.catalog.select_bands(found.catalog.bands), 0.5)
+    row = matched(peaks, detections.catalog.select_bands(detections.catalog.bands), 0.5)
     print(
-        f"\n{name}: {len(found.catalog)} found, {np.count_nonzero(near >= 0)} of {len(peaks)} of the peak list"
+        f"\n{name}: {len(detections.catalog)} found, {np.count_nonzero(row >= 0)} of {len(peaks)} of the peak list"
     )
-    assert len(found.catalog) >= fewest
-    assert found.n_false < 0.2
+    assert len(detections.catalog) >= fewest
+    assert detections.n_false < 0.2

@@ -35,9 +35,9 @@ def test_ellipses_of_draws(fit, fitted, tmp_path):
 
 
 def test_composites_share_a_grid(fit, fitted, tmp_path):
-    made = composites(fitted, fit.chains.optimum.values)
-    assert {image.shape for image in made.values()} == {(160, 160, 3)}
-    assert all(image.min() >= 0 and image.max() <= 1 for image in made.values())
+    images = composites(fitted, fit.chains.optimum.values)
+    assert {image.shape for image in images.values()} == {(160, 160, 3)}
+    assert all(image.min() >= 0 and image.max() <= 1 for image in images.values())
     save_figure(plot_composites(fitted, fit.chains.optimum.values), tmp_path / "colours.png", dpi=50)
 
     # the first source is brighter in B, the second in R; east is left
@@ -46,13 +46,13 @@ def test_composites_share_a_grid(fit, fitted, tmp_path):
     for row in (0, 1):
         x, y = (float(fit.chains.optimum.values[name][row]) for name in ("x", "y"))
         column, line = (np.rint((1 + offset / radius) / 2 * 159).astype(int) for offset in (-x, y))
-        red, _, blue = made["model"][line, column]
+        red, _, blue = images["model"][line, column]
         redness.append(red / blue)
     assert redness[1] > 1.2 * redness[0]
     # where the model is bright, the residual is not
-    model = made["model"]
+    model = images["model"]
     light = np.where((model == 0.75).all(axis=-1), 0.0, model.sum(axis=-1))  # not where no pixel is
     bright = light > np.quantile(light, 0.99)
-    assert made["residual"][bright].mean() < 0.5 * made["data"][bright].mean()
+    assert images["residual"][bright].mean() < 0.5 * images["data"][bright].mean()
     with pytest.raises(InputError, match="found no band Z, expected some of B, R"):
         composites(fitted, fit.chains.optimum.values, ["B", "Z"])

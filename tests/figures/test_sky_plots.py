@@ -26,14 +26,14 @@ def test_ellipses_lie_on_the_images():
     figure = plot_exposures(field.exposures, {"truth": GALAXY})
     for axis, exposure in zip(figure.axes, field.exposures, strict=True):
         (ellipse,) = (line for line in axis.lines if len(line.get_xdata()) > 2)
-        drawn = np.array(ellipse.get_data())[:, :-1]
+        outline = np.array(ellipse.get_data())[:, :-1]
         y, x = np.mgrid[: exposure.shape[0], : exposure.shape[1]]
         light = np.where(exposure.data > 0.2 * exposure.data.max(), exposure.data, 0)
         weight = light / light.sum()
         centre = np.array([np.sum(weight * x), np.sum(weight * y)])
-        np.testing.assert_allclose(drawn.mean(axis=1), centre, atol=0.2)
+        np.testing.assert_allclose(outline.mean(axis=1), centre, atol=0.2)
         moments = np.cov(np.stack([x.ravel(), y.ravel()]), aweights=weight.ravel())
-        axes = [np.linalg.eigh(m)[1][:, -1] for m in (moments, np.cov(drawn))]
+        axes = [np.linalg.eigh(m)[1][:, -1] for m in (moments, np.cov(outline))]
         assert abs(axes[0] @ axes[1]) > 0.995
 
 

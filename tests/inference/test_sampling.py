@@ -152,7 +152,7 @@ def test_slow_draws_are_made_one_by_one(bright_scene, chains, monkeypatch):
 @pytest.mark.slow
 def test_chains_in_one_program(bright_scene, chains, monkeypatch):
     """As they move on an accelerator: the same draws but for rounding, which trajectories take time to amplify."""
-    monkeypatch.setattr(module, "chains_together", lambda: True)
+    monkeypatch.setattr(module, "chains_in_lockstep", lambda: True)
     found = sample(*bright_scene, draws=20, warmup=20, chains=2, seed=3, progress=False)
     monkeypatch.undo()
     apart = sample(*bright_scene, draws=20, warmup=20, chains=2, seed=3, progress=False)

@@ -113,9 +113,9 @@ def test_oversampled_image_gives_the_psf_without_the_pixel(oversample):
 def test_native_image_gives_the_psf_with_or_without_the_pixel():
     image = integrated(41, [1.0], [1.5], 1)
     with_pixel = fit_psf(image, n_gauss=1)
-    without = fit_psf(image, n_gauss=1, includes_pixel=False)
-    assert_allclose(with_pixel.covariances[0, :2] - without.covariances[0, :2], 1 / 12, rtol=1e-6)
-    assert_allclose(without.covariances[0, :2], 1.5**2, rtol=1e-3)
+    pixel_free = fit_psf(image, n_gauss=1, includes_pixel=False)
+    assert_allclose(with_pixel.covariances[0, :2] - pixel_free.covariances[0, :2], 1 / 12, rtol=1e-6)
+    assert_allclose(pixel_free.covariances[0, :2], 1.5**2, rtol=1e-3)
 
 
 def test_off_centre_and_even_sized_images_report_their_shift():
@@ -134,12 +134,12 @@ def test_off_centre_and_even_sized_images_report_their_shift():
 def test_recentred_images_lose_their_offset():
     round_ = {"amplitudes": [1.0], "means": np.zeros((1, 2)), "covariances": np.array([[3.0, 3.0, 0.0]])}
     image = mixture((41, 41), centre=(20.3, 19.8), **round_)
-    kept, recentred = fit_psf(image, n_gauss=1), fit_psf(image, n_gauss=1, recentre=True)
-    for fit in (kept, recentred):
+    uncentred, recentred = fit_psf(image, n_gauss=1), fit_psf(image, n_gauss=1, recentre=True)
+    for fit in (uncentred, recentred):
         assert_allclose(fit.offset, (0.3, -0.2), atol=1e-4)
         assert_allclose(fit.values(fit.effective(image)).sum(), 1, atol=1e-6)
-    assert kept.shift == (0.0, 0.0)
-    assert_allclose(kept.means, [[0.3, -0.2]], atol=1e-6)
+    assert uncentred.shift == (0.0, 0.0)
+    assert_allclose(uncentred.means, [[0.3, -0.2]], atol=1e-6)
     assert recentred.shift == recentred.offset
     assert_allclose(recentred.means, 0, atol=1e-4)
 
@@ -193,10 +193,10 @@ def test_rings_of_a_space_telescope():
 
 def test_threads_do_not_matter(monkeypatch):
     """Matrices are small: threads of BLAS take longer, and round otherwise."""
-    seen, search = [], psf_fit.search
+    n_threads, search = [], psf_fit.search
 
     def searched(*args, **options):
-        seen.extend(library["num_threads"] for library in threadpool_info())
+        n_threads.extend(library["num_threads"] for library in threadpool_info())
         return search(*args, **options)
 
     monkeypatch.setattr(psf_fit, "search", searched)
@@ -205,14 +205,14 @@ def test_threads_do_not_matter(monkeypatch):
             pytest.skip("BLAS has no threads here")
         fit_psf(mixture((31, 31)), n_gauss=1)
         assert any(library["num_threads"] == 2 for library in threadpool_info())
-    assert set(seen) == {1}
+    assert set(n_threads) == {1}
 
 
 def test_same_seed_same_result_in_any_process():
     images = [mixture((31, 31)), mixture((31, 31), covariances=1.3 * COVARIANCES)]
-    here = fit_psfs(images, n_gauss=2)
-    there = fit_psfs(images, n_gauss=2, workers=2)
-    for a, b in zip(here, there, strict=True):
+    serial = fit_psfs(images, n_gauss=2)
+    parallel = fit_psfs(images, n_gauss=2, workers=2)
+    for a, b in zip(serial, parallel, strict=True):
         assert np.array_equal(a.amplitudes, b.amplitudes)
         assert np.array_equal(a.covariances, b.covariances)
 

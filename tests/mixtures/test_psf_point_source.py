@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from fphojax.mixtures.psf_image import effective_psf
-from fphojax.mixtures.psf_point_source import point_flux_errors, point_flux_words
+from fphojax.mixtures.psf_point_source import format_flux_error, point_flux_errors
 
 
 def gaussian(n, variance, centre=(0.0, 0.0), oversample=1):
@@ -31,8 +31,8 @@ def test_a_gaussian_of_another_width_by_its_overlap_integral(wrong):
 def test_noise_of_the_source_itself():
     """With the source's own photons alone the weights are 1 / P: flux = sum M / sum (M^2 / P)."""
     errors = point_flux_errors(effective_psf(gaussian(61, 4.5)), mixture(4.0), response=0.0)
-    alone = 2 * (4.0 / 4.5) - (4.0 / 4.5) ** 2 - 1
-    assert errors[0, 0] < errors[0, 1] < errors[0, 2] < alone < 0
+    bright_limit = 2 * (4.0 / 4.5) - (4.0 / 4.5) ** 2 - 1
+    assert errors[0, 0] < errors[0, 1] < errors[0, 2] < bright_limit < 0
 
 
 def test_the_position_is_fitted_too():
@@ -72,4 +72,4 @@ def test_every_sub_pixel_position_of_an_oversampled_image():
     ],
 )
 def test_words(error, words):
-    assert point_flux_words(error) == words
+    assert format_flux_error(error) == words

@@ -147,10 +147,10 @@ def test_flux_in_square_stamps(table):
 
 
 def test_half_light_radius_is_one(table):
-    found = [brentq(lambda radius, n=n: flux_inside(table, n, radius) - 0.5, 0.5, 2) for n in SERSIC]
-    print("\nhalf-light radii for n of", SERSIC, ":", np.round(found, 5))
-    np.testing.assert_allclose(found, 1, atol=5e-3)
-    np.testing.assert_allclose(np.array(found)[SERSIC <= 2], 1, atol=1e-3)
+    radii = [brentq(lambda radius, n=n: flux_inside(table, n, radius) - 0.5, 0.5, 2) for n in SERSIC]
+    print("\nhalf-light radii for n of", SERSIC, ":", np.round(radii, 5))
+    np.testing.assert_allclose(radii, 1, atol=5e-3)
+    np.testing.assert_allclose(np.array(radii)[SERSIC <= 2], 1, atol=1e-3)
 
 
 @law
@@ -167,8 +167,8 @@ def test_flux_is_one_and_gaussians_are_proper(table, n, rhalf):
 @given(n=indices, rhalf=radii, factor=st.floats(0.01, 100))
 def test_widths_scale_with_the_radius(table, n, rhalf, factor):
     amplitudes, variances = evaluate(table, n, rhalf)
-    same, scaled = evaluate(table, n, factor * rhalf)
-    np.testing.assert_array_equal(same, amplitudes)
+    unscaled, scaled = evaluate(table, n, factor * rhalf)
+    np.testing.assert_array_equal(unscaled, amplitudes)
     np.testing.assert_allclose(scaled, factor**2 * variances, rtol=1e-12)
 
 
@@ -197,8 +197,8 @@ def test_derivatives_agree_with_differences(table):
     for derivative, difference in zip(derivatives, differences, strict=True):
         scale = np.abs(difference).max(axis=0)
         np.testing.assert_allclose(derivative / scale, difference / scale, atol=1e-6)
-    for one, other in zip(forward(n, rhalf), derivatives, strict=False):
-        np.testing.assert_allclose(np.asarray(one), other, rtol=1e-8, atol=1e-10)
+    for one, expected in zip(forward(n, rhalf), derivatives, strict=False):
+        np.testing.assert_allclose(np.asarray(one), expected, rtol=1e-8, atol=1e-10)
 
 
 def test_images_change_with_the_index_as_the_exact_ones_do(table):
@@ -224,12 +224,12 @@ def test_images_change_with_the_index_as_the_exact_ones_do(table):
 
 def test_edges_of_the_range(table):
     """Beyond the range the index is clamped; on its edge derivatives are whole."""
-    for edge, beyond in zip(table.sersic_range, (0.3, 9.0), strict=True):
-        np.testing.assert_array_equal(evaluate(table, edge, 1.0), evaluate(table, beyond, 1.0))
-        inside = edge + np.sign(edge - beyond) * 1e-7
-        on_edge, near = (jax.jacfwd(lambda n: evaluate(table, n, 1.0)[1])(n) for n in (edge, inside))
-        np.testing.assert_allclose(on_edge, near, rtol=1e-3)
-        assert not jax.jacfwd(lambda n: evaluate(table, n, 1.0)[0])(beyond).any()
+    for edge, outside in zip(table.sersic_range, (0.3, 9.0), strict=True):
+        np.testing.assert_array_equal(evaluate(table, edge, 1.0), evaluate(table, outside, 1.0))
+        inside = edge + np.sign(edge - outside) * 1e-7
+        on_edge, interior = (jax.jacfwd(lambda n: evaluate(table, n, 1.0)[1])(n) for n in (edge, inside))
+        np.testing.assert_allclose(on_edge, interior, rtol=1e-3)
+        assert not jax.jacfwd(lambda n: evaluate(table, n, 1.0)[0])(outside).any()
 
 
 @pytest.mark.parametrize("dtype", ["f4", "f8"])
@@ -259,9 +259,9 @@ def test_written_tables_read_back(small_table, tmp_path):
 
 
 def test_fits_are_repeatable(small_table):
-    again = fit_sersic_table(3, degree=4, progress=False)
-    np.testing.assert_array_equal(again.steps, small_table.steps)
-    np.testing.assert_array_equal(again.logits, small_table.logits)
+    refit = fit_sersic_table(3, degree=4, progress=False)
+    np.testing.assert_array_equal(refit.steps, small_table.steps)
+    np.testing.assert_array_equal(refit.logits, small_table.logits)
 
 
 def test_the_shipped_table_is_the_default_fit(table, tmp_path):
@@ -272,12 +272,14 @@ def test_the_shipped_table_is_the_default_fit(table, tmp_path):
     )
     one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", code, str(path)], check=True, env=os.environ | one_thread)
-    again = load_sersic_table(path)
+    rebuilt = load_sersic_table(path)
     n = np.linspace(0.5, 8, 200)
-    (amplitudes, variances), (others, widths) = table(n, 1.0), again(n, 1.0)
-    print(f"\nlargest change of an amplitude in a rebuilt table: {np.abs(amplitudes - others).max():.1e}")
-    np.testing.assert_allclose(others, amplitudes, atol=1e-6)
-    np.testing.assert_allclose(others * np.log(widths), amplitudes * np.log(variances), atol=1e-5)
+    (amplitudes, variances), (rebuilt_amplitudes, widths) = table(n, 1.0), rebuilt(n, 1.0)
+    print(
+        f"\nlargest change of an amplitude in a rebuilt table: {np.abs(amplitudes - rebuilt_amplitudes).max():.1e}"
+    )
+    np.testing.assert_allclose(rebuilt_amplitudes, amplitudes, atol=1e-6)
+    np.testing.assert_allclose(rebuilt_amplitudes * np.log(widths), amplitudes * np.log(variances), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -321,9 +323,9 @@ def test_fixed_radii_agree_with_forcepho():
         ones, zeros = np.ones(n.size), np.zeros(n.size)
         value, by_n = jax.jvp(lambda n, r: evaluate(table, n, r)[0], (n, r), (ones, zeros))
         _, by_r = jax.jvp(lambda n, r: evaluate(table, n, r)[0], (n, r), (zeros, ones))
-        found = {"amplitudes": value, "damplitude_dsersic": by_n, "damplitude_drhalf": by_r}
+        derivatives = {"amplitudes": value, "damplitude_dsersic": by_n, "damplitude_drhalf": by_r}
         with h5py.File(case / "expected.h5") as file:
-            errors = {name: np.abs(found[name] - file[name][...]).max() for name in found}
+            errors = {name: np.abs(derivatives[name] - file[name][...]).max() for name in derivatives}
         print(f"{case.name}:", " ".join(f"{name} {error:.1e}" for name, error in errors.items()))
         assert max(errors.values()) < 1e-6
 

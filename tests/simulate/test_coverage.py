@@ -5,7 +5,7 @@ import pytest
 
 from fphojax.inference.methods import Laplace
 from fphojax.inputs.bounds import default_bounds
-from fphojax.simulate.coverage import CoverageStudy, _drawn, coverage_study
+from fphojax.simulate.coverage import CoverageStudy, _draw_catalog, coverage_study
 from fphojax.simulate.mock_fields import MockCamera, mock_galaxies
 
 
@@ -39,18 +39,18 @@ def test_truths_are_drawn_in_the_bands_by_name(galaxy):
     pair = galaxy.replace(
         bands=("F1", "F2"), flux=np.column_stack([galaxy.flux[:, 0], 9 * galaxy.flux[:, 0]])
     )
-    truth = _drawn(pair, default_bounds(pair).select_bands(("F2", "F1")), np.random.default_rng(0))
+    truth = _draw_catalog(pair, default_bounds(pair).select_bands(("F2", "F1")), np.random.default_rng(0))
     assert not default_bounds(pair).violations(truth, ["flux"])
 
 
 def test_truths_fill_the_bounds(galaxy, bounds):
-    drawn = [_drawn(galaxy, bounds, np.random.default_rng(number)) for number in range(200)]
+    catalogs = [_draw_catalog(galaxy, bounds, np.random.default_rng(number)) for number in range(200)]
     for name in ("flux", "q", "pa", "sersic", "rhalf"):
-        values = np.array([getattr(one, name) for one in drawn]).ravel()
+        values = np.array([getattr(one, name) for one in catalogs]).ravel()
         low, high = bounds.lower[name].item(), bounds.upper[name].item()
         assert low <= values.min() < low + 0.05 * (high - low)
         assert high >= values.max() > high - 0.05 * (high - low)
-    north = np.array([one.dec - galaxy.dec for one in drawn]) * 3600
+    north = np.array([one.dec - galaxy.dec for one in catalogs]) * 3600
     assert 0.05 < np.abs(north).max() <= 0.06
 
 

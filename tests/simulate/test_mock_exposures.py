@@ -100,9 +100,9 @@ def test_sources_far_outside_leave_nothing():
 
 def test_noise_depends_on_the_seed_alone():
     specs = [_spec(), _spec(name="two")]
-    first, again = (simulate_exposures(_source(1.0), specs, seed=3) for _ in range(2))
-    other = simulate_exposures(_source(1.0), specs, seed=4)
-    for a, b, c in zip(first, again, other, strict=True):
+    first, repeated = (simulate_exposures(_source(1.0), specs, seed=3) for _ in range(2))
+    reseeded = simulate_exposures(_source(1.0), specs, seed=4)
+    for a, b, c in zip(first, repeated, reseeded, strict=True):
         assert np.array_equal(a.data, b.data)
         assert not np.array_equal(a.data, c.data)
     scatter = first[0].data - noiseless_image(_source(1.0), specs[0])

@@ -73,7 +73,7 @@ def _spec_like(exposure, psfs):
 
 
 def test_quantities_are_converted():
-    found = mock_galaxies(
+    galaxies = mock_galaxies(
         x=[0, 0.005] * u.arcmin,
         y=[0.0, -0.2],
         flux={"F1": [0.1, 0.05] * u.uJy, "F2": [20, 30]},
@@ -83,7 +83,7 @@ def test_quantities_are_converted():
         rhalf=100 * u.mas,
     )
     for name in ("ra", "dec", "flux", "pa", "rhalf", "roi"):
-        np.testing.assert_allclose(getattr(found, name), getattr(GALAXIES, name), rtol=1e-13, err_msg=name)
+        np.testing.assert_allclose(getattr(galaxies, name), getattr(GALAXIES, name), rtol=1e-13, err_msg=name)
     camera = MockCamera(
         "F1", pixel_scale=30 * u.mas, fwhm=0.07 * u.arcsec, noise=1e-4 * u.uJy, width=0.035 * u.arcmin
     )

@@ -71,5 +71,5 @@ def test_holm():
 
 def test_holm_keeps_its_promise(rng):
     """Where all is well, one family in a hundred has a corrected p-value below 0.01."""
-    found = np.mean([holm(rng.uniform(size=20)).min() < 0.01 for _ in range(5000)])
-    assert found == pytest.approx(0.01, abs=0.005)
+    rate = np.mean([holm(rng.uniform(size=20)).min() < 0.01 for _ in range(5000)])
+    assert rate == pytest.approx(0.01, abs=0.005)

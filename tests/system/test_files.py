@@ -117,9 +117,9 @@ def test_faults_are_found_behind_other_errors():
     )
     assert storage_fault(ValueError("1000 requested and 24 written")) is None
     assert storage_fault(MemoryError("28")) is None
-    gone = FileNotFoundError(errno.ENOENT, "No such file or directory", "a")
-    assert storage_fault(gone) is None
-    assert storage_fault(gone, of_place=True) == "no such file or directory"
+    missing = FileNotFoundError(errno.ENOENT, "No such file or directory", "a")
+    assert storage_fault(missing) is None
+    assert storage_fault(missing, of_place=True) == "no such file or directory"
 
 
 def test_a_folder_that_vanishes_or_is_barred_is_a_fault_of_the_disk(tmp_path, monkeypatch):

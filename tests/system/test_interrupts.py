@@ -32,16 +32,16 @@ def test_many_are_one():
             send()
         for _ in range(5):
             send()
-        assert interruptions.seen == signal.SIGINT
+        assert interruptions.last_signal == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
-            interruptions.raise_if_seen()
+            interruptions.raise_if_interrupted()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     with pytest.raises(KeyboardInterrupt), Interruptions():  # as before
         send()
 
 
 def test_what_comes_much_later_is_another_one(monkeypatch):
-    monkeypatch.setattr(module, "SAME", 0.05)
+    monkeypatch.setattr(module, "REPEAT_WINDOW", 0.05)
     with Interruptions():
         for _ in range(3):
             with pytest.raises(KeyboardInterrupt):
@@ -51,15 +51,15 @@ def test_what_comes_much_later_is_another_one(monkeypatch):
 
 def test_none_while_held_by_any():
     with Interruptions() as outer, Interruptions() as inner:
-        with outer.held():
+        with outer.hold():
             send()
-        with inner.held():
+        with inner.hold():
             send()
-        assert outer.seen == inner.seen == signal.SIGINT
+        assert outer.last_signal == inner.last_signal == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
             send()
     with Interruptions() as settled:
-        settled.settle()
+        settled.hold_to_end()
         send()
 
 
@@ -69,7 +69,7 @@ def test_terminations_act_like_it_where_asked(number):
     with Interruptions(terminations=True) as interruptions, Interruptions() as inner:
         with pytest.raises(KeyboardInterrupt):
             send(number)
-        assert interruptions.seen == inner.seen == number
+        assert interruptions.last_signal == inner.last_signal == number
     assert signal.getsignal(number) is signal.SIG_DFL
     with Interruptions():
         assert signal.getsignal(number) is signal.SIG_DFL
@@ -101,10 +101,10 @@ def test_one_that_gets_lost_comes_again(number, capsys):
 def test_other_threads_change_nothing():
     def enter():
         with Interruptions(terminations=True):
-            found.append(signal.getsignal(signal.SIGINT))
+            handlers.append(signal.getsignal(signal.SIGINT))
 
-    found = []
+    handlers = []
     thread = threading.Thread(target=enter)
     thread.start()
     thread.join()
-    assert found == [signal.default_int_handler]
+    assert handlers == [signal.default_int_handler]

@@ -12,7 +12,7 @@ import pytest
 
 import fphojax.system.locks as locks
 from fphojax.errors import InputError, StorageError
-from fphojax.system.locks import file_lock, folder_lock, lock_token, refuse_lost_lock, refuse_used_folder
+from fphojax.system.locks import file_lock, folder_lock, lock_token, refuse_used_folder, require_lock
 
 TAKE = """
 import sys
@@ -65,12 +65,12 @@ def write_lock(path, **changes):
 
 def outside():
     """The environment without the locks of this process."""
-    return {name: value for name, value in os.environ.items() if name != locks._HELD}
+    return {name: value for name, value in os.environ.items() if name != locks._VARIABLE}
 
 
 def test_a_second_process_is_refused_until_the_first_has_ended(tmp_path):
-    process, said = stranger(tmp_path)
-    assert said == "taken"
+    process, output = stranger(tmp_path)
+    assert output == "taken"
     with pytest.raises(InputError) as caught, folder_lock(tmp_path):
         pass
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(psutil.Process(process.pid).create_time()))
@@ -126,16 +126,16 @@ def test_children_work_under_the_lock_of_their_parent(tmp_path):
     with folder_lock(tmp_path):
         with folder_lock(tmp_path):  # a stage of a run
             refuse_used_folder(tmp_path)
-        process, said = stranger(tmp_path)
-        assert said == "taken"
+        process, output = stranger(tmp_path)
+        assert output == "taken"
         assert [h["pid"] for h in locks._holders(tmp_path / ".lock")] == [os.getpid(), process.pid]
         process.communicate("")
-        process, said = stranger(tmp_path, outside())
-        assert "in use by process" in said
+        process, output = stranger(tmp_path, outside())
+        assert "in use by process" in output
         process.communicate("")
         assert (tmp_path / ".lock").is_file()
     assert not list(tmp_path.iterdir())
-    assert os.environ[locks._HELD] == ""
+    assert os.environ[locks._VARIABLE] == ""
 
 
 def test_orphans_keep_a_lock_as_long_as_they_live(tmp_path, monkeypatch):
@@ -168,8 +168,8 @@ def test_a_lock_without_its_line_is_waited_for(tmp_path, monkeypatch):
 
 def test_one_of_many_gets_a_stale_lock(tmp_path):
     write_lock(tmp_path / ".lock", pid=2**22 + 1)
-    done = subprocess.run([sys.executable, "-c", RACE, str(tmp_path)], capture_output=True, text=True)
-    assert done.stdout.split() == ["0"] + 7 * ["2"], done.stderr
+    result = subprocess.run([sys.executable, "-c", RACE, str(tmp_path)], capture_output=True, text=True)
+    assert result.stdout.split() == ["0"] + 7 * ["2"], result.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -211,15 +211,15 @@ def test_locks_of_files(tmp_path):
 
 
 def test_a_lock_that_was_lost_is_noticed(tmp_path):
-    refuse_lost_lock(tmp_path, None)
+    require_lock(tmp_path, None)
     with folder_lock(tmp_path):
         token = lock_token(tmp_path)
-        refuse_lost_lock(tmp_path, token)
-    for other in ("", "other"):
-        if other:
+        require_lock(tmp_path, token)
+    for successor in ("", "other"):
+        if successor:
             write_lock(tmp_path / ".lock")
         with pytest.raises(StorageError, match=r"\.lock: is gone or of another run"):
-            refuse_lost_lock(tmp_path, token)
+            require_lock(tmp_path, token)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])

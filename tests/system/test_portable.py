@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fphojax.system.portable import absolute, map_paths, matching, relative, resolved, stamp, stamp_seen_from
+from fphojax.system.portable import absolute, map_paths, matching, relative, relative_stamp, resolved, stamp
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,12 @@ def test_what_is_there_decides_where_a_folder_was_moved_alone(tmp_path):
     for name in ("old", "new"):
         (tmp_path / name / "run").mkdir(parents=True)
     (tmp_path / "old" / "x.fits").touch()
-    here, there = tmp_path / "new" / "run", str(tmp_path / "old" / "run")
-    assert resolved("../x.fits", here, there) == str(tmp_path / "old" / "x.fits")
-    assert resolved("../*.fits", here, there) == str(tmp_path / "old" / "*.fits")
+    folder, original = tmp_path / "new" / "run", str(tmp_path / "old" / "run")
+    assert resolved("../x.fits", folder, original) == str(tmp_path / "old" / "x.fits")
+    assert resolved("../*.fits", folder, original) == str(tmp_path / "old" / "*.fits")
     (tmp_path / "new" / "x.fits").touch()
-    assert resolved("../x.fits", here, there) == str(tmp_path / "new" / "x.fits")
-    assert resolved("../gone.fits", here, there) == str(tmp_path / "new" / "gone.fits")
+    assert resolved("../x.fits", folder, original) == str(tmp_path / "new" / "x.fits")
+    assert resolved("../gone.fits", folder, original) == str(tmp_path / "new" / "gone.fits")
 
 
 def test_absolute_paths_keep_their_links(tmp_path, monkeypatch):
@@ -72,8 +72,8 @@ def test_stamps_of_files_that_were_moved(tmp_path):
     size, time = 2, files[1].stat().st_mtime_ns
     assert text == f"y.fits ({size}, {time}); gone.fits None"
     absolute = f"{files[1]} ({size}, {time}); {files[2]} None"
-    assert stamp_seen_from(absolute, tmp_path / "a") == text
-    assert stamp_seen_from(text, tmp_path / "a") == text
+    assert relative_stamp(absolute, tmp_path / "a") == text
+    assert relative_stamp(text, tmp_path / "a") == text
     before = stamp(files, tmp_path / "a")
     shutil.move(tmp_path / "a", tmp_path / "z")
     moved = [tmp_path / "z" / path.relative_to(tmp_path / "a") for path in files]

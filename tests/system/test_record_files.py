@@ -28,11 +28,11 @@ def kind(request):
 @pytest.fixture
 def records(kind, tmp_path):
     """A function that opens the same file anew; one that makes a record of a number; and the numbers in the file."""
-    made, record, number = KINDS[kind]
+    create, record, number = KINDS[kind]
     return (
-        lambda: made(tmp_path / "journal"),
+        lambda: create(tmp_path / "journal"),
         record,
-        lambda: [number(found) for found in made(tmp_path / "journal").records()],
+        lambda: [number(entry) for entry in create(tmp_path / "journal").records()],
     )
 
 
@@ -46,10 +46,10 @@ def test_file_cut_anywhere_keeps_the_records_before(records):
     content = opened().path.read_bytes()
     for cut in range(len(content) + 1):
         opened().path.write_bytes(content[:cut])
-        whole = [number for number, end in enumerate(ends) if end <= cut]
-        assert numbers() == whole
+        complete = [number for number, end in enumerate(ends) if end <= cut]
+        assert numbers() == complete
         opened().append(record(9))
-        assert numbers() == [*whole, 9]
+        assert numbers() == [*complete, 9]
 
 
 def test_damage_before_the_last_record_is_refused(records):

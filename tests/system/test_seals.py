@@ -67,12 +67,12 @@ def test_missing_key_is_an_input_error(tmp_path):
 
 def test_files_that_would_never_end(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    for path, found in (
+    for path, kind in (
         (tmp_path / "pipe", "a named pipe"),
         ("/dev/zero", "a device"),
         (tmp_path, "a folder"),
     ):
-        with pytest.raises(InputError, match=f"found {found}, expected a file"):
+        with pytest.raises(InputError, match=f"found {kind}, expected a file"):
             require_regular(path, "a file")
     with pytest.raises(InputError, match="embedded null"):
         require_regular("a\0b", "a file")

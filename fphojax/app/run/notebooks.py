@@ -78,7 +78,7 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
                 on_cell_start=interruptions.cell_starts,
             )
         except Exception as error:
-            if interruptions.seen is not None:  # the kernel may have been killed for it
+            if interruptions.last_signal is not None:  # the kernel may have been killed for it
                 raise KeyboardInterrupt from None
             if isinstance(error, PapermillExecutionError):
                 said = " ".join(str(error.evalue).split())
@@ -97,7 +97,7 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
                     "package ipykernel, and memory enough); --no-notebooks does without"
                 ) from error
             raise
-    interruptions.raise_if_seen()
+    interruptions.raise_if_interrupted()
 
 
 class _KernelInterruptions(Interruptions):

@@ -10,8 +10,8 @@ from tqdm.auto import tqdm
 from fphojax.app.settings.boxes import bounds_options
 from fphojax.app.settings.schema import Settings
 from fphojax.detection.matched_filter import ResidualImage
+from fphojax.detection.source_search import append_detections, detect_on_images
 from fphojax.detection.source_search import detect as detect_in_residuals
-from fphojax.detection.source_search import detect_on_images, with_detected
 from fphojax.errors import InputError
 from fphojax.field.columns import STATE
 from fphojax.figures.detection_plots import plot_detections
@@ -98,7 +98,7 @@ def detect(
     else:
         catalog = _fitted(fit.read_scene().select_bands(settings.bandlist))
         found = detect_in_residuals(searched, known=catalog, **options)
-        joined = with_detected(catalog, found.catalog)
+        joined = append_detections(catalog, found.catalog)
     joined = _inside_bounds(joined, limits)
     folder = next_path(settings.outbase, "detect")
     folder.mkdir(parents=True)
@@ -113,7 +113,7 @@ def detect(
         files["structure"] = folder / "structure.fits"
         structure = found.structure.select_bands(settings.bandlist)
         structure.write_forcepho(files["structure"])
-        regions = with_detected(regions, structure)
+        regions = append_detections(regions, structure)
         tables["structure"] = _table(structure)
     write_regions(files["regions"], regions)
     new = joined[len(joined) - len(found.catalog) :]

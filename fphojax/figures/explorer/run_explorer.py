@@ -46,9 +46,9 @@ class RunExplorer(widgets.VBox):
 
     def __init__(self, run: RunDirectory | str | Path):
         self.run = run if isinstance(run, RunDirectory) else RunDirectory.open(run)
-        found = RunDraws(self.run)
-        self._patches_of = found.patches_of
-        self.catalog = _with_quality(self.run, found)
+        draws = RunDraws(self.run)
+        self._patches_of = draws.patches_of
+        self.catalog = _catalog_with_quality(self.run, draws)
         reader = PatchReader(self.run)
         self.posterior, self.images = PosteriorTab(reader), ImagesTab(reader)
         self.convergence, self.settings = ConvergenceTab(reader), SettingsTab(self.run)
@@ -120,10 +120,10 @@ class RunExplorer(widgets.VBox):
             rows = [rows[i] for i in np.argsort(-values if largest else values, kind="stable")]
         self.page.max = (len(rows) - 1) // _PAGE
         rows = rows[self.page.value * _PAGE : (self.page.value + 1) * _PAGE]
-        kept = self.sources.value if self.sources.value in rows else rows[0]
+        selection = self.sources.value if self.sources.value in rows else rows[0]
         self.sources.unobserve(self._show, "value")  # setting options also sets a value
         self.sources.options = [(self._line(row), row) for row in rows]
-        self.sources.value = kept
+        self.sources.value = selection
         self.sources.observe(self._show, "value")
         self._show()
 
@@ -157,25 +157,26 @@ class RunExplorer(widgets.VBox):
         """Compute the convergence of all sources from the draws of all patches."""
         self.assess.description, self.assess.disabled = "reading all patches ...", True
         table = final_catalog(self.run)
-        self.catalog = _joined(self.catalog, table)
+        self.catalog = _add_columns(self.catalog, table)
         self.order.options, self.colour.options = self._orders(), sky_columns(self.catalog)
         self.assess.layout.display = "none"
         self._list()
 
 
-def _with_quality(run: RunDirectory, found: RunDraws) -> SourceCatalog:
+def _catalog_with_quality(run: RunDirectory, draws: RunDraws) -> SourceCatalog:
     """Return the fitted sources of the scene, with convergence and flags of the final catalogue if current."""
-    row = {name: i for i, name in enumerate(found.scene.id.tolist())}
-    catalog = found.scene[[row[name] for name in found.ids.tolist()]]
+    row = {name: i for i, name in enumerate(draws.scene.id.tolist())}
+    catalog = draws.scene[[row[name] for name in draws.ids.tolist()]]
     final = run.path / "catalogs" / "final.fits"
     if not final.is_file() or final.stat().st_mtime < run.scene_path.stat().st_mtime:
         return catalog
-    known = SourceCatalog.read(final)
-    same = known.id.tolist() == catalog.id.tolist()
-    return _joined(catalog, Table({name: known.extra[name] for name in _QUALITY})) if same else catalog
+    quality = SourceCatalog.read(final)
+    if quality.id.tolist() != catalog.id.tolist():
+        return catalog
+    return _add_columns(catalog, Table({name: quality.extra[name] for name in _QUALITY}))
 
 
-def _joined(catalog: SourceCatalog, table: Table) -> SourceCatalog:
+def _add_columns(catalog: SourceCatalog, table: Table) -> SourceCatalog:
     """Add a table's columns of convergence to a catalogue with the same rows."""
     extra = catalog.extra.copy()
     for name in _QUALITY:

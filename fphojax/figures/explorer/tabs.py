@@ -63,10 +63,10 @@ class PosteriorTab(widgets.VBox):
         """Show a source of a patch."""
         result = self._reader.result(patch)
         names = [*result.bands, *(name for name in POSTERIOR_UNITS if name != "flux")]
-        chosen = [name for name in self.parameters.value if name in names]
+        selected = [name for name in self.parameters.value if name in names]
         self._patch = None  # one figure at the end, not one for each of the changes
         if tuple(self.parameters.options) != tuple(names):
-            self.parameters.options, self.parameters.value = names, chosen or names[: min(4, len(names))]
+            self.parameters.options, self.parameters.value = names, selected or names[: min(4, len(names))]
         self.sources.options = [(str(name), name) for name in result.active.id.tolist()]
         self.sources.value = [source]
         self._patch = patch
@@ -189,14 +189,14 @@ class ConvergenceTab(widgets.VBox):
             return
         order = np.argsort(self._table[self.order.value], kind="stable")
         table = self._table[order[::-1] if self.descending.value else order]
-        shown = table[
+        rows = table[
             "id", "parameter", "band", "value", "lower", "upper", "unit", "r_hat", "ess_bulk", "at_bound"
         ][:_ROWS]
-        digits = [decimals(*limits) for limits in zip(shown["lower"], shown["upper"], strict=True)]
+        digits = [decimals(*limits) for limits in zip(rows["lower"], rows["upper"], strict=True)]
         for name in ("value", "lower", "upper"):
-            shown[name] = [f"{number:.{n}f}" for number, n in zip(shown[name], digits, strict=True)]
+            rows[name] = [f"{number:.{n}f}" for number, n in zip(rows[name], digits, strict=True)]
         more = f", the first {_ROWS} of {len(table)} parameters" if len(table) > _ROWS else ""
-        self.text.value = f"<p>{self._head}{more}</p>{html_table(shown)}"
+        self.text.value = f"<p>{self._head}{more}</p>{html_table(rows)}"
 
 
 class SettingsTab(widgets.VBox):

@@ -15,7 +15,7 @@ import numpy as np
 from fphojax.errors import InputError, StorageError
 from fphojax.inputs.exposures import Exposure
 from fphojax.system.files import storage_fault, to_disk
-from fphojax.system.portable import stamp_seen_from
+from fphojax.system.portable import relative_stamp
 
 from .build_journal import BuildJournal
 from .packing import PackedExposure, pack
@@ -245,7 +245,7 @@ class StoreWriter:
         """Resume an unfinished build: what the journal names is complete, the rest is dropped."""
         lines = list(self.journal.records()) if self.building.exists() else []
         for line in lines[1:]:
-            line["stamp"] = stamp_seen_from(line["stamp"], self.pixelfile.parent)
+            line["stamp"] = relative_stamp(line["stamp"], self.pixelfile.parent)
         if lines and lines[0].get("recipe") != self._recipe:
             changed = _difference(lines[0].get("recipe"), self._recipe)
             raise InputError(
@@ -378,7 +378,7 @@ def refuse_other_store(
         raise InputError(
             f"{pixelfile}: was made with other settings ({changed}), expected the same, or {anew}"
         )
-    stamps = {stamp_seen_from(stamp, Path(pixelfile).parent) for stamp in made_of["stamps"]}
+    stamps = {relative_stamp(stamp, Path(pixelfile).parent) for stamp in made_of["stamps"]}
     new, gone = set(wanted) - stamps, stamps.difference(wanted)
     if new or gone:
         first = min(new or gone).partition(" (")[0]

@@ -25,7 +25,7 @@ class ColumnName(NamedTuple):
 
     def __str__(self) -> str:
         place = {"PARAMETER": 0, "BAND": 0, "BAND2": 1, "BAND3": 2}
-        return re.sub("PARAMETER|BAND[23]?", lambda found: self.parts[place[found[0]]], self.pattern)
+        return re.sub("PARAMETER|BAND[23]?", lambda match: self.parts[place[match[0]]], self.pattern)
 
     @property
     def text(self) -> "ColumnText":

@@ -73,11 +73,11 @@ class ChainCatalog:
             fluxes = np.moveaxis(values["flux"][s], -1, 0)
             for p, name in enumerate(self._names):
                 column = fluxes[p] if p < len(fluxes) else values[name][s]
-                out[name] = self._fitted(column.ravel())
+                out[name] = self._resize(column.ravel())
             self._file.seek(self._start + int(row) * self._row.itemsize)
             self._file.write(out.tobytes())
 
-    def _fitted(self, column):
+    def _resize(self, column):
         """Thin or pad a column of draws to the length of the file's columns."""
         if column.size > self._n_draw:
             return column[np.linspace(0, column.size - 1, self._n_draw).round().astype(int)]

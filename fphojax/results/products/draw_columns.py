@@ -50,18 +50,18 @@ class DrawColumns:
         """Compute percentiles, moments and convergence of every parameter."""
         shape = draws.shape[:2]
         flat = draws.reshape(-1, *draws.shape[2:])
-        whole = flat.reshape(len(flat), -1)
-        ordered = np.sort(whole, axis=1)
+        samples = flat.reshape(len(flat), -1)
+        ordered = np.sort(samples, axis=1)
         low, middle, high = quantiles(ordered, _PROBABILITIES)
-        found = {"16": low, "84": high, "mean": whole.mean(axis=1), "std": whole.std(axis=1)}
-        quality, held = convergence(flat), ordered[:, 0] == ordered[:, -1]
+        statistics = {"16": low, "84": high, "mean": samples.mean(axis=1), "std": samples.std(axis=1)}
+        quality, constant = convergence(flat), ordered[:, 0] == ordered[:, -1]
         for key, values in {
             "ess_bulk": quality.ess_bulk,
             "ess_tail": quality.ess_tail,
             "rhat": quality.r_hat,
         }.items():
-            found[key] = np.where(held, np.nan, values)
-        found = {key: values.reshape(shape) for key, values in found.items()}
+            statistics[key] = np.where(constant, np.nan, values)
+        statistics = {key: values.reshape(shape) for key, values in statistics.items()}
         middle = middle.reshape(shape)
 
         first, more = {}, {}
@@ -69,26 +69,26 @@ class DrawColumns:
         for p, name in enumerate(self.parameters):
             more |= {
                 ColumnName(f"PARAMETER_{key}", (name,)): values[:, p]
-                for key, values in found.items()
+                for key, values in statistics.items()
                 if p >= n_band or key != "std"
             }
             if p >= n_band:
                 first[ColumnName(name)] = middle[:, p]
         for b, band in enumerate(self.bands):
             first[ColumnName("BAND", (band,))] = middle[:, b]
-            scatter = found["std"][:, b]
+            scatter = statistics["std"][:, b]
             first[ColumnName("BAND_err", (band,))] = np.where(scatter > 0, scatter, np.nan)
         # over the parameters that vary
-        smaller = np.fmin(found["ess_bulk"], found["ess_tail"])
+        smaller = np.fmin(statistics["ess_bulk"], statistics["ess_tail"])
         more[ColumnName("ess_min")] = np.fmin.reduce(smaller, axis=1)
-        more[ColumnName("rhat_max")] = np.fmax.reduce(found["rhat"], axis=1)
+        more[ColumnName("rhat_max")] = np.fmax.reduce(statistics["rhat"], axis=1)
         return first | more
 
     def _derived(self, draws):
         """Compute magnitudes, colours, radii, surface brightnesses, and covariances of fluxes and colours."""
-        whole = draws.reshape(*draws.shape[:2], -1)
-        flux = whole[:, : len(self.bands)]
-        q, sersic, rhalf = (whole[:, self.parameters.index(name)] for name in ("q", "sersic", "rhalf"))
+        samples = draws.reshape(*draws.shape[:2], -1)
+        flux = samples[:, : len(self.bands)]
+        q, sersic, rhalf = (samples[:, self.parameters.index(name)] for name in ("q", "sersic", "rhalf"))
         stretch = 1 / np.sqrt(q)
         columns = self._fluxes(flux) | self._colours(flux)
         columns |= _intervals("rhalf_major", (), rhalf * stretch)

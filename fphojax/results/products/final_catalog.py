@@ -51,7 +51,7 @@ def final_catalog(run: RunDirectory, *, isophote: float = ISOPHOTE, progress: bo
     draws = RunDraws(run)
     builder = CatalogBuilder(draws, isophote=isophote)
     patches = tqdm(draws.patches(), "patches", draws.n_patch, disable=not progress)
-    for _ in builder.taken(sources for patch in patches for sources in draws.sources(patch)):
+    for _ in builder.add_batches(sources for patch in patches for sources in draws.sources(patch)):
         pass
     return builder.table()
 
@@ -73,7 +73,7 @@ class CatalogBuilder:
         self._of_draws = DrawColumns(draws.bands, tuple(self._units), isophote)
         self._columns: dict[ColumnName, np.ndarray] = {}
 
-    def taken(self, batches: Iterable[SourceDraws], *, workers: int = 1) -> Iterator[SourceDraws]:
+    def add_batches(self, batches: Iterable[SourceDraws], *, workers: int = 1) -> Iterator[SourceDraws]:
         """Add batches of sources, yielding each when its rows are done.
 
         Parameters
@@ -85,7 +85,7 @@ class CatalogBuilder:
         if workers == 1:
             for sources in batches:
                 draws = parameters_first(sources.values)
-                self._put(sources, draws, self._of_draws(draws))
+                self._store(sources, draws, self._of_draws(draws))
                 yield sources
             return
         with process_pool(workers) as pool:
@@ -94,19 +94,19 @@ class CatalogBuilder:
                 draws = parameters_first(sources.values)
                 queue.append((sources, draws, pool.submit(self._of_draws, draws)))
                 if len(queue) > 2 * workers:
-                    yield self._finished(*queue.popleft())
+                    yield self._finish(*queue.popleft())
             while queue:
-                yield self._finished(*queue.popleft())
+                yield self._finish(*queue.popleft())
 
-    def _finished(self, sources, draws, future):
-        self._put(sources, draws, future.result())
+    def _finish(self, sources, draws, future):
+        self._store(sources, draws, future.result())
         return sources
 
-    def _put(self, sources, draws, of_draws):
+    def _store(self, sources, draws, of_draws):
         """Enter a batch into the columns of the run."""
-        found = self._with_errors(of_draws, sources) | self._bookkeeping(sources)
-        found |= {ColumnName("flags"): self._flags(found, sources, draws)}
-        for name, values in found.items():
+        columns = self._with_errors(of_draws, sources) | self._bookkeeping(sources)
+        columns |= {ColumnName("flags"): self._flags(columns, sources, draws)}
+        for name, values in columns.items():
             if name not in self._columns:
                 self._columns[name] = np.zeros(len(self._ids), dtype=values.dtype)
             elif values.dtype.kind == "U":
@@ -142,8 +142,8 @@ class CatalogBuilder:
             columns[name] = values
             if name.pattern == "BAND_err":
                 b = self._bands.index(name.parts[0])
-                known = last.flux_err[place, b]
-                columns[name] = np.where(np.isfinite(known), known, values)
+                optimum_err = last.flux_err[place, b]
+                columns[name] = np.where(np.isfinite(optimum_err), optimum_err, values)
                 columns[ColumnName("BAND_err_scaled", name.parts)] = columns[name] * scale[:, b]
         return columns
 
@@ -156,9 +156,9 @@ class CatalogBuilder:
         """Make the columns that come from the patches: priors, own pixels, numbers of draws, methods."""
         last, place = self._last(sources)
         size = len(place)
-        near = last.at_bound[place]
+        at_bound = last.at_bound[place]
         columns = {
-            ColumnName("PARAMETER_at_bound", (name,)): near[:, p] for p, name in enumerate(self._units)
+            ColumnName("PARAMETER_at_bound", (name,)): at_bound[:, p] for p, name in enumerate(self._units)
         }
         columns |= {
             ColumnName("PARAMETER_prior_std", (name,)): last.prior_width[place, p]
@@ -168,7 +168,7 @@ class CatalogBuilder:
         single = {
             "profile": self._profiles[sources.rows],
             "tied": self._ties[sources.rows],
-            "at_bound": near.max(axis=1),
+            "at_bound": at_bound.max(axis=1),
             "roi": last.roi[place],
             "chi2": last.chi2[place].sum(axis=1),
             "n_pixel": last.n_pixel[place].sum(axis=1),
@@ -181,9 +181,9 @@ class CatalogBuilder:
         }
         return columns | {ColumnName(name): values for name, values in single.items()}
 
-    def _flags(self, found, sources, draws):
-        r_hat, size, near, divergent, method = (
-            found[ColumnName(name)] for name in ("rhat_max", "ess_min", "at_bound", "n_divergent", "method")
+    def _flags(self, columns, sources, draws):
+        r_hat, size, at_bound, divergent, method = (
+            columns[ColumnName(name)] for name in ("rhat_max", "ess_min", "at_bound", "n_divergent", "method")
         )
         shifts = [
             largest_shift(draws[s], len(parts)) if len(parts) > 1 else 0.0
@@ -191,20 +191,20 @@ class CatalogBuilder:
         ]
         sampled = method == "nuts"
         last, place = self._last(sources)
-        told = [
-            found[ColumnName("BAND_err" if name in self._bands else "PARAMETER_std", (name,))]
-            / found[ColumnName("PARAMETER_prior_std", (name,))]
+        prior_ratios = [
+            columns[ColumnName("BAND_err" if name in self._bands else "PARAMETER_std", (name,))]
+            / columns[ColumnName("PARAMETER_prior_std", (name,))]
             for name in self._units
             if name != "pa"  # a round galaxy has none
         ]
         raised = (
             sampled & (r_hat > _R_HAT),
             sampled & ~(size >= _ESS),
-            near > _AT_BOUND,
+            at_bound > _AT_BOUND,
             divergent > 0,
             np.array(shifts) > DISAGREES,
             ~sampled,
-            (np.stack(told) > _PRIOR).any(axis=0),
+            (np.stack(prior_ratios) > _PRIOR).any(axis=0),
             is_model_limited(last.chi2[place], last.n_pixel[place]).any(axis=1),
         )
         return sum(bit * flag.astype(np.int32) for bit, flag in zip(FLAGS, raised, strict=True))
@@ -223,13 +223,13 @@ def _ties(draws):
     """Return for each source the parameters that it takes from others, like ``ra=7 dec=7``."""
     run = draws.run
     ties = run.read_config().get("ties", {}) if run.config_path.is_file() else {}  # none in runs made by hand
-    called = {"x": "ra", "y": "dec"}
-    found = [
+    sky_names = {"x": "ra", "y": "dec"}
+    texts = [
         " ".join(
-            f"{called.get(parameter, parameter)}={pairs[str(name)]}"
+            f"{sky_names.get(parameter, parameter)}={pairs[str(name)]}"
             for parameter, pairs in ties.items()
             if str(name) in pairs
         )
         for name in draws.ids.tolist()
     ]
-    return np.array(found)
+    return np.array(texts)

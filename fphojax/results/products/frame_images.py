@@ -64,7 +64,7 @@ def write_images(
     draws = RunDraws(run)
     frames = FrameModel.of_draws(run, draws, recipe, kind, n_draw)
     exposures = [e for e in recipe.exposures if e.band in draws.bands]
-    written = []
+    paths = []
     for exposure in tqdm(exposures, "images", unit="image", disable=not progress):
         model = frames.image(exposure)
         images = _images(exposure, model)
@@ -78,8 +78,8 @@ def write_images(
         hdus += _look_up_tables(exposure)
         with replacing(path) as temporary:
             fits.HDUList(hdus).writeto(temporary)
-        written.append(path)
-    return written
+        paths.append(path)
+    return paths
 
 
 def rows_of_ids(run: RunDirectory, draws: RunDraws, ids: Sequence) -> dict[str, int]:
@@ -91,8 +91,10 @@ def rows_of_ids(run: RunDirectory, draws: RunDraws, ids: Sequence) -> dict[str, 
         One of `ids` is not among them.
     """
     row = {str(name): i for i, name in enumerate(draws.ids.tolist())}
-    if lost := [str(name) for name in ids if str(name) not in row]:
-        raise InputError(f"{run.path}: no patch has fitted source {lost[0]}, expected ids of fitted sources")
+    if missing := [str(name) for name in ids if str(name) not in row]:
+        raise InputError(
+            f"{run.path}: no patch has fitted source {missing[0]}, expected ids of fitted sources"
+        )
     return row
 
 
@@ -135,10 +137,10 @@ def write_cutouts(
     folder.mkdir(exist_ok=True)
     frames = FrameModel.of_draws(run, draws, recipe, kind, n_draw)
     scenes, nuisance = frames.scenes, frames.nuisance
-    written = []
+    paths = []
     for name in map(str, ids):
-        chosen = np.arange(len(draws.ids)) == row[name]
-        source = scenes[0][chosen]
+        is_source = np.arange(len(draws.ids)) == row[name]
+        source = scenes[0][is_source]
         region = CircularRegion(source.ra[0], source.dec[0], float(source.roi[0]))
         hdus = [fits.PrimaryHDU()]
         hdus[0].header["ID"], hdus[0].header["DRAW"] = name, (kind, "point of the posterior")
@@ -146,19 +148,19 @@ def write_cutouts(
             box = region.bounding_box(exposure.wcs, exposure.shape)
             if box is None or exposure.band not in draws.bands:
                 continue
-            seen = [nuisance.seen(exposure, scene, i) for i, scene in enumerate(scenes)]
+            catalogs = [nuisance.apply(exposure, scene, i) for i, scene in enumerate(scenes)]
             model, rest = (
-                np.mean([model_image(recipe, exposure, scene[rows], box) for scene in seen], axis=0)
-                for rows in (chosen, ~chosen)
+                np.mean([model_image(recipe, exposure, scene[rows], box) for scene in catalogs], axis=0)
+                for rows in (is_source, ~is_source)
             )
-            rest = rest + np.mean([nuisance.sky(exposure, i, box) for i in range(len(seen))], axis=0)
+            rest = rest + np.mean([nuisance.sky(exposure, i, box) for i in range(len(catalogs))], axis=0)
             rest = rest + sum(model_image(recipe, exposure, catalog, box) for catalog in frames.still)
             hdus += _cutout(exposure, box, model, rest)
         path = folder / f"{_file_name(name)}.fits"
         with replacing(path) as temporary:
             fits.HDUList(hdus).writeto(temporary)
-        written.append(path)
-    return written
+        paths.append(path)
+    return paths
 
 
 def _images(exposure, model):

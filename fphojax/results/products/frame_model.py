@@ -54,7 +54,7 @@ class FrameModel:
     ) -> "FrameModel":
         """Make the model at one or several points of the posterior; see `scenes_at`."""
         nuisance = FrameNuisance(draws, recipe, kind, n_draw=n_draw)
-        return cls(recipe, scenes_at(draws, kind, n_draw=n_draw), _never_fitted(run, draws), nuisance)
+        return cls(recipe, scenes_at(draws, kind, n_draw=n_draw), _unfitted_catalogs(run, draws), nuisance)
 
     @classmethod
     def of_catalog(cls, run: RunDirectory, recipe: Recipe) -> "FrameModel":
@@ -62,13 +62,13 @@ class FrameModel:
         draws = RunDraws(run)
         scene = draws.scene.select_bands(draws.bands)
         fitted = scene[np.isin(scene.id, draws.ids)]
-        return cls(recipe, [fitted], _never_fitted(run, draws), FrameNuisance(draws, recipe, "median"))
+        return cls(recipe, [fitted], _unfitted_catalogs(run, draws), FrameNuisance(draws, recipe, "median"))
 
     def image(self, exposure: Exposure | StoredExposure) -> np.ndarray:
         """Compute the image of all sources, and of the sky that was fitted with them, shape (ny, nx)."""
         model = sum(model_image(self.recipe, exposure, catalog) for catalog in self.still)
         for i, scene in enumerate(self.scenes):
-            image = model_image(self.recipe, exposure, self.nuisance.seen(exposure, scene, i))
+            image = model_image(self.recipe, exposure, self.nuisance.apply(exposure, scene, i))
             model = model + (image + self.nuisance.sky(exposure, i)) / len(self.scenes)
         return np.asarray(model)
 
@@ -107,12 +107,14 @@ def model_image(
     for left in range(x0, x1, step):
         for bottom in range(y0, y1, step):
             right, top = min(left + step, x1), min(bottom + step, y1)
-            apart = np.maximum(np.maximum((left, bottom) - centre, centre - (right - 1, top - 1)), 0)
-            near = np.hypot(*apart.T) <= reach  # False where the WCS has no position
-            if not near.any():
+            gap = np.maximum(np.maximum((left, bottom) - centre, centre - (right - 1, top - 1)), 0)
+            in_reach = np.hypot(*gap.T) <= reach  # False where the WCS has no position
+            if not in_reach.any():
                 continue
-            frame = _cell(exposure, left, bottom, catalog[near])
-            tiles = rendered(_padded(catalog[near]), frame, recipe.psfs, recipe.table, recipe.pixel_response)
+            frame = _cell(exposure, left, bottom, catalog[in_reach])
+            tiles = rendered(
+                _padded(catalog[in_reach]), frame, recipe.psfs, recipe.table, recipe.pixel_response
+            )
             tiles = np.asarray(tiles)[: _CELL**2]
             cell = tiles.reshape(_CELL, _CELL, TILE, TILE).swapaxes(1, 2).reshape(step, step)
             image[bottom - y0 : top - y0, left - x0 : right - x0] = cell[: top - bottom, : right - left]
@@ -160,10 +162,10 @@ def _padded(catalog):
     return catalog[rows].replace(flux=flux)
 
 
-def _never_fitted(run, draws):
+def _unfitted_catalogs(run, draws):
     """Return catalogues of the sources that are in the images but were not fitted."""
-    found = [draws.unfitted.select_bands(draws.bands)]
+    catalogs = [draws.unfitted.select_bands(draws.bands)]
     big = run.read_config().get("big_catalog")
     if big is not None:
-        found.append(SourceCatalog.read(big, bands=draws.bands))
-    return [catalog for catalog in found if len(catalog)]
+        catalogs.append(SourceCatalog.read(big, bands=draws.bands))
+    return [catalog for catalog in catalogs if len(catalog)]

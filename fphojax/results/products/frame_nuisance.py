@@ -13,7 +13,7 @@ from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.inputs.stores.stored_exposures import StoredExposure
 
 from .patch_draws import PatchDraws, RunDraws
-from .scene_points import DrawKind, drawn
+from .scene_points import DrawKind, select_points
 
 __all__ = ["FrameNuisance"]
 
@@ -59,7 +59,7 @@ class FrameNuisance:
         """Names of the parameters that any patch has."""
         return sorted({name for parts in self._parts.values() for part in parts for name in part.values})
 
-    def seen(self, exposure: Exposure | StoredExposure, scene: SourceCatalog, point: int) -> SourceCatalog:
+    def apply(self, exposure: Exposure | StoredExposure, scene: SourceCatalog, point: int) -> SourceCatalog:
         """Apply an exposure's flux scale and shift to the fitted sources.
 
         Parameters
@@ -92,10 +92,10 @@ class FrameNuisance:
         x0, x1, y0, y1 = (0, nx, 0, ny) if box is None else box
         image = np.zeros((y1 - y0, x1 - x0))
         for part in self._parts.get((exposure.band, exposure.name), ()):
-            found = part.region.cutout(exposure.wcs, exposure.shape) if "sky" in part.values else None
-            if found is None:
+            cutout = part.region.cutout(exposure.wcs, exposure.shape) if "sky" in part.values else None
+            if cutout is None:
                 continue
-            (left, right, bottom, top), inside = found
+            (left, right, bottom, top), inside = cutout
             u = (np.arange(left, right) - part.centre[0]) / part.half_width[0]
             v = (np.arange(bottom, top) - part.centre[1]) / part.half_width[1]
             level, *slopes = part.values["sky"][point]
@@ -104,9 +104,9 @@ class FrameNuisance:
                 values += slopes[0] * u + slopes[1] * v[:, None]
             # the part of it that is in the box
             columns, rows = np.clip((left, right), x0, x1), np.clip((bottom, top), y0, y1)
-            there = np.s_[rows[0] - bottom : rows[1] - bottom, columns[0] - left : columns[1] - left]
-            here = image[rows[0] - y0 : rows[1] - y0, columns[0] - x0 : columns[1] - x0]
-            here[inside[there]] = values[there][inside[there]]
+            window = np.s_[rows[0] - bottom : rows[1] - bottom, columns[0] - left : columns[1] - left]
+            target = image[rows[0] - y0 : rows[1] - y0, columns[0] - x0 : columns[1] - x0]
+            target[inside[window]] = values[window][inside[window]]
         return image
 
 
@@ -114,7 +114,7 @@ def _parts(patch: PatchDraws, recipe, kind, n_draw):
     """Yield the band and name, and the `_Part`, of each exposure of a patch with nuisance parameters."""
     if not patch.nuisance:
         return
-    values = {name: drawn(array, patch, kind, n_draw) for name, array in patch.nuisance.items()}
+    values = {name: select_points(array, patch, kind, n_draw) for name, array in patch.nuisance.items()}
     region = CircularRegion(*patch.region)
     bases = {}
     if "sky" in values and values["sky"].shape[-1] > 1:

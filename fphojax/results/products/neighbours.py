@@ -22,7 +22,7 @@ class NeighbourReport:
 
     def add(self, patch: PatchDraws) -> None:
         """Add the pairs of a patch."""
-        first, second, distance = _overlapping(patch)
+        first, second, distance = _overlapping_pairs(patch)
         if not first.size:
             return
         flux = patch.values["flux"].reshape(len(patch.ids), -1, len(patch.bands))
@@ -47,11 +47,11 @@ class NeighbourReport:
         return table
 
 
-def _overlapping(patch):
+def _overlapping_pairs(patch):
     """Find pairs of rows whose radii of influence overlap, and their distances in arcsec."""
     position = [np.median(patch.values[name].reshape(len(patch.ids), -1), axis=1) for name in ("ra", "dec")]
     offset = sky_offsets(*position, *patch.region[:2])
     first, second = np.triu_indices(len(patch.ids), 1)
     distance = np.hypot(*(offset[first] - offset[second]).T)
-    near = distance < patch.roi[first] + patch.roi[second]
-    return first[near], second[near], distance[near]
+    overlap = distance < patch.roi[first] + patch.roi[second]
+    return first[overlap], second[overlap], distance[overlap]

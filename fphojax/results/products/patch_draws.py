@@ -18,7 +18,7 @@ from fphojax.system.hdf5_files import read_hdf5
 _EXPECTED = "the result of a patch (netCDF)"
 __all__ = ["PatchDraws", "RunDraws", "SourceDraws", "read_patch_draws"]
 
-_KEPT = 64  # patches kept in memory, for sources that several patches have
+_CACHE_SIZE = 64  # patches kept in memory, for sources that several patches have
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,15 +141,15 @@ class RunDraws:
                 f"{path}: bands {', '.join(other)}, expected {', '.join(first)} as in other patches"
             )
         self.bands = next(iter(bands))
-        known = self.scene.id.tolist()
-        strange = set(self.patches_of) - set(known)
+        scene_ids = self.scene.id.tolist()
+        strange = set(self.patches_of) - set(scene_ids)
         if strange:
             raise InputError(
                 f"{run.scene_path}: no source {min(map(str, strange))}, expected all that patches fitted"
             )
-        self.ids = self.scene.id[[i for i, name in enumerate(known) if name in self.patches_of]]
+        self.ids = self.scene.id[[i for i, name in enumerate(scene_ids) if name in self.patches_of]]
         self._row = {name: row for row, name in enumerate(self.ids.tolist())}
-        self._read = lru_cache(_KEPT)(lambda patch: read_patch_draws(run.samples_path(patch), patch))
+        self._read = lru_cache(_CACHE_SIZE)(lambda patch: read_patch_draws(run.samples_path(patch), patch))
 
     @property
     def n_patch(self) -> int:
@@ -182,7 +182,7 @@ class RunDraws:
                 continue
             for row, name in zip(rows, ids, strict=True):
                 parts = [self._read(number) for number in self.patches_of[name]]
-                yield SourceDraws(np.array([row]), [parts], _joined(parts, name))
+                yield SourceDraws(np.array([row]), [parts], _join_chains(parts, name))
 
 
 def read_patch_draws(path: str | Path, patch: int) -> PatchDraws:
@@ -207,9 +207,9 @@ def _patch_draws(file, patch):
     region = tuple(float(np.ravel(file.attrs[f"region_{name}"])[0]) for name in ("ra", "dec", "radius"))
     values = {name: np.moveaxis(file["posterior"][name][()], 2, 0) for name in POSTERIOR_UNITS}
     values["ra"] = values["ra"] - 360 * np.round((values["ra"] - region[0]) / 360)
-    values["pa"] = _on_one_turn(values["pa"])
-    near = _by_parameter(file["at_bound"])
-    widths = _by_parameter(file["prior_width"]) if "prior_width" in file else np.full_like(near, np.nan)
+    values["pa"] = _unwrap(values["pa"])
+    at_bound = _by_parameter(file["at_bound"])
+    widths = _by_parameter(file["prior_width"]) if "prior_width" in file else np.full_like(at_bound, np.nan)
     nuisance = {name: file["nuisance"][name][()] for name in NUISANCE_DIMS if f"nuisance/{name}" in file}
     names = (
         [_strings(file["exposures"][key][()]).tolist() for key in ("band", "exposure")] if nuisance else []
@@ -217,7 +217,7 @@ def _patch_draws(file, patch):
     bands = tuple(_strings(file["posterior/band"][()]).tolist())
     shape = len(values["ra"]), len(bands)
     exposure_bands = _strings(file["exposures/band"][()])
-    own = {
+    statistics = {
         name: per_band(file["own_pixels"][name][()], exposure_bands, bands)
         for name in ("chi2", "n_pixel")
         if "own_pixels" in file
@@ -233,14 +233,14 @@ def _patch_draws(file, patch):
         method=_text(file.attrs.get("method", "nuts")),
         roi=file["active/roi"][()],
         values=values,
-        at_bound=near,
+        at_bound=at_bound,
         prior_width=widths,
         flux_err=file["optimum_std/flux"][()] if "optimum_std" in file else np.full(shape, np.nan),
         pareto_k=np.nan if pareto_k is None else float(pareto_k[0, 0]),
         log_posterior=np.zeros(values["ra"].shape[1:]) if log_posterior is None else log_posterior[()],
         n_divergent=0 if divergent is None else int(divergent[()].sum()),
-        chi2=own.get("chi2", np.full(shape, np.nan)),
-        n_pixel=own.get("n_pixel", np.zeros(shape, dtype=int)),
+        chi2=statistics.get("chi2", np.full(shape, np.nan)),
+        n_pixel=statistics.get("n_pixel", np.zeros(shape, dtype=int)),
         exposures=list(zip(*names, strict=True)),
         nuisance=nuisance,
     )
@@ -253,18 +253,20 @@ def _by_parameter(group):
     )
 
 
-def _joined(parts, name):
+def _join_chains(parts, name):
     """Join the chains of one source from several patches, on the same turn as in the first."""
-    found = [
+    chains = [
         {key: array[part.ids.tolist().index(name)] for key, array in part.values.items()} for part in parts
     ]
-    shortest = min(values["ra"].shape[1] for values in found)
-    joined = {key: np.concatenate([values[key][:, -shortest:] for values in found])[None] for key in found[0]}
+    shortest = min(values["ra"].shape[1] for values in chains)
+    joined = {
+        key: np.concatenate([values[key][:, -shortest:] for values in chains])[None] for key in chains[0]
+    }
     joined["ra"] = joined["ra"] - 360 * np.round((joined["ra"] - joined["ra"][:, :1, :1]) / 360)
-    return joined | {"pa": _on_one_turn(joined["pa"])}
+    return joined | {"pa": _unwrap(joined["pa"])}
 
 
-def _on_one_turn(pa):
+def _unwrap(pa):
     """Move position angles (S, chain, draw) to within 90 degrees of their mean (see `centred_pa`)."""
     double = np.deg2rad(2 * pa)
     sin, cos = np.sin(double).mean(axis=(1, 2)), np.cos(double).mean(axis=(1, 2))

@@ -41,12 +41,12 @@ def central_brightness(flux: np.ndarray, rhalf: np.ndarray, sersic: np.ndarray) 
         Circularised half-light radius, arcsec.
     sersic : array
     """
-    return flux / rhalf**2 * np.exp(_of_index("central", sersic))
+    return flux / rhalf**2 * np.exp(_interpolate("central", sersic))
 
 
 def effective_brightness(flux: np.ndarray, rhalf: np.ndarray, sersic: np.ndarray) -> np.ndarray:
     """Compute the brightness at the half-light radius, nJy / arcsec^2; see `central_brightness`."""
-    return flux / rhalf**2 * np.exp(_of_index("effective", sersic))
+    return flux / rhalf**2 * np.exp(_interpolate("effective", sersic))
 
 
 def isophotal_radius(level: float, flux: np.ndarray, rhalf: np.ndarray, sersic: np.ndarray) -> np.ndarray:
@@ -65,15 +65,15 @@ def isophotal_radius(level: float, flux: np.ndarray, rhalf: np.ndarray, sersic: 
         Circularised, arcsec.
     """
     contrast = np.log(np.maximum(central_brightness(flux, rhalf, sersic) / level, 1.0))
-    return rhalf * (contrast / _of_index("b", sersic)) ** sersic
+    return rhalf * (contrast / _interpolate("b", sersic)) ** sersic
 
 
 def kron_radius(rhalf: np.ndarray, sersic: np.ndarray) -> np.ndarray:
     """Compute `KRON` times the first moment of the light to infinity, circularised, arcsec."""
-    return KRON * rhalf * np.exp(_of_index("moment", sersic))
+    return KRON * rhalf * np.exp(_interpolate("moment", sersic))
 
 
-def _of_index(what, sersic):
+def _interpolate(what, sersic):
     """Interpolate on the even grid of Sersic indices, ten times as fast as `numpy.interp`."""
     table = _tables()[what]
     place = (np.clip(sersic, _GRID[0], _GRID[-1]) - _GRID[0]) * ((_GRID.size - 1) / (_GRID[-1] - _GRID[0]))

@@ -94,7 +94,7 @@ def postprocess(
     """
     if cutouts:
         rows_of_ids(run, RunDraws(run), cutouts)  # before anything is written
-    made = write_catalogs(
+    catalogs = write_catalogs(
         run, formats=formats, chains=chains, isophote=isophote, workers=workers, progress=progress
     )
     draws = RunDraws(run)
@@ -103,18 +103,18 @@ def postprocess(
     regions = [
         folder / f"{name}.reg" for name in ("sources", "patches", *map("isophotes_{}".format, draws.bands))
     ]
-    write_regions(regions[0], _source_catalog(made.final, draws))
+    write_regions(regions[0], _source_catalog(catalogs.final, draws))
     write_patch_regions(regions[1], draws.patches())
     for path, band in zip(regions[2:], draws.bands, strict=True):
-        write_isophotes(path, made.final, band)
-    made.files.extend(regions)
+        write_isophotes(path, catalogs.final, band)
+    catalogs.files.extend(regions)
     if images or cutouts:
         recipe = open_recipe(run)
         if images:
-            made.files.extend(write_images(run, kind=kind, recipe=recipe, progress=progress))
+            catalogs.files.extend(write_images(run, kind=kind, recipe=recipe, progress=progress))
         if cutouts:
-            made.files.extend(write_cutouts(run, cutouts, kind=kind, recipe=recipe))
-    return made
+            catalogs.files.extend(write_cutouts(run, cutouts, kind=kind, recipe=recipe))
+    return catalogs
 
 
 def write_catalogs(
@@ -174,18 +174,18 @@ def write_catalogs(
                 neighbours.add(patch)
                 yield from draws.sources(patch)
 
-        for sources in builder.taken(batches(), workers=workers):
+        for sources in builder.add_batches(batches(), workers=workers):
             multipatch.add(draws.ids[sources.rows], sources)
             if writer is not None:
                 writer.add(sources)
-    made = Catalogs(builder.table(), multipatch.table, neighbours.table, draws.unfitted, files)
+    catalogs = Catalogs(builder.table(), multipatch.table, neighbours.table, draws.unfitted, files)
     for name in ("final", "multipatch", "neighbours"):
-        table = getattr(made, name)
+        table = getattr(catalogs, name)
         if len(table):
             files += [write_table(folder / f"{name}.{suffix}", table) for suffix in formats]
     files.append(folder / "forcepho.fits")
-    _source_catalog(made.final, draws).write_forcepho(files[-1])
-    return made
+    _source_catalog(catalogs.final, draws).write_forcepho(files[-1])
+    return catalogs
 
 
 def write_table(path: str | Path, table: Table) -> Path:
@@ -215,9 +215,9 @@ def _source_catalog(final, draws):
     """Make a catalogue of medians and flux uncertainties, with the other columns of the scene."""
     scene = draws.scene.select_bands(draws.bands)
     row = {name: i for i, name in enumerate(scene.id.tolist())}
-    kept = scene[[row[name] for name in final["id"].tolist()]]
+    fitted = scene[[row[name] for name in final["id"].tolist()]]
     values = {name: np.asarray(final[name]) for name in ("ra", "dec", "q", "pa", "sersic", "rhalf")}
     values["flux"] = np.stack([final[band] for band in draws.bands], axis=1)
     has_errors = f"{draws.bands[0]}_err" in final.colnames
     errors = np.stack([final[f"{band}_err"] for band in draws.bands], axis=1) if has_errors else None
-    return kept.replace(**values, flux_err=errors)
+    return fitted.replace(**values, flux_err=errors)

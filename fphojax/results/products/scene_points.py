@@ -9,7 +9,7 @@ from fphojax.results.patch_result import POSTERIOR_UNITS
 
 from .patch_draws import PatchDraws, RunDraws
 
-__all__ = ["DrawKind", "drawn", "scenes_at"]
+__all__ = ["DrawKind", "scenes_at", "select_points"]
 
 DrawKind = Literal["median", "last", "best", "mean"]
 
@@ -40,22 +40,22 @@ def scenes_at(draws: RunDraws, kind: DrawKind = "median", *, n_draw: int = 16) -
     for patch in draws.patches():
         for sources in draws.sources(patch):
             if kind == "median":
-                chosen = {
+                selected = {
                     name: np.median(v.reshape(len(v), -1, *v.shape[3:]), axis=1)[None]
                     for name, v in sources.values.items()
                 }
             else:
                 rows = np.isin(patch.ids, draws.ids[sources.rows])
-                chosen = {
-                    name: drawn(np.moveaxis(v[rows], 0, 2), patch, kind, n_draw)
+                selected = {
+                    name: select_points(np.moveaxis(v[rows], 0, 2), patch, kind, n_draw)
                     for name, v in patch.values.items()
                 }
-            for name, values in chosen.items():
+            for name, values in selected.items():
                 points[name][:, sources.rows] = values
     return [_catalog(draws, {name: values[i] for name, values in points.items()}) for i in range(n_point)]
 
 
-def drawn(values: np.ndarray, patch: PatchDraws, kind: DrawKind, n_draw: int) -> np.ndarray:
+def select_points(values: np.ndarray, patch: PatchDraws, kind: DrawKind, n_draw: int) -> np.ndarray:
     """Select the values of a parameter of a patch at the points of `scenes_at`.
 
     Parameters
@@ -85,6 +85,6 @@ def drawn(values: np.ndarray, patch: PatchDraws, kind: DrawKind, n_draw: int) ->
 def _catalog(draws, values):
     scene = draws.scene.select_bands(draws.bands)
     row = {name: i for i, name in enumerate(scene.id.tolist())}
-    kept = scene[np.array([row[name] for name in draws.ids.tolist()])]
+    fitted = scene[np.array([row[name] for name in draws.ids.tolist()])]
     changes = values | {"ra": values["ra"] % 360}
-    return kept.replace(**changes, flux_err=None)
+    return fitted.replace(**changes, flux_err=None)

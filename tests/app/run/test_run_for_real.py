@@ -87,7 +87,7 @@ def test_patches_are_sampled_together_where_the_backend_wants_it(config, monkeyp
         return fit(self, tasks)
 
     monkeypatch.setattr(patch_fit.PatchFit, "__call__", counted)
-    monkeypatch.setattr(field_fit, "patches_together", lambda: 4)
+    monkeypatch.setattr(field_fit, "patches_per_program", lambda: 4)
     run = RunDirectory.open(sample_field(settings, progress=False).directory.path)
     assert calls == [2]
     for number in run.patches():

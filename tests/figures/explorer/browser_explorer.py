@@ -88,10 +88,10 @@ def browser(tmp_path):
     for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
         options.add_argument(flag)
     service = webdriver.ChromeService(driver)
-    made = webdriver.Chrome(options, service)
-    yield made
-    _keep(made, "last")
-    made.quit()
+    session = webdriver.Chrome(options, service)
+    yield session
+    _keep(session, "last")
+    session.quit()
 
 
 def test_what_is_picked_is_shown(browser, lab):
@@ -151,8 +151,8 @@ def _until(condition):
     """What the condition gives, once that is something."""
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
-        if found := condition():
-            return found
+        if result := condition():
+            return result
         time.sleep(0.2)
     raise AssertionError(f"nothing after {SECONDS} s")
 

@@ -43,7 +43,7 @@ def test_a_source_is_picked(explorer, fit):
 def test_posterior_of_chosen_parameters(explorer):
     tab = explorer.posterior
     explorer.tabs.selected_index = 0
-    seen = {bytes(tab.image.value)}
+    images = {bytes(tab.image.value)}
     for change in (
         lambda: setattr(tab.parameters, "value", ["R", "q"]),
         lambda: setattr(tab.view, "value", "ranks"),
@@ -53,8 +53,8 @@ def test_posterior_of_chosen_parameters(explorer):
     ):
         change()
         assert bytes(tab.image.value).startswith(PNG)
-        assert bytes(tab.image.value) not in seen
-        seen.add(bytes(tab.image.value))
+        assert bytes(tab.image.value) not in images
+        images.add(bytes(tab.image.value))
 
 
 def test_images_at_any_draw(explorer):
@@ -62,7 +62,7 @@ def test_images_at_any_draw(explorer):
     explorer.tabs.selected_index = 1
     assert [name for name, _ in tab.exposure.options] == ["B first", "R second"]
     assert tab.draw.max == 150
-    seen = {bytes(tab.image.value)}
+    images = {bytes(tab.image.value)}
     for control, value, label in (
         (tab.draw, 58, "chain 1, draw 7"),
         (tab.draw, 150, "chain 2, draw 49"),
@@ -75,8 +75,8 @@ def test_images_at_any_draw(explorer):
         control.value = value
         assert tab.label.value == label
         assert bytes(tab.image.value).startswith(PNG)
-        assert bytes(tab.image.value) not in seen
-        seen.add(bytes(tab.image.value))
+        assert bytes(tab.image.value) not in images
+        images.add(bytes(tab.image.value))
 
 
 def test_convergence_is_sorted(explorer):
@@ -102,8 +102,8 @@ def test_numbers_are_shown_as_finely_as_they_are_known(explorer):
     tab.order.value = "parameter"
     value, low, high = (np.array(_column(tab.text.value, column)) for column in (3, 4, 5))
     assert np.all((low < value) & (value < high))
-    shown = re.findall(r">(\d+\.\d+)<", tab.text.value)
-    assert max(len(number.split(".")[1]) for number in shown) == 8  # of degrees: ra is known to 1 mas
+    numbers = re.findall(r">(\d+\.\d+)<", tab.text.value)
+    assert max(len(number.split(".")[1]) for number in numbers) == 8  # of degrees: ra is known to 1 mas
 
 
 def test_settings_are_shown(explorer):
@@ -125,32 +125,32 @@ def test_images_that_were_moved(run, tmp_path):
 
 def test_a_selection_is_shown_once(explorer, monkeypatch):
     """However often the list was filled before, and at each of its changes."""
-    shown = []
-    monkeypatch.setattr(explorer.posterior, "show", lambda *picked: shown.append(picked))
+    calls = []
+    monkeypatch.setattr(explorer.posterior, "show", lambda *picked: calls.append(picked))
     explorer.tabs.selected_index = 0
     for order in ("rhalf", "B", "id"):
         explorer.order.value = order
     explorer.patch.value = 0
     explorer.sources.value = 0
-    shown.clear()
+    calls.clear()
     for source in ("two", "one", "two"):
         explorer.pick(source)
-    assert shown == [(0, "two"), (0, "one"), (0, "two")]
-    shown.clear()
+    assert calls == [(0, "two"), (0, "one"), (0, "two")]
+    calls.clear()
     explorer.patch.value = 3
-    assert shown == [(3, "two")]
+    assert calls == [(3, "two")]
 
 
 def test_a_run_of_single_points(run, fit, tmp_path):
     """An optimisation's run: the tabs say what there is not."""
     shutil.copytree(run.path, tmp_path / "run")
-    made = RunDirectory(tmp_path / "run")
+    points = RunDirectory(tmp_path / "run")
     tree = {"posterior": fit.result.draws.isel(chain=[0], draw=[0])}
     tree["sample_stats"] = fit.result.posterior["sample_stats"].dataset.isel(chain=[0], draw=[0])
     point = dataclasses.replace(fit.result, posterior=xr.DataTree.from_dict(tree), method="optimum")
-    for patch in made.patches():
-        made.write_patch(patch, point)
-    explorer = RunExplorer(made)
+    for patch in points.patches():
+        points.write_patch(patch, point)
+    explorer = RunExplorer(points)
     assert "1 draws per chain (optimum): nothing to show" in explorer.posterior.message.value
     explorer.tabs.selected_index = 2
     assert "1 chains of 1 draws (optimum)" in explorer.convergence.text.value

@@ -24,19 +24,19 @@ N_CHAIN, N_DRAW = 3, 50  # of the made-up chains
 @pytest.fixture
 def run(tmp_path, fit, shifted):
     """Source "one" is fitted by patches 0 and 2, "two" by 0 and 1, "three" by none."""
-    made = RunDirectory.create(tmp_path / "run")
-    made.write_patch(0, fit.result)
-    made.write_patch(1, shifted(fit.result, [1], 0.0))
-    made.write_patch(2, shifted(fit.result, [0], 2.5))
-    made.write_scene(fit.truth, {"patches": 3})
-    return made
+    directory = RunDirectory.create(tmp_path / "run")
+    directory.write_patch(0, fit.result)
+    directory.write_patch(1, shifted(fit.result, [1], 0.0))
+    directory.write_patch(2, shifted(fit.result, [0], 2.5))
+    directory.write_scene(fit.truth, {"patches": 3})
+    return directory
 
 
 def test_catalogue_against_arviz_and_numpy(tmp_path, fit):
-    made = RunDirectory.create(tmp_path / "run")
-    made.write_patch(7, fit.result)
-    made.write_scene(fit.truth, {})
-    table = final_catalog(made)
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_patch(7, fit.result)
+    run.write_scene(fit.truth, {})
+    table = final_catalog(run)
     assert table["id"].tolist() == ["one", "two"]
     assert table.meta["FILTERS"] == "B,R"
     draws = fit.result.centred_draws
@@ -79,10 +79,10 @@ def test_sources_of_which_the_data_say_little_are_flagged(tmp_path, fit):
     )  # fmt: skip
     widths["sersic"][0] = fit.result.draws["sersic"][..., 0].std() / 0.75
     widths["pa"][1] = fit.result.draws["pa"][..., 1].std() / 0.99  # a round galaxy has none
-    made = RunDirectory.create(tmp_path / "run")
-    made.write_patch(0, dataclasses.replace(fit.result, prior_width=widths))
-    made.write_scene(fit.truth, {})
-    table = final_catalog(made)
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_patch(0, dataclasses.replace(fit.result, prior_width=widths))
+    run.write_scene(fit.truth, {})
+    table = final_catalog(run)
     assert (table["flags"] & 64 > 0).tolist() == [True, False]
     np.testing.assert_allclose(table["sersic_std"][0] / table["sersic_prior_std"][0], 0.75)
     assert table["B_prior_std"].unit == u.nJy
@@ -94,8 +94,8 @@ def test_sources_of_which_the_data_say_little_are_flagged(tmp_path, fit):
     approximate = dataclasses.replace(
         fit.result, prior_width=xr.Dataset(), posterior=xr.DataTree.from_dict(tree), method="laplace"
     )
-    made.write_patch(0, approximate)
-    table = final_catalog(made)
+    run.write_patch(0, approximate)
+    table = final_catalog(run)
     np.testing.assert_array_equal(table["pareto_k"], 0.3)
     assert np.isnan(table["q_prior_std"]).all()
     assert not (table["flags"] & 64).any()
@@ -128,13 +128,13 @@ def test_chains_of_several_patches_are_combined_and_compared(run, fit):
     for patch in draws.patches():
         for sources in draws.sources(patch):
             report.add(draws.ids[sources.rows], sources)
-    found = report.table
-    assert len(found) == 2 * 8
-    row = found[(found["id"] == "one") & (found["parameter"] == "sersic")][0]
+    comparison = report.table
+    assert len(comparison) == 2 * 8
+    row = comparison[(comparison["id"] == "one") & (comparison["parameter"] == "sersic")][0]
     assert row["patches"] == "0 2"
     assert row["shift"] == pytest.approx(2.5, rel=1e-9)
     assert row["r_hat"] > 1.3
-    quiet = found[(found["id"] == "two") & (found["parameter"] == "R")][0]
+    quiet = comparison[(comparison["id"] == "two") & (comparison["parameter"] == "R")][0]
     assert quiet["shift"] == 0
     assert quiet["unit"] == "nJy"
     assert draws.unfitted.id.tolist() == ["three"]
@@ -159,12 +159,12 @@ def with_a_point(fit):
 
 
 def test_held_and_tied_parameters(tmp_path, fit, with_a_point):
-    made = RunDirectory.create(tmp_path / "run")
-    made.write_patch(0, with_a_point)
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_patch(0, with_a_point)
     profiles = Table({"profile": ["sersic", "point", "sersic"]})
-    made.write_scene(fit.truth.replace(extra=profiles), {})
-    made.write_config(json.dumps({"ties": {"x": {"two": "one"}, "y": {"two": "one"}}}))
-    table = final_catalog(made)
+    run.write_scene(fit.truth.replace(extra=profiles), {})
+    run.write_config(json.dumps({"ties": {"x": {"two": "one"}, "y": {"two": "one"}}}))
+    table = final_catalog(run)
     assert table["profile"].tolist() == ["sersic", "point"]
     assert table["tied"].tolist() == ["", "ra=one dec=one"]
     assert table["ra"][1] == table["ra"][0]
@@ -188,10 +188,10 @@ def test_a_source_whose_fluxes_do_not_vary_has_no_errors(tmp_path, fit):
     frozen = fit.result.draws.copy(deep=True)
     frozen["flux"][:, :, 0, :] = 7.0
     tree = {"posterior": frozen, "sample_stats": fit.result.posterior["sample_stats"].dataset}
-    made = RunDirectory.create(tmp_path / "run")
-    made.write_patch(0, dataclasses.replace(fit.result, posterior=xr.DataTree.from_dict(tree)))
-    made.write_scene(fit.truth, {})
-    table = final_catalog(made)
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_patch(0, dataclasses.replace(fit.result, posterior=xr.DataTree.from_dict(tree)))
+    run.write_scene(fit.truth, {})
+    table = final_catalog(run)
     assert np.isnan(table["B_err"]).tolist() == [True, False]
     assert table["R_err"][1] > 0
     table.write(tmp_path / "final.fits")
@@ -209,11 +209,11 @@ def test_errors_of_optima(tmp_path, fit):
         fit.result, posterior=xr.DataTree.from_dict(tree), method="optimum", optimum_std=std
     )
     assert point.final_catalog("optimum").flux_err.tolist()[0] == [1.0, 2.0]
-    made = RunDirectory.create(tmp_path / "run")
-    made.write_patch(0, dataclasses.replace(point, optimum_std=3 * std))
-    made.write_patch(1, point)
-    made.write_scene(fit.truth, {})
-    table = final_catalog(made)
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_patch(0, dataclasses.replace(point, optimum_std=3 * std))
+    run.write_patch(1, point)
+    run.write_scene(fit.truth, {})
+    table = final_catalog(run)
     assert table["B_err"].tolist()[0] == 1.0
     assert np.isnan(table["B_err"][1])
     assert table["R_err"].tolist() == [2.0, 4.0]
@@ -221,14 +221,17 @@ def test_errors_of_optima(tmp_path, fit):
 
 def test_errors_with_the_misfit(tmp_path, fit):
     """Chi-squared of 90 in 10 pixels of one band makes errors three times as large, and a flag."""
-    own = fit.result.own_pixels.copy(deep=True)
+    pixels = fit.result.own_pixels.copy(deep=True)
     assert fit.result.exposures["band"].to_numpy().tolist() == ["B", "R"]
-    own["chi2"][:] = [[90.0, 5.0], [140.0, 20.0]]
-    own["n_pixel"][:] = [[10, 10], [100, 10]]  # 140: below 1.5 a pixel; 20: 2.2 standard deviations above 10
-    made = RunDirectory.create(tmp_path / "run")
-    made.write_patch(0, dataclasses.replace(fit.result, own_pixels=own))
-    made.write_scene(fit.truth, {})
-    table = final_catalog(made)
+    pixels["chi2"][:] = [[90.0, 5.0], [140.0, 20.0]]
+    pixels["n_pixel"][:] = [
+        [10, 10],
+        [100, 10],
+    ]  # 140: below 1.5 a pixel; 20: 2.2 standard deviations above 10
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_patch(0, dataclasses.replace(fit.result, own_pixels=pixels))
+    run.write_scene(fit.truth, {})
+    table = final_catalog(run)
     np.testing.assert_allclose(table["B_err_scaled"] / table["B_err"], [3.0, np.sqrt(1.4)], rtol=1e-12)
     np.testing.assert_allclose(table["R_err_scaled"] / table["R_err"], [1.0, np.sqrt(2.0)], rtol=1e-12)
     assert (table["flags"] & 128 > 0).tolist() == [True, False]
@@ -241,11 +244,11 @@ def test_errors_with_the_misfit(tmp_path, fit):
 def test_single_points_of_older_versions_have_no_errors(tmp_path, fit):
     tree = {"posterior": fit.result.draws.isel(chain=[0], draw=[0])}
     tree["sample_stats"] = fit.result.posterior["sample_stats"].dataset.isel(chain=[0], draw=[0])
-    made = RunDirectory.create(tmp_path / "run")
+    run = RunDirectory.create(tmp_path / "run")
     point = dataclasses.replace(fit.result, posterior=xr.DataTree.from_dict(tree), method="optimum")
-    made.write_patch(0, point)
-    made.write_scene(fit.truth, {})
-    table = final_catalog(made)
+    run.write_patch(0, point)
+    run.write_scene(fit.truth, {})
+    table = final_catalog(run)
     assert not {"B_err", "B_err_scaled"} & set(table.colnames)
     assert np.isnan(table["rhat_max"]).all()
     assert (table["flags"] & 32).all()
@@ -267,14 +270,14 @@ def test_runs_that_do_not_fit_together(run, fit, tmp_path):
 
 def test_draws_that_are_read_quickly_are_the_results(tmp_path, fit):
     fit.result.write(tmp_path / "patch.nc")
-    found = read_patch_draws(tmp_path / "patch.nc", 4)
-    assert found.patch == 4
-    assert found.ids.tolist() == fit.result.active.id.tolist()
-    assert found.bands == fit.result.bands
-    for name, values in found.values.items():
+    draws = read_patch_draws(tmp_path / "patch.nc", 4)
+    assert draws.patch == 4
+    assert draws.ids.tolist() == fit.result.active.id.tolist()
+    assert draws.bands == fit.result.bands
+    for name, values in draws.values.items():
         expected = fit.result.centred_draws[name].transpose("source", "chain", "draw", ...).to_numpy()
         np.testing.assert_allclose(values, expected, rtol=1e-13)
-    assert found.region == dataclasses.astuple(fit.result.region)
+    assert draws.region == dataclasses.astuple(fit.result.region)
 
 
 def test_every_column_is_documented():

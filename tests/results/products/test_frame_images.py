@@ -18,11 +18,11 @@ from fphojax.results.products.scene_points import scenes_at
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, fit):
-    made = RunDirectory.create(tmp_path_factory.mktemp("images") / "run")
-    made.write_patch(0, fit.result)
-    made.write_scene(fit.truth, {"patches": 1})
-    made.write_config(json.dumps({"big_catalog": None}))
-    return made
+    directory = RunDirectory.create(tmp_path_factory.mktemp("images") / "run")
+    directory.write_patch(0, fit.result)
+    directory.write_scene(fit.truth, {"patches": 1})
+    directory.write_config(json.dumps({"big_catalog": None}))
+    return directory
 
 
 @pytest.fixture(scope="module")
@@ -39,13 +39,13 @@ def test_model_is_that_of_the_fit(fit, recipe):
     for e, exposure in enumerate(fit.frame.exposures):
         expected = fit.frame.image(e, tiles)
         used = np.isfinite(expected)
-        found = model_image(recipe, exposure, optimum) + model_image(recipe, exposure, fit.fixed)
-        assert found.shape == exposure.shape
+        image = model_image(recipe, exposure, optimum) + model_image(recipe, exposure, fit.fixed)
+        assert image.shape == exposure.shape
         noise = 1 / exposure.ierr[used]
-        np.testing.assert_allclose(found[used] / noise, expected[used] / noise, atol=5e-3)
+        np.testing.assert_allclose(image[used] / noise, expected[used] / noise, atol=5e-3)
         part = model_image(recipe, exposure, optimum, (5, 17, 3, 14))
-        whole = model_image(recipe, exposure, optimum)
-        np.testing.assert_allclose(part, whole[3:14, 5:17], atol=1e-4 * whole.max())
+        active = model_image(recipe, exposure, optimum)
+        np.testing.assert_allclose(part, active[3:14, 5:17], atol=1e-4 * active.max())
 
 
 def test_point_sources_are_drawn_as_points(fit, recipe):

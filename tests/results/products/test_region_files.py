@@ -17,20 +17,20 @@ RA, DEC, MAJOR, Q, PA = 53.1, -27.8, 2.0, 0.3, 35.0
 @pytest.fixture
 def wcs():
     """North up, east left, 0.1 arcsec."""
-    made = WCS(naxis=2)
-    made.wcs.ctype, made.wcs.crval, made.wcs.crpix = ("RA---TAN", "DEC--TAN"), (RA, DEC), (51, 51)
-    made.wcs.cdelt = np.array([-0.1, 0.1]) / 3600
-    return made
+    plane = WCS(naxis=2)
+    plane.wcs.ctype, plane.wcs.crval, plane.wcs.crpix = ("RA---TAN", "DEC--TAN"), (RA, DEC), (51, 51)
+    plane.wcs.cdelt = np.array([-0.1, 0.1]) / 3600
+    return plane
 
 
 def assert_along(region, wcs, radius):
     """The end of the major axis, `PA` degrees east of north, is on the rim; at right angles it is far outside."""
-    here = SkyCoord(RA, DEC, unit="deg")
+    centre = SkyCoord(RA, DEC, unit="deg")
     ellipse = region.to_pixel(wcs)
     for factor, expected in ((0.98, True), (1.02, False)):
-        end = here.directional_offset_by(PA * u.deg, factor * radius * u.arcsec)
+        end = centre.directional_offset_by(PA * u.deg, factor * radius * u.arcsec)
         assert (PixCoord.from_sky(end, wcs) in ellipse) == expected
-    side = here.directional_offset_by((PA + 90) * u.deg, 1.1 * Q * radius * u.arcsec)
+    side = centre.directional_offset_by((PA + 90) * u.deg, 1.1 * Q * radius * u.arcsec)
     assert PixCoord.from_sky(side, wcs) not in ellipse
 
 

@@ -17,45 +17,45 @@ from fphojax.results.products.run_products import postprocess, write_catalogs
 @pytest.fixture
 def run(tmp_path, fit, shifted):
     """Source "one" in patches 0 and 1, "two" in patch 0."""
-    made = RunDirectory.create(tmp_path / "run")
-    made.write_patch(0, fit.result)
-    made.write_patch(1, shifted(fit.result, [0], 0.5))
-    made.write_scene(fit.truth, {"patches": 2})
-    return made
+    directory = RunDirectory.create(tmp_path / "run")
+    directory.write_patch(0, fit.result)
+    directory.write_patch(1, shifted(fit.result, [0], 0.5))
+    directory.write_scene(fit.truth, {"patches": 2})
+    return directory
 
 
 def test_catalogues_of_a_run(run, fit):
-    made = write_catalogs(run, formats=("fits", "ecsv", "parquet"))
-    names = {path.name for path in made.files}
+    catalogs = write_catalogs(run, formats=("fits", "ecsv", "parquet"))
+    names = {path.name for path in catalogs.files}
     tables = ("final", "multipatch", "neighbours")
     assert names == {f"{name}.{suffix}" for name in tables for suffix in ("fits", "ecsv", "parquet")} | {
         "postsample.fits",
         "forcepho.fits",
     }
-    assert all(path.is_file() for path in made.files)
-    assert made.unfitted.id.tolist() == ["three"]
+    assert all(path.is_file() for path in catalogs.files)
+    assert catalogs.unfitted.id.tolist() == ["three"]
     for path in (run.path / "catalogs" / f"final.{suffix}" for suffix in ("fits", "ecsv", "parquet")):
         read = Table.read(path)
-        assert read.colnames == made.final.colnames
-        np.testing.assert_array_equal(read["sersic_84"], made.final["sersic_84"])
+        assert read.colnames == catalogs.final.colnames
+        np.testing.assert_array_equal(read["sersic_84"], catalogs.final["sersic_84"])
         assert str(read["cov_B_R"].unit) == "nJy2"
     header = fits.getheader(run.path / "catalogs" / "final.fits", 1)
-    place = made.final.colnames.index("r_kron") + 1
+    place = catalogs.final.colnames.index("r_kron") + 1
     assert "Kron" in header[f"TCOMM{place}"]
 
 
 def test_processes_make_the_same_catalogues(run):
-    here, apart = (write_catalogs(run, chains=False, workers=workers) for workers in (1, 2))
+    serial, parallel = (write_catalogs(run, chains=False, workers=workers) for workers in (1, 2))
     for name in ("final", "multipatch", "neighbours"):
-        one, other = getattr(here, name), getattr(apart, name)
-        assert one.colnames == other.colnames
-        for column in one.colnames:
-            np.testing.assert_array_equal(one[column], other[column])
+        expected, table = getattr(serial, name), getattr(parallel, name)
+        assert expected.colnames == table.colnames
+        for column in expected.colnames:
+            np.testing.assert_array_equal(expected[column], table[column])
 
 
 def test_region_files_of_a_run(run):
-    made = postprocess(run, chains=False, images=False)
-    names = [path.name for path in made.files if path.suffix == ".reg"]
+    catalogs = postprocess(run, chains=False, images=False)
+    names = [path.name for path in catalogs.files if path.suffix == ".reg"]
     assert names == ["sources.reg", "patches.reg", "isophotes_B.reg", "isophotes_R.reg"]
     patches = Regions.read(run.path / "regions" / "patches.reg", format="ds9")
     assert [str(patch.meta["text"]) for patch in patches] == ["0", "1"]
@@ -63,16 +63,16 @@ def test_region_files_of_a_run(run):
 
 
 def test_forcepho_catalogue_reads_back(run):
-    made = write_catalogs(run, chains=False)
+    catalogs = write_catalogs(run, chains=False)
     catalog = SourceCatalog.read(run.path / "catalogs" / "forcepho.fits")
     assert catalog.id.tolist() == ["one", "two"]
     for name in ("ra", "dec", "sersic", "rhalf"):
-        np.testing.assert_array_equal(getattr(catalog, name), made.final[name])
-    np.testing.assert_allclose(catalog.q, made.final["q"], rtol=1e-15)
-    np.testing.assert_allclose(catalog.pa, made.final["pa"], rtol=0, atol=1e-13)
+        np.testing.assert_array_equal(getattr(catalog, name), catalogs.final[name])
+    np.testing.assert_allclose(catalog.q, catalogs.final["q"], rtol=1e-15)
+    np.testing.assert_allclose(catalog.pa, catalogs.final["pa"], rtol=0, atol=1e-13)
     for b, band in enumerate(catalog.bands):
-        np.testing.assert_array_equal(catalog.flux[:, b], made.final[band])
-        np.testing.assert_array_equal(catalog.flux_err[:, b], made.final[f"{band}_err"])
+        np.testing.assert_array_equal(catalog.flux[:, b], catalogs.final[band])
+        np.testing.assert_array_equal(catalog.flux_err[:, b], catalogs.final[f"{band}_err"])
     assert catalog["note"].tolist() == ["", "a, b"]  # columns of the input are carried along
 
 
