@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fphojax.detection.growth import grown
+from fphojax.detection.growth import growth_curves
 from fphojax.detection.matched_filter import BandMaps
 
 SCALE = 0.5  # arcsec per cell
@@ -29,7 +29,7 @@ def at(*places):
 
 def test_flux_and_half_light_radius_of_a_gaussian():
     bands = {"g": maps(gaussian(60, 50, 6, 500.0)), "r": maps(gaussian(60, 50, 6, 800.0), response=0.2)}
-    found = grown(bands, *at((60, 50)), np.array([1]), SCALE)
+    found = growth_curves(bands, *at((60, 50)), np.array([1]), SCALE)
     np.testing.assert_allclose(found.flux, [[500, 800]], rtol=0.02)
     np.testing.assert_allclose(found.half, HALF * 6 * SCALE, rtol=0.02)
     # where the profile is a millionth of the peak, or below
@@ -38,17 +38,20 @@ def test_flux_and_half_light_radius_of_a_gaussian():
 
 def test_light_ends_in_the_noise():
     light = gaussian(60, 50, 6, 500.0)
-    ends = [
-        grown({"g": maps(light, noise=noise * light.max())}, *at((60, 50)), np.array([0]), SCALE).end[0]
-        for noise in (1e-4, 1e-2, 0.1)
+    found = [
+        growth_curves({"g": maps(light, noise=noise * light.max())}, *at((60, 50)), np.array([0]), SCALE)
+        for noise in (1e-4, 1e-1, 0.5)
     ]
+    ends = [growth.end[0] for growth in found]
     assert ends[0] > ends[1] > ends[2] > 0
+    # what lies beyond is that of a Gaussian
+    np.testing.assert_allclose([growth.flux[0, 0] for growth in found], 500, rtol=0.03)
 
 
 def test_source_in_a_halo_is_measured_without_it():
     halo, small = gaussian(50, 50, 10, 5000.0), gaussian(66, 50, 2.5, 100.0)
     places, band = at((50, 50), (66, 50)), np.zeros(2, dtype=int)
-    found = grown({"g": maps(halo + small)}, *places, band, SCALE)
+    found = growth_curves({"g": maps(halo + small)}, *places, band, SCALE)
     # the halo alone would give ten times as much within the light of the small one
     np.testing.assert_allclose(found.flux[0, 0], 5000, rtol=0.03)
     np.testing.assert_allclose(found.flux[1, 0], 100, rtol=0.3)
@@ -57,6 +60,8 @@ def test_source_in_a_halo_is_measured_without_it():
 
 def test_no_flux_without_data():
     empty = BandMaps(*(np.zeros(X.shape) for _ in range(4)), np.ones((3, 3)) / 9, SCALE, {})
-    found = grown({"g": maps(gaussian(60, 50, 6, 500.0)), "r": empty}, *at((60, 50)), np.zeros(1, int), SCALE)
+    found = growth_curves(
+        {"g": maps(gaussian(60, 50, 6, 500.0)), "r": empty}, *at((60, 50)), np.zeros(1, int), SCALE
+    )
     np.testing.assert_allclose(found.flux[0, 0], 500, rtol=0.02)
     assert np.isnan(found.flux[0, 1])

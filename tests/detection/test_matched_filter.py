@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 from astropy.wcs import WCS
+from scipy.ndimage import map_coordinates
 
-from fphojax.detection.matched_filter import ResidualImage, common_grid, filtered
+from fphojax.detection.matched_filter import ResidualImage, band_maps, common_grid
 from fphojax.inputs import InputError
 
 SIGMA = 1.6
@@ -13,7 +14,7 @@ SIGMA = 1.6
 def psf_image():
     y, x = np.mgrid[-9:10, -9:10]
     # not symmetric, so that a filter turned by half a circle shows
-    psf = np.exp(-(x**2 + y**2) / 2 / SIGMA**2) * (1 + 0.2 * np.tanh(x))
+    psf = np.exp(-(x**2 + y**2) / 2 / SIGMA**2) * (1 + 0.7 * np.tanh(x))
     return psf / psf.sum()
 
 
@@ -39,7 +40,7 @@ def image(*, scale=0.1, size=90, angle=0.0, flux=0.0, ierr=2.0, name="one"):
 def test_flux_and_weight_of_a_point_source():
     part = image(size=91, flux=400.0)
     grid, shape = common_grid([part])
-    found = filtered([part], grid, shape, model_error=0.1)
+    found = band_maps([part], grid, shape, model_error=0.1)
     x, y = (int(np.rint(v)) for v in grid.world_to_pixel_values(*part.wcs.pixel_to_world_values(45, 45)))
     psf, noise = part.psf_image, found.noise["one"]
     pixels = part.residual[45 - 9 : 45 + 10, 45 - 9 : 45 + 10] - noise.level
@@ -48,16 +49,17 @@ def test_flux_and_weight_of_a_point_source():
     np.testing.assert_allclose(part.wcs.world_to_pixel_values(*at), [45, 45], atol=0.51)
     np.testing.assert_allclose(found.weight[y, x] * noise.power, 4 * np.sum(psf**2), rtol=1e-4)
     np.testing.assert_allclose(found.response[y, x] * noise.power, 4 * 0.1**2, rtol=1e-4)
-    peak = (found.signal / np.where(found.weight > 0, found.weight, np.inf)).max()
+    centre = np.array(grid.world_to_pixel_values(*part.wcs.pixel_to_world_values(45, 45)))[::-1]
+    signal = map_coordinates(found.signal, centre[:, None], order=3)[0]
     flux = np.sum(psf * pixels) / np.sum(psf**2)
-    assert abs(peak - flux) < 0.15 * flux
+    np.testing.assert_allclose(signal / found.weight[y, x], flux, rtol=0.03)
     assert abs(flux - 400) < 4 / (2 * np.sqrt(np.sum(psf**2)))
 
 
 def test_maps_of_noise_have_unit_scatter():
     part = image(size=150, ierr=0.3)
     grid, shape = common_grid([part])
-    found = filtered([part], grid, shape, model_error=0.1)
+    found = band_maps([part], grid, shape, model_error=0.1)
     seen = found.weight > 0
     np.testing.assert_allclose(np.std(found.signal[seen] / np.sqrt(found.weight[seen])), 1, rtol=0.1)
 
@@ -65,8 +67,8 @@ def test_maps_of_noise_have_unit_scatter():
 def test_exposures_of_a_band_add_up():
     one, other = image(name="one"), image(name="other", ierr=3.0)
     grid, shape = common_grid([one, other])
-    both = filtered([one, other], grid, shape, model_error=0.1)
-    parts = [filtered([part], grid, shape, model_error=0.1) for part in (one, other)]
+    both = band_maps([one, other], grid, shape, model_error=0.1)
+    parts = [band_maps([part], grid, shape, model_error=0.1) for part in (one, other)]
     for name in ("signal", "weight", "model", "response"):
         np.testing.assert_allclose(getattr(both, name), sum(getattr(part, name) for part in parts))
     assert set(both.noise) == {"one", "other"}
@@ -77,7 +79,7 @@ def test_pixels_without_weight_count_for_nothing():
     part.residual[20:24, 20:24], part.ierr[20:24, 20:24] = np.nan, 0
     part.ierr[:, 60:] = 0
     grid, shape = common_grid([part])
-    found = filtered([part], grid, shape, model_error=0.1)
+    found = band_maps([part], grid, shape, model_error=0.1)
     assert np.isfinite(found.signal).all()
     x, _ = grid.world_to_pixel_values(*part.wcs.pixel_to_world_values(63, 45))
     assert not found.weight[:, int(np.ceil(x)) :].any()
@@ -107,7 +109,7 @@ def test_size_of_a_gaussian_psf():
     y, x = np.mgrid[-9:10, -9:10]
     psf = np.exp(-(x**2 + y**2) / 2 / SIGMA**2)
     part = ResidualImage(part.residual, part.ierr, None, part.wcs, "g", "one", psf / psf.sum())
-    radius, variance = filtered([part], *common_grid([part]), model_error=0.1).psf_size
+    radius, variance = band_maps([part], *common_grid([part]), model_error=0.1).psf_size
     np.testing.assert_allclose(radius, SIGMA * 2 * np.sqrt(np.log(2)) * 0.1, rtol=0.03)
     np.testing.assert_allclose(variance, 2 * SIGMA**2 * 0.1**2, rtol=0.02)
 

@@ -5,7 +5,7 @@ from scipy.ndimage import gaussian_filter, maximum_filter
 
 from fphojax.detection.matched_filter import BandMaps
 from fphojax.detection.significance import Statistic, expected_maxima
-from fphojax.detection.surroundings import way_to_higher
+from fphojax.detection.surroundings import nearest_higher
 
 
 def maps(signal, weight, model):
@@ -36,11 +36,11 @@ def test_rise_is_what_exceeds_the_light_around():
     weight = np.full(peak.shape, 4.0)
     place = np.array([40]), np.array([40])
     alone = Statistic.of([maps(weight * peak, weight, 0 * peak)], [1.0], 0.1, 0.1)
-    significance, contrast = alone.rise(*place, way_to_higher(*place))
+    significance, contrast = alone.rise(*place, nearest_higher(*place))
     np.testing.assert_allclose(significance, 30 * 4 / 2, rtol=1e-3)
     assert contrast[0] == np.inf
     on_light = Statistic.of([maps(weight * (peak + 20), weight, 0 * peak)], [1.0], 0.1, 0.1)
-    significance, contrast = on_light.rise(*place, way_to_higher(*place))
+    significance, contrast = on_light.rise(*place, nearest_higher(*place))
     np.testing.assert_allclose(contrast, 30 / 20, rtol=1e-3)
     # the light around is wrong by a tenth
     np.testing.assert_allclose(significance, 30 * 4 / np.sqrt(4 + (0.1 * 20 * 4) ** 2), rtol=1e-3)

@@ -5,7 +5,7 @@ from astropy.table import Table
 from astropy.wcs import WCS
 
 from fphojax.detection.matched_filter import BandMaps
-from fphojax.detection.source_guesses import guesses
+from fphojax.detection.source_guesses import guess_sources
 
 SCALE, PSF = 0.1, 2.0  # arcsec per cell, cells
 HALF = np.sqrt(2 * np.log(2))
@@ -37,7 +37,7 @@ def maps(sources, w=1.0):
 def guessed(bands, places, *, spectrum=None, rhalf_range=(0.01, 5.0)):
     x, y = np.array(places, dtype=float).T
     spectrum = spectrum or dict.fromkeys(bands, 1.0)
-    return guesses(bands, x, y, grid(), spectrum, rhalf_range, Table())
+    return guess_sources(bands, x, y, grid(), spectrum, rhalf_range, Table())
 
 
 def test_flux_and_size_of_small_sources():

@@ -92,6 +92,11 @@ def test_bounds_stay_where_they_are_on_the_sky(columns, bounds):
     moved[:, 3] += 10 * share / 3600
     columns.put(rows, np.ones((2, 2), dtype=int), moved)
     assert (columns.bounds(rows).upper["y"] == 0).all()
+    below = moved.copy()
+    below[:, 3] -= 22 * share / 3600
+    columns.put(rows, np.ones((2, 2), dtype=int), below)
+    assert (columns.bounds(rows).lower["y"] == 0).all()
+    columns.put(rows, np.ones((2, 2), dtype=int), moved)
     lower, _ = columns.all_limits()
     np.testing.assert_array_equal(lower["y"][rows], bounds.lower["y"][rows])
     offset = sky_offsets(*moved[:, 2:4].T, columns.start_ra[rows], columns.start_dec[rows])

@@ -47,6 +47,7 @@ def test_records_restore_the_state(three_out):
         restored.replay(record)
     assert state(again, restored) == state(out, numbered)
     assert numbered.filling
+    assert [r.closed for r in numbered.records() if isinstance(r, CheckOut)] == [True, True, False]
     # when patches come back, the same seeds are free again
     for reservations, of in ((out, numbered), (again, restored)):
         assert sorted(of.bring_back(reservations.active_in(0), fitted=True)) == [0, 1, 2, 9]

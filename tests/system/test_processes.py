@@ -5,7 +5,7 @@ import time
 import pytest
 
 from fphojax.errors import MachineError
-from fphojax.system.processes import deaf_children, process_pool
+from fphojax.system.processes import block_child_signals, process_pool
 
 DEAF = {signal.SIGINT, signal.SIGTERM}
 
@@ -18,10 +18,10 @@ def blocked():
 def test_signals_wait_while_children_start():
     before = blocked()
     assert not before & DEAF
-    with deaf_children():
+    with block_child_signals():
         assert blocked() >= DEAF
     assert blocked() == before
-    with pytest.raises(ValueError, match="no start"), deaf_children():
+    with pytest.raises(ValueError, match="no start"), block_child_signals():
         raise ValueError("no start")
     assert blocked() == before
 
