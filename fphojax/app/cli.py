@@ -65,14 +65,16 @@ class OneLineErrors(TyperGroup):
             except Exception as error:
                 if ctx.params["debug"]:
                     raise
-                told = _told(error)
-                lines = str(told).split("\n")
-                if isinstance(told, MachineError):
+                reported = _one_line_error(error)
+                lines = str(reported).split("\n")
+                if isinstance(reported, MachineError):
                     lines[-1] += (
                         f"; the same command {_GO_ON.get(ctx.invoked_subcommand, 'can be run again')}"
                     )
                 report_problems(lines)
-                raise typer.Exit(1 if told is not error or isinstance(told, MachineError) else 2) from None
+                raise typer.Exit(
+                    1 if reported is not error or isinstance(reported, MachineError) else 2
+                ) from None
 
 
 def _refuse_usage(error: Exception, command: str | None = None) -> NoReturn:
@@ -90,16 +92,16 @@ _GO_ON = dict.fromkeys(("sample", "optimize"), "with --resume continues")
 _GO_ON |= dict.fromkeys(("run", "demo", "preprocess", "psf"), "continues")
 
 
-def _told(error: Exception) -> Exception:
+def _one_line_error(error: Exception) -> Exception:
     """Convert an error to one with a one-line message; a fault of the disk is reported as such."""
     if isinstance(error, InputError):
         return error
     if (fault := storage_fault(error, of_place=True)) is not None:
         name = getattr(error, "filename", None)
         return StorageError(fault if name is None else f"{name}: {fault}")
-    said = " ".join(str(error).split())
+    message = " ".join(str(error).split())
     return RuntimeError(
-        f"internal error: {type(error).__name__}: {said}; please report it; "
+        f"internal error: {type(error).__name__}: {message}; please report it; "
         "`fphojax --debug COMMAND` shows the traceback"
     )
 
@@ -143,8 +145,8 @@ def report_problems(problems: list[str]) -> None:
         typer.echo(f"error: {line}", err=True)
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"fphojax {fphojax.__version__}")
         raise typer.Exit
 
@@ -190,10 +192,10 @@ def check(
     needed = settings.raw_catalog is not None  # without one, the images give it
     report = check_inputs(settings, progress=sys.stderr.isatty(), verify=True, needs_catalog=needed)
     console = _console()
-    if found := [*report.exposures, *report.left_out]:
+    if exposures := [*report.exposures, *report.left_out]:
         if settings.pixelstorefile is not None:
             title = f"Pixel store {settings.pixelstorefile.name}"
-            stored = [exposure for exposure in found if isinstance(exposure, StoredExposure)]
+            stored = [exposure for exposure in exposures if isinstance(exposure, StoredExposure)]
             console.print(table_shown(title, store_table(stored), frame=True))
         no_wrap = ("band", "scale", "masked")
         console.print(table_shown("Exposures", report.exposure_table(), frame=True, no_wrap=no_wrap))
@@ -260,7 +262,7 @@ def run(
     from fphojax.app.settings.settings_file import assigned
 
     settings = _settings(config, assigned(changes or []))
-    done = run_all(
+    finished = run_all(
         settings,
         stages=stages,
         start=start,
@@ -269,7 +271,7 @@ def run(
         notebooks=notebooks,
         progress=_bars(quiet),
     )
-    _show_stages(settings, done)
+    _show_stages(settings, finished)
 
 
 @app.command()
@@ -619,7 +621,7 @@ def psf(
     from .terminal_table import table_shown
 
     with file_lock(out):
-        found = fit_files(
+        fitted_files = fit_files(
             images,
             band,
             out,
@@ -637,16 +639,16 @@ def psf(
             workers=workers,
             progress=_bars(quiet),
         )
-    if found:
+    if fitted_files:
         console = _console()
         for title, table in (
-            ("PSF images, as they were read", readings_shown(found)),
-            ("PSF mixtures", verdicts_shown(found)),
+            ("PSF images, as they were read", readings_shown(fitted_files)),
+            ("PSF mixtures", verdicts_shown(fitted_files)),
         ):
             console.print(table_shown(title, table, fold=True))
             console.print()
-        typer.echo(meaning_shown(found))
-    for note in notes_shown(found):
+        typer.echo(meaning_shown(fitted_files))
+    for note in notes_shown(fitted_files):
         typer.echo(f"note: {note}", err=True)
     typer.echo(f"wrote {out}")
 
@@ -660,14 +662,14 @@ def demo(
     from .demo import run_demo
     from .tables import exposures_shown, parameters_shown
 
-    done = run_demo(out, progress=_bars(quiet))
+    finished = run_demo(out, progress=_bars(quiet))
     console = _console()
-    for table in (exposures_shown(done.result), parameters_shown(done.result, done.truth)):
+    for table in (exposures_shown(finished.result), parameters_shown(finished.result, finished.truth)):
         console.print(table)
         console.print()
-    for figure in done.figures:
+    for figure in finished.figures:
         console.print(f"figure: {figure}", soft_wrap=True)
-    _show_stages(done.settings, done.stages)
+    _show_stages(finished.settings, finished.stages)
 
 
 mixtures = typer.Typer(no_args_is_help=True, help="Make mixtures of Gaussians.")
@@ -723,7 +725,7 @@ def _report(report) -> None:
         console.print(f"{what}: {path}", soft_wrap=True)
 
 
-def _show_stages(settings, done) -> None:
+def _show_stages(settings, finished) -> None:
     """Print how every stage ended, and where its files are."""
     from astropy.table import Table
 
@@ -732,15 +734,20 @@ def _show_stages(settings, done) -> None:
     from .terminal_table import table_shown
 
     rows = [
-        (name, found.level, found.verdict, f"{found.seconds:.0f}" if name in done.repeated else "unchanged")
-        for name, found in done.steps.items()
+        (
+            name,
+            result.level,
+            result.verdict,
+            f"{result.seconds:.0f}" if name in finished.repeated else "unchanged",
+        )
+        for name, result in finished.steps.items()
     ]
     table = Table(rows=rows or None, names=("stage", " ", "verdict", "seconds"), dtype=4 * (str,))
     console = _console()
     console.print(table_shown("Stages", formatted(table, {"seconds": ">"})))
-    if done.index is not None:
-        console.print(f"notebooks: {done.index}", soft_wrap=True)
-    for outcome in done.steps.values():
+    if finished.index is not None:
+        console.print(f"notebooks: {finished.index}", soft_wrap=True)
+    for outcome in finished.steps.values():
         if "report" in outcome.files:
             console.print(f"report: {outcome.files['report']}", soft_wrap=True)
     console.print(f"run directory: {settings.outbase}", soft_wrap=True)
@@ -792,5 +799,5 @@ def main() -> None:
                 os._exit(end.code)
         raise
     except OSError as error:  # typer's own output, such as help, on a full disk
-        report_problems([str(_told(error))])
+        report_problems([str(_one_line_error(error))])
         sys.exit(1)

@@ -92,9 +92,9 @@ def write_demo(folder: Path, *, seed: int = 0) -> tuple[Path, SourceCatalog]:
                 f"{config}: found other settings than the demonstration's, expected these (`fphojax run {config}` "
                 "runs yours, --out names another folder)"
             )
-    elif taken := [name for name in _NAMES if os.path.lexists(folder / name)]:
+    elif existing := [name for name in _NAMES if os.path.lexists(folder / name)]:
         raise InputError(
-            f"{folder / taken[0]}: is not the demonstration's, expected a folder without it (--out names another)"
+            f"{folder / existing[0]}: is not the demonstration's, expected a folder without it (--out names another)"
         )
     folder.mkdir(parents=True, exist_ok=True)
     if not config.is_file():  # first: it marks the others as ours
@@ -114,8 +114,8 @@ def write_field(folder: Path, field: MockField) -> None:
     field : MockField
     """
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".", ignore_cleanup_errors=True) as made:
-        new = Path(made)
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".", ignore_cleanup_errors=True) as temporary:
+        new = Path(temporary)
         (new / "images").mkdir()
         for exposure in field.exposures:
             write_exposure(exposure, new / "images" / f"{exposure.name}.fits")
@@ -123,9 +123,9 @@ def write_field(folder: Path, field: MockField) -> None:
         field.peaks.write_forcepho(new / "peaks.fits")
         field.truth.write(new / "truth.ecsv")
         for path in [path for path in sorted(new.rglob("*")) if path.is_file()]:
-            there = folder / path.relative_to(new)
-            if not (there.is_file() and filecmp.cmp(path, there, shallow=False)):
-                path.replace(there)
+            target = folder / path.relative_to(new)
+            if not (target.is_file() and filecmp.cmp(path, target, shallow=False)):
+                path.replace(target)
 
 
 def run_demo(folder: Path, *, progress: bool = True) -> DemoRun:
@@ -141,9 +141,9 @@ def run_demo(folder: Path, *, progress: bool = True) -> DemoRun:
     InputError
         A file is in the way of the folder.
     """
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise InputError(f"--out: found the file {there}, expected a folder")
+    existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise InputError(f"--out: found the file {existing}, expected a folder")
     config, truth = write_demo(folder)
     settings = Settings.from_yaml(config)
     stages = run_all(settings, progress=progress)

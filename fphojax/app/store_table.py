@@ -15,22 +15,22 @@ def store_table(exposures: Sequence[StoredExposure]) -> Table:
     rows = []
     for band in dict.fromkeys(exposure.band for exposure in exposures):
         those = [exposure for exposure in exposures if exposure.band == band]
-        said = [exposure.attributes for exposure in those]
+        stated = [exposure.attributes for exposure in those]
         sizes = sorted({exposure.shape for exposure in those})
         n_byte = sum(exposure.store.n_byte(band, exposure.name) for exposure in those)
         raw = sum(8 * ny * nx for ny, nx in (exposure.shape for exposure in those))
-        factors = [float(attributes.get("counts_to_flux", 1.0)) for attributes in said]
+        factors = [float(attributes.get("counts_to_flux", 1.0)) for attributes in stated]
         rows.append(
             {
                 "band": band,
                 "exposures": len(those),
                 "sizes": _listed([f"{nx} x {ny}" for ny, nx in sizes]),
-                "units": _listed(sorted({str(found.get("flux_units", "not stated")) for found in said})),
+                "units": _listed(sorted({str(entry.get("flux_units", "not stated")) for entry in stated})),
                 "nJy per count": " to ".join(
                     f"{factor:.6g}" for factor in sorted({min(factors), max(factors)})
                 ),
                 "bitmask": _listed(
-                    sorted({str(found.get("bitmask_applied", "not stated")) for found in said})
+                    sorted({str(entry.get("bitmask_applied", "not stated")) for entry in stated})
                 ),
                 "MB": n_byte / 1e6,
                 "of raw": 100 * n_byte / raw,

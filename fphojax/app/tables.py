@@ -26,19 +26,19 @@ def parameters_shown(result: PatchResult, truth: SourceCatalog | None = None) ->
 
     The interval is given by its distances from the median; those of ra and dec are coordinate differences.
     """
-    found = summary_table(result, truth)
-    digits = [decimals(*limits) for limits in zip(found["lower"], found["upper"], strict=True)]
+    summary = summary_table(result, truth)
+    digits = [decimals(*limits) for limits in zip(summary["lower"], summary["upper"], strict=True)]
     columns = {
-        "source": found["id"],
-        "parameter": [f"{row['parameter']} {row['band']}".strip() for row in found],
-        "unit": [str(unit) for unit in found["unit"]],
+        "source": summary["id"],
+        "parameter": [f"{row['parameter']} {row['band']}".strip() for row in summary],
+        "unit": [str(unit) for unit in summary["unit"]],
     }
     for name in ("value",) if truth is None else ("truth", "value"):
-        columns[name] = [f"{number:.{n}f}" for number, n in zip(found[name], digits, strict=True)]
-    columns["68 % interval"] = [_interval(row, n) for row, n in zip(found, digits, strict=True)]
+        columns[name] = [f"{number:.{n}f}" for number, n in zip(summary[name], digits, strict=True)]
+    columns["68 % interval"] = [_interval(row, n) for row, n in zip(summary, digits, strict=True)]
     for name, of in (("r_hat", "r_hat"), ("ESS", "ess_bulk")):
-        columns[name] = list(found[of].info.iter_str_vals())
-    columns["flags"] = [", ".join(_flags(row)) for row in found]
+        columns[name] = list(summary[of].info.iter_str_vals())
+    columns["flags"] = [", ".join(_flags(row)) for row in summary]
     numbers = [name for name in columns if name not in ("source", "parameter", "unit", "flags")]
     table = formatted(Table(columns), dict.fromkeys(numbers, ">"))
     # without frames, and sources as headings: fits into 80 columns

@@ -29,10 +29,10 @@ def usage_line(error: Any, command: str | None = None) -> str:
     while context is not None and context.parent is not None:
         names.insert(0, context.info_name)
         context = context.parent
-    return f"{': '.join([*names, _said(error)])}; see `{' '.join(['fphojax', *names])} --help`"
+    return f"{': '.join([*names, _message(error)])}; see `{' '.join(['fphojax', *names])} --help`"
 
 
-def _said(error: Any) -> str:
+def _message(error: Any) -> str:
     kind = type(error).__name__
     if kind == "MissingParameter":
         return f"{_name(error.param)}: found nothing, expected {_uncapitalized(error.param.help)}"
@@ -42,8 +42,8 @@ def _said(error: Any) -> str:
         return f"{error.option_name}: {_amount(error.message)}"
     if kind == "NoSuchOption":
         params = error.ctx.command.get_params(error.ctx)
-        known = [text for param in params for text in (*param.opts, *param.secondary_opts)]
-        options = [text for text in known if text.startswith("--")]
+        names = [text for param in params for text in (*param.opts, *param.secondary_opts)]
+        options = [text for text in names if text.startswith("--")]
         return f"{error.option_name}: unknown option, {_nearest(error.option_name, options)}"
     if more := re.search(r"argument\S* \((.*)\)$", error.message, re.DOTALL):
         return f"found {shown(more[1])} behind the last argument, expected nothing more"
@@ -80,9 +80,9 @@ def _value(error: Any) -> str:
     return f"found {shown(entry['input'])}, expected {_uncapitalized(expected)}"
 
 
-def _nearest(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+def _nearest(name: str, candidates: list[str]) -> str:
+    matches = difflib.get_close_matches(name, candidates, n=1, cutoff=0.5)
+    return f"did you mean {matches[0]}?" if matches else f"expected one of {', '.join(candidates)}"
 
 
 def _uncapitalized(sentence: str) -> str:

@@ -16,7 +16,7 @@ from fphojax.system.interrupts import Interruptions
 
 __all__ = ["IndexRow", "execute", "write_html", "write_index"]
 
-_ASKED, _PATIENCE = 5, 2.0  # times that a kernel is asked to end its cell, and seconds between them
+_INTERRUPTS, _PATIENCE = 5, 2.0  # times that a kernel is asked to end its cell, and seconds between them
 
 _PAGE = """\
 <!DOCTYPE html>
@@ -81,19 +81,19 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
             if interruptions.last_signal is not None:  # the kernel may have been killed for it
                 raise KeyboardInterrupt from None
             if isinstance(error, PapermillExecutionError):
-                said = " ".join(str(error.evalue).split())
+                message = " ".join(str(error.evalue).split())
                 if error.ename == "KeyboardInterrupt":
-                    raise KeyboardInterrupt(said) from None
+                    raise KeyboardInterrupt(message) from None
                 if error.ename in ("MachineError", "StorageError"):
-                    raise MachineError(said) from error
+                    raise MachineError(message) from error
                 kind = "" if error.ename == "InputError" else f"{error.ename}: "
-                raise InputError(f"{notebook}: {kind}{said}") from error
+                raise InputError(f"{notebook}: {kind}{message}") from error
             if (fault := storage_fault(error)) is not None:
                 raise StorageError(f"{notebook}: cannot be written ({fault})") from error
             if isinstance(error, NoSuchKernel | DeadKernelError | CellTimeoutError):
-                said = " ".join(str(error).split())
+                message = " ".join(str(error).split())
                 raise InputError(
-                    f"{notebook}: no working Jupyter kernel ({type(error).__name__}: {said}), expected one (the "
+                    f"{notebook}: no working Jupyter kernel ({type(error).__name__}: {message}), expected one (the "
                     "package ipykernel, and memory enough); --no-notebooks does without"
                 ) from error
             raise
@@ -108,7 +108,7 @@ class _KernelInterruptions(Interruptions):
 
     def __init__(self) -> None:
         super().__init__()
-        self._manager, self._in_cell, self._told, self._over = None, False, False, threading.Event()
+        self._manager, self._in_cell, self._announced, self._over = None, False, False, threading.Event()
 
     def __exit__(self, *_) -> None:
         self._over.set()
@@ -118,13 +118,13 @@ class _KernelInterruptions(Interruptions):
         """Return the class that makes the manager of the kernel."""
         from jupyter_client import AsyncKernelManager
 
-        def known(manager):
+        def remember(manager):
             self._manager = manager
 
         class Manager(AsyncKernelManager):
             def __init__(self, **options) -> None:
                 super().__init__(**options)
-                known(self)
+                remember(self)
 
         return Manager
 
@@ -135,13 +135,13 @@ class _KernelInterruptions(Interruptions):
     def _note(self, number, frame):
         if not self._in_cell:
             super()._note(number, frame)
-        elif not self._told:
-            self._told = True
+        elif not self._announced:
+            self._announced = True
             threading.Thread(target=self._interrupt, daemon=True).start()
 
     def _interrupt(self):
         """Interrupt the kernel, repeatedly as it is deaf between two cells, and kill it in the end."""
-        for _ in range(_ASKED):
+        for _ in range(_INTERRUPTS):
             self._signal(signal.SIGINT)
             if self._over.wait(_PATIENCE):
                 return
@@ -202,8 +202,8 @@ def write_index(path: Path, title: str, rows: Sequence[IndexRow], report: Path |
     lines = []
     for row in rows:
         page = f"{row.page or row.name}.html"
-        there = (path.parent / page).is_file()
-        name = f'<a href="{page}">{row.name}</a>' if there else row.name
+        exists = (path.parent / page).is_file()
+        name = f'<a href="{page}">{row.name}</a>' if exists else row.name
         lines.append(
             f'<tr><td>{name}</td><td class="{row.level.split()[0]}">{row.level}</td>'
             f"<td>{html.escape(row.text)}</td><td>{row.time}</td></tr>"

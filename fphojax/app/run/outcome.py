@@ -76,17 +76,17 @@ class Outcome:
             It is not an outcome.
         """
         try:
-            found = cls(**content)
-            good = isinstance(found.changes, dict) and all(
-                isinstance(path, str) for path in found.files.values()
+            outcome = cls(**content)
+            good = isinstance(outcome.changes, dict) and all(
+                isinstance(path, str) for path in outcome.files.values()
             )
-            good = good and isinstance(found.verdict, str) and found.level in ("pass", "look at this")
-            good = good and isinstance(found.seconds, int | float)
+            good = good and isinstance(outcome.verdict, str) and outcome.level in ("pass", "look at this")
+            good = good and isinstance(outcome.seconds, int | float)
         except (TypeError, AttributeError):
             good = False
         if not good:
             raise InputError(f"found {content!r:.100}, expected the outcome of a stage")
-        return found
+        return outcome
 
     def write(self, path: Path) -> None:
         """Write JSON, atomically."""
@@ -123,7 +123,7 @@ def conclude(settings: Settings, *reports: StageReport, outcome: str | Path | No
     outcome : path-like, optional
         Where to write the `Outcome`; a run of all stages asks for it.
     """
-    found = Outcome.of(settings, *reports)
+    combined = Outcome.of(settings, *reports)
     if outcome:
-        found.write(Path(outcome))
-    return Verdict(found.level, found.verdict)
+        combined.write(Path(outcome))
+    return Verdict(combined.level, combined.verdict)

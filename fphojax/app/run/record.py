@@ -73,7 +73,7 @@ class RunRecord:
                 )
         self._of = relative(str(absolute(source)), self._folder)
 
-    def begun(self, step: Step, key: str) -> bool:
+    def is_unfinished(self, step: Step, key: str) -> bool:
         """Return whether a step with this key was begun and has not ended."""
         entry = self._entries.get(step.name)
         return entry is not None and entry["key"] == key and "outcome" not in entry
@@ -83,15 +83,15 @@ class RunRecord:
         entry = self._entries.get(step.name)
         if entry is None or entry["key"] != key or "outcome" not in entry:
             return None
-        found = Outcome.of_json(entry["outcome"])
-        return found if all(Path(path).exists() for path in found.files.values()) else None
+        outcome = Outcome.of_json(entry["outcome"])
+        return outcome if all(Path(path).exists() for path in outcome.files.values()) else None
 
-    def was_done(self, step: Step) -> bool:
+    def was_completed(self, step: Step) -> bool:
         """Return whether a step ever ended, with whatever key."""
         entry = self._entries.get(step.name, {})
         return "outcome" in entry or entry.get("done_before", False)
 
-    def begin(
+    def start(
         self, step: Step, key: str, following: list[Step], settings: Settings, *, goes_on: bool = False
     ) -> None:
         """Begin a step: forget earlier results of it (unless it goes on) and of those that follow.
@@ -101,23 +101,23 @@ class RunRecord:
         """
         before = copy.deepcopy(self._entries)
         self._before = before, None
-        made = []
+        outputs = []
         for other in following if goes_on else [step, *following]:
             if entry := self._entries.get(other.name):
-                made += self._made(other, entry, settings)
-                known = {"done_before": True} if self.was_done(other) else {}
-                self._entries[other.name] = {"key": None, "first": entry.get("first")} | known
+                outputs += self._outputs(other, entry, settings)
+                completed = {"done_before": True} if self.was_completed(other) else {}
+                self._entries[other.name] = {"key": None, "first": entry.get("first")} | completed
         # a later optimisation overwrites what an earlier one has handed on
-        copies = [path for path in self._folder.iterdir() if _COPIED.fullmatch(path.name)] if made else []
-        if made and (aside := move_aside(self._folder, made, copies)) is not None:
+        copies = [path for path in self._folder.iterdir() if _COPIED.fullmatch(path.name)] if outputs else []
+        if outputs and (aside := move_aside(self._folder, outputs, copies)) is not None:
             self._before = before, aside
-            kept = aside / self._path.relative_to(self._folder)
-            kept.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self._path, kept)
+            record_copy = aside / self._path.relative_to(self._folder)
+            record_copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._path, record_copy)
         if not goes_on:
-            there = _stamp(settings.outbase / "config.json")
-            entry = self._entries.setdefault(step.name, {"first": there})
-            self._entries[step.name] = entry | {"key": key, "found": there}
+            stamp = _stamp(settings.outbase / "config.json")
+            entry = self._entries.setdefault(step.name, {"first": stamp})
+            self._entries[step.name] = entry | {"key": key, "found": stamp}
         self._write()
 
     def undo(self, step: Step) -> bool:
@@ -132,12 +132,12 @@ class RunRecord:
         if entries is None or aside is None:
             return False
         notebooks = self._path.parent.relative_to(self._folder)
-        own = [self._path.relative_to(self._folder)]
-        own += [notebooks / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json")]
+        step_files = [self._path.relative_to(self._folder)]
+        step_files += [notebooks / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json")]
         pages = [notebooks / f"{step.name}{suffix}" for suffix in (".ipynb", ".html")]
         moved = [path.relative_to(aside) for path in aside.rglob("*") if path.is_file()]
         for name in moved:
-            if name in (*own, *pages) or not (self._folder / name).exists():
+            if name in (*step_files, *pages) or not (self._folder / name).exists():
                 continue
             same = filecmp.cmp(self._folder / name, aside / name, shallow=False)
             if not (same and _COPIED.fullmatch(str(name))):
@@ -146,7 +146,7 @@ class RunRecord:
             if (self._folder / name).is_file():
                 failed = name.with_name(f"{step.name}_failed{name.suffix}")
                 (self._folder / name).replace(self._folder / failed)
-        (aside / own[0]).unlink()
+        (aside / step_files[0]).unlink()
         move_back(self._folder, aside)
         self._entries, self._before = entries, None
         self._write()
@@ -156,14 +156,14 @@ class RunRecord:
         """Delete what was replaced, if all steps are done."""
         if all("outcome" in self._entries.get(step.name, {}) for step in steps):
             record = self._path.relative_to(self._folder)
-            done = [path for path in previous_folders(self._folder) if (path / record).is_file()]
-            drop_previous(self._folder, done)
+            folders = [path for path in previous_folders(self._folder) if (path / record).is_file()]
+            drop_previous(self._folder, folders)
 
     def previous(self) -> Path | None:
         """Return the folder of the results that were there before the last step that replaced any."""
         record = self._path.relative_to(self._folder)
-        kept = [path for path in previous_folders(self._folder) if (path / record).is_file()]
-        return kept[-1] if kept else None
+        folders = [path for path in previous_folders(self._folder) if (path / record).is_file()]
+        return folders[-1] if folders else None
 
     def of_fit(self, step: Step, settings: Settings) -> dict[str, bool]:
         """Decide whether a step that was begun resumes the fit in ``outbase`` or replaces it.
@@ -194,18 +194,18 @@ class RunRecord:
         self._entries[step.name]["outcome"] = asdict(outcome)
         self._write()
 
-    def _made(self, step, entry, settings):
+    def _outputs(self, step, entry, settings):
         """List what a step has left in ``outbase`` and will make anew."""
         notebooks = self._path.parent
-        made = [notebooks / f"{step.name}{suffix}" for suffix in (".ipynb", ".html")]
-        made += [notebooks / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json")]
-        made += _numbered(step, entry, settings)
+        outputs = [notebooks / f"{step.name}{suffix}" for suffix in (".ipynb", ".html")]
+        outputs += [notebooks / "steps" / f"{step.name}{suffix}" for suffix in (".yml", ".json")]
+        outputs += _numbered(step, entry, settings)
         config = settings.outbase / "config.json"
         # what existed before the step was begun for the first time does not belong to the record
         if step.declared.fits == "outbase" and config.is_file() and _stamp(config) != entry.get("first"):
             run = RunDirectory(settings.outbase, scene_catalog=settings.scene_catalog)
-            made += run.own_files(input_files(settings))
-        return made
+            outputs += run.own_files(input_files(settings))
+        return outputs
 
     def _write(self):
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -288,6 +288,6 @@ def _numbered(step: Step, entry: dict, settings: Settings) -> set[Path]:
     stage = "detect" if step.stage == "catalog" and "raw_catalog" in outcome["changes"] else step.stage
     files = map(Path, [*outcome["files"].values(), *([entry["folder"]] if "folder" in entry else [])])
     parts = {part for file in files for part in (file, file.parent) if part.parent == settings.outbase}
-    made = {part for part in parts if re.fullmatch(rf"{stage}_\d+(\..*)?", part.name)}
-    inputs = [file.resolve() for file in input_files(settings)] if made else []
-    return {part for part in made if not any(file.is_relative_to(part.resolve()) for file in inputs)}
+    outputs = {part for part in parts if re.fullmatch(rf"{stage}_\d+(\..*)?", part.name)}
+    inputs = [file.resolve() for file in input_files(settings)] if outputs else []
+    return {part for part in outputs if not any(file.is_relative_to(part.resolve()) for file in inputs)}

@@ -46,8 +46,8 @@ class FinishedStages:
 
 def templates_of(settings: Settings) -> Path:
     """Return the folder ``templates`` beside the file of settings, if there is one, else the package's."""
-    own = settings.source.parent / "templates" if settings.source is not None else None
-    return own if own is not None and own.is_dir() else template_folder()
+    folder = settings.source.parent / "templates" if settings.source is not None else None
+    return folder if folder is not None and folder.is_dir() else template_folder()
 
 
 @alone_in_outbase
@@ -108,33 +108,33 @@ def run_all(
     record.belongs_to(settings.source)
     steps = plan(settings)
     paths = [templates / f"{step.declared.template}.ipynb" if notebooks else None for step in steps]
-    wanted = set(STAGES if stages is None else stages)
-    if "sample" in wanted:
+    selected = set(STAGES if stages is None else stages)
+    if "sample" in selected:
         settings.refuse_forced_sampling()
         if not (record.exists or (settings.outbase / "config.json").is_file()):
             RunDirectory.refuse_strange_files(
                 settings.outbase
             )  # before the stages that come first write there
     if stages is not None:
-        _refuse_gaps(record, settings, steps, paths, wanted, start)
-    done, repeated, current, again, fit = {}, [], settings, False, None
+        _refuse_gaps(record, settings, steps, paths, selected, start)
+    outcomes, repeated, current, again, fit = {}, [], settings, False, None
     bar = tqdm(steps, desc="stages", unit="stage", disable=not progress)
     keys, index = _keys(settings, steps, paths), _Index(folder, settings, steps, record)
     for number, (step, template) in enumerate(zip(bar, paths, strict=True)):
         bar.set_postfix_str(step.name)
         key = next(keys)
         again = again or step.stage == start
-        outcome = None if again and step.stage in wanted else record.outcome(step, key)
-        if retry and outcome is not None and step.stage in wanted and _gave_up(step, outcome):
+        outcome = None if again and step.stage in selected else record.outcome(step, key)
+        if retry and outcome is not None and step.stage in selected and _gave_up(step, outcome):
             record.reopen(step)
             outcome = None
-        if outcome is None and step.stage in wanted:
-            goes_on = not again and record.begun(step, key)
-            record.begin(step, key, steps[number + 1 :], settings, goes_on=goes_on)
+        if outcome is None and step.stage in selected:
+            goes_on = not again and record.is_unfinished(step, key)
+            record.start(step, key, steps[number + 1 :], settings, goes_on=goes_on)
             options = _options(step, record, settings, fit, workers, goes_on)
             options |= {"retry": True} if retry and goes_on and step.declared.fits else {}
             try:
-                outcome = _done(step, current, options, template, folder, progress)
+                outcome = _execute_step(step, current, options, template, folder, progress)
             except KeyboardInterrupt:
                 what = index.ended(step, "interrupted", "")
                 how = "the same command without --from" if start else "the same command"
@@ -154,16 +154,16 @@ def run_all(
             record.end(step, outcome)
             repeated.append(step.name)
             again = True
-            index.done(step, outcome, f"{outcome.seconds:.0f}")
+            index.add(step, outcome, f"{outcome.seconds:.0f}")
             index.write()
         elif outcome is not None:
-            index.done(step, outcome, "unchanged")
+            index.add(step, outcome, "unchanged")
         if outcome is not None:
-            done[step.name] = outcome
+            outcomes[step.name] = outcome
             current = current.changed(**outcome.changes)
             fit = outcome.files.get("run", fit)
     record.complete(steps)
-    return FinishedStages(done, tuple(repeated), index.write())
+    return FinishedStages(outcomes, tuple(repeated), index.write())
 
 
 class _Index:
@@ -175,7 +175,7 @@ class _Index:
         self._report: str | None = None
         self.page = ""
 
-    def done(self, step: Step, outcome: Outcome, time: str) -> None:
+    def add(self, step: Step, outcome: Outcome, time: str) -> None:
         """Note that a step is done."""
         self._rows[step.name] = IndexRow(step.name, outcome.level, outcome.verdict, time)
         self._report = outcome.files.get("report")
@@ -204,7 +204,7 @@ class _Index:
         return path
 
     def _waiting(self, step):
-        if not self._record.was_done(step):
+        if not self._record.was_completed(step):
             return IndexRow(step.name, "not run")
         previous = self._record.previous()
         return IndexRow(step.name, "out of date", f"earlier results: {previous.name}" if previous else "")
@@ -218,15 +218,15 @@ def _keys(settings: Settings, steps: list[Step], templates: list[Path | None]) -
         yield key
 
 
-def _refuse_gaps(record: RunRecord, settings: Settings, steps, templates, wanted: set[str], start) -> None:
+def _refuse_gaps(record: RunRecord, settings: Settings, steps, templates, selected: set[str], start) -> None:
     """Refuse steps that need results of missing steps before them, before anything is done."""
     gap, again, stale = None, False, False
     for step, key in zip(steps, _keys(settings, steps, templates), strict=True):
         again = again or step.stage == start
-        there = not stale and record.outcome(step, key) is not None
-        if step.stage not in wanted:
-            gap = gap or (None if there else step)
-        elif again or not there:
+        present = not stale and record.outcome(step, key) is not None
+        if step.stage not in selected:
+            gap = gap or (None if present else step)
+        elif again or not present:
             if gap is not None:
                 raise InputError(
                     f"--stages: found no {gap.name} that is up to date, expected it before {step.name}: "
@@ -259,7 +259,9 @@ def _options(
     return options
 
 
-def _done(step: Step, settings: Settings, options: dict, template, folder: Path, progress: bool) -> Outcome:
+def _execute_step(
+    step: Step, settings: Settings, options: dict, template, folder: Path, progress: bool
+) -> Outcome:
     """Run a step, in its notebook if it has a template."""
     if template is None:
         reports = [step.declared(settings, progress=progress, **options)]

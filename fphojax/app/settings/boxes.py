@@ -19,7 +19,7 @@ def bounds_options(settings: Settings, exposures: Sequence = ()) -> dict:
     exposures : sequence of Exposure or StoredExposure
         Those that are fitted.
     """
-    given = settings.bounds_kwargs.model_dump(exclude_none=True)
-    if "pixscale" not in given and exposures:
-        given["pixscale"] = min(exposure.pixel_scale for exposure in exposures)
-    return given
+    options = settings.bounds_kwargs.model_dump(exclude_none=True)
+    if "pixscale" not in options and exposures:
+        options["pixscale"] = min(exposure.pixel_scale for exposure in exposures)
+    return options

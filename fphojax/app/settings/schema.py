@@ -96,10 +96,10 @@ def _expand_globs(patterns: Any, info: ValidationInfo) -> Any:
         if not glob.has_magic(pattern) or _below_folder(Path(pattern), info).exists():
             paths.append(pattern)
             continue
-        found = matching(_absolute_patterns(pattern, info))
-        if not found:
+        matches = matching(_absolute_patterns(pattern, info))
+        if not matches:
             raise ValueError(f"found no file that matches {shown(pattern)}, expected at least one")
-        paths += found
+        paths += matches
     return paths
 
 
@@ -171,20 +171,20 @@ class Section(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_value_in_disguise(cls, value: Any, info: ValidationInfo) -> Any:
-        taken = _leaves(cls.model_fields[str(info.field_name)].annotation)
-        if BaseModel not in taken:  # a section checks its own values
-            _refuse_disguises(value, taken)
+        types = _leaves(cls.model_fields[str(info.field_name)].annotation)
+        if BaseModel not in types:  # a section checks its own values
+            _refuse_disguises(value, types)
         return value
 
 
-def _refuse_disguises(value: Any, taken: set) -> None:
+def _refuse_disguises(value: Any, types: set) -> None:
     """Refuse values that Python takes for a number: true (for 1), and text such as '0250' or '1_000'."""
-    number = bool(taken & {int, float})
+    number = bool(types & {int, float})
     for part in _parts(value):
-        if isinstance(part, bool) and bool not in taken:
+        if isinstance(part, bool) and bool not in types:
             expected = "a number" if number else "text (put such a name in quotes)"
             raise ValueError(f"found {str(part).lower()}, expected {expected}")
-        if number and str not in taken and isinstance(part, str) and _ODD_NUMBER.fullmatch(part):
+        if number and str not in types and isinstance(part, str) and _ODD_NUMBER.fullmatch(part):
             raise ValueError(
                 f"found {shown(part)}, expected a number without leading zeros and without _ or : among its digits"
             )
@@ -281,8 +281,8 @@ class PriorSettings(BaseModel):
         return prior_named(self.distribution, self.__pydantic_extra__)
 
     def __str__(self) -> str:
-        found = ", ".join(f"{key}={value:g}" for key, value in self.__pydantic_extra__.items())
-        return f"{self.distribution}({found})"
+        arguments = ", ".join(f"{key}={value:g}" for key, value in self.__pydantic_extra__.items())
+        return f"{self.distribution}({arguments})"
 
     def mass_within(self, lower: ArrayLike, upper: ArrayLike) -> np.ndarray:
         """Estimate the fraction of the distribution that lies between bounds, in the shape of the bounds.
@@ -600,7 +600,7 @@ class Settings(Section):
 
     @field_validator("fitsfiles")
     @classmethod
-    def _exposures_are_given(cls, value: list[Path], info: ValidationInfo) -> list[Path]:
+    def _require_exposures(cls, value: list[Path], info: ValidationInfo) -> list[Path]:
         catalogs = {info.data.get("raw_catalog"), info.data.get("big_catalog")}
         value = [path for path in value if path not in catalogs]
         if not value and info.data.get("pixelstorefile") is None:
@@ -617,12 +617,12 @@ class Settings(Section):
 
     @field_validator("preprocess")
     @classmethod
-    def _stores_are_made(cls, value: PreprocessSettings, info: ValidationInfo) -> PreprocessSettings:
+    def _require_pixelstorefile(cls, value: PreprocessSettings, info: ValidationInfo) -> PreprocessSettings:
         """Refuse keys that only apply to stores where no store is named, as they would be ignored silently."""
-        told = [key for key in value.model_fields_set - _OF_STORING if getattr(value, key) != _default(key)]
-        if told and info.data.get("pixelstorefile", "") is None:
+        unused = [key for key in value.model_fields_set - _OF_STORING if getattr(value, key) != _default(key)]
+        if unused and info.data.get("pixelstorefile", "") is None:
             raise ValueError(
-                f"found {', '.join(sorted(told))} without pixelstorefile, expected pixelstorefile and "
+                f"found {', '.join(sorted(unused))} without pixelstorefile, expected pixelstorefile and "
                 "metastorefile, as fitsfiles are read without these keys"
             )
         return value
@@ -639,14 +639,14 @@ class Settings(Section):
 
     @field_validator("outbase")
     @classmethod
-    def _folder_can_be_made(cls, value: Path) -> Path:
-        there = value
-        while not os.path.lexists(there):
-            there = there.parent
-        if there.is_dir():
+    def _require_folder(cls, value: Path) -> Path:
+        existing = value
+        while not os.path.lexists(existing):
+            existing = existing.parent
+        if existing.is_dir():
             return value
-        below = "" if there == value else f" below {there}, which is a file"
-        raise ValueError(f"found {'the file ' if there == value else ''}{value}, expected a folder{below}")
+        below = "" if existing == value else f" below {existing}, which is a file"
+        raise ValueError(f"found {'the file ' if existing == value else ''}{value}, expected a folder{below}")
 
     @field_validator("use_gradients")
     @classmethod
@@ -674,9 +674,9 @@ class Settings(Section):
         """
         path = Path(path)
         problems: list[str] = []
-        given = expand_variables(read_mapping(path) | (overrides or {}), (), problems)
+        values = expand_variables(read_mapping(path) | (overrides or {}), (), problems)
         try:
-            settings = cls.model_validate(given, context={"folder": path.parent.resolve()})
+            settings = cls.model_validate(values, context={"folder": path.parent.resolve()})
         except ValidationError as error:
             problems += dict.fromkeys(describe(cls, entry) for entry in error.errors())
         if problems:

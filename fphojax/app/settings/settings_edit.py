@@ -32,11 +32,11 @@ def write_sky(path: Path, sky: dict[str, float]) -> None:
             f"{path}: found a mapping in braces, expected one key a line, to change levels in place"
         )
     rounded = {band: float(f"{level:.6g}") for band, level in sky.items()}
-    wanted = loaded(text) | {"tweak_background": "tweakbg", "tweakbg": rounded}
+    expected = loaded(text) | {"tweak_background": "tweakbg", "tweakbg": rounded}
     block = dumped(rounded, default_flow_style=True, width=float("inf")).strip()
     for key, value in (("tweak_background", "tweakbg"), ("tweakbg", block)):
         text = with_value(text, key, value)
-    if loaded(text) != wanted:
+    if loaded(text) != expected:
         raise InputError(f"{path}: its text cannot be changed in place, expected plain keys and values")
     write_text(path, text)
 

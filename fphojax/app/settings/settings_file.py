@@ -59,7 +59,7 @@ def assigned(changes: list[str]) -> dict[str, Any]:
     InputError
         One line for each that is not KEY=VALUE, names a part of a setting, or names a setting again.
     """
-    found, problems = {}, []
+    values, problems = {}, []
     for text in changes:
         key, equals, value = (part.strip() for part in text.partition("="))
         if not (key and equals):
@@ -70,16 +70,16 @@ def assigned(changes: list[str]) -> dict[str, Any]:
             problems.append(
                 f"--set: found {shown(text)}, expected a whole setting: --set '{whole}={{{part}: {value}}}'"
             )
-        elif key in found:
+        elif key in values:
             problems.append(f"--set: found {key} more than once, expected each setting once")
         else:
             try:
-                found[key] = loaded(value)
+                values[key] = loaded(value)
             except yaml.YAMLError as error:
                 problems.append(f"--set: {key}: found {_problem(error)}, expected a value in YAML")
     if problems:
         raise InputError("\n".join(problems))
-    return found
+    return values
 
 
 def shown(value: Any) -> str:
@@ -92,20 +92,20 @@ def _problem(error: yaml.YAMLError) -> str:
     """Format the message of PyYAML, without its quotation of the text."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return " ".join(str(error).split())
-    said = ": ".join(part for part in (error.context, error.problem) if part)
+    message = ": ".join(part for part in (error.context, error.problem) if part)
     mark = error.problem_mark or error.context_mark
     where = "" if mark is None else f" in line {mark.line + 1}, column {mark.column + 1}"
-    return " ".join(said.split()) + where
+    return " ".join(message.split()) + where
 
 
 def _repeated_keys(tree: yaml.Node) -> list[str]:
     """List keys that stand twice in a mapping: YAML forbids it, but its reader silently keeps the last one."""
-    lines, seen, todo = [], set(), [tree]
+    lines, visited, todo = [], set(), [tree]
     while todo:
         node = todo.pop()
-        if id(node) in seen or isinstance(node, yaml.ScalarNode):
+        if id(node) in visited or isinstance(node, yaml.ScalarNode):
             continue
-        seen.add(id(node))
+        visited.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             todo += reversed(node.value)
             continue
@@ -135,8 +135,8 @@ def expand_variables(value: Any, keys: tuple, problems: list[str]) -> Any:
     """
     if isinstance(value, dict):
         named = not (keys and keys[0] in _OF_NAMES)
-        given = {key: entry for key, entry in value.items() if entry is not None or not named}
-        return {key: expand_variables(entry, (*keys, key), problems) for key, entry in given.items()}
+        entries = {key: entry for key, entry in value.items() if entry is not None or not named}
+        return {key: expand_variables(entry, (*keys, key), problems) for key, entry in entries.items()}
     if isinstance(value, list):
         return [expand_variables(entry, keys, problems) for entry in value]
     if not isinstance(value, str):
@@ -169,9 +169,9 @@ def describe(model: type[BaseModel], entry: ErrorDetails) -> str:
     keys: tuple = entry["loc"]
     name = _dotted(keys)
     if entry["type"] == "extra_forbidden":
-        known = _section(model, keys[:-1]).model_fields
-        near = difflib.get_close_matches(str(keys[-1]), known, n=1, cutoff=0.5)
-        nearest = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
+        fields = _section(model, keys[:-1]).model_fields
+        matches = difflib.get_close_matches(str(keys[-1]), fields, n=1, cutoff=0.5)
+        nearest = f"did you mean {matches[0]}?" if matches else f"expected one of {', '.join(fields)}"
         return f"{name}: unknown key, {nearest}"
     if (entry["type"] in ("missing", "too_long") and isinstance(keys[-1], int)) or entry[
         "type"
@@ -191,8 +191,8 @@ def describe(model: type[BaseModel], entry: ErrorDetails) -> str:
     if entry["type"] == "tuple_type":
         n_value = _length(_section(model, keys[:-1]).model_fields[keys[-1]].annotation)
         return f"{name}: found {shown(entry['input'])}, expected {n_value} values"
-    said = entry["msg"].replace("String should have", "text of")
-    expected = said.removeprefix("Input should be ").partition(", unable to parse")[0]
+    message = entry["msg"].replace("String should have", "text of")
+    expected = message.removeprefix("Input should be ").partition(", unable to parse")[0]
     return f"{name}: found {shown(entry['input'])}, expected {expected[0].lower()}{expected[1:]}"
 
 

@@ -150,24 +150,24 @@ def settings_text(instrument: str, file: str = "run.yml") -> str:
         YAML: what a first run needs, and all other settings as comments. Prose starts with "# ", a setting with
         "#" and its key.
     """
-    known = INSTRUMENTS[instrument]
+    preset = INSTRUMENTS[instrument]
     head = _HEAD.format(
-        title=known.title,
+        title=preset.title,
         file=file,
-        bands=f"[{', '.join(known.bands)}]",
-        images=known.images,
-        buffer=known.buffer,
+        bands=f"[{', '.join(preset.bands)}]",
+        images=preset.images,
+        buffer=preset.buffer,
     )
-    given = {line.removeprefix("#").partition(":")[0] for line in head.splitlines()}
+    present = {line.removeprefix("#").partition(":")[0] for line in head.splitlines()}
     lines = []
     for name, entry in Settings.model_fields.items():
         if name in _GROUPS:
             lines += ["", f"# -- {_GROUPS[name]} --"]
-        if name in given:
+        if name in present:
             continue
         lines += [f"# {entry.description}"]
         if isinstance(entry.default, Section):
-            lines += [f"#{name}:", *_nested(entry.default, {"calibration": known.calibration})]
+            lines += [f"#{name}:", *_nested(entry.default, {"calibration": preset.calibration})]
         else:
             lines.append(f"#{name}:{_value(entry.default)}")
     return head + "\n".join(lines) + "\n"

@@ -22,7 +22,7 @@ def tie_problems(catalog: SourceCatalog, settings: Settings) -> list[str]:
         for pair in pairs.items():
             label = f"{settings.file}: ties: {name}"
             absent = [identifier for identifier in pair if identifier not in row]
-            held = [
+            fixed = [
                 identifier
                 for identifier in pair
                 if identifier not in absent and name in PROFILES[profiles[row[identifier]]]
@@ -34,10 +34,10 @@ def tie_problems(catalog: SourceCatalog, settings: Settings) -> list[str]:
                     f"{label}: found id {pair[0]} with the value of id {pair[1]}, which is tied itself, expected one "
                     "that is not"
                 )
-            elif held:
-                profile = profiles[row[held[0]]]
+            elif fixed:
+                profile = profiles[row[fixed[0]]]
                 problems.append(
-                    f"{label}: found id {held[0]} of the profile {profile}, which holds {name}, expected sources "
+                    f"{label}: found id {fixed[0]} of the profile {profile}, which holds {name}, expected sources "
                     "whose profiles leave it free"
                 )
     return problems

@@ -69,8 +69,8 @@ def background(
 
 def _pixels(residuals, progress):
     for band, name in tqdm(residuals.exposures, desc="background", unit="image", disable=not progress):
-        found = residuals.read(band, name)
-        yield ResidualPixels(name, band, found.x, found.y, found.residual, found.ierr)
+        pixels = residuals.read(band, name)
+        yield ResidualPixels(name, band, pixels.x, pixels.y, pixels.residual, pixels.ierr)
 
 
 def _by_band(present, sky):
@@ -85,12 +85,12 @@ def _by_band(present, sky):
 def _verdict(levels):
     """Describe how many levels differ from zero, and the largest of them in units of its error."""
     ratio = np.abs(levels["level"].value) / levels["error"].value
-    known = np.isfinite(ratio)
-    if not known.any():
+    finite = np.isfinite(ratio)
+    if not finite.any():
         return "No exposure has enough pixels to measure a level."
-    worst = int(np.nanargmax(np.where(known, ratio, -1)))
+    worst = int(np.nanargmax(np.where(finite, ratio, -1)))
     return (
-        f"In {np.count_nonzero(ratio[known] > 3)} of {np.count_nonzero(known)} exposures the residual level "
+        f"In {np.count_nonzero(ratio[finite] > 3)} of {np.count_nonzero(finite)} exposures the residual level "
         f"exceeds 3 standard deviations; the largest, {ratio[worst]:.1f}, is in {levels['exposure'][worst]}, band "
         f"{levels['band'][worst]} ({levels['level'][worst].value:+.3g} nJy per pixel)."
     )

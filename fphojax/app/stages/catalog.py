@@ -36,8 +36,8 @@ def catalog(settings: Settings, *, progress: bool = False) -> StageReport:
         One line for each problem with the inputs.
     """
     if settings.raw_catalog is None:
-        found = detect(settings, images=True, progress=progress)
-        path, text = found.files["catalog"], found.verdict
+        report = detect(settings, images=True, progress=progress)
+        path, text = report.files["catalog"], report.verdict
     else:
         path = settings.raw_catalog
     sources = SourceCatalog.read(path, bands=settings.bandlist)

@@ -38,30 +38,32 @@ def check(settings: Settings, *, progress: bool = False) -> StageReport:
     InputError
         One line for each problem.
     """
-    found = check_inputs(settings, progress=progress, verify=True, needs_catalog=False)
-    if found.problems:
-        raise InputError("\n".join(found.problems))
-    tables = {"exposures": exposures_shown(found)}
-    if found.catalog is not None:
-        tables["catalog"] = catalog_shown(found)
-    text = f"{counted(len(found.exposures), 'exposure')} in {', '.join(settings.bandlist)}"
+    report = check_inputs(settings, progress=progress, verify=True, needs_catalog=False)
+    if report.problems:
+        raise InputError("\n".join(report.problems))
+    tables = {"exposures": exposures_shown(report)}
+    if report.catalog is not None:
+        tables["catalog"] = catalog_shown(report)
+    text = f"{counted(len(report.exposures), 'exposure')} in {', '.join(settings.bandlist)}"
     text += (
-        f", {counted(len(found.catalog), 'source')}." if found.catalog is not None else "; no catalogue yet."
+        f", {counted(len(report.catalog), 'source')}."
+        if report.catalog is not None
+        else "; no catalogue yet."
     )
-    text += f" {found.psf_meaning()}"
-    masked = [exposure.name for exposure in found.exposures if exposure.masked_fraction > 0.5]
+    text += f" {report.psf_meaning()}"
+    masked = [exposure.name for exposure in report.exposures if exposure.masked_fraction > 0.5]
     if masked:
         text += f" More than half of the pixels are masked in {', '.join(masked)}."
-    if found.notes:
-        tables["notes"] = Table({"note": found.notes})
-        others = len(found.notes) - _MOST_NOTES
+    if report.notes:
+        tables["notes"] = Table({"note": report.notes})
+        others = len(report.notes) - _MOST_NOTES
         more = [f"and {counted(others, 'more note')}"] if others > 0 else []
-        text += f" Note: {'; '.join([*found.notes[:_MOST_NOTES], *more])}."
+        text += f" Note: {'; '.join([*report.notes[:_MOST_NOTES], *more])}."
     level: Level = "look at this" if masked else "pass"
     return StageReport("check", text, tables, {}, level=level)
 
 
-def exposures_shown(found: CheckReport) -> QTable:
+def exposures_shown(report: CheckReport) -> QTable:
     """Tabulate the fitted exposures: band, size, pixel scale, masked fraction, and how they were read."""
     rows = [
         {
@@ -73,14 +75,14 @@ def exposures_shown(found: CheckReport) -> QTable:
             "masked": 100 * exposure.masked_fraction * u.percent,
             "read as": exposure.read_as,
         }
-        for exposure in found.exposures
+        for exposure in report.exposures
     ]
     return formatted(QTable(rows), {"pixel scale": ".4f", "masked": ".1f"})
 
 
-def catalog_shown(found: CheckReport) -> Table:
+def catalog_shown(report: CheckReport) -> Table:
     """Tabulate smallest, median and largest value of each parameter of the catalogue."""
-    catalog = found.catalog
+    catalog = report.catalog
     assert catalog is not None
     columns = {
         "ra [deg]": catalog.ra,

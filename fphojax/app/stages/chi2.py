@@ -54,12 +54,12 @@ class _Earlier:
     def residual(self, pixels):
         """Return the residual at the pixels of an `ExposureResiduals`."""
         values = pixels.data + self._sky_now.get(pixels.band, 0.0) - self._sky.get(pixels.band, 0.0)
-        found = self._residuals.read(pixels.band, pixels.name)
-        if found is not None:
-            width = 1 + max(int(pixels.x.max()), int(found.x.max()))
-            here, there = (p.y.astype(np.int64) * width + p.x for p in (pixels, found))
-            _, i, j = np.intersect1d(here, there, assume_unique=True, return_indices=True)
-            values[i] = found.residual[j]
+        earlier = self._residuals.read(pixels.band, pixels.name)
+        if earlier is not None:
+            width = 1 + max(int(pixels.x.max()), int(earlier.x.max()))
+            index, earlier_index = (p.y.astype(np.int64) * width + p.x for p in (pixels, earlier))
+            _, i, j = np.intersect1d(index, earlier_index, assume_unique=True, return_indices=True)
+            values[i] = earlier.residual[j]
         return values
 
 

@@ -83,9 +83,9 @@ def detect(
     fit = None
     if not images and (run is not None or latest_fit(settings) is not None or checked.catalog is not None):
         fit = run_at(run, settings)
-    given = {"threshold": threshold, "background_box": background_box}
+    overrides = {"threshold": threshold, "background_box": background_box}
     options = settings.detection.model_dump() | {
-        key: value for key, value in given.items() if value is not None
+        key: value for key, value in overrides.items() if value is not None
     }
     box = options.pop("background_box")
     limits = bounds_options(settings, checked.exposures)
@@ -93,12 +93,12 @@ def detect(
     searched = list(_residual_images(settings, checked, fit, progress))
     if fit is None:
         catalog = None
-        found = detect_on_images(searched, background_box=box, **options)
-        joined = found.catalog.select_bands(settings.bandlist)
+        detections = detect_on_images(searched, background_box=box, **options)
+        joined = detections.catalog.select_bands(settings.bandlist)
     else:
         catalog = _fitted(fit.read_scene().select_bands(settings.bandlist))
-        found = detect_in_residuals(searched, known=catalog, **options)
-        joined = append_detections(catalog, found.catalog)
+        detections = detect_in_residuals(searched, known=catalog, **options)
+        joined = append_detections(catalog, detections.catalog)
     joined = _inside_bounds(joined, limits)
     folder = next_path(settings.outbase, "detect")
     folder.mkdir(parents=True)
@@ -109,17 +109,17 @@ def detect(
     }
     joined.write_forcepho(files["catalog"])
     regions, tables = joined, {}
-    if len(found.structure):
+    if len(detections.structure):
         files["structure"] = folder / "structure.fits"
-        structure = found.structure.select_bands(settings.bandlist)
+        structure = detections.structure.select_bands(settings.bandlist)
         structure.write_forcepho(files["structure"])
         regions = append_detections(regions, structure)
         tables["structure"] = _table(structure)
     write_regions(files["regions"], regions)
-    new = joined[len(joined) - len(found.catalog) :]
-    save_figure(plot_detections(found, catalog, new.id), files["figure"])
-    tables = {"sources": _table(new)} | tables | {"noise": _noise(found, searched)}
-    return StageReport("detect", _verdict(found, catalog, tables["noise"]), tables, files)
+    new = joined[len(joined) - len(detections.catalog) :]
+    save_figure(plot_detections(detections, catalog, new.id), files["figure"])
+    tables = {"sources": _table(new)} | tables | {"noise": _noise(detections, searched)}
+    return StageReport("detect", _verdict(detections, catalog, tables["noise"]), tables, files)
 
 
 def _residual_images(settings, checked, fit, progress):
@@ -131,11 +131,11 @@ def _residual_images(settings, checked, fit, progress):
         ny, nx = exposure.shape
         data, ierr = exposure.window(0, nx, 0, ny)
         model = None if frames is None else frames.image(exposure)
-        left = np.where(ierr > 0, data, np.nan).astype(np.float64) - (0 if model is None else model)
+        residual = np.where(ierr > 0, data, np.nan).astype(np.float64) - (0 if model is None else model)
         psf = _psf_image(
             psfs.lookup(exposure.band, exposure=exposure.name, location=((nx - 1) / 2, (ny - 1) / 2))
         )
-        yield ResidualImage(left, ierr, model, exposure.wcs, exposure.band, exposure.name, psf)
+        yield ResidualImage(residual, ierr, model, exposure.wcs, exposure.band, exposure.name, psf)
 
 
 def _psfs(settings, checked, fit, progress):
@@ -190,38 +190,40 @@ def _table(catalog):
     return formatted(table, formats, rest=".4g")
 
 
-def _noise(found, searched):
+def _noise(detections, searched):
     """Tabulate what the pixels of each exposure show of its noise, compared with its errors."""
     rows = []
     for image in searched:
-        noise = found.noise[image.band][image.name]
+        noise = detections.noise[image.band][image.name]
         pixel = 1 / np.median(image.ierr[image.ierr > 0]) if (image.ierr > 0).any() else np.nan
-        known = np.isfinite(noise.level_error)
-        level = (noise.level, noise.level_error, noise.level / pixel) if known else (np.nan,) * 3
+        measured = np.isfinite(noise.level_error)
+        level = (noise.level, noise.level_error, noise.level / pixel) if measured else (np.nan,) * 3
         rows.append((image.name, image.band, *level, noise.scale, np.sqrt(noise.power)))
     names = ("exposure", "band", "level", "level_error", "level_over_noise", "pixel_scatter", "psf_scatter")
     table = QTable(rows=rows, names=names, units={"level": u.nJy, "level_error": u.nJy})
     return formatted(table, {}, rest=".3g")
 
 
-def _verdict(found, catalog, noise):
+def _verdict(detections, catalog, noise):
     """Describe what was found, at which threshold, how much of it may be noise, and residual levels."""
     where = (
         "the images" if catalog is None else f"the residuals of a fit of {counted(len(catalog), 'source')}"
     )
     text = (
-        f"{counted(len(found.catalog), 'source')} found in {where}, above {found.threshold:g} standard deviations; "
-        f"expected false detections <= {found.n_false:.2g}."
+        f"{counted(len(detections.catalog), 'source')} found in {where}, above "
+        f"{detections.threshold:g} standard deviations; expected false detections <= {detections.n_false:.2g}."
     )
-    if len(found.structure):
-        text += f" Structure of brighter galaxies (structure.fits): {counted(len(found.structure), 'peak')}."
+    if len(detections.structure):
+        text += (
+            f" Structure of brighter galaxies (structure.fits): {counted(len(detections.structure), 'peak')}."
+        )
     ratio = np.abs(noise["level_over_noise"])
     sure = np.abs(noise["level"]) > _SURE * noise["level_error"]
-    left = np.where(sure & (ratio > _LEVEL), ratio, 0)
-    if left.any():
-        worst = int(left.argmax())
+    excess = np.where(sure & (ratio > _LEVEL), ratio, 0)
+    if excess.any():
+        worst = int(excess.argmax())
         text += (
-            f" Residual level in {counted(np.count_nonzero(left), 'exposure')}, up to "
+            f" Residual level in {counted(np.count_nonzero(excess), 'exposure')}, up to "
             f"{noise['level_over_noise'][worst]:+.2g} of the pixel noise ({noise['exposure'][worst]}, band "
             f"{noise['band'][worst]}); it is subtracted for this search only."
         )

@@ -143,7 +143,7 @@ def _psfs_of_run(report: CheckReport, directory: RunDirectory, *, resume: bool, 
             report.exposures,
             report.settings,
             path,
-            known=report.settings.fitted_psfs,
+            existing=report.settings.fitted_psfs,
             replace=not resume,
             progress=progress,
             again=again,
@@ -167,14 +167,14 @@ def _refuse_other_settings(settings: Settings, folder: Path, may_change: Set[str
             )
 
 
-def _with_defaults(found, kind):
+def _with_defaults(values, kind):
     """Add the defaults of settings that an earlier version of the package did not write."""
-    filled = dict(found)
+    filled = dict(values)
     for name, field in kind.model_fields.items():
         default = field.get_default(call_default_factory=True)
         if isinstance(default, BaseModel):
-            filled[name] = _with_defaults(found.get(name, {}), type(default))
-        elif name not in found and not field.is_required():
+            filled[name] = _with_defaults(values.get(name, {}), type(default))
+        elif name not in values and not field.is_required():
             filled[name] = to_jsonable_python(default)
     return filled
 

@@ -27,7 +27,7 @@ from fphojax.results.psf_words import psf_words
 from fphojax.results.table_text import formatted
 from fphojax.system.wording import counted, grouped
 
-from .psf_fits import jobs_of, known_psf, offset_shown
+from .psf_fits import existing_psf, jobs_of, offset_shown
 from .reach import beyond_patches
 from .store_build import refuse_other_stores
 
@@ -182,10 +182,10 @@ def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
 def _twins(exposures: list[Exposure]) -> list[str]:
     """Find copies of an image under other names, which would count twice and make uncertainties too small."""
     lines = []
-    seen: dict[tuple, Exposure] = {}
+    by_pixels: dict[tuple, Exposure] = {}
     for exposure in exposures:
         pixels = exposure.band, exposure.shape, zlib.crc32(np.ascontiguousarray(exposure.data))
-        first = seen.setdefault(pixels, exposure)
+        first = by_pixels.setdefault(pixels, exposure)
         if first is not exposure and np.array_equal(first.data, exposure.data):
             lines.append(
                 f"{exposure.path}: exposure {exposure.name} of band {exposure.band} has the same pixels as "
@@ -202,16 +202,16 @@ def _check_bands(report: CheckReport, refused: set) -> None:
     settings = report.settings
     present = {exposure.band for exposure in (*report.exposures, *report.left_out)}
     absent = [band for band in settings.bandlist if band not in present]
-    told = set()
+    refused_bands = set()
     if absent and settings.pixelstorefile is None:
         recipe = ReadingOptions(**settings.reading)
-        told = set().union(*(bands_named(path, recipe) for path in refused))
+        refused_bands = set().union(*(bands_named(path, recipe) for path in refused))
     for band in absent:
-        if band not in told:
-            found = ", ".join(sorted(present)) or "none"
+        if band not in refused_bands:
+            listed = ", ".join(sorted(present)) or "none"
             report.problems.append(
                 f"{settings.file}: bandlist: found no usable exposure in band {band}, expected one or more; "
-                f"bands of exposures: {found}{_twin(band, present, ' ({} differs only in its capitals)')}"
+                f"bands of exposures: {listed}{_twin(band, present, ' ({} differs only in its capitals)')}"
             )
     for band in sorted(present - set(settings.bandlist)):
         n_left_out = sum(exposure.band == band for exposure in report.left_out)
@@ -223,8 +223,8 @@ def _check_bands(report: CheckReport, refused: set) -> None:
     for band in settings.tweakbg:
         line = f"{settings.file}: tweakbg.{band}: found a sky level of band {band}"
         if band not in present and band not in settings.bandlist:
-            found = ", ".join(sorted(present)) or "none"
-            line += f", expected a band of the exposures: {found}"
+            listed = ", ".join(sorted(present)) or "none"
+            line += f", expected a band of the exposures: {listed}"
             (report.problems if settings.sky else report.notes).append(line)
         elif band not in settings.bandlist:
             report.notes.append(f"{line}, which is not in bandlist")
@@ -324,7 +324,7 @@ def _checked_psf(
             f"found no PSF for band {exposure.band}, expected an extension PSF or the setting psfstorefile"
         )
     effective_psf(exposure.psf_image, includes_pixel=exposure.psf_includes_pixel)
-    return known_psf(fitted, *jobs_of([exposure], settings))
+    return existing_psf(fitted, *jobs_of([exposure], settings))
 
 
 def _check_positions(report: CheckReport) -> None:
@@ -335,7 +335,7 @@ def _check_positions(report: CheckReport) -> None:
     if report.catalog is None or not report.exposures:
         return
     catalog = report.catalog
-    seen, unreached = np.zeros(len(catalog), dtype=bool), []
+    covered, unreached = np.zeros(len(catalog), dtype=bool), []
     for exposure in report.exposures:
         pixel = local_affine(exposure.wcs, catalog.ra, catalog.dec, dec0=float(np.median(catalog.dec))).pixel
         reach = (catalog.roi / exposure.pixel_scale)[:, None]
@@ -343,13 +343,13 @@ def _check_positions(report: CheckReport) -> None:
         reached = ((pixel >= -0.5 - reach) & (pixel <= edge + reach)).all(axis=-1)
         if not reached.any():
             unreached.append(exposure)
-        seen |= reached
+        covered |= reached
     path = report.settings.raw_catalog
     large = beyond_patches(catalog, catalog.roi, report.settings)
     report.notes += at_most_ten(
-        [f"{path}: id {name}: {told}" for name, told in large.items()], "large sources"
+        [f"{path}: id {name}: {message}" for name, message in large.items()], "large sources"
     )
-    if seen.any():  # else the sources are at fault, not the images
+    if covered.any():  # else the sources are at fault, not the images
         report.notes += [
             f"{exposure.path}: exposure {exposure.name} of band {exposure.band}: no source of {path} reaches it"
             for exposure in unreached
@@ -357,7 +357,7 @@ def _check_positions(report: CheckReport) -> None:
     problems = [
         f"{path}: row {row} (id {catalog.id[row]}): found ra={catalog.ra[row]:.6f} "
         f"dec={catalog.dec[row]:.6f} outside all exposures, expected it within its roi of at least one"
-        for row in np.flatnonzero(~seen)
+        for row in np.flatnonzero(~covered)
     ]
     report.problems += at_most_ten(problems, f"{path}: sources outside all exposures")
 
@@ -420,11 +420,11 @@ def _check_outbase(report: CheckReport) -> None:
                 f"{settings.file}: {key}: found {path}, which a run with this outbase writes itself (scene_catalog), "
                 "expected another file"
             )
-    there = settings.outbase
-    while not there.exists():
-        there = there.parent
-    if not os.access(there, os.W_OK | os.X_OK):
-        report.problems.append(f"{label}, expected a writable folder: {there} is not writable")
+    folder = settings.outbase
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK | os.X_OK):
+        report.problems.append(f"{label}, expected a writable folder: {folder} is not writable")
 
 
 def _check_prior(prior: PriorSettings, lower, upper, ids) -> None:
@@ -442,12 +442,12 @@ def _check_prior(prior: PriorSettings, lower, upper, ids) -> None:
 def _psf_source(exposure: Exposure | StoredExposure, psfs: PSFStore | None, settings: Settings) -> str:
     """Describe where an exposure's PSF comes from."""
     if psfs is not None:
-        own = exposure.name in psfs.exposures(exposure.band)
-        if not own and exposure.band not in psfs.bands:
+        of_exposure = exposure.name in psfs.exposures(exposure.band)
+        if not of_exposure and exposure.band not in psfs.bands:
             return "missing"
-        mixtures = psfs.mixtures(exposure.band, exposure.name if own else None)
+        mixtures = psfs.mixtures(exposure.band, exposure.name if of_exposure else None)
         places = f", {len(mixtures)} positions" if len(mixtures) > 1 else ""
-        return f"store{', own' if own else ''}{places}, {_width(mixtures[0], exposure.pixel_scale)}"
+        return f"store{', own' if of_exposure else ''}{places}, {_width(mixtures[0], exposure.pixel_scale)}"
     if exposure.psf_image is None:
         return "missing"
     ny, nx = exposure.psf_image.shape

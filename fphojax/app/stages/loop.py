@@ -63,27 +63,27 @@ def loop(
         )
     reports = []
 
-    def made(report):
+    def reported(report):
         reports.append(report)
         return report
 
     if settings.raw_catalog is None:
-        found = made(detect(settings, images=True, threshold=threshold, progress=progress))
-        settings = next_settings(settings, found)
-    first = last = made(optimize(settings, workers=workers, scheduler=scheduler, progress=progress))
+        detected = reported(detect(settings, images=True, threshold=threshold, progress=progress))
+        settings = next_settings(settings, detected)
+    first = last = reported(optimize(settings, workers=workers, scheduler=scheduler, progress=progress))
     settings = next_settings(settings, first)
     n_added = 0
     for _ in range(rounds):
         run = last.files["run"]
-        sky = made(background(settings, run=run, progress=progress))
-        found = made(detect(settings, run=run, threshold=threshold, progress=progress))
-        n_found = len(found.tables["sources"])
-        if not n_found and not _has_sky(sky):
+        sky = reported(background(settings, run=run, progress=progress))
+        detected = reported(detect(settings, run=run, threshold=threshold, progress=progress))
+        n_detected = len(detected.tables["sources"])
+        if not n_detected and not _has_sky(sky):
             break
-        n_added += n_found
-        settings = next_settings(settings, sky, found)
-        last = made(optimize(settings, workers=workers, scheduler=scheduler, progress=progress))
-    handed = made(postop(settings, run=last.files["run"]))
+        n_added += n_detected
+        settings = next_settings(settings, sky, detected)
+        last = reported(optimize(settings, workers=workers, scheduler=scheduler, progress=progress))
+    handed = reported(postop(settings, run=last.files["run"]))
     exposures = chi2_table(*(_run(report, settings) for report in (last, first)))
     files = handed.files | {"run": last.files["run"]}
     verdict = _verdict(exposures, n_added, last)

@@ -133,7 +133,7 @@ def _fitted(settings, folder, resume, retry, larger, beyond, workers, scheduler,
         barriers=settings.add_barriers,
         from_prior=settings.optimize_start == "prior",
     )
-    done = fit_sources(
+    result = fit_sources(
         settings,
         folder,
         method,
@@ -147,18 +147,20 @@ def _fitted(settings, folder, resume, retry, larger, beyond, workers, scheduler,
         scheduler=scheduler,
         progress=progress,
     )
-    return done.directory, done.scene
+    return result.directory, result.scene
 
 
 def _tables(scene, beyond) -> dict[str, Table]:
     """Tabulate how the last fit of each source ended."""
-    found = dict(_endings(map(json.loads, scene.patchlog), scene))
-    for row, (ended, why) in found.items():
-        if (told := beyond.get(str(scene.catalog.id[row]))) and ended != "failed":
-            found[row] = (_BEYOND, told) if ended == "good" else (f"{ended}, {_BEYOND}", f"{why}; {told}")
-    flagged, snr = [row for row in sorted(found) if found[row][0] != "good"], _signal_to_noise(scene)
-    lines = [(str(scene.catalog.id[row]), *found[row], snr[row]) for row in flagged]
-    counts = [sum(kind in ending.split(", ") for ending, _ in found.values()) for kind in _KINDS]
+    endings = dict(_endings(map(json.loads, scene.patchlog), scene))
+    for row, (ended, why) in endings.items():
+        if (reason := beyond.get(str(scene.catalog.id[row]))) and ended != "failed":
+            endings[row] = (
+                (_BEYOND, reason) if ended == "good" else (f"{ended}, {_BEYOND}", f"{why}; {reason}")
+            )
+    flagged, snr = [row for row in sorted(endings) if endings[row][0] != "good"], _signal_to_noise(scene)
+    lines = [(str(scene.catalog.id[row]), *endings[row], snr[row]) for row in flagged]
+    counts = [sum(kind in ending.split(", ") for ending, _ in endings.values()) for kind in _KINDS]
     tables = {
         "sources": Table({"ended": _KINDS, "sources": counts}),
         "flagged": Table(
@@ -174,8 +176,8 @@ def _signal_to_noise(scene):
     flux = scene.catalog.flux
     _, covariances = scene.bounds_and_covs(np.arange(len(flux)))
     variance = np.diagonal(covariances, axis1=1, axis2=2)[:, : flux.shape[1]]
-    known = variance > 0  # False for NaN
-    return np.sqrt(np.sum(np.where(known, flux**2 / np.where(known, variance, 1), 0), axis=1))
+    positive = variance > 0  # False for NaN
+    return np.sqrt(np.sum(np.where(positive, flux**2 / np.where(positive, variance, 1), 0), axis=1))
 
 
 def _endings(entries: Iterable[dict], scene):

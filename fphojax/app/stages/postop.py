@@ -59,14 +59,14 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
     unknown = int(np.count_nonzero(np.isnan(covariances).all(axis=(1, 2))))
     errors = np.full(catalog.flux.shape, np.nan) if catalog.flux_err is None else catalog.flux_err
     lower, upper = bounds.lower["flux"], bounds.upper["flux"]
-    near = np.minimum(catalog.flux - lower, upper - catalog.flux) < AT_BOUND * (upper - lower)
+    at_bound = np.minimum(catalog.flux - lower, upper - catalog.flux) < AT_BOUND * (upper - lower)
     if "flux" in settings.priors:
-        near[:] = False  # there is no box
+        at_bound[:] = False  # there is no box
     bands = np.array(catalog.bands)
     extra = catalog.extra.copy()
     extra.remove_columns([name for name in extra.colnames if name in STATE])
-    extra["flux_at_bound"] = [",".join(bands[row]) for row in near]
-    catalog = catalog.replace(flux_err=np.where(near, np.nan, errors), extra=extra)
+    extra["flux_at_bound"] = [",".join(bands[row]) for row in at_bound]
+    catalog = catalog.replace(flux_err=np.where(at_bound, np.nan, errors), extra=extra)
 
     files = {"catalog": settings.outbase / "postop.fits", "settings": settings.outbase / "postop.yml"}
     settings.outbase.mkdir(parents=True, exist_ok=True)
@@ -77,9 +77,9 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
         verdict += (
             f" Not fitted: {counted(unknown, 'source')}; uncertainties are those of the catalogue, if any."
         )
-    if near.any():
-        n_flux = int(np.count_nonzero(near))
-        n_source = int(np.count_nonzero(near.any(axis=1)))
+    if at_bound.any():
+        n_flux = int(np.count_nonzero(at_bound))
+        n_source = int(np.count_nonzero(at_bound.any(axis=1)))
         verdict += (
             f" {counted(n_flux, 'flux')} of {counted(n_source, 'source')} ended at an edge of the "
             "box (column flux_at_bound): without an uncertainty, their range in sampling is that of an initial guess."
@@ -89,7 +89,7 @@ def postop(settings: Settings, *, run: Path | None = None) -> StageReport:
         {
             "band": bands,
             "median S/N": np.ma.median(ratio, axis=0).filled(np.nan),
-            "at a bound": np.count_nonzero(near, axis=0),
+            "at a bound": np.count_nonzero(at_bound, axis=0),
         }
     )
     formatted(table, {}, rest=".4g")

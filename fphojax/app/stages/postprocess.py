@@ -43,8 +43,8 @@ def postprocess(settings: Settings, *, workers: int | None = None, progress: boo
         There is no run, or it has no patch.
     """
     run = RunDirectory(settings.outbase, scene_catalog=settings.scene_catalog)
-    made = write_products(run, formats=("fits", "ecsv"), workers=workers or 1, progress=progress)
-    table = made.final
+    catalogs = write_products(run, formats=("fits", "ecsv"), workers=workers or 1, progress=progress)
+    table = catalogs.final
     files = {"report": write_report(run, progress=progress), "catalog": run.path / "catalogs" / "final.fits"}
     files |= {name: run.path / name for name in ("regions", "images")}
     rhat = np.asarray(table["rhat_max"])

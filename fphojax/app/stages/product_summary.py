@@ -40,31 +40,31 @@ def postprocess(folder: Path, *, kind: str, **options: Any) -> list[str]:
     run = RunDirectory.open(folder)
     with folder_lock(folder):
         run.remove_half_written()
-        made = write_products(run, kind=cast(DrawKind, kind), **options)
-    return [*_about_sources(made), *_about_files(made)]
+        catalogs = write_products(run, kind=cast(DrawKind, kind), **options)
+    return [*_about_sources(catalogs), *_about_files(catalogs)]
 
 
-def _about_sources(made: Catalogs) -> list[str]:
-    flags = np.asarray(made.final["flags"])
-    lines = [f"{len(made.final)} sources, {int((flags == 0).sum())} without any flag"]
+def _about_sources(catalogs: Catalogs) -> list[str]:
+    flags = np.asarray(catalogs.final["flags"])
+    lines = [f"{len(catalogs.final)} sources, {int((flags == 0).sum())} without any flag"]
     lines += [
         f"  flag {bit}: {int((flags & bit > 0).sum())} sources: {text}"
         for bit, text in FLAGS.items()
         if (flags & bit).any()
     ]
-    several = len(set(made.multipatch["id"]))
+    several = len(set(catalogs.multipatch["id"]))
     if several:
         lines.append(f"{several} sources were fitted by several patches: catalogs/multipatch")
-    if len(made.unfitted):
-        names = ", ".join(map(str, made.unfitted.id[:_MOST_NAMED]))
-        more = ", ..." if len(made.unfitted) > _MOST_NAMED else ""
-        lines.append(f"warning: {len(made.unfitted)} sources of the scene have no fit: {names}{more}")
+    if len(catalogs.unfitted):
+        names = ", ".join(map(str, catalogs.unfitted.id[:_MOST_NAMED]))
+        more = ", ..." if len(catalogs.unfitted) > _MOST_NAMED else ""
+        lines.append(f"warning: {len(catalogs.unfitted)} sources of the scene have no fit: {names}{more}")
     return lines
 
 
-def _about_files(made: Catalogs) -> list[str]:
+def _about_files(catalogs: Catalogs) -> list[str]:
     by_folder: dict[Path, list[str]] = {}
-    for path in made.files:
+    for path in catalogs.files:
         by_folder.setdefault(path.parent, []).append(path.name)
     return [
         f"wrote {path}: {', '.join(names) if len(names) <= _MOST_NAMED else f'{len(names)} files'}"

@@ -46,18 +46,18 @@ def psf(settings: Settings, *, progress: bool = False) -> StageReport:
     InputError
         One line for each problem with the inputs.
     """
-    found = check_inputs(settings, progress=progress, needs_catalog=False)
-    if found.problems:
-        raise InputError("\n".join(found.problems))
-    if found.psfs is not None:
+    inputs = check_inputs(settings, progress=progress, needs_catalog=False)
+    if inputs.problems:
+        raise InputError("\n".join(inputs.problems))
+    if inputs.psfs is not None:
         assert settings.psfstorefile is not None  # which they are of
-        table = _of_store(found)
-        text = f"Mixtures of {settings.psfstorefile.name}, for {len(found.exposures)} exposures. "
-        text += found.psf_meaning()
+        table = _of_store(inputs)
+        text = f"Mixtures of {settings.psfstorefile.name}, for {len(inputs.exposures)} exposures. "
+        text += inputs.psf_meaning()
         return StageReport("psf", text, {"psfs": table}, {})
     path = settings.fitted_psfs
     path.parent.mkdir(parents=True, exist_ok=True)
-    _, fitted = fitted_psfs(found.exposures, settings, path, replace=True, progress=progress)
+    _, fitted = fitted_psfs(inputs.exposures, settings, path, replace=True, progress=progress)
     rows = [_row(psf) for psf in fitted]
     table = formatted(QTable(rows), {}, rest=".2f")
     poor = [f"{row['exposure']} ({row['band']})" for row in rows if row["complaints"]]
@@ -114,20 +114,20 @@ def _range(numbers):
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _of_store(found: CheckReport) -> QTable:
+def _of_store(report: CheckReport) -> QTable:
     """Tabulate where each exposure's mixture at the middle of its image comes from; unknown errors are NaN."""
-    assert found.psfs is not None
+    assert report.psfs is not None
     rows = []
-    for exposure in found.exposures:
-        mixture = found.mixtures[exposure.band, exposure.name]
-        own = exposure.name in found.psfs.exposures(exposure.band)
+    for exposure in report.exposures:
+        mixture = report.mixtures[exposure.band, exposure.name]
+        of_exposure = exposure.name in report.psfs.exposures(exposure.band)
         rows.append(
             {
                 "exposure": exposure.name,
                 "band": exposure.band,
                 "Gaussians": len(mixture.amplitudes),
                 "includes pixel": mixture.includes_pixel,
-                "of": "exposure" if own else "band",
+                "of": "exposure" if of_exposure else "band",
                 "L2 residual": 100 * mixture.relative_l2 * u.percent,
                 "point flux error": 100 * mixture.point_flux_error * u.percent,
             }

@@ -17,7 +17,7 @@ from fphojax.results.psf_words import psf_words
 from fphojax.results.table_text import formatted
 from fphojax.system.wording import grouped
 
-from .psf_fits import FittedPSF, PSFJob, fit_into, gaussians_wanted, offset_shown
+from .psf_fits import FittedPSF, PSFJob, fit_into, gaussian_options, offset_shown
 from .psf_images import PSFImage, read_psf_image
 
 __all__ = ["FittedFile", "fit_files", "meaning_shown", "notes_shown", "readings_shown", "verdicts_shown"]
@@ -99,7 +99,7 @@ def fit_files(
         raise InputError(f"--pixel-scale: found --oversample {oversample:g} beside it, expected one of them")
     if pixel_scale is not None and not 0 < pixel_scale < math.inf:
         raise InputError(f"--pixel-scale: found {pixel_scale}, expected arcsec")
-    wanted = gaussians_wanted(n_gauss, residual)
+    gaussians = gaussian_options(n_gauss, residual)
     if paths[0].suffix == ".psf":
         of_images = {
             "--extension": extension,
@@ -110,19 +110,19 @@ def fit_files(
             "--location": location,
             "--figures": figures,
         }
-        given = [option for option, value in of_images.items() if value is not None]
-        if given:
+        superfluous = [option for option, value in of_images.items() if value is not None]
+        if superfluous:
             raise InputError(
-                f"{given[0]}: found with {paths[0]}, expected none: a PSFEx file contains this information"
+                f"{superfluous[0]}: found with {paths[0]}, expected none: a PSFEx file contains this information"
             )
         if len(paths) > 1:
             raise InputError(f"{paths[1]}: found {len(paths)} files, expected a single PSFEx file")
         check_name(band)
-        made, present = PSFStore(), PSFStore.open(store) if store.exists() else PSFStore()
+        new, present = PSFStore(), PSFStore.open(store) if store.exists() else PSFStore()
         if (band, None) in present and not overwrite:  # before minutes of fits
             raise InputError(f"{store}: has a PSF for band {band} already, expected none (or --overwrite)")
-        made.add(fit_psfex(paths[0], workers=workers, n_negative=n_negative, **wanted), band)
-        made.add_to(store, overwrite=overwrite)
+        new.add(fit_psfex(paths[0], workers=workers, n_negative=n_negative, **gaussians), band)
+        new.add_to(store, overwrite=overwrite)
         return []
 
     if figures is not None:
@@ -147,7 +147,7 @@ def fit_files(
             band,
             image.name if len(paths) > 1 else None,
             location,
-            wanted
+            gaussians
             | {
                 "n_negative": n_negative,
                 "oversample": image.oversample,
@@ -158,15 +158,15 @@ def fit_files(
         for image in images
     ]
     fitted = fit_into(store, jobs, replace=overwrite, workers=workers, progress=progress)
-    found = [FittedFile(*row) for row in zip(images, fitted, strict=True)]
+    fitted_files = [FittedFile(*row) for row in zip(images, fitted, strict=True)]
     if figures is not None:
         figures.mkdir(parents=True, exist_ok=True)
-        for image, psf in found:
+        for image, psf in fitted_files:
             save_figure(plot_psf_fit(psf.fit, image.values), figures / f"{image.path.stem}.png")
-    return found
+    return fitted_files
 
 
-def readings_shown(found: Sequence[FittedFile]) -> Table:
+def readings_shown(fitted_files: Sequence[FittedFile]) -> Table:
     """Tabulate how each image was read, and where that information comes from.
 
     Pixels of the image per pixel of the exposures; whether the pixel response is included; offset of the core
@@ -181,19 +181,19 @@ def readings_shown(found: Sequence[FittedFile]) -> Table:
                 "includes pixel": f"{'yes' if image.includes_pixel else 'no'}, {image.pixel_by}",
                 "core off centre [pixel]": offset_shown(fitted.fit),
             }
-            for image, fitted in found
+            for image, fitted in fitted_files
         ]
     )
 
 
-def verdicts_shown(found: Sequence[FittedFile]) -> Table:
+def verdicts_shown(fitted_files: Sequence[FittedFile]) -> Table:
     """Tabulate how good each mixture is.
 
     Width of the core (sigma of a round Gaussian) in pixels of the exposures; relative L2 residual; largest error of
     the encircled energy; largest error of a bright point source's flux; complaints.
     """
     rows = []
-    for image, (_, fit, kept) in found:
+    for image, (_, fit, reused) in fitted_files:
         verdict = fit.verdict
         rows.append(
             {
@@ -203,7 +203,7 @@ def verdicts_shown(found: Sequence[FittedFile]) -> Table:
                 "L2": 100 * verdict.relative_l2,
                 "EE error": 100 * verdict.ee_error,
                 "point flux": 100 * verdict.point_flux_error,
-                "seconds": "in store" if kept else f"{fit.seconds:.1f}",
+                "seconds": "in store" if reused else f"{fit.seconds:.1f}",
                 "verdict": "; ".join(verdict.complaints) or "good",
             }
         )
@@ -211,11 +211,13 @@ def verdicts_shown(found: Sequence[FittedFile]) -> Table:
     return formatted(Table(rows), formats | {"seconds": ">"})
 
 
-def meaning_shown(found: Sequence[FittedFile]) -> str:
+def meaning_shown(fitted_files: Sequence[FittedFile]) -> str:
     """Describe the effect of the mixtures' residuals on the flux of a bright point source."""
-    return psf_words({image.path.stem: fitted.fit.verdict.point_flux_error for image, fitted in found})
+    return psf_words({image.path.stem: fitted.fit.verdict.point_flux_error for image, fitted in fitted_files})
 
 
-def notes_shown(found: Sequence[FittedFile]) -> list[str]:
+def notes_shown(fitted_files: Sequence[FittedFile]) -> list[str]:
     """List, in one line each, whatever was assumed of images, or contradicts their headers."""
-    return grouped(((image.path, note) for image, _ in found for note in image.notes), attrgetter("name"))
+    return grouped(
+        ((image.path, note) for image, _ in fitted_files for note in image.notes), attrgetter("name")
+    )

@@ -19,11 +19,11 @@ from fphojax.mixtures.psf_result import judge_mixture
 __all__ = [
     "FittedPSF",
     "PSFJob",
+    "existing_psf",
     "fit_into",
     "fitted_psfs",
-    "gaussians_wanted",
+    "gaussian_options",
     "jobs_of",
-    "known_psf",
     "offset_shown",
 ]
 
@@ -76,10 +76,10 @@ class FittedPSF(NamedTuple):
 
     job: PSFJob
     fit: PSFFit
-    kept: bool
+    reused: bool
 
 
-def gaussians_wanted(n_gauss: int | None, residual: float) -> dict:
+def gaussian_options(n_gauss: int | None, residual: float) -> dict:
     """Return options of `fit_psf`: a number of Gaussians, or the relative L2 residual that decides on it."""
     return {"n_gauss": n_gauss} | ({"target_l2": residual} if n_gauss is None else {})
 
@@ -93,7 +93,7 @@ def jobs_of(exposures: Iterable, settings: Settings) -> list[PSFJob]:
             exposure.band,
             exposure.name,
             None,
-            gaussians_wanted(settings.n_gauss_psf, settings.psf_residual)
+            gaussian_options(settings.n_gauss_psf, settings.psf_residual)
             | {
                 "n_negative": 0,
                 "oversample": 1.0,
@@ -108,8 +108,8 @@ def jobs_of(exposures: Iterable, settings: Settings) -> list[PSFJob]:
 def offset_shown(fit: PSFFit | EffectivePSF) -> str:
     """Format the offset of a PSF's core from the centre of its image in pixels, and what was done about it."""
     x, y = (round(value, 3) + 0.0 for value in fit.offset)
-    done = "" if not (x or y) else ", recentred" if fit.shift == fit.offset else ", as it is"
-    return f"{x:+.3f} {y:+.3f}{done}"
+    note = "" if not (x or y) else ", recentred" if fit.shift == fit.offset else ", as it is"
+    return f"{x:+.3f} {y:+.3f}{note}"
 
 
 def fitted_psfs(
@@ -151,7 +151,7 @@ def fit_into(
     path: Path | None,
     jobs: Sequence[PSFJob],
     *,
-    known: Path | None = None,
+    existing: Path | None = None,
     replace: bool = False,
     workers: int = 1,
     progress: bool = False,
@@ -167,7 +167,7 @@ def fit_into(
     path : Path or None
         HDF5 file; made, or added to. None keeps nothing.
     jobs : sequence of PSFJob
-    known : Path, optional
+    existing : Path, optional
         Another store, of which mixtures of the same images with the same options are taken; it need not exist.
     replace : bool
         Whether PSFs that the store has of other images, or fitted with other options, may be replaced.
@@ -193,7 +193,7 @@ def fit_into(
     for job in jobs:
         job.check()
     _refuse_twice(jobs)
-    done = {}
+    fitted = {}
     if path is not None:
         if not path.parent.is_dir():
             raise InputError(f"{path.parent}: no such folder, expected one to write {path.name} to")
@@ -201,16 +201,16 @@ def fit_into(
             path.exists()
         except OSError as error:  # a name that no file can have
             raise InputError(f"{path}: {error.strerror}, expected the name of a store") from None
-        done = _kept(path, jobs, replace)
-    if known is not None and known.is_file() and known != path:
-        store = PSFStore.open(known)
+        fitted = _reusable(path, jobs, replace)
+    if existing is not None and existing.is_file() and existing != path:
+        store = PSFStore.open(existing)
         for i in range(len(jobs)):
-            if i not in done and (found := _same(store, jobs[i])) is not None:
-                done[i] = found
+            if i not in fitted and (match := _same(store, jobs[i])) is not None:
+                fitted[i] = match
                 if path is not None:
-                    _write(path, jobs[i], found.fit)
-    waiting = [i for i in range(len(jobs)) if i not in done]
-    bar = tqdm(total=len(jobs), initial=len(done), desc="PSFs", unit="image", disable=not progress)
+                    _write(path, jobs[i], match.fit)
+    waiting = [i for i in range(len(jobs)) if i not in fitted]
+    bar = tqdm(total=len(jobs), initial=len(fitted), desc="PSFs", unit="image", disable=not progress)
     try:
         with bar:
             todo = [(jobs[i].image, {**jobs[i].options, "name": jobs[i].name}) for i in waiting]
@@ -218,12 +218,12 @@ def fit_into(
                 i = waiting[k]
                 if path is not None:
                     _write(path, jobs[i], fit)
-                done[i] = FittedPSF(jobs[i], fit, False)
+                fitted[i] = FittedPSF(jobs[i], fit, False)
                 bar.update()
     except KeyboardInterrupt:
         where = f" and kept in {path}; {again} continues" if path is not None else ""
-        raise KeyboardInterrupt(f"interrupted: {len(done)} of {len(jobs)} PSFs are fitted{where}") from None
-    return [done[i] for i in range(len(jobs))]
+        raise KeyboardInterrupt(f"interrupted: {len(fitted)} of {len(jobs)} PSFs are fitted{where}") from None
+    return [fitted[i] for i in range(len(jobs))]
 
 
 def _refuse_twice(jobs):
@@ -242,22 +242,22 @@ def _present(store, job):
     """Return the mixture that a store has at the place of a job; None if it has none."""
     if (job.band, job.exposure) not in store:
         return None
-    found = store.mixtures(job.band, job.exposure)
+    mixtures = store.mixtures(job.band, job.exposure)
     if job.location is None:
-        return found[0]
-    return next((m for m in found if m.detector_location in (None, job.location)), None)
+        return mixtures[0]
+    return next((m for m in mixtures if m.detector_location in (None, job.location)), None)
 
 
 def _same(store, job):
     """Return a mixture that is kept, with its verdict; None if there is none."""
-    mixture = known_psf(store, job)
+    mixture = existing_psf(store, job)
     if mixture is None:
         return None
     options = {key: job.options[key] for key in ("oversample", "recentre")}
     return FittedPSF(job, judge_mixture(job.image, mixture, name=job.name, **options), True)
 
 
-def known_psf(store: PSFStore, job: PSFJob) -> PSFMixture | None:
+def existing_psf(store: PSFStore, job: PSFJob) -> PSFMixture | None:
     """Return a store's mixture of the same image, fitted with the same options; None if it has none."""
     mixture = _present(store, job)
     if mixture is None or (mixture.made_from, mixture.detector_location) != (job.made_from, job.location):
@@ -265,24 +265,24 @@ def known_psf(store: PSFStore, job: PSFJob) -> PSFMixture | None:
     return mixture
 
 
-def _kept(path, jobs, replace):
+def _reusable(path, jobs, replace):
     """Return what the store already has of these images, by the number of the job."""
     store = PSFStore.open(path) if path.exists() else PSFStore()
-    kept = {}
+    reusable = {}
     for i, job in enumerate(jobs):
         mixture = _present(store, job)
         if mixture is None:
             _refuse_another_kind(path, store, job)
             continue
-        found = _same(store, job)
-        if found is not None:
-            kept[i] = found
+        match = _same(store, job)
+        if match is not None:
+            reusable[i] = match
         elif not replace:
             raise InputError(
                 f"{path}: has a PSF for {job.label} already, not of {job.name} with these options, expected none or "
                 "the same (or --overwrite)"
             )
-    return kept
+    return reusable
 
 
 def _refuse_another_kind(path, store, job):

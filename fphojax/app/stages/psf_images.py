@@ -104,9 +104,9 @@ def read_psf_image(
             )
         pixel, pixel_by = _pixel(headers, label, factor, includes_pixel)
         values = np.asarray(hdu.data, dtype=np.float64)
-        found = keyword("FILTER", *headers, hdus[0].header)
-    if found is not None and found != band:
-        notes.append(f"FILTER is {found}, taken as the PSF of band {band}")
+        filter_name = keyword("FILTER", *headers, hdus[0].header)
+    if filter_name is not None and filter_name != band:
+        notes.append(f"FILTER is {filter_name}, taken as the PSF of band {band}")
     if extension is None and others:
         notes.append(f"extension {label} was taken; others: {', '.join(others)} (--extension)")
     return PSFImage(path, name, values, label, factor, by, pixel, pixel_by, tuple(notes))
@@ -129,14 +129,14 @@ def _chosen(hdus, extension):
         return hdu, str(extension), []
     if not flat:
         axes = [(labels[i], hdu.header["NAXIS"]) for i, hdu in enumerate(hdus) if hdu.is_image]
-        found = ", ".join(f"{label} of {n} axes" for label, n in axes if n) or "no image"
-        raise InputError(f"{found}, expected a PSF extension or an image of two dimensions")
+        listed = ", ".join(f"{label} of {n} axes" for label, n in axes if n) or "no image"
+        raise InputError(f"{listed}, expected a PSF extension or an image of two dimensions")
     return hdus[flat[0]], labels[flat[0]], [labels[i] for i in flat[1:]]
 
 
-def _sampling(headers, label, given, pixel_scale):
+def _sampling(headers, label, oversample, pixel_scale):
     """Return the pixels of the image per pixel of the exposures, what says so, and notes."""
-    said = _number_of(headers, "OVERSAMP", label)
+    stated = _number_of(headers, "OVERSAMP", label)
     scale, scale_by = _scale(headers, label)
     if pixel_scale is not None:
         if scale is None:
@@ -145,10 +145,10 @@ def _sampling(headers, label, given, pixel_scale):
             )
         factor, by = pixel_scale / scale, scale_by
         factor = round(factor) if abs(factor / max(round(factor), 1) - 1) < _SAME else factor
-    elif given is not None:
-        factor, by = given, "given"
-    elif said is not None:
-        return said, "OVERSAMP", []
+    elif oversample is not None:
+        factor, by = oversample, "given"
+    elif stated is not None:
+        return stated, "OVERSAMP", []
     else:
         of = f"only {scale_by} ({scale:.4g} arcsec)" if scale is not None else "nor a pixel scale"
         note = (
@@ -156,9 +156,9 @@ def _sampling(headers, label, given, pixel_scale):
             "(override with --oversample or --pixel-scale)"
         )
         return 1, "assumed", [note]
-    if said is not None and abs(said / factor - 1) > _SAME:
+    if stated is not None and abs(stated / factor - 1) > _SAME:
         source = "--oversample" if by == "given" else f"--pixel-scale and {by}"
-        return factor, by, [f"OVERSAMP is {said:g} in the header, {factor:.4g} by {source} was taken"]
+        return factor, by, [f"OVERSAMP is {stated:g} in the header, {factor:.4g} by {source} was taken"]
     return factor, by, []
 
 
@@ -179,10 +179,10 @@ def _scale(headers, label):
     return (scale, "WCS") if math.isfinite(scale) and scale > 0 else (None, "")
 
 
-def _pixel(headers, label, factor, given):
+def _pixel(headers, label, factor, includes_pixel):
     """Return whether the image includes the pixel response, and what says so."""
-    if given is not None:
-        return given, "given"
+    if includes_pixel is not None:
+        return includes_pixel, "given"
     for header in headers:
         if "PIXRESP" in header:
             if not isinstance(header["PIXRESP"], bool):

@@ -39,8 +39,10 @@ def light_ends(catalog: SourceCatalog, exposures: Sequence) -> np.ndarray:
     rhalf = np.maximum(catalog.rhalf, 1e-4)  # points have none
     for band, flux in zip(catalog.bands, catalog.flux.T, strict=True):
         if band in levels:
-            found = isophotal_radius(_ISOPHOTE * levels[band], np.maximum(flux, 1e-30), rhalf, catalog.sersic)
-            radius = np.maximum(radius, found)
+            extent = isophotal_radius(
+                _ISOPHOTE * levels[band], np.maximum(flux, 1e-30), rhalf, catalog.sersic
+            )
+            radius = np.maximum(radius, extent)
     return radius / np.sqrt(catalog.q)
 
 

@@ -58,13 +58,13 @@ def sample(
         One line for each problem with the inputs; or all sources were given up.
     """
     start = time.perf_counter()
-    done = sample_field(
+    result = sample_field(
         settings, resume=resume, retry=retry, overwrite=overwrite, workers=workers, progress=progress
     )
-    if len(done.flagged) == len(done.scene):
-        reason = next(iter(done.flagged.values()))
-        raise InputError(f"all {len(done.scene)} sources were given up, expected draws of some: {reason}")
-    entries = [json.loads(entry) for entry in done.scene.patchlog]
+    if len(result.flagged) == len(result.scene):
+        reason = next(iter(result.flagged.values()))
+        raise InputError(f"all {len(result.scene)} sources were given up, expected draws of some: {reason}")
+    entries = [json.loads(entry) for entry in result.scene.patchlog]
     rows = [
         {
             "patch": entry["taskID"],
@@ -78,16 +78,16 @@ def sample(
     ]
     tables = {"patches": Table(rows)}
     divergent = sum(row["divergent"] for row in rows)
-    text = f"{counted(len(done.scene), 'source')} sampled in {counted(len(rows), 'patch')}, "
+    text = f"{counted(len(result.scene), 'source')} sampled in {counted(len(rows), 'patch')}, "
     text += f"{counted(divergent, 'divergent transition')}."
-    if done.flagged:
-        tables["flagged"] = Table({"id": list(done.flagged), "reason": list(done.flagged.values())})
-        text += f" {len(done.flagged)} sources were given up."
-    files = {"sampled": done.directory.path, "scene": done.directory.scene_path}
+    if result.flagged:
+        tables["flagged"] = Table({"id": list(result.flagged), "reason": list(result.flagged.values())})
+        text += f" {len(result.flagged)} sources were given up."
+    files = {"sampled": result.directory.path, "scene": result.directory.scene_path}
     rough = sum(entry.get("summary", {}).get("pareto_k", 0.0) > TRUSTED for entry in entries)
     if rough:
         text += f" Not to be trusted (pareto_k above {TRUSTED}): {counted(rough, 'patch')}."
-    level: Level = "look at this" if done.flagged or divergent or rough else "pass"
+    level: Level = "look at this" if result.flagged or divergent or rough else "pass"
     return StageReport("sample", text, tables, files, time.perf_counter() - start, level)
 
 

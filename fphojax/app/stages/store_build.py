@@ -65,7 +65,7 @@ class PreprocessReport:
 
     Attributes
     ----------
-    n_stored, n_kept : int
+    n_stored, n_reused : int
         Exposures stored now, and those that an earlier call had stored.
     n_byte : int
         Bytes of the pixels stored now, before compression.
@@ -76,7 +76,7 @@ class PreprocessReport:
     """
 
     n_stored: int = 0
-    n_kept: int = 0
+    n_reused: int = 0
     n_byte: int = 0
     seconds: float = 0.0
     seconds_writing: float = 0.0
@@ -84,11 +84,9 @@ class PreprocessReport:
 
     def __str__(self) -> str:
         rate = self.n_byte / 1e6 / self.seconds if self.seconds > 0 else 0.0
-        kept = f", {self.n_kept} were stored before" if self.n_kept else ""
+        reused = f", {self.n_reused} were stored before" if self.n_reused else ""
         size = f"{self.n_byte / 1e6:.1f} MB in {self.seconds:.1f} s"
-        return (
-            f"{self.n_stored} exposures, {size} ({rate:.0f} MB/s; {self.seconds_writing:.1f} s writing){kept}"
-        )
+        return f"{self.n_stored} exposures, {size} ({rate:.0f} MB/s; {self.seconds_writing:.1f} s writing){reused}"
 
 
 @_alone
@@ -138,11 +136,11 @@ def preprocess(
         echo(f"{writer.building}: was damaged and is rebuilt")
     report, problems, start = PreprocessReport(), [], time.perf_counter()
     todo = [frame for frame in frames if _stamp(settings, *frame) not in writer.done]
-    report.n_kept = sum(map(len, writer.done.values()))
+    report.n_reused = sum(map(len, writer.done.values()))
     bar = tqdm(total=len(todo), desc="exposures", unit="file", disable=not progress)
     with writer, bar:
-        made = partial(_made, settings=settings, mosaics=mosaics, writer=writer)
-        for path, files, making in _made_ahead(todo, partial(read_frames, reading=recipe), made):
+        pack = partial(_packed_exposures, settings=settings, mosaics=mosaics, writer=writer)
+        for path, files, making in _packed_ahead(todo, partial(read_frames, reading=recipe), pack):
             try:
                 exposures = making.result()
                 began = time.perf_counter()
@@ -172,8 +170,8 @@ def preprocess(
 
 def image_files(settings: Settings) -> list[Path]:
     """List the existing files of the images to store, and of those that belong to them."""
-    own = settings.preprocess
-    beside = (own.error_pattern, own.mask_pattern, own.background_pattern)
+    options = settings.preprocess
+    beside = (options.error_pattern, options.mask_pattern, options.background_pattern)
     return _science_files(settings) + _matching(pattern for pattern in beside if pattern is not None)
 
 
@@ -211,8 +209,8 @@ def refuse_other_stores(settings: Settings) -> bool:
 
 
 def _science_files(settings):
-    found = _matching(_patterns(settings))
-    return found if _patterns(settings) else [path for path in settings.fitsfiles if path.exists()]
+    paths = _matching(_patterns(settings))
+    return paths if _patterns(settings) else [path for path in settings.fitsfiles if path.exists()]
 
 
 def _matching(patterns):
@@ -221,15 +219,15 @@ def _matching(patterns):
 
 def _store_options(settings: Settings, frames, mosaics: bool) -> dict:
     """Return the options of the store's writer, which define the store."""
-    made = asdict(_recipe(settings))
+    reading = asdict(_recipe(settings))
     for key in (
         "band",
         "band_keyword",
         "band_patterns",
     ):  # older stores do not mention these
-        if not made[key]:
-            del made[key]
-    recipe = json.loads(json.dumps(made)) | {
+        if not reading[key]:
+            del reading[key]
+    recipe = json.loads(json.dumps(reading)) | {
         "edge": settings.preprocess.edge,
         "max_snr": settings.max_snr,
         "sky": settings.sky if settings.max_snr > 0 else {},  # nothing else depends on it
@@ -245,14 +243,14 @@ def _store_options(settings: Settings, frames, mosaics: bool) -> dict:
 
 
 def _recipe(settings: Settings) -> ReadingOptions:
-    own = settings.preprocess
+    options = settings.preprocess
     return ReadingOptions(
         **settings.reading,
-        background=own.background,
-        error_kind=own.error_kind,
-        calibration=own.calibration,
-        split_by=own.split_by,
-        wcs=own.wcs,
+        background=options.background,
+        error_kind=options.error_kind,
+        calibration=options.calibration,
+        split_by=options.split_by,
+        wcs=options.wcs,
     )
 
 
@@ -269,13 +267,13 @@ def _of_mosaics(frames) -> bool:
 def _frames(settings: Settings) -> list[tuple[Path, dict[str, Path]]]:
     """List science images, each with the files that belong to it."""
     patterns = _patterns(settings)
-    own = settings.preprocess
+    options = settings.preprocess
     companions = {
         kind: pattern
         for kind, pattern in (
-            ("err", own.error_pattern),
-            ("mask", own.mask_pattern),
-            ("background", own.background_pattern),
+            ("err", options.error_pattern),
+            ("mask", options.mask_pattern),
+            ("background", options.background_pattern),
         )
         if pattern is not None
     }
@@ -323,7 +321,7 @@ def _stamp(settings: Settings, path: Path, files: dict[str, Path]) -> str:
     return stamp((path, *files.values()), settings.pixelstorefile.parent)
 
 
-def _made_ahead(frames, read, make) -> Iterator[tuple[Path, dict[str, Path], Future]]:
+def _packed_ahead(frames, read, make) -> Iterator[tuple[Path, dict[str, Path], Future]]:
     """Yield frames in preparation, two ahead of the writer: one thread reads, another packs."""
     with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as packer:
         ahead: deque[tuple[Path, dict[str, Path], Future]] = deque()
@@ -335,11 +333,11 @@ def _made_ahead(frames, read, make) -> Iterator[tuple[Path, dict[str, Path], Fut
         yield from ahead
 
 
-def _made(
+def _packed_exposures(
     path: Path, reading: Future[list[FitsFrame]], *, settings: Settings, mosaics: bool, writer: StoreWriter
 ):
     """Pack the frames of a file that was read, each with its line for the report."""
-    made = []
+    packed_exposures = []
     for frame in reading.result():
         if frame.is_mosaic != mosaics:
             raise InputError(
@@ -348,8 +346,8 @@ def _made(
             )
         exposure = _brought_to_size(_capped(Exposure.from_frame(frame), settings), settings)
         packed = writer.pack(exposure, attributes=_attributes(frame, settings), extras=frame.extras)
-        made.append((packed, _line(exposure, frame)))
-    return made
+        packed_exposures.append((packed, _line(exposure, frame)))
+    return packed_exposures
 
 
 def _capped(exposure: Exposure, settings: Settings) -> Exposure:

@@ -84,7 +84,7 @@ def done(monkeypatch):
         changes = {"tweakbg": {"F150W": 0.5}} if step.stage == "background" else {}
         return Outcome("pass", "fine", changes, {}, 1.0)
 
-    monkeypatch.setattr(run_all_module, "_done", do)
+    monkeypatch.setattr(run_all_module, "_execute_step", do)
     return calls
 
 
@@ -335,7 +335,7 @@ def results(folder):
 )
 def test_a_second_run_that_is_interrupted_leaves_the_first_whole(settings, monkeypatch, name):
     """In its place if nothing has taken it, else in a folder of its own, which the message names."""
-    monkeypatch.setattr(run_all_module, "_done", writing)
+    monkeypatch.setattr(run_all_module, "_execute_step", writing)
     writing.starts, writing.interrupted = 0, None
     run_all(settings)
     first, config = results(settings.outbase), (settings.outbase / "config.json").read_text()
@@ -367,7 +367,7 @@ def test_a_second_run_that_is_interrupted_leaves_the_first_whole(settings, monke
     writing.interrupted = None
     for path in set(results(settings.outbase)) - set(first):
         (settings.outbase / path).unlink()
-    monkeypatch.setattr(run_all_module, "_done", lambda *a: cleared(*a))
+    monkeypatch.setattr(run_all_module, "_execute_step", lambda *a: cleared(*a))
     run_all(settings)
     assert results(settings.outbase).keys() == first.keys()
     assert not list(settings.outbase.glob("*previous*"))
@@ -387,7 +387,7 @@ def cleared(step, settings, options, template, folder, progress):
 
 def test_a_moved_run_repeats_nothing(settings, monkeypatch, tmp_path):
     """Neither where all was moved, nor where the folder of the run alone was."""
-    monkeypatch.setattr(run_all_module, "_done", writing)
+    monkeypatch.setattr(run_all_module, "_execute_step", writing)
     writing.starts, writing.interrupted = 0, None
     run_all(settings)
     assert str(tmp_path) not in (settings.outbase / "notebooks" / "record.json").read_text()
@@ -413,7 +413,7 @@ def test_what_to_do_after_ctrl_c(settings, done, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_all_module, "_done", interrupted)
+    monkeypatch.setattr(run_all_module, "_execute_step", interrupted)
     with pytest.raises(KeyboardInterrupt, match=r"in 01_check_inputs; .*the same command continues"):
         run_all(settings, notebooks=False)
     with pytest.raises(KeyboardInterrupt, match="the same command without --from continues"):
@@ -502,7 +502,7 @@ def test_forced_photometry_is_refused_before_anything_is_done(settings, done):
 def test_a_step_whose_files_are_gone_is_done_again(settings, tmp_path):
     record, step = RunRecord(tmp_path / "record.json"), Step("psf", 1)
     (tmp_path / "psfs.h5").touch()
-    record.begin(step, "key", [], settings)
+    record.start(step, "key", [], settings)
     record.end(step, Outcome("pass", "", {}, {"psfs": str(tmp_path / "psfs.h5")}))
     again = RunRecord(tmp_path / "record.json")
     assert again.outcome(step, "key") is not None
@@ -515,9 +515,9 @@ def test_a_step_whose_files_are_gone_is_done_again(settings, tmp_path):
 def made_and_repeated(settings, step, outcome, now):
     """Names of what is below outbase after a step that ended so is repeated with the settings `now`."""
     record = RunRecord(settings.outbase / "notebooks" / "record.json")
-    record.begin(step, "key", [], settings)
+    record.start(step, "key", [], settings)
     record.end(step, outcome)
-    record.begin(step, "other", [], now)
+    record.start(step, "other", [], now)
     aside = settings.outbase / "previous_1"
     if aside.is_dir():
         assert (aside / "notebooks" / "record.json").is_file()
@@ -662,7 +662,7 @@ def test_sources_that_were_given_up_are_tried_again_on_demand(settings, done, tm
     def read(path):
         return SimpleNamespace(extra={"fit_flag": np.array(flags.get(Path(path).name, [""]), dtype=str)})
 
-    monkeypatch.setattr(run_all_module, "_done", do)
+    monkeypatch.setattr(run_all_module, "_execute_step", do)
     monkeypatch.setattr(run_all_module.SourceCatalog, "read", read)
     run_all(settings, notebooks=False)
     names(done)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from fphojax import PSFMixture, PSFStore
 from fphojax.app.cli import app
-from fphojax.app.stages.psf_fits import PSFJob, fit_into, gaussians_wanted
+from fphojax.app.stages.psf_fits import PSFJob, fit_into, gaussian_options
 from fphojax.errors import InputError
 from fphojax.mixtures import psf_fit
 from fphojax.mixtures.psf_fit import fit_psf
@@ -71,7 +71,7 @@ def test_ctrl_c_keeps_what_was_fitted_and_the_same_call_goes_on(fitted_names, tm
     fitted_names.clear()
     found = fit_into(path, JOBS)
     assert fitted_names == ["e2", "e3", "e4"]
-    assert [psf.kept for psf in found] == [True, True, False, False, False]
+    assert [psf.reused for psf in found] == [True, True, False, False, False]
     np.testing.assert_allclose(list(widths(path).values()), (1.0 + 0.1 * np.arange(5)) ** 2, rtol=1e-6)
     whole = tmp_path / "whole.h5"
     fit_into(whole, JOBS)
@@ -82,7 +82,7 @@ def test_what_is_kept_is_judged_as_it_was(tmp_path):
     jobs = [job("a", n_gauss=2), job("b", n_gauss=1, oversample=2.0, includes_pixel=False)]
     first, again = fit_into(tmp_path / "psfs.h5", jobs), fit_into(tmp_path / "psfs.h5", jobs)
     for one, other in zip(first, again, strict=True):
-        assert (one.kept, other.kept) == (False, True)
+        assert (one.reused, other.reused) == (False, True)
         np.testing.assert_array_equal(one.fit.covariances, other.fit.covariances)
         for name in ("relative_l2", "ee_error", "worst_pixel", "flux_outside", "size_model", "pedestal"):
             expected = getattr(one.fit.verdict, name)
@@ -165,7 +165,7 @@ def test_detector_positions_join(tmp_path):
     for i, place in enumerate(places):
         fit_into(path, [job("a", 1.0 + i, exposure=None, location=place)])
     again = fit_into(path, [job("a", 1.0, exposure=None, location=places[0])])
-    assert again[0].kept
+    assert again[0].reused
     assert [m.detector_location for m in PSFStore.open(path).mixtures("F")] == places
     with pytest.raises(
         InputError, match=r"expected True: the PSFs of band F at other positions in .* include the"
@@ -180,16 +180,16 @@ def test_mixtures_of_another_store_are_taken_over(fitted_names, tmp_path):
     fitted_names.clear()
     fitted_names.stop = "e3"
     with pytest.raises(KeyboardInterrupt, match="3 of 4 PSFs are fitted and kept"):
-        fit_into(path, [JOBS[0], other, JOBS[2], JOBS[3]], known=known)
+        fit_into(path, [JOBS[0], other, JOBS[2], JOBS[3]], existing=known)
     assert fitted_names == ["e1"]  # of other options
     assert list(widths(path)) == ["e0", "e1", "e2"]
     assert widths(path)["e0"] == first[0].fit.covariances[0, 0]
     fitted_names.clear()
-    found = fit_into(None, JOBS[:3], known=known)
-    assert [psf.kept for psf in found] == [True] * 3
+    found = fit_into(None, JOBS[:3], existing=known)
+    assert [psf.reused for psf in found] == [True] * 3
     assert found[2].fit.verdict.point_flux_error == first[2].fit.verdict.point_flux_error
     assert fitted_names == []
-    fit_into(None, JOBS[:1], known=tmp_path / "none.h5")
+    fit_into(None, JOBS[:1], existing=tmp_path / "none.h5")
     assert fitted_names == ["e0"]
 
 
@@ -199,13 +199,13 @@ def test_a_store_says_how_good_its_mixtures_are(tmp_path):
     assert kept.relative_l2 == found.fit.verdict.relative_l2 < 0.1
     assert kept.point_flux_error == found.fit.verdict.point_flux_error
     (again,) = fit_into(tmp_path / "psfs.h5", [found.job])
-    assert again.kept
+    assert again.reused
 
 
 def test_numbers_given_are_known_as_before():
     """The digest of a fit with a given number says nothing of the residual: stores of earlier versions are kept."""
-    assert gaussians_wanted(4, 0.02) == {"n_gauss": 4}
-    assert gaussians_wanted(None, 0.02) == {"n_gauss": None, "target_l2": 0.02}
+    assert gaussian_options(4, 0.02) == {"n_gauss": 4}
+    assert gaussian_options(None, 0.02) == {"n_gauss": None, "target_l2": 0.02}
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.slow)])

@@ -349,7 +349,7 @@ def test_problems_leave_an_unfinished_build_that_goes_on(run):
     run.edit(lambda hdus: hdus["SCI"].header.set("EXPID", "r3"), "r3")
     report = preprocess(run.load(), progress=False, echo=print)
     print(report)
-    assert (report.n_stored, report.n_kept) == (2, 2)
+    assert (report.n_stored, report.n_reused) == (2, 2)
     assert len(run.stores()) == 4
     assert sorted(p.name for p in run.folder.glob("*building*")) == []
 
@@ -363,7 +363,7 @@ def test_stores_that_were_moved_with_their_images(run, tmp_path_factory):
     run.folder = folder / "field"
     run.edit(lambda hdus: hdus["SCI"].header.remove("BUNIT"), "r3")
     report = preprocess(run.load(), progress=False, echo=print)
-    assert (report.n_stored, report.n_kept) == (1, 3)
+    assert (report.n_stored, report.n_reused) == (1, 3)
     run.stores()[0].store.close()
     shutil.move(folder / "field", folder / "again")
     run.folder = folder / "again"
@@ -418,7 +418,7 @@ def test_a_build_that_was_stopped_between_chips_has_both_in_the_end(run, monkeyp
         with pytest.raises(KeyboardInterrupt):
             preprocess(run.load(), progress=False, echo=print)
     report = preprocess(run.load(), progress=False, echo=print)
-    assert (report.n_stored, report.n_kept) == (5, 0)
+    assert (report.n_stored, report.n_reused) == (5, 0)
     assert [exposure.name for exposure in run.stores()] == ["g0_1", "g0_2", "g1", "r2", "r3"]
 
 
