@@ -184,11 +184,11 @@ def local_affine(wcs: BaseLowLevelWCS, ra: ArrayLike, dec: ArrayLike, *, dec0: f
         projection, non-finite position, no convergence) is NaN throughout: it is outside the exposure.
     """
     ra, dec = (np.atleast_1d(np.asarray(axis, dtype=np.float64)) for axis in (ra, dec))
-    known = np.isfinite(ra) & np.isfinite(dec)
+    finite = np.isfinite(ra) & np.isfinite(dec)
     pixel = np.full((*ra.shape, 2), np.nan)
     jacobian = np.full((*ra.shape, 2, 2), np.nan)
-    if known.any():
-        pixel[known] = _first_guess(wcs, ra[known], dec[known])
+    if finite.any():
+        pixel[finite] = _first_guess(wcs, ra[finite], dec[finite])
 
     todo = np.isfinite(pixel).all(axis=-1)
     for _ in range(_MAX_ITERATIONS):
@@ -325,8 +325,8 @@ class CircularRegion:
             for name, number in zip(("ra", "dec", "radius"), numbers, strict=True):
                 object.__setattr__(self, name, number)
         if not (all(map(math.isfinite, numbers)) and numbers[2] >= 0):
-            found = "ra={:g} dec={:g} radius={:g}".format(*numbers)
-            raise InputError(f"region: found {found}, expected finite numbers, the radius not below zero")
+            values = "ra={:g} dec={:g} radius={:g}".format(*numbers)
+            raise InputError(f"region: found {values}, expected finite numbers, the radius not below zero")
 
     def _separation(self, ra, dec):
         """Compute the great-circle distance from the centre, arcsec."""
@@ -373,15 +373,15 @@ class CircularRegion:
 
     def bounding_box(self, wcs: BaseLowLevelWCS, shape: tuple[int, int]) -> tuple[int, int, int, int] | None:
         """Return half-open ranges (x0, x1, y0, y1) of the pixels in the circle; None if there are none."""
-        found = self.cutout(wcs, shape)
-        return None if found is None else found[0]
+        cutout = self.cutout(wcs, shape)
+        return None if cutout is None else cutout[0]
 
     def pixel_mask(self, wcs: BaseLowLevelWCS, shape: tuple[int, int]) -> np.ndarray:
         """Return which pixels of an image have their centres in the circle; bool, shape (ny, nx)."""
         full = np.zeros(shape, dtype=bool)
-        found = self.cutout(wcs, shape)
-        if found is not None:
-            (x0, x1, y0, y1), mask = found
+        cutout = self.cutout(wcs, shape)
+        if cutout is not None:
+            (x0, x1, y0, y1), mask = cutout
             full[y0:y1, x0:x1] = mask
         return full
 

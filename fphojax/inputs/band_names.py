@@ -48,8 +48,8 @@ def band_of(
     """
     fitting = {band: pattern for pattern, band in (patterns or {}).items() if path.match(pattern)}
     if len(fitting) > 1:
-        found = ", ".join(f"{pattern}: {band}" for band, pattern in fitting.items())
-        raise InputError(f"the name fits several entries of band_patterns ({found}), expected one")
+        listed = ", ".join(f"{pattern}: {band}" for band, pattern in fitting.items())
+        raise InputError(f"the name fits several entries of band_patterns ({listed}), expected one")
     for band, pattern in fitting.items():
         return band, f"file name {pattern}"
     if key is not None:
@@ -73,9 +73,9 @@ def _of_two_wheels(headers):
         ((key, band),) = filters.items()
         return band, key
     if any(values.values()):
-        found = ", ".join(f"{key} = {value}" for key, value in values.items() if value is not None)
+        listed = ", ".join(f"{key} = {value}" for key, value in values.items() if value is not None)
         raise InputError(
-            f"found {found}, expected one filter; the settings band_keyword and band_patterns say which band it is"
+            f"found {listed}, expected one filter; the settings band_keyword and band_patterns say which band it is"
         )
     raise InputError(
         "no keyword FILTER (or FILTER1, FILTER2) in the header of the image or of the file, expected the band; "

@@ -71,9 +71,9 @@ class Bounds:
         for name in PARAMETERS:
             low, high = self.lower[name], self.upper[name]
             shape = (size, len(self.bands)) if name == "flux" else (size,)
-            for found in (np.shape(low), np.shape(high)):
-                if found != shape:
-                    raise InputError(f"bounds of {name}: found shape {found}, expected {shape}")
+            for actual in (np.shape(low), np.shape(high)):
+                if actual != shape:
+                    raise InputError(f"bounds of {name}: found shape {actual}, expected {shape}")
             bad = ~(np.isfinite(low) & np.isfinite(high) & (low < high))
             if bad.any():
                 at = tuple(np.argwhere(bad)[0])
@@ -167,8 +167,8 @@ class Bounds:
             low, high = lower[name], upper[name]
             for at in map(tuple, np.argwhere(~((low <= value) & (value <= high)))):
                 what = f"flux in {catalog.bands[at[1]]}" if name == "flux" else name
-                found = f"row {at[0]} (id {catalog.id[at[0]]}): {what} is {value[at]:.6g}"
-                lines.append(f"{found}, expected within [{low[at]:.6g}, {high[at]:.6g}]")
+                violation = f"row {at[0]} (id {catalog.id[at[0]]}): {what} is {value[at]:.6g}"
+                lines.append(f"{violation}, expected within [{low[at]:.6g}, {high[at]:.6g}]")
         return lines
 
     @property
@@ -318,8 +318,8 @@ def _flux_limits(catalog, n_sig_flux, flux_factor):
     """Return lower and upper bounds of fluxes, each of shape (N, n_band)."""
     flux = catalog.flux
     error = np.full(flux.shape, np.nan) if catalog.flux_err is None else catalog.flux_err
-    below, above, known = flux - n_sig_flux * error, flux + n_sig_flux * error, np.isfinite(error)
-    if known.all():
+    below, above, finite = flux - n_sig_flux * error, flux + n_sig_flux * error, np.isfinite(error)
+    if finite.all():
         return below, above
     size = np.abs(flux)
     largest = size.max(axis=1, keepdims=True, initial=0.0)
@@ -328,7 +328,7 @@ def _flux_limits(catalog, n_sig_flux, flux_factor):
         raise InputError("every flux is zero, expected fluxes or their uncertainties to set bounds from")
     reach = flux_factor * np.where(largest > 0, largest, typical)
     lower, upper = np.minimum(flux, 0) - reach, np.maximum(flux, 0) + reach
-    return np.where(known, below, lower), np.where(known, above, upper)
+    return np.where(finite, below, lower), np.where(finite, above, upper)
 
 
 def _rows(values, rows):

@@ -127,18 +127,18 @@ def error_calibration(
     InputError
         A unit that the method cannot convert, or that goes with no unit of the science image.
     """
-    own = _Keywords(headers).bunit
+    bunit = _Keywords(headers).bunit
     if power != 1:
         root = root_unit(unit, power)
         fluxes = root is not None and (flux_density(root), surface_brightness(root)) != (None, None)
         unit = root if fluxes else ""
-    if not unit or same_unit(unit, own):
+    if not unit or same_unit(unit, bunit):
         return science
-    if method in _RULES and own:
+    if method in _RULES and bunit:
         return _RULES[method](_Keywords((fits.Header({"BUNIT": unit}), *headers)))
-    if not own and flux_density(unit) == science.factor:
+    if not bunit and flux_density(unit) == science.factor:
         return science
-    raise InputError(f"BUNIT = {unit!r}, expected {own or 'no BUNIT'} as in the science image")
+    raise InputError(f"BUNIT = {unit!r}, expected {bunit or 'no BUNIT'} as in the science image")
 
 
 def _none(lookup):

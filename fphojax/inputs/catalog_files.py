@@ -28,7 +28,7 @@ from fphojax.system.seals import SEAL_CARD, changed, is_sealed
 
 from .angles import from_forcepho, looks_like_radians, to_forcepho
 from .fits_structure import require_structure
-from .fits_tables import held_by_fits
+from .fits_tables import writable_by_fits
 from .units import conversion, to_unit
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ __all__ = [
     "read_columns",
     "require",
     "write_forcepho",
-    "write_own",
+    "write_native",
 ]
 
 ROI_PER_RHALF = 5.0
@@ -101,11 +101,11 @@ def read_columns(path: Path, bands: Sequence[str] | None) -> tuple[dict, Catalog
     missing = [name for name in (*SHAPES, *bands) if name not in table.colnames]
     if missing:
         raise InputError(f"no column {', '.join(missing)}, found {', '.join(table.colnames)}")
-    own, reason = _convention(table, filters, path.suffix == ".ecsv")
-    return _interpret(table, others, bands, own, reason)
+    native, reason = _convention(table, filters, path.suffix == ".ecsv")
+    return _interpret(table, others, bands, native, reason)
 
 
-def write_own(path: str | Path, catalog: "SourceCatalog") -> None:
+def write_native(path: str | Path, catalog: "SourceCatalog") -> None:
     """Write a catalogue in our own layout, as ECSV or FITS by the suffix of the name."""
     path = Path(path)
     kind = {".ecsv": "ascii.ecsv", ".fits": "fits"}.get(path.suffix)
@@ -121,7 +121,7 @@ def write_own(path: str | Path, catalog: "SourceCatalog") -> None:
                 columns[band + suffix] = Column(column, unit=FLUX_UNIT)
     extra, meta = catalog.extra, catalog.meta
     if kind == "fits":
-        extra, meta = held_by_fits(path, columns, extra, meta)
+        extra, meta = writable_by_fits(path, columns, extra, meta)
     table = Table(columns, meta={**meta, "FPHOJAX": _LAYOUT, "FILTERS": ",".join(catalog.bands)})
     for name in extra.colnames:
         table[name] = extra[name]
@@ -142,7 +142,7 @@ def write_forcepho(path: str | Path, catalog: "SourceCatalog") -> None:
     columns |= {"sersic": catalog.sersic, "rhalf": catalog.rhalf}
     columns |= dict(zip(catalog.bands, catalog.flux.T, strict=True))
     others = Table({name: extra[name] for name in extra.colnames if name not in columns})
-    others, meta = held_by_fits(path, columns, others, catalog.meta)
+    others, meta = writable_by_fits(path, columns, others, catalog.meta)
     columns |= {name: others[name] for name in others.colnames}
     filters = ",".join(catalog.bands)
     with _any_unit():
@@ -190,10 +190,10 @@ def checked_ids(ids: ArrayLike) -> np.ndarray:
         case _:
             bad = []
     if len(bad):
-        found = str(ids[bad[0]])
-        found = found if found and found.isprintable() else repr(found)
+        first = str(ids[bad[0]])
+        first = first if first and first.isprintable() else repr(first)
         raise InputError(
-            f"row {bad[0]}: id is {found}, expected a number below 2^63 or printable ASCII text, which FITS can hold"
+            f"row {bad[0]}: id is {first}, expected a number below 2^63 or printable ASCII text, which FITS can hold"
         )
     return ids
 
@@ -277,8 +277,8 @@ def _convention(table: Table, filters: Sequence[str], ecsv: bool) -> tuple[bool,
     if version not in (None, _LAYOUT):
         raise InputError(f"FPHOJAX = {version}, expected {_LAYOUT}: the layout is newer than this program")
     has_state = set(FORCEPHO_STATE) <= set(table.colnames)
-    known = [name for name in ("roi", *SHAPES, *filters) if name in table.colnames]
-    with_unit = [name for name in known if table[name].unit is not None]
+    present = [name for name in ("roi", *SHAPES, *filters) if name in table.colnames]
+    with_unit = [name for name in present if table[name].unit is not None]
     if version is not None:
         return True, "keyword FPHOJAX"
     if "pa" in with_unit:
@@ -304,15 +304,15 @@ def _convention(table: Table, filters: Sequence[str], ecsv: bool) -> tuple[bool,
 
 def _unlike_forcepho(table, filters, with_unit, has_state):
     """List what a table lacks that forcepho's always have, and what it has that they never have."""
-    found = [f"no {name}" for name in ("id", "roi") if name not in table.colnames]
-    found += [] if filters else ["no FILTERS"]
-    found += [f"a unit of {name}" for name in with_unit]
-    found += [f"a column {band}_err" for band in filters if f"{band}_err" in table.colnames]
-    if not found and not has_state:
+    differences = [f"no {name}" for name in ("id", "roi") if name not in table.colnames]
+    differences += [] if filters else ["no FILTERS"]
+    differences += [f"a unit of {name}" for name in with_unit]
+    differences += [f"a column {band}_err" for band in filters if f"{band}_err" in table.colnames]
+    if not differences and not has_state:
         types = {name: table[name].dtype.newbyteorder("=") for name in _FORCEPHO_TYPES}
         if not any(types[name] == kind for name, kind in _FORCEPHO_TYPES.items()):
-            found = [f"{name} of type {kind}" for name, kind in types.items()]
-    return found
+            differences = [f"{name} of type {kind}" for name, kind in types.items()]
+    return differences
 
 
 def _require_radians(table, ids, why: str):
@@ -322,50 +322,50 @@ def _require_radians(table, ids, why: str):
     require(ids, "pa", values, good, f"radians within 2 pi, as {why}; degrees need the unit deg")
 
 
-def _interpret(table: Table, others: list[Table], bands: tuple[str, ...], own: bool, reason: str):
+def _interpret(table: Table, others: list[Table], bands: tuple[str, ...], native: bool, reason: str):
     """Make the arguments of a catalogue from the tables of a file."""
-    said: list[str] = []
-    ids = _ids(table, said)
-    values = {name: _numbers(table[name], UNITS[name], said) for name in SHAPES if own or name != "pa"}
-    if not own:
-        values["pa"] = _numbers(table["pa"], u.rad, said)
+    notes: list[str] = []
+    ids = _ids(table, notes)
+    values = {name: _numbers(table[name], UNITS[name], notes) for name in SHAPES if native or name != "pa"}
+    if not native:
+        values["pa"] = _numbers(table["pa"], u.rad, notes)
         require(ids, "q", values["q"], (values["q"] > 0) & (values["q"] <= 1), "sqrt(b/a) in (0, 1]")
         values["q"], values["pa"] = from_forcepho(values["q"], values["pa"])
-        said.append("pa from radians, q from sqrt(b/a)")
+        notes.append("pa from radians, q from sqrt(b/a)")
     elif table["pa"].unit is None:
         if looks_like_radians(values["pa"]):
             raise InputError(
                 "column pa has no unit and looks like radians, expected it with its unit, deg or rad"
             )
-        said.append("pa has no unit: degrees")
+        notes.append("pa has no unit: degrees")
     elif conversion(table["pa"].unit, u.rad) == 1:
         _require_radians(table, ids, "its unit says")
     has_roi = "roi" in table.colnames
-    values["roi"] = _numbers(table["roi"], u.arcsec, said) if has_roi else ROI_PER_RHALF * values["rhalf"]
+    values["roi"] = _numbers(table["roi"], u.arcsec, notes) if has_roi else ROI_PER_RHALF * values["rhalf"]
 
     errors = [band + "_err" for band in bands]
-    if own:
+    if native:
         present = [name for name in errors if name in table.colnames]
         if present and len(present) < len(errors):
             raise InputError(f"flux uncertainties only in {', '.join(present)}, expected {', '.join(errors)}")
-        flux_err = _fluxes(table, present, said) if present else None
+        flux_err = _fluxes(table, present, notes) if present else None
     else:
         second = _error_table(others, bands, len(table))
         flux_err = None if second is None else _fluxes(second, bands, [])
-    used = {"id", "roi", *SHAPES, *bands, *(errors if own else ())}
-    columns = values | {"id": ids, "flux": _fluxes(table, bands, said), "flux_err": flux_err, "bands": bands}
+    used = {"id", "roi", *SHAPES, *bands, *(errors if native else ())}
+    columns = values | {"id": ids, "flux": _fluxes(table, bands, notes), "flux_err": flux_err, "bands": bands}
     columns["meta"] = dict(table.meta)
     columns["extra"] = Table({name: table[name] for name in table.colnames if name not in used})
-    return columns, CatalogReading("fphojax" if own else "forcepho", reason, tuple(said))
+    return columns, CatalogReading("fphojax" if native else "forcepho", reason, tuple(notes))
 
 
-def _ids(table, said: list[str]):
+def _ids(table, notes: list[str]):
     """Return the identifiers, or row numbers if there are none; each must be unique."""
     if "id" not in table.colnames:
         alike = [name for name in table.colnames if name.lower() == "id"]
         if alike:
             raise InputError(f"no column id, found {alike[0]}, expected its name in small letters")
-        said.append("no column id: numbers of the rows, from 0")
+        notes.append("no column id: numbers of the rows, from 0")
         return np.arange(len(table))
     ids = checked_ids(table["id"])
     ids = ids.astype(ids.dtype.newbyteorder("="))
@@ -393,12 +393,12 @@ def _error_table(others: list[Table], bands, size: int) -> Table | None:
     return min(usable, key=lambda table: table.meta.get("EXTNAME") != "FLUX_ERR", default=None)
 
 
-def _fluxes(table: Table, columns: Sequence[str], said: list[str]) -> np.ndarray:
+def _fluxes(table: Table, columns: Sequence[str], notes: list[str]) -> np.ndarray:
     """Stack columns side by side, in nJy."""
-    return np.stack([_numbers(table[name], FLUX_UNIT, said) for name in columns], axis=-1)
+    return np.stack([_numbers(table[name], FLUX_UNIT, notes) for name in columns], axis=-1)
 
 
-def _numbers(column, unit: u.Unit, said: list[str]) -> np.ndarray:
+def _numbers(column, unit: u.Unit, notes: list[str]) -> np.ndarray:
     """Convert a column to native float64 in `unit` (assumed if it has none); NaN for missing values."""
     name = column.info.name
     if column.dtype.kind not in "iuf" or column.ndim != 1:
@@ -414,5 +414,5 @@ def _numbers(column, unit: u.Unit, said: list[str]) -> np.ndarray:
         raise InputError(f"column {name}: {error}") from error.__cause__
     if factor == 1:
         return values
-    said.append(f"{name} from {column.unit} to {unit or 'a pure number'}")
+    notes.append(f"{name} from {column.unit} to {unit or 'a pure number'}")
     return values * factor

@@ -66,8 +66,8 @@ def disc_mask(
         _largest_difference(knots, 1, 0) / (y_knots[1] - y_knots[0]),
     )
     inside = square <= limit**2
-    near = (square >= max(limit - margin, 0.0) ** 2) & (square <= (limit + margin) ** 2)
-    rows, columns = np.nonzero(near)
+    uncertain = (square >= max(limit - margin, 0.0) ** 2) & (square <= (limit + margin) ** 2)
+    rows, columns = np.nonzero(uncertain)
     if rows.size:
         inside[rows, columns] = contains(*sky(columns + float(x0), rows + float(y0)))
     return inside

@@ -59,7 +59,7 @@ def bad_pixels(
     err: Key,
     bitmask: int | None,
     headers: Sequence[fits.Header],
-    own_file: tuple[Path, np.ndarray] | None = None,
+    mask_file: tuple[Path, np.ndarray] | None = None,
 ) -> BadPixels:
     """Find the pixels of a chip that are bad.
 
@@ -75,7 +75,7 @@ def bad_pixels(
         Bits that spoil a pixel; by default all, for ``DQ`` of JWST those of `JWST_BITS`. 0: all.
     headers : sequence of fits.Header
         Those of the chip and of the file.
-    own_file : tuple of path-like and ndarray, optional
+    mask_file : tuple of path-like and ndarray, optional
         Path and values of a mask in a file of its own.
 
     Raises
@@ -83,8 +83,8 @@ def bad_pixels(
     InputError
         A mask that is missing or belongs to another chip, or one without bits for a bitmask.
     """
-    if own_file is not None:
-        what, values = own_file
+    if mask_file is not None:
+        what, values = mask_file
         shown, name = f"mask {what}", ""
     else:
         key = mask if mask is not None else next((key for key in ("MASK", "DQ") if named(hdus, key)), None)
@@ -116,11 +116,11 @@ def quality_note(hdus: fits.HDUList, uses: dict[str, str]) -> str:
     str
         "" if there is none but a mask.
     """
-    seen = dict.fromkeys(hdu.name for hdu in hdus if _QUALITY.fullmatch(hdu.name))
-    if not set(seen) - {"MASK"}:
+    present = dict.fromkeys(hdu.name for hdu in hdus if _QUALITY.fullmatch(hdu.name))
+    if not set(present) - {"MASK"}:
         return ""
-    idle = [name for name in seen if name not in uses]
-    parts = [f"{name} is {uses[name]}" for name in seen if name in uses]
+    idle = [name for name in present if name not in uses]
+    parts = [f"{name} is {uses[name]}" for name in present if name in uses]
     if idle:
         parts.append(f"{', '.join(idle)} {'is' if len(idle) == 1 else 'are'} not used")
     return "extension " + "; ".join(parts)

@@ -272,15 +272,15 @@ def collect(paths: Iterable, *, progress: bool = False, **kwargs: Any) -> tuple[
     """
     reading = ReadingOptions(**kwargs)
     exposures, problems = [], []
-    seen: dict[tuple[str, str], Exposure] = {}
+    by_name: dict[tuple[str, str], Exposure] = {}
     for path in tqdm(list(paths), desc="exposures", unit="file", disable=not progress):
         try:
-            found = [Exposure.from_frame(frame) for frame in read_frames(path, reading)]
+            read = [Exposure.from_frame(frame) for frame in read_frames(path, reading)]
         except InputError as error:
             problems.append(str(error))
             continue
-        for exposure in found:
-            first = seen.setdefault((exposure.band, exposure.name), exposure)
+        for exposure in read:
+            first = by_name.setdefault((exposure.band, exposure.name), exposure)
             if first is exposure:
                 exposures.append(exposure)
             else:

@@ -95,10 +95,10 @@ def matching(hdus: fits.HDUList, key: Key) -> list:
         There is none, or it is no key of an extension.
     """
     key = extension_key(key)
-    found = named(hdus, key)
-    if not found:
+    matches = named(hdus, key)
+    if not matches:
         raise InputError(f"no extension {label(key)}, found {listing(hdus)}")
-    return found
+    return matches
 
 
 def chips(hdus: fits.HDUList, key: Key) -> list[Chip]:
@@ -109,14 +109,14 @@ def chips(hdus: fits.HDUList, key: Key) -> list[Chip]:
     InputError
         There is none, or EXTVER does not tell them apart.
     """
-    key, found = extension_key(key), matching(hdus, key)
+    key, matches = extension_key(key), matching(hdus, key)
     if not isinstance(key, int):
-        _told_apart(hdus, found)
+        _refuse_twins(hdus, matches)
     result = []
-    for hdu in found:
+    for hdu in matches:
         several = bool(hdu.name) and len(named(hdus, hdu.name)) > 1
         name = label((hdu.name, hdu.ver)) if several else hdu.name or label(key)
-        result.append(Chip(hdu, hdu.ver, name, several, len(found)))
+        result.append(Chip(hdu, hdu.ver, name, several, len(matches)))
     return result
 
 
@@ -138,30 +138,30 @@ def beside(hdus: fits.HDUList, key: Key, chip: Chip, *, shared: bool = False) ->
     InputError
         There is none, there are several, or chips would share one.
     """
-    key, found = extension_key(key), matching(hdus, key)
-    if len(found) == 1 and shared:
-        return found[0]
-    if isinstance(key, str) and (chip.several or len(found) > 1):
-        twins = [hdu for hdu in found if hdu.ver == chip.version]
+    key, matches = extension_key(key), matching(hdus, key)
+    if len(matches) == 1 and shared:
+        return matches[0]
+    if isinstance(key, str) and (chip.several or len(matches) > 1):
+        twins = [hdu for hdu in matches if hdu.ver == chip.version]
         if not twins:
             raise InputError(
                 f"no extension {label((key, chip.version))} for {chip.label}, found {listing(hdus)}; expected one "
                 "for each chip, or the setting extensions to choose, as in sci: [SCI, 1]"
             )
-        _told_apart(hdus, twins)
+        _refuse_twins(hdus, twins)
         return twins[0]
     if not isinstance(key, str) and chip.count > 1:
         raise InputError(
             f"extension {label(key)} is one image for {chip.count} chips, expected a name of which there is one for "
             f"each (or the setting extensions.sci to choose a chip)"
         )
-    _told_apart(hdus, found)
-    return found[0]
+    _refuse_twins(hdus, matches)
+    return matches[0]
 
 
-def _told_apart(hdus, found):
+def _refuse_twins(hdus, candidates):
     """Refuse two HDUs of the same name and EXTVER."""
-    for hdu in found:
+    for hdu in candidates:
         twins = [i for i, other in enumerate(hdus) if (other.name, other.ver) == (hdu.name, hdu.ver)]
         if hdu.name and len(twins) > 1:
             raise InputError(

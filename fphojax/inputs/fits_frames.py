@@ -173,8 +173,8 @@ def read_frames(
     """
     path, files = Path(path), files or {}
     with blame(str(path)), opened(path) as hdus:
-        found = chips(hdus, _science(hdus, reading.sci, alone="err" in files))
-        return [_frame(hdus, chip, path, reading, files) for chip in found]
+        science = chips(hdus, _science(hdus, reading.sci, alone="err" in files))
+        return [_frame(hdus, chip, path, reading, files) for chip in science]
 
 
 def read_frame(
@@ -189,9 +189,9 @@ def read_frame(
     """
     frames = read_frames(path, reading, files=files)
     if len(frames) > 1:
-        found = ", ".join(frame.label for frame in frames)
+        labels = ", ".join(frame.label for frame in frames)
         raise InputError(
-            f"{path}: found {len(frames)} images ({found}), expected one: choose it with sci=({reading.sci!r}, "
+            f"{path}: found {len(frames)} images ({labels}), expected one: choose it with sci=({reading.sci!r}, "
             "EXTVER), or take all with read_exposures"
         )
     return frames[0]
@@ -231,7 +231,7 @@ def _frame(hdus, chip: Chip, path, reading, files):
         err=reading.err,
         bitmask=reading.bitmask,
         headers=headers,
-        own_file=(files["mask"], _companion(files["mask"], chip)[0]) if "mask" in files else None,
+        mask_file=(files["mask"], _companion(files["mask"], chip)[0]) if "mask" in files else None,
     )
     with blame(f"extension {chip.label}"):
         scale = calibration(reading.calibration, *headers)
@@ -306,10 +306,10 @@ def _science(hdus, sci, alone):
 
 def _images(hdus):
     """List (number, HDU) of all images of a file."""
-    found = [(i, hdu) for i, hdu in enumerate(hdus) if hdu.is_image and hdu.data is not None]
-    if not found:
+    images = [(i, hdu) for i, hdu in enumerate(hdus) if hdu.is_image and hdu.data is not None]
+    if not images:
         raise InputError("no image in the file, expected one")
-    return found
+    return images
 
 
 def _companion(path, chip):

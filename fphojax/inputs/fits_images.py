@@ -180,7 +180,7 @@ def lookup_tables(hdus: fits.HDUList, wcs: WCS) -> bytes | None:
     tables = ("cpdis1", "cpdis2", "det2im1", "det2im2")
     if all(getattr(wcs, name, None) is None for name in tables):
         return None
-    kept = [hdu.copy() for hdu in hdus if hdu.name in ("WCSDVARR", "D2IMARR")]
+    copies = [hdu.copy() for hdu in hdus if hdu.name in ("WCSDVARR", "D2IMARR")]
     content = BytesIO()
-    fits.HDUList([fits.PrimaryHDU(), *kept]).writeto(content)
+    fits.HDUList([fits.PrimaryHDU(), *copies]).writeto(content)
     return content.getvalue()

@@ -96,15 +96,15 @@ def _look_through(stream, packed):
 
 def _cards(stream, block, number):
     """Return the cards that tell how much data follow a header, and the number of its blocks."""
-    found = {}
+    cards = {}
     for n_block in range(1, MOST_BLOCKS + 1):
         for at in range(0, len(block), _CARD):
             card = block[at : at + _CARD]
             key = card[:8].rstrip()
             if key == b"END":  # as astropy has it, whatever follows
-                return found, n_block
+                return cards, n_block
             if card[8:10] == b"= ":
-                found.setdefault(key.decode("latin-1"), card[10:].split(b"/")[0].strip())
+                cards.setdefault(key.decode("latin-1"), card[10:].split(b"/")[0].strip())
         block = stream.read(_BLOCK)
         if not block:
             raise InputError(
@@ -121,8 +121,8 @@ def _size(cards, number):
         try:
             return default if text is None and default is not None else int(text)
         except (TypeError, ValueError):
-            found = "is missing" if text is None else f"is {text.decode('latin-1')!r}"
-            raise InputError(f"extension {number}: {key} {found}, expected an integer") from None
+            problem = "is missing" if text is None else f"is {text.decode('latin-1')!r}"
+            raise InputError(f"extension {number}: {key} {problem}, expected an integer") from None
 
     bits, n_axis = integer("BITPIX"), integer("NAXIS")
     if bits not in _BITPIX or not 0 <= n_axis <= 999:

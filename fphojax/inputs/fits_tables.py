@@ -9,7 +9,7 @@ from astropy.io import fits
 from astropy.table import Column, Table
 from astropy.utils.exceptions import AstropyWarning
 
-__all__ = ["fits_problems", "held_by_fits"]
+__all__ = ["fits_problems", "writable_by_fits"]
 
 _LONGEST_NAME = 60  # of a column; a card has 80 characters
 
@@ -29,16 +29,18 @@ def fits_problems(columns: Iterable[str], extra: Table, meta: Mapping) -> dict[s
     dict of str to str
         The reason, by the name of the column or entry.
     """
-    taken, found = {name.lower(): name for name in columns}, {}
+    names, problems = {name.lower(): name for name in columns}, {}
     for name in extra.colnames:
-        other = taken.setdefault(name.lower(), name)
+        other = names.setdefault(name.lower(), name)
         problem = f"its name differs from that of {other} in case only" if other != name else None
         if problem := problem or _name_problem(name) or _column_problem(extra[name]):
-            found[name] = problem
-    return found | {key: reason for key, value in meta.items() if (reason := _entry_problem(key, value))}
+            problems[name] = problem
+    return problems | {key: reason for key, value in meta.items() if (reason := _entry_problem(key, value))}
 
 
-def held_by_fits(path: str | Path, columns: Iterable[str], extra: Table, meta: Mapping) -> tuple[Table, dict]:
+def writable_by_fits(
+    path: str | Path, columns: Iterable[str], extra: Table, meta: Mapping
+) -> tuple[Table, dict]:
     """Drop further columns and header entries that FITS cannot hold, naming them in a warning.
 
     Parameters
@@ -53,12 +55,12 @@ def held_by_fits(path: str | Path, columns: Iterable[str], extra: Table, meta: M
         named = "; ".join(f"{name} ({reason})" for name, reason in problems.items())
         warnings.warn(f"{path}: left out, as FITS cannot hold it: {named}", AstropyWarning, stacklevel=4)
     # FITS has no signed bytes
-    kept = {
+    writable = {
         name: extra[name].astype(np.int16) if extra[name].dtype == np.int8 else extra[name]
         for name in extra.colnames
         if name not in problems
     }
-    return Table(kept), {key: value for key, value in meta.items() if key not in problems}
+    return Table(writable), {key: value for key, value in meta.items() if key not in problems}
 
 
 def _name_problem(name):
@@ -96,8 +98,8 @@ def _entry_problem(key, value):
         return None if value.isascii() else f"{value!r} is not ASCII"
     if isinstance(value, float | np.floating) and not np.isfinite(value):
         return f"it is {value}"
-    known = str | bool | int | float | complex | np.number | np.bool_ | None | fits.card.Undefined
-    return None if isinstance(value, known) else f"it holds {type(value).__name__}"
+    types = str | bool | int | float | complex | np.number | np.bool_ | None | fits.card.Undefined
+    return None if isinstance(value, types) else f"it holds {type(value).__name__}"
 
 
 def _plain(text):

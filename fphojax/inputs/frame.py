@@ -114,11 +114,11 @@ def cut(
     tiles, masked = [], []
     of_bands = [exposure for exposure in exposures if exposure.band in bands]
     for exposure in sorted(of_bands, key=lambda exposure: bands.index(exposure.band)):
-        found = _tiles_of(exposure, region)
-        if found is not None and not len(found[0]):
+        cutout = _tiles_of(exposure, region)
+        if cutout is not None and not len(cutout[0]):
             masked.append(exposure.name)
-        elif found is not None:
-            tiles.append((*found, np.full(len(found[0]), len(used))))
+        elif cutout is not None:
+            tiles.append((*cutout, np.full(len(cutout[0]), len(used))))
             used.append(exposure)
     if not used:
         raise InputError(
@@ -156,10 +156,10 @@ def _tiles_of(exposure: Exposure | StoredExposure, region: CircularRegion):
     columns, rows = -(-(x1 - left) // TILE), -(-(y1 - bottom) // TILE)
     ierr = np.zeros((rows * TILE, columns * TILE), dtype=np.float32)
     data = np.zeros_like(ierr)
-    there = np.s_[y0 - bottom : y1 - bottom, x0 - left : x1 - left]
+    inset = np.s_[y0 - bottom : y1 - bottom, x0 - left : x1 - left]
     pixels, weights = exposure.window(x0, x1, y0, y1)
-    ierr[there] = np.where(inside, weights, 0)
-    data[there] = np.where(ierr[there] > 0, pixels, 0)
+    ierr[inset] = np.where(inside, weights, 0)
+    data[inset] = np.where(ierr[inset] > 0, pixels, 0)
 
     def tiled(image):
         blocks = image.reshape(rows, TILE, columns, TILE).swapaxes(1, 2)

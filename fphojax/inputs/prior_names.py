@@ -33,7 +33,7 @@ def prior_named(distribution: str, arguments: Mapping[str, float]) -> "Distribut
     import numpyro.distributions as distributions
 
     listed = ", ".join(f"{key}={value:g}" for key, value in arguments.items())
-    given = f"{distribution}({listed})"
+    call = f"{distribution}({listed})"
     kind = getattr(distributions, distribution, None)
     # TruncatedNormal and similar names are functions that return a distribution
     if distribution not in distributions.__all__ or not callable(kind):
@@ -44,10 +44,10 @@ def prior_named(distribution: str, arguments: Mapping[str, float]) -> "Distribut
             raise TypeError(f"{distribution} is not a distribution")
     except Exception as error:  # of numpyro, and of what it calls with arguments that it did not check
         reason = " ".join(str(error).split()).removeprefix(f"{distribution}.__init__() ")
-        raise InputError(f"found {given}, expected its arguments: {reason}") from error
+        raise InputError(f"found {call}, expected its arguments: {reason}") from error
     unusable = distributions.Delta, distributions.Unit, distributions.Distribution
     if type(prior) in unusable or prior.is_discrete:
-        raise InputError(f"found {given}, expected a continuous distribution: parameters take any value")
+        raise InputError(f"found {call}, expected a continuous distribution: parameters take any value")
     if prior.batch_shape or prior.event_shape:
-        raise InputError(f"found {given}, expected a distribution of single numbers")
+        raise InputError(f"found {call}, expected a distribution of single numbers")
     return prior

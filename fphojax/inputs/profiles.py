@@ -29,12 +29,12 @@ def profiles_of(catalog: SourceCatalog) -> list[str]:
 
 def apply_profiles(catalog: SourceCatalog) -> SourceCatalog:
     """Replace values of a catalogue by those that the special profiles of its sources hold."""
-    held = [PROFILES[profile] for profile in profiles_of(catalog)]
-    if not any(held):
+    fixed = [PROFILES[profile] for profile in profiles_of(catalog)]
+    if not any(fixed):
         return catalog
     return catalog.replace(
         **{
-            name: np.array([of.get(name, value) for of, value in zip(held, catalog[name], strict=True)])
+            name: np.array([of.get(name, value) for of, value in zip(fixed, catalog[name], strict=True)])
             for name in ("q", "pa", "sersic", "rhalf")
         }
     )

@@ -56,9 +56,9 @@ def optics_of(
         for s in np.flatnonzero(np.isfinite(affine.pixel).all(axis=-1)):
             location = tuple(affine.pixel[s])
             mixtures[e, s] = psfs.lookup(exposure.band, exposure=exposure.name, location=location)
-    seen = np.isfinite(pixel).all(axis=-1)
-    if not seen.any(axis=0).all():
-        row = int(np.flatnonzero(~seen.any(axis=0))[0])
+    visible = np.isfinite(pixel).all(axis=-1)
+    if not visible.any(axis=0).all():
+        row = int(np.flatnonzero(~visible.any(axis=0))[0])
         raise InputError(
             f"row {row} (id {catalog.id[row]}): ra={catalog.ra[row]:.6f} dec={catalog.dec[row]:.6f} has no "
             "position in any exposure, expected one inside at least one exposure"
@@ -76,7 +76,7 @@ def optics_of(
         mean[e, s, :k] = mixture.means[order]
         covariance[e, s, :k] = mixture.covariances[order]
         pixel_free[e, s] = not mixture.includes_pixel
-    pixel[~seen], jacobian[~seen] = 0.0, np.eye(2)  # such a source has no amplitude in this exposure
+    pixel[~visible], jacobian[~visible] = 0.0, np.eye(2)  # such a source has no amplitude in this exposure
     by_variance = pixel_free & (pixel_response != "second_order")
     return Optics(
         band=jnp.asarray([frame.bands.index(e.band) for e in frame.exposures], dtype=np.int32),

@@ -166,9 +166,9 @@ def check_values(mixture: PSFMixture) -> None:
     sigma = np.sqrt(np.linalg.eigvalsh(np.stack([[xx, xy], [xy, yy]]).transpose(2, 0, 1)).clip(0))
     bad = np.flatnonzero((sigma < _SIGMA[0]).any(axis=1) | (sigma > _SIGMA[1]).any(axis=1))
     if bad.size:
-        found = " x ".join(f"{s:.3g}" for s in sigma[bad[0]])
+        widths = " x ".join(f"{s:.3g}" for s in sigma[bad[0]])
         raise InputError(
-            f"Gaussian {bad[0]} is {found} pixels wide (sigma), expected {_SIGMA[0]:g} to {_SIGMA[1]:g}"
+            f"Gaussian {bad[0]} is {widths} pixels wide (sigma), expected {_SIGMA[0]:g} to {_SIGMA[1]:g}"
         )
     x, y = amplitudes @ mixture.means / total
     most = _MOST_OFF + sigma[amplitudes.argmax()].mean()

@@ -112,8 +112,8 @@ class Recipe:
 
     def cut(self, region: CircularRegion) -> PatchFrame:
         """Cut the pixels of a region; see `fphojax.cut`."""
-        near = self._footprints.touching(region.ra, region.dec, region.radius)
-        return cut([self.exposures[i] for i in near], region, bands=self.bands)
+        touching = self._footprints.touching(region.ra, region.dec, region.radius)
+        return cut([self.exposures[i] for i in touching], region, bands=self.bands)
 
     def scene(
         self,
@@ -169,13 +169,13 @@ class Recipe:
         row = {str(identifier): i for i, identifier in enumerate(active.id)}
         ties = {}
         for name, pairs in self.ties.items():
-            here = {source: other for source, other in pairs.items() if source in row}
-            if lost := [other for other in here.values() if other not in row]:
+            present = {source: other for source, other in pairs.items() if source in row}
+            if lost := [other for other in present.values() if other not in row]:
                 raise InputError(
                     f"ties: {name}: found id {lost[0]} outside the patch of its partner, expected tied sources "
                     "in one patch"
                 )
-            ties[name] = {row[source]: row[other] for source, other in here.items()}
+            ties[name] = {row[source]: row[other] for source, other in present.items()}
         return ties
 
 

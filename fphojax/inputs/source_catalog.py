@@ -46,7 +46,7 @@ from .catalog_files import (
     read_columns,
     require,
     write_forcepho,
-    write_own,
+    write_native,
 )
 from .fits_tables import fits_problems
 from .units import has_unit, in_degrees, to_unit
@@ -148,8 +148,8 @@ class SourceCatalog:
             return getattr(self, name)
         if name in self.extra.colnames:
             return np.asarray(self.extra[name])
-        known = ("id", "roi", *SHAPES, *self.bands, *self.extra.colnames)
-        raise KeyError(f"no column {name}, expected one of {', '.join(known)}")
+        names = ("id", "roi", *SHAPES, *self.bands, *self.extra.colnames)
+        raise KeyError(f"no column {name}, expected one of {', '.join(names)}")
 
     def replace(self, **changes: Any) -> "SourceCatalog":
         """Return a copy with some attributes changed."""
@@ -227,8 +227,8 @@ class SourceCatalog:
             single = len(bands) == 1 and values.size == size
             return (values.reshape(size, 1) if single else np.atleast_2d(values)).copy()
 
-        given = {"dec": dec, "q": q, "pa": pa, "sersic": sersic, "rhalf": rhalf}
-        columns: dict[str, Any] = {name: column(name, values) for name, values in given.items()}
+        arguments = {"dec": dec, "q": q, "pa": pa, "sersic": sersic, "rhalf": rhalf}
+        columns: dict[str, Any] = {name: column(name, values) for name, values in arguments.items()}
         if not has_unit(pa) and looks_like_radians(columns["pa"]):
             first = columns["pa"][np.argmax(columns["pa"] != 0)]
             raise InputError(
@@ -292,16 +292,16 @@ class SourceCatalog:
 
     def without(self, names: Collection[str]) -> "SourceCatalog":
         """Return a copy without some further columns and entries of `meta`."""
-        kept = [name for name in self.extra.colnames if name not in names]
+        remaining = [name for name in self.extra.colnames if name not in names]
         meta = {key: value for key, value in self.meta.items() if key not in names}
-        return self.replace(extra=self.extra[kept] if kept else Table(), meta=meta)
+        return self.replace(extra=self.extra[remaining] if remaining else Table(), meta=meta)
 
     def write(self, path: str | Path) -> None:
         """Write our own layout, as ECSV or FITS by the suffix of the name.
 
         A warning names further columns that FITS cannot hold, such as text that is not ASCII; they are left out.
         """
-        write_own(path, self)
+        write_native(path, self)
 
     def write_forcepho(self, path: str | Path) -> None:
         """Write forcepho's FITS layout, with flux uncertainties, if any, in a second table ``FLUX_ERR``.
@@ -338,7 +338,7 @@ def _check(cat: SourceCatalog) -> None:
     ranges["q"] = ((cat.q > 0) & (cat.q <= 1), "b/a in (0, 1]")
     ranges |= {name: (getattr(cat, name) > 0, "a positive number") for name in ("sersic", "roi")}
     ranges["rhalf"] = (cat.rhalf >= 0, "a number not below zero")
-    for name, (good, expected) in ((name, found or (True, "")) for name, found in ranges.items()):
+    for name, (good, expected) in ((name, check or (True, "")) for name, check in ranges.items()):
         values = getattr(cat, name)
         require(cat.id, name, values, np.isfinite(values), "a finite number")
         require(cat.id, name, values, good, expected)

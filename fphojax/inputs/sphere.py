@@ -105,24 +105,24 @@ class CircleIndex:
         """
         parts = [np.empty(0, dtype=int)]
         for tree, rows, largest in self._classes:
-            if near := tree.query_ball_point(centre, _chord(radius + largest)):
-                parts.append(rows[near])
+            if candidates := tree.query_ball_point(centre, _chord(radius + largest)):
+                parts.append(rows[candidates])
         rows = np.concatenate(parts)
         distance = separation(self.vectors[rows], centre)
-        near = distance <= radius + self.radius[rows]
-        return rows[near], distance[near]
+        candidates = distance <= radius + self.radius[rows]
+        return rows[candidates], distance[candidates]
 
     def links(self) -> csr_matrix:
         """Return the adjacency matrix of overlapping circles, (N, N), symmetric, without the diagonal."""
         size = len(self.radius)
         pairs = [np.empty((0, 2), dtype=np.int32)]
         for a, (tree, rows, largest) in enumerate(self._classes):
-            found = tree.query_pairs(_chord(2 * largest), output_type="ndarray")
-            pairs.append(self._overlapping_pairs(rows[found[:, 0]], rows[found[:, 1]]))
+            matches = tree.query_pairs(_chord(2 * largest), output_type="ndarray")
+            pairs.append(self._overlapping_pairs(rows[matches[:, 0]], rows[matches[:, 1]]))
             for other, other_rows, other_largest in self._classes[:a]:
                 reach = _chord(largest + other_largest)
-                found = tree.sparse_distance_matrix(other, reach, output_type="ndarray")
-                pairs.append(self._overlapping_pairs(rows[found["i"]], other_rows[found["j"]]))
+                matches = tree.sparse_distance_matrix(other, reach, output_type="ndarray")
+                pairs.append(self._overlapping_pairs(rows[matches["i"]], other_rows[matches["j"]]))
         i, j = np.concatenate(pairs).T
         both = np.concatenate([i, j]), np.concatenate([j, i])
         return coo_matrix((np.ones(len(both[0]), dtype=np.int8), both), shape=(size, size)).tocsr()

@@ -62,12 +62,12 @@ def parse_unit(text: str | u.UnitBase) -> u.UnitBase:
         raise InputError(f"unknown unit {name!r}") from error
 
 
-def conversion(found: str | u.UnitBase, unit: u.UnitBase) -> float:
+def conversion(from_unit: str | u.UnitBase, unit: u.UnitBase) -> float:
     """Return the factor that converts one unit to another.
 
     Parameters
     ----------
-    found : str or Unit
+    from_unit : str or Unit
         As `parse_unit` takes it.
     unit : Unit
         The expected one.
@@ -78,10 +78,12 @@ def conversion(found: str | u.UnitBase, unit: u.UnitBase) -> float:
         An unknown unit, or one of another dimension: found, expected.
     """
     expected = f"expected {_words(unit)}"
-    if _is_magnitude(found):
-        raise InputError(f"unit {found} is a magnitude, {expected}: 10 ** (-0.4 (m - 31.4)) is nJy for AB")
+    if _is_magnitude(from_unit):
+        raise InputError(
+            f"unit {from_unit} is a magnitude, {expected}: 10 ** (-0.4 (m - 31.4)) is nJy for AB"
+        )
     try:
-        parsed = parse_unit(found)
+        parsed = parse_unit(from_unit)
     except InputError as error:
         raise InputError(f"{error}, {expected}") from error.__cause__
     try:
@@ -89,9 +91,9 @@ def conversion(found: str | u.UnitBase, unit: u.UnitBase) -> float:
     except u.UnitsError as error:
         if (parsed * u.sr).is_equivalent(unit):
             raise InputError(
-                f"unit {found} is a surface brightness, {expected}: times the area of a pixel, it is a flux"
+                f"unit {from_unit} is a surface brightness, {expected}: times the area of a pixel, it is a flux"
             ) from error
-        raise InputError(f"unit {str(found) or 'of a pure number'}, {expected}") from error
+        raise InputError(f"unit {str(from_unit) or 'of a pure number'}, {expected}") from error
 
 
 def has_unit(value: Any) -> bool:
@@ -130,9 +132,9 @@ def to_unit(value: ArrayLike, unit: u.UnitBase, name: str) -> np.ndarray:
         )
     if isinstance(value, list | tuple) and has_unit(value):
         return np.stack([to_unit(part, unit, name) for part in value])
-    found = getattr(value, "unit", None)
+    stated = getattr(value, "unit", None)
     try:
-        factor = 1.0 if found is None else conversion(found, unit)
+        factor = 1.0 if stated is None else conversion(stated, unit)
     except InputError as error:
         raise InputError(f"{name}: found {error}") from error.__cause__
     numbers = _unmasked(value, name)

@@ -61,12 +61,12 @@ def _number(header, key):
 
 def _check_projection(header, types):
     """Refuse SCAMP's polynomial under the name TAN: few terms are mistaken for another reference point."""
-    given = [key for key in header if re.fullmatch(r"PV[12]_\d+", key)]
+    present = [key for key in header if re.fullmatch(r"PV[12]_\d+", key)]
     latitude = 1 if types[0].startswith("DEC-") else 2
-    of_latitude = [key for key in given if key.startswith(f"PV{latitude}_")]
+    of_latitude = [key for key in present if key.startswith(f"PV{latitude}_")]
     if not types[latitude - 1].strip().endswith("-TAN") or not of_latitude:
         return
-    if all(int(key.split("_")[1]) <= _MOST_OF_TAN for key in given):
+    if all(int(key.split("_")[1]) <= _MOST_OF_TAN for key in present):
         raise InputError(
             f"found {of_latitude[0]} with {types[latitude - 1].strip()}, which has no such parameter, expected TPV "
             "instead of TAN in CTYPE1 and CTYPE2 for the polynomial of SCAMP"
@@ -77,10 +77,10 @@ def _check_matrix(header):
     """Refuse a singular WCS matrix, and pixels without a size."""
     pairs = [(i, j) for i in (1, 2) for j in (1, 2)]
     for name, matrix in (("CD", np.zeros((2, 2))), ("PC", np.eye(2))):  # what is not given has these values
-        given = [(i, j) for i, j in pairs if f"{name}{i}_{j}" in header]
-        if not given:
+        present = [(i, j) for i, j in pairs if f"{name}{i}_{j}" in header]
+        if not present:
             continue
-        for i, j in given:
+        for i, j in present:
             matrix[i - 1, j - 1] = _number(header, f"{name}{i}_{j}")
         if not abs(np.linalg.det(matrix)) > 1e-10 * np.abs(matrix).max() ** 2:
             values = ", ".join(f"{value:g}" for value in matrix.ravel())
@@ -142,8 +142,8 @@ def frame_name(wcs: BaseLowLevelWCS) -> str:
     InputError
         For any other frame; positions would be wrong by arcminutes.
     """
-    found = [entry[2].get("frame") for entry in wcs.world_axis_object_classes.values() if len(entry) > 2]
-    frame: Any = next((frame for frame in found if frame is not None), None)
+    frames = [entry[2].get("frame") for entry in wcs.world_axis_object_classes.values() if len(entry) > 2]
+    frame: Any = next((frame for frame in frames if frame is not None), None)
     name: Any = getattr(frame, "name", None)
     if name == "icrs" or (name == "fk5" and abs(frame.equinox.jyear - _EQUINOX) < _TOLERANCE):
         return name.upper()

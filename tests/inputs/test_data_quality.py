@@ -23,9 +23,9 @@ def file(**images):
     return fits.HDUList([fits.PrimaryHDU(), *hdus, *(fits.ImageHDU(v, name=n) for n, v in images.items())])
 
 
-def found(hdus, *, mask=None, bitmask=None, err="ERR", headers=(), own_file=None):
+def found(hdus, *, mask=None, bitmask=None, err="ERR", headers=(), mask_file=None):
     (chip,) = chips(hdus, "SCI")
-    return bad_pixels(hdus, chip, mask=mask, err=err, bitmask=bitmask, headers=headers, own_file=own_file)
+    return bad_pixels(hdus, chip, mask=mask, err=err, bitmask=bitmask, headers=headers, mask_file=mask_file)
 
 
 def test_any_bit_is_bad():
@@ -65,7 +65,7 @@ def test_order_of_what_is_looked_for():
 
 
 def test_mask_in_a_file_of_its_own():
-    bad = found(file(DQ=BITS), own_file=("bad.fits", BITS == 2))
+    bad = found(file(DQ=BITS), mask_file=("bad.fits", BITS == 2))
     np.testing.assert_array_equal(bad.where, BITS == 2)
     assert bad.name == ""
     assert bad.how.startswith("mask file")
@@ -77,7 +77,7 @@ def test_masks_that_cannot_be_used():
     with pytest.raises(InputError, match=r"extension DQ has dtype .*f.*, expected integers for bitmask 4"):
         found(file(DQ=BITS.astype(float)), bitmask=4)
     with pytest.raises(InputError, match=r"mask bad\.fits has dtype bool, expected integers for bitmask 4"):
-        found(file(), own_file=("bad.fits", BITS == 2), bitmask=4)
+        found(file(), mask_file=("bad.fits", BITS == 2), bitmask=4)
 
 
 def test_note_says_what_is_used_and_what_is_not():

@@ -8,7 +8,7 @@ from astropy.table import MaskedColumn, Table
 from astropy.time import Time
 from astropy.utils.exceptions import AstropyWarning
 
-from fphojax.inputs.fits_tables import fits_problems, held_by_fits
+from fphojax.inputs.fits_tables import fits_problems, writable_by_fits
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_reasons(extra):
 
 def test_rest_comes_back_from_a_file(extra, tmp_path):
     with pytest.warns(AstropyWarning, match=r"cat.fits: left out, as FITS cannot hold it: name \(row 1"):
-        kept, meta = held_by_fits("cat.fits", ["id", "ra"], extra, META)
+        kept, meta = writable_by_fits("cat.fits", ["id", "ra"], extra, META)
     assert meta == {"EPOCH": 2016.5, "NONE": None, "OK": True}
     kept.write(tmp_path / "cat.fits")
     found = Table.read(tmp_path / "cat.fits")
@@ -75,5 +75,5 @@ def test_rest_comes_back_from_a_file(extra, tmp_path):
 
 
 def test_nothing_is_said_where_all_is_well(extra):
-    kept, _ = held_by_fits("cat.fits", ["id"], extra["z", "good"], {"A": 1})
+    kept, _ = writable_by_fits("cat.fits", ["id"], extra["z", "good"], {"A": 1})
     assert kept.colnames == ["z", "good"]

@@ -135,8 +135,8 @@ def preprocess(
     if writer.restarted:
         echo(f"{writer.building}: was damaged and is rebuilt")
     report, problems, start = PreprocessReport(), [], time.perf_counter()
-    todo = [frame for frame in frames if _stamp(settings, *frame) not in writer.done]
-    report.n_reused = sum(map(len, writer.done.values()))
+    todo = [frame for frame in frames if _stamp(settings, *frame) not in writer.stored]
+    report.n_reused = sum(map(len, writer.stored.values()))
     bar = tqdm(total=len(todo), desc="exposures", unit="file", disable=not progress)
     with writer, bar:
         pack = partial(_packed_exposures, settings=settings, mosaics=mosaics, writer=writer)
@@ -238,7 +238,7 @@ def _store_options(settings: Settings, frames, mosaics: bool) -> dict:
         "nside_full": settings.nside_full,
         "compression": settings.preprocess.compression,
         "recipe": recipe,
-        "wanted": {_stamp(settings, *frame) for frame in frames},
+        "stamps": {_stamp(settings, *frame) for frame in frames},
     }
 
 

@@ -77,7 +77,7 @@ def pack(
     # a gwcs is kept whole, and may have no form that fits a header
     header = exposure.header if "gwcs" in (extras or {}) else exposure.celestial_header
     text = header.tostring()
-    own = {
+    computed = {
         "image_shape": exposure.shape,
         "footprint": exposure.footprint,
         "n_weighted": int(np.count_nonzero(exposure.ierr)),
@@ -94,7 +94,7 @@ def pack(
         blocks=blocks,
         used=blocks.any(axis=2),
         header=text,
-        attributes={**attributes, **own},
+        attributes={**attributes, **computed},
         datasets=datasets,
         psf_includes_pixel=exposure.psf_includes_pixel,
     )

@@ -23,12 +23,12 @@ verified whenever a chunk is read.
 
 import numpy as np
 
-__all__ = ["ALL_BITS", "CHUNK", "CRC", "INDEX", "MADE_OF", "STATED", "packed", "super_shape", "unpacked"]
+__all__ = ["ALL_BITS", "CHUNK", "CRC", "INDEX", "PROVENANCE", "STATED", "packed", "super_shape", "unpacked"]
 
 CHUNK = 128  # pixels on a side of an HDF5 chunk: about a patch, and large against the cost of a chunk
 INDEX = "index"
 CRC = "crc32"  # attribute of what is stored beside the pixels, and of the index: CRC-32 of the array
-MADE_OF = "made_of"
+PROVENANCE = "made_of"
 STATED = ("image_shape", "footprint", "header_crc32")  # attributes of a dataset that the index repeats
 ALL_BITS = 0  # bitmask_applied where any non-zero mask value is bad
 

@@ -14,7 +14,7 @@ import numpy as np
 from fphojax.errors import InputError
 from fphojax.system.file_checks import blame, decoding, kind_of, require_regular, require_stored
 
-from .pixel_layout import CRC, INDEX, MADE_OF, STATED, unpacked
+from .pixel_layout import CRC, INDEX, PROVENANCE, STATED, unpacked
 
 __all__ = ["PixelStore", "StoreEntry", "read_meta"]
 
@@ -114,16 +114,16 @@ class PixelStore:
         InputError
             If the pixels are missing, or this is not a dataset stored in this file.
         """
-        found = self._there(f"{band}/{name}/{what}")
-        if found is None and what == "data":
+        item = self._item(f"{band}/{name}/{what}")
+        if item is None and what == "data":
             raise InputError(f"no dataset {band}/{name}/data in the file, expected it as the index says")
-        if found is not None and not isinstance(found, h5py.Dataset):
+        if item is not None and not isinstance(item, h5py.Dataset):
             raise InputError(f"{band}/{name}/{what} is a group, expected a dataset")
-        if found is not None and (found.is_virtual or found.external):
+        if item is not None and (item.is_virtual or item.external):
             raise InputError(f"{band}/{name}/{what} has its values in other files, expected them in this one")
-        return found
+        return item
 
-    def _there(self, path):
+    def _item(self, path):
         """Return the item at a path within the file; None if there is nothing."""
         item = self.file()
         for part in path.split("/"):
@@ -161,29 +161,29 @@ class PixelStore:
     def attributes(self, band: str, name: str) -> dict:
         """Return all attributes of an exposure's pixels."""
         with blame(f"{self.path}: exposure {name!r} of band {band}"), _one_line():
-            found = dict(self.dataset(band, name).attrs)
+            attributes = dict(self.dataset(band, name).attrs)
             for key, kind in _ATTRIBUTES.items():
-                if key in found and not isinstance(found[key], kind):
-                    raise InputError(f"data has {key} = {found[key]!r}, expected {_NAMES[kind]}")
-            return found
+                if key in attributes and not isinstance(attributes[key], kind):
+                    raise InputError(f"data has {key} = {attributes[key]!r}, expected {_NAMES[kind]}")
+            return attributes
 
-    def made_of(self) -> dict | None:
+    def provenance(self) -> dict | None:
         """Return the settings and images the store was made from (see `store_layout`); None if not stated."""
-        if MADE_OF not in self.file():
+        if PROVENANCE not in self.file():
             return None
-        with blame(f"{self.path}: dataset {MADE_OF}"), _one_line():
-            found = json.loads(self._text(MADE_OF))
-            if not (isinstance(found, dict) and isinstance(found["recipe"], dict)):
+        with blame(f"{self.path}: dataset {PROVENANCE}"), _one_line():
+            provenance = json.loads(self._text(PROVENANCE))
+            if not (isinstance(provenance, dict) and isinstance(provenance["recipe"], dict)):
                 raise InputError("holds no recipe, expected what the store was made of")
-            if not all(isinstance(stamp, str) for stamp in found["stamps"]):
+            if not all(isinstance(stamp, str) for stamp in provenance["stamps"]):
                 raise InputError(
                     "holds other things than names as stamps, expected what the store was made of"
                 )
-            return found
+            return provenance
 
     def _text(self, name):
         """Read the bytes of a text at the top of the file."""
-        dataset = self._there(name)
+        dataset = self._item(name)
         if not (isinstance(dataset, h5py.Dataset) and dataset.dtype == np.uint8 and dataset.ndim == 1):
             raise InputError(f"dataset {name} is {dataset!r}, expected the bytes of a text")
         require_stored(dataset)

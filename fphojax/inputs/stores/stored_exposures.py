@@ -99,10 +99,10 @@ class StoredExposure:
     @cached_property
     def footprint(self) -> tuple[float, float, float]:
         """A circle on the sky that holds the image: ra, dec (degrees) and radius (arcsec)."""
-        known = self.entry.stated.get("footprint")
-        if known is None:
+        stated = self.entry.stated.get("footprint")
+        if stated is None:
             return footprint(self.wcs, self.shape)
-        ra, dec, radius = (float(value) for value in known)
+        ra, dec, radius = (float(value) for value in stated)
         return ra, dec, radius
 
     @cached_property
@@ -113,9 +113,9 @@ class StoredExposure:
     @property
     def read_as(self) -> str:
         """What was found in its source file and done with it, as far as the store says."""
-        known = self.attributes.get("read_as")
-        if known is not None:
-            return str(known)
+        stated = self.attributes.get("read_as")
+        if stated is not None:
+            return str(stated)
         bits = self.attributes.get("bitmask_applied")
         unit = str(self.attributes.get("flux_units", "no unit, taken as nJy"))
         return unit if bits is None else f"{unit}, bitmask {int(bits)}"
@@ -124,9 +124,9 @@ class StoredExposure:
     def masked_fraction(self) -> float:
         """Fraction of the pixels that have no weight."""
         n_pixel = self.shape[0] * self.shape[1]
-        known = self.attributes.get("n_weighted")
-        if known is not None:
-            return 1 - int(known) / n_pixel
+        n_weighted = self.attributes.get("n_weighted")
+        if n_weighted is not None:
+            return 1 - int(n_weighted) / n_pixel
         return 1 - sum(int(np.sum(ierr > 0)) for _, ierr in self.stripes()) / n_pixel
 
     @property
@@ -140,13 +140,14 @@ class StoredExposure:
         dataset = self.store.dataset(self.band, self.name, "psf")
         if dataset is None:
             return True
-        found = dataset.attrs.get("includes_pixel")
-        if not isinstance(found, bool | np.bool_ | np.integer):
+        includes_pixel = dataset.attrs.get("includes_pixel")
+        if not isinstance(includes_pixel, bool | np.bool_ | np.integer):
             raise InputError(
-                f"{self.path}: exposure {self.name!r} of band {self.band}: psf has includes_pixel = {found!r}, "
+                f"{self.path}: exposure {self.name!r} of band {self.band}: psf has "
+                f"includes_pixel = {includes_pixel!r}, "
                 "expected true or false"
             )
-        return bool(found)
+        return bool(includes_pixel)
 
     def window(self, x0: int, x1: int, y0: int, y1: int) -> tuple[np.ndarray, np.ndarray]:
         """Return image and inverse error of the pixels in half-open ranges, shape (y1 - y0, x1 - x0)."""

@@ -20,10 +20,10 @@ def store_problem(exposure: StoredExposure) -> str | None:
     crc, n_weighted, s = 0, 0, exposure.store.super_pixel_size
     try:
         _ = exposure.wcs
-        found = exposure.store.entry_in_file(exposure.band, exposure.name)
-        if found != exposure.entry:
+        entry = exposure.store.entry_in_file(exposure.band, exposure.name)
+        if entry != exposure.entry:
             return _line(
-                exposure, f"{found.stated} beside the pixels", f"{exposure.entry.stated} as in the index"
+                exposure, f"{entry.stated} beside the pixels", f"{exposure.entry.stated} as in the index"
             )
         dataset = exposure.store.dataset(exposure.band, exposure.name)
         step = dataset.chunks[0] if dataset.chunks else 8
@@ -48,5 +48,5 @@ def store_problem(exposure: StoredExposure) -> str | None:
     return None if n_weighted else _line(exposure, "no pixel with weight", "at least one")
 
 
-def _line(exposure, found, expected):
-    return f"{exposure.path}: exposure {exposure.name!r} of band {exposure.band}: found {found}, expected {expected}"
+def _line(exposure, actual, expected):
+    return f"{exposure.path}: exposure {exposure.name!r} of band {exposure.band}: found {actual}, expected {expected}"

@@ -19,7 +19,7 @@ from fphojax.system.portable import relative_stamp
 
 from .build_journal import BuildJournal
 from .packing import PackedExposure, pack
-from .pixel_layout import CHUNK, CRC, INDEX, MADE_OF, STATED, super_shape
+from .pixel_layout import CHUNK, CRC, INDEX, PROVENANCE, STATED, super_shape
 from .reader import PixelStore
 
 __all__ = ["StoreWriter", "refuse_other_store"]
@@ -52,7 +52,7 @@ class StoreWriter:
         Lossless.
     recipe : mapping
         Settings that determine the pixels. A build is not resumed under another recipe.
-    wanted : collection of str, optional
+    stamps : collection of str, optional
         Stamps of the exposures that the store is to hold; what an unfinished build has of others is dropped.
     overwrite : bool
         Whether existing files may be replaced, and an unfinished build dropped.
@@ -79,7 +79,7 @@ class StoreWriter:
         nside_full: tuple[int, int] | None = None,
         compression: str | None = None,
         recipe: Mapping | None = None,
-        wanted: Collection[str] | None = None,
+        stamps: Collection[str] | None = None,
         overwrite: bool = False,
     ):
         self.pixelfile, self.metafile = Path(pixelfile), Path(metafile)
@@ -89,10 +89,10 @@ class StoreWriter:
         self.journal = BuildJournal(self.building.with_name(self.building.name + ".jsonl"))
         self._recipe = _whole_recipe(recipe, super_pixel_size, nside_full, compression)
         self._headers: dict[tuple[str, str], str] = {}
-        self.done: dict[str, list[tuple[str, str]]] = {}
+        self.stored: dict[str, list[tuple[str, str]]] = {}
         self.restarted = False
         self._check_paths(overwrite)
-        self._go_on(wanted)
+        self._resume(stamps)
         self._disk = ThreadPoolExecutor(1)
         self._pending: Future | None = None
 
@@ -165,7 +165,7 @@ class StoreWriter:
         line = {"band": key[0], "name": key[1], "stamp": stamp, "count": count, "header": exposure.header}
         self._pending = self._disk.submit(self._settle, line)
         self._headers[key] = exposure.header
-        self.done.setdefault(stamp, []).append(key)
+        self.stored.setdefault(stamp, []).append(key)
 
     def finish(self) -> None:
         """Write the meta file, and give both files their final names.
@@ -184,9 +184,9 @@ class StoreWriter:
         for (band, name), text in sorted(self._headers.items()):
             meta.setdefault(band, {})[name] = text
         temporary = self.metafile.with_name(self.metafile.name + ".building")
-        made_of = json.dumps({"recipe": self._recipe, "stamps": sorted(self.done)}).encode()
+        provenance = json.dumps({"recipe": self._recipe, "stamps": sorted(self.stored)}).encode()
         try:
-            self._reserve(_OVERHEAD + _PER_ENTRY * len(self._headers) + len(made_of))
+            self._reserve(_OVERHEAD + _PER_ENTRY * len(self._headers) + len(provenance))
             with h5py.File(self.building, "r+") as file:
                 sizes = set()
                 index: dict[str, dict[str, dict]] = {}
@@ -195,7 +195,7 @@ class StoreWriter:
                     sizes.add(self._padded(dataset))
                     stated = {key: dataset.attrs[key].tolist() for key in STATED}
                     index.setdefault(band, {})[name] = stated
-                for name, text in ((INDEX, json.dumps(index).encode()), (MADE_OF, made_of)):
+                for name, text in ((INDEX, json.dumps(index).encode()), (PROVENANCE, provenance)):
                     file[name] = np.frombuffer(text, dtype=np.uint8)
                     file[name].attrs[CRC] = zlib.crc32(text)
                 largest = np.max(list(sizes), axis=0)
@@ -241,7 +241,7 @@ class StoreWriter:
             if path.exists():
                 raise InputError(f"{path}: exists already, expected a new file (or --overwrite)")
 
-    def _go_on(self, wanted):
+    def _resume(self, stamps):
         """Resume an unfinished build: what the journal names is complete, the rest is dropped."""
         lines = list(self.journal.records()) if self.building.exists() else []
         for line in lines[1:]:
@@ -251,8 +251,8 @@ class StoreWriter:
             raise InputError(
                 f"{self.building}: was begun with other settings ({changed}), expected the same (or --overwrite)"
             )
-        if wanted is not None:
-            lines = lines[:1] + [line for line in lines[1:] if line["stamp"] in wanted]
+        if stamps is not None:
+            lines = lines[:1] + [line for line in lines[1:] if line["stamp"] in stamps]
         lines = lines[:1] + _of_whole_files(lines[1:])
         if lines:
             try:
@@ -262,7 +262,7 @@ class StoreWriter:
         if lines:
             self._headers = {(line["band"], line["name"]): line["header"] for line in lines[1:]}
             for line in lines[1:]:
-                self.done.setdefault(line["stamp"], []).append((line["band"], line["name"]))
+                self.stored.setdefault(line["stamp"], []).append((line["band"], line["name"]))
         try:
             if not lines:
                 with h5py.File(self.building, "w") as file:
@@ -274,7 +274,7 @@ class StoreWriter:
     def _drop_unfinished(self, whole):
         """Remove from the file what the journal does not name; raise KeyError if it lacks what is named."""
         with h5py.File(self.building, "r+") as file:
-            for name in {INDEX, MADE_OF} & file.keys():
+            for name in {INDEX, PROVENANCE} & file.keys():
                 del file[name]
             stray = []
             file.visititems(lambda path, item: stray.append(path) if path.endswith("/data") else None)
@@ -351,14 +351,14 @@ def refuse_other_store(
     nside_full: tuple[int, int] | None,
     compression: str | None,
     recipe: Mapping,
-    wanted: Collection[str],
+    stamps: Collection[str],
 ) -> None:
     """Refuse a finished store that a `StoreWriter` with these options would not make now.
 
     Parameters
     ----------
     pixelfile : path-like
-    super_pixel_size, nside_full, compression, recipe, wanted
+    super_pixel_size, nside_full, compression, recipe, stamps
         See `StoreWriter`.
 
     Raises
@@ -367,19 +367,19 @@ def refuse_other_store(
         It was made with other settings, or of other files. What a store does not say is not compared.
     """
     store = PixelStore(pixelfile)
-    made_of = store.made_of()
+    provenance = store.provenance()
     store.close()
-    if made_of is None:
+    if provenance is None:
         return
     now = _whole_recipe(recipe, super_pixel_size, nside_full, compression)
     anew = "`fphojax preprocess --overwrite`"
-    if made_of["recipe"] != now:
-        changed = _difference(made_of["recipe"], now)
+    if provenance["recipe"] != now:
+        changed = _difference(provenance["recipe"], now)
         raise InputError(
             f"{pixelfile}: was made with other settings ({changed}), expected the same, or {anew}"
         )
-    stamps = {relative_stamp(stamp, Path(pixelfile).parent) for stamp in made_of["stamps"]}
-    new, gone = set(wanted) - stamps, stamps.difference(wanted)
+    stored = {relative_stamp(stamp, Path(pixelfile).parent) for stamp in provenance["stamps"]}
+    new, gone = set(stamps) - stored, stored.difference(stamps)
     if new or gone:
         first = min(new or gone).partition(" (")[0]
         raise InputError(
@@ -390,8 +390,8 @@ def refuse_other_store(
 
 def _of_whole_files(lines):
     """Select a journal's lines of those source files all of whose exposures it names."""
-    found = Counter(line["stamp"] for line in lines)
-    return [line for line in lines if found[line["stamp"]] == line.get("count", 1)]
+    counts = Counter(line["stamp"] for line in lines)
+    return [line for line in lines if counts[line["stamp"]] == line.get("count", 1)]
 
 
 def _whole_recipe(recipe, super_pixel_size, nside_full, compression) -> dict:

@@ -72,7 +72,7 @@ def build(folder, exposures, **options):
     paths = folder / "pixels.h5", folder / "meta.json"
     with StoreWriter(*paths, **options) as writer:
         for exposure in exposures:
-            if (exposure.band, exposure.name) not in chain(*writer.done.values()):
+            if (exposure.band, exposure.name) not in chain(*writer.stored.values()):
                 put(writer, exposure)
         writer.finish()
     return paths
@@ -314,7 +314,7 @@ def test_stopped_build_goes_on(tmp_path):
         recipe={"calibration": "ABMAG"},
     )
     with StoreWriter(*paths, recipe={"calibration": "none"}) as again:
-        assert sorted(name for ((_, name),) in again.done.values()) == ["e0", "e1"]
+        assert sorted(name for ((_, name),) in again.stored.values()) == ["e0", "e1"]
         for exposure in exposures[2:]:
             put(again, exposure)
         again.finish()
@@ -343,7 +343,7 @@ def test_killed_build_goes_on(tmp_path):
         time.sleep(0.004)  # somewhere in the next exposures
         process.kill()
     writer = StoreWriter(tmp_path / "pixels.h5", tmp_path / "meta.json")
-    n_done = len(writer.done)
+    n_done = len(writer.stored)
     print(f"{n_done} exposures were whole, damaged: {writer.restarted}")
     # the disk may still have been taking in the third when it was reported
     assert writer.restarted or n_done >= 2
@@ -358,7 +358,7 @@ def test_damaged_build_starts_anew(tmp_path):
     os.truncate(writer.building, 3000)
     with StoreWriter(tmp_path / "pixels.h5", tmp_path / "meta.json") as again:
         assert again.restarted
-        assert not again.done
+        assert not again.stored
         put(again, mock())
         again.finish()
 
@@ -393,9 +393,9 @@ def test_full_disk(tmp_path, before):
     assert "pixels.h5.building: cannot be written (file too large)" in line
     assert not (tmp_path / "pixels.h5").exists()
     writer = StoreWriter(tmp_path / "pixels.h5", tmp_path / "meta.json")
-    print(f"kept {len(writer.done)} exposures")
+    print(f"kept {len(writer.stored)} exposures")
     assert not writer.restarted
-    assert len(writer.done) == int(line[0])
+    assert len(writer.stored) == int(line[0])
     exposures = [mock(f"e{i}", shape=(400, 400)) for i in range(4)]
     assert len(open_stores(*build(tmp_path, exposures))) == 4
 
@@ -439,8 +439,8 @@ def test_no_space_left_on_device(tmp_path, monkeypatch, when):
     )
     assert not any(path.exists() for path in paths)
     with StoreWriter(*paths) as writer:
-        assert [("F1", "e0")] in writer.done.values()
-        assert ([("F1", "e1")] in writer.done.values()) == (when == "the meta file")
+        assert [("F1", "e0")] in writer.stored.values()
+        assert ([("F1", "e1")] in writer.stored.values()) == (when == "the meta file")
     exposures = [mock("e0"), mock("e1")]
     for stored, exposure in zip(open_stores(*build(tmp_path, exposures)), exposures, strict=True):
         np.testing.assert_array_equal(stored.window(0, 40, 0, 48)[0], exposure.data)
