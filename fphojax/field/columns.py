@@ -90,8 +90,8 @@ class SceneColumns:
         # memory is allocated row by row, as covariances come in
         self._triangles = np.zeros((size, len(upper[0])))
         self._flux_err, self._meta = catalog.flux_err, catalog.meta
-        kept = [name for name in catalog.extra.colnames if name not in STATE]
-        self._extra = catalog.extra[kept] if kept else Table()
+        names = [name for name in catalog.extra.colnames if name not in STATE]
+        self._extra = catalog.extra[names] if names else Table()
         self._profile = np.asarray(self._extra["profile"]) if "profile" in self._extra.colnames else None
 
     def __len__(self) -> int:
@@ -231,13 +231,13 @@ class SceneColumns:
             for row in rows.tolist():
                 self.flags.pop(row, None)
 
-    def known_covariances(self) -> tuple[np.ndarray, np.ndarray]:
+    def stored_covariances(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the rows that have covariances, and their upper triangles."""
         rows = np.flatnonzero(self.has_covariance)
         return rows, self._triangles[rows]
 
     def put_covariances(self, rows: np.ndarray, triangles: np.ndarray) -> None:
-        """Set covariances from rows and upper triangles, as `known_covariances` returns them."""
+        """Set covariances from rows and upper triangles, as `stored_covariances` returns them."""
         if triangles.shape[1] != self._triangles.shape[1]:
             raise InputError(
                 f"covariances of {triangles.shape[1]} numbers each, expected {self._triangles.shape[1]}"
@@ -296,10 +296,10 @@ class SceneColumns:
         errors = (
             np.full((len(self), len(self.bands)), np.nan) if self._flux_err is None else self._flux_err.copy()
         )
-        known = np.flatnonzero(self.has_covariance)
+        rows = np.flatnonzero(self.has_covariance)
         diagonal = np.diag(self._matrix_of_triangle)[: len(self.bands)]
-        fitted = np.sqrt(self._triangles[np.ix_(known, diagonal)])
-        errors[known] = np.where(fitted > 0, fitted, errors[known])  # a held flux has no error
+        fitted = np.sqrt(self._triangles[np.ix_(rows, diagonal)])
+        errors[rows] = np.where(fitted > 0, fitted, errors[rows])  # a held flux has no error
         return errors if np.isfinite(errors).any() else None
 
     def _attributes(self, values):

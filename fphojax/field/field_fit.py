@@ -194,11 +194,12 @@ class FieldJob:
                         f"; the earlier run is in {before[-1]} until this one is complete" if before else ""
                     )
                     raise KeyboardInterrupt(
-                        f"interrupted: {_kept(directory, scene)}; the same command with --resume continues{earlier}"
+                        f"interrupted: {_progress_text(directory, scene)}; "
+                        f"the same command with --resume continues{earlier}"
                     ) from None
                 except MachineError as error:
                     interruptions.hold_to_end()
-                    raise type(error)(f"{error}; {_kept(directory, scene)}") from error
+                    raise type(error)(f"{error}; {_progress_text(directory, scene)}") from error
                 finally:
                     # what cannot be removed now is removed when the run is resumed
                     with interruptions.hold(), suppress(OSError):
@@ -397,8 +398,10 @@ def _refuse_unknown_patches(directory: RunDirectory, scene: SuperScene) -> None:
 
     Files of patches that are checked out are of fits that had not been checked in; they are made again.
     """
-    known = {json.loads(entry)["taskID"] for entry in scene.patchlog} | {patch.number for patch in scene.out}
-    unknown = [number for number in directory.patch_files() if number not in known]
+    numbered = {json.loads(entry)["taskID"] for entry in scene.patchlog} | {
+        patch.number for patch in scene.out
+    }
+    unknown = [number for number in directory.patch_files() if number not in numbered]
     if unknown:
         raise InputError(
             f"{directory.samples_path(unknown[0])}: found a patch ({counted(len(unknown), 'patch')} in all) that the "
@@ -413,5 +416,5 @@ def _state_files(directory):
     return ", ".join(path.name for path in (catalog, *reversed(others)))
 
 
-def _kept(directory: RunDirectory, scene: SuperScene) -> str:
+def _progress_text(directory: RunDirectory, scene: SuperScene) -> str:
     return f"{len(scene) - scene.n_undone} of {len(scene)} sources are done and kept in {directory.path}"

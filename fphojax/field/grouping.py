@@ -130,10 +130,10 @@ class LinkedGroups:
         while front and len(rows) < self._maxactive:
             row = heapq.heappop(front)[1]
             rows.append(row)
-            near = self.friends(row)
-            distance = separation(self._vectors[near], self._vectors[seed])
-            fits = (distance + self._roi[near] <= self._maxradius) & ~excluded(near)
-            for friend, far in zip(near[fits].tolist(), distance[fits].tolist(), strict=True):
+            friends = self.friends(row)
+            distance = separation(self._vectors[friends], self._vectors[seed])
+            fits = (distance + self._roi[friends] <= self._maxradius) & ~excluded(friends)
+            for friend, far in zip(friends[fits].tolist(), distance[fits].tolist(), strict=True):
                 if friend not in reached:
                     reached.add(friend)
                     heapq.heappush(front, (far, friend))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fphojax.results.patch_journal import CheckIn, CheckOut, Kept, KeptOutcome, Record, Release
+from fphojax.results.patch_journal import CheckIn, CheckOut, PendingOutcome, PendingOutcomes, Record, Release
 
 from .reservations import Reservations
 
@@ -24,7 +24,7 @@ class NumberedPatch:
         Number of the first of the patches that are fitted together with it.
     active, fixed : ndarray of int
         Rows of its sources.
-    kept : KeptOutcome or None
+    outcome : PendingOutcome or None
         Result of its fit, if that has ended.
     """
 
@@ -32,7 +32,7 @@ class NumberedPatch:
     batch: int
     active: np.ndarray
     fixed: np.ndarray
-    kept: KeptOutcome | None = None
+    outcome: PendingOutcome | None = None
 
 
 class Outstanding:
@@ -76,11 +76,11 @@ class Outstanding:
             self.filling = False
         return self._out.bring_back(place)
 
-    def keep(self, outcomes: list[KeptOutcome]) -> None:
+    def keep(self, outcomes: list[PendingOutcome]) -> None:
         """Keep results of fits until the turn of their patches comes."""
-        kept = {outcome.patch: outcome for outcome in outcomes}
+        by_number = {outcome.patch: outcome for outcome in outcomes}
         for patch in self.patches.values():
-            patch.kept = kept.get(patch.number, patch.kept)
+            patch.outcome = by_number.get(patch.number, patch.outcome)
 
     def replay(self, record: Record) -> None:
         """Replay a record of the journal."""
@@ -90,7 +90,7 @@ class Outstanding:
                 self.take(NumberedPatch(record.patch, record.batch, active, fixed))
                 self.filling = not record.closed
                 self._wait_again(record)
-            case Kept():
+            case PendingOutcomes():
                 self.keep(record.outcomes)
             case Release():
                 places = [place for place, patch in self.patches.items() if patch.number == record.patch]
@@ -111,8 +111,8 @@ class Outstanding:
             closed = place != last or not self.filling
             rows = patch.active.tolist(), patch.fixed.tolist()
             yield CheckOut(patch.number, patch.batch, *rows, waits, closed)
-        if kept := [patch.kept for patch in self.patches.values() if patch.kept is not None]:
-            yield Kept(kept)
+        if pending := [patch.outcome for patch in self.patches.values() if patch.outcome is not None]:
+            yield PendingOutcomes(pending)
 
     def _wait_again(self, record):
         for seed, active in record.waits:

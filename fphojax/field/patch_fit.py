@@ -132,7 +132,7 @@ class PatchFit:
                 figure = directory.figure_path(f"patch{task.number}_residuals")
                 save_figure(plot_residuals(scene, best.values), figure)
         return (
-            self._optimised(scene, chains, result) if chains.is_point else self._drawn(task, chains, result)
+            self._optimised(scene, chains, result) if chains.is_point else self._sampled(task, chains, result)
         )
 
     def _optimised(self, scene, chains, result) -> PatchOutcome:
@@ -152,7 +152,7 @@ class PatchFit:
             },
         )
 
-    def _drawn(self, task, chains, result) -> PatchOutcome:
+    def _sampled(self, task, chains, result) -> PatchOutcome:
         """Return the outcome of draws."""
         statistics = chains.statistics
         summary = {
@@ -179,8 +179,8 @@ def _flags(scene, chains, result):
     """Return, by id, the flags of each source that has any, each with what was found."""
     frame = scene.frame
     flags = fit_flags(chains.model, chains.optimum, frame.bands)
-    own, of_exposures = result.own_pixels, [exposure.band for exposure in frame.exposures]
-    chi2, n_pixel = (per_band(own[name], of_exposures, frame.bands) for name in ("chi2", "n_pixel"))
+    per_source, of_exposures = result.own_pixels, [exposure.band for exposure in frame.exposures]
+    chi2, n_pixel = (per_band(per_source[name], of_exposures, frame.bands) for name in ("chi2", "n_pixel"))
     limited = is_model_limited(chi2, n_pixel)
     for row in np.flatnonzero(limited.any(axis=1)):
         worst = [

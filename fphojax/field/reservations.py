@@ -47,18 +47,18 @@ class Reservations:
     def __len__(self) -> int:
         return len(self._patches)
 
-    def is_taken(self, rows: np.ndarray) -> np.ndarray:
+    def is_reserved(self, rows: np.ndarray) -> np.ndarray:
         """Return whether sources are checked out, active or fixed."""
         return self.is_active[rows] | self.is_fixed[rows]
 
     def in_the_way(self, active: np.ndarray, fixed: np.ndarray) -> int | None:
         """Return the number of a patch that keeps these sources from becoming active and fixed, or None."""
-        taken = active[self.is_taken(active)]
-        if not taken.size:
-            taken = fixed[self.is_active[fixed]]
-        if not taken.size:
+        reserved = active[self.is_reserved(active)]
+        if not reserved.size:
+            reserved = fixed[self.is_active[fixed]]
+        if not reserved.size:
             return None
-        row = int(taken[0])
+        row = int(reserved[0])
         return int(self._active_in[row]) if self.is_active[row] else min(self._fixed_in[row])
 
     def take(self, active: np.ndarray, fixed: np.ndarray) -> int:

@@ -181,7 +181,7 @@ class _Promise:
         pass
 
 
-class _Known:
+class _FinishedFits:
     """Results of fits that finished before an interruption."""
 
     def __init__(self, outcomes) -> None:
@@ -250,8 +250,8 @@ class _Loop:
         lists = [list(patches) for _, patches in itertools.groupby(self.scene.out, lambda out: out.batch)]
         for number, patches in enumerate(lists, 1):
             tasks = [self.task(out.number, out.region, out.active, out.fixed) for out in patches]
-            if all(out.kept is not None for out in patches):
-                self.queue.append((tasks, _Known([_outcome(out.kept) for out in patches])))
+            if all(out.outcome is not None for out in patches):
+                self.queue.append((tasks, _FinishedFits([_outcome(out.outcome) for out in patches])))
                 continue
             if number == len(lists) and self.scene.filling:
                 tasks = self.checked_out(tasks)
@@ -265,10 +265,10 @@ class _Loop:
         while len(tasks) < self.batch and self.has_room():
             number = self.next_number
             batch = tasks[0].number if tasks else number
-            found = self.scene.checkout_region(ntry=self.ntry_checkout, number=number, batch=batch)
-            if found[0] is None:
+            patch = self.scene.checkout_region(ntry=self.ntry_checkout, number=number, batch=batch)
+            if patch[0] is None:
                 break
-            tasks.append(self.task(number, *found))
+            tasks.append(self.task(number, *patch))
             self.next_number += 1
         return tasks
 
@@ -287,9 +287,9 @@ class _Loop:
     def check_in_first(self):
         """Wait for the patches that have been out longest, and check them in."""
         tasks, future = self.queue[0]
-        outcomes = future.outcomes if isinstance(future, _Known) else self.settled(tasks, future)
+        outcomes = future.outcomes if isinstance(future, _FinishedFits) else self.settled(tasks, future)
         with self.interruptions.hold():
-            if len(tasks) > 1 and not isinstance(future, _Known):
+            if len(tasks) > 1 and not isinstance(future, _FinishedFits):
                 self.keep(tasks, outcomes)  # otherwise a kill could come between their check-ins
             self.queue.popleft()
             for task, outcome in zip(tasks, outcomes, strict=True):
@@ -324,29 +324,29 @@ class _Loop:
 
     def keep(self, tasks, outcomes):
         """Store the results of fits on disk before the patches are checked in."""
-        kept = {}
+        arguments = {}
         for task, outcome in zip(tasks, outcomes, strict=True):
             failed = isinstance(outcome, str)
-            kept[task.number] = {"n_iter": 0, "flag": outcome} if failed else vars(outcome)
-        self.scene.keep_outcomes(kept)
+            arguments[task.number] = {"n_iter": 0, "flag": outcome} if failed else vars(outcome)
+        self.scene.keep_outcomes(arguments)
 
     def wind_up(self):
         """Keep finished fits; all patches stay out, to be checked in when their turn comes."""
         while self.queue:
             tasks, future = self.queue.popleft()
             with suppress(MachineError):  # the first one was raised already
-                if not isinstance(future, _Known) and future.done():
+                if not isinstance(future, _FinishedFits) and future.done():
                     outcomes = _outcomes(tasks, future)
                     if not any(isinstance(outcome, str) for outcome in outcomes):  # else to be retried
                         self.keep(tasks, outcomes)
             future.cancel()
 
 
-def _outcome(kept):
+def _outcome(arguments):
     """Convert a kept result of a patch to its outcome, or to the reason why there is none."""
-    kept = dict(kept)
-    flag = kept.pop("flag")
-    return flag if flag is not None else PatchOutcome(**kept | {"summary": kept["summary"] or {}})
+    arguments = dict(arguments)
+    flag = arguments.pop("flag")
+    return flag if flag is not None else PatchOutcome(**arguments | {"summary": arguments["summary"] or {}})
 
 
 def _fitted(fit: Fit, tasks: list[PatchTask]) -> list[PatchOutcome]:
@@ -357,8 +357,8 @@ def _fitted(fit: Fit, tasks: list[PatchTask]) -> list[PatchOutcome]:
         raise
     except Exception as error:
         if (fault := storage_fault(error, of_place=True)) is not None:
-            said = " ".join(str(error).split())
-            raise StorageError(said if fault in said.lower() else f"{said} ({fault})") from error
+            message = " ".join(str(error).split())
+            raise StorageError(message if fault in message.lower() else f"{message} ({fault})") from error
         raise
 
 
@@ -398,7 +398,7 @@ class _Bar:
 
     def __init__(self, scene, shown) -> None:
         self.scene = scene
-        self.first = self._done()
+        self.first = self._n_finished()
         self.bar = tqdm(
             total=len(scene),
             initial=self.first,
@@ -418,14 +418,14 @@ class _Bar:
         """Update the progress bar."""
         if self.bar.disable:
             return
-        done = self._done()
-        self.bar.n = done
+        n_finished = self._n_finished()
+        self.bar.n = n_finished
         elapsed = self.bar.format_dict["elapsed"]
-        rate = (done - self.first) / elapsed if elapsed > 0 else 0.0
-        left = tqdm.format_interval((len(self.scene) - done) / rate) if rate > 0 else "?"
+        rate = (n_finished - self.first) / elapsed if elapsed > 0 else 0.0
+        remaining = tqdm.format_interval((len(self.scene) - n_finished) / rate) if rate > 0 else "?"
         self.bar.set_postfix_str(
-            f"{len(report.patches)} patches, {report.n_draw} draws, {3600 * rate:.0f} sources/h, {left} left"
+            f"{len(report.patches)} patches, {report.n_draw} draws, {3600 * rate:.0f} sources/h, {remaining} left"
         )
 
-    def _done(self):
+    def _n_finished(self):
         return len(self.scene) - self.scene.n_undone

@@ -34,7 +34,7 @@ from fphojax.inputs.profiles import start_violations
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.inputs.sphere import CircleIndex, enclosing_circle, separation, unit_vectors
 from fphojax.inputs.units import to_number, to_unit
-from fphojax.results.patch_journal import CheckIn, CheckOut, Kept, KeptOutcome, Release
+from fphojax.results.patch_journal import CheckIn, CheckOut, PendingOutcome, PendingOutcomes, Release
 from fphojax.results.scene_state import StateFiles
 from fphojax.system.file_checks import decoding
 
@@ -60,7 +60,7 @@ class PatchOut:
     region : CircularRegion
     active, fixed : SourceCatalog
         As returned by `SuperScene.checkout_region`.
-    kept : dict or None
+    outcome : dict or None
         Result of its fit, if that has ended: arguments of `SuperScene.checkin_region`.
     """
 
@@ -69,7 +69,7 @@ class PatchOut:
     region: CircularRegion
     active: SourceCatalog
     fixed: SourceCatalog
-    kept: dict | None
+    outcome: dict | None
 
 
 class SuperScene:
@@ -386,18 +386,18 @@ class SuperScene:
         if seed_index >= 0:
             if seed_index >= len(self):
                 raise InputError(f"seed_index is {seed_index}, expected at most {len(self) - 1}")
-            found = self._group(int(seed_index))
-            return (None, None, None) if isinstance(found, int) else self._take_out(found, number, batch)
+            group = self._group(int(seed_index))
+            return (None, None, None) if isinstance(group, int) else self._take_out(group, number, batch)
         tried = 0
         while len(self._pool) and tried != ntry:
             tried += 1
             seed = self._pool.draw()
-            found = self._group(seed)
-            if not isinstance(found, int):
-                return self._take_out(found, number, batch)
+            group = self._group(seed)
+            if not isinstance(group, int):
+                return self._take_out(group, number, batch)
             # the seed returns to the pool when the patch in its way comes back
             self._pool.discard(seed)
-            self._numbered.wait(seed, found)
+            self._numbered.wait(seed, group)
         return None, None, None
 
     def bounds_and_covs(self, source_index: ArrayLike) -> tuple[Bounds, np.ndarray]:
@@ -463,8 +463,8 @@ class SuperScene:
         values = columns.values[rows] if flag is not None else columns.values_of(final)
         triangles = None if block_covs is None else columns.triangles_of(block_covs, len(rows))
         patch = self._numbered.patches.get(number)
-        if patch is not None and patch.kept is not None and flag is None:  # exactly the same
-            values, triangles = patch.kept.values, patch.kept.covariances
+        if patch is not None and patch.outcome is not None and flag is None:  # exactly the same
+            values, triangles = patch.outcome.values, patch.outcome.covariances
         counts = np.stack([columns.n_iter[rows] + int(n_iter), columns.n_patch[rows] + 1], axis=1)
         sources = rows.tolist()
         entry = {"taskID": taskID, "n_iter": int(n_iter), "sources": sources}
@@ -503,17 +503,19 @@ class SuperScene:
         InputError
             As `checkin_region`.
         """
-        kept = []
-        for number, found in outcomes.items():
+        pending = []
+        for number, outcome in outcomes.items():
             values = triangles = None
-            if found.get("flag") is None:
-                values = self._columns.values_of(found["final"])
-                if found.get("block_covs") is not None:
-                    triangles = self._columns.triangles_of(found["block_covs"], len(values))
-            more = {name: found.get(name) for name in ("flag", "summary")}
-            kept.append(KeptOutcome(number, found["n_iter"], **more, values=values, covariances=triangles))
-        self._note(Kept(kept))
-        self._numbered.keep(kept)
+            if outcome.get("flag") is None:
+                values = self._columns.values_of(outcome["final"])
+                if outcome.get("block_covs") is not None:
+                    triangles = self._columns.triangles_of(outcome["block_covs"], len(values))
+            more = {name: outcome.get(name) for name in ("flag", "summary")}
+            pending.append(
+                PendingOutcome(number, outcome["n_iter"], **more, values=values, covariances=triangles)
+            )
+        self._note(PendingOutcomes(pending))
+        self._numbered.keep(pending)
 
     def retry_flagged(self) -> int:
         """Let the sources that were given up be tried again; return their number."""
@@ -661,7 +663,7 @@ class SuperScene:
     def _excluded(self, rows):
         """Return which sources cannot be members of a group."""
         flagged = self._columns.flagged[rows]
-        return flagged if self.options["strict"] else flagged | self._out.is_taken(rows)
+        return flagged if self.options["strict"] else flagged | self._out.is_reserved(rows)
 
     def _group(self, seed):
         """Return region, centre, active and fixed rows around a seed; or the number of a patch in the way."""
@@ -695,8 +697,8 @@ class SuperScene:
         dec = math.degrees(math.atan2(z, math.hypot(x, y)))
         return CircularRegion(ra, dec, min(radius + self.options["buffer"], most)), centre
 
-    def _take_out(self, found, number, batch):
-        region, centre, active, fixed = found
+    def _take_out(self, group, number, batch):
+        region, centre, active, fixed = group
         if number is None:
             self._out.take(active, fixed)
         else:
@@ -722,18 +724,18 @@ class SuperScene:
 
     def _offer(self, rows):
         """Return sources to the pool, except those that are taken, flagged or waiting."""
-        kept = self._out.is_taken(rows) | self._columns.flagged[rows] | self._out.is_waiting(rows)
-        self._pool.add(rows[~kept], self.n_iter[rows[~kept]])
+        unavailable = self._out.is_reserved(rows) | self._columns.flagged[rows] | self._out.is_waiting(rows)
+        self._pool.add(rows[~unavailable], self.n_iter[rows[~unavailable]])
 
     def _arguments(self, patch):
         """Return the arguments of `checkin_region` for a patch whose result is kept; None if it has none."""
-        if (kept := patch.kept) is None:
+        if (outcome := patch.outcome) is None:
             return None
         columns = self._columns
-        final = columns.take(patch.active, kept.values)
-        covs = None if kept.covariances is None else columns.blocks_of(kept.covariances)
-        more = {"flag": kept.flag, "summary": kept.summary, "block_covs": covs}
-        return {"final": final, "n_iter": kept.n_iter} | more
+        final = columns.take(patch.active, outcome.values)
+        covs = None if outcome.covariances is None else columns.blocks_of(outcome.covariances)
+        more = {"flag": outcome.flag, "summary": outcome.summary, "block_covs": covs}
+        return {"final": final, "n_iter": outcome.n_iter} | more
 
     # ----------------------------------------------------------------------------------------------
     # The state on disk
@@ -756,7 +758,7 @@ class SuperScene:
 
     def _write_state(self):
         files, columns = self._files, self._columns
-        files.write_covariances(self.parameters, *columns.known_covariances(), columns.values)
+        files.write_covariances(self.parameters, *columns.stored_covariances(), columns.values)
         files.write_log({"kind": type(self).__name__} | self.options, self.patchlog)
         files.write_catalog(self.catalog)
         # all its records but those of patches that are out are in the other files now; until then, it may be replayed

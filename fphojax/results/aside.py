@@ -17,13 +17,15 @@ __all__ = ["WRITTEN_IN", "drop_previous", "move_aside", "move_back", "previous_f
 
 WRITTEN_IN = "written_in"  # key of ``config.json``: where its folder was when it was written
 _NAME = re.compile(r"\.?previous_(\d+)")
-_DONE = ".replaced"  # what is being deleted
+_REPLACED = ".replaced"  # what is being deleted
 
 
 def previous_folders(folder: Path) -> list[Path]:
     """List folders of earlier results that have not been replaced, the oldest first."""
-    found = {int(name[1]): path for path in folder.glob("previous_*") if (name := _NAME.fullmatch(path.name))}
-    return [found[number] for number in sorted(found)]
+    by_number = {
+        int(name[1]): path for path in folder.glob("previous_*") if (name := _NAME.fullmatch(path.name))
+    }
+    return [by_number[number] for number in sorted(by_number)]
 
 
 def move_aside(folder: Path, paths: Iterable[Path], copies: Iterable[Path] = ()) -> Path | None:
@@ -93,12 +95,12 @@ def drop_previous(folder: Path, paths: Iterable[Path]) -> None:
     paths : iterable of Path
         Some of `previous_folders`.
     """
-    done = folder / _DONE
+    trash = folder / _REPLACED
     for path in paths:
-        done.mkdir(exist_ok=True)
-        path.rename(done / path.name)
-    if done.is_dir():
-        shutil.rmtree(done)
+        trash.mkdir(exist_ok=True)
+        path.rename(trash / path.name)
+    if trash.is_dir():
+        shutil.rmtree(trash)
 
 
 def _merge(source, target):

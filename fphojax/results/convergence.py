@@ -174,9 +174,9 @@ def _ess(values):
     ended = pair <= 0
     last = np.where(ended.any(axis=1), ended.argmax(axis=1), n_pair - 1)
     monotone = np.minimum.accumulate(pair, axis=1)
-    kept = np.where(np.arange(n_pair) < last[:, None], monotone, 0).sum(axis=1)
+    pair_sum = np.where(np.arange(n_pair) < last[:, None], monotone, 0).sum(axis=1)
     tail = np.maximum(np.take_along_axis(rho, 2 * last[:, None], axis=1)[:, 0], 0)
-    tau = np.maximum(-1 + 2 * kept + tail, 1 / np.log10(total))
+    tau = np.maximum(-1 + 2 * pair_sum + tail, 1 / np.log10(total))
     return np.where(constant, total, total / tau)
 
 

@@ -45,8 +45,8 @@ class FittedPatch:
 
     def optimum(self) -> dict[str, np.ndarray]:
         """Return the parameters of the model where the chains were started."""
-        found = {name: self.result.nuisance[f"{name}_optimum"] for name in self._nuisance()}
-        return self._values(self.result.optimum, found)
+        nuisance = {name: self.result.nuisance[f"{name}_optimum"] for name in self._nuisance()}
+        return self._values(self.result.optimum, nuisance)
 
     def _nuisance(self):
         """Return the names of the model's parameters besides those of the sources."""

@@ -69,18 +69,18 @@ def owners(scene: Scene, values: Mapping) -> list[np.ndarray]:
     centre = np.asarray(optics.pixel) + _displacement(optics, sources)
     matrix = _ellipses(sources, np.asarray(optics.jacobian)) + 2 * np.log(2) * _cores(optics)
     inverse = np.linalg.inv(matrix)
-    seen = (np.asarray(optics.psf_amplitude) != 0).any(axis=-1)
-    found = []
+    visible = (np.asarray(optics.psf_amplitude) != 0).any(axis=-1)
+    by_exposure = []
     for e in range(len(frame.exposures)):
         x, y, _ = frame.pixels(e)
         nearest, owner = np.full(len(x), REACH**2), np.full(len(x), _NOBODY)
-        for s in np.flatnonzero(seen[e]):
+        for s in np.flatnonzero(visible[e]):
             d = np.stack([x, y]) - centre[e, s][:, None]
             distance = np.einsum("ip,ij,jp->p", d, inverse[e, s], d)
             closer = distance <= nearest
             nearest[closer], owner[closer] = distance[closer], s
-        found.append(owner)
-    return found
+        by_exposure.append(owner)
+    return by_exposure
 
 
 def _displacement(optics, sources):

@@ -21,7 +21,7 @@ import numpy as np
 
 from fphojax.system.record_files import RecordFile
 
-__all__ = ["CheckIn", "CheckOut", "Journal", "Kept", "KeptOutcome", "Release"]
+__all__ = ["CheckIn", "CheckOut", "Journal", "PendingOutcome", "PendingOutcomes", "Release"]
 
 _FRAME, _HEAD = struct.Struct("<II"), re.compile(rb'\{"(number|out|kept|released)": ')
 _INTEGERS, _FLOATS = np.dtype("<i4"), np.dtype("<f8")
@@ -104,7 +104,7 @@ class CheckOut:
 
 
 @dataclass(frozen=True, eq=False)
-class KeptOutcome:
+class PendingOutcome:
     """Result of the fit of a patch.
 
     Attributes
@@ -127,34 +127,36 @@ class KeptOutcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class PendingOutcomes:
     """Results of patches that are fitted together: of all of them or of none.
 
     Attributes
     ----------
-    outcomes : list of KeptOutcome
+    outcomes : list of PendingOutcome
     """
 
-    outcomes: list[KeptOutcome]
+    outcomes: list[PendingOutcome]
 
     def _parts(self):
         heads, arrays = [], []
         for outcome in self.outcomes:
             head = {name: getattr(outcome, name) for name in ("patch", "n_iter", "flag", "summary")}
-            own = [part for part in (outcome.values, outcome.covariances) if part is not None]
-            arrays += own
+            parts = [part for part in (outcome.values, outcome.covariances) if part is not None]
+            arrays += parts
             heads.append(
-                head | {"rows": len(own[0]) if own else 0, "widths": [part.shape[1] for part in own]}
+                head | {"rows": len(parts[0]) if parts else 0, "widths": [part.shape[1] for part in parts]}
             )
         return json.dumps({"kept": heads}), arrays
 
     @classmethod
-    def _read(cls, head, content) -> "Kept":
+    def _read(cls, head, content) -> "PendingOutcomes":
         outcomes, start = [], 0
         for one in head["kept"]:
             rows, widths = one.pop("rows"), one.pop("widths")
             arrays, start = _arrays(content, start, rows, widths, [_FLOATS] * len(widths))
-            outcomes.append(KeptOutcome(**one, **dict(zip(("values", "covariances"), arrays, strict=False))))
+            outcomes.append(
+                PendingOutcome(**one, **dict(zip(("values", "covariances"), arrays, strict=False)))
+            )
         return cls(outcomes)
 
 
@@ -178,8 +180,8 @@ class Release:
         return cls(head["released"])
 
 
-Record = CheckIn | CheckOut | Kept | Release
-_KINDS = {"out": CheckOut, "kept": Kept, "released": Release}
+Record = CheckIn | CheckOut | PendingOutcomes | Release
+_KINDS = {"out": CheckOut, "kept": PendingOutcomes, "released": Release}
 
 
 class Journal(RecordFile):

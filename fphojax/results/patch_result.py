@@ -172,8 +172,8 @@ class PatchResult:
         frame, model, active = scene.frame, chains.model, scene.active
         coords = {"source": active.id, "band": np.array(frame.bands)}
         sampled = coords | {"chain": np.arange(chains.n_chain), "draw": np.arange(chains.n_draw)}
-        near = {name: flags.mean(axis=(0, 1)) for name, flags in at_bound(model, chains.values).items()}
-        near |= {"ra": near.pop("x"), "dec": near.pop("y")}
+        fractions = {name: flags.mean(axis=(0, 1)) for name, flags in at_bound(model, chains.values).items()}
+        fractions |= {"ra": fractions.pop("x"), "dec": fractions.pop("y")}
         statistics = {name: (("chain", "draw"), values) for name, values in chains.statistics.items()}
         posterior = _catalogue_units(chains.values, frame.region, sampled)
         optimum = _catalogue_units(chains.optimum.values, frame.region, coords)
@@ -198,7 +198,7 @@ class PatchResult:
                 }
             ),
             optimum=optimum,
-            at_bound=xr.Dataset({name: (_dims(name), near[name]) for name in POSTERIOR_UNITS}, coords),
+            at_bound=xr.Dataset({name: (_dims(name), fractions[name]) for name in POSTERIOR_UNITS}, coords),
             prior_width=_widths(model.prior_widths(), frame.region, coords),
             optimum_std=_optimum_std(chains, model, frame.region, coords),
             exposures=xr.Dataset(exposures, {"exposure": exposure_names}),

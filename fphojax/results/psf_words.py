@@ -19,12 +19,12 @@ def psf_words(errors: Mapping[str, float]) -> str:
         Relative error of a bright point source's flux (`PSFVerdict.point_flux_error`) by the name of the mixture; NaN
         where it is not known.
     """
-    known = {name: error for name, error in errors.items() if np.isfinite(error)}
-    n_unknown = len(errors) - len(known)
+    finite = {name: error for name, error in errors.items() if np.isfinite(error)}
+    n_unknown = len(errors) - len(finite)
     sentences = []
-    if known:
-        worst = max(known, key=lambda name: abs(known[name]))
-        words = format_flux_error(known[worst])
+    if finite:
+        worst = max(finite, key=lambda name: abs(finite[name]))
+        words = format_flux_error(finite[worst])
         sentences.append(f"With these PSF mixtures, a bright point source's flux is {words} ({worst}).")
     if n_unknown:
         sentences.append(

@@ -46,7 +46,7 @@ _CONFIG: dict[str, Any] = {
     "max_snr": int | float,
 }
 # What a run has in its folder besides the files of its scene. Users may have put more there.
-_OWN = {
+_OUTPUTS = {
     ".": r"config\.json|psfs\.h5|exposures\.(h5|json)|report\.html",
     "patches": r"patch\d+_(samples\.nc|residuals\.h5)",
     "figures": r"patch\d+_residuals\.png|(chains|residuals)\.pdf|truth\.png",
@@ -128,10 +128,10 @@ class RunDirectory:
         path = Path(path)
         if path.exists() and not path.is_dir():
             raise InputError(f"{path}: is a file, expected a folder for the run")
-        held = path / "config.json"
+        config = path / "config.json"
         if path.is_dir():
             put_back(path)
-        if held.is_file():
+        if config.is_file():
             if not overwrite:
                 raise InputError(f"{path}: holds a run, expected a new or empty folder for another one")
         elif not overwrite and (patches := sorted((path / "patches").glob("patch*_samples.nc"))):
@@ -143,7 +143,7 @@ class RunDirectory:
             cls.refuse_strange_files(path)
         path.mkdir(parents=True, exist_ok=True)
         run = cls(path, scene_catalog=scene_catalog)
-        move_aside(path, run.own_files(inputs), [*path.glob("*.yml"), *path.glob("*.yaml")])
+        move_aside(path, run.output_files(inputs), [*path.glob("*.yml"), *path.glob("*.yaml")])
         run.remove_half_written()
         for name in ("figures", "patches"):
             (path / name).mkdir(exist_ok=True)
@@ -255,9 +255,9 @@ class RunDirectory:
         InputError
             The log is damaged.
         """
-        found = self.patch_files()
-        known = self._checked_in()
-        return found if known is None else [number for number in found if number in known]
+        numbers = self.patch_files()
+        checked_in = self._checked_in()
+        return numbers if checked_in is None else [number for number in numbers if number in checked_in]
 
     def patch_files(self) -> list[int]:
         """Return the numbers of all patches that have a file, in increasing order."""
@@ -292,7 +292,7 @@ class RunDirectory:
             if path.is_dir():
                 shutil.rmtree(path)
 
-    def own_files(self, inputs: Iterable[Path] = ()) -> list[Path]:
+    def output_files(self, inputs: Iterable[Path] = ()) -> list[Path]:
         """List the files of the run and of its products, except other stages' and copies of settings.
 
         Parameters
@@ -300,15 +300,15 @@ class RunDirectory:
         inputs : iterable of Path
             Files that are not the run's, whatever their names.
         """
-        kept = {os.path.realpath(path) for path in inputs}
-        found = [
+        excluded = {os.path.realpath(path) for path in inputs}
+        files = [
             path
-            for folder, pattern in _OWN.items()
+            for folder, pattern in _OUTPUTS.items()
             for path in (self.path / folder).glob("*")
             if re.fullmatch(pattern, path.name) and (folder != "images" or _is_of_images(path))
         ]
-        found += [path for path in StateFiles(self.scene_path).all if path.is_file()]
-        return [path for path in found if os.path.realpath(path) not in kept]
+        files += [path for path in StateFiles(self.scene_path).all if path.is_file()]
+        return [path for path in files if os.path.realpath(path) not in excluded]
 
     def go_on(self) -> None:
         """Finish or undo what an earlier process has left undone, before a run is resumed."""
@@ -321,8 +321,8 @@ class RunDirectory:
 
     def complete(self) -> None:
         """Delete the results that the completed run has replaced, except those of a run of all stages."""
-        done = (path for path in self.previous() if not (path / "notebooks" / "record.json").is_file())
-        drop_previous(self.path, done)
+        folders = (path for path in self.previous() if not (path / "notebooks" / "record.json").is_file())
+        drop_previous(self.path, folders)
 
 
 def _is_of_images(path):

@@ -13,11 +13,11 @@ __all__ = ["residual_tiles"]
 
 def residual_tiles(model: SceneModel, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """Compute data minus fixed and active sources, array (T, TILE * TILE), at given parameters of the model."""
-    drawn = model
+    padded = model
     if model.pairs is None:
-        drawn = padded_model(model)
-        values = padded_values(values, drawn)
-    return np.asarray(model.patch.data) - np.asarray(_images(drawn, values))[: model.patch.n_tile]
+        padded = padded_model(model)
+        values = padded_values(values, padded)
+    return np.asarray(model.patch.data) - np.asarray(_images(padded, values))[: model.patch.n_tile]
 
 
 _images = eqx.filter_jit(SceneModel.images)

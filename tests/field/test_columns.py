@@ -113,7 +113,7 @@ def test_covariances_come_back_whole(columns):
     assert np.isnan(columns.covariances(np.array([0]))).all()
     assert columns.n_iter.tolist() == [0, 6, 0, 5]
     assert columns.n_patch.tolist() == [0, 2, 0, 1]
-    known, kept = columns.known_covariances()
+    known, kept = columns.stored_covariances()
     assert known.tolist() == [1, 3]
     np.testing.assert_array_equal(kept, triangles[[1, 0]])
 

@@ -7,7 +7,7 @@ import pytest
 
 from fphojax.field.outstanding import NumberedPatch, Outstanding
 from fphojax.field.reservations import Reservations
-from fphojax.results.patch_journal import CheckIn, CheckOut, Kept, KeptOutcome, Release
+from fphojax.results.patch_journal import CheckIn, CheckOut, PendingOutcome, PendingOutcomes, Release
 
 
 def patch(number, batch, active, fixed=()):
@@ -32,7 +32,7 @@ def three_out():
 
 def state(out, numbered):
     found = [
-        (p.number, p.batch, p.active.tolist(), p.fixed.tolist(), p.kept and p.kept.n_iter)
+        (p.number, p.batch, p.active.tolist(), p.fixed.tolist(), p.outcome and p.outcome.n_iter)
         for p in numbered.patches.values()
     ]
     waiting = np.flatnonzero(out.is_waiting(np.arange(12))).tolist()
@@ -41,7 +41,7 @@ def state(out, numbered):
 
 def test_records_restore_the_state(three_out):
     out, numbered = three_out
-    numbered.keep([KeptOutcome(5, n_iter=31)])
+    numbered.keep([PendingOutcome(5, n_iter=31)])
     again, restored = started()
     for record in numbered.records():
         restored.replay(record)
@@ -86,8 +86,8 @@ def test_journal_of_a_life():
     numbered.replay(CheckOut(2, 2, [3], [2], [[6, 0]]))
     assert numbered.filling
     assert out.is_waiting(np.array([6])).all()
-    numbered.replay(Kept([KeptOutcome(2, n_iter=8), KeptOutcome(99)]))
-    assert [p.kept and p.kept.n_iter for p in numbered.patches.values()] == [None, 8]
+    numbered.replay(PendingOutcomes([PendingOutcome(2, n_iter=8), PendingOutcome(99)]))
+    assert [p.outcome and p.outcome.n_iter for p in numbered.patches.values()] == [None, 8]
     entry = json.dumps({"sources": [0, 1]})
     numbers = np.zeros((2, 2))
     numbered.replay(CheckIn(0, entry, numbers.astype(int), numbers, waits=[[7, 3]]))

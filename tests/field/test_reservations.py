@@ -24,7 +24,7 @@ def test_what_is_out(two_out):
     assert out.n_active == 4
     assert np.flatnonzero(out.is_active).tolist() == [0, 1, 4, 5]
     assert np.flatnonzero(out.is_fixed).tolist() == [2, 3]
-    assert out.is_taken(np.arange(7)).tolist() == [True] * 6 + [False]
+    assert out.is_reserved(np.arange(7)).tolist() == [True] * 6 + [False]
     assert [out.active_in(row) for row in (0, 1, 4, 2, 9)] == [first, first, second, -1, -1]
     assert out.active_of(second) == 4
 
@@ -46,7 +46,7 @@ def test_return_frees_what_no_other_patch_has(two_out):
     assert out.in_the_way(rows(0, 1, 2), rows(3)) is None
     out.bring_back(second)
     assert len(out) == out.n_active == 0
-    assert not out.is_taken(np.arange(10)).any()
+    assert not out.is_reserved(np.arange(10)).any()
     assert out.take(rows(0), rows()) not in (first, second)
 
 

@@ -13,7 +13,7 @@ from fphojax.errors import StorageError
 from fphojax.field.superscene import LinkedSuperScene, SuperScene
 from fphojax.inputs import InputError
 from fphojax.inputs.source_catalog import SourceCatalog
-from fphojax.results.patch_journal import CheckIn, CheckOut, Journal, Kept, KeptOutcome, Release
+from fphojax.results.patch_journal import CheckIn, CheckOut, Journal, PendingOutcome, PendingOutcomes, Release
 from fphojax.results.scene_state import StateFiles
 
 BANDS = ("g", "r")
@@ -261,12 +261,12 @@ def test_disk_full_leaves_the_journal_readable(tmp_path, monkeypatch):
 def test_records_of_all_kinds_are_read_back(tmp_path):
     journal, values = Journal(tmp_path / "x.journal"), np.arange(6.0).reshape(2, 3)
     kept = [
-        KeptOutcome(7, 60, None, {"seed": 3}, values, values[:, :2] / 3),
-        KeptOutcome(8, flag="not finite: µ"),
-        KeptOutcome(9, 1, None, {}, values[:1]),
+        PendingOutcome(7, 60, None, {"seed": 3}, values, values[:, :2] / 3),
+        PendingOutcome(8, flag="not finite: µ"),
+        PendingOutcome(9, 1, None, {}, values[:1]),
     ]
     out = CheckOut(7, 6, [3, 1], [2], [[5, 3]], closed=True)
-    journal.rewrite([out, Kept(kept)])
+    journal.rewrite([out, PendingOutcomes(kept)])
     journal.append(Release(8))
     for reader in (Journal(journal.path), journal):
         first, second, third = reader.records()
@@ -282,7 +282,7 @@ def test_records_of_all_kinds_are_read_back(tmp_path):
     assert journal.path.stat().st_size == size
     journal = Journal(journal.path)
     journal.append(Release(9))
-    assert [type(record) for record in journal.records()] == [CheckOut, Kept, Release, Release]
+    assert [type(record) for record in journal.records()] == [CheckOut, PendingOutcomes, Release, Release]
     journal.rewrite([])
     assert not journal.path.exists()
 

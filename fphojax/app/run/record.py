@@ -204,7 +204,7 @@ class RunRecord:
         # what existed before the step was begun for the first time does not belong to the record
         if step.declared.fits == "outbase" and config.is_file() and _stamp(config) != entry.get("first"):
             run = RunDirectory(settings.outbase, scene_catalog=settings.scene_catalog)
-            outputs += run.own_files(input_files(settings))
+            outputs += run.output_files(input_files(settings))
         return outputs
 
     def _write(self):
