@@ -178,19 +178,21 @@ class Coordinates(eqx.Module):
         boxed = {
             name: self._measure(name, flat[name][np.asarray(self.free[name])], np) for name in self._boxed()
         }
-        found = self._split(self.normals.numbers(np.concatenate([np.zeros(0), *boxed.values()])))
+        coordinates = self._split(self.normals.numbers(np.concatenate([np.zeros(0), *boxed.values()])))
         for name, index in self.free.items():
-            if index.size and name not in found:
+            if index.size and name not in coordinates:
                 transform = biject_to(self.priors[name].support)
-                found[name] = np.asarray(transform.inv(jnp.asarray(values[name]))).ravel()[np.asarray(index)]
+                coordinates[name] = np.asarray(transform.inv(jnp.asarray(values[name]))).ravel()[
+                    np.asarray(index)
+                ]
         turning = np.asarray(self.turning)
         if turning.size:
             low = np.asarray(self.low["q"])[turning]
             share = np.clip((flat["q"][turning] - low) / (1 - low), EDGE, 1 - EDGE)
             length = np.sqrt(-2 * np.log(share))
             angle = np.asarray(self._angle(jnp.asarray(flat["pa"][turning])))
-            found["shape"] = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-        return found
+            coordinates["shape"] = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        return coordinates
 
     def turned(self, key: jax.Array, values: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Add to each position angle a multiple of pi drawn from the prior; the galaxies stay the same."""
@@ -216,20 +218,20 @@ class Coordinates(eqx.Module):
         """Return values and log derivatives, by parameter, for the scalar coordinates."""
         boxed = jnp.concatenate([jnp.zeros(0), *(coordinates[name] for name in self._boxed())])
         values, slopes = map(self._split, self.normals.values(boxed))
-        found = {name: (values[name], slopes[name]) for name in values}
-        for name in found:
+        pairs = {name: (values[name], slopes[name]) for name in values}
+        for name in pairs:
             if name in self.logarithmic:
-                value, slope = found[name]
-                found[name] = jnp.exp(value), slope + value
+                value, slope = pairs[name]
+                pairs[name] = jnp.exp(value), slope + value
         for name, index in self.free.items():
-            if index.size and name not in found:
+            if index.size and name not in pairs:
                 transform = biject_to(self.priors[name].support)
                 shape = self.priors[name].batch_shape
                 full = jnp.zeros(math.prod(shape)).at[index].set(coordinates[name]).reshape(shape)
                 value = transform(full)
                 slope = jnp.broadcast_to(transform.log_abs_det_jacobian(full, value), shape)
-                found[name] = value.ravel()[index], slope.ravel()[index]
-        return found
+                pairs[name] = value.ravel()[index], slope.ravel()[index]
+        return pairs
 
     def _boxed(self):
         """List the parameters with free elements in boxes, in the order of `normals`."""
@@ -237,11 +239,11 @@ class Coordinates(eqx.Module):
 
     def _split(self, array):
         """Split an array along `normals` by parameter."""
-        found, at = {}, 0
+        parts, at = {}, 0
         for name in self._boxed():
-            found[name] = array[at : at + self.free[name].size]
+            parts[name] = array[at : at + self.free[name].size]
             at += self.free[name].size
-        return found
+        return parts
 
     def _of_vectors(self, vectors):
         """Convert shape vectors to q and pa, with pa in the lowest half turn of the prior's range."""
@@ -285,8 +287,8 @@ class Coordinates(eqx.Module):
         values = {name: value.reshape(self.priors[name].batch_shape) for name, value in flat.items()}
         for name, source in self.tied.items():
             values[name] = values[name][..., source, :] if name == "flux" else values[name][..., source]
-        for name, held in self.held.items():
-            values[name] = jnp.where(jnp.isnan(held), values[name], held)
+        for name, fixed in self.held.items():
+            values[name] = jnp.where(jnp.isnan(fixed), values[name], fixed)
         return values
 
     def _measure(self, name, value, module):

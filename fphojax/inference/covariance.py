@@ -99,12 +99,12 @@ def best_fit_as_chains(
 
 def places(values: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
     """Return the positions of the elements of each parameter in the vector of `ravel_pytree`."""
-    found, at = {}, 0
+    positions, at = {}, 0
     for name in sorted(values):
         size = np.size(values[name])
-        found[name] = at + np.arange(size).reshape(np.shape(values[name]))
+        positions[name] = at + np.arange(size).reshape(np.shape(values[name]))
         at += size
-    return found
+    return positions
 
 
 def source_covariances(covariance: ArrayLike, values: Mapping[str, ArrayLike]) -> np.ndarray:
@@ -147,9 +147,9 @@ def widths_by_data(model: SceneModel, optimum: BestFit) -> dict[str, np.ndarray]
     flat, unravel = ravel_pytree({name: jnp.asarray(widths[name]) for name in optimum.values})
     by_prior = np.nan_to_num(np.asarray(flat), nan=np.inf) ** -2.0
     by_data = 1 / np.diag(inverse(optimum.fisher + np.diag(by_prior))) - by_prior
-    found = np.full(by_data.shape, np.inf)
-    found[by_data > 0] = by_data[by_data > 0] ** -0.5
-    return jax.tree.map(np.asarray, unravel(jnp.asarray(found)))
+    width = np.full(by_data.shape, np.inf)
+    width[by_data > 0] = by_data[by_data > 0] ** -0.5
+    return jax.tree.map(np.asarray, unravel(jnp.asarray(width)))
 
 
 def inverse(precision: np.ndarray) -> np.ndarray:

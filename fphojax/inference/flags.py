@@ -42,15 +42,15 @@ def fit_flags(model: SceneModel, optimum: BestFit, bands: Sequence[str]) -> list
     n_source = model.optics.n_source
     flags: list[dict[str, str]] = [{} for _ in range(n_source)]
 
-    def note(row, flag, found):
-        flags[row][flag] = f"{flags[row][flag]}, {found}" if flag in flags[row] else found
+    def note(row, flag, detail):
+        flags[row][flag] = f"{flags[row][flag]}, {detail}" if flag in flags[row] else detail
 
     if not optimum.converged:
         for row in range(n_source):
             note(row, "not converged", f"after {optimum.n_step} steps")
     for name in PARAMETERS:
-        near = np.reshape(optimum.at_bound[name], (n_source, -1)).any(axis=1)
-        for row in np.flatnonzero(near):
+        at_bound = np.reshape(optimum.at_bound[name], (n_source, -1)).any(axis=1)
+        for row in np.flatnonzero(at_bound):
             note(row, "at a bound", name)
     n_pixel = int(np.count_nonzero(np.asarray(model.patch.ierr)))
     n_free = int(sum(np.count_nonzero(model.is_free(name)) for name in optimum.values))

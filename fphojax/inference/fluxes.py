@@ -55,7 +55,7 @@ class LinearPart(eqx.Module):
     ----------
     place : int array (E, S + K)
         Positions in the vector of the parameters of every exposure's normal equations.
-    own : int array (n,)
+    index : int array (n,)
         Positions of the vector's elements in the raveled fluxes followed by the raveled sky.
     precision, mean : array (n,)
         Of the prior; a flat one has precision 0.
@@ -66,7 +66,7 @@ class LinearPart(eqx.Module):
     """
 
     place: jax.Array
-    own: jax.Array
+    index: jax.Array
     precision: jax.Array
     mean: jax.Array
     low: jax.Array
@@ -110,9 +110,9 @@ class LinearPart(eqx.Module):
         integral = self._integral(equations)
         normal = jax.random.normal(key, (REDRAWS, self.mean.size))
         spread = solve_triangular(integral.factor, normal.T, lower=True, trans=1).T
-        drawn = integral.mean + spread
-        inside = ((drawn >= self.low) & (drawn <= self.high)).all(axis=1)
-        vector = drawn[jnp.argmax(inside)]
+        vectors = integral.mean + spread
+        inside = ((vectors >= self.low) & (vectors <= self.high)).all(axis=1)
+        vector = vectors[jnp.argmax(inside)]
         each = vector[self.place]
         chi2 = (
             jnp.sum(equations.data2)
@@ -128,7 +128,7 @@ class LinearPart(eqx.Module):
         flux = model.priors["flux"].sample(key)
         n_flux = flux.size
         sky = jnp.zeros(model.priors["sky"].batch_shape) if "sky" in model.priors else jnp.zeros(0)
-        flat = jnp.concatenate([flux.ravel(), sky.ravel()]).at[self.own].set(vector)
+        flat = jnp.concatenate([flux.ravel(), sky.ravel()]).at[self.index].set(vector)
         full = {**values, "flux": flat[:n_flux].reshape(flux.shape)}
         if "sky" in model.priors:
             full["sky"] = flat[n_flux:].reshape(sky.shape)
@@ -151,24 +151,24 @@ def linear_part(model: SceneModel) -> LinearPart | None:
     band = np.asarray(model.optics.band)
     n_source, n_band = model.priors["flux"].batch_shape
     source = np.asarray(model.tied.get("flux", np.arange(n_source)))
-    seen = np.isin(np.arange(n_band), band)
+    observed = np.isin(np.arange(n_band), band)
     flux = np.zeros((n_source, n_band), dtype=bool)
-    flux[np.unique(source)] = seen
+    flux[np.unique(source)] = observed
     number = np.cumsum(flux.ravel()).reshape(flux.shape) - 1
     place = number[source][:, band].T
-    own = np.flatnonzero(flux)
-    sides = [_sides(model.priors["flux"])[:, own]]
+    index = np.flatnonzero(flux)
+    sides = [_sides(model.priors["flux"])[:, index]]
     if "sky" in model.priors:
         n_exposure, n_term = model.priors["sky"].batch_shape
         place = np.concatenate(
             [place, flux.sum() + np.arange(n_exposure * n_term).reshape(-1, n_term)], axis=1
         )
-        own = np.concatenate([own, flux.size + np.arange(n_exposure * n_term)])
+        index = np.concatenate([index, flux.size + np.arange(n_exposure * n_term)])
         sides.append(_sides(model.priors["sky"]))
     precision, mean, low, high = np.concatenate(sides, axis=1)
     return LinearPart(
         place=jnp.asarray(place),
-        own=jnp.asarray(own),
+        index=jnp.asarray(index),
         precision=jnp.asarray(precision),
         mean=jnp.asarray(mean),
         low=jnp.asarray(low),

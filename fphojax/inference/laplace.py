@@ -58,27 +58,31 @@ def laplace(
     """
     began = time.monotonic()
     optimum = optimize(model, start, density="unconstrained")
-    size, kept = OVERSAMPLED * draws * chains, draws * chains
-    for apart in (True, False):
-        posterior, origin, covariance = interruptible(posterior_around, model, optimum, fluxes_apart=apart)
+    size, n_draw = OVERSAMPLED * draws * chains, draws * chains
+    for integrated in (True, False):
+        posterior, origin, covariance = interruptible(
+            posterior_around, model, optimum, integrate_fluxes=integrated
+        )
         white = whitening(origin, covariance)
         normal = np.random.default_rng(seed).normal(size=(size, origin.size))
         points = white.origin + normal @ white.factor.T
         log_ratio = 0.5 * np.sum(normal**2, axis=1) - np.asarray(interruptible(_potential, posterior, points))
         weight, k_hat = _smoothed(log_ratio)
-        chosen = _resampled(weight, kept, np.random.default_rng([seed, 1]))
-        drawn = interruptible(_drawn, posterior, jax.random.key(seed), points[chosen])
-        outside = np.asarray(drawn.outside)
+        chosen = _resampled(weight, n_draw, np.random.default_rng([seed, 1]))
+        completed = interruptible(_complete_draws, posterior, jax.random.key(seed), points[chosen])
+        outside = np.asarray(completed.outside)
         if posterior.linear is None or outside.mean() <= OUTSIDE:
             break
-    drawn = jax.tree.map(lambda array: np.asarray(array).reshape(chains, draws, *array.shape[1:]), drawn)
+    completed = jax.tree.map(
+        lambda array: np.asarray(array).reshape(chains, draws, *array.shape[1:]), completed
+    )
     return Chains(
         model=model,
-        values={name: drawn.values[name] for name in optimum.values},
+        values={name: completed.values[name] for name in optimum.values},
         statistics={
-            "lp": drawn.lp,
+            "lp": completed.lp,
             "diverging": np.zeros((chains, draws), dtype=bool),
-            "outside_box": drawn.outside,
+            "outside_box": completed.outside,
             "pareto_k": np.full((chains, draws), float(k_hat)),
         },
         optimum=optimum,
@@ -115,7 +119,7 @@ def _potential(posterior, points):
 
 
 @eqx.filter_jit
-def _drawn(posterior, key, points):
+def _complete_draws(posterior, key, points):
     """Complete coordinates to full draws, each with its own random key."""
     keys = jax.random.split(key, len(points))
     return jax.lax.map(lambda one: posterior.draw(*one), (keys, points))

@@ -34,8 +34,8 @@ def held_shapes(model: SceneModel, values: Mapping[str, ArrayLike]) -> SceneMode
     SceneModel
     """
     effective = model.effective({name: jnp.asarray(value) for name, value in values.items()})
-    held = {name: effective[name] for name in PARAMETERS if name != "flux"}
-    return dataclasses.replace(model, held=held)
+    fixed = {name: effective[name] for name in PARAMETERS if name != "flux"}
+    return dataclasses.replace(model, held=fixed)
 
 
 def forced_fluxes(model: SceneModel, values: Mapping[str, ArrayLike], **options: Any) -> BestFit:

@@ -77,18 +77,18 @@ def in_step(calls: Sequence[tuple]) -> list:
         leaves, structure = jax.tree.flatten(arguments)
         sizes = tuple((jnp.shape(leaf), leaf.dtype) if _is_array(leaf) else leaf for leaf in leaves)
         alike[program, structure, sizes].append(number)
-    found = [None] * len(calls)
+    results = [None] * len(calls)
     for (program, _, _), numbers in alike.items():
         arguments = [calls[number][1] for number in numbers]
         if len(numbers) == 1:
-            found[numbers[0]] = program(*arguments[0])
+            results[numbers[0]] = program(*arguments[0])
             continue
         arguments += arguments[-1:] * ((1 << (len(numbers) - 1).bit_length()) - len(numbers))
         arrays, others = zip(*(eqx.partition(each, _is_array) for each in arguments), strict=True)
         stacked = jax.tree.map(lambda *parts: jnp.stack(parts), *arrays)
         for number, result in zip(numbers, _vmapped(program, stacked, others[0]), strict=False):
-            found[number] = result
-    return found
+            results[number] = result
+    return results
 
 
 @eqx.filter_jit

@@ -199,25 +199,25 @@ class Optimum:
         if self.from_prior:
             covariances = [None] * len(models) if covariances is None else covariances
             scenes = zip(models, starts, covariances, seeds, strict=True)
-            starts = [self._drawn(*scene) for scene in scenes]
+            starts = [self._draw_start(*scene) for scene in scenes]
         if self.forced:
             models = [held_shapes(*scene) for scene in zip(models, starts, strict=True)]
         density = "unconstrained" if self.barriers else "values"
-        found = optimize_many(models, starts, density=density, tolerance=self.tolerance)
+        optima = optimize_many(models, starts, density=density, tolerance=self.tolerance)
         seconds = (time.perf_counter() - began) / len(models)
         name = "forced" if self.forced else "optimum"
         return [
             best_fit_as_chains(model, best, seed=seed, wall_time=seconds, method=name)
-            for model, best, seed in zip(models, found, seeds, strict=True)
+            for model, best, seed in zip(models, optima, seeds, strict=True)
         ]
 
-    def _drawn(self, model, start, covariance, seed):
+    def _draw_start(self, model, start, covariance, seed):
         """Replace start values of sources that were never fitted by draws from the prior."""
         n_source = model.optics.n_source
         new = np.ones(n_source, bool) if covariance is None else np.isnan(covariance).all(axis=(1, 2))
         names = ("flux",) if self.forced else PARAMETERS
-        drawn = dict(start)
+        values = dict(start)
         for name, key in zip(names, jax.random.split(jax.random.PRNGKey(seed), len(names)), strict=True):
-            drawn[name] = np.array(start[name])
-            drawn[name][new] = np.asarray(model.priors[name].sample(key))[new]
-        return drawn
+            values[name] = np.array(start[name])
+            values[name][new] = np.asarray(model.priors[name].sample(key))[new]
+        return values

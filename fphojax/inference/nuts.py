@@ -15,7 +15,7 @@ from numpyro.infer.util import ParamInfo
 from .posterior import Draw, Posterior
 from .whitening import Whitening
 
-__all__ = ["MOST", "ChainState", "Kernel", "advance", "begin", "complete", "moved"]
+__all__ = ["MOST", "ChainState", "Kernel", "advance", "complete", "initial_state", "moved"]
 
 MOST = 100  # draws made by one call
 FIRST_STEP = 1.0  # of a leapfrog; the posterior is nearly a unit normal
@@ -66,7 +66,7 @@ class Kernel:
 
 
 @eqx.filter_jit
-def begin(
+def initial_state(
     kernel: Kernel,
     posterior: Posterior,
     whitening: Whitening,
@@ -99,8 +99,8 @@ def advance(
         each are filled.
     """
     hmc_state = state.hmc
-    known = ParamInfo(hmc_state.z, hmc_state.potential_energy, hmc_state.z_grad)
-    _, following = kernel.build(posterior, whitening, known, hmc_state.rng_key)
+    parameters = ParamInfo(hmc_state.z, hmc_state.potential_energy, hmc_state.z_grad)
+    _, following = kernel.build(posterior, whitening, parameters, hmc_state.rng_key)
 
     def one(state):
         last, averaging = state
@@ -145,7 +145,7 @@ def complete(
 
     empty = jax.tree.map(lambda s: jnp.zeros((MOST, *s.shape), s.dtype), jax.eval_shape(one, 0))
     return jax.lax.fori_loop(
-        0, n, lambda i, found: jax.tree.map(lambda all_, new: all_.at[i].set(new), found, one(i)), empty
+        0, n, lambda i, draws: jax.tree.map(lambda all_, new: all_.at[i].set(new), draws, one(i)), empty
     )
 
 

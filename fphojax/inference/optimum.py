@@ -118,8 +118,10 @@ def optimize_many(
         raise ValueError(f"density: found {density!r}, expected 'values' or 'unconstrained'")
     prepared = [_prepared(*pair) for pair in zip(models, starts, strict=True)]
     how = density == "unconstrained", *map(jnp.asarray, (max_steps, tolerance))
-    found = interruptible(in_step, [(search, (*scene, *how)) for scene in prepared])
-    return [_optimum(*scene) for scene in zip(models, (begun for _, begun in prepared), found, strict=True)]
+    results = interruptible(in_step, [(search, (*scene, *how)) for scene in prepared])
+    return [
+        _optimum(*scene) for scene in zip(models, (initial for _, initial in prepared), results, strict=True)
+    ]
 
 
 def _prepared(model, start):
@@ -128,21 +130,21 @@ def _prepared(model, start):
     return lean, padded_values(model.unconstrain(start), lean)
 
 
-def _optimum(model, begun, found):
+def _optimum(model, initial, result):
     """Build the optimum from the result of a search, without the padding."""
-    flat, unravel = ravel_pytree(begun)
+    flat, unravel = ravel_pytree(initial)
     places = real_values(unravel(jnp.arange(flat.size * 1.0)), model.optics.n_source)
-    kept = np.asarray(ravel_pytree(places)[0]).astype(int)
-    point = real_values(unravel(jnp.asarray(found.point)), model.optics.n_source)
+    index = np.asarray(ravel_pytree(places)[0]).astype(int)
+    point = real_values(unravel(jnp.asarray(result.point)), model.optics.n_source)
     values = model.constrain(point)
     return BestFit(
         values=jax.tree.map(np.asarray, model.effective(values)),
         unconstrained=jax.tree.map(np.asarray, point),
-        chi2=np.asarray(found.system.chi2),
-        fisher=np.asarray(found.system.fisher)[np.ix_(kept, kept)],
-        hessian=np.asarray(found.system.hessian)[np.ix_(kept, kept)],
-        n_step=int(found.n_step),
-        converged=bool(found.converged),
+        chi2=np.asarray(result.system.chi2),
+        fisher=np.asarray(result.system.fisher)[np.ix_(index, index)],
+        hessian=np.asarray(result.system.hessian)[np.ix_(index, index)],
+        n_step=int(result.n_step),
+        converged=bool(result.converged),
         at_bound=at_bound(model, values),
     )
 
@@ -168,12 +170,12 @@ def at_bound(model: SceneModel, values: Mapping[str, ArrayLike]) -> dict[str, np
     dict of ndarray of bool
         Always False where the support has no edge.
     """
-    found = {}
+    flags = {}
     for name, value in values.items():
         low, high = support_edges(model.priors[name])
-        near = np.minimum(np.asarray(value) - low, high - np.asarray(value))
+        distance = np.minimum(np.asarray(value) - low, high - np.asarray(value))
         with np.errstate(invalid="ignore"):
             width = np.where(np.isfinite(high - low), high - low, 0.0)
         free = np.isnan(np.asarray(model.held.get(name, np.nan)))
-        found[name] = (near < AT_BOUND * width) & free
-    return found
+        flags[name] = (distance < AT_BOUND * width) & free
+    return flags

@@ -84,7 +84,7 @@ class Posterior(eqx.Module):
 
 
 def posterior_at(
-    model: SceneModel, optimum: BestFit, *, fluxes_apart: bool = True, ellipticity: bool = True
+    model: SceneModel, optimum: BestFit, *, integrate_fluxes: bool = True, ellipticity: bool = True
 ) -> tuple[Posterior, np.ndarray]:
     """Build the posterior of a model; also return the vector of its optimum.
 
@@ -92,12 +92,12 @@ def posterior_at(
     ----------
     model : SceneModel
     optimum : BestFit
-    fluxes_apart : bool
+    integrate_fluxes : bool
         Integrate over fluxes and sky where the priors allow it and leave them room around the optimum.
     ellipticity : bool
         As for `Coordinates.of`.
     """
-    linear = linear_part(model) if fluxes_apart else None
+    linear = linear_part(model) if integrate_fluxes else None
     values = {name: jnp.asarray(value) for name, value in optimum.values.items()}
     if linear is not None and not linear.fits(_integral(linear, model, values)):
         linear = None
@@ -145,7 +145,7 @@ def culled_around(posterior: Posterior, optimum: BestFit, origin: np.ndarray, sd
             mean = np.concatenate(
                 [np.ravel(optimum.values[name]) for name in LINEAR if name in optimum.values]
             )
-            edge = mean[np.asarray(linear.own)] + sign * REACH * sd[n:]
+            edge = mean[np.asarray(linear.index)] + sign * REACH * sd[n:]
             edge = np.clip(edge, np.asarray(linear.low), np.asarray(linear.high))
             values = linear.filled(jax.random.key(0), model, values, jnp.asarray(edge))
         ends.append({name: np.asarray(value) for name, value in values.items()})

@@ -21,7 +21,7 @@ from fphojax.core.backend import chains_in_lockstep
 from .chains import ChainCheckpoint
 from .interruptible import THREADS, interruptible
 from .lockstep import Task
-from .nuts import MOST, ChainState, Kernel, advance, begin, complete
+from .nuts import MOST, ChainState, Kernel, advance, complete, initial_state
 from .posterior import Posterior
 from .warmup import ROUND, warm_up
 from .whitening import Whitening
@@ -42,7 +42,7 @@ class _Program(NamedTuple):
     def of(cls, function: Callable, *axes: int | None) -> "_Program":
         return cls(function, eqx.filter_jit(eqx.filter_vmap(function, in_axes=axes)), axes)
 
-    def with_own(self, change, arguments):
+    def map_batched(self, change, arguments):
         """Apply a change to those arguments of which every chain has its own."""
         return [a if axis is None else change(a) for a, axis in zip(arguments, self.axes, strict=True)]
 
@@ -63,7 +63,9 @@ class _InThreads:
         yield from ()  # a task without calls for others to join
 
         def one(chain):
-            return jax.block_until_ready(program.of_one(*program.with_own(lambda own: own[chain], arguments)))
+            return jax.block_until_ready(
+                program.of_one(*program.map_batched(lambda batched: batched[chain], arguments))
+            )
 
         # the first time, one chain goes ahead, so that all others find the program compiled
         ahead = [] if program in self._compiled else [pool.submit(one, 0).result()]
@@ -73,9 +75,11 @@ class _InThreads:
 
 def _in_one_program(pool, n_chain, program, arguments):
     """Run a program for every chain in a single call."""
-    stacked = program.with_own(lambda own: jax.tree.map(lambda *parts: jnp.stack(parts), *own), arguments)
-    made = yield program.of_all, stacked
-    return [jax.tree.map(lambda array, chain=chain: array[chain], made) for chain in range(n_chain)]
+    stacked = program.map_batched(
+        lambda batched: jax.tree.map(lambda *parts: jnp.stack(parts), *batched), arguments
+    )
+    results = yield program.of_all, stacked
+    return [jax.tree.map(lambda array, chain=chain: array[chain], results) for chain in range(n_chain)]
 
 
 class Run:
@@ -119,15 +123,17 @@ class Run:
         self.n_warmup, self.n_calls = 0, 0
         self._at_once, self.interrupted = 1, False
 
-    def begin(self, key: jax.Array, n_chain: int) -> None:
+    def start(self, key: jax.Array, n_chain: int) -> None:
         """Start chains at draws of the whitening's normal, or at the optimum if the density there is 0."""
         keys = jax.random.split(key, 3 * n_chain)
         self.keys = keys[2 * n_chain :]
         for start, moves in zip(keys[:n_chain], keys[n_chain : 2 * n_chain], strict=True):
             position = jax.random.normal(start, self.white.origin.shape)
-            state = interruptible(begin, self.kernel, self.posterior, self.white, position, moves)
+            state = interruptible(initial_state, self.kernel, self.posterior, self.white, position, moves)
             if not np.isfinite(state.hmc.potential_energy):
-                state = begin(self.kernel, self.posterior, self.white, jnp.zeros_like(position), moves)
+                state = initial_state(
+                    self.kernel, self.posterior, self.white, jnp.zeros_like(position), moves
+                )
             self.states.append(state)
 
     def resume(self, checkpoint: ChainCheckpoint) -> None:
@@ -141,7 +147,7 @@ class Run:
             [moves for moves, _ in keys],
             strict=True,
         ):
-            state = begin(self.kernel, self.posterior, self.white, position, key, step_size)
+            state = initial_state(self.kernel, self.posterior, self.white, position, key, step_size)
             self.states.append(state)
 
     def checkpoint(self, ellipticity: bool) -> ChainCheckpoint:
@@ -163,15 +169,15 @@ class Run:
         with self._bar(n_round * ROUND, "warm-up") as bar, self._pool() as pool:
 
             def run(white, states, short):
-                parts, left = [], ROUND
-                while left:
-                    size, began = min(self._at_once, left), time.monotonic()
+                parts, remaining = [], ROUND
+                while remaining:
+                    size, began = min(self._at_once, remaining), time.monotonic()
                     states, draws = yield from self._advanced(
                         pool, white, states, size, adapting=True, short=short
                     )
                     parts.append(draws)
-                    left -= size
-                    self._done(bar, size, began)
+                    remaining -= size
+                    self._update_pace(bar, size, began)
                 return states, [_joined(of_chain) for of_chain in zip(*parts, strict=True)]
 
             try:
@@ -187,7 +193,7 @@ class Run:
                 raise KeyboardInterrupt("interrupted during warm-up: no draws to keep") from None
         self.n_warmup, self.n_calls = n_round * ROUND, self.n_calls + calls
 
-    def drawn(
+    def sample(
         self, draws: int, most_outside: float
     ) -> Task[tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]:
         """Draw `draws` times per chain; a task that returns values (chain, draw, ...) and statistics (chain, draw).
@@ -195,14 +201,14 @@ class Run:
         There are fewer draws after Ctrl-C, and where the linear parameters of more than `most_outside` draws lie
         outside their box.
         """
-        found, done, outside = [], 0, 0
+        blocks, n_drawn, outside = [], 0, 0
         with self._bar(draws, "sampling") as bar, self._pool() as pool:
             try:
-                while done < draws and outside <= most_outside:
-                    size, began = min(self._at_once, draws - done), time.monotonic()
+                while n_drawn < draws and outside <= most_outside:
+                    size, began = min(self._at_once, draws - n_drawn), time.monotonic()
                     states, parts = yield from self._advanced(pool, self.white, self.states, size)
                     full = yield from self._completed(
-                        pool, done, [part.pop("vector") for part in parts], size
+                        pool, n_drawn, [part.pop("vector") for part in parts], size
                     )
                     for part, draw in zip(parts, full, strict=True):
                         del part["v"]
@@ -211,18 +217,18 @@ class Run:
                         outside += int(draw.outside.sum())
                     self.states = states
                     self.n_calls += (self.posterior.linear is not None) * size * len(states)
-                    found.append(
+                    blocks.append(
                         _stacked([(draw.values, part) for draw, part in zip(full, parts, strict=True)])
                     )
-                    done += size
-                    self._done(bar, size, began)
+                    n_drawn += size
+                    self._update_pace(bar, size, began)
             except KeyboardInterrupt:
-                if not found:
+                if not blocks:
                     raise KeyboardInterrupt("interrupted before the first draws: none to keep") from None
                 self.interrupted = True
-        return _joined(found, axis=1)
+        return _joined(blocks, axis=1)
 
-    def _done(self, bar, size, began):
+    def _update_pace(self, bar, size, began):
         """Update the progress bar, and choose from the time taken how many draws to make next."""
         bar.update(size)
         pace = size * PACE / max(time.monotonic() - began, 1e-3)
@@ -231,20 +237,20 @@ class Run:
     def _advanced(self, pool, white, states, n, adapting=False, short=False):
         """Advance all chains by `n` draws; a task that returns their states and draws."""
         how = tuple(map(jnp.asarray, (n, adapting, short)))
-        made = yield from self._each(
+        results = yield from self._each(
             pool, len(states), _ADVANCE, (self.kernel, self.posterior, white, states, *how)
         )
-        return [state for state, _ in made], [_first(draws, n) for _, draws in made]
+        return [state for state, _ in results], [_first(draws, n) for _, draws in results]
 
     def _completed(self, pool, first, vectors, n):
         """Complete the coordinates of every chain to full draws; a task."""
         padded = [np.pad(vector, ((0, MOST - n), (0, 0))) for vector in vectors]
         # number 0 is that of what goes on from here (`checkpoint`)
         first, length = jnp.asarray(1 + first), jnp.asarray(n)
-        made = yield from self._each(
+        results = yield from self._each(
             pool, len(vectors), _COMPLETE, (self.posterior, self.keys, first, padded, length)
         )
-        return [_first(draws, n) for draws in made]
+        return [_first(draws, n) for draws in results]
 
     def _bar(self, draws, text):
         return tqdm(total=draws, desc=text, unit="draw", disable=not self.progress)

@@ -24,7 +24,7 @@ from .lockstep import lockstep
 from .nuts import Kernel
 from .optimum import optimize
 from .runs import Run
-from .whitening import Whitening, posterior_around, whitening, with_known_blocks
+from .whitening import Whitening, posterior_around, rescale_to_blocks, whitening
 
 __all__ = ["Chains", "continued", "sample", "sample_many"]
 
@@ -129,19 +129,19 @@ def _sampling(
     began = time.monotonic()
     optimum = optimize(model, start, density="unconstrained")
     kernel, n_calls = Kernel(max_treedepth, target_accept), 0
-    for apart in (True, False) if integrate_fluxes else (False,):
+    for integrated in (True, False) if integrate_fluxes else (False,):
         posterior, origin, first = interruptible(
-            posterior_around, model, optimum, fluxes_apart=apart, ellipticity=ellipticity
+            posterior_around, model, optimum, integrate_fluxes=integrated, ellipticity=ellipticity
         )
         if covariance is not None:
-            first = with_known_blocks(first, posterior, optimum, origin, covariance)
+            first = rescale_to_blocks(first, posterior, optimum, origin, covariance)
         run = Run(kernel, posterior, whitening(origin, first, full_cov=full_cov), progress, joined)
         times = [time.monotonic()]
-        run.begin(jax.random.key(seed), chains)
+        run.start(jax.random.key(seed), chains)
         yield from run.warm_up(warmup, full_cov)
         times.append(time.monotonic())
         # stops early once too many draws lie outside for any to be kept
-        values, statistics = yield from run.drawn(draws, OUTSIDE * draws * chains)
+        values, statistics = yield from run.sample(draws, OUTSIDE * draws * chains)
         times.append(time.monotonic())
         n_calls += run.n_calls
         inside = posterior.linear is None or statistics["outside_box"].mean() <= OUTSIDE
@@ -235,15 +235,15 @@ def continued(chains: Chains, *, draws: int = 256, progress: bool = True) -> Cha
     if chains.checkpoint is None:
         raise ValueError(f"chains of method {chains.method!r} cannot go on, expected those of `sample`")
     began, checkpoint = time.monotonic(), chains.checkpoint
-    apart = chains.fluxes == "integrated"
+    integrated = chains.fluxes == "integrated"
     posterior, _, _ = posterior_around(
-        chains.model, chains.optimum, fluxes_apart=apart, ellipticity=checkpoint.ellipticity
+        chains.model, chains.optimum, integrate_fluxes=integrated, ellipticity=checkpoint.ellipticity
     )
     white = Whitening(jnp.asarray(checkpoint.origin), jnp.asarray(checkpoint.factor))
     run = Run(Kernel(chains.max_treedepth, TARGET), posterior, white, progress)
     run.resume(checkpoint)
     started = time.monotonic()
-    values, statistics = lockstep([run.drawn(draws, np.inf)])[0]
+    values, statistics = lockstep([run.sample(draws, np.inf)])[0]
     both = {"values": (chains.values, values), "statistics": (chains.statistics, statistics)}
     joined = {
         kind: jax.tree.map(lambda a, b: np.concatenate([a, b], axis=1), *pair) for kind, pair in both.items()

@@ -22,14 +22,15 @@ from numpyro.distributions import Uniform
 
 from fphojax.core.model import SceneModel, support_edges
 
-__all__ = ["Found", "search", "slope"]
+__all__ = ["SearchResult", "search", "slope"]
 
 LAMBDA_START, LAMBDA_UP, LAMBDA_DOWN = 1e-2, 5.0, 0.15
 LAMBDA_LEAST, LAMBDA_MOST = 1e-9, 1e9
 LAMBDA_FAILED = 1e-4  # smallest damping after a step that raised the cost
 GOOD, POOR = 0.6, 0.2  # ratio of actual to predicted gain above which damping falls, below which it rises
 LONGEST_STEP = 2.0  # of any parameter, in unconstrained units, where a box is a few units wide
-NEAR = 30.0  # predicted gain in log density above which second-order terms are not used: they lead to poor optima
+# predicted gain in log density above which second-order terms are not used: they lead to poor optima
+MAX_SECOND_ORDER_GAIN = 30.0
 RIDGE = 1e-8  # added to the diagonal of the scaled matrix, for directions without information
 STALLED = 0.05  # largest predicted gain at which a search that rounding ended counts as converged
 LINEAR = ("flux", "sky")
@@ -48,7 +49,7 @@ class _System(NamedTuple):
     fisher: jax.Array
 
 
-class Found(NamedTuple):
+class SearchResult(NamedTuple):
     """Result of a search.
 
     Attributes
@@ -57,7 +58,7 @@ class Found(NamedTuple):
         In unconstrained space.
     system : _System
         There.
-    left : array ()
+    remaining_gain : array ()
         Predicted gain in log density of a full Gauss-Newton step, no coordinate of it longer than allowed.
     converged : bool array ()
     n_step : int array ()
@@ -66,15 +67,15 @@ class Found(NamedTuple):
 
     point: jax.Array
     system: _System
-    left: jax.Array
+    remaining_gain: jax.Array
     converged: jax.Array
     n_step: jax.Array
 
 
 class _Step(NamedTuple):
     move: jax.Array
-    promised: jax.Array  # predicted reduction of the cost
-    left: jax.Array  # predicted reduction by an undamped step of permitted length
+    predicted: jax.Array  # predicted reduction of the cost
+    remaining_gain: jax.Array  # predicted reduction by an undamped step of permitted length
     trusted: jax.Array  # whether the step uses the second-order terms
     omitted: jax.Array  # prediction of the other choice minus this one's
 
@@ -86,7 +87,7 @@ class _State(NamedTuple):
     damping: jax.Array
     second: jax.Array  # estimate of what the Gauss-Newton matrix leaves out of the Hessian
     stalled: jax.Array
-    begun_again: jax.Array
+    restarted: jax.Array
     n_step: jax.Array
 
 
@@ -97,7 +98,7 @@ def search(
     with_jacobian: bool,
     max_steps: jax.Array,
     tolerance: jax.Array,
-) -> Found:
+) -> SearchResult:
     """Maximise the density from a point of unconstrained space.
 
     Parameters
@@ -113,7 +114,7 @@ def search(
 
     Returns
     -------
-    Found
+    SearchResult
     """
     flat, unravel = ravel_pytree(start)
     size = flat.size
@@ -133,7 +134,7 @@ def search(
         damping=jnp.asarray(LAMBDA_START),
         second=jnp.zeros((size, size)),
         stalled=no,
-        begun_again=no,
+        restarted=no,
         n_step=jnp.asarray(0),
     )
 
@@ -141,55 +142,57 @@ def search(
         return (state.n_step < max_steps) & ~ended(state)
 
     def ended(state):
-        return (state.step.left < tolerance) | state.stalled | (state.damping >= LAMBDA_MOST)
+        return (state.step.remaining_gain < tolerance) | state.stalled | (state.damping >= LAMBDA_MOST)
 
     def stepped(state):
-        taken = state.step
-        trial, system = problem.at(state.point + taken.move)
+        step = state.step
+        trial, system = problem.at(state.point + step.move)
         gain = state.system.cost - system.cost
         rounding = jnp.finfo(model.patch.data.dtype).eps * jnp.sum(system.chi2)
         first = state.n_step == 0
         # both false for NaN
-        better = (gain >= 0) | ((taken.promised < rounding) & (gain > -rounding))
-        ratio = jnp.where(first, 0.5 * (GOOD + POOR), gain / taken.promised)
+        better = (gain >= 0) | ((step.predicted < rounding) & (gain > -rounding))
+        ratio = jnp.where(first, 0.5 * (GOOD + POOR), gain / step.predicted)
         point = jnp.where(better, trial, state.point)
-        kept = jax.tree.map(lambda new, old: jnp.where(better, new, old), system, state.system)
+        accepted = jax.tree.map(lambda new, old: jnp.where(better, new, old), system, state.system)
         factor = jnp.where(ratio > GOOD, LAMBDA_DOWN, 1.0)
         factor = jnp.where(better & (ratio > POOR), factor, LAMBDA_UP)
         least = jnp.where(better, LAMBDA_LEAST, LAMBDA_FAILED)
         damping = jnp.clip(state.damping * factor, least, LAMBDA_MOST)
-        stalled = (taken.promised < rounding) & (jnp.abs(gain) < rounding)
+        stalled = (step.predicted < rounding) & (jnp.abs(gain) < rounding)
         # stalled by damping before convergence: restart from there, once
-        again = stalled & (taken.left > STALLED) & ~state.begun_again
+        again = stalled & (step.remaining_gain > STALLED) & ~state.restarted
         damping = jnp.where(again, LAMBDA_START, damping)
         change = jnp.where(first, 0.0, point - state.point)
-        second = _second_order(state.second, state.system, kept, change)
-        closer = jnp.abs(taken.promised + taken.omitted - gain) < jnp.abs(taken.promised - gain)
-        trusted = (taken.trusted ^ closer) & ~again
+        second = _second_order(state.second, state.system, accepted, change)
+        closer = jnp.abs(step.predicted + step.omitted - gain) < jnp.abs(step.predicted - gain)
+        trusted = (step.trusted ^ closer) & ~again
         return _State(
             point=point,
-            system=kept,
-            step=_damped_step(kept, second, damping, problem.at_edge(point), problem.across(point), trusted),
+            system=accepted,
+            step=_damped_step(
+                accepted, second, damping, problem.at_edge(point), problem.across(point), trusted
+            ),
             damping=damping,
             second=second,
             stalled=stalled & ~again,
-            begun_again=state.begun_again | again,
+            restarted=state.restarted | again,
             n_step=state.n_step + 1,
         )
 
     end = jax.lax.while_loop(proceed, stepped, initial)
-    converged = (end.step.left < tolerance) | (end.stalled & (end.step.left < STALLED))
+    converged = (end.step.remaining_gain < tolerance) | (end.stalled & (end.step.remaining_gain < STALLED))
     converged &= jnp.isfinite(end.system.cost)  # else the density was zero at the start
-    return Found(end.point, end.system, end.step.left, converged, end.n_step)
+    return SearchResult(end.point, end.system, end.step.remaining_gain, converged, end.n_step)
 
 
 def _second_order(second, before, after, change):
     """Update the Hessian's second-order part from a step (Dennis, Gay & Welsch 1981, ACM TOMS 7, 348)."""
     rise = after.gradient - before.gradient
-    wanted = rise - after.hessian @ change
-    along, held = change @ rise, change @ second @ change
-    size = jnp.minimum(1.0, jnp.abs(change @ wanted) / jnp.maximum(jnp.abs(held), 1e-300))
-    missing = wanted - size * second @ change
+    target = rise - after.hessian @ change
+    along, curvature = change @ rise, change @ second @ change
+    size = jnp.minimum(1.0, jnp.abs(change @ target) / jnp.maximum(jnp.abs(curvature), 1e-300))
+    missing = target - size * second @ change
     pair = jnp.outer(missing, rise) / along
     learnt = size * second + pair + pair.T - (change @ missing) / along**2 * jnp.outer(rise, rise)
     usable = (along > 1e-12 * jnp.sqrt((change @ change) * (rise @ rise))) & jnp.all(jnp.isfinite(learnt))
@@ -204,7 +207,7 @@ def _damped_step(system, second, damping, at_edge, across, trusted):
 
     A parameter that would go farther than the longest step goes exactly that far, and the step of the others is
     optimised given that: the position angle of a point source, which the pixels do not constrain, would go anywhere,
-    and must not shorten the steps of all others. What is left to gain is the gain of an undamped step in which no
+    and must not shorten the steps of all others. The remaining gain is that of an undamped step in which no
     parameter goes farther than across its box (`across`, an array (N,)): near an edge, that may be a long way.
     """
     diagonal = jnp.diag(system.hessian)
@@ -218,16 +221,18 @@ def _damped_step(system, second, damping, at_edge, across, trusted):
         slope, most = scale * system.gradient, longest / scale
 
         def shortened(_, state):
-            step, held = state
-            matrix = jnp.where(held[:, None] | held, 0.0, scaled) + jnp.diag(jnp.where(held, 1.0, ridge))
-            wanted = jnp.where(held, 0.0, -slope - scaled @ jnp.where(held, step, 0.0))
-            found = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), wanted)
-            step = jnp.where(held, step, jnp.clip(found, -most, most))
-            return step, held | (jnp.abs(found) > most)
+            step, clamped = state
+            matrix = jnp.where(clamped[:, None] | clamped, 0.0, scaled) + jnp.diag(
+                jnp.where(clamped, 1.0, ridge)
+            )
+            rhs = jnp.where(clamped, 0.0, -slope - scaled @ jnp.where(clamped, step, 0.0))
+            solution = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(matrix), rhs)
+            step = jnp.where(clamped, step, jnp.clip(solution, -most, most))
+            return step, clamped | (jnp.abs(solution) > most)
 
         return jax.lax.fori_loop(0, rounds, shortened, (jnp.zeros_like(slope), pinned))[0]
 
-    def taken(hessian):
+    def limited(hessian):
         scaled = hessian * scale[:, None] * scale[None, :]
 
         def gain(step):
@@ -236,16 +241,16 @@ def _damped_step(system, second, damping, at_edge, across, trusted):
         pinned = beyond(-system.gradient)
         pinned |= beyond(solved(scaled, pinned, damping + RIDGE))
         step = solved(scaled, pinned, damping + RIDGE)
-        left = gain(solved(scaled, pinned, RIDGE, across))
+        remaining_gain = gain(solved(scaled, pinned, RIDGE, across))
         # where the rounds did not suffice, the step that was cut last may lead uphill, and tells nothing
         uncut = solved(scaled, pinned, RIDGE, jnp.inf, rounds=1)
-        return scale * step, gain(step), jnp.where(left > 0, left, gain(uncut))
+        return scale * step, gain(step), jnp.where(remaining_gain > 0, remaining_gain, gain(uncut))
 
-    full, plain = taken(system.hessian + second), taken(system.hessian)
-    trusted = trusted & jnp.isfinite(full[2]) & (full[1] > 0) & (plain[2] < NEAR)
-    move, promised, left = (jnp.where(trusted, *pair) for pair in zip(full, plain, strict=True))
+    full, plain = limited(system.hessian + second), limited(system.hessian)
+    trusted = trusted & jnp.isfinite(full[2]) & (full[1] > 0) & (plain[2] < MAX_SECOND_ORDER_GAIN)
+    move, predicted, remaining_gain = (jnp.where(trusted, *pair) for pair in zip(full, plain, strict=True))
     omitted = 0.5 * move @ second @ move * jnp.where(trusted, 1.0, -1.0)
-    return _Step(move, promised, left, trusted, omitted)
+    return _Step(move, predicted, remaining_gain, trusted, omitted)
 
 
 class _Problem:
@@ -311,8 +316,8 @@ class _Problem:
     def _flat(self, values):
         """Return unconstrained values of parameters inside their supports, and 0 for held ones."""
         free = {name: t.inv(values[name]) for name, t in self.model.transforms.items()}
-        held = self.model.held.items()
-        free |= {name: jnp.where(jnp.isnan(fixed), free[name], 0.0) for name, fixed in held}
+        items = self.model.held.items()
+        free |= {name: jnp.where(jnp.isnan(fixed), free[name], 0.0) for name, fixed in items}
         return ravel_pytree(free)[0]
 
     def _values_of(self, flat):
@@ -352,10 +357,10 @@ class _Problem:
         scaled = (matrix + jnp.diag(curvature)) * scale[:, None] * scale
         free, change = jnp.ones(flat.size, bool), jnp.zeros(flat.size)
         for _ in range(ROUNDS):
-            wanted = scale * (rhs + by_prior) - scaled @ jnp.where(free, 0, change / scale)
-            held = jnp.where(free[:, None] & free, scaled, 0) + jnp.diag(jnp.where(free, RIDGE, 1.0))
-            factor = jax.scipy.linalg.cho_factor(held)
-            step = scale * jax.scipy.linalg.cho_solve(factor, jnp.where(free, wanted, 0))
+            residual = scale * (rhs + by_prior) - scaled @ jnp.where(free, 0, change / scale)
+            regular = jnp.where(free[:, None] & free, scaled, 0) + jnp.diag(jnp.where(free, RIDGE, 1.0))
+            factor = jax.scipy.linalg.cho_factor(regular)
+            step = scale * jax.scipy.linalg.cho_solve(factor, jnp.where(free, residual, 0))
             change = jnp.where(free, step, change)
             inside = jnp.clip(flat + change, low, high)
             free = free & (inside == flat + change)

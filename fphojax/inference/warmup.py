@@ -21,7 +21,7 @@ ROUND = 20  # draws of a chain
 
 SPREAD = 1.6  # factor by which a variance may differ from 1, beyond chance, before the whitening is replaced
 ENOUGH = 10  # draws per dimension for a final whitening
-APART = 1.0  # standard deviations by which the mean of a chain may differ from that of all
+MAX_MEAN_OFFSET = 1.0  # standard deviations by which the mean of a chain may differ from that of all
 OFF_TARGET = 0.12  # the same for the mean acceptance rate
 
 
@@ -92,5 +92,5 @@ def _white(v, eigenvalues):
     m, n = v.shape[0] * v.shape[1], v.shape[2]
     # extreme eigenvalues for m / 2 independent draws (Marchenko & Pastur 1967): the m draws are correlated
     limit = SPREAD * (1 + np.sqrt(2 * n / m)) ** 2
-    apart = np.abs(v.mean(axis=1) - v.mean(axis=(0, 1))).max()
-    return eigenvalues[0] > 1 / limit and eigenvalues[-1] < limit and apart < APART
+    mean_offset = np.abs(v.mean(axis=1) - v.mean(axis=(0, 1))).max()
+    return eigenvalues[0] > 1 / limit and eigenvalues[-1] < limit and mean_offset < MAX_MEAN_OFFSET

@@ -26,8 +26,8 @@ __all__ = [
     "from_draws",
     "mixed_covariance",
     "posterior_around",
+    "rescale_to_blocks",
     "whitening",
-    "with_known_blocks",
 ]
 
 FAR_OFF = 100.0  # ratio of variances beyond which they cannot be those of the same posterior
@@ -59,7 +59,7 @@ def coordinate_covariance(posterior: Posterior, optimum: BestFit, origin: np.nda
 
 
 def posterior_around(
-    model: SceneModel, optimum: BestFit, *, fluxes_apart: bool = True, ellipticity: bool = True
+    model: SceneModel, optimum: BestFit, *, integrate_fluxes: bool = True, ellipticity: bool = True
 ) -> tuple[Posterior, np.ndarray, np.ndarray]:
     """Build the posterior of a model around its optimum, ready for sampling.
 
@@ -67,7 +67,7 @@ def posterior_around(
     ----------
     model : SceneModel
     optimum : BestFit
-    fluxes_apart, ellipticity : bool
+    integrate_fluxes, ellipticity : bool
         As for `posterior_at`.
 
     Returns
@@ -78,13 +78,15 @@ def posterior_around(
     covariance : array (n, n)
         Of the coordinates, by the Fisher matrix.
     """
-    posterior, origin = posterior_at(model, optimum, fluxes_apart=fluxes_apart, ellipticity=ellipticity)
+    posterior, origin = posterior_at(
+        model, optimum, integrate_fluxes=integrate_fluxes, ellipticity=ellipticity
+    )
     covariance = coordinate_covariance(posterior, optimum, origin)
     posterior = culled_around(posterior, optimum, origin, np.sqrt(np.diag(covariance)))
     return posterior, origin, covariance[: len(origin), : len(origin)]
 
 
-def with_known_blocks(
+def rescale_to_blocks(
     covariance: np.ndarray, posterior: Posterior, optimum: BestFit, origin: np.ndarray, blocks: ArrayLike
 ) -> np.ndarray:
     """Rescale the covariance of the coordinates so that each source has its known covariance.
@@ -119,23 +121,23 @@ def with_known_blocks(
         if not np.isfinite(block).all() or not mine.size:
             continue
         back = np.linalg.pinv(columns[np.ix_(rows, mine)])
-        own = np.ix_(mine, mine)
+        index = np.ix_(mine, mine)
         stretch = np.eye(len(covariance))
-        stretch[own] = _stretch(covariance[own], back @ block @ back.T)
+        stretch[index] = _stretch(covariance[index], back @ block @ back.T)
         covariance = stretch @ covariance @ stretch.T
     return covariance
 
 
-def _stretch(present, known):
-    """Find D with D @ present @ D.T = known, leaving directions in which `known` is far off as they are.
+def _stretch(present, target):
+    """Find D with D @ present @ D.T = target, leaving directions in which `target` is far off as they are.
 
-    A parameter that is held has no width at all in `known`, and must not lose its own.
+    A parameter that is held has no width at all in `target`, and must not lose its own.
     """
     scale = np.sqrt(np.diag(present))[:, None]
     eigenvalues, vectors = np.linalg.eigh(present / scale / scale.T)
     root = np.sqrt(np.maximum(eigenvalues, 1e-10))
     half, back = scale * (vectors * root) @ vectors.T, (vectors / root) @ vectors.T / scale.T
-    ratio, axes = np.linalg.eigh(back @ known @ back.T)
+    ratio, axes = np.linalg.eigh(back @ target @ back.T)
     ratio = np.where((ratio > 1 / FAR_OFF) & (ratio < FAR_OFF), ratio, 1.0)
     return half @ (axes * np.sqrt(ratio) @ axes.T) @ back
 
@@ -180,10 +182,10 @@ def _derivatives(posterior, origin):
     linear, key = posterior.linear, jax.random.key(0)
 
     def everything(both):
-        found = posterior.coordinates.values(posterior.unravel(both[: origin.size]))
+        values = posterior.coordinates.values(posterior.unravel(both[: origin.size]))
         if linear is not None:
-            found = linear.filled(key, posterior.model, found, both[origin.size :])
-        return ravel_pytree(found)[0]
+            values = linear.filled(key, posterior.model, values, both[origin.size :])
+        return ravel_pytree(values)[0]
 
     n_linear = 0 if linear is None else linear.mean.size
     slopes = jax.jacfwd(everything)(jnp.concatenate([origin, jnp.zeros(n_linear)]))

@@ -54,8 +54,8 @@ def test_only_sources_that_were_never_fitted_start_at_draws_from_the_prior(brigh
     model, start = bright_scene
     known = np.eye(8)[None]
     method = Optimum(from_prior=True)
-    same = method._drawn(model, start, known, 5)
+    same = method._draw_start(model, start, known, 5)
     for name, value in start.items():
         np.testing.assert_array_equal(same[name], value)
-    drawn = method._drawn(model, start, np.full((1, 8, 8), np.nan), 5)
+    drawn = method._draw_start(model, start, np.full((1, 8, 8), np.nan), 5)
     assert all((np.asarray(drawn[name]) != np.asarray(start[name])).all() for name in ("rhalf", "q", "x"))

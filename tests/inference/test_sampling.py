@@ -15,7 +15,7 @@ import pytest
 
 from fphojax.inference import lockstep, sampling
 from fphojax.inference import runs as module
-from fphojax.inference.nuts import MOST, Kernel, advance, begin, moved
+from fphojax.inference.nuts import MOST, Kernel, advance, initial_state, moved
 from fphojax.inference.optimum import optimize
 from fphojax.inference.posterior import posterior_at
 from fphojax.inference.sampling import continued, sample, sample_many
@@ -186,7 +186,7 @@ def test_all_draws_come_from_one_program(bright_scene):
     posterior, origin = posterior_at(model, optimum)
     first = whitening(origin, np.eye(len(origin)))
     kernel = Kernel(max_treedepth=6, target_accept=0.8)
-    begun = begin(kernel, posterior, first, jnp.zeros(len(origin)), jax.random.key(0))
+    begun = initial_state(kernel, posterior, first, jnp.zeros(len(origin)), jax.random.key(0))
     advanced, _ = advance(kernel, posterior, first, begun, *map(jnp.asarray, (2, True, False)))
     other = moved(advanced, first, whitening(origin, 2 * np.eye(len(origin))))
     types = [[leaf.aval for leaf in jax.tree.leaves(state)] for state in (begun, advanced, other)]
@@ -203,7 +203,7 @@ def test_trees_are_short_where_asked(bright_scene, short, deepest):
     spread = coordinate_covariance(posterior, optimum, origin)[: len(origin), : len(origin)]
     narrow = whitening(origin, 1e-6 * spread)
     kernel = Kernel(max_treedepth=8, target_accept=0.8)
-    begun = begin(kernel, posterior, narrow, jnp.zeros(len(origin)), jax.random.key(0))
+    begun = initial_state(kernel, posterior, narrow, jnp.zeros(len(origin)), jax.random.key(0))
     _, draws = advance(kernel, posterior, narrow, begun, *map(jnp.asarray, (3, False, short)))
     assert (draws["n_steps"][:3] == 2**deepest - 1).all()
 
@@ -229,14 +229,14 @@ def test_known_covariances_as_mass_matrix(bright_scene, chains):
 def test_fluxes_in_a_narrow_box_are_sampled(bright_scene, chains, monkeypatch, width, tries):
     """From the first, where the box is seen to be narrow at the optimum; else as soon as draws have shown it."""
     model, start = bright_scene
-    drawn, made = module.Run.drawn, []
+    drawn, made = module.Run.sample, []
 
     def watched(*arguments):
         found = yield from drawn(*arguments)
         made.append(found[1]["outside_box"].shape[1])
         return found
 
-    monkeypatch.setattr(module.Run, "drawn", watched)
+    monkeypatch.setattr(module.Run, "sample", watched)
     mean, sd = (getattr(chains.values["flux"], kind)(axis=(0, 1)) for kind in ("mean", "std"))
     box = type(model.priors["flux"])(mean - width * sd, mean + 2 * sd)
     boxed = dataclasses.replace(model, priors=model.priors | {"flux": box})

@@ -79,7 +79,7 @@ def test_a_parameter_that_would_go_far_does_not_keep_the_others_back():
     assert float(step.move[1]) == pytest.approx(2)
     np.testing.assert_allclose(step.move[jnp.asarray(rest)], best, rtol=1e-6)
     gain = -(gradient @ step.move + step.move @ hessian @ step.move / 2)
-    np.testing.assert_allclose(step.promised, gain)
-    assert float(step.left) == pytest.approx(float(gain), rel=1e-6), (
+    np.testing.assert_allclose(step.predicted, gain)
+    assert float(step.remaining_gain) == pytest.approx(float(gain), rel=1e-6), (
         "no more is left than a step of that length can gain"
     )

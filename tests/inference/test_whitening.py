@@ -5,7 +5,7 @@ import pytest
 
 from fphojax.inference.optimum import optimize
 from fphojax.inference.posterior import posterior_at
-from fphojax.inference.whitening import coordinate_covariance, with_known_blocks
+from fphojax.inference.whitening import coordinate_covariance, rescale_to_blocks
 
 NAMES = ("x", "y", "q", "pa", "sersic", "rhalf")
 
@@ -16,7 +16,7 @@ def fitted(request, make_patcher):
     patcher, catalog = make_patcher(n_source=2)
     model, start = patcher.prepare_model(active=catalog)
     optimum = optimize(model, start, density="unconstrained")
-    posterior, origin = posterior_at(model, optimum, fluxes_apart=request.param, ellipticity=False)
+    posterior, origin = posterior_at(model, optimum, integrate_fluxes=request.param, ellipticity=False)
     spread = coordinate_covariance(posterior, optimum, origin)[: len(origin), : len(origin)]
     return posterior, optimum, origin, spread
 
@@ -37,11 +37,11 @@ def test_widths_are_the_known_ones_and_correlations_stay(fitted):
     posterior, optimum, origin, spread = fitted
     n_band = optimum.values["flux"].shape[1]
     known = np.full((2, n_band + 6, n_band + 6), np.nan)
-    np.testing.assert_array_equal(with_known_blocks(spread, posterior, optimum, origin, known), spread)
+    np.testing.assert_array_equal(rescale_to_blocks(spread, posterior, optimum, origin, known), spread)
 
     columns = slopes(posterior, optimum, origin, 0)
     known[0] = 9 * columns @ spread @ columns.T
-    found = with_known_blocks(spread, posterior, optimum, origin, known)
+    found = rescale_to_blocks(spread, posterior, optimum, origin, known)
     factor = np.where((columns != 0).any(axis=0), 3.0, 1.0)
     assert 6 <= np.count_nonzero(factor == 3) == len(factor) // 2
     np.testing.assert_allclose(found, np.outer(factor, factor) * spread, rtol=1e-4, atol=1e-9)
@@ -51,5 +51,5 @@ def test_a_parameter_without_width_keeps_its_own(fitted):
     posterior, optimum, origin, spread = fitted
     n_band = optimum.values["flux"].shape[1]
     held = np.zeros((2, n_band + 6, n_band + 6))
-    found = with_known_blocks(spread, posterior, optimum, origin, held)
+    found = rescale_to_blocks(spread, posterior, optimum, origin, held)
     np.testing.assert_allclose(found, spread, rtol=1e-9, atol=1e-12)
