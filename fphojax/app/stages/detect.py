@@ -147,7 +147,7 @@ def _psfs(settings, checked, fit, progress):
     # a run that is in the folder keeps the mixtures that it was made with
     path = None if (settings.outbase / "config.json").is_file() else settings.fitted_psfs
     settings.outbase.mkdir(parents=True, exist_ok=True)
-    options = {"known": settings.fitted_psfs, "replace": True, "progress": progress}
+    options = {"existing": settings.fitted_psfs, "replace": True, "progress": progress}
     return fitted_psfs(checked.exposures, settings, path, **options)[0]
 
 
