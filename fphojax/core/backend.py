@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 import warnings
+from pathlib import Path
 
 import jax
 import psutil
@@ -17,6 +18,8 @@ __all__ = [
     "set_up_jax",
     "tiles_per_block",
 ]
+
+MOST_MAPS = 0.4  # of the memory maps that the system allows; one patch more must fit into the rest
 
 
 def tiles_per_block() -> int:
@@ -80,18 +83,28 @@ def set_up_jax() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def clear_programs(most: float) -> bool:
-    """Clear the compiled programs of this process if it holds more than `most` bytes of memory.
+def _share_of_maps() -> float:
+    """Return how many memory maps this process has, as a fraction of what Linux allows; 0 on other systems."""
+    try:
+        limit = int(Path("/proc/sys/vm/max_map_count").read_text())
+        return Path("/proc/self/maps").read_bytes().count(b"\n") / limit
+    except OSError:
+        return 0.0
 
-    Those of one shape of patch take some 200 MB, and a field has patches of many shapes. What is needed again is read
-    from the disk, in seconds.
+
+def clear_programs(most: float) -> bool:
+    """Clear the compiled programs of this process if it holds more than `most` bytes of memory, or too many maps.
+
+    Those of one shape of patch take some 200 MB and many memory maps, of which Linux allows 65,530
+    by default: a run of 38 patches reached them, and the compiler failed. And a field has patches of many shapes. What is needed again is read from the disk, in
+    seconds.
 
     Returns
     -------
     bool
         Whether they were cleared.
     """
-    if psutil.Process().memory_info().rss <= most:
+    if psutil.Process().memory_info().rss <= most and _share_of_maps() <= MOST_MAPS:
         return False
     jax.clear_caches()
     gc.collect()

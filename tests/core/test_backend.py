@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from fphojax import CircularRegion, default_bounds
+from fphojax.core import backend
 from fphojax.core.backend import clear_programs
 
 SECOND_START = """
@@ -85,6 +86,19 @@ def test_programs_are_forgotten_when_memory_runs_short():
     assert clear_programs(0)
     assert double(1.0) == 2
     assert len(traced) == 2
+
+
+def test_programs_are_forgotten_before_the_system_refuses_more_memory_maps(monkeypatch):
+    share = backend._share_of_maps()
+    assert 0 <= share < 0.4
+    kept = [jax.jit(lambda x, i=i: x + i).lower(1.0).compile() for i in range(20)]
+    assert len(kept) == 20
+    if share:  # Linux
+        print(f"memory maps of a small program: {(backend._share_of_maps() - share) * 65530 / 20:.1f}")
+        assert backend._share_of_maps() > share
+    assert not clear_programs(1e15)
+    monkeypatch.setattr(backend, "_share_of_maps", lambda: 0.5)
+    assert clear_programs(1e15)
 
 
 def test_cache_folder_is_the_users(tmp_path):
