@@ -236,7 +236,11 @@ def preprocess(
 def run(
     config: Config,
     stages: Annotated[
-        list[str] | None, typer.Option("--stages", help="Run only this stage; repeatable.")
+        list[str] | None,
+        typer.Option(
+            "--stages",
+            help="Run only this stage; repeatable. What it replaces makes later stages out of date.",
+        ),
     ] = None,
     start: Annotated[
         str | None, typer.Option("--from", help="Repeat this stage and all later ones in any case.")
@@ -248,7 +252,11 @@ def run(
     retry: Annotated[bool, typer.Option("--retry", help="Retry sources that were given up.")] = False,
     workers: Workers = None,
     notebooks: Annotated[
-        bool, typer.Option("--notebooks/--no-notebooks", help="Keep an executed notebook of every stage.")
+        bool,
+        typer.Option(
+            "--notebooks/--no-notebooks",
+            help="Keep an executed notebook of every stage; a change of this repeats all stages.",
+        ),
     ] = True,
     quiet: Quiet = False,
 ) -> None:

@@ -25,7 +25,7 @@ from fphojax.system.wording import counted
 
 from .cluster import cluster_client
 from .patch_fit import PatchFit, keep_recipe
-from .recipe_files import as_files
+from .recipe_files import as_files, describe
 from .scheduler import ScheduleReport, schedule
 from .superscene import LinkedSuperScene, SuperScene
 
@@ -50,6 +50,11 @@ class FinishedField:
     directory: RunDirectory
     scene: SuperScene
     report: ScheduleReport
+
+    def __repr__(self) -> str:
+        flagged = f"{counted(len(self.flagged), 'source')} given up"
+        done = f"{counted(len(self.scene), 'source')} in {counted(len(self.directory.patches()), 'patch')}"
+        return f"{type(self).__name__}({str(self.directory.path)!r}, {done}, {flagged})"
 
     @property
     def result(self) -> PatchResult | None:
@@ -345,6 +350,7 @@ def fit_field(
     if psfs is None:
         raise InputError("psfs: found none, expected a PSFStore or a recipe with one")
     recipe = exposures if isinstance(exposures, Recipe) else Recipe(tuple(exposures), psfs)
+    describe(recipe)  # refuses, before there is a folder, what no file can describe
     catalog = catalog.select_bands(recipe.bands)
     bounds_kwargs = dict(bounds_kwargs or {})
     bounds_kwargs.setdefault("pixscale", min(exposure.pixel_scale for exposure in recipe.exposures))
@@ -353,9 +359,10 @@ def fit_field(
     def config(directory):
         """Put the recipe into the folder; refuse another one than that of a run that is resumed."""
         text = json.dumps(as_files(recipe, directory.path) | {"fit_field": stated}, indent=2) + "\n"
-        if resume and (before := directory.read_config().get("fit_field")) != stated:
+        if resume and (before := directory.read_config().get("fit_field") or {}) != stated:
+            found, expected = _other(before, stated), _other(stated, before)
             raise InputError(
-                f"{directory.config_path}: found a run of {before}, expected {stated} to resume it"
+                f"{directory.config_path}: found a run of {found or 'another kind'}, expected {expected} to resume it"
             )
         return text
 
@@ -382,7 +389,13 @@ def fit_field(
         together=recipe.together(catalog),
     )
     with folder_lock(folder):
-        resume = resume and (folder / "config.json").is_file()
+        earlier = (folder / "config.json").is_file()
+        if earlier and not (resume or overwrite):
+            raise InputError(
+                f"{folder}: holds a run, expected a new or empty folder (resume=True goes on with it, "
+                "overwrite=True replaces it)"
+            )
+        resume = resume and earlier
         return job.run(
             folder,
             resume=resume,
@@ -408,6 +421,11 @@ def _refuse_unknown_patches(directory: RunDirectory, scene: SuperScene) -> None:
             f"state of the run does not know, expected none: put back {_state_files(directory)} of the run to go on, "
             f"or move these patches elsewhere to fit their sources again; {ANEW}"
         )
+
+
+def _other(options: Mapping, before: Mapping) -> str:
+    """Return the options that are not those of another run, for a message."""
+    return ", ".join(f"{name}={value}" for name, value in options.items() if before.get(name) != value)
 
 
 def _state_files(directory):

@@ -12,7 +12,7 @@ from fphojax.inputs.stores.stored_exposures import StoredExposure
 from fphojax.inputs.stores.writer import StoreWriter
 from fphojax.mixtures.sersic import load_sersic_table
 
-__all__ = ["as_files"]
+__all__ = ["as_files", "describe"]
 
 _PIXELS, _META = "exposures.h5", "exposures.json"
 
@@ -35,15 +35,31 @@ def as_files(recipe: Recipe, folder: Path) -> dict:
     InputError
         A profile table other than the shipped one, or a prior that cannot be described by its name and numbers.
     """
+    config = describe(recipe)
+    pixels, meta = _stores(recipe.exposures) or _stored(recipe.exposures, Path(folder))
+    return config | {
+        "pixelstorefile": str(Path(pixels).absolute()),
+        "metastorefile": str(Path(meta).absolute()),
+    }
+
+
+def describe(recipe: Recipe) -> dict:
+    """Describe all of a recipe but its pixels; refuse, before anything is written, what no file can describe.
+
+    Raises
+    ------
+    InputError
+        See `as_files`; or exposures in memory whose WCS no header holds.
+    """
     if recipe.table.order != load_sersic_table().order:
         raise InputError("table: found another than the shipped one, expected that for a field")
-    pixels, meta = _stores(recipe.exposures) or _stored(recipe.exposures, Path(folder))
+    if _stores(recipe.exposures) is None:
+        for exposure in recipe.exposures:
+            _require_header(exposure)
     return {
         "bandlist": list(recipe.bands),
         "fitsfiles": [],
         "extensions": {},
-        "pixelstorefile": str(Path(pixels).absolute()),
-        "metastorefile": str(Path(meta).absolute()),
         "splinedatafile": None,
         "pixel_response": recipe.pixel_response,
         "tolerance": recipe.tolerance,
@@ -80,14 +96,18 @@ def _stored(exposures, folder):
     return paths
 
 
-def _in_njy(exposure):
-    """Return an exposure with its pixels in memory, in nJy, as a header can describe it."""
+def _require_header(exposure):
+    """Refuse an exposure in memory that no FITS header can describe."""
     wcs = exposure.wcs
     if not isinstance(wcs, WCS) or wcs.cpdis1 or wcs.cpdis2 or wcs.det2im1 or wcs.det2im2:
         raise InputError(
             f"exposure {exposure.name!r} of band {exposure.band}: found a WCS that no header holds, expected "
             "exposures of a pixel store (`fphojax preprocess`)"
         )
+
+
+def _in_njy(exposure):
+    """Return an exposure with its pixels in memory, in nJy."""
     ny, nx = exposure.shape
     data, ierr = exposure.window(0, nx, 0, ny)
     scale = exposure.flux_scale
@@ -96,7 +116,7 @@ def _in_njy(exposure):
         band=exposure.band,
         data=np.asarray(data) / scale,
         ierr=np.asarray(ierr) * scale,
-        wcs=wcs,
+        wcs=exposure.wcs,
         psf_image=exposure.psf_image,
         psf_includes_pixel=exposure.psf_includes_pixel,
         path=exposure.path,

@@ -39,6 +39,10 @@ class SceneFit(FittedPatch):
         In catalogue units.
     """
 
+    def __repr__(self) -> str:
+        sizes = self.posterior["posterior"].sizes
+        return f"{type(self).__name__}({self.scene}, {sizes['chain']} chains of {sizes['draw']} draws)"
+
     @property
     def posterior(self) -> xr.DataTree:
         """Draws and their statistics, as ArviZ takes them."""

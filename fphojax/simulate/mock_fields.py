@@ -9,6 +9,7 @@ import numpy as np
 from astropy import units as u
 from numpy.typing import ArrayLike
 
+from fphojax.errors import InputError
 from fphojax.inputs.astrometry import sky_position
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.psf_store import PSFMixture, PSFStore
@@ -123,7 +124,7 @@ def mock_galaxies(
     ----------
     x, y : array_like or Quantity, shape (N,)
         Arcsec east and north of the centre.
-    flux : mapping of str to array_like or Quantity, shape (N,)
+    flux : mapping of str to array_like or Quantity, shape (N,), or float
         By band, nJy.
     q, sersic, rhalf : array_like or Quantity, shape (N,), or float
         Axis ratio b/a, Sersic index, circularised half-light radius [arcsec].
@@ -141,8 +142,7 @@ def mock_galaxies(
         ra=ra,
         dec=dec,
         flux=np.stack(
-            [np.atleast_1d(to_unit(values, u.nJy, f"flux in {band}")) for band, values in flux.items()],
-            axis=1,
+            [_for_each(len(ra), values, f"flux in {band}") for band, values in flux.items()], axis=1
         ),
         q=q,
         pa=pa,
@@ -151,6 +151,16 @@ def mock_galaxies(
         bands=tuple(flux),
         id=1 + np.arange(len(ra)),
     )
+
+
+def _for_each(size: int, values: ArrayLike, name: str) -> np.ndarray:
+    """Return the flux of each galaxy in a band, nJy; a number is that of all."""
+    values = to_unit(values, u.nJy, name)
+    if values.shape not in ((), (1,), (size,)):
+        raise InputError(
+            f"{name} has shape {values.shape}, expected ({size},) as x and y, or a single number"
+        )
+    return np.broadcast_to(values, size)
 
 
 def scattered_galaxies(

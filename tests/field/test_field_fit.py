@@ -26,6 +26,9 @@ def test_an_optimised_field(field, tmp_path):
     done = fitted(field, tmp_path / "run", fp.Optimum(), bounds_kwargs=BOUNDS)
     assert sorted(done.report.patches) == [0, 1]
     assert done.flagged == {}
+    assert (
+        repr(done) == f"FinishedField({str(tmp_path / 'run')!r}, 2 sources in 2 patches, 0 sources given up)"
+    )
     catalog = done.scene.catalog
     error = np.sqrt(np.array([c[0, 0] for c in done.scene.bounds_and_covs([0, 1])[1]]))
     pull = (catalog.flux[:, 0] - field.truth.flux[:, 0]) / error
@@ -39,11 +42,13 @@ def test_an_optimised_field(field, tmp_path):
     np.testing.assert_allclose(again.scene.frame.patch.ierr, direct.patch.ierr, rtol=1e-6)
     assert len(fp.final_catalog(run)) == 2
 
-    with pytest.raises(fp.InputError, match="holds a run, expected a new or empty folder"):
+    with pytest.raises(fp.InputError, match=r"holds a run, expected a new or empty folder \(resume=True"):
         fitted(field, tmp_path / "run", fp.Optimum(), bounds_kwargs=BOUNDS)
     resumed = fitted(field, tmp_path / "run", fp.Optimum(), bounds_kwargs=BOUNDS, resume=True)
     assert resumed.report.patches == []
-    with pytest.raises(fp.InputError, match=r"config\.json: found a run of .*expected .* to resume it"):
+    with pytest.raises(
+        fp.InputError, match=r"found a run of tolerance=0\.0001, expected tolerance=0\.001 to"
+    ):
         fitted(field, tmp_path / "run", fp.Optimum(tolerance=1e-3), bounds_kwargs=BOUNDS, resume=True)
 
 
@@ -57,6 +62,7 @@ def test_priors_are_kept_by_name_and_numbers(field, tmp_path):
     strange = Recipe(field.exposures, field.psfs, priors={"q": Normal(np.full(2, 0.5), 0.1)})
     with pytest.raises(fp.InputError, match=r"priors: q: found .* expected a distribution of single numbers"):
         fp.fit_field(strange, None, field.peaks, fp.Optimum(), folder=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_without_psfs(field, tmp_path):

@@ -77,9 +77,6 @@ def test_what_no_file_describes(field, tmp_path):
     with pytest.raises(InputError, match=r"priors: q: found .*, expected a distribution of single numbers"):
         as_files(strange, tmp_path)
 
-    other = tmp_path / "other"
-    other.mkdir()
-
     class Bent:
         """A projection that is no FITS WCS."""
 
@@ -94,4 +91,5 @@ def test_what_no_file_describes(field, tmp_path):
     with pytest.raises(
         InputError, match=f"exposure '{one.name}' of band F: found a WCS that no header holds"
     ):
-        as_files(Recipe([bent], field.psfs), other)
+        as_files(Recipe([*field.exposures, bent], field.psfs), tmp_path)
+    assert list(tmp_path.iterdir()) == []  # found before the pixels are written

@@ -28,6 +28,14 @@ def test_galaxies_are_where_they_were_put():
     assert GALAXIES.id.tolist() == [1, 2]
 
 
+def test_one_flux_for_all_galaxies():
+    shape = {"q": 0.6, "pa": 30, "sersic": 1.0, "rhalf": 0.1}
+    galaxies = mock_galaxies(x=[0, 0.3, 0.6], y=0, flux={"F1": 100, "F2": [1, 2, 3]}, **shape)
+    assert galaxies.flux.tolist() == [[100, 1], [100, 2], [100, 3]]
+    with pytest.raises(InputError, match=r"flux in F1 has shape \(2,\), expected \(3,\) as x and y"):
+        mock_galaxies(x=[0, 0.3, 0.6], y=0, flux={"F1": [100, 50]}, **shape)
+
+
 def test_noise_for_a_signal_to_noise_ratio():
     camera = MockCamera("F1", n_exposure=2).with_snr(GALAXIES, 40)
     field = mock_field(GALAXIES[:1], [camera], seed=1)

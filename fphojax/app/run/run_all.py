@@ -97,7 +97,7 @@ def run_all(
     """
     for option, names in (("--stages", stages or ()), ("--from", [start] if start else ())):
         if unknown := [name for name in names if name not in STAGES]:
-            raise InputError(f"{option}: found {', '.join(unknown)}, expected among {', '.join(STAGES)}")
+            raise InputError(f"{option}: found {', '.join(unknown)}, expected one of {', '.join(STAGES)}")
     order = list(STAGES)
     if start and stages and max(map(order.index, stages)) < order.index(start):
         raise InputError(

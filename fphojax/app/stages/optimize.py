@@ -106,8 +106,8 @@ def optimize(
     text, level = _verdict(tables)
     if any(larger):
         text += (
-            f" Light ended beyond the pixels of {counted(max(larger), 'source')}: with larger radii of influence, "
-            "fitted again."
+            f" The light of {counted(max(larger), 'source')} extended beyond the pixels of the first fit: fitted "
+            "again with larger radii of influence."
         )
     return StageReport("optimize", text, tables, files, time.perf_counter() - start, level)
 

@@ -12,6 +12,7 @@ from fphojax.results.products.run_products import postprocess as write_products
 from fphojax.results.products.scene_points import DrawKind
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.locks import folder_lock
+from fphojax.system.wording import counted
 
 __all__ = ["postprocess"]
 
@@ -48,7 +49,7 @@ def _about_sources(catalogs: Catalogs) -> list[str]:
     flags = np.asarray(catalogs.final["flags"])
     lines = [f"{len(catalogs.final)} sources, {int((flags == 0).sum())} without any flag"]
     lines += [
-        f"  flag {bit}: {int((flags & bit > 0).sum())} sources: {text}"
+        f"  flag {bit}: {counted(int((flags & bit > 0).sum()), 'source')}: {text}"
         for bit, text in FLAGS.items()
         if (flags & bit).any()
     ]

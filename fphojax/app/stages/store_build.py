@@ -34,7 +34,7 @@ def _alone(make: Callable) -> Callable:
     def alone(settings: Settings, **options):
         if settings.pixelstorefile is None:
             raise InputError(
-                f"{settings.file}: found no pixelstorefile, expected the files of the stores to make"
+                f"{settings.file}: found no pixelstorefile, expected the names of the stores to write"
             )
         _refuse_inputs(settings)
         with file_lock(settings.pixelstorefile):

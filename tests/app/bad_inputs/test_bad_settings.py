@@ -404,8 +404,8 @@ COMMANDS = [
     (["run", "--set", "chans=3"], "field.yml: chans: unknown key, did you mean chains?"),
     (["run", "--set", "chains=yes"], "field.yml: chains: found 'yes', expected a valid integer"),
     (["run", "--set", "chains=!!python/none"], "--set: chains: found the tag"),
-    (["run", "--stages", "nothing"], "--stages: found nothing, expected among check"),
-    (["run", "--from", "nothing"], "--from: found nothing, expected among check"),
+    (["run", "--stages", "nothing"], "--stages: found nothing, expected one of check"),
+    (["run", "--from", "nothing"], "--from: found nothing, expected one of check"),
     (
         ["run", "--stages", "check", "--from", "sample"],
         "--from: found sample, which comes after --stages check",
@@ -421,7 +421,10 @@ COMMANDS = [
     (["detect", "--run", "{}/nowhere"], "nowhere: no such folder, expected the folder of a run"),
     (["background", "--run", "{}/peaks.ecsv"], "peaks.ecsv: no such folder, expected the folder of a run"),
     (["postop"], "output: contains no fit, expected one"),
-    (["preprocess"], "field.yml: found no pixelstorefile, expected the files of the stores to make"),
+    (
+        ["preprocess"],
+        "field.yml: found no pixelstorefile, expected the names of the stores to write",
+    ),
 ]
 
 

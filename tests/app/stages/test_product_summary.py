@@ -60,7 +60,7 @@ def test_what_is_said(run, monkeypatch):
     assert module.postprocess(run.path, kind="median") == [
         "3 sources, 1 without any flag",
         f"  flag 1: 2 sources: {FLAGS[1]}",
-        f"  flag 4: 1 sources: {FLAGS[4]}",
+        f"  flag 4: 1 source: {FLAGS[4]}",
         "2 sources were fitted by several patches: catalogs/multipatch",
         "warning: 1 sources of the scene have no fit: 0",
         f"wrote {run.path / 'catalogs'}: final.fits",
