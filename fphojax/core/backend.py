@@ -95,9 +95,9 @@ def _share_of_maps() -> float:
 def clear_programs(most: float) -> bool:
     """Clear the compiled programs of this process if it holds more than `most` bytes of memory, or too many maps.
 
-    Those of one shape of patch take some 200 MB, and a field has patches of many shapes. They also take memory maps, up
-    to 7,000, of which Linux allows a process 65,530 by default: the compiler of a run of 38 patches failed there. What
-    is needed again is read from the disk, in seconds.
+    Those of one shape of patch take some 200 MB, and a field has patches of many shapes. They also take memory
+    maps, up to 7,000, of which Linux allows a process 65,530 by default: the compiler of a run of 38 patches
+    failed there. What is needed again is read from the disk, in seconds.
 
     Returns
     -------
