@@ -578,7 +578,7 @@ class Settings(Section):
     )
     chains: PositiveInt = Field(4, le=1000, description="chains per patch")
     warmup: Annotated[PositiveInt, BeforeValidator(_total_steps)] = Field(
-        500, le=1_000_000, description="warm-up steps of each chain; a list is summed"
+        500, le=1_000_000, description="most warm-up steps of each chain; a list is summed"
     )
     sampling_draws: PositiveInt = Field(500, le=1_000_000, description="draws of each chain")
     target_niter: PositiveInt | None = Field(
