@@ -200,4 +200,7 @@ def _error(pixels, level, tile):
             break
         tile = tile // 2
     excess = np.bincount(place, weight * (pixels.residual - level))
-    return float(np.sqrt(count / (count - 1) * np.sum(excess**2)) / weight.sum())
+    of_tiles = np.sqrt(count / (count - 1) * np.sum(excess**2)) / weight.sum()
+    # few tiles may agree by chance, but not better than pixels with independent noise
+    of_pixels = mad_std((pixels.residual - level) * pixels.ierr) / np.sqrt(weight.sum())
+    return float(max(of_tiles, of_pixels))

@@ -29,10 +29,11 @@ def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QT
     Returns
     -------
     QTable
-        Columns: id, parameter, band (empty but for fluxes), unit; value (median), lower and upper (limits of the
-        central 68 %, from 0.16 to 0.84) in that unit; r_hat (rank-normalised) and ess_bulk (Vehtari et al. 2021);
-        at_bound, the fraction of draws within a thousandth of an edge of the prior; truth, if given. Angles are
-        as in ``result.centred_draws``, and the truth is on the same turn.
+        Columns: id, parameter, band (empty but for fluxes), unit; value (median), lower and upper (limits of
+        the central 68 %, from 0.16 to 0.84; of an optimum, one standard deviation) in that unit; r_hat (rank-
+        normalised) and ess_bulk (Vehtari et al. 2021); at_bound, the fraction of draws within a thousandth of
+        an edge of the prior; truth, if given. Angles are as in ``result.centred_draws``, and the truth is on
+        the same turn.
 
     Raises
     ------
@@ -43,6 +44,8 @@ def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QT
 
     draws = result.centred_draws
     low, value, high = (draws.quantile(q, ("chain", "draw")) for q in _QUANTILES)
+    if result.optimum_std:
+        low, high = value - result.optimum_std, value + result.optimum_std
     columns: dict[str, Any] = {"value": value, "lower": low, "upper": high}
     columns |= {"r_hat": arviz.rhat(draws), "ess_bulk": arviz.ess(draws, method="bulk")}
     columns["at_bound"] = result.at_bound

@@ -124,3 +124,19 @@ def test_exposures_without_pixels():
     assert len(residual_levels([])) == 0
     with pytest.raises(InputError, match="exposure e: arrays of the shapes"):
         ResidualPixels("e", "r", np.zeros(3, int), np.zeros(3, int), np.zeros(2), np.ones(3))
+
+
+def test_few_tiles_give_no_error_below_that_of_white_noise():
+    """Eight tiles may agree by chance; white noise of known size over 30 realisations."""
+    y, x = (axis.ravel() for axis in np.indices((36, 36)))
+    white = 1 / np.sqrt(x.size)
+    errors = []
+    for seed in range(30):
+        noise = np.random.default_rng(seed).normal(size=x.size)
+        pixels = ResidualPixels("e", "F", x, y, noise, np.ones(x.size))
+        errors.append(residual_levels([pixels], tile=16)["error"][0].value / white)
+    print(
+        f"error over that of white noise: {min(errors):.2f} to {max(errors):.2f}, median {np.median(errors):.2f}"
+    )
+    assert min(errors) > 0.9
+    assert np.median(errors) < 1.3

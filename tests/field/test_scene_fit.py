@@ -5,7 +5,7 @@ import pytest
 
 from fphojax.field.scene_fit import fit_scene, scene_region
 from fphojax.figures.interval_plots import plot_intervals, plot_joint
-from fphojax.inference.methods import NUTS, Laplace
+from fphojax.inference.methods import NUTS, Laplace, Optimum
 from fphojax.inputs.bounds import default_bounds
 from fphojax.simulate.mock_fields import MockCamera, mock_field, mock_galaxies
 
@@ -82,3 +82,14 @@ def test_joint_draws_with_their_correlation(fit):
     expected = np.corrcoef(draws["flux"].to_numpy().ravel(), draws["rhalf"].to_numpy().ravel())[0, 1]
     assert axis.get_title() == f"correlation {expected:+.2f}"
     assert axis.get_xlabel() == "source 1: flux F1 [nJy]"
+
+
+def test_table_of_an_optimum_has_its_errors(field):
+    best = fit_scene(field.exposures, field.psfs, field.peaks, Optimum(), bands=["F1"])
+    table = best.table(TRUTH)
+    flux = table[table["parameter"] == "flux"][0]
+    error = float(best.result.optimum_std["flux"].to_numpy()[0, 0])
+    assert error > 0
+    assert flux["upper"] - flux["value"] == pytest.approx(error)
+    assert flux["value"] - flux["lower"] == pytest.approx(error)
+    assert (np.asarray(table["upper"]) > np.asarray(table["lower"])).all()
