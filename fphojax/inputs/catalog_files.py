@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -30,9 +30,6 @@ from .angles import from_forcepho, looks_like_radians, to_forcepho
 from .fits_structure import require_structure
 from .fits_tables import writable_by_fits
 from .units import conversion, to_unit
-
-if TYPE_CHECKING:
-    from .source_catalog import SourceCatalog
 
 __all__ = [
     "FLUX_UNIT",
@@ -105,7 +102,7 @@ def read_columns(path: Path, bands: Sequence[str] | None) -> tuple[dict, Catalog
     return _interpret(table, others, bands, native, reason)
 
 
-def write_native(path: str | Path, catalog: "SourceCatalog") -> None:
+def write_native(path: str | Path, catalog: Any) -> None:
     """Write a catalogue in our own layout, as ECSV or FITS by the suffix of the name."""
     path = Path(path)
     kind = {".ecsv": "ascii.ecsv", ".fits": "fits"}.get(path.suffix)
@@ -129,7 +126,7 @@ def write_native(path: str | Path, catalog: "SourceCatalog") -> None:
         table.write(temporary, format=kind, overwrite=True)
 
 
-def write_forcepho(path: str | Path, catalog: "SourceCatalog") -> None:
+def write_forcepho(path: str | Path, catalog: Any) -> None:
     """Write a catalogue in forcepho's FITS layout; flux uncertainties are in a second table, ``FLUX_ERR``."""
     extra, size = catalog.extra, len(catalog)
     state = {name: extra[name] for name in FORCEPHO_STATE if name in extra.colnames}

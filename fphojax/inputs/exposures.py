@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from astropy import units as u
@@ -22,12 +22,7 @@ from .fits_frames import FitsFrame, ReadingOptions, read_frame, read_frames
 from .fits_images import blame
 from .units import has_unit, to_number, to_unit
 
-if TYPE_CHECKING:
-    from .stores.stored_exposures import StoredExposure
-
-__all__ = ["Exposure", "capped_ierr", "central_noise", "collect", "less_sky", "read_exposures"]
-
-_WINDOW = 512  # pixels in the middle of an image, where its noise is measured
+__all__ = ["Exposure", "capped_ierr", "collect", "less_sky", "read_exposures"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -316,17 +311,6 @@ def capped_ierr(data: np.ndarray, ierr: np.ndarray, max_snr: float) -> np.ndarra
     over = np.abs(data) * capped > max_snr
     capped[over] = max_snr / np.abs(data[over])
     return capped
-
-
-def central_noise(exposure: "Exposure | StoredExposure") -> float:
-    """Return the typical standard deviation of the pixels in the middle of an image; NaN where none has weight."""
-    ny, nx = exposure.shape
-    _, ierr = exposure.window(*_middle(nx), *_middle(ny))
-    return 1 / np.median(ierr[ierr > 0]) if (ierr > 0).any() else np.nan
-
-
-def _middle(size):
-    return max(0, (size - _WINDOW) // 2), min(size, (size + _WINDOW) // 2)
 
 
 def _in_njy(data, err):

@@ -15,10 +15,9 @@ from fphojax.errors import InputError
 from fphojax.system.processes import process_pool
 
 from .psf_image import effective_psf, windowed_moments
-from .psf_result import PIXEL_VARIANCE, PSFFit, fit_with_verdict
+from .psf_result import PIXEL_VARIANCE, PSFFit, fit_with_verdict, plot_psf_fit
 from .psf_search import search
 from .psf_solver import Problem, covariance_of
-from .psf_verdict import plot_psf_fit
 
 __all__ = [
     "MAX_GAUSS",

@@ -1,7 +1,7 @@
-"""Result of fitting a mixture of Gaussians to a PSF image, with its quality."""
+"""Result of fitting a mixture of Gaussians to a PSF image, with its quality and a figure of it."""
 
 import dataclasses
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -9,7 +9,10 @@ from numpy.typing import ArrayLike
 from .psf_image import EffectivePSF, effective_psf
 from .psf_verdict import PSFVerdict, judge, model_values
 
-__all__ = ["PIXEL_VARIANCE", "PSFFit", "fit_with_verdict", "judge_mixture"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["PIXEL_VARIANCE", "PSFFit", "fit_with_verdict", "judge_mixture", "plot_psf_fit"]
 
 # Variance per axis of a square pixel of unit side.
 PIXEL_VARIANCE = 1 / 12
@@ -154,3 +157,59 @@ def fit_with_verdict(
         verdict=judge(effective, parts, response=response, background=background),
         seconds=0.0,
     )
+
+
+def plot_psf_fit(fit: PSFFit, image: ArrayLike, **options: Any) -> "Figure":
+    """Plot image, model, residual and encircled energy.
+
+    Parameters
+    ----------
+    fit : PSFFit
+    image : array (ny, nx)
+        The image that was fitted.
+    **options
+        ``mask`` if the fit had one.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.colors import AsinhNorm
+    from matplotlib.figure import Figure
+
+    effective = fit.effective(image, **options)
+    model = fit.values(effective)
+    data = np.where(effective.good, effective.values, np.nan)
+    peak = np.nanmax(data)
+    half = 0.5 / effective.oversample
+    extent = (effective.x[0] - half, effective.x[-1] + half, effective.y[0] - half, effective.y[-1] + half)
+    figure = Figure(figsize=(14, 3.6), layout="constrained")
+    axes = figure.subplots(1, 4)
+    limit = max(np.nanmax(np.abs(data - model)) / peak, 1e-12)
+    for ax, values, title in zip(axes[:2], (data, model), ("image / peak", "model / peak"), strict=True):
+        norm = AsinhNorm(1e-3, vmin=-1e-3, vmax=1)
+        mappable = ax.imshow(values / peak, origin="lower", extent=extent, norm=norm, cmap="magma")
+        ax.set_title(title)
+        figure.colorbar(mappable, ax=ax, ticks=[0, 1e-3, 1e-2, 1e-1, 1], shrink=0.8)
+    residual = (data - model) / peak
+    mappable = axes[2].imshow(residual, origin="lower", extent=extent, vmin=-limit, vmax=limit, cmap="RdBu_r")
+    # residuals are largest in the core
+    reach = min(6 * effective.half_light_radius, np.abs(extent).min())
+    axes[2].set(xlim=(-reach, reach), ylim=(-reach, reach))
+    axes[2].set_title("residual / peak, core")
+    figure.colorbar(mappable, ax=axes[2], shrink=0.8)
+    for ax in axes[:3]:
+        ax.set_xlabel("x [native pixels]")
+    axes[0].set_ylabel("y [native pixels]")
+    verdict = fit.verdict
+    radius, difference = verdict.ee_radius, verdict.ee_image - verdict.ee_model
+    axes[3].plot(radius, verdict.ee_image, label="image")
+    axes[3].plot(radius, verdict.ee_model, "--", label="model")
+    axes[3].plot(radius, 0.5 + 10 * difference, ":", label="0.5 + 10 x difference")
+    axes[3].set(xlabel="radius [native pixels]", title="encircled energy")
+    axes[3].legend(fontsize="small")
+    figure.suptitle(
+        f"{len(fit.amplitudes)} Gaussians: relative L2 {verdict.relative_l2:.2%}, "
+        f"encircled-energy error {verdict.ee_error:.2%}, point-source flux error {verdict.point_flux_error:+.2%}"
+    )
+    return figure

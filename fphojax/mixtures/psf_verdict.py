@@ -1,21 +1,14 @@
-"""Tests of how well a mixture of Gaussians reproduces a PSF image, and a figure that shows it."""
+"""Tests of how well a mixture of Gaussians reproduces a PSF image."""
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from .psf_image import EffectivePSF, windowed_moments
 from .psf_point_source import point_flux_errors
 from .psf_solver import gaussians
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-    from .psf_result import PSFFit
-
-__all__ = ["PSFVerdict", "judge", "model_values", "plot_psf_fit"]
+__all__ = ["PSFVerdict", "judge", "model_values"]
 
 # Limits of the measures; a verdict is poor beyond any of them.
 _LIMITS = {
@@ -206,59 +199,3 @@ def _shape(covariance):
     trace = np.trace(covariance)
     e1, e2 = (covariance[0, 0] - covariance[1, 1]) / trace, 2 * covariance[0, 1] / trace
     return float(np.linalg.det(covariance) ** 0.25), (float(e1), float(e2))
-
-
-def plot_psf_fit(fit: "PSFFit", image: ArrayLike, **options: Any) -> "Figure":
-    """Plot image, model, residual and encircled energy.
-
-    Parameters
-    ----------
-    fit : PSFFit
-    image : array (ny, nx)
-        The image that was fitted.
-    **options
-        ``mask`` if the fit had one.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
-    from matplotlib.colors import AsinhNorm
-    from matplotlib.figure import Figure
-
-    effective = fit.effective(image, **options)
-    model = fit.values(effective)
-    data = np.where(effective.good, effective.values, np.nan)
-    peak = np.nanmax(data)
-    half = 0.5 / effective.oversample
-    extent = (effective.x[0] - half, effective.x[-1] + half, effective.y[0] - half, effective.y[-1] + half)
-    figure = Figure(figsize=(14, 3.6), layout="constrained")
-    axes = figure.subplots(1, 4)
-    limit = max(np.nanmax(np.abs(data - model)) / peak, 1e-12)
-    for ax, values, title in zip(axes[:2], (data, model), ("image / peak", "model / peak"), strict=True):
-        norm = AsinhNorm(1e-3, vmin=-1e-3, vmax=1)
-        mappable = ax.imshow(values / peak, origin="lower", extent=extent, norm=norm, cmap="magma")
-        ax.set_title(title)
-        figure.colorbar(mappable, ax=ax, ticks=[0, 1e-3, 1e-2, 1e-1, 1], shrink=0.8)
-    residual = (data - model) / peak
-    mappable = axes[2].imshow(residual, origin="lower", extent=extent, vmin=-limit, vmax=limit, cmap="RdBu_r")
-    # residuals are largest in the core
-    reach = min(6 * effective.half_light_radius, np.abs(extent).min())
-    axes[2].set(xlim=(-reach, reach), ylim=(-reach, reach))
-    axes[2].set_title("residual / peak, core")
-    figure.colorbar(mappable, ax=axes[2], shrink=0.8)
-    for ax in axes[:3]:
-        ax.set_xlabel("x [native pixels]")
-    axes[0].set_ylabel("y [native pixels]")
-    verdict = fit.verdict
-    radius, difference = verdict.ee_radius, verdict.ee_image - verdict.ee_model
-    axes[3].plot(radius, verdict.ee_image, label="image")
-    axes[3].plot(radius, verdict.ee_model, "--", label="model")
-    axes[3].plot(radius, 0.5 + 10 * difference, ":", label="0.5 + 10 x difference")
-    axes[3].set(xlabel="radius [native pixels]", title="encircled energy")
-    axes[3].legend(fontsize="small")
-    figure.suptitle(
-        f"{len(fit.amplitudes)} Gaussians: relative L2 {verdict.relative_l2:.2%}, "
-        f"encircled-energy error {verdict.ee_error:.2%}, point-source flux error {verdict.point_flux_error:+.2%}"
-    )
-    return figure

@@ -12,7 +12,8 @@ from astropy.utils.masked import Masked
 from astropy.wcs import WCS
 
 from fphojax.inputs import InputError
-from fphojax.inputs.exposures import Exposure, central_noise, collect, read_exposures
+from fphojax.inputs.exposures import Exposure, collect, read_exposures
+from fphojax.inputs.stores.stored_exposures import central_noise
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared"
 DATA = Path(os.environ.get("FPHOJAX_DATA", SHARED / "data"))

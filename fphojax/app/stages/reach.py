@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from fphojax.app.settings.schema import Settings
-from fphojax.inputs.exposures import central_noise
 from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.inputs.stores.stored_exposures import central_noise
 from fphojax.results.products.photometry import isophotal_radius
 
 __all__ = ["beyond_patches", "light_ends", "wider"]

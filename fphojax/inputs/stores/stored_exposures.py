@@ -14,13 +14,15 @@ from astropy.wcs.wcsapi import BaseLowLevelWCS
 
 from fphojax.errors import InputError
 from fphojax.inputs.astrometry import footprint, pixel_scale
-from fphojax.inputs.exposures import capped_ierr, less_sky
+from fphojax.inputs.exposures import Exposure, capped_ierr, less_sky
 from fphojax.inputs.fits_images import blame, gwcs_of, read_wcs
 from fphojax.inputs.wcs_checks import frame_name
 
 from .reader import PixelStore, StoreEntry, read_meta
 
-__all__ = ["StoredExposure", "open_stores"]
+__all__ = ["StoredExposure", "central_noise", "open_stores"]
+
+_WINDOW = 512  # pixels in the middle of an image, where its noise is measured
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,3 +239,14 @@ def _stored(pixelfile, metafile, band, name, sky, max_snr):
     """Open a stored exposure again, when it is unpickled in another process."""
     stamps = tuple(path.stat().st_mtime_ns for path in (pixelfile, metafile))
     return replace(_both(pixelfile, metafile, stamps)[band, name], sky=sky, max_snr=max_snr)
+
+
+def central_noise(exposure: Exposure | StoredExposure) -> float:
+    """Return the typical standard deviation of the pixels in the middle of an image; NaN where none has weight."""
+    ny, nx = exposure.shape
+    _, ierr = exposure.window(*_middle(nx), *_middle(ny))
+    return 1 / np.median(ierr[ierr > 0]) if (ierr > 0).any() else np.nan
+
+
+def _middle(size):
+    return max(0, (size - _WINDOW) // 2), min(size, (size + _WINDOW) // 2)

@@ -7,13 +7,13 @@ import numpy as np
 
 from fphojax.core.patch import TILE, Patch, padded_length
 from fphojax.inputs.astrometry import CircularRegion, local_affine
-from fphojax.inputs.exposures import Exposure, central_noise
+from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.frame import PatchFrame
 from fphojax.inputs.profiles import apply_profiles
 from fphojax.inputs.projection import rendered
 from fphojax.inputs.recipe import Recipe
 from fphojax.inputs.source_catalog import SourceCatalog
-from fphojax.inputs.stores.stored_exposures import StoredExposure
+from fphojax.inputs.stores.stored_exposures import StoredExposure, central_noise
 from fphojax.results.run_directory import RunDirectory
 
 from .frame_nuisance import FrameNuisance
