@@ -13,6 +13,7 @@ from fphojax.app.demo import write_field
 from fphojax.app.run.run_all import run_all
 from fphojax.app.settings.schema import Settings
 from fphojax.app.stages.sample import sample_field
+from fphojax.inference.methods import NUTS
 from fphojax.results.run_directory import RunDirectory
 from fphojax.simulate.mock_fields import MockCamera, mock_field, mock_galaxies
 
@@ -48,7 +49,8 @@ def test_sampling_that_was_interrupted_goes_on_and_its_settings_repeat_nothing_b
     fit, calls = patch_fit.PatchFit.__call__, []
 
     def interrupted(self, tasks):
-        calls.append(tasks)
+        if isinstance(self.method, NUTS):
+            calls.append(tasks)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return fit(self, tasks)
