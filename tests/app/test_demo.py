@@ -80,9 +80,8 @@ def test_settings_of_the_readme(request, tmp_path):
 def test_example_of_the_readme(request, tmp_path, monkeypatch, capsys):
     """It runs as it is printed, but for fewer draws."""
     example = block_of_the_readme(request, "python", contains="demo_field")
-    sample = fphojax.sample
-    few = {"draws": 60, "warmup": 40, "chains": 2, "progress": False}
-    monkeypatch.setattr(fphojax, "sample", lambda *args, **kwargs: sample(*args, **kwargs | few))
+    few = fphojax.NUTS(draws=60, warmup=40, chains=2)
+    monkeypatch.setattr(fphojax, "NUTS", lambda **_: few)
     monkeypatch.chdir(tmp_path)
     names = {}
     exec(compile(example, "README.md", "exec"), names)
@@ -91,7 +90,8 @@ def test_example_of_the_readme(request, tmp_path, monkeypatch, capsys):
     assert "rhalf" in shown
     (figure,) = tmp_path.glob("*.png")
     assert np.ptp(matplotlib.image.imread(figure)[..., :3]) > 0.5
-    table = fphojax.summary_table(names["result"], fphojax.demo_field().truth)
+    assert names["fit"].result.draws.sizes["draw"] == 60
+    table = names["fit"].table(fphojax.demo_field().truth)
     pull = (table["value"] - table["truth"]) / (table["upper"] - table["lower"]) * 2
     print(f"rms pull {np.sqrt(np.mean(pull**2)):.2f}")
     assert np.sqrt(np.mean(pull**2)) < 2
