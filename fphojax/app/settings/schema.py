@@ -315,12 +315,6 @@ class NuisanceSettings(Section):
         0.0, ge=0, description="standard deviation of the astrometric shift [arcsec]; 0 for none"
     )
 
-    def build(self):
-        """Make the `Nuisance` of a scene."""
-        from fphojax.inputs.exposure_nuisance import Nuisance
-
-        return Nuisance(**self.model_dump())
-
 
 class DetectionSettings(Section):
     """Settings of source detection in images and in residuals."""
@@ -740,7 +734,7 @@ class Settings(Section):
         folder : Path, optional
             Of the file; paths are relative to it, where they can be. Without it they are absolute.
         """
-        dump = self.model_dump(mode="json")
+        dump = self.plain
         if folder is not None:
             dump = map_paths(dump, lambda path: relative(path, folder))
         return dumped(_without_variables(dump))
