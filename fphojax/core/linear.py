@@ -5,7 +5,8 @@ fluxes, and, if asked for, a sky.  With T the templates (one a column), d the da
 the likelihood knows about these numbers is in T^T W T, T^T W d and d^T W d.
 
 One exponential per pixel and Gaussian serves value and gradient: the exponentials of the forward pass are kept for
-the moments of the backward pass.
+the moments of the backward pass.  Loops run over as many blocks of tiles and chunks of segments as there are, so that
+padding, which lets patches of different size share a program, takes no time.
 """
 
 from functools import partial
@@ -17,9 +18,11 @@ import jax.numpy as jnp
 from .gaussians import Gaussians
 from .patch import Patch
 from .pixels import LN2, PixelResponse, coefficients, exponentials, flat_table, monomials
-from .segments import Segments
+from .segments import CHUNK, Segments
 
 __all__ = ["NormalEquations", "normal_equations"]
+
+BLOCK = 8  # tiles whose products are computed in one operation; divides all padded numbers of tiles
 
 
 class NormalEquations(NamedTuple):
@@ -89,52 +92,91 @@ def _gram_forward(gaussians, patch, segments, columns, response):
     table = jax.lax.optimization_barrier(flat_table(gaussians))
     n_source, dtype = gaussians.x.shape[1], patch.data.dtype
     templates = jnp.zeros((patch.n_tile * n_source, patch.data.shape[1]), dtype)
-    states = []
     for part, of_part in zip(segments, (None, response), strict=True):
-        if not part.tile.size:
-            states.append(None)
-            continue
-        # the last row of the table, which fills up segments, has no amplitude
-        theta = jnp.take(table, part.members.ravel(), axis=0, mode="clip")
-        theta = theta.reshape(*part.members.shape, 6)
-        amplitude, exponent, polynomial = coefficients(
-            theta, patch.centre(part.tile)[:, None], dtype, of_part
-        )
-        values = exponentials(exponent, polynomial)  # (N, LENGTH, P)
-        image = jnp.einsum("ngp,ng->np", values, amplitude)
-        templates = templates.at[part.tile * n_source + part.source].add(image, mode="drop")
-        states.append((theta, amplitude, values))
-    # products in float64: the likelihood is a small difference of large sums
-    parts = templates.reshape(patch.n_tile, n_source, -1), jnp.swapaxes(columns, 1, 2), patch.data[:, None]
-    design = jnp.concatenate(parts, axis=1).astype(jnp.float64)  # (T, L + 1, P)
-    weighted = design * patch.ierr[:, None]
-    squares = jnp.einsum("tip,tjp->tij", weighted, weighted)
-    gram = jax.ops.segment_sum(squares, patch.exposure, gaussians.x.shape[0])
-    return gram, (gaussians, patch, segments, design, states)
+
+        def evaluate(i, templates, part=part, of_part=of_part):
+            tile, source, _, theta = _chunk(part, table, i)
+            amplitude, exponent, polynomial = coefficients(
+                theta, patch.centre(tile)[:, None], dtype, of_part
+            )
+            image = jnp.einsum("ngp,ng->np", exponentials(exponent, polynomial), amplitude)
+            return templates.at[tile * n_source + source].add(image, mode="drop")
+
+        templates = jax.lax.fori_loop(0, part.n_chunk, evaluate, templates)
+
+    def add(i, gram):
+        exposure, design, _ = _design(patch, templates, columns, i)
+        squares = jnp.einsum("tip,tjp->tij", design, design)
+        return gram.at[exposure].add(squares)
+
+    size = n_source + columns.shape[2] + 1
+    gram = jnp.zeros((gaussians.x.shape[0], size, size))
+    gram = jax.lax.fori_loop(0, _n_block(patch), add, gram)
+    return gram, (gaussians, patch, segments, columns, table, templates)
 
 
 def _gram_backward(response, residuals, cotangent):
-    gaussians, patch, segments, design, states = residuals
+    gaussians, patch, segments, columns, table, templates = residuals
     n_source, dtype = gaussians.x.shape[1], patch.data.dtype
-    symmetric = (cotangent + jnp.swapaxes(cotangent, 1, 2))[patch.exposure, :n_source]
-    by_template = jnp.einsum("tij,tjp->tip", symmetric, design) * patch.ierr[:, None].astype(jnp.float64) ** 2
-    by_template = by_template.astype(dtype).reshape(patch.n_tile * n_source, -1)
+    symmetric = (cotangent + jnp.swapaxes(cotangent, 1, 2))[:, :n_source]
+
+    def pull_templates(i, by_template):
+        exposure, design, ierr = _design(patch, templates, columns, i)
+        pulled = jnp.einsum("tij,tjp->tip", symmetric[exposure], design)
+        pulled = (pulled * ierr).astype(dtype)
+        return jax.lax.dynamic_update_slice_in_dim(by_template, pulled, i * BLOCK, 0)
+
+    empty = jax.lax.empty((patch.n_tile, n_source, patch.data.shape[1]), dtype)
+    by_template = jax.lax.fori_loop(0, _n_block(patch), pull_templates, empty)
+    by_template = by_template.reshape(patch.n_tile * n_source, -1)
     gradient = jnp.zeros((gaussians.x.size + 1, 6))
     basis = monomials(2, dtype)
-    for part, state in zip(segments, states, strict=True):
-        if state is None:
-            continue
-        theta, amplitude, values = state
-        weight = jnp.take(by_template, part.tile * n_source + part.source, axis=0, mode="clip")
-        weighted = (values * weight[:, None]).reshape(-1, values.shape[-1])
-        moments = (weighted @ basis.T).reshape(theta.shape)  # (N, LENGTH, 6)
-        centre = patch.centre(part.tile)[:, None]
-        _, pull = jax.vjp(lambda t, c=centre: coefficients(t, c, dtype, None)[:2], theta)
-        by_exponent = jnp.moveaxis(LN2 * amplitude[..., None] * moments, -1, 0)
-        (by_theta,) = pull((moments[..., 0], by_exponent))
-        gradient = gradient.at[part.members].add(by_theta)
+    for part, of_part in zip(segments, (None, response), strict=True):
+
+        def pull_segments(i, gradient, part=part, of_part=of_part):
+            tile, source, members, theta = _chunk(part, table, i)
+            centre = patch.centre(tile)[:, None]
+            (amplitude, exponent), pull = jax.vjp(lambda t: coefficients(t, centre, dtype, None)[:2], theta)
+            values = exponentials(exponent, coefficients(theta, centre, dtype, of_part)[2])
+            # the padding points to the last tile, beyond the blocks that are filled
+            weight = jnp.where((tile < patch.count)[:, None], by_template[tile * n_source + source], 0)
+            weighted = (values * weight[:, None]).reshape(-1, values.shape[-1])
+            moments = (weighted @ basis.T).reshape(theta.shape)  # (CHUNK, LENGTH, 6)
+            by_exponent = jnp.moveaxis(LN2 * amplitude[..., None] * moments, -1, 0)
+            (by_theta,) = pull((moments[..., 0], by_exponent))
+            return gradient.at[members].add(by_theta)
+
+        gradient = jax.lax.fori_loop(0, part.n_chunk, pull_segments, gradient)
     gradient = gradient[:-1].reshape(*gaussians.x.shape, 6)
     return Gaussians(*(gradient[..., i].astype(g.dtype) for i, g in enumerate(gaussians))), None, None, None
 
 
 _gram.defvjp(_gram_forward, _gram_backward)
+
+
+def _chunk(part, table, i):
+    """Return tiles, sources, members and the Gaussians' numbers of a chunk of segments."""
+    tile, source, members = (jax.lax.dynamic_slice_in_dim(a, i * CHUNK, CHUNK, 0) for a in part[:3])
+    # the last row of the table, which fills up segments, has no amplitude
+    theta = jnp.take(table, members.ravel(), axis=0, mode="clip").reshape(*members.shape, 6)
+    return tile, source, members, theta
+
+
+def _design(patch, templates, columns, i):
+    """Return a block of tiles: their exposures, the columns (BLOCK, L + 1, P) of their design times ierr, and ierr.
+
+    In float64: the likelihood is a small difference of large sums.
+    """
+
+    def block(array):
+        return jax.lax.dynamic_slice_in_dim(array, i * BLOCK, BLOCK, 0)
+
+    of_sources = block(templates.reshape(patch.n_tile, -1, patch.data.shape[1]))
+    parts = of_sources, jnp.swapaxes(block(columns), 1, 2), block(patch.data)[:, None]
+    ierr = block(patch.ierr)[:, None]
+    return block(patch.exposure), jnp.concatenate(parts, axis=1).astype(jnp.float64) * ierr, ierr
+
+
+def _n_block(patch):
+    """Return the number of blocks that hold the real tiles."""
+    return (patch.count + BLOCK - 1) // BLOCK

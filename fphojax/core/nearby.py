@@ -13,12 +13,12 @@ import jax.numpy as jnp
 
 from .backend import list_lengths, tiles_per_block
 from .gaussians import Gaussians
-from .patch import TILE, Patch
+from .patch import TILE, Patch, coarse_length
 
-__all__ = ["Nearby", "coarse_length", "coarsely_padded", "nearby_sources", "over_nearby"]
+__all__ = ["Nearby", "coarsely_padded", "nearby_sources", "over_nearby"]
 
 NEGLIGIBLE = 1e-4  # of the noise of a pixel, for all sources that are left out of a tile together
-SMALLEST, STEP = 32, 4  # lengths to which the tiles of patches are padded: 32, 128, 512, ...
+SMALLEST = 128  # tiles to which patches are padded, or 512, 2048, ...
 
 
 class Nearby(NamedTuple):
@@ -110,16 +110,9 @@ def over_nearby(step: Callable[[Any, jax.Array, jax.Array], Any], carry: Any, ne
     return carry
 
 
-def coarse_length(n: int, smallest: int = SMALLEST) -> int:
-    """Return the smallest length of the series 1, 4, 16, ... times `smallest` that holds `n`."""
-    while smallest < n:
-        smallest *= STEP
-    return smallest
-
-
 def coarsely_padded(patch: Patch) -> Patch:
     """Pad a patch with empty tiles to one of few lengths, so that few programs are compiled."""
-    length = coarse_length(patch.n_tile)
+    length = coarse_length(patch.n_tile, smallest=SMALLEST)
     spare = length - patch.n_tile
 
     def padded(array):

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 from jax.typing import DTypeLike
 
-__all__ = ["TILE", "Patch", "padded_length"]
+__all__ = ["TILE", "Patch", "coarse_length", "padded_length"]
 
 TILE = 8  # pixels on a side of a tile
 
@@ -63,4 +63,15 @@ def padded_length(n: int, *, smallest: int = 2) -> int:
         if length + length // 2 >= n:
             return length + length // 2
         length *= 2
+    return length
+
+
+def coarse_length(n: int, *, smallest: int) -> int:
+    """Return the smallest length among 1, 4, 16, ... times `smallest` that holds `n`.
+
+    For arrays whose padding takes no time, so that even fewer programs are compiled.
+    """
+    length = smallest
+    while length < n:
+        length *= 4
     return length

@@ -7,17 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from .pairs import PairList
-from .patch import padded_length
+from .patch import coarse_length
 
 __all__ = ["Segments", "segments_of"]
 
 LENGTH = 8  # Gaussians of a segment
+SMALLEST = 512  # segments to which lists are padded
+CHUNK = 64
 
 
 class Segments(NamedTuple):
     """Parts of equal length of the lists of a `PairList`, each on one tile and of one source.
 
-    Unlike lists of whole tiles they need no levels of length: all are processed in one operation.
+    Unlike lists of whole tiles they need no levels of length.
 
     Attributes
     ----------
@@ -26,11 +28,14 @@ class Segments(NamedTuple):
     source : int array (N,)
     members : int array (N, LENGTH)
         Flat indices into `Gaussians`; segments are padded with the number of Gaussians.
+    n_chunk : int array ()
+        Chunks of `CHUNK` segments that hold all real ones, which come first.
     """
 
     tile: jax.Array
     source: jax.Array
     members: jax.Array
+    n_chunk: jax.Array
 
 
 def segments_of(pairs: PairList, n_tile: int, shape: tuple[int, ...]) -> tuple[Segments, Segments]:
@@ -71,9 +76,10 @@ def _segments(tile, source, gaussian, n_tile, n_gauss):
     position = np.arange(len(tile)) - np.repeat(first, np.diff(np.append(first, len(tile))))
     number = np.cumsum(position % LENGTH == 0) - 1
     count = int(number[-1]) + 1 if len(number) else 0
-    size = padded_length(count, smallest=16) if count else 0
+    size = coarse_length(max(count, 1), smallest=SMALLEST)
+    n_chunk = -(-count // CHUNK)
     segments = Segments(
-        np.full(size, n_tile - 1), np.zeros(size, dtype=int), np.full((size, LENGTH), n_gauss)
+        np.full(size, n_tile - 1), np.zeros(size, dtype=int), np.full((size, LENGTH), n_gauss), np.array(n_chunk)
     )
     segments.tile[number], segments.source[number] = tile, source
     segments.members[number, position % LENGTH] = gaussian

@@ -15,7 +15,6 @@ v and -v are the same galaxy.  A position angle is defined modulo pi; where the 
 multiple of pi does not affect the likelihood and is drawn from the prior.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
 import equinox as eqx
@@ -28,6 +27,7 @@ from numpyro.distributions import Distribution, Uniform, biject_to
 from numpyro.distributions.distribution import ExpandedDistribution
 from scipy import special
 
+from fphojax.core.gaussians import Sources
 from fphojax.core.model import SceneModel, support_edges
 from fphojax.core.priors import Priors
 
@@ -48,23 +48,25 @@ def plain_prior(prior: Distribution) -> Distribution:
 
 
 class Coordinates(eqx.Module):
-    """Coordinates of the free parameters of a model, and the map to parameter values.
+    """Coordinates of the parameters of a model, and the map to parameter values.
 
-    They are a dict of arrays: ``shape`` (n, 2), the shape vectors of galaxies that may turn freely, and for each
-    parameter the scalar coordinates of its other free elements.
+    They are a dict of arrays: for each parameter a scalar coordinate of every element, raveled, and ``shape`` (S, 2),
+    the shape vectors of galaxies. Every source has all of them, so that sources of any kind share a program; those
+    that are not `active` stay where they are.
 
     Attributes
     ----------
     priors : dict of numpyro Distribution
         Of the parameters that have coordinates.
-    free : dict of int array
-        For each, which of its elements (flat) have a scalar coordinate.
-    turning : int array (n,)
+    active : dict of bool array
+        Which coordinates move: not those of tied or held elements or of padding, and of a galaxy that may turn freely
+        only the shape vector.
+    turning : bool array (S,)
         Sources whose shape is described by a vector.
     low, high : dict of array
         Edges of the boxes, by element; absent where the support is no box.
     normals : TruncatedNormals
-        In these boxes; for sizes, in their logarithm.  The free elements of all parameters, concatenated.
+        In these boxes; for sizes, in their logarithm.  The elements of all parameters, concatenated.
     held : dict of array
         Values of the elements that are held; NaN elsewhere.
     tied : dict of int array
@@ -74,7 +76,7 @@ class Coordinates(eqx.Module):
     """
 
     priors: dict[str, Distribution] = eqx.field(converter=Priors)
-    free: dict[str, jax.Array]
+    active: dict[str, jax.Array]
     turning: jax.Array
     low: dict[str, jax.Array]
     high: dict[str, jax.Array]
@@ -92,6 +94,7 @@ class Coordinates(eqx.Module):
         widths: Mapping[str, ArrayLike] | None = None,
         *,
         ellipticity: bool = True,
+        n_source: int | None = None,
     ) -> "Coordinates":
         """Build the coordinates of some parameters of a model.
 
@@ -105,40 +108,44 @@ class Coordinates(eqx.Module):
         ellipticity : bool
             Use the vector for the shapes of galaxies that may turn freely (a uniform prior of the position angle, pi
             wide or wider) and may be round (q up to 1).
+        n_source : int, optional
+            Sources that are not padding; all if not given.
         """
         priors = {name: model.priors[name] for name in sorted(names)}
-        free = {name: np.flatnonzero(model.is_free(name)) for name in priors}
+        n_source = model.optics.n_source if n_source is None else n_source
+        free = {name: model.is_free(name) for name in priors}
+        for name in free:
+            if name in Sources._fields:
+                free[name][n_source:] = False
+        free = {name: np.ravel(mask) for name, mask in free.items()}
         edges = {name: _edges(prior) for name, prior in priors.items()}
-        turning = np.zeros(0, dtype=int)
+        turning = np.zeros(model.optics.n_source, dtype=bool)
         if ellipticity and {"q", "pa"} <= set(priors) and isinstance(plain_prior(priors["pa"]), Uniform):
             low, high = edges["pa"]
             q_low, q_high = edges["q"]
             may = (high - low > np.pi * (1 - ROUNDING)) & (q_high == 1) & np.isfinite(q_low)
-            both = np.intersect1d(free["q"], free["pa"])
-            turning = both[may[both]]
-            free |= {name: np.setdiff1d(free[name], turning) for name in ("q", "pa")}
+            turning = may & free["q"] & free["pa"]
+            free |= {name: free[name] & ~turning for name in ("q", "pa")}
         boxed = {name for name, (low, high) in edges.items() if np.isfinite(high - low).all()}
-        logarithmic = tuple(
-            name for name in SIZES if name in boxed and (edges[name][0][free[name]] > 0).all()
-        )
+        logarithmic = tuple(name for name in SIZES if name in boxed and (edges[name][0] > 0).all())
         parts = [np.zeros((4, 0))]
         for name in priors:
             if name in boxed:
-                low, high = (edge[free[name]] for edge in edges[name])
-                centre = (low + high) / 2 if values is None else np.ravel(values[name])[free[name]]
-                width = (
-                    np.full(centre.shape, np.inf) if widths is None else np.ravel(widths[name])[free[name]]
-                )
+                low, high = edges[name]
+                centre = (low + high) / 2 if values is None else np.ravel(values[name])
+                width = np.full(centre.shape, np.inf) if widths is None else np.ravel(widths[name])
                 centre = np.clip(centre, low, high)
                 if name in logarithmic:
                     low, high, centre, width = np.log(low), np.log(high), np.log(centre), width / centre
                 parts.append(np.stack([low, high, centre, np.minimum(width, WIDEST * (high - low))]))
+        if {"q", "pa"} <= set(priors):
+            free["shape"] = np.repeat(turning[:, None], 2, axis=1)
         return cls(
             priors=priors,
-            free={name: jnp.asarray(index) for name, index in free.items()},
+            active={name: jnp.asarray(mask) for name, mask in free.items()},
             turning=jnp.asarray(turning),
-            low={name: jnp.asarray(edges[name][0]) for name in boxed},
-            high={name: jnp.asarray(edges[name][1]) for name in boxed},
+            low={name: jnp.asarray(edges[name][0]) for name in sorted(boxed)},
+            high={name: jnp.asarray(edges[name][1]) for name in sorted(boxed)},
             normals=TruncatedNormals.of(*np.concatenate(parts, axis=1)),
             held={name: value for name, value in model.held.items() if name in priors},
             tied={name: source for name, source in model.tied.items() if name in priors},
@@ -147,10 +154,10 @@ class Coordinates(eqx.Module):
 
     def values(self, coordinates: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Map coordinates to parameter values, with ties and held values applied."""
-        return self._values(coordinates, self._of_numbers(coordinates))
+        return self._full(self._flat(coordinates, self._of_numbers(coordinates)))
 
     def log_density(self, coordinates: Mapping[str, jax.Array]) -> jax.Array:
-        """Return the log prior density of the coordinates: that of the values plus the log Jacobian."""
+        """Return the log prior density of the active coordinates: that of the values plus the log Jacobian."""
         return self.values_and_density(coordinates)[1]
 
     def values_and_density(
@@ -158,97 +165,95 @@ class Coordinates(eqx.Module):
     ) -> tuple[dict[str, jax.Array], jax.Array]:
         """Return `values` and `log_density` from a single evaluation."""
         numbers = self._of_numbers(coordinates)
-        values, total = self._values(coordinates, numbers), jnp.zeros(())
+        flat, total = self._flat(coordinates, numbers), jnp.zeros(())
+        density = {
+            name: prior.log_prob(flat[name].reshape(prior.batch_shape)).ravel()
+            for name, prior in self.priors.items()
+        }
         for name, (_, slope) in numbers.items():
-            prior = self.priors[name].log_prob(values[name]).ravel()[self.free[name]]
-            total += jnp.sum(prior) + jnp.sum(slope)
-        if self.turning.size:
+            total += jnp.sum(jnp.where(self.active[name], density[name] + slope, 0.0))
+        if "shape" in self.active and "pa" in self.low:
             square = jnp.sum(coordinates["shape"] ** 2, axis=1)
-            for name in ("q", "pa"):
-                total += jnp.sum(self.priors[name].log_prob(values[name])[self.turning])
-            low = self.low["q"][self.turning]
             # derivative of the angle times the half turns in which it is the same galaxy: W / pi in every direction
-            every = (self.high["pa"] - self.low["pa"])[self.turning] / jnp.pi
-            total += jnp.sum(jnp.log1p(-low) - square / 2 + jnp.log(every))
-        return values, total
+            low, every = self.low["q"], (self.high["pa"] - self.low["pa"]) / jnp.pi
+            vectors = jnp.log1p(-low) - square / 2 + jnp.log(every) + density["q"] + density["pa"]
+            total += jnp.sum(jnp.where(self.turning, vectors, 0.0))
+        return self._full(flat), total
 
     def of_values(self, values: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
         """Map parameter values to coordinates; values at an edge of their box are moved slightly inside."""
         flat = {name: np.asarray(values[name], dtype=float).ravel() for name in self.priors}
-        boxed = {
-            name: self._measure(name, flat[name][np.asarray(self.free[name])], np) for name in self._boxed()
-        }
+        boxed = {name: self._measure(name, flat[name], np) for name in self.low}
         coordinates = self._split(self.normals.numbers(np.concatenate([np.zeros(0), *boxed.values()])))
-        for name, index in self.free.items():
-            if index.size and name not in coordinates:
-                transform = biject_to(self.priors[name].support)
-                coordinates[name] = np.asarray(transform.inv(jnp.asarray(values[name]))).ravel()[
-                    np.asarray(index)
-                ]
-        turning = np.asarray(self.turning)
+        for name, prior in self.priors.items():
+            if name not in coordinates:
+                transform = biject_to(prior.support)
+                coordinates[name] = np.asarray(transform.inv(jnp.asarray(values[name]))).ravel()
+        if "shape" in self.active:
+            coordinates["shape"] = np.zeros(self.active["shape"].shape)
+        turning = np.flatnonzero(np.asarray(self.turning))
         if turning.size:
             low = np.asarray(self.low["q"])[turning]
             share = np.clip((flat["q"][turning] - low) / (1 - low), EDGE, 1 - EDGE)
             length = np.sqrt(-2 * np.log(share))
-            angle = np.asarray(self._angle(jnp.asarray(flat["pa"][turning])))
-            coordinates["shape"] = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+            angle = self._angle(flat["pa"])[turning]
+            vectors = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+            coordinates["shape"][turning] = vectors
+            for name in ("q", "pa"):
+                coordinates[name][turning] = 0.0
         return coordinates
 
     def turned(self, key: jax.Array, values: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Add to each position angle a multiple of pi drawn from the prior; the galaxies stay the same."""
-        if not self.turning.size:
+        if "shape" not in self.active or "pa" not in self.low:
             return dict(values)
-        pa = values["pa"][self.turning]
+        pa = values["pa"]
         turn = jnp.floor(jax.random.uniform(key, pa.shape) * self._turns(pa))
-        flat = values["pa"].at[self.turning].set(pa + jnp.pi * turn)
-        return {**values, "pa": flat[self.tied["pa"]] if "pa" in self.tied else flat}
+        pa = jnp.where(self.turning, pa + jnp.pi * turn, pa)
+        return {**values, "pa": pa[self.tied["pa"]] if "pa" in self.tied else pa}
 
     # ----------------------------------------------------------------------------------------------
 
-    def _values(self, coordinates, numbers):
-        flat = {name: jnp.zeros(math.prod(prior.batch_shape)) for name, prior in self.priors.items()}
-        for name, (value, _) in numbers.items():
-            flat[name] = flat[name].at[self.free[name]].set(value)
-        if self.turning.size:
+    def _flat(self, coordinates, numbers):
+        """Return the values of all elements, raveled, before ties and held values."""
+        flat = {name: value for name, (value, _) in numbers.items()}
+        if "shape" in self.active and "pa" in self.low:
             for name, value in self._of_vectors(coordinates["shape"]).items():
-                flat[name] = flat[name].at[self.turning].set(value)
-        return self._full(flat)
+                flat[name] = jnp.where(self.turning, value, flat[name])
+        return flat
 
     def _of_numbers(self, coordinates):
         """Return values and log derivatives, by parameter, for the scalar coordinates."""
-        boxed = jnp.concatenate([jnp.zeros(0), *(coordinates[name] for name in self._boxed())])
+        boxed = jnp.concatenate([jnp.zeros(0), *(coordinates[name] for name in self.low)])
         values, slopes = map(self._split, self.normals.values(boxed))
         pairs = {name: (values[name], slopes[name]) for name in values}
         for name in pairs:
             if name in self.logarithmic:
                 value, slope = pairs[name]
                 pairs[name] = jnp.exp(value), slope + value
-        for name, index in self.free.items():
-            if index.size and name not in pairs:
-                transform = biject_to(self.priors[name].support)
-                shape = self.priors[name].batch_shape
-                full = jnp.zeros(math.prod(shape)).at[index].set(coordinates[name]).reshape(shape)
+        for name, prior in self.priors.items():
+            if name not in pairs:
+                transform, shape = biject_to(prior.support), prior.batch_shape
+                full = coordinates[name].reshape(shape)
                 value = transform(full)
                 slope = jnp.broadcast_to(transform.log_abs_det_jacobian(full, value), shape)
-                pairs[name] = value.ravel()[index], slope.ravel()[index]
+                pairs[name] = value.ravel(), slope.ravel()
         return pairs
-
-    def _boxed(self):
-        """List the parameters with free elements in boxes, in the order of `normals`."""
-        return [name for name, index in self.free.items() if index.size and name in self.low]
 
     def _split(self, array):
         """Split an array along `normals` by parameter."""
         parts, at = {}, 0
-        for name in self._boxed():
-            parts[name] = array[at : at + self.free[name].size]
-            at += self.free[name].size
+        for name in self.low:
+            parts[name] = array[at : at + self.low[name].size]
+            at += self.low[name].size
         return parts
 
     def _of_vectors(self, vectors):
         """Convert shape vectors to q and pa, with pa in the lowest half turn of the prior's range."""
-        low = self.low["q"][self.turning]
-        first, rest, few, many = self._directions()
+        low = self.low["q"]
+        first, rest, few, many = self._directions(jnp)
+        # a source without a vector has one of length zero, where the angle has no derivative
+        vectors = jnp.where(self.turning[:, None], vectors, 1.0)
         q = low + (1 - low) * jnp.exp(-jnp.sum(vectors**2, axis=1) / 2)
         angle = jnp.mod(jnp.arctan2(vectors[:, 1], vectors[:, 0]) - first, jnp.pi)
         return {
@@ -257,30 +262,30 @@ class Coordinates(eqx.Module):
         }
 
     def _angle(self, pa):
-        """Return the direction of the vector of a galaxy at a position angle."""
-        first, rest, few, many = self._directions()
-        pa = jnp.mod(pa - first, jnp.pi)
-        return first + jnp.where(pa < rest, many * pa, many * rest + few * (pa - rest))
+        """Return the direction of the vector of a galaxy at a position angle, on the host."""
+        first, rest, few, many = self._directions(np)
+        pa = np.mod(pa - first, np.pi)
+        return first + np.where(pa < rest, many * pa, many * rest + few * (pa - rest))
 
-    def _directions(self):
+    def _directions(self, module):
         """Describe how often the range of the position angle's prior, W wide, holds a galaxy's direction.
 
         Returns
         -------
-        first, rest : array (n,)
+        first, rest : array (S,)
             The range begins at `first`; directions up to `rest` behind it are held once more than the others.
-        few, many : array (n,)
+        few, many : array (S,)
             How densely the prior has these others, and those, relative to one that is uniform in direction.
         """
-        low, high = (edge["pa"][self.turning] for edge in (self.low, self.high))
-        width = high - low
-        whole = jnp.floor(width / jnp.pi + ROUNDING)
-        few, many = (n * jnp.pi / width for n in (whole, whole + 1))
-        return low, jnp.maximum(width - whole * jnp.pi, 0.0), few, many
+        low, high = (module.asarray(edge["pa"]) for edge in (self.low, self.high))
+        width = module.maximum(high - low, module.pi)  # narrower only where there is no vector
+        whole = module.floor(width / module.pi + ROUNDING)
+        few, many = (n * module.pi / width for n in (whole, whole + 1))
+        return low, module.maximum(width - whole * module.pi, 0.0), few, many
 
     def _turns(self, pa):
         """Count the multiples of pi that keep a position angle in the lowest half turn within the prior."""
-        return 1 + jnp.floor((self.high["pa"][self.turning] - pa) / jnp.pi)
+        return 1 + jnp.floor((self.high["pa"] - pa) / jnp.pi)
 
     def _full(self, flat):
         """Reshape flat arrays to the shapes of the model, and apply ties and held values."""

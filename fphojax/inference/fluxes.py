@@ -22,11 +22,14 @@ from fphojax.core.model import SceneModel
 from fphojax.core.segments import Segments
 
 from .coordinates import plain_prior
+from .covariance import places
+from .optimum import BestFit
 
 __all__ = ["LINEAR", "Integral", "LinearPart", "linear_part"]
 
 LINEAR = ("flux", "sky")
 REDRAWS = 20  # draws of the linear parameters, of which the first inside the box is taken
+UNIT = np.array([1.0, 0.0, -np.inf, np.inf])  # precision, mean and edges of a unit normal
 CLEAR = 2.5  # least distance of a flux at the optimum from the edges of its box, in standard deviations
 
 
@@ -54,24 +57,25 @@ class LinearPart(eqx.Module):
     Attributes
     ----------
     place : int array (E, S + K)
-        Positions in the vector of the parameters of every exposure's normal equations.
-    index : int array (n,)
-        Positions of the vector's elements in the raveled fluxes followed by the raveled sky.
+        Positions in the vector of the parameters of every exposure's normal equations. The vector is that of the
+        raveled fluxes, followed by that of the raveled sky.
+    real : bool array (n,)
+        Which elements are parameters of their own that some exposure sees; the others have unit normals.
     precision, mean : array (n,)
         Of the prior; a flat one has precision 0.
     low, high : array (n,)
         Edges of the flat priors, infinite for the others.
-    segments : tuple of two Segments
+    segments : tuple of two Segments, or None
         Which Gaussians touch which tiles.
     """
 
     place: jax.Array
-    index: jax.Array
+    real: jax.Array
     precision: jax.Array
     mean: jax.Array
     low: jax.Array
     high: jax.Array
-    segments: tuple[Segments, Segments]
+    segments: tuple[Segments, Segments] | None
 
     def integral(self, model: SceneModel, values: Mapping[str, jax.Array]) -> Integral:
         """Integrate over the linear parameters; reverse-mode differentiable in ``values``."""
@@ -127,53 +131,80 @@ class LinearPart(eqx.Module):
         """Insert linear parameters into values; fluxes that no exposure sees are drawn from their prior."""
         flux = model.priors["flux"].sample(key)
         n_flux = flux.size
-        sky = jnp.zeros(model.priors["sky"].batch_shape) if "sky" in model.priors else jnp.zeros(0)
-        flat = jnp.concatenate([flux.ravel(), sky.ravel()]).at[self.index].set(vector)
-        full = {**values, "flux": flat[:n_flux].reshape(flux.shape)}
+        fluxes = jnp.where(self.real[:n_flux], vector[:n_flux], flux.ravel())
+        full = {**values, "flux": fluxes.reshape(flux.shape)}
         if "sky" in model.priors:
-            full["sky"] = flat[n_flux:].reshape(sky.shape)
+            full["sky"] = vector[n_flux:].reshape(model.priors["sky"].batch_shape)
         return model.effective(full)
 
-    def fits(self, integral: Integral) -> bool:
-        """Return whether the conditional lies inside the box, with negligible probability outside."""
-        covariance = cho_solve((integral.factor, True), np.eye(self.mean.size))
-        margin = CLEAR * np.sqrt(np.diag(np.asarray(covariance)))
-        mean = np.asarray(integral.mean)
-        inside = (mean - margin >= np.asarray(self.low)) & (mean + margin <= np.asarray(self.high))
-        return bool(np.isfinite(mean).all() and inside.all())
+    def fits(self, model: SceneModel, optimum: BestFit) -> bool:
+        """Return whether the conditional at the optimum lies inside the box, with negligible probability outside.
+
+        Parameters
+        ----------
+        model : SceneModel
+            That of the optimum, without padding.
+        optimum : BestFit
+        """
+        at = places(optimum.values)
+        rows = np.concatenate([at[name].ravel() for name in LINEAR if name in at])
+        vector = np.concatenate([np.ravel(optimum.values[name]) for name in LINEAR if name in at])
+        n_flux = model.priors["flux"].batch_shape[0] * model.priors["flux"].batch_shape[1]
+        n_padded = self.real.size - (vector.size - n_flux)
+        mine = np.r_[np.arange(n_flux), n_padded + np.arange(vector.size - n_flux)]
+        mine = mine[np.asarray(self.real)[mine]]
+        kept = np.asarray(self.real)[np.r_[np.arange(n_flux), n_padded + np.arange(vector.size - n_flux)]]
+        rows, vector = rows[kept], vector[kept]
+        precision, mean, low, high = (
+            np.asarray(a)[mine] for a in (self.precision, self.mean, self.low, self.high)
+        )
+        fisher = optimum.fisher[np.ix_(rows, rows)]
+        matrix = fisher + np.diag(precision)
+        right = fisher @ vector + optimum.pull[rows] + precision * mean
+        try:
+            covariance = np.linalg.inv(matrix)
+        except np.linalg.LinAlgError:
+            return False
+        centre, margin = covariance @ right, CLEAR * np.sqrt(np.diag(covariance))
+        return bool(np.all(centre - margin >= low) and np.all(centre + margin <= high))
 
 
-def linear_part(model: SceneModel) -> LinearPart | None:
-    """Return the linear parameters of a model, or None if a prior does not allow integrating over them."""
+def linear_part(model: SceneModel, n_source: int | None = None) -> LinearPart | None:
+    """Return the linear parameters of a model, or None if a prior does not allow integrating over them.
+
+    Without its segments, which depend on where the light is; see `SceneModel.segments`.
+
+    Parameters
+    ----------
+    model : SceneModel
+    n_source : int, optional
+        Sources that are not padding; all if not given.
+    """
     priors = [plain_prior(model.priors[name]) for name in LINEAR if name in model.priors]
     if not all(isinstance(prior, Uniform | Normal) for prior in priors) or "flux" in model.held:
         return None
     band = np.asarray(model.optics.band)
-    n_source, n_band = model.priors["flux"].batch_shape
-    source = np.asarray(model.tied.get("flux", np.arange(n_source)))
-    observed = np.isin(np.arange(n_band), band)
-    flux = np.zeros((n_source, n_band), dtype=bool)
-    flux[np.unique(source)] = observed
-    number = np.cumsum(flux.ravel()).reshape(flux.shape) - 1
-    place = number[source][:, band].T
-    index = np.flatnonzero(flux)
-    sides = [_sides(model.priors["flux"])[:, index]]
+    padded, n_band = model.priors["flux"].batch_shape
+    source = np.asarray(model.tied.get("flux", np.arange(padded)))
+    real = np.zeros((padded, n_band), dtype=bool)
+    real[np.unique(source[:n_source])] = np.isin(np.arange(n_band), band)
+    place = (n_band * source[:, None] + band).T
+    sides = [np.where(real.ravel(), _sides(model.priors["flux"]), UNIT[:, None])]
+    real = real.ravel()
     if "sky" in model.priors:
         n_exposure, n_term = model.priors["sky"].batch_shape
-        place = np.concatenate(
-            [place, flux.sum() + np.arange(n_exposure * n_term).reshape(-1, n_term)], axis=1
-        )
-        index = np.concatenate([index, flux.size + np.arange(n_exposure * n_term)])
+        place = np.concatenate([place, real.size + np.arange(n_exposure * n_term).reshape(-1, n_term)], axis=1)
+        real = np.concatenate([real, np.ones(n_exposure * n_term, dtype=bool)])
         sides.append(_sides(model.priors["sky"]))
     precision, mean, low, high = np.concatenate(sides, axis=1)
     return LinearPart(
         place=jnp.asarray(place),
-        index=jnp.asarray(index),
+        real=jnp.asarray(real),
         precision=jnp.asarray(precision),
         mean=jnp.asarray(mean),
         low=jnp.asarray(low),
         high=jnp.asarray(high),
-        segments=model.segments(),
+        segments=None,
     )
 
 
