@@ -37,8 +37,7 @@ class Weighted(NamedTuple):
         With their tail smoothed; their sum is 1.
     effective : float
         Effective number of points.
-    verdict : Verdict or None
-        None if there never was an effective number of points worth a judgement.
+    verdict : Verdict
     """
 
     points: np.ndarray
@@ -76,7 +75,8 @@ class _Rounds:
         """Return all points, their weights, and the verdict."""
         weight, k_hat = smoothed(self.log_ratio)
         verdict = judged(self.points, weight, k_hat, self.last, self.own)
-        return Weighted(self.points, weight, float(1 / np.sum(weight**2)), verdict)
+        effective = float(1 / np.sum(weight**2)) if np.isfinite(k_hat) else 0.0
+        return Weighted(self.points, weight, effective, verdict)
 
 
 def adapted(
@@ -122,15 +122,18 @@ def adapted(
 
 def _flattened(log_ratio, least):
     """Return weights, whose logarithms are shrunk until there are enough effective points to fit to."""
-    finite = np.isfinite(log_ratio)
-    least = min(least, finite.sum() / 2)
-    low, high = 0.0, 1.0
-    power = 1.0
+    possible = np.isfinite(log_ratio)
+    if not possible.any():
+        return np.full(len(log_ratio), 1 / len(log_ratio))
+    low, high, power = 0.0, 1.0, 1.0
+    least = min(least, possible.sum() / 2)
+
+    def flat(power):
+        return np.where(possible, power * np.where(possible, log_ratio, 0.0), -np.inf)
+
     if effective_size(log_ratio) < least:
         for _ in range(30):
             power = (low + high) / 2
-            flat = np.where(finite, power * log_ratio, -np.inf)
-            low, high = (power, high) if effective_size(flat) > least else (low, power)
-    flat = np.where(finite, power * log_ratio, -np.inf)
-    weight = np.exp(flat - flat.max())
+            low, high = (power, high) if effective_size(flat(power)) > least else (low, power)
+    weight = np.exp(flat(power) - flat(power).max())
     return weight / weight.sum()

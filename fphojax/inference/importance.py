@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from tqdm.auto import tqdm
 
 from fphojax.core.backend import chains_in_lockstep
-from fphojax.core.model import SceneModel
+from fphojax.core.model import PARAMETERS, SceneModel
 
 from .adaptive import Weighted, adapted
 from .chains import Chains
@@ -123,6 +123,7 @@ def _sampling(model, start, draws, chains, seed, progress, joined):
     optimum = optimize(model, start, density="unconstrained")
     posterior, origin, covariance = interruptible(posterior_around, model, optimum, clear=CLEAR)
     rng, (for_values, for_draws) = np.random.default_rng(seed), jax.random.split(jax.random.key(seed))
+    started = time.monotonic()
     run = _Run(posterior, origin, covariance, joined or chains_in_lockstep())
     try:
         size = draws * chains
@@ -157,7 +158,7 @@ def _sampling(model, start, draws, chains, seed, progress, joined):
         max_treedepth=0,
         method="importance",
         fluxes="sampled" if posterior.linear is None else "integrated",
-        sampling_time=time.monotonic() - began,
+        sampling_time=time.monotonic() - started,
     )
 
 
@@ -322,7 +323,7 @@ def _sources(posterior):
     for name, values in posterior.template.items():
         if name == "shape":
             source = np.asarray(posterior.coordinates.turning)[:, None]
-        elif posterior.coordinates.priors[name].batch_shape[:1] == (n_source,):
+        elif name in PARAMETERS:
             source = np.asarray(posterior.coordinates.free[name]) // (n_band if name == "flux" else 1)
         else:
             source = np.asarray(n_source)

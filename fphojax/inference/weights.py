@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 __all__ = ["TRUSTED", "Verdict", "effective_size", "judged", "resampled", "smoothed"]
 
 TRUSTED = 0.7  # k-hat up to which importance sampling is reliable
+FEWEST = 5  # different weights in a tail that can be fitted
 SURE = 4.0  # standard errors up to which parts of the points may differ
 WIDTH_ERROR = 0.05  # largest standard error of a standard deviation, relative
 
@@ -65,18 +66,26 @@ def smoothed(log_ratio: ArrayLike) -> tuple[np.ndarray, float]:
     Parameters
     ----------
     log_ratio : array (m,)
-        Of density and proposal, up to a constant; points where it is not finite have the least weight.
+        Of density and proposal, up to a constant; points where it is not finite have no weight.
 
     Returns
     -------
     weight : ndarray (m,)
-        Their sum is 1.
+        Their sum is 1; equal if there is no density anywhere.
     k_hat : float
+        Infinite where so few points have any weight that there is no tail to fit; 0 where the largest weights, as
+        many as a tail has, are equal.
     """
-    log_ratio = np.asarray(log_ratio)
+    log_ratio = np.asarray(log_ratio, dtype=float)
     possible = np.isfinite(log_ratio)
+    if not possible.any():
+        return np.full(len(log_ratio), 1 / len(log_ratio)), np.inf
+    weight = np.where(possible, np.exp(np.where(possible, log_ratio, 0.0) - log_ratio[possible].max()), 0.0)
+    tail = np.sort(weight)[-int(min(len(weight) / 5, 3 * np.sqrt(len(weight)))) - 1 :]
+    if np.count_nonzero(tail > tail[0]) < FEWEST:
+        return weight / weight.sum(), 0.0 if tail[0] == tail[-1] else np.inf
     logs, k_hat = array_stats.psislw(-np.where(possible, log_ratio, log_ratio[possible].min()))
-    weight = np.exp(logs - logs.max())
+    weight = np.where(possible, np.exp(logs - logs.max()), 0.0)
     return weight / weight.sum(), float(k_hat)
 
 
