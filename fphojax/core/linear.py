@@ -96,9 +96,7 @@ def _gram_forward(gaussians, patch, segments, columns, response):
 
         def evaluate(i, templates, part=part, of_part=of_part):
             tile, source, _, theta = _chunk(part, table, i)
-            amplitude, exponent, polynomial = coefficients(
-                theta, patch.centre(tile)[:, None], dtype, of_part
-            )
+            amplitude, exponent, polynomial = coefficients(theta, patch.centre(tile)[:, None], dtype, of_part)
             image = jnp.einsum("ngp,ng->np", exponentials(exponent, polynomial), amplitude)
             return templates.at[tile * n_source + source].add(image, mode="drop")
 

@@ -199,14 +199,13 @@ class SceneModel(eqx.Module):
 
     def segments(self) -> tuple[Segments, Segments]:
         """Sort the pairs by tile and source; see `core.segments`."""
+        return segments_of(self._listed_pairs(), self.patch.n_tile, self.segment_shape())
+
+    def segment_shape(self) -> tuple[int, int, int, int]:
+        """Return the shape (E, S, K, M) of the Gaussians that pairs and segments list."""
         n_profile = self.table.order + (self.merged_optics.inner is not None)
-        shape = (
-            self.optics.n_exposure,
-            self.optics.n_source,
-            n_profile,
-            self.merged_optics.psf_amplitude.shape[-1],
-        )
-        return segments_of(self._listed_pairs(), self.patch.n_tile, shape)
+        n_psf = self.merged_optics.psf_amplitude.shape[-1]
+        return self.optics.n_exposure, self.optics.n_source, n_profile, n_psf
 
     def log_prior(self, values: Mapping[str, jax.Array]) -> jax.Array:
         """Sum the log densities of the priors."""

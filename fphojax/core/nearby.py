@@ -4,12 +4,13 @@ Pair lists (`core.pairs`) are made on the host for a whole box of parameters.  W
 of a source ends much sooner: these lists are made on the device, anew for every set of parameters.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from .backend import list_lengths, tiles_per_block
 from .gaussians import Gaussians
@@ -112,14 +113,10 @@ def over_nearby(step: Callable[[Any, jax.Array, jax.Array], Any], carry: Any, ne
 
 def coarsely_padded(patch: Patch) -> Patch:
     """Pad a patch with empty tiles to one of few lengths, so that few programs are compiled."""
-    length = coarse_length(patch.n_tile, smallest=SMALLEST)
-    spare = length - patch.n_tile
-
-    def padded(array):
-        return jnp.pad(array, ((0, spare),) + ((0, 0),) * (array.ndim - 1))
-
-    return eqx.tree_at(
-        lambda p: (p.data, p.ierr, p.origin, p.exposure),
-        patch,
-        tuple(map(padded, (patch.data, patch.ierr, patch.origin, patch.exposure))),
-    )
+    spare = coarse_length(patch.n_tile, smallest=SMALLEST) - patch.n_tile
+    if not spare:
+        return patch
+    names = "data", "ierr", "origin", "exposure"
+    arrays = [np.asarray(getattr(patch, name)) for name in names]
+    padded = [np.pad(array, ((0, spare),) + ((0, 0),) * (array.ndim - 1)) for array in arrays]
+    return dataclasses.replace(patch, **dict(zip(names, map(jnp.asarray, padded), strict=True)))

@@ -79,7 +79,10 @@ def _segments(tile, source, gaussian, n_tile, n_gauss):
     size = coarse_length(max(count, 1), smallest=SMALLEST)
     n_chunk = -(-count // CHUNK)
     segments = Segments(
-        np.full(size, n_tile - 1), np.zeros(size, dtype=int), np.full((size, LENGTH), n_gauss), np.array(n_chunk)
+        np.full(size, n_tile - 1),
+        np.zeros(size, dtype=int),
+        np.full((size, LENGTH), n_gauss),
+        np.array(n_chunk),
     )
     segments.tile[number], segments.source[number] = tile, source
     segments.members[number, position % LENGTH] = gaussian

@@ -8,6 +8,7 @@ and v of `core.linear`, a prior of precision P and mean m (P = 0 where it is fla
 The derivative with f and A^-1 held constant is the full derivative, because f minimises the quadratic form.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import cho_solve, solve_triangular
+from jax.typing import ArrayLike
 from numpyro.distributions import Normal, Uniform
 
 from fphojax.core.model import SceneModel
@@ -25,7 +27,7 @@ from .coordinates import plain_prior
 from .covariance import places
 from .optimum import BestFit
 
-__all__ = ["LINEAR", "Integral", "LinearPart", "linear_part"]
+__all__ = ["CLEAR", "LINEAR", "Integral", "LinearPart", "linear_part"]
 
 LINEAR = ("flux", "sky")
 REDRAWS = 20  # draws of the linear parameters, of which the first inside the box is taken
@@ -65,6 +67,8 @@ class LinearPart(eqx.Module):
         Of the prior; a flat one has precision 0.
     low, high : array (n,)
         Edges of the flat priors, infinite for the others.
+    flux_shape, sky_shape : tuple of int
+        Shapes of the fluxes and the sky; that of the sky is None where the model has none.
     segments : tuple of two Segments, or None
         Which Gaussians touch which tiles.
     """
@@ -75,6 +79,8 @@ class LinearPart(eqx.Module):
     mean: jax.Array
     low: jax.Array
     high: jax.Array
+    flux_shape: tuple[int, int] = eqx.field(static=True)
+    sky_shape: tuple[int, int] | None = eqx.field(static=True)
     segments: tuple[Segments, Segments] | None
 
     def integral(self, model: SceneModel, values: Mapping[str, jax.Array]) -> Integral:
@@ -125,48 +131,57 @@ class LinearPart(eqx.Module):
         )
         return self.filled(other, model, values, vector), ~inside[0], chi2
 
+    def split(self, vector: jax.Array) -> dict[str, jax.Array]:
+        """Return the linear parameters of a vector by name."""
+        n_flux = math.prod(self.flux_shape)
+        parts = {"flux": vector[:n_flux].reshape(self.flux_shape)}
+        if self.sky_shape is not None:
+            parts["sky"] = vector[n_flux:].reshape(self.sky_shape)
+        return parts
+
+    def joined(self, values: Mapping[str, ArrayLike]) -> np.ndarray:
+        """Return the vector of the linear parameters among values."""
+        return np.concatenate([np.ravel(values[name]) for name in LINEAR if name in values])
+
     def filled(
         self, key: jax.Array, model: SceneModel, values: Mapping[str, jax.Array], vector: jax.Array
     ) -> dict[str, jax.Array]:
         """Insert linear parameters into values; fluxes that no exposure sees are drawn from their prior."""
-        flux = model.priors["flux"].sample(key)
-        n_flux = flux.size
-        fluxes = jnp.where(self.real[:n_flux], vector[:n_flux], flux.ravel())
-        full = {**values, "flux": fluxes.reshape(flux.shape)}
-        if "sky" in model.priors:
-            full["sky"] = vector[n_flux:].reshape(model.priors["sky"].batch_shape)
+        full = {**values, **self.split(vector)}
+        real = self.real[: math.prod(self.flux_shape)].reshape(self.flux_shape)
+        full["flux"] = jnp.where(real, full["flux"], model.priors["flux"].sample(key))
         return model.effective(full)
 
-    def fits(self, model: SceneModel, optimum: BestFit) -> bool:
-        """Return whether the conditional at the optimum lies inside the box, with negligible probability outside.
+    def fits(self, model: SceneModel, optimum: BestFit, clear: float = CLEAR) -> bool:
+        """Return whether the conditional's mean at the optimum lies inside the box, so many widths from its edges.
 
         Parameters
         ----------
         model : SceneModel
             That of the optimum, without padding.
         optimum : BestFit
+        clear : float
+            In standard deviations.
         """
         at = places(optimum.values)
         rows = np.concatenate([at[name].ravel() for name in LINEAR if name in at])
         vector = np.concatenate([np.ravel(optimum.values[name]) for name in LINEAR if name in at])
-        n_flux = model.priors["flux"].batch_shape[0] * model.priors["flux"].batch_shape[1]
-        n_padded = self.real.size - (vector.size - n_flux)
-        mine = np.r_[np.arange(n_flux), n_padded + np.arange(vector.size - n_flux)]
-        mine = mine[np.asarray(self.real)[mine]]
-        kept = np.asarray(self.real)[np.r_[np.arange(n_flux), n_padded + np.arange(vector.size - n_flux)]]
-        rows, vector = rows[kept], vector[kept]
+        # sources of padding stand behind the real ones
+        n_flux, n_sky = np.size(optimum.values["flux"]), np.size(optimum.values.get("sky", ()))
+        mine = np.r_[:n_flux, self.real.size - n_sky : self.real.size]
+        kept = np.asarray(self.real)[mine]
+        rows, vector, mine = rows[kept], vector[kept], mine[kept]
         precision, mean, low, high = (
-            np.asarray(a)[mine] for a in (self.precision, self.mean, self.low, self.high)
+            np.asarray(array)[mine] for array in (self.precision, self.mean, self.low, self.high)
         )
         fisher = optimum.fisher[np.ix_(rows, rows)]
         matrix = fisher + np.diag(precision)
-        right = fisher @ vector + optimum.pull[rows] + precision * mean
-        try:
-            covariance = np.linalg.inv(matrix)
-        except np.linalg.LinAlgError:
+        if np.linalg.eigvalsh(matrix)[0] <= 0:
             return False
-        centre, margin = covariance @ right, CLEAR * np.sqrt(np.diag(covariance))
-        return bool(np.all(centre - margin >= low) and np.all(centre + margin <= high))
+        covariance = np.linalg.inv(matrix)
+        centre = covariance @ (fisher @ vector + optimum.pull[rows] + precision * mean)
+        margin = clear * np.sqrt(np.diag(covariance))
+        return bool(np.all((centre - margin >= low) & (centre + margin <= high)))
 
 
 def linear_part(model: SceneModel, n_source: int | None = None) -> LinearPart | None:
@@ -193,7 +208,9 @@ def linear_part(model: SceneModel, n_source: int | None = None) -> LinearPart | 
     real = real.ravel()
     if "sky" in model.priors:
         n_exposure, n_term = model.priors["sky"].batch_shape
-        place = np.concatenate([place, real.size + np.arange(n_exposure * n_term).reshape(-1, n_term)], axis=1)
+        place = np.concatenate(
+            [place, real.size + np.arange(n_exposure * n_term).reshape(-1, n_term)], axis=1
+        )
         real = np.concatenate([real, np.ones(n_exposure * n_term, dtype=bool)])
         sides.append(_sides(model.priors["sky"]))
     precision, mean, low, high = np.concatenate(sides, axis=1)
@@ -204,6 +221,8 @@ def linear_part(model: SceneModel, n_source: int | None = None) -> LinearPart | 
         mean=jnp.asarray(mean),
         low=jnp.asarray(low),
         high=jnp.asarray(high),
+        flux_shape=(padded, n_band),
+        sky_shape=tuple(model.priors["sky"].batch_shape) if "sky" in model.priors else None,
         segments=None,
     )
 

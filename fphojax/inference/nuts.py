@@ -7,6 +7,7 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from numpyro.infer.hmc import HMCState, hmc
 from numpyro.infer.hmc_util import dual_averaging
@@ -15,25 +16,76 @@ from numpyro.infer.util import ParamInfo
 from .posterior import Draw, Posterior
 from .whitening import Whitening
 
-__all__ = ["MOST", "ChainState", "Kernel", "advance", "complete", "initial_state", "moved"]
+__all__ = ["MOST", "ChainState", "Fates", "Kernel", "advance", "averaging_from", "moved"]
 
 MOST = 100  # draws made by one call
 FIRST_STEP = 1.0  # of a leapfrog; the posterior is nearly a unit normal
 SHORT_DEPTH = 6  # largest tree depth while the whitening may be poor: deeper ones cost more than they gain
 
-_start_averaging, _average = dual_averaging()
-
-
-def _averaging(log_step):
-    """Start dual averaging at a log step size, which is also the value that it shrinks towards."""
-    return (log_step, log_step, *_start_averaging(log_step)[2:])
+_, _average = dual_averaging()
 
 
 class ChainState(NamedTuple):
-    """A chain between two draws."""
+    """A chain between two draws; all coordinates, also those that do not move.
 
-    hmc: HMCState
-    averaging: tuple  # of the logarithm of the step size
+    Attributes
+    ----------
+    position, gradient : array (m,)
+        v, and the derivative of the potential by it.
+    potential : array ()
+    key : uint32 array (2,)
+        Of the random numbers of the moves.
+    averaging : tuple of array ()
+        Dual averaging of the logarithm of the step size.
+    """
+
+    position: np.ndarray
+    gradient: np.ndarray
+    potential: np.ndarray
+    key: np.ndarray
+    averaging: tuple
+
+    @classmethod
+    def start(cls, position: np.ndarray, key: np.ndarray, step_size: float = FIRST_STEP) -> "ChainState":
+        """Return the state of a chain at a position, before its density is known."""
+        zeros = np.zeros(len(position))
+        return cls(position, zeros, np.zeros(()), key, averaging_from(np.log(step_size)))
+
+
+class Fates(NamedTuple):
+    """What becomes of the draws of a call of `advance`; arrays (), so that all share a program.
+
+    Attributes
+    ----------
+    n : int
+        Draws to make, `MOST` at most.
+    fresh : bool
+        Whether the density at the chain's position is yet to be computed.
+    adapting : bool
+        Whether the step size is adapted.
+    short : bool
+        Whether trees are short.
+    complete : bool
+        Whether they are completed to draws of all parameters.
+    first : int
+        Number of the first of these.
+    key : uint32 array (2,)
+        Of their random numbers.
+    """
+
+    n: np.ndarray
+    fresh: np.ndarray
+    adapting: np.ndarray
+    short: np.ndarray
+    complete: np.ndarray
+    first: np.ndarray
+    key: np.ndarray
+
+
+def averaging_from(log_step: ArrayLike) -> tuple:
+    """Start dual averaging at a log step size, which is also the value that it shrinks towards."""
+    log_step = np.asarray(log_step, dtype=float)
+    return log_step, log_step, np.zeros(()), np.zeros((), dtype=int), log_step
 
 
 @dataclass(frozen=True)
@@ -44,14 +96,10 @@ class Kernel:
     target_accept: float
 
     def build(
-        self, posterior: Posterior, whitening: Whitening, start: jax.Array | ParamInfo, key: jax.Array
+        self, posterior: Posterior, whitening: Whitening, start: ParamInfo, key: jax.Array
     ) -> tuple[HMCState, Callable[[HMCState], HMCState]]:
-        """Return the initial state of a chain, and the function that makes the next state."""
-
-        def potential_of(posterior, whitening):
-            return lambda v: posterior.potential(whitening.origin + whitening.factor @ v)
-
-        first, following = hmc(potential_fn_gen=potential_of, algo="NUTS")
+        """Return the state of a chain, and the function that makes the next state."""
+        first, following = hmc(potential_fn_gen=Posterior.potential_of, algo="NUTS")
         state = first(
             start,
             num_warmup=1,  # to numpyro, draw 0 is warm-up, with short trees; `advance` sets which draws count as that
@@ -62,57 +110,51 @@ class Kernel:
             model_args=(posterior, whitening),
             rng_key=key,
         )
+        # coordinates without momentum stay where they are, and have no part in where a trajectory turns
+        adapted = state.adapt_state._replace(mass_matrix_sqrt=jnp.where(posterior.active, 1.0, 0.0))
+        state = state._replace(rng_key=key, adapt_state=adapted)
         return state, lambda state: following(state, model_args=(posterior, whitening))
 
 
 @eqx.filter_jit
-def initial_state(
-    kernel: Kernel,
-    posterior: Posterior,
-    whitening: Whitening,
-    position: jax.Array,
-    key: jax.Array,
-    step_size: ArrayLike = FIRST_STEP,
-) -> ChainState:
-    """Initialise a chain at a position v."""
-    state, _ = kernel.build(posterior, whitening, position, key)
-    return _of_fixed_types(ChainState(state, _averaging(jnp.log(step_size))))
-
-
-@eqx.filter_jit
 def advance(
-    kernel: Kernel,
-    posterior: Posterior,
-    whitening: Whitening,
-    state: ChainState,
-    n: jax.Array,
-    adapting: jax.Array,
-    short: jax.Array,
-) -> tuple[ChainState, dict[str, jax.Array]]:
-    """Advance a chain by `n` draws (`MOST` at most), optionally adapting its step size or with short trees.
+    kernel: Kernel, posterior: Posterior, whitening: Whitening, state: ChainState, fates: Fates
+) -> tuple[ChainState, dict[str, jax.Array], Draw]:
+    """Advance a chain by some draws, optionally adapting its step size or with short trees.
 
     Returns
     -------
     ChainState
     draws : dict of array
-        ``vector`` (the coordinates u) and ``v``, shape (MOST, size), and statistics, shape (MOST,); the first `n` of
+        ``vector`` (the coordinates u) and ``v``, shape (MOST, m), and statistics, shape (MOST,); the first `n` of
         each are filled.
+    completed : Draw
+        Of them, if asked for.
     """
-    hmc_state = state.hmc
-    parameters = ParamInfo(hmc_state.z, hmc_state.potential_energy, hmc_state.z_grad)
-    _, following = kernel.build(posterior, whitening, parameters, hmc_state.rng_key)
+    position = state.position
 
-    def one(state):
-        last, averaging = state
-        step_size = jnp.exp(jnp.where(adapting, averaging[0], averaging[1]))
-        last = last._replace(
-            i=jnp.where(short, 0, 1), adapt_state=last.adapt_state._replace(step_size=step_size)
+    def density(_):
+        return jax.value_and_grad(posterior.potential_of(whitening))(position)
+
+    potential, gradient = jax.lax.cond(
+        fates.fresh, density, lambda _: (state.potential, state.gradient), None
+    )
+    parameters = ParamInfo(position, potential, gradient)
+    moves = jax.random.wrap_key_data(state.key)
+    current, following = kernel.build(posterior, whitening, parameters, moves)
+    key = jax.random.wrap_key_data(fates.key)
+
+    def one(i, current, averaging):
+        step_size = jnp.exp(jnp.where(fates.adapting, averaging[0], averaging[1]))
+        current = current._replace(
+            i=jnp.where(fates.short, 0, 1), adapt_state=current.adapt_state._replace(step_size=step_size)
         )
-        new = following(last)
+        new = following(current)
         adapted = _average(kernel.target_accept - new.accept_prob, averaging)
-        averaging = jax.tree.map(lambda a, b: jnp.where(adapting, a, b), adapted, averaging)
+        averaging = jax.tree.map(lambda a, b: jnp.where(fates.adapting, a, b), adapted, averaging)
+        vector = whitening.origin + whitening.factor @ new.z
         draw = {
-            "vector": whitening.origin + whitening.factor @ new.z,
+            "vector": vector,
             "v": new.z,
             "energy": new.energy,
             "n_steps": new.num_steps,
@@ -122,41 +164,38 @@ def advance(
             "diverging": new.diverging,
             "step_size": step_size,
         }
-        return ChainState(new, averaging), draw
+
+        def completed(_):
+            return posterior.draw(jax.random.fold_in(key, fates.first + i), vector)
+
+        nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(completed, None))
+        full = jax.lax.cond(fates.complete, completed, lambda _: nothing, None)
+        return new, averaging, (draw, full)
 
     def body(i, carry):
-        state, draw = one(carry[0])
-        return state, jax.tree.map(lambda all_, new: all_.at[i].set(new), carry[1], draw)
+        current, averaging, draw = one(i, *carry[:2])
+        return current, averaging, jax.tree.map(lambda all_, new: all_.at[i].set(new), carry[2], draw)
 
-    shapes = jax.eval_shape(one, state)[1]
+    shapes = jax.eval_shape(one, 0, current, state.averaging)[2]
     empty = jax.tree.map(lambda shape: jnp.zeros((MOST, *shape.shape), shape.dtype), shapes)
-    state, draws = jax.lax.fori_loop(0, n, body, (state, empty))
-    return _of_fixed_types(state), draws
-
-
-@eqx.filter_jit
-def complete(
-    posterior: Posterior, key: jax.Array, first: jax.Array, vectors: jax.Array, n: jax.Array
-) -> Draw:
-    """Complete the first `n` of coordinates (MOST, size) to full draws (`Draw`), numbered from `first` on."""
-
-    def one(i):
-        return posterior.draw(jax.random.fold_in(key, first + i), vectors[i])
-
-    empty = jax.tree.map(lambda s: jnp.zeros((MOST, *s.shape), s.dtype), jax.eval_shape(one, 0))
-    return jax.lax.fori_loop(
-        0, n, lambda i, draws: jax.tree.map(lambda all_, new: all_.at[i].set(new), draws, one(i)), empty
+    start = _of_fixed_types((current, state.averaging, empty))
+    current, averaging, (draws, full) = jax.lax.fori_loop(
+        0, fates.n, lambda i, carry: _of_fixed_types(body(i, carry)), start
     )
+    state = ChainState(
+        current.z, current.z_grad, current.potential_energy, jax.random.key_data(current.rng_key), averaging
+    )
+    return state, draws, full
 
 
-def moved(state: ChainState, present: Whitening, new: Whitening) -> ChainState:
+def moved(state: ChainState, present: Whitening, new: Whitening, active: np.ndarray) -> ChainState:
     """Express a chain's state under another whitening, and restart dual averaging at its step size."""
-    hmc_state = state.hmc
-    back = jnp.linalg.inv(new.factor)
-    z = back @ (present.origin + present.factor @ hmc_state.z - new.origin)
-    gradient = new.factor.T @ jnp.linalg.solve(present.factor.T, hmc_state.z_grad)
-    moved = ChainState(hmc_state._replace(z=z, z_grad=gradient), _averaging(state.averaging[1]))
-    return _of_fixed_types(moved)
+    active = np.asarray(active)
+    position, gradient = np.array(state.position), np.array(state.gradient)
+    vector = present.origin + present.factor @ position[active]
+    position[active] = np.linalg.solve(new.factor, vector - new.origin)
+    gradient[active] = new.factor.T @ np.linalg.solve(present.factor.T, gradient[active])
+    return state._replace(position=position, gradient=gradient, averaging=averaging_from(state.averaging[1]))
 
 
 def _of_fixed_types(state):

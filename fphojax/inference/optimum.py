@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
 from fphojax.core.model import SceneModel, support_edges
-from fphojax.core.padding import padded_model, padded_values, real_values
+from fphojax.core.padding import padded_model, padded_values, real_rows, real_values
 
 from .interruptible import interruptible
 from .lockstep import in_step
@@ -36,6 +35,8 @@ class BestFit:
         Chi-squared of every exposure there.
     fisher : ndarray (N, N)
         J^T W J of the pixels, by the parameters themselves, in the order of `ravel_pytree`.
+    pull : ndarray (N,)
+        J^T W r, with r the residuals: minus half the gradient of chi-squared.
     hessian : ndarray (N, N)
         Gauss-Newton matrix of minus the log posterior in unconstrained space, priors included.
     n_step : int
@@ -50,6 +51,7 @@ class BestFit:
     unconstrained: dict[str, np.ndarray]
     chi2: np.ndarray
     fisher: np.ndarray
+    pull: np.ndarray
     hessian: np.ndarray
     n_step: int
     converged: bool
@@ -132,21 +134,31 @@ def _prepared(model, start):
 
 def _optimum(model, initial, result):
     """Build the optimum from the result of a search, without the padding."""
-    flat, unravel = ravel_pytree(initial)
-    places = real_values(unravel(jnp.arange(flat.size * 1.0)), model.optics.n_source)
-    index = np.asarray(ravel_pytree(places)[0]).astype(int)
-    point = real_values(unravel(jnp.asarray(result.point)), model.optics.n_source)
+    index = real_rows(initial, model.optics.n_source)
+    point = _split(np.asarray(result.point)[index], real_values(initial, model.optics.n_source))
     values = model.constrain(point)
     return BestFit(
         values=jax.tree.map(np.asarray, model.effective(values)),
         unconstrained=jax.tree.map(np.asarray, point),
         chi2=np.asarray(result.system.chi2),
         fisher=np.asarray(result.system.fisher)[np.ix_(index, index)],
+        pull=np.asarray(result.system.pull)[index],
         hessian=np.asarray(result.system.hessian)[np.ix_(index, index)],
         n_step=int(result.n_step),
         converged=bool(result.converged),
         at_bound=at_bound(model, values),
     )
+
+
+def _split(flat, like):
+    """Split a raveled array into a dict of arrays, with the names and shapes of another."""
+    parts, at = {}, 0
+    for name in sorted(like):  # the order in which JAX flattens a dict
+        shape = np.shape(like[name])
+        size = int(np.prod(shape))
+        parts[name] = flat[at : at + size].reshape(shape)
+        at += size
+    return parts
 
 
 def _lean(model):

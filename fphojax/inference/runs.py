@@ -21,7 +21,7 @@ from fphojax.core.backend import chains_in_lockstep
 from .chains import ChainCheckpoint
 from .interruptible import THREADS, interruptible
 from .lockstep import Task
-from .nuts import MOST, ChainState, Kernel, advance, complete, initial_state
+from .nuts import MOST, ChainState, Fates, Kernel, advance
 from .posterior import Posterior
 from .warmup import ROUND, warm_up
 from .whitening import Whitening
@@ -36,7 +36,7 @@ class _Program(NamedTuple):
 
     of_one: Callable
     of_all: Callable
-    axes: tuple  # 0 for arguments that every chain has its own of, else None
+    axes: tuple  # 0 for arguments, or parts of them, that every chain has its own of, else None
 
     @classmethod
     def of(cls, function: Callable, *axes: int | None) -> "_Program":
@@ -44,11 +44,16 @@ class _Program(NamedTuple):
 
     def map_batched(self, change, arguments):
         """Apply a change to those arguments of which every chain has its own."""
-        return [a if axis is None else change(a) for a, axis in zip(arguments, self.axes, strict=True)]
+
+        def changed(argument, axes):
+            if isinstance(axes, tuple):
+                return type(argument)(*map(changed, argument, axes))
+            return argument if axes is None else change(argument)
+
+        return [changed(*pair) for pair in zip(arguments, self.axes, strict=True)]
 
 
-_ADVANCE = _Program.of(advance, None, None, None, 0, None, None, None)
-_COMPLETE = _Program.of(complete, None, 0, None, 0, None)
+_ADVANCE = _Program.of(advance, None, None, None, 0, Fates(*[None] * 6, 0))
 
 
 class _InThreads:
@@ -99,8 +104,8 @@ class Run:
     Attributes
     ----------
     states : list of ChainState
-    keys : array (chain,)
-        Random numbers of the linear parameters.
+    keys : uint32 array (chain, 2)
+        Of the random numbers of what completes draws.
     n_warmup, n_calls : int
         Draws of the warm-up of a chain; evaluations of likelihood and gradient of all.
     interrupted : bool
@@ -119,49 +124,64 @@ class Run:
         self._each = _in_one_program if joined or chains_in_lockstep() else _InThreads()
         self.kernel, self.posterior, self.white, self.progress = kernel, posterior, white, progress
         self.states: list[ChainState] = []
-        self.keys: jax.Array
+        self.keys: np.ndarray
+        self._active = np.asarray(posterior.active)
         self.n_warmup, self.n_calls = 0, 0
         self._at_once, self.interrupted = 1, False
 
-    def start(self, key: jax.Array, n_chain: int) -> None:
+    def start(self, seed: int, n_chain: int) -> None:
         """Start chains at draws of the whitening's normal, or at the optimum if the density there is 0."""
-        keys = jax.random.split(key, 3 * n_chain)
-        self.keys = keys[2 * n_chain :]
-        for start, moves in zip(keys[:n_chain], keys[n_chain : 2 * n_chain], strict=True):
-            position = jax.random.normal(start, self.white.origin.shape)
-            state = interruptible(initial_state, self.kernel, self.posterior, self.white, position, moves)
-            if not np.isfinite(state.hmc.potential_energy):
-                state = initial_state(
-                    self.kernel, self.posterior, self.white, jnp.zeros_like(position), moves
-                )
+        sequences = np.random.SeedSequence(seed).spawn(n_chain)
+        starts, moves, self.keys = (np.stack(keys) for keys in zip(*map(_three_keys, sequences), strict=True))
+        for start, key in zip(starts, moves, strict=True):
+            position = np.zeros(self._active.size)
+            position[self._active] = np.random.default_rng(start).normal(size=int(self._active.sum()))
+            state = interruptible(self._at, ChainState.start(position, key))
+            if not np.isfinite(state.potential):
+                state = self._at(ChainState.start(np.zeros(self._active.size), key))
             self.states.append(state)
 
     def resume(self, checkpoint: ChainCheckpoint) -> None:
         """Start the chains from a checkpoint."""
-        keys = [jax.random.split(key) for key in jax.random.wrap_key_data(jnp.asarray(checkpoint.keys))]
-        self.keys = jnp.stack([linear for _, linear in keys])
-        positions = np.linalg.solve(checkpoint.factor, (checkpoint.vectors - checkpoint.origin).T).T
-        for position, step_size, key in zip(
-            jnp.asarray(positions),
-            jnp.asarray(checkpoint.step_size),
-            [moves for moves, _ in keys],
-            strict=True,
-        ):
-            state = initial_state(self.kernel, self.posterior, self.white, position, key, step_size)
-            self.states.append(state)
+        sequences = [np.random.SeedSequence(key.tolist()) for key in checkpoint.keys]
+        _, moves, self.keys = (np.stack(keys) for keys in zip(*map(_three_keys, sequences), strict=True))
+        places = np.linalg.solve(checkpoint.factor, (checkpoint.vectors - checkpoint.origin).T).T
+        for place, step_size, key in zip(places, checkpoint.step_size, moves, strict=True):
+            position = np.zeros(self._active.size)
+            position[self._active] = place
+            self.states.append(self._at(ChainState.start(position, key, step_size)))
 
     def checkpoint(self, ellipticity: bool) -> ChainCheckpoint:
         """Return the present state of the chains."""
-        origin, factor = (np.asarray(a) for a in self.white)
-        later = jnp.stack([jax.random.fold_in(key, 0) for key in self.keys])
+        origin, factor = self.white
+        positions = [np.asarray(state.position)[self._active] for state in self.states]
+        later = [np.random.SeedSequence(key.tolist()).generate_state(2) for key in self.keys]
         return ChainCheckpoint(
-            vectors=np.stack([origin + factor @ np.asarray(state.hmc.z) for state in self.states]),
+            vectors=np.stack([origin + factor @ position for position in positions]),
             step_size=np.exp([float(state.averaging[1]) for state in self.states]),
             origin=origin,
             factor=factor,
-            keys=np.asarray(jax.random.key_data(later)),
+            keys=np.stack(later),
             ellipticity=ellipticity,
         )
+
+    def _at(self, state):
+        """Return the state of a chain with the density at its position."""
+        fates = self._fates(0, 0, fresh=True)
+        arguments = (self.kernel, self.posterior, self._expanded(self.white), state, fates)
+        return jax.block_until_ready(advance(*arguments))[0]
+
+    def _fates(self, n, key, *, fresh=False, adapting=False, short=False, complete=False, first=0):
+        """Return what becomes of draws, as arrays; with the keys of all chains, or that of one."""
+        flags = map(np.asarray, (fresh, adapting, short, complete))
+        key = np.zeros(2, np.uint32) if np.ndim(key) == 0 else key
+        return Fates(np.asarray(n), *flags, np.asarray(first), key)
+
+    def _expanded(self, white):
+        """Return a whitening of all coordinates, of which only the active ones move."""
+        factor = np.zeros((self._active.size, self._active.size))
+        factor[np.ix_(self._active, self._active)] = white.factor
+        return Whitening(self.posterior.expanded(white.origin), factor)
 
     def warm_up(self, most: int, full_cov: bool) -> Task[None]:
         """Adapt whitening and step sizes in up to `most` draws per chain (but at least one round); a task."""
@@ -172,7 +192,7 @@ class Run:
                 parts, remaining = [], ROUND
                 while remaining:
                     size, began = min(self._at_once, remaining), time.monotonic()
-                    states, draws = yield from self._advanced(
+                    states, draws, _ = yield from self._advanced(
                         pool, white, states, size, adapting=True, short=short
                     )
                     parts.append(draws)
@@ -188,6 +208,7 @@ class Run:
                     most=n_round,
                     target_accept=self.kernel.target_accept,
                     full_cov=full_cov,
+                    active=self._active,
                 )
             except KeyboardInterrupt:
                 raise KeyboardInterrupt("interrupted during warm-up: no draws to keep") from None
@@ -206,12 +227,13 @@ class Run:
             try:
                 while n_drawn < draws and outside <= most_outside:
                     size, began = min(self._at_once, draws - n_drawn), time.monotonic()
-                    states, parts = yield from self._advanced(pool, self.white, self.states, size)
-                    full = yield from self._completed(
-                        pool, n_drawn, [part.pop("vector") for part in parts], size
+                    # number 0 is that of what goes on from here (`checkpoint`)
+                    how = {"complete": True, "first": 1 + n_drawn}
+                    states, parts, full = yield from self._advanced(
+                        pool, self.white, self.states, size, **how
                     )
                     for part, draw in zip(parts, full, strict=True):
-                        del part["v"]
+                        del part["v"], part["vector"]
                         part |= {"lp": draw.lp, "outside_box": draw.outside}
                         self.n_calls += int(part["n_steps"].sum())
                         outside += int(draw.outside.sum())
@@ -234,23 +256,16 @@ class Run:
         pace = size * PACE / max(time.monotonic() - began, 1e-3)
         self._at_once = int(np.clip(pace, 1, MOST))
 
-    def _advanced(self, pool, white, states, n, adapting=False, short=False):
-        """Advance all chains by `n` draws; a task that returns their states and draws."""
-        how = tuple(map(jnp.asarray, (n, adapting, short)))
-        results = yield from self._each(
-            pool, len(states), _ADVANCE, (self.kernel, self.posterior, white, states, *how)
-        )
-        return [state for state, _ in results], [_first(draws, n) for _, draws in results]
-
-    def _completed(self, pool, first, vectors, n):
-        """Complete the coordinates of every chain to full draws; a task."""
-        padded = [np.pad(vector, ((0, MOST - n), (0, 0))) for vector in vectors]
-        # number 0 is that of what goes on from here (`checkpoint`)
-        first, length = jnp.asarray(1 + first), jnp.asarray(n)
-        results = yield from self._each(
-            pool, len(vectors), _COMPLETE, (self.posterior, self.keys, first, padded, length)
-        )
-        return [_first(draws, n) for draws in results]
+    def _advanced(self, pool, white, states, n, **how):
+        """Advance all chains by `n` draws; a task that returns their states, draws and completed draws."""
+        fates = self._fates(n, self.keys, **how)
+        arguments = (self.kernel, self.posterior, self._expanded(white), states, fates)
+        results = yield from self._each(pool, len(states), _ADVANCE, arguments)
+        draws = [_first(draws, n) for _, draws, _ in results]
+        for part in draws:
+            part |= {name: part[name][:, self._active] for name in ("v", "vector")}
+        completed = [self.posterior.real(_first(full, n)) for _, _, full in results]
+        return [jax.tree.map(np.asarray, state) for state, _, _ in results], draws, completed
 
     def _bar(self, draws, text):
         return tqdm(total=draws, desc=text, unit="draw", disable=not self.progress)
@@ -263,6 +278,11 @@ class Run:
         finally:
             # after Ctrl-C, abandon the draws that are being made
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _three_keys(sequence):
+    """Return three keys of random numbers, uint32 arrays (2,)."""
+    return sequence.generate_state(6).reshape(3, 2)
 
 
 def _first(draws, n):

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
@@ -23,8 +22,9 @@ from .interruptible import interruptible
 from .lockstep import lockstep
 from .nuts import Kernel
 from .optimum import optimize
+from .posterior import posterior_around
 from .runs import Run
-from .whitening import Whitening, posterior_around, rescale_to_blocks, whitening
+from .whitening import Whitening, rescale_to_blocks, whitening
 
 __all__ = ["Chains", "continued", "sample", "sample_many"]
 
@@ -130,14 +130,15 @@ def _sampling(
     optimum = optimize(model, start, density="unconstrained")
     kernel, n_calls = Kernel(max_treedepth, target_accept), 0
     for integrated in (True, False) if integrate_fluxes else (False,):
-        posterior, origin, first = interruptible(
+        posterior, origin, first, slopes = interruptible(
             posterior_around, model, optimum, integrate_fluxes=integrated, ellipticity=ellipticity
         )
         if covariance is not None:
-            first = rescale_to_blocks(first, posterior, optimum, origin, covariance)
+            with_fluxes = posterior.linear is None
+            first = rescale_to_blocks(first, slopes, optimum, covariance, with_fluxes=with_fluxes)
         run = Run(kernel, posterior, whitening(origin, first, full_cov=full_cov), progress, joined)
         times = [time.monotonic()]
-        run.start(jax.random.key(seed), chains)
+        run.start(seed, chains)
         yield from run.warm_up(warmup, full_cov)
         times.append(time.monotonic())
         # stops early once too many draws lie outside for any to be kept
@@ -236,10 +237,10 @@ def continued(chains: Chains, *, draws: int = 256, progress: bool = True) -> Cha
         raise ValueError(f"chains of method {chains.method!r} cannot go on, expected those of `sample`")
     began, checkpoint = time.monotonic(), chains.checkpoint
     integrated = chains.fluxes == "integrated"
-    posterior, _, _ = posterior_around(
+    posterior, *_ = posterior_around(
         chains.model, chains.optimum, integrate_fluxes=integrated, ellipticity=checkpoint.ellipticity
     )
-    white = Whitening(jnp.asarray(checkpoint.origin), jnp.asarray(checkpoint.factor))
+    white = Whitening(checkpoint.origin, checkpoint.factor)
     run = Run(Kernel(chains.max_treedepth, TARGET), posterior, white, progress)
     run.resume(checkpoint)
     started = time.monotonic()

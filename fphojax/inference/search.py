@@ -47,6 +47,7 @@ class _System(NamedTuple):
     hessian: jax.Array
     chi2: jax.Array
     fisher: jax.Array
+    pull: jax.Array  # minus half the gradient of chi-squared by the parameters
 
 
 class SearchResult(NamedTuple):
@@ -125,6 +126,7 @@ def search(
         jnp.zeros((size, size)),
         jnp.full(model.optics.n_exposure, jnp.nan),
         jnp.zeros((size, size)),
+        jnp.zeros(size),
     )
     no = jnp.asarray(False)
     initial = _State(
@@ -311,6 +313,7 @@ class _Problem:
             hessian=fisher * slopes[:, None] * slopes[None, :] + jnp.diag(diagonal),
             chi2=chi2,
             fisher=fisher,
+            pull=rhs,
         )
 
     def _flat(self, values):

@@ -33,6 +33,7 @@ def warm_up(
     most: int,
     target_accept: float,
     full_cov: bool,
+    active: np.ndarray,
 ) -> Task[tuple[list[ChainState], Whitening, int, int]]:
     """Adapt whitening and step sizes of chains in rounds of draws; a task, see `lockstep`.
 
@@ -47,6 +48,8 @@ def warm_up(
         Largest number of rounds; at least the first.
     target_accept : float
     full_cov : bool
+    active : bool array (m,)
+        Which coordinates move; draws and whitening are of these alone.
 
     Returns
     -------
@@ -72,7 +75,7 @@ def warm_up(
         enough = len(flat) >= ENOUGH * flat.shape[1]
         if not settled and n_round < most and (enough or _far_off(len(flat), eigenvalues)):
             new = from_draws(whitening, flat, full_cov=full_cov)
-            states = [moved(state, whitening, new) for state in states]
+            states = [moved(state, whitening, new, active) for state in states]
             whitening, recent, for_good = new, [], enough
     return states, whitening, n_round, n_calls
 
