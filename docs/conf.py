@@ -23,12 +23,14 @@ extensions = [
     "command_tables",
     "convention_pictures",
     "settings_table",
+    "thumbnails",
 ]
 exclude_patterns = ["_build", "_ext", "_templates"]
 templates_path = ["_templates"]
 default_role = "py:obj"  # `name` in a docstring: a link where the name has an entry
 
 # Pages
+highlight_language = "none"  # of blocks that name no language
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = True
@@ -39,7 +41,6 @@ nb_merge_streams = True
 autosummary_generate = True
 autodoc_typehints = "none"  # the docstrings say it with shapes and units
 autodoc_member_order = "bysource"
-autodoc_preserve_defaults = True
 numpydoc_show_class_members = False
 
 html_theme = "pydata_sphinx_theme"
