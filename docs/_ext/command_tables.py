@@ -1,12 +1,12 @@
 """The directive `command-tables`: all commands with their options, read from the parser itself."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import typer.main
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
-from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
 
 from fphojax.app.cli import app as command_line
 
@@ -16,7 +16,7 @@ def markdown() -> Iterator[str]:
     yield from _group(typer.main.get_command(command_line), "fphojax")
 
 
-def _group(group: TyperGroup, path: str) -> Iterator[str]:
+def _group(group: Any, path: str) -> Iterator[str]:
     for name, command in group.commands.items():
         if hasattr(command, "commands"):
             yield from _group(command, f"{path} {name}")
@@ -25,7 +25,7 @@ def _group(group: TyperGroup, path: str) -> Iterator[str]:
         yield from _parameters(command)
 
 
-def _parameters(command: TyperCommand) -> Iterator[str]:
+def _parameters(command: Any) -> Iterator[str]:
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
     yield from ("| argument or option | meaning |", "| --- | --- |")
@@ -37,7 +37,7 @@ def _parameters(command: TyperCommand) -> Iterator[str]:
     yield ""
 
 
-def _cell(parameter: TyperArgument | TyperOption) -> str:
+def _cell(parameter: Any) -> str:
     text = (parameter.help or "").replace("|", "\\|").replace("*", "\\*")
     if isinstance(parameter.default, int | float | str) and not isinstance(parameter.default, bool):
         text += f" Default: `{parameter.default}`."
