@@ -5,6 +5,7 @@
 #   make test-slow  tests that take longer: whole runs, kills, clusters
 #   make test-browser  the explorer's notebook in JupyterLab and Chromium, if it is installed
 #   make notebooks  all tutorials, with few draws
+#   make docs       the documentation, build/docs/index.html, with all tutorials executed; needs no network
 #   make lint       style, formatting and types
 #   make bench      benchmarks (tests/benchmarks)
 #   make validate   longer studies (tests/validation), and all tutorials as they are
@@ -14,7 +15,10 @@
 BIN := .venv/bin
 STAMP := .venv/stamp
 
-.PHONY: help demo test test-slow test-browser notebooks lint bench validate binder clean
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+EXECUTED := docs/tutorials/.executed
+
+.PHONY: help demo test test-slow test-browser notebooks docs lint bench validate binder clean
 
 help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
@@ -47,7 +51,17 @@ test-browser: $(STAMP)
 	$(BIN)/python -m pytest -q -o python_files='browser_*.py' tests/figures/explorer/browser_explorer.py
 
 notebooks: $(STAMP)
-	$(BIN)/python tests/run_notebooks.py --few --jobs 2
+	$(BIN)/python tests/run_notebooks.py --few --jobs 2 --out docs/tutorials
+	@touch $(EXECUTED)
+
+# Tutorials that are newer than their executed copies, which `make notebooks` makes anew in any case.
+$(EXECUTED): $(NOTEBOOKS) | $(STAMP)
+	$(BIN)/python tests/run_notebooks.py --few --jobs 2 --out docs/tutorials $?
+	@touch $@
+
+docs: $(STAMP) $(EXECUTED)
+	$(BIN)/python -m sphinx -q -W --keep-going docs build/docs
+	@echo "wrote build/docs/index.html"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -73,4 +87,5 @@ binder:
 
 clean:
 	rm -rf .venv build dist demo .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf docs/generated docs/pictures docs/tutorials/*.ipynb $(EXECUTED)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

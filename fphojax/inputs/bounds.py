@@ -200,9 +200,9 @@ def default_bounds(
     n_sig_flux : float
         Where the catalogue has flux uncertainties, fluxes lie within this many of them.
     flux_factor : float
-        Where it has none (NaN), a flux f lies in [min(f, 0) - flux_factor s, max(f, 0) + flux_factor s], with s the
-        source's largest |f| in any band (of the catalogue's median source, if that is zero): wide enough for a guess
-        that is low by this factor, and for the noise of a band in which the source is not seen.
+        Where it has none (NaN), a flux f lies in ``[min(f, 0) - flux_factor s, max(f, 0) + flux_factor s]``, with s
+        the source's largest absolute flux in any band (of the catalogue's median source, if that is zero): wide
+        enough for a guess that is low by this factor, and for the noise of a band in which the source is not seen.
     sqrtq_range : tuple of float
         Limits of sqrt(b/a).
     pa_range : tuple of float

@@ -102,7 +102,7 @@ class PatchResult:
         Draws of the exposures' nuisance parameters, those that the model had: sky (chain, draw, exposure, term),
         scale (chain, draw, exposure), shift (chain, draw, exposure, axis), and their values at the optimum, named
         ``sky_optimum`` and so on.
-    mass_matrix : xarray.DataArray, dimensions parameter, parameter_
+    mass_matrix : xarray.DataArray, dimensions ``parameter``, ``parameter_``
         First inverse mass matrix: covariance of the unconstrained parameters at the optimum.
     method : {"nuts", "laplace", "optimum", "forced"}
         Where the draws come from.
@@ -115,7 +115,7 @@ class PatchResult:
         Seconds.
     versions : dict of str
         Of fphojax, jax, numpyro and arviz.
-    flux_precision : xarray.DataArray, dimensions band, source, source_, or None
+    flux_precision : xarray.DataArray, dimensions ``band``, ``source``, ``source_``, or None
         Precision matrices of all fluxes of each band at the optimum's shapes; those of a fit with the setting
         ``linear_optimize``.
     """
