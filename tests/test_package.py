@@ -281,6 +281,7 @@ COVERED_BY = {
     "fphojax.inference.posterior": "inference/test_whitening.py",
     "fphojax.inference.runs": "inference/test_sampling.py",
     "fphojax.inputs.catalog_files": "inputs/test_source_catalog.py",
+    "fphojax.inputs.exposure_display": "inputs/test_exposures.py",
     "fphojax.inputs.exposure_nuisance": "core/test_design.py",
     "fphojax.inputs.fits_images": "inputs/test_fits_frames.py",
     "fphojax.inputs.projection": "inputs/test_patcher.py",

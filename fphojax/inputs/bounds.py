@@ -152,6 +152,12 @@ class Bounds:
         )
         return Bounds(lower, upper, self.bands)
 
+    def clipped(self, catalog: SourceCatalog) -> SourceCatalog:
+        """Return a catalogue with its shapes (``q``, ``sersic``, ``rhalf``) moved inside the bounds."""
+        lower, upper = self._sides
+        names = ("q", "sersic", "rhalf")
+        return catalog.replace(**{name: np.clip(catalog[name], lower[name], upper[name]) for name in names})
+
     def of_model(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Return lower and upper bounds in the units of the model, where ``pa`` is in radians."""
         lower, upper = (side | {"pa": np.deg2rad(side["pa"])} for side in self._sides)

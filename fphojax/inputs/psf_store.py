@@ -1,17 +1,24 @@
 """The HDF5 store that keeps PSF mixtures by band, exposure and detector position."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from fphojax.errors import InputError
+from fphojax.mixtures.psf_fit import fit_psf
+from fphojax.mixtures.psf_result import PSFFit
 from fphojax.system.file_checks import require_regular
 
 from .psf_layout import DATASETS, repeated, replacing, table
-from .psf_mixture import PSFMixture, blended, check_values
+from .psf_mixture import PSFMixture, as_mixture, blended, check_values
 from .psf_reader import read_mixtures
+
+if TYPE_CHECKING:
+    from .exposures import Exposure
+    from .stores.stored_exposures import StoredExposure
 
 __all__ = ["PSFMixture", "PSFStore", "check_name"]
 
@@ -71,6 +78,41 @@ class PSFStore:
             raise InputError(f"{path}: holds no PSF, expected a group BAND with a dataset `parameters`")
         return store
 
+    @classmethod
+    def of_exposures(cls, exposures: "Iterable[Exposure | StoredExposure]") -> "PSFStore":
+        """Collect the PSFs that exposures have: their mixtures, else new ones fitted to their PSF images.
+
+        Parameters
+        ----------
+        exposures : iterable of Exposure or StoredExposure
+
+        Returns
+        -------
+        PSFStore
+            With a PSF for each exposure. Equal images are fitted once.
+
+        Raises
+        ------
+        InputError
+            An exposure that has neither, or an image that cannot be a PSF.
+        """
+        store, fitted = cls(), {}
+        for exposure in exposures:
+            label = f"exposure {exposure.name!r} of band {exposure.band}"
+            psf, image = exposure.psf, exposure.psf_image
+            if psf is None:
+                if image is None:
+                    raise InputError(f"{label}: found no PSF, expected a mixture or an image of it")
+                key = image.shape, image.tobytes(), exposure.psf_includes_pixel
+                if key not in fitted:
+                    fit = fit_psf(
+                        image, includes_pixel=exposure.psf_includes_pixel, name=f"PSF image of {label}"
+                    )
+                    fitted[key] = PSFMixture.from_fit(fit)
+                psf = fitted[key]
+            store.add(psf, exposure.band, exposure.name)
+        return store
+
     @property
     def bands(self) -> list[str]:
         """Bands of the store, sorted: list of str."""
@@ -91,14 +133,22 @@ class PSFStore:
         except KeyError:
             raise InputError(self._missing(band, exposure)) from None
 
+    def varies(self, band: str, exposure: str | None = None) -> bool:
+        """Return whether the PSF of a band or an exposure depends on the position on the detector."""
+        own = self._entries.get((band, exposure))
+        return len(own or self._entries.get((band, None), ())) > 1
+
     def add(
-        self, mixtures: PSFMixture | Sequence[PSFMixture], band: str, exposure: str | None = None
+        self,
+        mixtures: PSFMixture | PSFFit | Sequence[PSFMixture | PSFFit],
+        band: str,
+        exposure: str | None = None,
     ) -> None:
         """Add one mixture, or one for each of several detector positions, replacing those already there.
 
         Parameters
         ----------
-        mixtures : PSFMixture or sequence of PSFMixture
+        mixtures : PSFMixture or what `fit_psf` returns, or a sequence of them
         band : str
         exposure : str, optional
             Exposure whose own PSF this is; default: that of all exposures of the band.
@@ -109,7 +159,8 @@ class PSFStore:
             For several mixtures that lack positions or differ in whether they include the pixel, and for one whose
             numbers cannot be those of a PSF.
         """
-        mixtures = [mixtures] if isinstance(mixtures, PSFMixture) else list(mixtures)
+        given = [mixtures] if isinstance(mixtures, PSFMixture | PSFFit) else list(mixtures)
+        mixtures = [as_mixture(psf) for psf in given]
         check_name(band, exposure)
         where = f"PSF of {band}" + (f", exposure {exposure}" if exposure is not None else "")
         if not mixtures:
