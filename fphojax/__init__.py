@@ -48,6 +48,7 @@ _HOME = {
     "mock_field": "simulate.mock_fields",
     "mock_galaxies": "simulate.mock_fields",
     "optimize": "inference.optimum",
+    "parameter_table": "results.parameter_table",
     "plot_exposures": "figures.sky_plots",
     "plot_intervals": "figures.interval_plots",
     "plot_joint": "figures.interval_plots",

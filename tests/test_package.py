@@ -272,7 +272,7 @@ COVERED_BY = {
     "fphojax.figures.convention_plots": "figures/test_sky_plots.py",
     "fphojax.figures.detection_plots": "app/stages/test_detect.py",
     "fphojax.figures.explorer.tabs": "figures/explorer/test_run_explorer.py",
-    "fphojax.figures.figure_bytes": "results/test_table_text.py",
+    "fphojax.figures.figure_bytes": "figures/test_html_report.py",
     "fphojax.figures.interval_plots": "field/test_scene_fit.py",
     "fphojax.figures.run_plots": "app/stages/test_postprocess.py",
     "fphojax.inference.chains": "inference/test_sampling.py",

@@ -18,12 +18,12 @@ from fphojax.results.products.patch_draws import RunDraws
 from fphojax.results.psf_words import psf_words
 from fphojax.results.run_directory import RunDirectory
 from fphojax.results.summary import exposure_table
-from fphojax.results.table_text import formatted
+from fphojax.results.table_text import formatted, html_table
 from fphojax.system.files import write_text
 from fphojax.system.wording import counted
 
 from .field_plots import plot_sky
-from .figure_bytes import html_table, png
+from .figure_bytes import png
 from .fit_plots import plot_residuals
 from .image_plots import plot_composites, plot_posterior_on_image
 from .posterior_plots import plot_posterior, plot_traces

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 from fphojax.errors import InputError
 from fphojax.mixtures.psf_result import PSFFit
 from fphojax.system.file_checks import blame
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
 from .units import to_number, to_unit
 
@@ -25,8 +27,8 @@ _FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
 _STAMP = 4.0  # half-size of a PSF image, in standard deviations of its widest Gaussian
 
 
-@dataclasses.dataclass(frozen=True)
-class PSFMixture:
+@dataclasses.dataclass(frozen=True, repr=False)
+class PSFMixture(Shown):
     """A PSF as a sum of Gaussians, in pixels of the exposure.
 
     Attributes
@@ -61,6 +63,17 @@ class PSFMixture:
     made_from: str = ""
     relative_l2: float = float("nan")
     point_flux_error: float = float("nan")
+
+    def _facts(self):
+        xx, yy, _ = self.covariances.T
+        widest, narrowest = (float(np.sqrt(f((xx + yy) / 2))) for f in (np.max, np.min))
+        facts = {
+            "": counted(len(self.amplitudes), "Gaussian"),
+            "sigma": f"{narrowest:.2f} to {widest:.2f} pixels",
+            "flux": f"{self.amplitudes.sum():.4f}",
+            "pixel response": "included" if self.includes_pixel else "not included",
+        }
+        return facts if self.detector_location is None else facts | {"detector": self.detector_location}
 
     def __post_init__(self) -> None:
         with blame("PSF mixture"):

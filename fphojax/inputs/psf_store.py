@@ -11,6 +11,8 @@ from fphojax.errors import InputError
 from fphojax.mixtures.psf_fit import fit_psf
 from fphojax.mixtures.psf_result import PSFFit
 from fphojax.system.file_checks import require_regular
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
 from .psf_layout import DATASETS, repeated, replacing, table
 from .psf_mixture import PSFMixture, as_mixture, blended, check_values
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["PSFMixture", "PSFStore", "check_name"]
 
 
-class PSFStore:
+class PSFStore(Shown):
     """PSF mixtures by band, exposure and detector position.
 
     The file is HDF5, in an extension of forcepho's layout: dataset ``BAND/parameters`` (n_location, n_gauss)
@@ -113,6 +115,12 @@ class PSFStore:
             store.add(psf, exposure.band, exposure.name)
         return store
 
+    def _facts(self):
+        own = sum(exposure is not None for _, exposure in self._entries)
+        return {"": counted(sum(map(len, self._entries.values())), "PSF"), "bands": ", ".join(self.bands)} | (
+            {"exposures": own} if own else {}
+        )
+
     @property
     def bands(self) -> list[str]:
         """Bands of the store, sorted: list of str."""
@@ -160,27 +168,27 @@ class PSFStore:
             numbers cannot be those of a PSF.
         """
         given = [mixtures] if isinstance(mixtures, PSFMixture | PSFFit) else list(mixtures)
-        mixtures = [as_mixture(psf) for psf in given]
+        made = [as_mixture(psf) for psf in given]
         check_name(band, exposure)
         where = f"PSF of {band}" + (f", exposure {exposure}" if exposure is not None else "")
-        if not mixtures:
+        if not made:
             raise InputError(f"{where}: no mixture was given, expected at least one")
-        if len(mixtures) > 1 and any(m.detector_location is None for m in mixtures):
+        if len(made) > 1 and any(m.detector_location is None for m in made):
             raise InputError(
-                f"{where}: one of {len(mixtures)} mixtures has no detector location, expected all to have"
+                f"{where}: one of {len(made)} mixtures has no detector location, expected all to have"
             )
-        if len({m.includes_pixel for m in mixtures}) > 1:
+        if len({m.includes_pixel for m in made}) > 1:
             raise InputError(
                 f"{where}: some mixtures include the pixel response and some do not, expected one kind"
             )
-        for mixture in mixtures:
+        for mixture in made:
             place = mixture.detector_location
             try:
                 check_values(mixture)
             except InputError as error:
                 at = f" at {place}" if place is not None else ""
                 raise InputError(f"{where}{at}: {error}") from None
-        self._entries[band, exposure] = tuple(mixtures)
+        self._entries[band, exposure] = tuple(made)
 
     def lookup(
         self,

@@ -11,6 +11,7 @@ from fphojax.inputs.psf_store import PSFStore
 from fphojax.inputs.recipe import Recipe
 from fphojax.inputs.scene import Scene
 from fphojax.system.file_checks import blame
+from fphojax.system.notebook_html import Shown
 
 from .patch_result import PatchResult
 from .run_directory import RunDirectory
@@ -18,8 +19,8 @@ from .run_directory import RunDirectory
 __all__ = ["FittedPatch", "fitted_patch", "model_values", "open_recipe"]
 
 
-@dataclass(frozen=True, eq=False)
-class FittedPatch:
+@dataclass(frozen=True, eq=False, repr=False)
+class FittedPatch(Shown):
     """A scene and the result of its fit: all that its images are made from.
 
     Attributes
@@ -30,6 +31,9 @@ class FittedPatch:
 
     scene: Scene
     result: PatchResult
+
+    def _facts(self):
+        return {"": f"{self.scene}, {self.result}"}
 
     def draw(self, chain: int, draw: int) -> dict[str, np.ndarray]:
         """Return the parameters of the model at one draw; negative numbers count from the end."""

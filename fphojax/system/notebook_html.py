@@ -7,10 +7,28 @@ from io import BytesIO
 
 import numpy as np
 
-__all__ = ["facts_html", "facts_text", "thumbnail"]
+__all__ = ["Shown", "facts_html", "facts_text", "thumbnail"]
 
 _SIDE = 160  # pixels of a thumbnail on the page
 _MASKED = (1.0, 0.55, 0.45)
+
+
+class Shown:
+    """Base of what shows itself by a few facts, never by its arrays: in one line, and as a table in a notebook."""
+
+    def _facts(self) -> dict[str, object]:
+        """Return what is to be known of the object, by name."""
+        raise NotImplementedError
+
+    def _below(self) -> str:
+        """Return HTML that a notebook shows below the facts."""
+        return ""
+
+    def __repr__(self) -> str:
+        return facts_text(type(self).__name__, self._facts())
+
+    def _repr_html_(self) -> str:
+        return facts_html(type(self).__name__, self._facts(), below=self._below())
 
 
 def facts_text(kind: str, facts: Mapping[str, object]) -> str:

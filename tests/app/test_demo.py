@@ -91,7 +91,7 @@ def test_example_of_the_readme(request, tmp_path, monkeypatch, capsys):
     (figure,) = tmp_path.glob("*.png")
     assert np.ptp(matplotlib.image.imread(figure)[..., :3]) > 0.5
     assert names["fit"].result.draws.sizes["draw"] == 60
-    table = names["fit"].table(fphojax.demo_field().truth)
+    table = names["fit"].to_table(fphojax.demo_field().truth)
     pull = (table["value"] - table["truth"]) / (table["upper"] - table["lower"]) * 2
     print(f"rms pull {np.sqrt(np.mean(pull**2)):.2f}")
     assert np.sqrt(np.mean(pull**2)) < 2

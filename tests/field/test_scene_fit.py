@@ -33,7 +33,7 @@ def test_region_holds_the_radii_of_influence():
 
 
 def test_truth_is_found(fit):
-    table = fit.table(TRUTH)
+    table = fit.to_table(TRUTH)
     pull = (table["value"] - table["truth"]) / (table["upper"] - table["lower"]) * 2
     print(np.round(np.asarray(pull), 2))
     assert np.sqrt(np.mean(pull**2)) < 2.5
@@ -86,7 +86,7 @@ def test_joint_draws_with_their_correlation(fit):
 
 def test_table_of_an_optimum_has_its_errors(field):
     best = fit_scene(field.exposures, field.psfs, field.peaks, Optimum(), bands=["F1"])
-    table = best.table(TRUTH)
+    table = best.to_table(TRUTH)
     flux = table[table["parameter"] == "flux"][0]
     error = float(best.result.optimum_std["flux"].to_numpy()[0, 0])
     assert error > 0

@@ -117,7 +117,7 @@ def detect(
         tables["structure"] = _table(structure)
     write_regions(files["regions"], regions)
     new = joined[len(joined) - len(detections.catalog) :]
-    save_figure(plot_detections(detections, catalog, new.id), files["figure"])
+    save_figure(plot_detections(detections, catalog, new.id.tolist()), files["figure"])
     tables = {"sources": _table(new)} | tables | {"noise": _noise(detections, searched)}
     return StageReport("detect", _verdict(detections, catalog, tables["noise"]), tables, files)
 
