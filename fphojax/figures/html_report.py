@@ -44,13 +44,17 @@ pre { background: #f5f5f5; padding: 1em; overflow-x: auto; font-size: 0.85em }
 
 
 def write_report(
-    run: RunDirectory, path: str | Path | None = None, *, n_patch: int = 3, progress: bool = False
+    run: RunDirectory | str | Path,
+    path: str | Path | None = None,
+    *,
+    n_patch: int = 3,
+    progress: bool = False,
 ) -> Path:
     """Write the report of a run.
 
     Parameters
     ----------
-    run : RunDirectory
+    run : RunDirectory or path-like
     path : path-like, optional
         By default ``report.html`` in the run.
     n_patch : int
@@ -67,6 +71,7 @@ def write_report(
     InputError
         The run has no result of a patch.
     """
+    run = RunDirectory.of(run)
     draws, table = RunDraws(run), final_catalog(run, progress=progress)
     title = f"Results of {run.path.resolve()}"
     parts = [f"<h1>{html.escape(title)}</h1>", _overview(run, draws, table), _sources(draws, table)]

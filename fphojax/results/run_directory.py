@@ -172,6 +172,11 @@ class RunDirectory(Shown):
         run = cls(path)
         return cls(path, scene_catalog=run.read_config().get("scene_catalog", run.scene_catalog))
 
+    @classmethod
+    def of(cls, run: "RunDirectory | str | Path") -> "RunDirectory":
+        """Return a run as it is, or open the one in a folder."""
+        return run if isinstance(run, RunDirectory) else cls.open(run)
+
     @property
     def config_path(self) -> Path:
         """Settings of the run."""
