@@ -59,7 +59,7 @@ def rounded(summary: Table) -> Table:
     }
     for name in ("truth", "value"):
         if name in summary.colnames:
-            columns[name] = [f"{number:.{n}f}" for number, n in zip(summary[name], digits, strict=True)]
+            columns[name] = [_text(number, n) for number, n in zip(summary[name], digits, strict=True)]
     columns["68 % interval"] = [_interval(row, n) for row, n in zip(summary, digits, strict=True)]
     drawn = np.isfinite(summary["r_hat"]).any()
     if drawn:
@@ -88,4 +88,9 @@ def _interval(row, digits):
         low, high = ((row[side] - row["value"]) * 3.6e6 for side in ("lower", "upper"))
         return f"{low:+.2f} {high:+.2f} mas"
     low, high = (row[side] - row["value"] for side in ("lower", "upper"))
-    return f"{low:+.{digits}f} {high:+.{digits}f}"
+    return f"{_text(low, digits, '+')} {_text(high, digits, '+')}"
+
+
+def _text(number, digits, sign=""):
+    """Format a number with a number of decimals, which may be negative."""
+    return f"{round(float(number), digits):{sign}.{max(digits, 0)}f}"

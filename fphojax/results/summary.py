@@ -81,9 +81,12 @@ def _catalogue_order(active):
 
 
 def decimals(lower: float, upper: float) -> int:
-    """Return the number of decimals that show the width of an interval to two digits, 9 at most."""
+    """Return the number of decimals that show the width of an interval to two digits, 9 at most.
+
+    It is negative where digits before the point are not known.
+    """
     width = float(upper - lower)
-    return int(np.clip(1 - np.floor(np.log10(width)), 0, 9)) if width > 0 else 3
+    return int(min(1 - np.floor(np.log10(width)), 9)) if width > 0 else 3
 
 
 def exposure_table(result: PatchResult) -> QTable:

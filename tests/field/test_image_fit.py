@@ -54,6 +54,9 @@ def test_arrays(image):
     assert (180 - ra) * 3600 == pytest.approx(-0.02, abs=0.01)
     assert dec * 3600 == pytest.approx(-0.03, abs=0.01)
     assert fit.result.bands == ("image",)
+    figure = fit.plot_residuals()
+    (title,) = (axis.get_title() for axis in figure.axes if "chi" in axis.get_title())
+    assert 0.7 < float(title.split("=")[1]) < 1.3
 
 
 def test_same_from_everything_that_an_image_comes_in(image, field, tmp_path):

@@ -34,6 +34,13 @@ def test_digits_are_those_that_are_known(fit):
     assert table["parameter"][:2].tolist() == ["flux B", "flux R"]
 
 
+def test_digits_before_the_point_that_are_not_known(fit):
+    summary = summary_table(fit.result)[:1]
+    summary["value"], summary["lower"], summary["upper"] = 912_042.3, 907_079.2, 917_005.1
+    (row,) = rounded(summary)
+    assert (row["value"], row["68 % interval"]) == ("912000", "-5000 +5000")
+
+
 def test_sources_are_in_the_order_of_the_catalogue(fit):
     extra = fit.active.extra.copy()
     extra["source_index"] = [7, 2]  # as a patch has them, which starts with its seed
