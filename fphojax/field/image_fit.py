@@ -121,6 +121,7 @@ def fit_image(
     )
     psfs = _psfs(psf, exposures)
     finest = min(exposure.pixel_scale for exposure in exposures)
+    searched = catalog is None
     if catalog is None:
         catalog = _found(
             exposures, psfs, threshold, finest, tells_sky=nuisance is None or nuisance.sky == "none"
@@ -141,7 +142,7 @@ def fit_image(
     scene = Scene(
         cut(exposures, scene_region(catalog), bands=catalog.bands),
         psfs,
-        active=bounds.clipped(catalog),
+        active=bounds.clipped(catalog) if searched else catalog,
         bounds=bounds,
         nuisance=nuisance,
         listed=method.needs_pairs,

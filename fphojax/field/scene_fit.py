@@ -12,7 +12,7 @@ from fphojax.figures.fit_plots import plot_residuals
 from fphojax.figures.posterior_plots import plot_posterior
 from fphojax.inference.methods import NUTS, Method
 from fphojax.inputs.astrometry import CircularRegion
-from fphojax.inputs.bounds import Bounds
+from fphojax.inputs.bounds import Bounds, default_bounds
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.frame import cut
 from fphojax.inputs.psf_store import PSFStore
@@ -131,7 +131,7 @@ def fit_scene(
     region : CircularRegion, optional
         Pixels to use; by default those of `scene_region`.
     bounds, priors
-        As for `Scene`; by default `default_bounds`.
+        As for `Scene`; by default `default_bounds`, with the pixel scale of the finest exposure.
     seed, progress
         As for `fit`.
 
@@ -143,5 +143,7 @@ def fit_scene(
     catalog = catalog.select_bands(bands)
     frame = cut(exposures, scene_region(catalog) if region is None else region, bands=bands)
     method = NUTS() if method is None else method
+    if bounds is None:
+        bounds = default_bounds(catalog, pixscale=min(exposure.pixel_scale for exposure in frame.exposures))
     scene = Scene(frame, psfs, active=catalog, bounds=bounds, priors=priors, listed=method.needs_pairs)
     return fit(scene, method, seed=seed, progress=progress)

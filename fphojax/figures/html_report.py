@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 from fphojax.errors import InputError
 from fphojax.inputs.psf_store import PSFStore
 from fphojax.results.fitted_patch import fitted_patch, open_recipe
+from fphojax.results.parameter_table import parameter_table
 from fphojax.results.products.catalog_columns import FLAGS
 from fphojax.results.products.final_catalog import final_catalog
 from fphojax.results.products.patch_draws import RunDraws
@@ -175,6 +176,9 @@ def _patches(run, numbers, progress):
             yield problem
         yield f"<div class='wide'>{html_table(exposure_table(result))}</div>"
         sources = result.active.id.tolist()[:_SOURCES]
+        parameters = parameter_table(result)
+        shown = parameters[np.isin(parameters["source"], sources)]
+        yield f"<div class='wide'>{html_table(shown)}</div>"
         yield _figure(
             plot_posterior(result, sources=sources),
             "Marginal posteriors: median as a line, central 68 % shaded; positions relative to the median.",

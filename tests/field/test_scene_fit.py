@@ -38,6 +38,7 @@ def test_truth_is_found(fit):
     print(np.round(np.asarray(pull), 2))
     assert np.sqrt(np.mean(pull**2)) < 2.5
     assert fit.result.bands == ("F1",)
+    assert fit.result.bounds.upper["x"].item() == pytest.approx(2 * 0.06, rel=1e-6)  # pixels of the exposures
     assert repr(fit).startswith("SceneFit(Scene(1 active and 0 fixed sources, ")  # what a notebook shows
     assert repr(fit).endswith(" in F1), 2 chains of 40 draws)")
 
