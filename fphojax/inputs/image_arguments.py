@@ -62,19 +62,17 @@ def exposures_of_image(
     InputError
         One line: the argument, what was found, what was expected.
     """
-    if isinstance(image, Exposure):
-        raise InputError("image is an Exposure among others, expected exposures alone, or one image")
     if isinstance(image, str | Path):
         _refuse(f"a file ({image})", err=err, wcs=wcs, pixel_scale=pixel_scale)
         exposures = read_exposures([image], band=band)
     else:
         parts = _of_nddata(image) if isinstance(image, NDData) else {"data": image}
-        given = {"err": err, "wcs": wcs} | ({"band": band} if band is not None else {})
-        for name, value in given.items():
-            if value is not None and name != "band" and parts.get(name) is not None:
+        for name, value in {"err": err, "wcs": wcs}.items():
+            if value is not None and name in parts:
                 raise InputError(
                     f"{name}: found one beside that of the {type(image).__name__}, expected one of them"
                 )
+        given = {"err": err, "wcs": wcs, "band": band}
         parts |= {name: value for name, value in given.items() if value is not None}
         exposures = [_exposure(parts, pixel_scale)]
     return exposures if mask is None else [_masked(exposure, mask) for exposure in exposures]
