@@ -39,6 +39,8 @@ from scipy.ndimage import binary_erosion
 from fphojax.errors import InputError
 from fphojax.inputs.astrometry import pixel_scale
 from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
 from .matched_filter import ResidualImage, band_maps, common_grid
 from .noise import SOURCE_FREE, ImageNoise
@@ -52,8 +54,8 @@ __all__ = ["Detections", "append_detections", "detect", "detect_on_images"]
 _PROMINENCE = 3.0  # least rise of a candidate above its saddle, standard deviations
 
 
-@dataclass(frozen=True, eq=False)
-class Detections:
+@dataclass(frozen=True, eq=False, repr=False)
+class Detections(Shown):
     """Result of a detection.
 
     Attributes
@@ -81,6 +83,16 @@ class Detections:
     threshold: float
     n_false: float
     noise: dict[str, dict[str, ImageNoise]]
+
+    def _facts(self):
+        return {
+            "": f"{counted(len(self.catalog), 'source')} above {self.threshold:g} standard deviations",
+            "false": f"<= {self.n_false:.2g}",
+            "structure": counted(len(self.structure), "peak"),
+        }
+
+    def _below(self):
+        return self.catalog._below()
 
 
 def detect(

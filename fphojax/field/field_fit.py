@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.table import Table
 
 from fphojax.core.backend import patches_per_program
 from fphojax.errors import InputError, MachineError
@@ -17,10 +19,13 @@ from fphojax.inputs.recipe import Recipe
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.inputs.stores.stored_exposures import StoredExposure
 from fphojax.results.patch_result import PatchResult
+from fphojax.results.products.final_catalog import final_catalog
 from fphojax.results.run_directory import ANEW, RunDirectory
 from fphojax.results.scene_state import StateFiles
 from fphojax.system.interrupts import Interruptions
 from fphojax.system.locks import folder_lock, lock_token
+from fphojax.system.notebook_html import Shown
+from fphojax.system.processes import leave_if_importing
 from fphojax.system.wording import counted
 
 from .cluster import cluster_client
@@ -29,13 +34,16 @@ from .recipe_files import as_files, describe
 from .scheduler import ScheduleReport, schedule
 from .superscene import LinkedSuperScene, SuperScene
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 __all__ = ["FieldJob", "FinishedField", "fit_field"]
 
 _MOST_WIDENED = 3  # largest number of times that sources are fitted again with more pixels
 
 
-@dataclass(frozen=True, eq=False)
-class FinishedField:
+@dataclass(frozen=True, eq=False, repr=False)
+class FinishedField(Shown):
     """A fitted field.
 
     Attributes
@@ -51,10 +59,18 @@ class FinishedField:
     scene: SuperScene
     report: ScheduleReport
 
-    def __repr__(self) -> str:
+    def _facts(self):
         flagged = f"{counted(len(self.flagged), 'source')} given up"
         done = f"{counted(len(self.scene), 'source')} in {counted(len(self.directory.patches()), 'patch')}"
-        return f"{type(self).__name__}({str(self.directory.path)!r}, {done}, {flagged})"
+        return {"": f"{str(self.directory.path)!r}, {done}, {flagged}"}
+
+    def to_table(self) -> Table:
+        """Return the catalogue of all fitted sources (`fphojax.final_catalog`)."""
+        return final_catalog(self.directory)
+
+    def to_pandas(self) -> "DataFrame":
+        """Return `to_table` as a pandas DataFrame."""
+        return self.to_table().to_pandas()
 
     @property
     def result(self) -> PatchResult | None:
@@ -326,7 +342,8 @@ def fit_field(
     seed : int
         Of the order of the patches and of their draws.
     workers, scheduler
-        Processes to start on this machine, or the address of a dask scheduler; see `cluster_client`.
+        Processes to start on this machine, or the address of a dask scheduler; see `cluster_client`. A script must
+        ask for workers below ``if __name__ == "__main__":``, as each of them imports it.
     resume : bool
         Resume the run in the folder: of the same exposures, PSFs, catalogue and method.
     overwrite : bool
@@ -345,6 +362,8 @@ def fit_field(
     KeyboardInterrupt
         After Ctrl-C: what had been fitted is kept, and can be resumed.
     """
+    if workers is not None:
+        leave_if_importing()  # before the folder's lock, which the parent process holds
     method, folder = NUTS() if method is None else method, Path(folder)
     psfs = exposures.psfs if isinstance(exposures, Recipe) else psfs
     if psfs is None:

@@ -9,6 +9,8 @@ from astropy import units as u
 from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
 from .angles import looks_like_radians
 from .source_catalog import SourceCatalog
@@ -36,8 +38,8 @@ RHALF_FACTOR, LEAST_UPPER_RHALF = (
 )  # of the upper limit of half-light radii: times the catalogue's, arcsec
 
 
-@dataclass(frozen=True, eq=False)
-class Bounds:
+@dataclass(frozen=True, eq=False, repr=False)
+class Bounds(Shown):
     """Lower and upper bounds of every parameter.
 
     Attributes
@@ -58,6 +60,9 @@ class Bounds:
     lower: dict[str, np.ndarray]
     upper: dict[str, np.ndarray]
     bands: tuple[str, ...]
+
+    def _facts(self):
+        return {"": f"of {counted(len(self), 'source')}", "bands": ", ".join(self.bands)}
 
     def __post_init__(self) -> None:
         for side, limits in (("lower", self.lower), ("upper", self.upper)):
@@ -151,6 +156,12 @@ class Bounds:
             for side, new in zip(self._sides, changed, strict=True)
         )
         return Bounds(lower, upper, self.bands)
+
+    def clipped(self, catalog: SourceCatalog) -> SourceCatalog:
+        """Return a catalogue with its shapes (``q``, ``sersic``, ``rhalf``) moved inside the bounds."""
+        lower, upper = self._sides
+        names = ("q", "sersic", "rhalf")
+        return catalog.replace(**{name: np.clip(catalog[name], lower[name], upper[name]) for name in names})
 
     def of_model(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Return lower and upper bounds in the units of the model, where ``pa`` is in radians."""

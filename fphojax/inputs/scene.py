@@ -14,6 +14,7 @@ from fphojax.core.nearby import coarsely_padded
 from fphojax.core.pixels import PixelResponse
 from fphojax.errors import InputError, at_most_ten
 from fphojax.mixtures.sersic import load_sersic_table
+from fphojax.system.notebook_html import Shown
 
 from .bounds import Bounds, check_pa_prior, default_bounds, wrap_pa
 from .exposure_nuisance import Nuisance
@@ -29,7 +30,7 @@ FARTHEST = 5.0  # standard deviations of a nuisance parameter's prior in which t
 _CULLED_BY = {"flux", "x", "y", "q", "sersic", "rhalf"}  # pair lists are valid in the box of these
 
 
-class Scene:
+class Scene(Shown):
     """The sources that are fitted to the pixels of a frame, with their bounds and priors.
 
     Parameters
@@ -149,12 +150,15 @@ class Scene:
         """Return whether a model is this scene's, perhaps with parameters held."""
         return model.optics.pixel is self.model.optics.pixel
 
-    def __repr__(self) -> str:
+    def _facts(self):
         n_pixel = int(np.count_nonzero(np.asarray(self.frame.patch.ierr)))
-        return (
-            f"Scene({len(self.active)} active and {len(self.fixed)} fixed sources, {n_pixel} pixels of "
-            f"{len(self.frame.exposures)} exposures in {', '.join(self.frame.bands)})"
-        )
+        return {
+            "": f"{len(self.active)} active and {len(self.fixed)} fixed sources, {n_pixel} pixels of "
+            f"{len(self.frame.exposures)} exposures in {', '.join(self.frame.bands)}"
+        }
+
+    def _below(self):
+        return self.active._below()
 
 
 def _priors(

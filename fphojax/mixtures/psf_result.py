@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fphojax.system.notebook_html import Shown
+
 from .psf_image import EffectivePSF, effective_psf
 from .psf_verdict import PSFVerdict, judge, model_values
 
@@ -18,8 +20,8 @@ __all__ = ["PIXEL_VARIANCE", "PSFFit", "fit_with_verdict", "judge_mixture", "plo
 PIXEL_VARIANCE = 1 / 12
 
 
-@dataclasses.dataclass(frozen=True)
-class PSFFit:
+@dataclasses.dataclass(frozen=True, repr=False)
+class PSFFit(Shown):
     """A mixture of Gaussians fitted to a PSF image, and its quality.
 
     Attributes
@@ -59,6 +61,15 @@ class PSFFit:
     scale: float
     verdict: PSFVerdict
     seconds: float
+
+    def _facts(self):
+        verdict = self.verdict
+        return {
+            "": f"{len(self.amplitudes)} Gaussians",
+            "relative L2": f"{verdict.relative_l2:.2%}",
+            "point-source flux error": f"{verdict.point_flux_error:+.2%}",
+            "pixel response": "included" if self.includes_pixel else "not included",
+        }
 
     def effective(self, image: ArrayLike, *, mask: ArrayLike | None = None) -> EffectivePSF:
         """Return the effective PSF (`EffectivePSF`) of an image, scaled as in this fit."""

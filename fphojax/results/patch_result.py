@@ -20,6 +20,8 @@ from fphojax.inputs.scene import Scene
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.system.file_checks import decoding
 from fphojax.system.hdf5_files import new_hdf5, open_hdf5
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
 from .netcdf import write_groups
 from .own_pixels import own_pixels
@@ -66,8 +68,8 @@ _GROUPS = (  # required; fixed, nuisance, own_pixels, prior_width, optimum_std a
 )
 
 
-@dataclass(frozen=True, eq=False)
-class PatchResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class PatchResult(Shown):
     """The fit of one patch, in catalogue units.
 
     Attributes
@@ -143,6 +145,19 @@ class PatchResult:
     wall_time: float
     versions: dict[str, str]
     flux_precision: xr.DataArray | None = None
+
+    def _facts(self):
+        sizes, chi2 = self.draws.sizes, self.exposures["chi2"].to_numpy()
+        return {
+            "": counted(len(self.active), "source"),
+            "bands": ", ".join(self.bands),
+            "method": f"{self.method}, {sizes['chain']} chains of {sizes['draw']} draws",
+            "chi2": f"{chi2.sum():.0f} of {int(self.exposures['n_pixel'].sum())} pixels",
+            "time": f"{self.wall_time:.1f} s",
+        }
+
+    def _below(self):
+        return self.final_catalog()._below()
 
     @classmethod
     def from_chains(

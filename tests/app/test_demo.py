@@ -92,7 +92,7 @@ def test_example(page, request, tmp_path, monkeypatch, capsys):
     for figure in re.findall(r'savefig\("(.*?)"\)', example):
         assert np.ptp(matplotlib.image.imread(tmp_path / figure)[..., :3]) > 0.5
     assert names["fit"].result.draws.sizes["draw"] == 60
-    table = names["fit"].table(fphojax.demo_field().truth)
+    table = names["fit"].to_table(fphojax.demo_field().truth)
     pull = (table["value"] - table["truth"]) / (table["upper"] - table["lower"]) * 2
     print(f"rms pull {np.sqrt(np.mean(pull**2)):.2f}")
     assert np.sqrt(np.mean(pull**2)) < 2

@@ -215,3 +215,15 @@ def unreachable(*_, **__):
 def test_environment_names_threads():
     assert set(thread_limits(3).values()) == {"3"}
     assert "OMP_NUM_THREADS" in thread_limits(1)
+
+
+def test_script_that_asks_for_workers_whenever_it_is_imported(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from fphojax.field.cluster import cluster_client\nwith cluster_client(workers=1) as client:\n    pass\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        f"fphojax.errors.InputError: {script}: found a call with workers"
+    )
