@@ -32,6 +32,7 @@ from fphojax.inputs.fits_frames import reading_options
 from fphojax.mixtures.psf_fit import MAX_GAUSS, TARGET_L2
 from fphojax.system.portable import absolute, map_paths, matching, relative
 
+from .overrides import merged
 from .settings_file import describe, expand_variables, read_mapping, shown
 from .yaml_text import dumped
 
@@ -659,7 +660,7 @@ class Settings(Section):
         ----------
         path : str or Path
         overrides : dict, optional
-            Values that replace those of the file, by key.
+            Values that replace those of the file, by key; parts of a setting as `assigned` gives them.
 
         Raises
         ------
@@ -668,7 +669,7 @@ class Settings(Section):
         """
         path = Path(path)
         problems: list[str] = []
-        values = expand_variables(read_mapping(path) | (overrides or {}), (), problems)
+        values = expand_variables(merged(read_mapping(path), overrides or {}), (), problems)
         try:
             settings = cls.model_validate(values, context={"folder": path.parent.resolve()})
         except ValidationError as error:
