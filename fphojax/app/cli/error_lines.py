@@ -12,7 +12,7 @@ from fphojax.system.interrupts import Interruptions
 
 __all__ = ["OneLineErrors", "one_line_error", "report_problems"]
 
-_UsageError = typer.BadParameter.__base__  # typer exports no name for it
+_UsageError: Any = typer.BadParameter.__base__  # typer exports no name for it
 
 # How to resume a command: those that begin anew unless told otherwise, and those that resume by themselves.
 _GO_ON = dict.fromkeys(("sample", "optimize"), "with --resume continues")

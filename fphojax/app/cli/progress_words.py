@@ -7,7 +7,10 @@ import typer
 
 __all__ = ["bars", "speak"]
 
-logger = logging.getLogger("fphojax")
+_FORMATS = {
+    True: logging.Formatter("%(message)s"),  # on a terminal
+    False: logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"),
+}
 
 
 def bars(quiet: bool) -> bool:
@@ -16,35 +19,31 @@ def bars(quiet: bool) -> bool:
 
 
 def speak(context: typer.Context, quiet: bool) -> bool:
-    """Show what the package logs while a command runs, unless it is to be quiet; the callback of ``--quiet``."""
-    if quiet or context.resilient_parsing:
-        return quiet
-    handler, level = _Lines(), logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    """Show what the package logs while a command runs, warnings alone if it is to be quiet; the callback of ``--quiet``."""
+    if not context.resilient_parsing:  # which the shell asks for, to complete words
+        package = logging.getLogger("fphojax")
+        level = package.level
+        package.addHandler(_lines)  # once, whatever was left by a command line that was refused
+        package.setLevel(logging.WARNING if quiet else logging.INFO)
 
-    def end():
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+        def end():
+            package.removeHandler(_lines)
+            package.setLevel(level)
 
-    context.call_on_close(end)
+        context.call_on_close(end)
     return quiet
 
 
 class _Lines(logging.Handler):
-    """Lines on the standard error, above the progress bars; with the time where it is no terminal."""
+    """Lines on the standard error, above the progress bars."""
 
     def emit(self, record):
         from tqdm import tqdm
 
-        where = sys.stderr
-        self.setFormatter(
-            logging.Formatter("%(message)s" if where.isatty() else "%(asctime)s %(message)s", _TIME)
-        )
         try:
-            tqdm.write(self.format(record), file=where)
+            tqdm.write(_FORMATS[sys.stderr.isatty()].format(record), file=sys.stderr)
         except Exception:
             self.handleError(record)
 
 
-_TIME = "%Y-%m-%d %H:%M:%S"
+_lines = _Lines()

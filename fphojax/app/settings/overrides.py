@@ -36,7 +36,8 @@ def assigned(changes: list[str], model: type[BaseModel]) -> dict[str, Any]:
         One line for each that is not KEY=VALUE, names a part of what has none, or names a setting again.
     """
     values: dict[str, Any] = {}
-    problems, known = [], []
+    problems: list[str] = []
+    known: list[list[str]] = []
     for text in changes:
         key, equals, value = (part.strip() for part in text.partition("="))
         path = _split(key, model)

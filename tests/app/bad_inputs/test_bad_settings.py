@@ -212,7 +212,7 @@ VALUES = [
         "bounds_kwargs.sersic_range: found true, expected a number",
     ),
     Value("bounds_kwargs", "{sersic_range: {low: 1}}", "bounds_kwargs.sersic_range: found"),
-    Value("bounds_kwargs", "{n_pix: -1}", "field.yml: bounds_kwargs.n_pix: found -1, expected greater"),
+    Value("bounds_kwargs", "{n_pix: -1}", "bounds_kwargs.n_pix: found -1, expected greater than 0"),
     Value("bounds_kwargs", "{npix: 1}", "bounds_kwargs.npix: unknown key, did you mean n_pix?"),
     Value("bounds_kwargs", "[1, 2]", "bounds_kwargs: found [1, 2], expected a mapping"),
     Value("nuisance", "{sky: level}", "nuisance.sky: found 'level', expected 'none', 'constant' or 'plane'"),
