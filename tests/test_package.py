@@ -264,7 +264,6 @@ COVERED_BY = {
     "fphojax.app.run.notebooks": "app/run/test_run_all.py",
     "fphojax.app.run.record": "app/run/test_run_all.py",
     "fphojax.app.run.steps": "app/run/test_run_all.py",
-    "fphojax.app.stages.background": "app/stages/test_loop.py",
     "fphojax.app.stages.check": "app/stages/test_input_checks.py",
     "fphojax.app.stages.chi2": "app/stages/test_loop.py",
     "fphojax.app.stages.folders": "app/stages/test_detect.py",

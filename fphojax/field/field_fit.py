@@ -1,6 +1,7 @@
 """The fit of a field, patch by patch, by any method: folder, scene, workers, and Ctrl-C."""
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -30,6 +31,8 @@ from .scheduler import ScheduleReport, schedule
 from .superscene import LinkedSuperScene, SuperScene
 
 __all__ = ["FieldJob", "FinishedField", "fit_field"]
+
+logger = logging.getLogger(__name__)
 
 _MOST_WIDENED = 3  # largest number of times that sources are fitted again with more pixels
 
@@ -189,6 +192,7 @@ class FieldJob:
             if local:
                 recipe = Recipe.from_config(directory.read_config(), psfs, self.exposures)
                 keep_recipe(fit.folder, fit.lock, recipe)
+            self._announce(scene, workers, scheduler)
             with scene:
                 try:
                     report = self._schedule(scene, fit, client, progress)
@@ -213,6 +217,21 @@ class FieldJob:
             directory.complete()
         return FinishedField(directory, scene, report)
 
+    def _announce(self, scene, workers, scheduler) -> None:
+        """Log what is going to be fitted, and where."""
+        done = len(scene) - scene.n_undone
+        logger.info(
+            "%s %s in %s of %s%s%s",
+            "optimising" if isinstance(self.fit.method, Optimum) else "sampling",
+            counted(len(scene), "source"),
+            counted(len(self.exposures), "exposure"),
+            ", ".join(self.bands),
+            f"; {done} were done before" if done else "",
+            ""
+            if workers is None and scheduler is None
+            else "; every worker compiles programs before it fits",
+        )
+
     def _schedule(self, scene, fit, client, progress) -> ScheduleReport:
         """Fit all patches, and again those whose sources need more pixels."""
         while True:
@@ -227,8 +246,10 @@ class FieldJob:
             )
             if self.widened is None or scene.options["n_widened"] == _MOST_WIDENED:
                 return report
-            if not scene.widen(self.widened(scene.catalog, self.exposures)):
+            n_wider = scene.widen(self.widened(scene.catalog, self.exposures))
+            if not n_wider:
                 return report
+            logger.info("fitting %s again, with more pixels", counted(n_wider, "source"))
 
     def _start_directory(self, path: Path, *, resume: bool, overwrite: bool) -> RunDirectory:
         """Open the folder of a run: a new one with its settings in it, or that of an earlier part of the run."""

@@ -8,6 +8,7 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from fphojax.core.backend import clear_programs
+from fphojax.core.compilation import compiling_for
 from fphojax.figures.fit_plots import plot_residuals, save_figure
 from fphojax.inference.covariance import parameter_covariance, source_covariances
 from fphojax.inference.flags import fit_flags
@@ -91,16 +92,18 @@ class PatchFit:
             for task in tasks
         ]
         models, starts = [scene.model for scene in scenes], [scene.start for scene in scenes]
-        if self.method.needs_pairs:  # chains start at the optimum of the parameters themselves
-            starts = [self._optimum(scene) for scene in scenes]
-        chains = self.method.fit(
-            models,
-            starts,
-            seeds=[task.seed for task in tasks],
-            covariances=[task.covs for task in tasks],
-            progress=self.progress,
-        )
-        outcomes = [self._write(*patch) for patch in zip(tasks, scenes, chains, strict=True)]
+        several = f"{len(scenes)} patches, one of " if len(scenes) > 1 else ""
+        with compiling_for(several + scenes[0].size):
+            if self.method.needs_pairs:  # chains start at the optimum of the parameters themselves
+                starts = [self._optimum(scene) for scene in scenes]
+            chains = self.method.fit(
+                models,
+                starts,
+                seeds=[task.seed for task in tasks],
+                covariances=[task.covs for task in tasks],
+                progress=self.progress,
+            )
+            outcomes = [self._write(*patch) for patch in zip(tasks, scenes, chains, strict=True)]
         clear_programs(PROGRAMS * memory_limit())
         return outcomes
 

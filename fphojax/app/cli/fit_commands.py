@@ -57,7 +57,9 @@ def optimize(
     _refuse_retry_of_nothing(retry, resume)
     print_report(
         fit(
-            read_settings(config, changes, {"forced_photometry": ("--forced", True)} if forced else None),
+            read_settings(
+                "optimize", config, changes, {"forced_photometry": ("--forced", True)} if forced else None
+            ),
             out=None if out is None else out.resolve(),
             resume=resume,
             retry=retry,
@@ -81,7 +83,9 @@ def background(
     """Measure the residual sky level of a fit, for the next fit to subtract."""
     from fphojax.app.stages.background import background as measure
 
-    print_report(measure(read_settings(config, changes), run=fit, write=write, progress=bars(quiet)))
+    print_report(
+        measure(read_settings("background", config, changes), run=fit, write=write, progress=bars(quiet))
+    )
 
 
 def detect(
@@ -111,7 +115,7 @@ def detect(
         raise InputError("found --background-box without --images, expected both or none")
     print_report(
         find(
-            read_settings(config, changes),
+            read_settings("detect", config, changes),
             run=fit,
             images=images,
             threshold=threshold,
@@ -135,7 +139,7 @@ def loop(
     """Optimise; then subtract the residual sky, add missing sources, and optimise again; then run postop."""
     from fphojax.app.stages.loop import loop as go_round
 
-    settings = read_settings(config, changes)
+    settings = read_settings("loop", config, changes)
     print_report(
         go_round(
             settings,
@@ -157,7 +161,7 @@ def postop(
     """Write the optimised catalogue with flux uncertainties, and settings for sampling from it."""
     from fphojax.app.stages.postop import postop as hand_over
 
-    print_report(hand_over(read_settings(config, changes), run=fit))
+    print_report(hand_over(read_settings("postop", config, changes), run=fit))
 
 
 def sample(
@@ -193,7 +197,7 @@ def sample(
     _refuse_retry_of_nothing(retry, resume)
     options = {"outbase": ("--out", out.resolve())} if out is not None else None
     finished = sample_field(
-        read_settings(config, changes, options),
+        read_settings("sample", config, changes, options),
         overwrite=overwrite,
         resume=resume,
         retry=retry,

@@ -1,5 +1,6 @@
 """Commands that prepare what a fit reads: mixtures of Gaussians, and stores of images."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,8 @@ from .printing import plain_console
 from .progress_words import bars
 
 __all__ = ["mixtures", "preprocess", "psf"]
+
+logger = logging.getLogger(__name__)
 
 mixtures = typer.Typer(no_args_is_help=True, help="Make mixtures of Gaussians.")
 
@@ -100,7 +103,9 @@ def psf(
     )
     from fphojax.app.terminal_table import table_shown
     from fphojax.system.locks import file_lock
+    from fphojax.system.wording import counted
 
+    logger.info("psf: %s of band %s, mixtures in %s", counted(len(images), "file"), band, out)
     with file_lock(out):
         fitted_files = fit_files(
             images,
@@ -145,7 +150,7 @@ def preprocess(
     """Write all images into one pixel store and their headers into one meta file; resumes an interrupted build."""
     from fphojax.app.stages.store_build import preprocess as make_stores
 
-    settings = read_settings(config, changes)
+    settings = read_settings("preprocess", config, changes)
     report = make_stores(settings, overwrite=overwrite, progress=bars(quiet))
     typer.echo(str(report))
     typer.echo(f"wrote {settings.pixelstorefile} and {settings.metastorefile}")
@@ -155,14 +160,16 @@ def preprocess(
 def sersic(
     out: Annotated[Path, typer.Option(help="HDF5 file to write.", show_default=False)],
     order: Annotated[int, typer.Option(help="Number of Gaussians.", min=2, max=16)] = 10,
+    quiet: Quiet = False,
 ) -> None:
     """Fit the table of Gaussian mixtures for Sersic profiles."""
     from fphojax.mixtures.sersic import load_sersic_table
     from fphojax.mixtures.sersic_fit import fit_sersic_table
     from fphojax.system.locks import file_lock
 
+    logger.info("mixtures sersic: %d Gaussians, table in %s", order, out)
     with file_lock(out):  # an unusable path is refused before the fit
         if out.exists():
             load_sersic_table(out)  # nothing but such a table may be replaced
-        fit_sersic_table(order=order).write(out)
+        fit_sersic_table(order=order, progress=bars(quiet)).write(out)
     typer.echo(f"wrote {out}")

@@ -1,5 +1,6 @@
 """Arguments and options that several commands have, and the settings that they lead to."""
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,8 +23,11 @@ __all__ = [
     "Scheduler",
     "Threshold",
     "Workers",
+    "changed_settings",
     "read_settings",
 ]
+
+logger = logging.getLogger(__name__)
 
 Config = Annotated[Path, typer.Argument(help="YAML file of settings.", show_default=False)]
 Changes = Annotated[
@@ -58,12 +62,14 @@ Retry = Annotated[bool, typer.Option("--retry", help="With --resume: retry sourc
 
 
 def read_settings(
-    config: Path, changes: list[str] | None, options: dict[str, Any] | None = None
+    command: str, config: Path, changes: list[str] | None, options: dict[str, Any] | None = None
 ) -> "Settings":
-    """Read settings, with what the command line changes in them.
+    """Read settings, with what the command line changes in them, and announce the command.
 
     Parameters
     ----------
+    command : str
+        Its name.
     config : Path
     changes : list of str or None
         KEY=VALUE each, as ``--set`` takes them.
@@ -75,6 +81,15 @@ def read_settings(
     InputError
         One line for each problem; or a setting that both ``--set`` and its own option state.
     """
+    from fphojax.app.settings.schema import Settings
+
+    settings = Settings.from_yaml(config, changed_settings(changes, options))
+    logger.info("%s: settings %s, results in %s", command, config, settings.outbase)
+    return settings
+
+
+def changed_settings(changes: list[str] | None, options: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Parse what the command line changes in the settings; see `read_settings`."""
     from fphojax.app.settings.overrides import assigned
     from fphojax.app.settings.schema import Settings
 
@@ -83,4 +98,4 @@ def read_settings(
         if key in values:
             raise InputError(f"--set: found {key} beside {option}, expected one of them")
         values[key] = value
-    return Settings.from_yaml(config, values)
+    return values

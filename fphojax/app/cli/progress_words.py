@@ -19,7 +19,7 @@ def bars(quiet: bool) -> bool:
 
 
 def speak(context: typer.Context, quiet: bool) -> bool:
-    """Show what the package logs while a command runs, warnings alone if it is to be quiet; the callback of ``--quiet``."""
+    """Show what the package logs while a command runs, or warnings alone; the callback of ``--quiet``."""
     if not context.resilient_parsing:  # which the shell asks for, to complete words
         package = logging.getLogger("fphojax")
         level = package.level

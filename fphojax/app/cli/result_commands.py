@@ -1,5 +1,6 @@
 """Commands that write what a finished run holds: catalogues, images, a report."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from .option_types import Quiet
 from .progress_words import bars
 
 __all__ = ["postprocess", "report"]
+
+logger = logging.getLogger(__name__)
 
 
 def postprocess(
@@ -57,6 +60,7 @@ def postprocess(
     """Write the catalogues, region files and images of a run into its folder."""
     from fphojax.app.stages.product_summary import postprocess as write_products
 
+    logger.info("postprocess: %s", run)
     lines = write_products(
         run,
         formats=formats or ["fits"],
@@ -89,6 +93,7 @@ def report(
 
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out: found {out}, expected a name that ends in .html")
+    logger.info("report: %s", run)
     directory, progress = RunDirectory.open(run), bars(quiet)
     typer.echo(f"wrote {write_report(directory, out, n_patch=patches, progress=progress)}")
     if pdf:

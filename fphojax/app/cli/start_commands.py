@@ -1,5 +1,6 @@
 """Commands from images to catalogue: a first look, settings, their check, and the run of all stages."""
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +9,13 @@ import typer
 from fphojax.errors import InputError
 
 from .completions import complete_instrument, complete_stage, complete_stages
-from .option_types import Changes, Config, Quiet, Workers, read_settings
+from .option_types import Changes, Config, Quiet, Workers, changed_settings, read_settings
 from .printing import plain_console, print_stages
 from .progress_words import bars
 
 __all__ = ["check", "demo", "init", "run"]
+
+logger = logging.getLogger(__name__)
 
 
 def demo(
@@ -57,12 +60,20 @@ def check(
     quiet: Quiet = False,
 ) -> None:
     """Show the exposures and the catalogue that the settings name, and every problem with them."""
+    from fphojax.app.settings.schema import Settings
+    from fphojax.app.stage_list import first_read_after
     from fphojax.app.stages.input_checks import check_inputs
     from fphojax.app.store_table import store_table
     from fphojax.app.terminal_table import table_shown
     from fphojax.inputs.stores.stored_exposures import StoredExposure
 
-    settings = read_settings(config, changes)
+    logger.info("check: %s", config)
+    without = first_read_after("catalog") | {
+        "fitsfiles"
+    }  # what is checked of the others does not depend on it
+    settings, problems = Settings.from_yaml_in_part(config, changed_settings(changes), without=without)
+    if settings is None:
+        raise InputError("\n".join(problems))
     needed = settings.raw_catalog is not None  # without one, the images give it
     report = check_inputs(settings, progress=bars(quiet), verify=True, needs_catalog=needed)
     console = plain_console()
@@ -76,12 +87,13 @@ def check(
     if report.catalog is not None:
         title = f"Catalogue, number of sources: {len(report.catalog)}"
         console.print(table_shown(title, report.catalog_table(), frame=True))
-    if report.exposures and not report.problems:
+    problems += report.problems
+    if report.exposures and not problems:
         console.print(report.psf_meaning(), markup=False, highlight=False)
     for note in report.notes:
         typer.echo(f"note: {note}")
-    if report.problems:
-        raise InputError("\n".join(report.problems))
+    if problems:
+        raise InputError("\n".join(problems))
     if report.catalog is None:
         typer.echo(
             "note: no source catalogue; `fphojax run` detects sources in the images (settings: detection)"
@@ -131,7 +143,7 @@ def run(
     from fphojax.app.run.run_all import run_all
     from fphojax.app.stage_list import stages_named
 
-    settings = read_settings(config, changes)
+    settings = read_settings("run", config, changes)
     finished = run_all(
         settings,
         stages=stages_named(stages) if stages else None,

@@ -6,11 +6,11 @@ from concurrent.futures import Future
 
 import numpy as np
 from astropy.table import Column, Table
-from tqdm.auto import tqdm
 
 from fphojax.results.misfit import error_scale, is_model_limited
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.processes import process_pool
+from fphojax.system.progress import Progress
 
 from .catalog_columns import FLAGS, PARAMETER_UNIT, ColumnName
 from .draw_columns import DrawColumns
@@ -50,7 +50,9 @@ def final_catalog(run: RunDirectory, *, isophote: float = ISOPHOTE, progress: bo
     """
     draws = RunDraws(run)
     builder = CatalogBuilder(draws, isophote=isophote)
-    patches = tqdm(draws.patches(), "patches", draws.n_patch, disable=not progress)
+    patches = Progress(
+        draws.patches(), text="catalogue", units="patches", total=draws.n_patch, shown=progress
+    )
     for _ in builder.add_batches(sources for patch in patches for sources in draws.sources(patch)):
         pass
     return builder.table()

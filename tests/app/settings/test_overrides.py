@@ -65,8 +65,10 @@ def test_parts_are_put_into_what_the_file_says():
 def test_settings_of_a_command(tmp_path):
     config = tmp_path / "field.yml"
     config.write_text("bandlist: [F]\nfitsfiles: a.fits\nbounds_kwargs: {n_pix: 2, pixscale: 0.1}\n")
-    settings = read_settings(config, ["bounds_kwargs.n_pix=3"], {"outbase": ("--out", tmp_path / "a$b")})
+    settings = read_settings(
+        "sample", config, ["bounds_kwargs.n_pix=3"], {"outbase": ("--out", tmp_path / "a$b")}
+    )
     assert (settings.bounds_kwargs.n_pix, settings.bounds_kwargs.pixscale) == (3, 0.1)
     assert settings.outbase == tmp_path / "a$b"
     with pytest.raises(InputError, match="--set: found outbase beside --out, expected one of them"):
-        read_settings(config, ["outbase=b"], {"outbase": ("--out", tmp_path)})
+        read_settings("sample", config, ["outbase=b"], {"outbase": ("--out", tmp_path)})
