@@ -11,12 +11,14 @@ import numpy as np
 
 from fphojax.core.backend import patches_per_program
 from fphojax.errors import InputError, MachineError
+from fphojax.figures.fit_plots import plot_residuals, save_figure
 from fphojax.inference.methods import NUTS, Method, Optimum
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.psf_store import PSFStore
 from fphojax.inputs.recipe import Recipe
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.inputs.stores.stored_exposures import StoredExposure
+from fphojax.results.fitted_patch import fitted_patch
 from fphojax.results.patch_result import PatchResult
 from fphojax.results.run_directory import ANEW, RunDirectory
 from fphojax.results.scene_state import StateFiles
@@ -34,6 +36,7 @@ __all__ = ["FieldJob", "FinishedField", "fit_field"]
 
 logger = logging.getLogger(__name__)
 
+_MOST_DRAWN = 3  # patches whose residuals are drawn: a figure takes as long as the draws of a source
 _MOST_WIDENED = 3  # largest number of times that sources are fitted again with more pixels
 
 
@@ -73,8 +76,10 @@ class FinishedField:
 
     @property
     def figures(self) -> list[Path]:
-        """Figures of the residuals of the patches that were fitted now."""
-        paths = [self.directory.figure_path(f"patch{n}_residuals") for n in self.report.patches]
+        """Figures of the residuals of the first patches."""
+        paths = [
+            self.directory.figure_path(f"patch{n}_residuals") for n in self.directory.patches()[:_MOST_DRAWN]
+        ]
         return [path for path in paths if path.is_file()]
 
 
@@ -213,8 +218,10 @@ class FieldJob:
                     # what cannot be removed now is removed when the run is resumed
                     with interruptions.hold(), suppress(OSError):
                         directory.remove_half_written()
-        if scene.n_flagged < len(scene):
-            directory.complete()
+            if scene.n_flagged < len(scene):
+                directory.complete()
+            if fit.residuals and not isinstance(fit.method, Optimum):
+                _draw_first(directory, psfs, self.exposures)
         return FinishedField(directory, scene, report)
 
     def _announce(self, scene, workers, scheduler) -> None:
@@ -442,6 +449,16 @@ def _refuse_unknown_patches(directory: RunDirectory, scene: SuperScene) -> None:
             f"state of the run does not know, expected none: put back {_state_files(directory)} of the run to go on, "
             f"or move these patches elsewhere to fit their sources again; {ANEW}"
         )
+
+
+def _draw_first(directory: RunDirectory, psfs: PSFStore, exposures: Sequence) -> None:
+    """Draw the residuals of the first patches, where they are not drawn yet."""
+    recipe = Recipe.from_config(directory.read_config(), psfs, exposures)
+    for number in directory.patches()[:_MOST_DRAWN]:
+        path = directory.figure_path(f"patch{number}_residuals")
+        if not path.is_file():
+            fitted = fitted_patch(directory, number, recipe)
+            save_figure(plot_residuals(fitted.scene, fitted.optimum()), path)
 
 
 def _other(options: Mapping, before: Mapping) -> str:

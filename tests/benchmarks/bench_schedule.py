@@ -105,14 +105,14 @@ def sleep(seconds: float, tasks):
 
 
 def with_workers(n_worker: int, *, seconds: float, max_active_fraction: float, folder, seed: int) -> dict:
-    """Schedule a field of 250 sources a worker with fits that sleep, in threads of one process beside this one.
+    """Schedule a field of 60 sources a worker with fits that sleep, in threads of one process beside this one.
 
     The scheduler of the cluster is in this process, as it is with `fphojax sample --workers`: its processor time is
     all that a field costs besides its fits.
     """
     from distributed import Client, LocalCluster
 
-    catalog = clustered_catalog(250 * n_worker, seed)
+    catalog = clustered_catalog(60 * n_worker, seed)
     cluster = LocalCluster(
         n_workers=1, threads_per_worker=n_worker, memory_limit=None, dashboard_address="127.0.0.1:0"
     )
@@ -154,7 +154,7 @@ def main():
         "--max-active-fraction", type=float, default=0.1, help="of the sources, out at a time"
     )
     parser.add_argument("--workers", type=int, nargs="+", help="so many fits that sleep at a time")
-    parser.add_argument("--seconds", type=float, default=0.3, help="that such a fit sleeps for each source")
+    parser.add_argument("--seconds", type=float, default=1.0, help="that such a fit sleeps for each source")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="print the figures that are tracked, as JSON")
     arguments = parser.parse_args()
@@ -166,7 +166,10 @@ def main():
         if arguments.json:
             print(json.dumps(rows))
         else:
-            Table(rows).pprint(max_width=-1)
+            table = Table(rows)
+            for name in table.colnames[2:]:
+                table[name].info.format = ".1f"
+            table.pprint(max_width=-1)
         return
     catalog = clustered_catalog(arguments.sources, arguments.seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
 __all__ = ["plain_console", "print_field", "print_report", "print_stages"]
 
-_MOST_FIGURES = 3  # named at the end of a run
-
 
 def plain_console() -> "Console":
     """Make a console that prints names as they are: no markup, no emoji."""
@@ -79,8 +77,12 @@ def print_field(finished: "FinishedField") -> None:
     else:
         console.print(patches_shown(finished.scene))
     console.print(f"\n{field_summary(finished)}")
-    for figure in finished.figures[:_MOST_FIGURES]:
+    figures, n_patch = finished.figures, len(finished.directory.patches())
+    for figure in figures:
         console.print(f"figure: {figure}", soft_wrap=True)
-    if len(finished.figures) > _MOST_FIGURES:
-        console.print(f"{len(finished.figures) - _MOST_FIGURES} more figures beside these")
+    if figures and n_patch > len(figures):
+        console.print(
+            f"figures of all {n_patch} patches: fphojax report {finished.directory.path} --pdf",
+            soft_wrap=True,
+        )
     console.print(f"run directory: {finished.directory.path}", soft_wrap=True)
