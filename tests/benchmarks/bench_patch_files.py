@@ -1,6 +1,6 @@
 """Processor time that the files of a patch take: draws (netCDF) and residuals (HDF5).
 
-    python tests/benchmarks/bench_patch_files.py
+python tests/benchmarks/bench_patch_files.py
 """
 
 import tempfile
