@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fphojax.app import cli
+from fphojax.app.cli import program
 from fphojax.inputs.stores.stored_exposures import open_stores
 from fphojax.results.run_directory import RunDirectory
 
@@ -162,8 +162,8 @@ def test_help_onto_a_full_disk_is_one_line(monkeypatch, capsys):
     def app():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(program, "app", app)
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        program.main()
     assert end.value.code == 1
     assert capsys.readouterr().err == "error: no space left on device\n"
