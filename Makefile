@@ -1,6 +1,6 @@
 # fphojax: every target builds or refreshes .venv by itself
 #
-#   make demo       simulate a blend of galaxies, fit it, show truth beside estimate: 5 minutes, once installed
+#   make demo       simulate a blend of galaxies, fit it, show truth beside estimate: 3 minutes, once installed
 #   make test       the unit tests
 #   make test-slow  tests that take longer: whole runs, kills, clusters
 #   make test-browser  the explorer's notebook in JupyterLab and Chromium, if it is installed
