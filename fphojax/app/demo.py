@@ -158,8 +158,8 @@ def run_demo(folder: Path, *, progress: bool = True) -> DemoRun:
         len(plan(settings)),
     )
     logger.info(
-        "This takes about 3 minutes on two cores, or 2 where its programs are compiled already. After Ctrl-C the same "
-        "command continues."
+        "This takes about 3 minutes on two cores, or 2 where its programs are compiled already. After Ctrl-C the "
+        "same command continues."
     )
     stages = run_all(settings, progress=progress)
     directory = RunDirectory(settings.outbase)
