@@ -201,6 +201,8 @@ class FieldJob:
             with scene:
                 try:
                     report = self._schedule(scene, fit, client, progress)
+                    if fit.residuals and not isinstance(fit.method, Optimum):
+                        _draw_first(directory, psfs, self.exposures)
                 except KeyboardInterrupt:
                     interruptions.hold_to_end()
                     before = directory.previous()
@@ -220,8 +222,6 @@ class FieldJob:
                         directory.remove_half_written()
             if scene.n_flagged < len(scene):
                 directory.complete()
-            if fit.residuals and not isinstance(fit.method, Optimum):
-                _draw_first(directory, psfs, self.exposures)
         return FinishedField(directory, scene, report)
 
     def _announce(self, scene, workers, scheduler) -> None:

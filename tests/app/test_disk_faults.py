@@ -87,7 +87,7 @@ def test_files_that_may_not_grow_under_a_fit(tiny, field, tmp_path, command, bef
 def test_a_disk_that_fills_up_under_workers(tiny, field, disk):
     folder, mount = disk
     whole = field.parent / "undisturbed"
-    mount(int(0.7 * kilobytes(whole)))
+    mount(int(0.7 * kilobytes(whole / "patches")))  # figures are drawn after all fits
     how = r"; \d of 3 sources are done and kept in /\S+; the same command with --resume continues"
     out = folder / "run"
     refused(*tiny.run("sample", field, "--out", out, "--workers", 2), "no space left on device", how)
