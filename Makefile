@@ -1,6 +1,6 @@
 # fphojax: every target builds or refreshes .venv by itself
 #
-#   make demo       simulate a blend of galaxies, fit it, show truth beside estimate
+#   make demo       simulate a blend of galaxies, fit it, show truth beside estimate: 3 minutes, once installed
 #   make test       the unit tests
 #   make test-slow  tests that take longer: whole runs, kills, clusters
 #   make test-browser  the explorer's notebook in JupyterLab and Chromium, if it is installed
@@ -25,6 +25,7 @@ help:
 
 # The first of these that is new enough; under pyenv, .python-version decides what they are.
 $(STAMP): pyproject.toml
+	@echo "Installing fphojax and what it needs into .venv: some minutes, and about 2 GB."
 	@found=; if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then \
 	    for python in python3 python3.13 python3.12; do \
 	        if $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then found=$$python; break; fi; \

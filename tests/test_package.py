@@ -36,7 +36,7 @@ WINGS = (
     "app",
 )
 # Those inside `app`, likewise.
-SUBWINGS = ("settings", "stages", "run")
+SUBWINGS = ("settings", "stages", "run", "cli")
 # What would make a notebook wait for its first line, and belongs to the wings that use it.
 HEAVY = (
     "numpyro",
@@ -253,18 +253,23 @@ def test_every_public_name_is_there():
 TESTS = Path(__file__).parent
 # Modules without a test file of their own, and the one that shows whether they do what they should.
 COVERED_BY = {
-    "fphojax.app.cli": "app/bad_inputs/test_bad_usage.py",
+    "fphojax.app.cli.error_lines": "app/test_interruptions.py",
+    "fphojax.app.cli.fit_commands": "app/bad_inputs/test_bad_usage.py",
+    "fphojax.app.cli.input_commands": "app/bad_inputs/test_bad_usage.py",
+    "fphojax.app.cli.option_types": "app/settings/test_overrides.py",
+    "fphojax.app.cli.printing": "app/stages/test_sample_field.py",
+    "fphojax.app.cli.result_commands": "app/bad_inputs/test_bad_usage.py",
+    "fphojax.app.cli.start_commands": "app/bad_inputs/test_bad_usage.py",
+    "fphojax.app.cli.usage": "app/bad_inputs/test_bad_usage.py",
     "fphojax.app.run.notebooks": "app/run/test_run_all.py",
     "fphojax.app.run.record": "app/run/test_run_all.py",
     "fphojax.app.run.steps": "app/run/test_run_all.py",
-    "fphojax.app.stages.background": "app/stages/test_loop.py",
     "fphojax.app.stages.check": "app/stages/test_input_checks.py",
     "fphojax.app.stages.chi2": "app/stages/test_loop.py",
     "fphojax.app.stages.folders": "app/stages/test_detect.py",
     "fphojax.app.stages.preprocess": "app/stages/test_store_build.py",
     "fphojax.app.store_table": "app/stages/test_store_build.py",
     "fphojax.app.tables": "app/stages/test_sample_field.py",
-    "fphojax.app.usage": "app/bad_inputs/test_bad_usage.py",
     "fphojax.core.nearby": "core/test_design.py",
     "fphojax.core.pairs": "core/test_patch.py",
     "fphojax.errors": "app/test_interruptions.py",

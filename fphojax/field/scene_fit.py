@@ -8,6 +8,7 @@ import xarray as xr
 from astropy.table import QTable, Table
 from numpyro.distributions import Distribution
 
+from fphojax.core.compilation import compiling_for
 from fphojax.figures.fit_plots import plot_residuals
 from fphojax.figures.posterior_plots import plot_posterior
 from fphojax.inference.methods import NUTS, Method
@@ -92,7 +93,8 @@ def fit(scene: Scene, method: Method | None = None, *, seed: int = 0, progress: 
     SceneFit
     """
     method = NUTS() if method is None else method
-    (chains,) = method.fit([scene.model], [scene.start], seeds=[seed], progress=progress)
+    with compiling_for(scene.size):
+        (chains,) = method.fit([scene.model], [scene.start], seeds=[seed], progress=progress)
     return SceneFit(scene, PatchResult.from_chains(chains, scene))
 
 

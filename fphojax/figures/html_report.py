@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
-from tqdm.auto import tqdm
 
 from fphojax.errors import InputError
 from fphojax.inputs.psf_store import PSFStore
@@ -21,6 +20,7 @@ from fphojax.results.run_directory import RunDirectory
 from fphojax.results.summary import exposure_table
 from fphojax.results.table_text import formatted, html_table
 from fphojax.system.files import write_text
+from fphojax.system.progress import Progress
 from fphojax.system.wording import counted
 
 from .field_plots import plot_sky
@@ -167,7 +167,7 @@ def _patches(run, numbers, progress):
         recipe = open_recipe(run)
     except InputError as error:
         problem = f"<p class='note'>No images: {html.escape(str(error))}</p>"
-    for number in tqdm(numbers, desc="report", unit="patch", disable=not progress):
+    for number in Progress(numbers, text="report", units="patches", shown=progress):
         result = run.read_patch(number)
         yield f"<h2>Patch {number}</h2>"
         if problem is None:

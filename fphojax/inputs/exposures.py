@@ -12,9 +12,9 @@ from astropy.io import fits
 from astropy.utils.masked import Masked
 from astropy.wcs.wcsapi import BaseLowLevelWCS
 from numpy.typing import ArrayLike
-from tqdm.auto import tqdm
 
 from fphojax.errors import InputError
+from fphojax.system.progress import Progress
 
 from .astrometry import check_celestial, completed, footprint, pixel_scale
 from .exposure_display import exposure_html, exposure_text
@@ -289,7 +289,7 @@ def collect(paths: Iterable, *, progress: bool = False, **kwargs: Any) -> tuple[
     reading = ReadingOptions(**kwargs)
     exposures, problems = [], []
     by_name: dict[tuple[str, str], Exposure] = {}
-    for path in tqdm(list(paths), desc="exposures", unit="file", disable=not progress):
+    for path in Progress(list(paths), text="exposures", units="files", shown=progress):
         try:
             read = [Exposure.from_frame(frame) for frame in read_frames(path, reading)]
         except InputError as error:

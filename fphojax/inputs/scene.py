@@ -15,6 +15,7 @@ from fphojax.core.pixels import PixelResponse
 from fphojax.errors import InputError, at_most_ten
 from fphojax.mixtures.sersic import load_sersic_table
 from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
 from .bounds import Bounds, check_pa_prior, default_bounds, wrap_pa
 from .exposure_nuisance import Nuisance
@@ -149,6 +150,11 @@ class Scene(Shown):
     def owns(self, model: SceneModel) -> bool:
         """Return whether a model is this scene's, perhaps with parameters held."""
         return model.optics.pixel is self.model.optics.pixel
+
+    @property
+    def size(self) -> str:
+        """What is fitted, in words: "3 sources in 4 exposures"."""
+        return f"{counted(len(self.active), 'source')} in {counted(len(self.frame.exposures), 'exposure')}"
 
     def _facts(self):
         n_pixel = int(np.count_nonzero(np.asarray(self.frame.patch.ierr)))

@@ -72,7 +72,7 @@ class RunDirectory(Shown):
         SCENE_log.json                  log of the patches so far
         patches/patch3_samples.nc       `PatchResult` of patch 3
         patches/patch3_residuals.h5     its residuals (`write_residuals`)
-        figures/patch3_residuals.png    data, model and residual
+        figures/patch2_residuals.png    data, model and residual of the first patches
 
     Every file is written atomically.
 

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from standard_error import problems
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
@@ -202,9 +203,9 @@ def test_nothing_is_written_without_a_cluster(tmp_path, monkeypatch):
         address = "tcp://127.0.0.1:1"
         done = CliRunner().invoke(app, [command, str(tmp_path / "field.yml"), "--scheduler", address])
         assert done.exit_code == 2
-        assert (
-            done.stderr == f"error: {address}: no scheduler answers (timed out), expected a dask scheduler\n"
-        )
+        assert problems(done.stderr) == [
+            f"error: {address}: no scheduler answers (timed out), expected a dask scheduler"
+        ]
     assert not (tmp_path / "output").exists()
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
-from tqdm.auto import tqdm
 
 from fphojax.app.settings.boxes import bounds_options
 from fphojax.app.settings.schema import Settings
@@ -22,6 +21,7 @@ from fphojax.inputs.recipe import Recipe
 from fphojax.results.products.frame_model import FrameModel
 from fphojax.results.products.region_files import write_regions
 from fphojax.results.table_text import formatted
+from fphojax.system.progress import Progress
 from fphojax.system.wording import counted
 
 from .folders import alone_in_outbase, latest_fit, next_path, run_at
@@ -127,7 +127,7 @@ def _residual_images(settings, checked, fit, progress):
     psfs = _psfs(settings, checked, fit, progress)
     recipe = Recipe.from_config(settings.plain, psfs, checked.exposures)
     frames = None if fit is None else FrameModel.of_catalog(fit, recipe)
-    for exposure in tqdm(recipe.exposures, desc="detect", unit="image", disable=not progress):
+    for exposure in Progress(recipe.exposures, text="detect", units="images", shown=progress):
         ny, nx = exposure.shape
         data, ierr = exposure.window(0, nx, 0, ny)
         model = None if frames is None else frames.image(exposure)

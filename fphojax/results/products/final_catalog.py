@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Column, Table
-from tqdm.auto import tqdm
 
 from fphojax.results.misfit import error_scale, is_model_limited
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.processes import process_pool
+from fphojax.system.progress import Progress
 
 from .catalog_columns import FLAGS, PARAMETER_UNIT, ColumnName
 from .draw_columns import DrawColumns
@@ -53,7 +53,9 @@ def final_catalog(
     """
     draws = RunDraws(RunDirectory.of(run))
     builder = CatalogBuilder(draws, isophote=isophote)
-    patches = tqdm(draws.patches(), "patches", draws.n_patch, disable=not progress)
+    patches = Progress(
+        draws.patches(), text="catalogue", units="patches", total=draws.n_patch, shown=progress
+    )
     for _ in builder.add_batches(sources for patch in patches for sources in draws.sources(patch)):
         pass
     return builder.table()
