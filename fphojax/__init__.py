@@ -10,9 +10,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 _HOME = {
+    "Auto": "inference.methods",
     "Bounds": "inputs.bounds",
     "CircularRegion": "inputs.astrometry",
     "Exposure": "inputs.exposures",
+    "Importance": "inference.methods",
     "InputError": "errors",
     "Laplace": "inference.methods",
     "LinkedSuperScene": "field.superscene",

@@ -19,6 +19,7 @@ from astropy.io import fits
 from numpyro.distributions import DoublyTruncatedPowerLaw
 
 from fphojax.core.culling import TOLERANCE
+from fphojax.inference.importance import importance
 from fphojax.inference.optimum import optimize
 from fphojax.inference.sampling import sample
 from fphojax.inputs.astrometry import CircularRegion, sky_offsets
@@ -197,7 +198,8 @@ def their_box(posterior, catalog, region):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", POSTERIORS)
-def test_posterior(name, capsys):
+@pytest.mark.parametrize("method", ["nuts", "importance"])
+def test_posterior(name, method, capsys):
     if not (FOLDER / name / "posterior.h5").exists():
         pytest.skip(f"no reference posteriors in {FOLDER} (set FPHOJAX_REFERENCE)")
     case = Case(FOLDER / name)
@@ -208,7 +210,11 @@ def test_posterior(name, capsys):
     # their prior is uniform in sqrt(b/a): in b/a a power law with exponent -1/2
     prior = DoublyTruncatedPowerLaw(-0.5, bounds.lower["q"], bounds.upper["q"])
     model, start = case.model(bounds, {"q": prior})
-    chains = sample(model, start, draws=500, warmup=100, chains=4, seed=1, progress=False)
+    if method == "nuts":
+        chains = sample(model, start, draws=500, warmup=100, chains=4, seed=1, progress=False)
+    else:
+        chains = importance(model, start, draws=1000, chains=4, seed=1)
+        assert chains.statistics["trusted"].all()
 
     cos_dec = np.cos(np.deg2rad(region.dec))
     draws = dict(chains.values)
@@ -229,8 +235,8 @@ def test_posterior(name, capsys):
     )
     with capsys.disabled():
         print(
-            f"\n{name}: means within {worst_shift:.3f} sd, sd within {worst_ratio:.1%}, smallest ESS {ess:.0f}, "
-            f"{chains.n_calls} likelihood calls"
+            f"\n{name}, {method}: means within {worst_shift:.3f} sd, sd within {worst_ratio:.1%}, "
+            f"smallest ESS {ess:.0f}, {chains.n_calls} likelihood calls"
         )
     assert worst_shift < 0.15
     assert worst_ratio < 0.10

@@ -355,7 +355,7 @@ def fit_field(
     catalog : SourceCatalog
         All sources of the field: their parameters are the start.
     method : Method, optional
-        `NUTS` (the default), `Laplace` or `Optimum`, with their options.
+        `NUTS` (the default), `Importance`, `Auto`, `Laplace` or `Optimum`, with their options.
     folder : path-like
     bounds_kwargs : mapping, optional
         Keywords of `default_bounds`; ``pixscale`` is that of the finest exposure if not given.

@@ -158,12 +158,14 @@ class PatchFit:
             "n_calls": result.n_calls,
             "wall_time": round(result.wall_time, 3),
             "n_divergent": int(statistics["diverging"].sum()),
+            "method": chains.method,
             "fluxes": chains.fluxes,
             "converged": bool(chains.optimum.converged),
             "seed": task.seed,
         }
-        if "pareto_k" in statistics:
-            summary["pareto_k"] = float(statistics["pareto_k"][0, 0])
+        for name in ("pareto_k", "effective_size", "efficiency", "trusted"):  # of weights
+            if name in statistics:
+                summary[name] = statistics[name][0, 0].item()
         if "at_max_depth" in statistics:
             summary["n_at_max_depth"] = int(statistics["at_max_depth"].sum())
         return PatchOutcome(

@@ -83,7 +83,7 @@ def fit(scene: Scene, method: Method | None = None, *, seed: int = 0, progress: 
     ----------
     scene : Scene
     method : Method, optional
-        `NUTS` (the default), `Laplace` or `Optimum`, with their options.
+        `NUTS` (the default), `Importance`, `Auto`, `Laplace` or `Optimum`, with their options.
     seed : int
     progress : bool
         Show a progress bar.
@@ -127,7 +127,7 @@ def fit_scene(
     catalog : SourceCatalog
         Initial parameters.
     method : Method, optional
-        `NUTS` (the default), `Laplace` or `Optimum`, with their options.
+        `NUTS` (the default), `Importance`, `Auto`, `Laplace` or `Optimum`, with their options.
     bands : sequence of str, optional
         By default those of the exposures.
     region : CircularRegion, optional

@@ -52,7 +52,8 @@ class Chains(Shown):
         ``lp`` (log posterior density of the parameters, up to a constant), ``energy``, ``n_steps`` (likelihood
         calls of the draw), ``tree_depth``, ``acceptance_rate``, ``diverging``, ``step_size``, ``at_max_depth``
         (whether the trajectory was ended by the cap on its length), ``outside_box`` (whether fluxes were drawn
-        again, as the first draw lay outside their box).
+        again, as the first draw lay outside their box).  Those of other methods have what is said there
+        (`fphojax.inference.laplace`, `fphojax.inference.importance`).
     optimum : BestFit
         Where the chains were started.
     covariance : ndarray (N, N)
@@ -64,7 +65,7 @@ class Chains(Shown):
         Seconds, compilation included.
     seed : int
     max_treedepth : int
-    method : {"nuts", "laplace", "optimum", "forced"}
+    method : {"nuts", "laplace", "importance", "optimum", "forced"}
         How the draws were made.
     fluxes : {"sampled", "integrated"}
         Whether the chains moved in the fluxes and sky levels, or these were integrated out and drawn afterwards.

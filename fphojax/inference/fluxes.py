@@ -23,7 +23,7 @@ from fphojax.core.segments import Segments
 
 from .coordinates import plain_prior
 
-__all__ = ["LINEAR", "Integral", "LinearPart", "linear_part"]
+__all__ = ["CLEAR", "LINEAR", "Integral", "LinearPart", "linear_part"]
 
 LINEAR = ("flux", "sky")
 REDRAWS = 20  # draws of the linear parameters, of which the first inside the box is taken
@@ -134,10 +134,10 @@ class LinearPart(eqx.Module):
             full["sky"] = flat[n_flux:].reshape(sky.shape)
         return model.effective(full)
 
-    def fits(self, integral: Integral) -> bool:
-        """Return whether the conditional lies inside the box, with negligible probability outside."""
+    def fits(self, integral: Integral, clear: float = CLEAR) -> bool:
+        """Return whether the conditional's mean lies inside the box, so many standard deviations from its edges."""
         covariance = cho_solve((integral.factor, True), np.eye(self.mean.size))
-        margin = CLEAR * np.sqrt(np.diag(np.asarray(covariance)))
+        margin = clear * np.sqrt(np.diag(np.asarray(covariance)))
         mean = np.asarray(integral.mean)
         inside = (mean - margin >= np.asarray(self.low)) & (mean + margin <= np.asarray(self.high))
         return bool(np.isfinite(mean).all() and inside.all())

@@ -13,7 +13,6 @@ from collections.abc import Mapping
 import equinox as eqx
 import jax
 import numpy as np
-from arviz_stats.base import array_stats
 from jax.typing import ArrayLike
 
 from fphojax.core.model import SceneModel
@@ -23,11 +22,11 @@ from .covariance import inverse
 from .interruptible import interruptible
 from .optimum import optimize
 from .sampling import OUTSIDE
+from .weights import TRUSTED, resampled, smoothed
 from .whitening import posterior_around, whitening
 
-__all__ = ["TRUSTED", "laplace"]
+__all__ = ["laplace"]
 
-TRUSTED = 0.7  # k-hat up to which importance sampling is reliable
 OVERSAMPLED = 4  # weighted draws for every one that is kept
 
 
@@ -53,8 +52,9 @@ def laplace(
     Returns
     -------
     Chains
-        ``method`` is "laplace"; of the statistics there are ``lp``, ``diverging`` (never), ``outside_box`` and
-        ``pareto_k``, the k-hat of all draws together: where it is above `TRUSTED`, sample with NUTS.
+        ``method`` is "laplace"; of the statistics there are ``lp``, ``diverging`` (never), ``outside_box`` and, the
+        same for all draws, ``pareto_k`` (k-hat of the weights) and ``trusted``: where this is False, because k-hat is
+        above `fphojax.inference.weights.TRUSTED`, sample with NUTS.
     """
     began = time.monotonic()
     optimum = optimize(model, start, density="unconstrained")
@@ -67,8 +67,8 @@ def laplace(
         normal = np.random.default_rng(seed).normal(size=(size, origin.size))
         points = white.origin + normal @ white.factor.T
         log_ratio = 0.5 * np.sum(normal**2, axis=1) - np.asarray(interruptible(_potential, posterior, points))
-        weight, k_hat = _smoothed(log_ratio)
-        chosen = _resampled(weight, n_draw, np.random.default_rng([seed, 1]))
+        weight, k_hat = smoothed(log_ratio)
+        chosen = resampled(weight, n_draw, np.random.default_rng([seed, 1]))
         completed = interruptible(_complete_draws, posterior, jax.random.key(seed), points[chosen])
         outside = np.asarray(completed.outside)
         if posterior.linear is None or outside.mean() <= OUTSIDE:
@@ -83,7 +83,8 @@ def laplace(
             "lp": completed.lp,
             "diverging": np.zeros((chains, draws), dtype=bool),
             "outside_box": completed.outside,
-            "pareto_k": np.full((chains, draws), float(k_hat)),
+            "pareto_k": np.full((chains, draws), k_hat),
+            "trusted": np.full((chains, draws), k_hat <= TRUSTED),
         },
         optimum=optimum,
         covariance=inverse(optimum.hessian),
@@ -94,21 +95,6 @@ def laplace(
         max_treedepth=0,
         method="laplace",
         fluxes="sampled" if posterior.linear is None else "integrated",
-    )
-
-
-def _smoothed(log_ratio):
-    """Return the importance weights, with their tail smoothed, and k-hat."""
-    possible = np.isfinite(log_ratio)
-    smoothed, k_hat = array_stats.psislw(-np.where(possible, log_ratio, log_ratio[possible].min()))
-    return np.exp(smoothed - smoothed.max()), k_hat
-
-
-def _resampled(weight, size, rng):
-    """Resample point indices systematically by their weights, in random order."""
-    ladder = (np.arange(size) + rng.uniform()) / size
-    return rng.permutation(
-        np.searchsorted(np.cumsum(weight) / weight.sum(), ladder).clip(max=len(weight) - 1)
     )
 
 

@@ -1,5 +1,6 @@
 """Methods of fitting scenes, as values: where the most probable parameters are, or draws from the posterior."""
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ from fphojax.core.model import PARAMETERS, SceneModel
 
 from .chains import Chains
 from .covariance import best_fit_as_chains
+from .importance import importance, importance_many
 from .laplace import laplace
 from .linear_fit import held_shapes
 from .optimum import optimize_many
 from .sampling import sample, sample_many
 
-__all__ = ["NUTS", "Laplace", "Method", "Optimum"]
+__all__ = ["NUTS", "Auto", "Importance", "Laplace", "Method", "Optimum"]
 
 
 class Method(Protocol):
@@ -155,6 +157,98 @@ class Laplace:
         """Draw from the approximate posteriors of scenes; see `Method.fit`."""
         scenes = zip(models, starts, seeds, strict=True)
         return [laplace(model, start, seed=seed, **vars(self)) for model, start, seed in scenes]
+
+
+@dataclass(frozen=True)
+class Importance:
+    """Adaptive importance sampling; see `fphojax.inference.importance.importance`.
+
+    Attributes
+    ----------
+    draws : int
+        Draws kept, per chain.
+    chains : int
+        These differ only in their index.
+    """
+
+    needs_pairs: ClassVar[bool] = True
+
+    draws: int = 256
+    chains: int = 4
+
+    @property
+    def n_draw(self) -> int:
+        """Draws of each chain."""
+        return self.draws
+
+    def fit(
+        self,
+        models: Sequence[SceneModel],
+        starts: Sequence[Mapping[str, ArrayLike]],
+        *,
+        seeds: Sequence[int],
+        covariances: Sequence[ArrayLike | None] | None = None,
+        progress: bool = False,
+    ) -> list[Chains]:
+        """Draw from the posteriors of scenes; see `Method.fit`."""
+        if len(models) == 1:
+            return [importance(models[0], starts[0], seed=seeds[0], progress=progress, **vars(self))]
+        return importance_many(models, starts, seeds=seeds, **vars(self))
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Importance sampling where it says of itself that its draws can be trusted, and the no-U-turn sampler elsewhere.
+
+    What the latter gives is what `NUTS` gives by itself; the evaluations and the time of both are counted.
+
+    Attributes
+    ----------
+    draws, warmup, chains, max_treedepth, full_cov
+        As for `NUTS`.
+    """
+
+    needs_pairs: ClassVar[bool] = True
+
+    draws: int = 256
+    warmup: int = 256
+    chains: int = 4
+    max_treedepth: int = 10
+    full_cov: bool = True
+
+    @property
+    def n_draw(self) -> int:
+        """Draws of each chain."""
+        return self.draws
+
+    def fit(
+        self,
+        models: Sequence[SceneModel],
+        starts: Sequence[Mapping[str, ArrayLike]],
+        *,
+        seeds: Sequence[int],
+        covariances: Sequence[ArrayLike | None] | None = None,
+        progress: bool = False,
+    ) -> list[Chains]:
+        """Draw from the posteriors of scenes; see `Method.fit`."""
+        fast = Importance(self.draws, self.chains)
+        found = fast.fit(models, starts, seeds=seeds, covariances=covariances, progress=progress)
+        refused = [number for number, chains in enumerate(found) if not chains.statistics["trusted"].all()]
+        if not refused:
+            return found
+        sampled = NUTS(**vars(self)).fit(
+            *([each[number] for number in refused] for each in (models, starts)),
+            seeds=[seeds[number] for number in refused],
+            covariances=None if covariances is None else [covariances[number] for number in refused],
+            progress=progress,
+        )
+        for number, chains in zip(refused, sampled, strict=True):
+            found[number] = dataclasses.replace(
+                chains,
+                n_calls=found[number].n_calls + chains.n_calls,
+                wall_time=found[number].wall_time + chains.wall_time,
+            )
+        return found
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from fphojax.core.model import SceneModel
 
 from .coordinates import Coordinates
 from .covariance import widths_by_data
-from .fluxes import LINEAR, LinearPart, linear_part
+from .fluxes import CLEAR, LINEAR, LinearPart, linear_part
 from .optimum import BestFit
 
 __all__ = ["Draw", "Posterior", "culled_around", "posterior_at"]
@@ -84,7 +84,12 @@ class Posterior(eqx.Module):
 
 
 def posterior_at(
-    model: SceneModel, optimum: BestFit, *, integrate_fluxes: bool = True, ellipticity: bool = True
+    model: SceneModel,
+    optimum: BestFit,
+    *,
+    integrate_fluxes: bool = True,
+    ellipticity: bool = True,
+    clear: float = CLEAR,
 ) -> tuple[Posterior, np.ndarray]:
     """Build the posterior of a model; also return the vector of its optimum.
 
@@ -96,10 +101,12 @@ def posterior_at(
         Integrate over fluxes and sky where the priors allow it and leave them room around the optimum.
     ellipticity : bool
         As for `Coordinates.of`.
+    clear : float
+        Room that fluxes need on either side, in standard deviations.
     """
     linear = linear_part(model) if integrate_fluxes else None
     values = {name: jnp.asarray(value) for name, value in optimum.values.items()}
-    if linear is not None and not linear.fits(_integral(linear, model, values)):
+    if linear is not None and not linear.fits(_integral(linear, model, values), clear):
         linear = None
     names = [name for name in model.priors if linear is None or name not in LINEAR]
     widths = widths_by_data(model, optimum)

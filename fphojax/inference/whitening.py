@@ -4,7 +4,7 @@ The first one comes from the Fisher matrix at the optimum, or from covariances o
 draws of the warm-up.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -59,7 +59,7 @@ def coordinate_covariance(posterior: Posterior, optimum: BestFit, origin: np.nda
 
 
 def posterior_around(
-    model: SceneModel, optimum: BestFit, *, integrate_fluxes: bool = True, ellipticity: bool = True
+    model: SceneModel, optimum: BestFit, **options: Any
 ) -> tuple[Posterior, np.ndarray, np.ndarray]:
     """Build the posterior of a model around its optimum, ready for sampling.
 
@@ -67,7 +67,7 @@ def posterior_around(
     ----------
     model : SceneModel
     optimum : BestFit
-    integrate_fluxes, ellipticity : bool
+    **options
         As for `posterior_at`.
 
     Returns
@@ -78,9 +78,7 @@ def posterior_around(
     covariance : array (n, n)
         Of the coordinates, by the Fisher matrix.
     """
-    posterior, origin = posterior_at(
-        model, optimum, integrate_fluxes=integrate_fluxes, ellipticity=ellipticity
-    )
+    posterior, origin = posterior_at(model, optimum, **options)
     covariance = coordinate_covariance(posterior, optimum, origin)
     posterior = culled_around(posterior, optimum, origin, np.sqrt(np.diag(covariance)))
     return posterior, origin, covariance[: len(origin), : len(origin)]

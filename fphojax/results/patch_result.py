@@ -106,7 +106,7 @@ class PatchResult(Shown):
         ``sky_optimum`` and so on.
     mass_matrix : xarray.DataArray, dimensions ``parameter``, ``parameter_``
         First inverse mass matrix: covariance of the unconstrained parameters at the optimum.
-    method : {"nuts", "laplace", "optimum", "forced"}
+    method : {"nuts", "laplace", "importance", "optimum", "forced"}
         Where the draws come from.
     fluxes : {"sampled", "integrated"}
         Whether fluxes were sampled with the other parameters, or integrated out and drawn afterwards.
@@ -228,6 +228,12 @@ class PatchResult(Shown):
             versions=dict(_versions()),
             **{name: kind(getattr(chains, name)) for name, kind in _RUN.items()},
         )
+
+    @property
+    def effective_size(self) -> float:
+        """Effective number of the weighted points from which the draws were taken; NaN where there were none."""
+        statistics = self.posterior["sample_stats"]
+        return float(statistics["effective_size"][0, 0]) if "effective_size" in statistics else np.nan
 
     def with_flux_precision(self, precision: np.ndarray) -> "PatchResult":
         """Return the result with the precision matrices of its fluxes added.

@@ -33,8 +33,8 @@ def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QT
         Sources are in the order of the catalogue. Columns: id, parameter, band (empty but for fluxes), unit; value
         (median), lower and upper (limits of the central 68 %, from 0.16 to 0.84; of an optimum, one standard
         deviation) in that unit; r_hat (rank-normalised) and ess_bulk (Vehtari et al. 2021), NaN where there are no
-        draws; at_bound, the fraction of draws within a thousandth of an edge of the prior; truth, if given. Angles
-        are as in ``result.centred_draws``, and the truth is on the same turn.
+        draws, and for draws by weights at most the effective number of points; at_bound, the fraction of draws
+        within a thousandth of an edge of the prior; truth, if given. Angles are as in ``result.centred_draws``, and the truth is on the same turn.
 
     Raises
     ------
@@ -47,6 +47,7 @@ def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QT
         low, high = value - result.optimum_std, value + result.optimum_std
     columns: dict[str, Any] = {"value": value, "lower": low, "upper": high}
     columns |= _convergence(draws)
+    columns["ess_bulk"] = np.fmin(columns["ess_bulk"], result.effective_size)
     columns["at_bound"] = result.at_bound
     if truth is not None:
         columns["truth"] = true_values(result, truth)

@@ -107,7 +107,7 @@ def coverage_study(
     bounds : Bounds
         The prior is uniform within.
     method : Method, optional
-        `NUTS` (the default), or `Laplace`.
+        `NUTS` (the default), `Importance`, `Auto` or `Laplace`.
     n_scene : int
     seed : int
     progress : bool

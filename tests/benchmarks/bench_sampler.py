@@ -1,10 +1,11 @@
-"""Effective draws per second against forcepho's own, on the same data, prior and posterior.
+"""Effective draws per second of both methods against forcepho's own, on the same data, prior and posterior.
 
     python tests/benchmarks/bench_sampler.py --json
 
 The folders are those of ``tests/test_reference.py``; each holds the posterior that forcepho's sampler found, with its
 effective sample sizes, time and likelihood calls on a machine with two cores.  A first run compiles; the second is
-timed: the smallest effective sample size (bulk, ArviZ) of all parameters per second of warm-up and sampling.
+timed: the smallest effective sample size (bulk, ArviZ) of all parameters per second of warm-up and sampling; with
+`auto`, which draws from weighted points, at most the effective number of these.
 """
 
 import argparse
@@ -21,30 +22,43 @@ from rich.console import Console
 from rich.table import Table
 
 from fphojax.core.culling import TOLERANCE
-from fphojax.inference.sampling import sample
+from fphojax.core.model import SceneModel
+from fphojax.inference.methods import NUTS, Auto
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from test_reference import ARCSEC_PER_DEGREE, FOLDER, Case, their_box
 
 CASES = ("single", "color_pair", "blend3")
+METHODS = ("nuts", "auto")
+OF_METHOD = {
+    "calls per draw": "n_steps",
+    "step size": "step_size",
+    "pareto k": "pareto_k",
+    "efficiency": "efficiency",
+}
 
 
-def bench(name: str, draws: int, chains: int, warmup: int) -> dict:
-    """Figures of one case."""
+def problem(name: str) -> tuple[Case, SceneModel, dict]:
+    """A case, and its posterior as forcepho has it: model and start."""
     case = Case(FOLDER / name)
     with h5py.File(case.folder / "posterior.h5") as posterior:
         bounds = their_box(posterior, case.catalog, case.region)
-        theirs = {key: {part: group[part][:] for part in group} for key, group in posterior.items()}
-        seconds = posterior.attrs["wall_s"]
     # their prior is uniform in sqrt(b/a): in b/a a power law with exponent -1/2
     prior = DoublyTruncatedPowerLaw(-0.5, bounds.lower["q"], bounds.upper["q"])
     model, start = case.model(bounds, {"q": prior})
-    model = dataclasses.replace(model, tolerance=TOLERANCE)
-    options = {"draws": draws, "warmup": warmup, "chains": chains, "max_treedepth": 9, "progress": False}
-    first = sample(model, start, **options, seed=0)
-    found = sample(model, start, **options, seed=1)
+    return case, dataclasses.replace(model, tolerance=TOLERANCE), start
+
+
+def bench(name: str, method: NUTS | Auto) -> dict:
+    """Figures of one case."""
+    case, model, start = problem(name)
+    with h5py.File(case.folder / "posterior.h5") as posterior:
+        theirs = {key: {part: group[part][:] for part in group} for key, group in posterior.items()}
+        seconds = posterior.attrs["wall_s"]
+    (first,), (found,) = (method.fit([model], [start], seeds=[seed]) for seed in (0, 1))
     ours = _in_their_terms(found.values, case)
-    ess = {key: _smallest_ess(value) for key, value in ours.items()}
+    limit = found.statistics.get("effective_size", np.array([[np.inf]]))[0, 0]
+    ess = {key: min(_smallest_ess(value), limit) for key, value in ours.items()}
     spent = found.warmup_time + found.sampling_time
     shift = {
         key: (value.mean(axis=(0, 1)) - theirs[key]["mean"]) / theirs[key]["sd"]
@@ -52,16 +66,17 @@ def bench(name: str, draws: int, chains: int, warmup: int) -> dict:
     }
     ratio = {key: value.std(axis=(0, 1)) / theirs[key]["sd"] for key, value in ours.items()}
     worst = min(ess, key=ess.get)
-    return {
+    forcepho = min(group["ess"].min() for group in theirs.values()) / seconds
+    figures = {
         "ess_per_s": round(ess[worst] / spent, 2),
         "calls_per_ess": round(found.n_calls / ess[worst], 2),
         "warmup_share": round(found.warmup_time / spent, 3),
         "compile_s": round(first.wall_time - found.wall_time, 1),
-        "forcepho_ess_per_s": round(min(group["ess"].min() for group in theirs.values()) / seconds, 3),
+        "forcepho_ess_per_s": round(forcepho, 3),
+        "method": found.method,
+        "times forcepho's": round(ess[worst] / spent / forcepho),
         "slowest parameter": worst,
-        "calls per draw": round(float(found.statistics["n_steps"].mean()), 1),
         "ms per call": round(1e3 * spent / found.n_calls, 3),
-        "step size": round(float(found.statistics["step_size"].mean()), 2),
         "divergences": int(found.statistics["diverging"].sum()),
         "fluxes": found.fluxes,
         "optimum s": round(found.wall_time - spent, 2),
@@ -74,6 +89,10 @@ def bench(name: str, draws: int, chains: int, warmup: int) -> dict:
         ),
         "largest change of sd": round(max(np.abs(value - 1).max() for value in ratio.values()), 3),
     }
+    for figure, statistic in OF_METHOD.items():
+        told = found.statistics.get(statistic)
+        figures[figure] = "" if told is None else round(float(told.mean()), 2)
+    return figures
 
 
 def _in_their_terms(values, case):
@@ -100,15 +119,24 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--draws", type=int, default=1000, help="per chain")
     parser.add_argument("--chains", type=int, default=4)
     parser.add_argument("--warmup", type=int, default=300, help="the most, per chain")
     options = parser.parse_args()
-    found = {name: bench(name, options.draws, options.chains, options.warmup) for name in options.cases}
+    length = {"draws": options.draws, "chains": options.chains}
+    of_chains = {"warmup": options.warmup, "max_treedepth": 9}
+    methods = {"nuts": NUTS(**length, **of_chains), "auto": Auto(**length, **of_chains)}
+    found = {
+        (name, method): bench(name, methods[method]) for name in options.cases for method in options.methods
+    }
     if options.json:
-        print(json.dumps({name: dict(list(figures.items())[:5]) for name, figures in found.items()}))
+        shown = {name: {} for name in options.cases}
+        for (name, method), figures in found.items():
+            shown[name][method] = dict(list(figures.items())[:6])
+        print(json.dumps(shown))
         return
-    table = Table("figure", *found)
+    table = Table("figure", *map(" ".join, found))
     for figure in next(iter(found.values())):
         table.add_row(figure, *(str(figures[figure]) for figures in found.values()))
     Console().print(table)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fphojax.inference.laplace import TRUSTED, _resampled, _smoothed, laplace
+from fphojax.inference.laplace import laplace
+from fphojax.inference.weights import TRUSTED
 
 
 @pytest.fixture(scope="module")
@@ -13,6 +14,7 @@ def fast(bright_scene):
 
 def test_posterior_is_that_of_chains(chains, fast, capsys):
     assert fast.statistics["pareto_k"].max() < TRUSTED
+    assert fast.statistics["trusted"].all()
     assert fast.fluxes == chains.fluxes
     for name, values in fast.values.items():
         ours, theirs = (found.reshape(-1, *found.shape[2:]) for found in (values, chains.values[name]))
@@ -34,29 +36,3 @@ def test_draws_are_full_ones(bright_scene, fast):
     values = {name: value[1, -1] for name, value in fast.values.items()}
     expected = model.log_likelihood(values) + model.log_prior(values)
     np.testing.assert_allclose(fast.statistics["lp"][1, -1], expected, rtol=1e-6)
-
-
-def test_weights_make_one_normal_another(capsys):
-    """Of draws from a normal of width 1.5, those of a unit normal."""
-    rng = np.random.default_rng(1)
-    points = 1.5 * rng.normal(size=4000)
-    weight, k_hat = _smoothed(-0.5 * points**2 * (1 - 1 / 1.5**2))
-    drawn = points[_resampled(weight, 1000, rng)]
-    with capsys.disabled():
-        print(f"\nmean {drawn.mean():+.3f}, sd {drawn.std():.3f}, k-hat {k_hat:.2f}")
-    assert k_hat < TRUSTED
-    assert abs(drawn.mean()) < 0.1
-    assert abs(drawn.std() - 1) < 0.07
-
-
-def test_points_without_density_are_not_drawn():
-    log_ratio = np.random.default_rng(2).normal(size=1000)
-    log_ratio[:100] = -np.inf
-    log_ratio[100:200] = np.nan
-    weight, _ = _smoothed(log_ratio)
-    rows = _resampled(weight, 500, np.random.default_rng(3))
-    count = np.bincount(rows, minlength=1000)
-    expected = 500 * weight / weight.sum()
-    assert (count >= np.floor(expected)).all()
-    assert (count <= np.ceil(expected)).all()
-    assert count[:200].mean() < 0.1

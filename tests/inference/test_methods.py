@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fphojax.inference.covariance import best_fit_as_chains
-from fphojax.inference.methods import NUTS, Laplace, Optimum
+from fphojax.inference.importance import importance
+from fphojax.inference.methods import NUTS, Auto, Importance, Laplace, Optimum
 from fphojax.inference.optimum import optimize
 
 
@@ -23,6 +24,8 @@ def test_each_gives_chains_of_its_model(bright_scene):
         (Optimum(), "optimum", (1, 1)),
         (Optimum(forced=True), "forced", (1, 1)),
         (Laplace(draws=20, chains=2), "laplace", (2, 20)),
+        (Importance(draws=20, chains=2), "importance", (2, 20)),
+        (Auto(draws=20, warmup=20, chains=2), "importance", (2, 20)),
         (NUTS(draws=10, warmup=20, chains=2), "nuts", (2, 10)),
     ):
         (chains,) = method.fit([model], [start], seeds=[3])
@@ -31,6 +34,24 @@ def test_each_gives_chains_of_its_model(bright_scene):
         assert chains.is_point == (size == (1, 1))
         assert chains.model.optics.pixel is model.optics.pixel
         assert chains.seed == 3
+
+
+def test_a_refused_scene_is_sampled_as_nuts_alone_does(bright_scene, monkeypatch):
+    """Here the first of two; the second keeps its weighted draws."""
+    model, start = bright_scene
+    found = [importance(model, start, draws=10, chains=2, seed=seed) for seed in (3, 4)]
+    refused = found[0].statistics | {"trusted": np.zeros((2, 10), dtype=bool)}
+    found[0] = dataclasses.replace(found[0], statistics=refused)
+    monkeypatch.setattr(Importance, "fit", lambda self, models, starts, **options: list(found))
+    options = {"draws": 10, "warmup": 20, "chains": 2}
+    first, second = Auto(**options).fit([model, model], [start, start], seeds=[3, 4])
+    (expected,) = NUTS(**options).fit([model], [start], seeds=[3])
+    assert (first.method, second.method) == ("nuts", "importance")
+    for name, values in expected.values.items():
+        np.testing.assert_array_equal(first.values[name], values)
+    assert first.n_calls == expected.n_calls + found[0].n_calls
+    assert first.wall_time > found[0].wall_time
+    assert second is found[1]
 
 
 def test_an_optimum_is_that_of_optimize(bright_scene):

@@ -49,8 +49,9 @@ from fphojax import (  # noqa: E402
     fit_psf,
     sample,
 )
-from fphojax.inference.laplace import TRUSTED, laplace  # noqa: E402
+from fphojax.inference.laplace import laplace  # noqa: E402
 from fphojax.inference.linear_fit import flux_precision, forced_fluxes  # noqa: E402
+from fphojax.inference.weights import TRUSTED  # noqa: E402
 from fphojax.inputs.astrometry import local_affine, sky_position  # noqa: E402
 from fphojax.inputs.bounds import PARAMETERS  # noqa: E402
 from fphojax.inputs.projection import rendered  # noqa: E402

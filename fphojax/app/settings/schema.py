@@ -577,9 +577,10 @@ class Settings(Section):
 
     # sampling
     seed: int = Field(0, ge=0, le=4_294_967_295, description="seed of all random numbers")
-    sampler: Literal["nuts", "laplace"] = Field(
+    sampler: Literal["nuts", "laplace", "importance", "auto"] = Field(
         "nuts",
-        description="sampling method: NUTS, or a normal distribution at the optimum with importance weights",
+        description="sampling method: NUTS; a normal distribution at the optimum with importance weights; adaptive "
+        "importance sampling; or (auto) the latter, and NUTS for patches in which it finds that it fails",
     )
     chains: PositiveInt = Field(4, le=1000, description="chains per patch")
     warmup: Annotated[PositiveInt, BeforeValidator(_total_steps)] = Field(

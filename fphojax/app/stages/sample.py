@@ -10,8 +10,7 @@ from astropy.table import Table
 from fphojax.app.settings.schema import Settings
 from fphojax.errors import InputError
 from fphojax.field.field_fit import FinishedField
-from fphojax.inference.laplace import TRUSTED
-from fphojax.inference.methods import NUTS, Laplace
+from fphojax.inference.methods import NUTS, Auto, Importance, Laplace, Method
 from fphojax.system.locks import folder_lock
 from fphojax.system.wording import counted
 
@@ -69,6 +68,7 @@ def sample(
         {
             "patch": entry["taskID"],
             "sources": len(entry["sources"]),
+            "method": entry.get("summary", {}).get("method", ""),
             "draws": entry["n_iter"],
             "divergent": entry.get("summary", {}).get("n_divergent", 0),
             "seconds": entry.get("summary", {}).get("wall_time", np.nan),
@@ -84,9 +84,9 @@ def sample(
         tables["flagged"] = Table({"id": list(result.flagged), "reason": list(result.flagged.values())})
         text += f" {len(result.flagged)} sources were given up."
     files = {"sampled": result.directory.path, "scene": result.directory.scene_path}
-    rough = sum(entry.get("summary", {}).get("pareto_k", 0.0) > TRUSTED for entry in entries)
+    rough = sum(not entry.get("summary", {}).get("trusted", True) for entry in entries)
     if rough:
-        text += f" Not to be trusted (pareto_k above {TRUSTED}): {counted(rough, 'patch')}."
+        text += f" Not to be trusted, by their own weights: {counted(rough, 'patch')}."
     level: Level = "look at this" if result.flagged or divergent or rough else "pass"
     return StageReport("sample", text, tables, files, time.perf_counter() - start, level)
 
@@ -147,16 +147,18 @@ def sample_field(
         )
 
 
-def _method(settings: Settings) -> NUTS | Laplace:
-    if settings.sampler == "laplace":
-        return Laplace(draws=settings.sampling_draws, chains=settings.chains)
-    return NUTS(
-        draws=settings.sampling_draws,
-        warmup=settings.warmup,
-        chains=settings.chains,
-        max_treedepth=settings.max_treedepth,
-        full_cov=settings.full_cov,
-    )
+def _method(settings: Settings) -> Method:
+    length = {"draws": settings.sampling_draws, "chains": settings.chains}
+    of_chains = {name: getattr(settings, name) for name in ("warmup", "max_treedepth", "full_cov")}
+    match settings.sampler:
+        case "laplace":
+            return Laplace(**length)
+        case "importance":
+            return Importance(**length)
+        case "auto":
+            return Auto(**length, **of_chains)
+        case _:
+            return NUTS(**length, **of_chains)
 
 
 def _refuse_earlier_run(folder: Path) -> None:

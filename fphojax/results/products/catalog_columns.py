@@ -61,7 +61,7 @@ FLAGS = {
     8: "divergent transitions in a patch of the source",
     16: "means in different patches differ by more than one standard deviation for some parameter: see the "
     "multipatch table",
-    32: "not sampled: draws from an approximation, or a single point",
+    32: "not sampled: draws from an approximation or by weights that are not to be trusted, or a single point",
     64: "standard deviation of some parameter other than pa above 0.7 times that of its prior: weakly "
     "constrained by the data",
     128: "model limited: in some band chi-squared of the pixels dominated by the source is above 1.5 per pixel, and "
@@ -180,12 +180,23 @@ COLUMNS = (
     ColumnText("n_draw", "", "number of draws in all chains"),
     ColumnText("n_divergent", "", "number of divergent transitions in its patches"),
     ColumnText("patch_id", "", "last patch in which the source was fitted"),
-    ColumnText("method", "", "method used for its last patch: nuts, laplace, optimum or forced"),
+    ColumnText("method", "", "method used for its last patch: nuts, importance, laplace, optimum or forced"),
     ColumnText(
         "pareto_k",
         "",
-        "Pareto k-hat of the importance weights in its last patch; the approximation can be trusted below 0.7; "
-        "NaN for other methods",
+        "Pareto k-hat of the importance weights in its last patch; weights can be trusted below 0.7; NaN for other "
+        "methods",
+    ),
+    ColumnText(
+        "effective_size",
+        "",
+        "effective number of the weighted points from which the draws of its last patch were taken, at most their "
+        "number; the other effective numbers are no larger; NaN for methods other than importance",
+    ),
+    ColumnText(
+        "efficiency",
+        "",
+        "effective number of these points for each evaluation of the posterior; NaN for other methods",
     ),
     ColumnText("flags", "", "sum of the flags that apply, see below; 0 for none"),
 )

@@ -109,7 +109,7 @@ class CatalogBuilder:
 
     def _store(self, sources, draws, of_draws):
         """Enter a batch into the columns of the run."""
-        columns = self._with_errors(of_draws, sources) | self._bookkeeping(sources)
+        columns = self._with_errors(_limited(of_draws, sources), sources) | self._bookkeeping(sources)
         columns |= {ColumnName("flags"): self._flags(columns, sources, draws)}
         for name, values in columns.items():
             if name not in self._columns:
@@ -183,6 +183,8 @@ class CatalogBuilder:
             "patch_id": np.full(size, last.patch),
             "method": np.full(size, last.method),
             "pareto_k": np.full(size, last.pareto_k),
+            "effective_size": np.full(size, last.effective_size),
+            "efficiency": np.full(size, last.efficiency),
         }
         return columns | {ColumnName(name): values for name, values in single.items()}
 
@@ -194,8 +196,8 @@ class CatalogBuilder:
             largest_shift(draws[s], len(parts)) if len(parts) > 1 else 0.0
             for s, parts in enumerate(sources.parts)
         ]
-        sampled = method == "nuts"
         last, place = self._last(sources)
+        sampled = (method == "nuts") | ((method == "importance") & last.trusted)
         prior_ratios = [
             columns[ColumnName("BAND_err" if name in self._bands else "PARAMETER_std", (name,))]
             / columns[ColumnName("PARAMETER_prior_std", (name,))]
@@ -213,6 +215,15 @@ class CatalogBuilder:
             is_model_limited(last.chi2[place], last.n_pixel[place]).any(axis=1),
         )
         return sum(bit * flag.astype(np.int32) for bit, flag in zip(FLAGS, raised, strict=True))
+
+
+def _limited(of_draws, sources):
+    """Limit effective numbers of draws to those of the weighted points from which these were taken."""
+    limit = np.array([sum(part.effective_size for part in parts) for parts in sources.parts])
+    return {
+        name: np.fmin(values, limit) if "_ess_" in name.pattern or name.pattern == "ess_min" else values
+        for name, values in of_draws.items()
+    }
 
 
 def _profiles(draws):

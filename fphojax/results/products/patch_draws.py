@@ -18,6 +18,8 @@ from fphojax.system.hdf5_files import read_hdf5
 _EXPECTED = "the result of a patch (netCDF)"
 __all__ = ["PatchDraws", "RunDraws", "SourceDraws", "read_patch_draws"]
 
+# What draws by weights say of these, the same for all draws, and what holds without.
+_OF_WEIGHTS = {"pareto_k": np.nan, "effective_size": np.nan, "efficiency": np.nan, "trusted": True}
 _CACHE_SIZE = 64  # patches kept in memory, for sources that several patches have
 
 
@@ -33,7 +35,7 @@ class PatchDraws:
     region : tuple of float
         (ra, dec, radius): degrees and arcsec.
     method : str
-        How the draws were made: "nuts", "laplace", "optimum", "forced".
+        How the draws were made: "nuts", "importance", "laplace", "optimum", "forced".
     roi : ndarray (S,)
         Radii of influence, arcsec.
     values : dict of ndarray
@@ -45,8 +47,10 @@ class PatchDraws:
         Standard deviations of the priors, in the same order; NaN in files without.
     flux_err : ndarray (S, B)
         Standard deviations of the fluxes of an optimum; NaN for draws, from which they follow, and in files without.
-    pareto_k : float
-        Of the weights of an approximation (see `fphojax.inference.laplace`); NaN for other draws.
+    pareto_k, effective_size, efficiency : float
+        Of weights (see `fphojax.inference.importance` and `fphojax.inference.laplace`); NaN for other draws.
+    trusted : bool
+        Whether the weights say that the draws can stand for the posterior; True for draws without weights.
     log_posterior : ndarray (chain, draw)
     n_divergent : int
     chi2, n_pixel : ndarray (S, B)
@@ -68,6 +72,9 @@ class PatchDraws:
     prior_width: np.ndarray
     flux_err: np.ndarray
     pareto_k: float
+    effective_size: float
+    efficiency: float
+    trusted: bool
     log_posterior: np.ndarray
     n_divergent: int
     chi2: np.ndarray
@@ -224,7 +231,7 @@ def _patch_draws(file, patch):
     }
     divergent = file["sample_stats"].get("diverging")
     log_posterior = file["sample_stats"].get("lp")
-    pareto_k = file["sample_stats"].get("pareto_k")
+    weights = {name: file["sample_stats"].get(name) for name in _OF_WEIGHTS}
     return PatchDraws(
         patch=patch,
         ids=_strings(file["posterior/source"][()]),
@@ -236,7 +243,10 @@ def _patch_draws(file, patch):
         at_bound=at_bound,
         prior_width=widths,
         flux_err=file["optimum_std/flux"][()] if "optimum_std" in file else np.full(shape, np.nan),
-        pareto_k=np.nan if pareto_k is None else float(pareto_k[0, 0]),
+        **{
+            name: default if weights[name] is None else type(default)(weights[name][0, 0])
+            for name, default in _OF_WEIGHTS.items()
+        },
         log_posterior=np.zeros(values["ra"].shape[1:]) if log_posterior is None else log_posterior[()],
         n_divergent=0 if divergent is None else int(divergent[()].sum()),
         chi2=statistics.get("chi2", np.full(shape, np.nan)),

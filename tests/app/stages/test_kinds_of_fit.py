@@ -1,7 +1,6 @@
 """Forced photometry, barriers, draws without chains, and masked exposures, as a user asks for them."""
 
 import dataclasses
-import json
 import tempfile
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from fphojax import final_catalog
 from fphojax.app.cli import app
 from fphojax.inputs.psf_store import PSFMixture
 from fphojax.inputs.source_catalog import SourceCatalog
@@ -88,18 +88,25 @@ def test_barriers_keep_parameters_off_their_bounds(folder):
     assert flags_of(kept_off) == {}
 
 
-def test_laplace_draws_say_how_far_they_are_to_be_trusted(folder):
+@pytest.mark.parametrize("sampler", ["laplace", "importance", "auto"])
+def test_draws_by_weights_say_how_far_they_are_to_be_trusted(folder, sampler):
     bounds = {"sersic_range": [0.5, 4.0], "n_pix": 3, "pixscale": 0.1}
     small = {"chains": 2, "sampling_draws": 300, "bounds_kwargs": bounds}
-    run = run_with(folder, ["sample"], sampler="laplace", **small)
+    run = run_with(folder, ["sample"], sampler=sampler, **small)
     result = run.read_patch(0)
-    assert result.method == "laplace"
+    assert result.method == {"auto": "importance"}.get(sampler, sampler)
     assert result.draws.sizes["draw"] == 300
     flux = result.draws["flux"].to_numpy()
     assert abs(flux.mean() - 80) < 5 * flux.std()
     (entry,) = run.read_log()["patchlog"]
-    assert np.isfinite(entry["summary"]["pareto_k"])
-    print(json.dumps(entry["summary"]))
+    assert entry["summary"]["method"] == result.method
+    assert entry["summary"]["trusted"]
+    assert entry["summary"]["pareto_k"] < 0.7
+    if sampler != "laplace":
+        assert 500 <= entry["summary"]["effective_size"] == result.effective_size <= 600
+    (row,) = final_catalog(run)
+    for name in ("method", "pareto_k", "effective_size", "efficiency"):
+        assert str(row[name]) == str(entry["summary"].get(name, np.nan))
 
 
 def test_an_exposure_that_is_masked_in_the_patch_is_told(folder):

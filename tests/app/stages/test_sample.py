@@ -18,13 +18,15 @@ def test_a_field_without_any_draws_ends_the_run(monkeypatch):
         stage.sample(None)
 
 
-@pytest.mark.parametrize(("pareto_k", "level"), [(0.3, "pass"), (1.1, "look at this")])
-def test_an_approximation_that_will_not_do(monkeypatch, pareto_k, level):
-    entry = {"taskID": 0, "sources": [0], "n_iter": 250, "summary": {"n_divergent": 0, "pareto_k": pareto_k}}
+@pytest.mark.parametrize(("trusted", "level"), [(True, "pass"), (False, "look at this")])
+def test_draws_that_will_not_do(monkeypatch, trusted, level):
+    summary = {"n_divergent": 0, "method": "importance", "trusted": trusted}
+    entry = {"taskID": 0, "sources": [0], "n_iter": 250, "summary": summary}
     scene = type("Scene", (list,), {"patchlog": [json.dumps(entry)]})([0])
     directory = SimpleNamespace(path=Path("run"), scene_path=Path("run/scene.fits"))
     done = SimpleNamespace(scene=scene, flagged={}, directory=directory)
     monkeypatch.setattr(stage, "sample_field", lambda settings, **options: done)
     report = stage.sample(None)
     assert report.level == level
+    assert report.tables["patches"]["method"].tolist() == ["importance"]
     assert ("Not to be trusted" in report.verdict) == (level == "look at this")

@@ -12,7 +12,7 @@ import xarray as xr
 from astropy import units as u
 from astropy.table import Table
 
-from fphojax import RunDirectory, SourceCatalog, final_catalog
+from fphojax import RunDirectory, SourceCatalog, final_catalog, summary_table
 from fphojax.errors import InputError
 from fphojax.results.products.catalog_columns import COLUMNS, columns_document
 from fphojax.results.products.multipatch import MultipatchReport
@@ -99,6 +99,28 @@ def test_sources_of_which_the_data_say_little_are_flagged(tmp_path, fit):
     np.testing.assert_array_equal(table["pareto_k"], 0.3)
     assert np.isnan(table["q_prior_std"]).all()
     assert not (table["flags"] & 64).any()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_draws_by_weights(tmp_path, fit, trusted):
+    """Their effective numbers are at most that of the points; only those that are trusted are a sample."""
+    statistics = fit.result.posterior["sample_stats"].dataset
+    ones = xr.ones_like(statistics["lp"])
+    told = {"pareto_k": 0.4 * ones, "effective_size": 60.0 * ones, "efficiency": 0.5 * ones}
+    told["trusted"] = ones.astype(bool) & trusted
+    tree = {"posterior": fit.result.draws, "sample_stats": statistics.assign(told)}
+    run = RunDirectory.create(tmp_path / "run")
+    weighted = dataclasses.replace(fit.result, posterior=xr.DataTree.from_dict(tree), method="importance")
+    run.write_patch(0, weighted)
+    run.write_scene(fit.truth, {})
+    table = final_catalog(run)
+    for name, value in (("pareto_k", 0.4), ("effective_size", 60), ("efficiency", 0.5), ("ess_min", 60)):
+        np.testing.assert_array_equal(table[name], value)
+    assert (table["ra_ess_bulk"] == 60).all()
+    assert (table["ra_ess_tail"] <= 60).all()
+    assert (table["flags"] & 32 > 0).tolist() == [not trusted] * 2
+    assert (table["flags"] & 2 > 0).tolist() == [trusted] * 2
+    assert (np.asarray(summary_table(weighted)["ess_bulk"]) <= 60).all()
 
 
 def test_medians_are_a_catalogue(run, fit):
