@@ -23,6 +23,8 @@ from fphojax.results.fitted_patch import FittedPatch
 from fphojax.results.patch_result import PatchResult
 from fphojax.results.summary import summary_table
 
+from .settled import fit_settled
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -78,7 +80,7 @@ def fit(scene: Scene, method: Method | None = None, *, seed: int = 0, progress: 
     SceneFit
     """
     method = NUTS() if method is None else method
-    (chains,) = method.fit([scene.model], [scene.start], seeds=[seed], progress=progress)
+    (scene,), (chains,) = fit_settled(method, [scene], seeds=[seed], progress=progress)
     return SceneFit(scene, PatchResult.from_chains(chains, scene))
 
 
