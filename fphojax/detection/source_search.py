@@ -11,10 +11,10 @@ leaves of a bright source count as sources only if they exceed f times the thres
 
 Peaks of S above the threshold u are candidates if they rise by 3 above the saddle to a higher peak: in
 asinh(f S) / f, where 1 is the noise of faint sources and a fraction f of bright ones. The light around each (B, from
-`detection.surroundings`: a bright galaxy's halo, or an arm's surroundings) is then treated like M, if it exceeds twice
-its error: the candidate is a detection if S of N - B, with M + B and with the error of B as part of the noise, exceeds the threshold, and that
-is its significance. If N - B is less than half of M + B, the peak is not a neighbour of the galaxy but part of its
-structure: a ring, an arm or a clump.
+`detection.surroundings`: a bright galaxy's halo, or an arm's surroundings), where it exceeds twice its error, is then
+treated like M: the candidate is a detection if S of N - B, with M + B, and with the error of B as part of the noise,
+exceeds the threshold, and that is its significance. If N - B is less than half of M + B, the peak is not a neighbour
+of the galaxy but part of its structure: a ring, an arm or a clump.
 
 The number of false detections by noise is at most the sum over the statistics of the number of maxima of a Gaussian
 field above u (Adler & Taylor, Random Fields and Geometry, 2007, theorem 11.7.2),

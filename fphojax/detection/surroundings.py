@@ -8,7 +8,7 @@ the one through the other peak, medians are taken separately for the half toward
 the larger one counts: a halo is brighter on the near side, whereas a galaxy, however large, is fainter on both sides
 of its centre. Medians ignore narrow features: a neighbour, or an arm.
 
-Light that is subtracted is no better known than that median. The median of n independent values has an error of 1.25 / sqrt(n) of
+The light is no better known than that median. The median of n independent values has an error of 1.25 / sqrt(n) of
 theirs, and a circle of radius r has about pi r / R of them, with R the half-light radius of the filtered PSF.
 """
 
