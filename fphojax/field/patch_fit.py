@@ -13,7 +13,6 @@ from fphojax.inference.covariance import parameter_covariance, source_covariance
 from fphojax.inference.flags import fit_flags
 from fphojax.inference.linear_fit import flux_precision
 from fphojax.inference.methods import Method
-from fphojax.inference.optimum import optimize
 from fphojax.inputs.recipe import Recipe
 from fphojax.results.fitted_patch import open_recipe
 from fphojax.results.misfit import is_model_limited, per_band
@@ -24,6 +23,7 @@ from fphojax.system.locks import require_lock
 
 from .cluster import memory_limit
 from .scheduler import PatchOutcome, PatchTask
+from .settled import fit_settled
 
 __all__ = ["PatchFit", "keep_recipe"]
 
@@ -90,16 +90,14 @@ class PatchFit:
             )
             for task in tasks
         ]
-        models, starts = [scene.model for scene in scenes], [scene.start for scene in scenes]
         several = f"{len(scenes)} patches, one of " if len(scenes) > 1 else ""
         with compiling_for(several + scenes[0].size):
-            if self.method.needs_pairs:  # chains start at the optimum of the parameters themselves
-                starts = [self._optimum(scene) for scene in scenes]
-            chains = self.method.fit(
-                models,
-                starts,
+            scenes, chains = fit_settled(
+                self.method,
+                scenes,
                 seeds=[task.seed for task in tasks],
                 covariances=[task.covs for task in tasks],
+                tolerance=self.tolerance,
                 progress=self.progress,
             )
             outcomes = [self._write(*patch) for patch in zip(tasks, scenes, chains, strict=True)]
@@ -111,9 +109,6 @@ class PatchFit:
             if (self.folder, self.lock) not in _recipes:
                 keep_recipe(self.folder, self.lock, open_recipe(RunDirectory(self.folder)))
             return _recipes[self.folder, self.lock]
-
-    def _optimum(self, scene):
-        return optimize(scene.model, scene.start, tolerance=self.tolerance).values
 
     def _write(self, task, scene, chains):
         """Write the result of a patch; return its outcome."""

@@ -26,6 +26,8 @@ from fphojax.results.patch_result import PatchResult
 from fphojax.results.summary import summary_table
 from fphojax.results.table_text import html_table
 
+from .settled import fit_settled
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
@@ -94,7 +96,7 @@ def fit(scene: Scene, method: Method | None = None, *, seed: int = 0, progress: 
     """
     method = NUTS() if method is None else method
     with compiling_for(scene.size):
-        (chains,) = method.fit([scene.model], [scene.start], seeds=[seed], progress=progress)
+        (scene,), (chains,) = fit_settled(method, [scene], seeds=[seed], progress=progress)
     return SceneFit(scene, PatchResult.from_chains(chains, scene))
 
 

@@ -47,6 +47,8 @@ class PSFMixture(Shown):
         Identifies the image and the options of the fit (see `fphojax.app.stages.psf_fits`); empty if unknown.
     relative_l2, point_flux_error : float
         How well the mixture describes that image (see `fphojax.mixtures.psf_verdict.PSFVerdict`); NaN if unknown.
+    residual : ndarray (ny, nx), odd, or None
+        That image less the mixture, per pixel, with the source at the central one; None if unknown.
 
     Raises
     ------
@@ -63,6 +65,7 @@ class PSFMixture(Shown):
     made_from: str = ""
     relative_l2: float = float("nan")
     point_flux_error: float = float("nan")
+    residual: np.ndarray | None = None
 
     def _facts(self):
         xx, yy, _ = self.covariances.T
@@ -107,6 +110,17 @@ class PSFMixture(Shown):
             if not np.isfinite([x, y]).all():
                 raise InputError(f"PSF mixture: detector location is ({x}, {y}), expected finite pixels")
             object.__setattr__(self, "detector_location", (float(x), float(y)))
+        if self.residual is not None:
+            residual = np.array(self.residual, dtype=np.float64)
+            if residual.ndim != 2 or not all(side % 2 for side in residual.shape):
+                raise InputError(
+                    f"PSF mixture: shape of residual is {residual.shape}, expected two odd numbers"
+                )
+            if not np.isfinite(residual).all():
+                raise InputError(
+                    f"PSF mixture: residual holds {residual[~np.isfinite(residual)][0]}, expected finite values"
+                )
+            object.__setattr__(self, "residual", residual)
 
     @classmethod
     def gaussian(cls, fwhm: ArrayLike) -> "PSFMixture":
@@ -142,6 +156,7 @@ class PSFMixture(Shown):
             made_from,
             fit.verdict.relative_l2,
             fit.verdict.point_flux_error,
+            fit.residual,
         )
 
     def stamp(self) -> np.ndarray:
@@ -237,6 +252,8 @@ def check_values(mixture: PSFMixture) -> None:
 
 def blended(mixtures: Sequence[PSFMixture], location: tuple[float, float]) -> PSFMixture:
     """Interpolate PSFs between detector positions: all Gaussians of the neighbours, amplitudes weighted.
+
+    The result has no residual.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ from fphojax.system.file_checks import require_regular
 from fphojax.system.notebook_html import Shown
 from fphojax.system.wording import counted
 
-from .psf_layout import DATASETS, repeated, replacing, table
+from .psf_layout import DATASETS, repeated, replacing, residuals, table
 from .psf_mixture import PSFMixture, as_mixture, blended, check_values
 from .psf_reader import read_mixtures
 
@@ -32,9 +32,10 @@ class PSFStore(Shown):
     with the fields amp, xcen, ycen, Cxx, Cyy, Cxy [pixels]; dataset ``BAND/detector_locations``
     (n_location, 2); attribute ``includes_pixel`` of the group, false where it is absent; the PSF of a single
     exposure likewise in the group ``BAND/EXPOSURE``. A row with fewer Gaussians than its dataset is padded
-    with amplitude zero. A dataset ``made_from`` says for each location what the mixture was fitted to, and
+    with amplitude zero. A dataset ``made_from`` says for each location what the mixture was fitted to,
     ``fit_errors`` (n_location, 2) how well: the relative L2 residual, and the relative error of a bright point
-    source's flux.
+    source's flux; and ``residual`` (n_location, ny, nx) what the mixture leaves of the image, per pixel, with the
+    source at the central one (an image of NaN where it is not known, zeros around smaller ones).
 
     ``PSFStore()`` is empty, `PSFStore.open` reads a file.
     """
@@ -261,6 +262,8 @@ class PSFStore(Shown):
                 errors = np.array([(m.relative_l2, m.point_flux_error) for m in mixtures])
                 if np.isfinite(errors).any():
                     group["fit_errors"] = errors
+                if (images := residuals(mixtures)) is not None:
+                    group.create_dataset("residual", data=images, compression="gzip", shuffle=True)
                 group["parameters"] = table(mixtures)
                 _write_locations(group, mixtures)
 

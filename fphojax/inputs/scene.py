@@ -1,9 +1,12 @@
 """A scene: the sources that are fitted to the pixels of a frame, with their bounds and priors."""
 
+import copy
 from collections.abc import Mapping
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from numpyro.distributions import Distribution, TransformedDistribution, Uniform
 from numpyro.distributions.transforms import AffineTransform
 
@@ -11,6 +14,7 @@ from fphojax.core.culling import TOLERANCE
 from fphojax.core.gaussians import ProfileTable
 from fphojax.core.model import PARAMETERS, SceneModel, clip_to_support, support_edges
 from fphojax.core.nearby import coarsely_padded
+from fphojax.core.nuisance import apply_nuisance
 from fphojax.core.pixels import PixelResponse
 from fphojax.errors import InputError, at_most_ten
 from fphojax.mixtures.sersic import load_sersic_table
@@ -22,6 +26,7 @@ from .exposure_nuisance import Nuisance
 from .frame import PatchFrame
 from .profiles import apply_profiles, clip_held, held_values, profiles_of
 from .projection import optics_of, pairs_of_all, sources_of, subtracted
+from .psf_correction import correction_tiles
 from .psf_store import PSFStore
 from .source_catalog import SourceCatalog
 
@@ -146,6 +151,35 @@ class Scene(Shown):
             model = model.culled(*({name: pair[i] for name, pair in box.items()} for i in (0, 1)))
         self.model = model
         self.start = clip_to_support(start | more_start, model.priors)
+        self._psfs, self._uncorrected = psfs, self.model.patch.data
+        self._correction = np.zeros(np.shape(frame.patch.data))
+
+    def corrected(self, values: Mapping[str, ArrayLike]) -> "tuple[Scene, float]":
+        """Subtract what the images of the PSFs add to the model of the active sources at given parameters.
+
+        Parameters
+        ----------
+        values : dict of array
+            Of the model.
+
+        Returns
+        -------
+        scene : Scene
+            With pixels from which that is subtracted, in place of what had been; see `psf_correction`.
+        change : float
+            Norm of the difference of the two over the noise. No parameter changes by more of its standard deviations,
+            to first order.
+        """
+        model, frame = self.model, self.frame
+        optics = apply_nuisance(model.optics, values)
+        tiles = correction_tiles(model.sources(values), optics, frame, self._psfs, model.table)
+        change = float(np.linalg.norm((tiles - self._correction) * np.asarray(frame.patch.ierr)))
+        padding = ((0, model.patch.n_tile - len(tiles)), (0, 0))
+        data = self._uncorrected - jnp.asarray(np.pad(tiles, padding), self._uncorrected.dtype)
+        scene = copy.copy(self)
+        scene.model = eqx.tree_at(lambda m: m.patch.data, model, data)
+        scene._correction = tiles
+        return scene, change
 
     def owns(self, model: SceneModel) -> bool:
         """Return whether a model is this scene's, perhaps with parameters held."""

@@ -1,5 +1,6 @@
 """A fitted patch, as it was fitted or rebuilt from the folder of a run: its pixels, its model, its draws."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -127,4 +128,5 @@ def fitted_patch(run: RunDirectory | str | Path, number: int, recipe: Recipe | N
     recipe = open_recipe(run) if recipe is None else recipe
     with blame(str(run.config_path)):
         scene = recipe.scene(result.region, active=result.active, fixed=result.fixed, bounds=result.bounds)
-    return FittedPatch(scene, result)
+    fitted = FittedPatch(scene, result)
+    return dataclasses.replace(fitted, scene=scene.corrected(fitted.optimum())[0])
