@@ -34,7 +34,8 @@ def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QT
         (median), lower and upper (limits of the central 68 %, from 0.16 to 0.84; of an optimum, one standard
         deviation) in that unit; r_hat (rank-normalised) and ess_bulk (Vehtari et al. 2021), NaN where there are no
         draws, and for draws by weights at most the effective number of points; at_bound, the fraction of draws
-        within a thousandth of an edge of the prior; truth, if given. Angles are as in ``result.centred_draws``, and the truth is on the same turn.
+        within a thousandth of an edge of the prior; truth, if given. Angles are as in ``result.centred_draws``, and
+        the truth is on the same turn.
 
     Raises
     ------
