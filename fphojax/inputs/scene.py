@@ -171,7 +171,7 @@ class Scene(Shown):
             to first order.
         """
         model, frame = self.model, self.frame
-        optics = apply_nuisance(model.optics, values)
+        optics = apply_nuisance(model.optics, {name: np.asarray(value) for name, value in values.items()})
         tiles = correction_tiles(model.sources(values), optics, frame, self._psfs, model.table)
         change = float(np.linalg.norm((tiles - self._correction) * np.asarray(frame.patch.ierr)))
         padding = ((0, model.patch.n_tile - len(tiles)), (0, 0))
