@@ -233,7 +233,9 @@ class PatchResult(Shown):
     def effective_size(self) -> float:
         """Effective number of the weighted points from which the draws were taken; NaN where there were none."""
         statistics = self.posterior["sample_stats"]
-        return float(statistics["effective_size"].values[0, 0]) if "effective_size" in statistics else np.nan
+        if "effective_size" not in statistics:
+            return np.nan
+        return float(np.asarray(statistics["effective_size"])[0, 0])
 
     def with_flux_precision(self, precision: np.ndarray) -> "PatchResult":
         """Return the result with the precision matrices of its fluxes added.
