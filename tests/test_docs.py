@@ -144,7 +144,7 @@ def test_table_of_settings_is_complete(extension, tmp_path):
     assert all(row.meaning for row in rows.values())
     assert rows["chains"][1:] == ("whole number, ≤ 1,000, > 0", "`4`", "chains per patch")
     assert rows["bounds_kwargs.n_pix"].kind == "number, > 0"
-    assert rows["sampler"].kind == "`nuts`, `laplace`"
+    assert rows["sampler"].kind == "`nuts`, `laplace`, `importance`, `auto`"
 
 
 def test_every_command_has_its_section(extension):

@@ -51,7 +51,8 @@ def test_keys_of_all_settings_with_what_they_mean():
 
 
 def test_words_that_a_setting_takes():
-    assert complete_change("sampler=") == [("sampler=nuts", ""), ("sampler=laplace", "")]
+    samplers = "nuts", "laplace", "importance", "auto"
+    assert complete_change("sampler=") == [(f"sampler={name}", "") for name in samplers]
     assert [word for word, _ in complete_change("nuisance.sky=")] == [
         "nuisance.sky=none",
         "nuisance.sky=constant",

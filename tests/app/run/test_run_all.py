@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import nbformat
 import numpy as np
@@ -696,7 +696,9 @@ def test_sources_that_were_given_up_are_tried_again_on_demand(settings, done, tm
         return Outcome("pass", "", {}, files, 1.0)
 
     def read(path):
-        return SimpleNamespace(extra={"fit_flag": np.array(flags.get(Path(path).name, [""]), dtype=str)})
+        catalog = MagicMock(extra={"fit_flag": np.array(flags.get(Path(path).name, [""]), dtype=str)})
+        catalog.__len__.return_value = 1
+        return catalog
 
     monkeypatch.setattr(run_all_module, "_execute_step", do)
     monkeypatch.setattr(run_all_module.SourceCatalog, "read", read)

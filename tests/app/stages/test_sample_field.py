@@ -291,7 +291,7 @@ def test_fit_whose_draws_all_diverge_has_failed(tmp_path, monkeypatch):
         )
 
     monkeypatch.setattr(
-        "fphojax.field.patch_fit.optimize", lambda model, start, **_: SimpleNamespace(values=start)
+        "fphojax.field.settled.optimize", lambda model, start, **_: SimpleNamespace(values=start)
     )
     monkeypatch.setattr("fphojax.inference.methods.sample", diverged)
     result = fphojax("sample", config)
@@ -307,7 +307,7 @@ def test_draws_that_ctrl_c_has_cut_short_are_made_again(tmp_path, monkeypatch):
     """A run that goes on has all of them, as one that was not interrupted."""
     config = write_field(tmp_path / "field")
     monkeypatch.setattr(
-        "fphojax.field.patch_fit.optimize", lambda model, start, **_: SimpleNamespace(values=start)
+        "fphojax.field.settled.optimize", lambda model, start, **_: SimpleNamespace(values=start)
     )
     monkeypatch.setattr(
         "fphojax.inference.methods.sample", lambda *_, **__: SimpleNamespace(n_draw=39, is_point=False)
