@@ -1,10 +1,11 @@
 # fphojax: every target builds or refreshes .venv by itself
 #
-#   make demo       simulate a blend of galaxies, fit it, show truth beside estimate
+#   make demo       simulate a blend of galaxies, fit it, show truth beside estimate: 3 minutes, once installed
 #   make test       the unit tests
 #   make test-slow  tests that take longer: whole runs, kills, clusters
 #   make test-browser  the explorer's notebook in JupyterLab and Chromium, if it is installed
 #   make notebooks  all tutorials, with few draws
+#   make docs       the documentation, build/docs/index.html, with all tutorials executed; needs no network
 #   make lint       style, formatting and types
 #   make bench      benchmarks (tests/benchmarks)
 #   make validate   longer studies (tests/validation), and all tutorials as they are
@@ -14,13 +15,17 @@
 BIN := .venv/bin
 STAMP := .venv/stamp
 
-.PHONY: help demo test test-slow test-browser notebooks lint bench validate binder clean
+NOTEBOOKS := $(wildcard notebooks/*.ipynb)
+EXECUTED := docs/tutorials/.executed
+
+.PHONY: help demo test test-slow test-browser notebooks docs lint bench validate binder clean
 
 help:
 	@sed -n 's/^#  *\(make .*\)/\1/p' Makefile
 
 # The first of these that is new enough; under pyenv, .python-version decides what they are.
 $(STAMP): pyproject.toml
+	@echo "Installing fphojax and what it needs into .venv: some minutes, and about 2 GB."
 	@found=; if ! $(BIN)/python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then \
 	    for python in python3 python3.13 python3.12; do \
 	        if $$python -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then found=$$python; break; fi; \
@@ -47,7 +52,17 @@ test-browser: $(STAMP)
 	$(BIN)/python -m pytest -q -o python_files='browser_*.py' tests/figures/explorer/browser_explorer.py
 
 notebooks: $(STAMP)
-	$(BIN)/python tests/run_notebooks.py --few --jobs 2
+	$(BIN)/python tests/run_notebooks.py --few --jobs 2 --out docs/tutorials
+	@touch $(EXECUTED)
+
+# Tutorials that are newer than their executed copies, which `make notebooks` makes anew in any case.
+$(EXECUTED): $(NOTEBOOKS) | $(STAMP)
+	$(BIN)/python tests/run_notebooks.py --few --jobs 2 --out docs/tutorials $?
+	@touch $@
+
+docs: $(STAMP) $(EXECUTED)
+	$(BIN)/python -m sphinx -q -W --keep-going docs build/docs
+	@echo "wrote build/docs/index.html"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -73,4 +88,5 @@ binder:
 
 clean:
 	rm -rf .venv build dist demo .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf docs/generated docs/pictures docs/tutorials/*.ipynb $(EXECUTED)
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -9,6 +9,7 @@ A limit on address space (`ulimit -v`) would say nothing: JAX reserves far more 
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -50,16 +51,17 @@ def stop(process: psutil.Process) -> None:
             continue
 
 
-def run(path: Path, out: Path, *, few: bool, limit: float) -> str | None:
-    """Run a notebook in a folder of its own below `out`; return what went wrong."""
-    folder = out / path.stem
-    folder.mkdir(parents=True, exist_ok=True)
+def run(path: Path, scratch: Path, *, out: Path | None, few: bool, limit: float) -> str | None:
+    """Run a notebook in a folder of its own below `scratch`, and keep it in `out`; return what went wrong."""
+    folder = scratch / path.stem
+    folder.mkdir()
+    executed = scratch / path.name
     values = (FEW if few else {}) | ({"run": DEMO} if DEMO.is_dir() else {})
     given = parameters_of(path)
     chosen = [str(word) for name, n in values.items() if f"{name} = " in given for word in ("-p", name, n)]
     quiet = ["--no-progress-bar", "--log-level", "ERROR"]
     command = [sys.executable, "-m", "papermill", *quiet, "--cwd", str(folder), *chosen]
-    command += [str(path), str(out / path.name)]
+    command += [str(path), str(executed)]
     start, peak = time.perf_counter(), 0.0
     with tempfile.TemporaryFile("w+") as log:
         process = psutil.Popen(command, stdout=log, stderr=subprocess.STDOUT)
@@ -74,6 +76,8 @@ def run(path: Path, out: Path, *, few: bool, limit: float) -> str | None:
         if process.returncode != 0:
             log.seek(0)
             return f"{path.stem}: failed after {seconds:.0f} s\n{log.read()}"
+    if out is not None:
+        shutil.copy(executed, out)
     print(f"{path.stem}: passed in {seconds:.0f} s, {peak:.2f} GB", flush=True)
     return None
 
@@ -84,13 +88,18 @@ def main() -> int:
     parser.add_argument("--few", action="store_true", help="few draws: only to see that they run")
     parser.add_argument("--jobs", type=int, default=1, help="how many at a time")
     parser.add_argument("--limit", type=float, default=float("inf"), help="memory of one, GB")
-    parser.add_argument("--out", type=Path, help="where executed notebooks are kept; by default they are not")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder that keeps executed notebooks; by default none does",
+    )
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as scratch:
-        out = (options.out or Path(scratch)).resolve()
-        paths = [path.resolve() for path in options.notebooks] or sorted(NOTEBOOKS.glob("*.ipynb"))
-        with ThreadPoolExecutor(options.jobs) as pool:
-            found = list(pool.map(lambda path: run(path, out, few=options.few, limit=options.limit), paths))
+    if options.out is not None:
+        options.out.mkdir(parents=True, exist_ok=True)
+    keep = {"out": options.out, "few": options.few, "limit": options.limit}
+    paths = [path.resolve() for path in options.notebooks] or sorted(NOTEBOOKS.glob("*.ipynb"))
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(options.jobs) as pool:
+        found = list(pool.map(lambda path: run(path, Path(scratch), **keep), paths))
     problems = [problem for problem in found if problem is not None]
     for problem in problems:
         print(problem, file=sys.stderr)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 from astropy.table import Table
+from standard_error import problems
 from typer.testing import CliRunner
 
 from fphojax import InputError, PSFStore, SourceCatalog, read_exposures
@@ -40,7 +41,7 @@ def test_surface_brightness_without_the_area_of_a_pixel_is_refused(case):
     folder = case("bunit")
     done = invoke("check", folder / "field.yml")
     assert done.exit_code == 2
-    line = done.stderr.splitlines()[0]
+    line = problems(done.stderr)[0]
     assert line.startswith(
         f"error: {folder}/MJysr.fits: extension SCI: BUNIT = 'MJy/sr', expected nJy per pixel, or the area of a "
         "pixel in PIXAR_SR or PIXAR_A2; `fphojax preprocess` converts other units by the setting"
@@ -189,7 +190,7 @@ def test_units_of_surveys(case):
     (folder / "peaks.fits").write_bytes(raw.replace(b"'nanomaggy'", b"'counts   '"))
     result = invoke("check", folder / "field.yml")
     assert result.exit_code == 2
-    assert result.stderr.replace(f"{folder}/", "").splitlines() == [
+    assert problems(result.stderr.replace(f"{folder}/", "")) == [
         "error: peaks.fits: column F200W: unknown unit 'counts', expected nJy or what converts to it"
     ]
 

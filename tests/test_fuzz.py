@@ -220,6 +220,7 @@ def child(folder: Path, first: int, last: int) -> None:
 
 
 def _harness():
+    sys.path.append(str(Path(__file__).parent / "fixtures"))  # pytest does so in its own process
     path = Path(__file__).parent / "app" / "bad_inputs" / "conftest.py"
     spec = importlib.util.spec_from_file_location("tiny_field", path)
     module = importlib.util.module_from_spec(spec)

@@ -36,7 +36,7 @@ WINGS = (
     "app",
 )
 # Those inside `app`, likewise.
-SUBWINGS = ("settings", "stages", "run")
+SUBWINGS = ("settings", "stages", "run", "cli")
 # What would make a notebook wait for its first line, and belongs to the wings that use it.
 HEAVY = (
     "numpyro",
@@ -253,18 +253,23 @@ def test_every_public_name_is_there():
 TESTS = Path(__file__).parent
 # Modules without a test file of their own, and the one that shows whether they do what they should.
 COVERED_BY = {
-    "fphojax.app.cli": "app/bad_inputs/test_bad_usage.py",
+    "fphojax.app.cli.error_lines": "app/test_interruptions.py",
+    "fphojax.app.cli.fit_commands": "app/bad_inputs/test_bad_usage.py",
+    "fphojax.app.cli.input_commands": "app/bad_inputs/test_bad_usage.py",
+    "fphojax.app.cli.option_types": "app/settings/test_overrides.py",
+    "fphojax.app.cli.printing": "app/stages/test_sample_field.py",
+    "fphojax.app.cli.result_commands": "app/bad_inputs/test_bad_usage.py",
+    "fphojax.app.cli.start_commands": "app/bad_inputs/test_bad_usage.py",
+    "fphojax.app.cli.usage": "app/bad_inputs/test_bad_usage.py",
     "fphojax.app.run.notebooks": "app/run/test_run_all.py",
     "fphojax.app.run.record": "app/run/test_run_all.py",
     "fphojax.app.run.steps": "app/run/test_run_all.py",
-    "fphojax.app.stages.background": "app/stages/test_loop.py",
     "fphojax.app.stages.check": "app/stages/test_input_checks.py",
     "fphojax.app.stages.chi2": "app/stages/test_loop.py",
     "fphojax.app.stages.folders": "app/stages/test_detect.py",
     "fphojax.app.stages.preprocess": "app/stages/test_store_build.py",
     "fphojax.app.store_table": "app/stages/test_store_build.py",
     "fphojax.app.tables": "app/stages/test_sample_field.py",
-    "fphojax.app.usage": "app/bad_inputs/test_bad_usage.py",
     "fphojax.core.nearby": "core/test_design.py",
     "fphojax.core.pairs": "core/test_patch.py",
     "fphojax.errors": "app/test_interruptions.py",
@@ -272,7 +277,7 @@ COVERED_BY = {
     "fphojax.figures.convention_plots": "figures/test_sky_plots.py",
     "fphojax.figures.detection_plots": "app/stages/test_detect.py",
     "fphojax.figures.explorer.tabs": "figures/explorer/test_run_explorer.py",
-    "fphojax.figures.figure_bytes": "results/test_table_text.py",
+    "fphojax.figures.figure_bytes": "figures/test_html_report.py",
     "fphojax.figures.interval_plots": "field/test_scene_fit.py",
     "fphojax.figures.run_plots": "app/stages/test_postprocess.py",
     "fphojax.inference.chains": "inference/test_sampling.py",
@@ -281,6 +286,7 @@ COVERED_BY = {
     "fphojax.inference.posterior": "inference/test_whitening.py",
     "fphojax.inference.runs": "inference/test_sampling.py",
     "fphojax.inputs.catalog_files": "inputs/test_source_catalog.py",
+    "fphojax.inputs.exposure_display": "inputs/test_exposures.py",
     "fphojax.inputs.exposure_nuisance": "core/test_design.py",
     "fphojax.inputs.fits_images": "inputs/test_fits_frames.py",
     "fphojax.inputs.projection": "inputs/test_patcher.py",

@@ -235,8 +235,8 @@ def test_posterior(name, method, capsys):
     )
     with capsys.disabled():
         print(
-            f"\n{name}, {method}: means within {worst_shift:.3f} sd, sd within {worst_ratio:.1%}, smallest ESS {ess:.0f}, "
-            f"{chains.n_calls} likelihood calls"
+            f"\n{name}, {method}: means within {worst_shift:.3f} sd, sd within {worst_ratio:.1%}, "
+            f"smallest ESS {ess:.0f}, {chains.n_calls} likelihood calls"
         )
     assert worst_shift < 0.15
     assert worst_ratio < 0.10

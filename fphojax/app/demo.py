@@ -1,12 +1,14 @@
 """The demonstration: a mock field, written as a user's files would be and fitted like a user's field."""
 
 import filecmp
+import logging
 import os
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 from fphojax.app.run.run_all import FinishedStages, run_all
+from fphojax.app.run.steps import plan
 from fphojax.app.settings.schema import Settings
 from fphojax.errors import InputError
 from fphojax.figures.fit_plots import save_figure
@@ -19,6 +21,8 @@ from fphojax.simulate.mock_fields import MockField, demo_field
 from fphojax.system.files import write_text
 
 __all__ = ["DemoRun", "run_demo", "write_demo", "write_field"]
+
+logger = logging.getLogger(__name__)
 
 CONFIG = """\
 # Mock field of the demonstration: three blended galaxies, two bands, four exposures.
@@ -146,6 +150,17 @@ def run_demo(folder: Path, *, progress: bool = True) -> DemoRun:
         raise InputError(f"--out: found the file {existing}, expected a folder")
     config, truth = write_demo(folder)
     settings = Settings.from_yaml(config)
+    logger.info(
+        "demo: a mock field of three blended galaxies, in two bands and four exposures, is written to %s. %d stages "
+        "fit it, from the check of the inputs to the catalogue, each in a notebook; at the end, fitted and true "
+        "values are printed side by side.",
+        folder,
+        len(plan(settings)),
+    )
+    logger.info(
+        "This takes about 3 minutes on two cores, or 2 where its programs are compiled already. After Ctrl-C the "
+        "same command continues."
+    )
     stages = run_all(settings, progress=progress)
     directory = RunDirectory(settings.outbase)
     result = directory.read_patch(directory.patches()[0])

@@ -1,14 +1,15 @@
 """The stages of a run, each declared once: its notebook, what repeats it, how it is called, what it hands on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Literal
 
 from fphojax.app.settings.schema import Settings
 from fphojax.app.stages.stage_report import StageReport
+from fphojax.errors import InputError
 
-__all__ = ["STAGES", "Stage", "first_read_after", "next_settings"]
+__all__ = ["STAGES", "Stage", "first_read_after", "next_settings", "stages_named"]
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,36 @@ def first_read_after(name: str) -> frozenset[str]:
     """Return the settings that no stage up to this one reads."""
     names = list(STAGES)
     return frozenset().union(*(STAGES[later].settings for later in names[names.index(name) + 1 :]))
+
+
+def stages_named(words: Sequence[str]) -> list[str]:
+    """Return the names of stages in lists and ranges, in the order of the stages, each once.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Names with commas between them, or ranges ``FIRST..LAST``; a range without one end begins or ends with the
+        stages.
+
+    Raises
+    ------
+    InputError
+        A stage that is not known, or a range that ends before it begins.
+    """
+    order, found = list(STAGES), set()
+    for part in (part.strip() for word in words for part in word.split(",")):
+        first, dots, last = (name.strip() for name in part.partition(".."))
+        ends = (first or order[0], last or order[-1]) if dots else (first, first)
+        if unknown := [name for name in ends if name not in STAGES]:
+            raise InputError(
+                f"--stages: found {unknown[0] or 'nothing'}, expected one of {', '.join(order)}, or a range of them, "
+                "FIRST..LAST"
+            )
+        begin, end = map(order.index, ends)
+        if end < begin:
+            raise InputError(f"--stages: found {part}, expected {ends[1]}..{ends[0]}: this is their order")
+        found.update(order[begin : end + 1])
+    return sorted(found, key=order.index)
 
 
 def next_settings(settings: Settings, *reports: StageReport) -> Settings:

@@ -8,59 +8,23 @@ from rich.table import Table as RichTable
 from fphojax.field.field_fit import FinishedField
 from fphojax.field.superscene import SuperScene
 from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.results.parameter_table import parameter_table
 from fphojax.results.patch_result import PatchResult
-from fphojax.results.summary import decimals, exposure_table, summary_table
+from fphojax.results.summary import exposure_table
 from fphojax.results.table_text import formatted
 
 from .terminal_table import table_shown
 
 __all__ = ["exposures_shown", "field_summary", "parameters_shown", "patches_shown"]
 
-POOR_RHAT = 1.02
-AT_BOUND = 0.05  # of the draws
 _MOST_PATCHES = 40  # shown
 
 
 def parameters_shown(result: PatchResult, truth: SourceCatalog | None = None) -> RichTable:
-    """Tabulate median, 68 % interval, convergence and flags of every parameter, beside the truth if known.
-
-    The interval is given by its distances from the median; those of ra and dec are coordinate differences.
-    """
-    summary = summary_table(result, truth)
-    digits = [decimals(*limits) for limits in zip(summary["lower"], summary["upper"], strict=True)]
-    columns = {
-        "source": summary["id"],
-        "parameter": [f"{row['parameter']} {row['band']}".strip() for row in summary],
-        "unit": [str(unit) for unit in summary["unit"]],
-    }
-    for name in ("value",) if truth is None else ("truth", "value"):
-        columns[name] = [f"{number:.{n}f}" for number, n in zip(summary[name], digits, strict=True)]
-    columns["68 % interval"] = [_interval(row, n) for row, n in zip(summary, digits, strict=True)]
-    for name, of in (("r_hat", "r_hat"), ("ESS", "ess_bulk")):
-        columns[name] = list(summary[of].info.iter_str_vals())
-    columns["flags"] = [", ".join(_flags(row)) for row in summary]
-    numbers = [name for name in columns if name not in ("source", "parameter", "unit", "flags")]
-    table = formatted(Table(columns), dict.fromkeys(numbers, ">"))
-    # without frames, and sources as headings: fits into 80 columns
-    no_wrap = ["parameter", "unit", *numbers]
+    """Tabulate the parameters (`parameter_table`), with sources as headings: that fits into 80 columns."""
+    table = parameter_table(result, truth)
+    no_wrap = [name for name in table.colnames if name not in ("source", "flags")]
     return table_shown("Parameters", table, spacing=1, no_wrap=no_wrap, groups="source")
-
-
-def _flags(row):
-    """Yield what should be looked at."""
-    if row["at_bound"] > AT_BOUND:
-        yield "at bound"
-    if not row["r_hat"] <= POOR_RHAT:  # NaN, too
-        yield "r_hat"
-
-
-def _interval(row, digits):
-    """Format the distances from the median to the limits; those of positions in milliarcseconds."""
-    if row["parameter"] in ("ra", "dec"):
-        low, high = ((row[side] - row["value"]) * 3.6e6 for side in ("lower", "upper"))
-        return f"{low:+.2f} {high:+.2f} mas"
-    low, high = (row[side] - row["value"] for side in ("lower", "upper"))
-    return f"{low:+.{digits}f} {high:+.{digits}f}"
 
 
 def exposures_shown(result: PatchResult) -> RichTable:

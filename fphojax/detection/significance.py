@@ -12,7 +12,7 @@ from .surroundings import light_around
 
 __all__ = ["Statistic", "expected_maxima"]
 
-_QUIET = 1.0  # standard deviations of N, below which the light around counts as noise
+_SURE = 2.0  # errors of the light around, below which it counts as noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,18 +69,20 @@ class Statistic:
         Returns
         -------
         significance : ndarray, shape (n,)
-            S of the excess over the light around, which is treated as a model.
+            S of the excess over the light around, which is treated as a model with an error of its own.
         contrast : ndarray, shape (n,)
             Ratio of the excess to that light plus the light of the model; infinite where both are zero.
         """
         covered = self.variance > 0
         flux = np.divide(self.signal, self.variance, out=np.full(covered.shape, np.nan), where=covered)
         variance = self.variance[y, x]
-        around = light_around(flux, x, y, 2 * self.radius, higher) * variance
-        around = np.where(around > _QUIET * np.sqrt(variance), around, 0)
+        around, error = light_around(flux, x, y, 2 * self.radius, higher)
+        around = around * variance
+        subtracted = around > _SURE * error * np.sqrt(variance)
+        around, error = np.where(subtracted, around, 0), np.where(subtracted, error, 0)
         more = self.signal[y, x] - around
         light = np.maximum(self.model[y, x], 0) + around
-        noise = np.sqrt(variance + (self.model_error * light) ** 2)
+        noise = np.sqrt((1 + error**2) * variance + (self.model_error * light) ** 2)
         return (
             np.divide(more, noise, out=np.zeros_like(noise), where=variance > 0),
             np.divide(more, light, out=np.full(len(x), np.inf), where=light > 0),
@@ -88,9 +90,12 @@ class Statistic:
 
 
 def expected_maxima(values: np.ndarray, threshold: float) -> float:
-    """Return the expected number of maxima of a noise map above a threshold; see `source_search`."""
+    """Return the expected number of maxima of noise in a map above a threshold; see `source_search`.
+
+    Scatter beyond 1, that of the noise, is light, and does not make the noise smoother.
+    """
     good = values != 0
-    variance = mad_std(values[good]) ** 2 if good.any() else 0.0
+    variance = min(mad_std(values[good]) ** 2, 1.0) if good.any() else 0.0
     if not variance > 0:
         return 0.0
     gradients = []

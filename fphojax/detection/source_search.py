@@ -11,9 +11,10 @@ leaves of a bright source count as sources only if they exceed f times the thres
 
 Peaks of S above the threshold u are candidates if they rise by 3 above the saddle to a higher peak: in
 asinh(f S) / f, where 1 is the noise of faint sources and a fraction f of bright ones. The light around each (B, from
-`detection.surroundings`: a bright galaxy's halo, or an arm's surroundings) is then treated like M: the candidate
-is a detection if S of N - B, with M + B, exceeds the threshold, and that is its significance. If N - B is less than
-half of M + B, the peak is not a neighbour of the galaxy but part of its structure: a ring, an arm or a clump.
+`detection.surroundings`: a bright galaxy's halo, or an arm's surroundings), where it exceeds twice its error, is then
+treated like M: the candidate is a detection if S of N - B, with M + B, and with the error of B as part of the noise,
+exceeds the threshold, and that is its significance. If N - B is less than half of M + B, the peak is not a neighbour
+of the galaxy but part of its structure: a ring, an arm or a clump.
 
 The number of false detections by noise is at most the sum over the statistics of the number of maxima of a Gaussian
 field above u (Adler & Taylor, Random Fields and Geometry, 2007, theorem 11.7.2),
@@ -21,7 +22,7 @@ field above u (Adler & Taylor, Random Fields and Geometry, 2007, theorem 11.7.2)
     n = A (2 pi)^(-3/2) sqrt(det L) u exp(-u^2 / 2),
 
 A the area and L the covariance of the gradient, measured from the map: the mean squared difference of neighbours is
-2 (1 - exp(-L / 2)).
+2 (1 - exp(-L / 2)) of the variance, which is that of the map, or 1 where the light of sources makes it larger.
 """
 
 import dataclasses
@@ -39,6 +40,8 @@ from scipy.ndimage import binary_erosion
 from fphojax.errors import InputError
 from fphojax.inputs.astrometry import pixel_scale
 from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
 from .matched_filter import ResidualImage, band_maps, common_grid
 from .noise import SOURCE_FREE, ImageNoise
@@ -52,8 +55,8 @@ __all__ = ["Detections", "append_detections", "detect", "detect_on_images"]
 _PROMINENCE = 3.0  # least rise of a candidate above its saddle, standard deviations
 
 
-@dataclass(frozen=True, eq=False)
-class Detections:
+@dataclass(frozen=True, eq=False, repr=False)
+class Detections(Shown):
     """Result of a detection.
 
     Attributes
@@ -81,6 +84,16 @@ class Detections:
     threshold: float
     n_false: float
     noise: dict[str, dict[str, ImageNoise]]
+
+    def _facts(self):
+        return {
+            "": f"{counted(len(self.catalog), 'source')} above {self.threshold:g} standard deviations",
+            "false": f"<= {self.n_false:.2g}",
+            "structure": counted(len(self.structure), "peak"),
+        }
+
+    def _below(self):
+        return self.catalog._below()
 
 
 def detect(

@@ -7,6 +7,9 @@ median counts, or zero if it is negative. In a halo, all are as bright as the pe
 the one through the other peak, medians are taken separately for the half towards it and the half away from it, and
 the larger one counts: a halo is brighter on the near side, whereas a galaxy, however large, is fainter on both sides
 of its centre. Medians ignore narrow features: a neighbour, or an arm.
+
+The light is no better known than that median. The median of n independent values has an error of 1.25 / sqrt(n) of
+theirs, and a circle of radius r has about pi r / R of them, with R the half-light radius of the filtered PSF.
 """
 
 import numpy as np
@@ -19,12 +22,13 @@ _POINTS = 16  # points of half a circle
 _FULL_CIRCLE = (
     1 / 3
 )  # of the way to a more significant peak; up to there the median on a circle is within a tenth of its centre's value
+_MEDIAN = 1.25  # error of a median over that of a mean
 _NEIGHBOURS = 32  # number of nearest peaks among which a more significant one is sought
 
 
 def light_around(
     values: np.ndarray, x: np.ndarray, y: np.ndarray, smallest: float, higher: tuple[np.ndarray, np.ndarray]
-) -> np.ndarray:
+) -> tuple[np.ndarray, np.ndarray]:
     """Estimate the light around positions in a map from medians on circles; not negative.
 
     Parameters
@@ -39,10 +43,12 @@ def light_around(
 
     Returns
     -------
-    ndarray, shape (n,)
+    light : ndarray, shape (n,)
+    error : ndarray, shape (n,)
+        In units of the standard deviation of the values; 0 where no circle is covered.
     """
     distance, direction = higher
-    least = np.full(len(x), np.inf)
+    least, error = np.full(len(x), np.inf), np.zeros(len(x))
     finite = np.isfinite(values)
     filled, finite = np.where(finite, values, 0), finite.astype(np.float32)
     step = (np.arange(2 * _POINTS) + 0.5) * np.pi / _POINTS - np.pi / 2  # the near half first
@@ -59,10 +65,13 @@ def light_around(
         light[np.isinf(light)] = np.nan
         light[~enough.any(axis=1)] = np.inf
         median = np.where(use_circle, np.nanmedian(light, axis=(1, 2)), halves)
-        least[rows] = np.minimum(least[rows], np.where(np.isfinite(median), median, np.inf))
+        lower = np.isfinite(median) & (median < least[rows])
+        n_independent = np.where(use_circle, 2, 1) * np.pi * radius / smallest
+        least[rows[lower]] = median[lower]
+        error[rows[lower]] = _MEDIAN / np.sqrt(n_independent[lower])
         radius *= 2
         rows = rows[distance[rows] >= radius]
-    return np.where(np.isfinite(least), np.maximum(least, 0), 0)
+    return np.where(np.isfinite(least), np.maximum(least, 0), 0), error
 
 
 def nearest_higher(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

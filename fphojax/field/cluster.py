@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psutil
 
 from fphojax.errors import InputError
-from fphojax.system.processes import block_child_signals
+from fphojax.system.processes import block_child_signals, leave_if_importing, require_guard
 
 __all__ = ["cluster_client", "memory_limit", "thread_limits"]
 
@@ -56,11 +56,13 @@ def cluster_client(*, workers: int | None = None, scheduler: str | None = None) 
     Raises
     ------
     InputError
-        Both are given; dask.distributed is not installed; there is no scheduler at the address.
+        Both are given; dask.distributed is not installed; there is no scheduler at the address; workers of a script
+        that asks for them whenever it is imported.
     """
     if workers is None and scheduler is None:
         yield None
         return
+    leave_if_importing()
     if workers is not None and scheduler is not None:
         raise InputError("found both workers and a scheduler, expected one of them")
     try:
@@ -94,13 +96,17 @@ def cluster_client(*, workers: int | None = None, scheduler: str | None = None) 
     }
     before = dict(os.environ)
     with dask.config.set(settings), block_child_signals():
-        cluster = LocalCluster(
-            n_workers=workers,
-            threads_per_worker=1,
-            memory_limit=MEMORY_LIMIT // workers,
-            dashboard_address="127.0.0.1:0",  # any free port: there may be other runs here
-            silence_logs=logging.CRITICAL,  # the run itself reports which fits have failed, and why
-        )
+        try:
+            cluster = LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=MEMORY_LIMIT // workers,
+                dashboard_address="127.0.0.1:0",  # any free port: there may be other runs here
+                silence_logs=logging.CRITICAL,  # the run itself reports which fits have failed, and why
+            )
+        except RuntimeError:
+            require_guard()
+            raise
     for name in environment:  # nannies put it into this process, too
         os.environ.pop(name) if name not in before else os.environ.update({name: before[name]})
     with cluster, Client(cluster) as client:

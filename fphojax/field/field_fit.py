@@ -1,26 +1,34 @@
 """The fit of a field, patch by patch, by any method: folder, scene, workers, and Ctrl-C."""
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from astropy.table import Table
 
 from fphojax.core.backend import patches_per_program
 from fphojax.errors import InputError, MachineError
+from fphojax.figures.fit_plots import plot_residuals, save_figure
 from fphojax.inference.methods import NUTS, Method, Optimum
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.psf_store import PSFStore
 from fphojax.inputs.recipe import Recipe
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.inputs.stores.stored_exposures import StoredExposure
+from fphojax.results.fitted_patch import fitted_patch
 from fphojax.results.patch_result import PatchResult
+from fphojax.results.products.final_catalog import final_catalog
 from fphojax.results.run_directory import ANEW, RunDirectory
 from fphojax.results.scene_state import StateFiles
 from fphojax.system.interrupts import Interruptions
 from fphojax.system.locks import folder_lock, lock_token
+from fphojax.system.notebook_html import Shown
+from fphojax.system.processes import leave_if_importing
 from fphojax.system.wording import counted
 
 from .cluster import cluster_client
@@ -29,13 +37,19 @@ from .recipe_files import as_files, describe
 from .scheduler import ScheduleReport, schedule
 from .superscene import LinkedSuperScene, SuperScene
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 __all__ = ["FieldJob", "FinishedField", "fit_field"]
 
+logger = logging.getLogger(__name__)
+
+_MOST_DRAWN = 3  # patches whose residuals are drawn: a figure takes as long as the draws of a source
 _MOST_WIDENED = 3  # largest number of times that sources are fitted again with more pixels
 
 
-@dataclass(frozen=True, eq=False)
-class FinishedField:
+@dataclass(frozen=True, eq=False, repr=False)
+class FinishedField(Shown):
     """A fitted field.
 
     Attributes
@@ -51,10 +65,18 @@ class FinishedField:
     scene: SuperScene
     report: ScheduleReport
 
-    def __repr__(self) -> str:
+    def _facts(self):
         flagged = f"{counted(len(self.flagged), 'source')} given up"
         done = f"{counted(len(self.scene), 'source')} in {counted(len(self.directory.patches()), 'patch')}"
-        return f"{type(self).__name__}({str(self.directory.path)!r}, {done}, {flagged})"
+        return {"": f"{str(self.directory.path)!r}, {done}, {flagged}"}
+
+    def to_table(self) -> Table:
+        """Return the catalogue of all fitted sources (`fphojax.final_catalog`)."""
+        return final_catalog(self.directory)
+
+    def to_pandas(self) -> "DataFrame":
+        """Return `to_table` as a pandas DataFrame."""
+        return self.to_table().to_pandas()
 
     @property
     def result(self) -> PatchResult | None:
@@ -70,8 +92,10 @@ class FinishedField:
 
     @property
     def figures(self) -> list[Path]:
-        """Figures of the residuals of the patches that were fitted now."""
-        paths = [self.directory.figure_path(f"patch{n}_residuals") for n in self.report.patches]
+        """Figures of the residuals of the first patches."""
+        paths = [
+            self.directory.figure_path(f"patch{n}_residuals") for n in self.directory.patches()[:_MOST_DRAWN]
+        ]
         return [path for path in paths if path.is_file()]
 
 
@@ -189,9 +213,12 @@ class FieldJob:
             if local:
                 recipe = Recipe.from_config(directory.read_config(), psfs, self.exposures)
                 keep_recipe(fit.folder, fit.lock, recipe)
+            self._announce(scene, workers, scheduler)
             with scene:
                 try:
                     report = self._schedule(scene, fit, client, progress)
+                    if fit.residuals and not isinstance(fit.method, Optimum):
+                        _draw_first(directory, psfs, self.exposures)
                 except KeyboardInterrupt:
                     interruptions.hold_to_end()
                     before = directory.previous()
@@ -209,9 +236,24 @@ class FieldJob:
                     # what cannot be removed now is removed when the run is resumed
                     with interruptions.hold(), suppress(OSError):
                         directory.remove_half_written()
-        if scene.n_flagged < len(scene):
-            directory.complete()
+            if scene.n_flagged < len(scene):
+                directory.complete()
         return FinishedField(directory, scene, report)
+
+    def _announce(self, scene, workers, scheduler) -> None:
+        """Log what is going to be fitted, and where."""
+        done = len(scene) - scene.n_undone
+        logger.info(
+            "%s %s in %s of %s%s%s",
+            "optimising" if isinstance(self.fit.method, Optimum) else "sampling",
+            counted(len(scene), "source"),
+            counted(len(self.exposures), "exposure"),
+            ", ".join(self.bands),
+            f"; {done} were done before" if done else "",
+            ""
+            if workers is None and scheduler is None
+            else "; every worker compiles programs before it fits",
+        )
 
     def _schedule(self, scene, fit, client, progress) -> ScheduleReport:
         """Fit all patches, and again those whose sources need more pixels."""
@@ -227,8 +269,10 @@ class FieldJob:
             )
             if self.widened is None or scene.options["n_widened"] == _MOST_WIDENED:
                 return report
-            if not scene.widen(self.widened(scene.catalog, self.exposures)):
+            n_wider = scene.widen(self.widened(scene.catalog, self.exposures))
+            if not n_wider:
                 return report
+            logger.info("fitting %s again, with more pixels", counted(n_wider, "source"))
 
     def _start_directory(self, path: Path, *, resume: bool, overwrite: bool) -> RunDirectory:
         """Open the folder of a run: a new one with its settings in it, or that of an earlier part of the run."""
@@ -326,7 +370,8 @@ def fit_field(
     seed : int
         Of the order of the patches and of their draws.
     workers, scheduler
-        Processes to start on this machine, or the address of a dask scheduler; see `cluster_client`.
+        Processes to start on this machine, or the address of a dask scheduler; see `cluster_client`. A script must
+        ask for workers below ``if __name__ == "__main__":``, as each of them imports it.
     resume : bool
         Resume the run in the folder: of the same exposures, PSFs, catalogue and method.
     overwrite : bool
@@ -345,6 +390,8 @@ def fit_field(
     KeyboardInterrupt
         After Ctrl-C: what had been fitted is kept, and can be resumed.
     """
+    if workers is not None:
+        leave_if_importing()  # before the folder's lock, which the parent process holds
     method, folder = NUTS() if method is None else method, Path(folder)
     psfs = exposures.psfs if isinstance(exposures, Recipe) else psfs
     if psfs is None:
@@ -421,6 +468,16 @@ def _refuse_unknown_patches(directory: RunDirectory, scene: SuperScene) -> None:
             f"state of the run does not know, expected none: put back {_state_files(directory)} of the run to go on, "
             f"or move these patches elsewhere to fit their sources again; {ANEW}"
         )
+
+
+def _draw_first(directory: RunDirectory, psfs: PSFStore, exposures: Sequence) -> None:
+    """Draw the residuals of the first patches, where they are not drawn yet."""
+    recipe = Recipe.from_config(directory.read_config(), psfs, exposures)
+    for number in directory.patches()[:_MOST_DRAWN]:
+        path = directory.figure_path(f"patch{number}_residuals")
+        if not path.is_file():
+            fitted = fitted_patch(directory, number, recipe)
+            save_figure(plot_residuals(fitted.scene, fitted.optimum()), path)
 
 
 def _other(options: Mapping, before: Mapping) -> str:

@@ -8,12 +8,11 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from fphojax.core.backend import clear_programs
-from fphojax.figures.fit_plots import plot_residuals, save_figure
+from fphojax.core.compilation import compiling_for
 from fphojax.inference.covariance import parameter_covariance, source_covariances
 from fphojax.inference.flags import fit_flags
 from fphojax.inference.linear_fit import flux_precision
 from fphojax.inference.methods import Method
-from fphojax.inference.optimum import optimize
 from fphojax.inputs.recipe import Recipe
 from fphojax.results.fitted_patch import open_recipe
 from fphojax.results.misfit import is_model_limited, per_band
@@ -24,6 +23,7 @@ from fphojax.system.locks import require_lock
 
 from .cluster import memory_limit
 from .scheduler import PatchOutcome, PatchTask
+from .settled import fit_settled
 
 __all__ = ["PatchFit", "keep_recipe"]
 
@@ -44,7 +44,7 @@ def keep_recipe(folder: Path, lock: str | None, recipe: Recipe) -> None:
 
 @dataclass(frozen=True)
 class PatchFit:
-    """Fit of patches, which writes the result, residuals and a figure of each to the folder of the run.
+    """Fit of patches, which writes the result and the residuals of each to the folder of the run.
 
     A patch without fixed sources that is optimised has nothing to wait for: it is done after one fit. The sources of
     others are fitted `passes` times, as their neighbours may have been optimised in between.
@@ -61,7 +61,7 @@ class PatchFit:
     flux_precision : bool
         Keep the precision matrix of all fluxes of each band.
     residuals : bool
-        Write residuals, and for draws a figure of them.
+        Write residuals.
     progress : bool
         Show progress bars of every patch.
     lock : str, optional
@@ -90,17 +90,17 @@ class PatchFit:
             )
             for task in tasks
         ]
-        models, starts = [scene.model for scene in scenes], [scene.start for scene in scenes]
-        if self.method.needs_pairs:  # chains start at the optimum of the parameters themselves
-            starts = [self._optimum(scene) for scene in scenes]
-        chains = self.method.fit(
-            models,
-            starts,
-            seeds=[task.seed for task in tasks],
-            covariances=[task.covs for task in tasks],
-            progress=self.progress,
-        )
-        outcomes = [self._write(*patch) for patch in zip(tasks, scenes, chains, strict=True)]
+        several = f"{len(scenes)} patches, one of " if len(scenes) > 1 else ""
+        with compiling_for(several + scenes[0].size):
+            scenes, chains = fit_settled(
+                self.method,
+                scenes,
+                seeds=[task.seed for task in tasks],
+                covariances=[task.covs for task in tasks],
+                tolerance=self.tolerance,
+                progress=self.progress,
+            )
+            outcomes = [self._write(*patch) for patch in zip(tasks, scenes, chains, strict=True)]
         clear_programs(PROGRAMS * memory_limit())
         return outcomes
 
@@ -109,9 +109,6 @@ class PatchFit:
             if (self.folder, self.lock) not in _recipes:
                 keep_recipe(self.folder, self.lock, open_recipe(RunDirectory(self.folder)))
             return _recipes[self.folder, self.lock]
-
-    def _optimum(self, scene):
-        return optimize(scene.model, scene.start, tolerance=self.tolerance).values
 
     def _write(self, task, scene, chains):
         """Write the result of a patch; return its outcome."""
@@ -128,9 +125,6 @@ class PatchFit:
         directory.write_patch(task.number, result)
         if self.residuals:
             write_residuals(directory.residuals_path(task.number), scene, best.values)
-            if not chains.is_point:
-                figure = directory.figure_path(f"patch{task.number}_residuals")
-                save_figure(plot_residuals(scene, best.values), figure)
         return (
             self._optimised(scene, chains, result) if chains.is_point else self._sampled(task, chains, result)
         )

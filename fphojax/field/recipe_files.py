@@ -49,13 +49,14 @@ def describe(recipe: Recipe) -> dict:
     Raises
     ------
     InputError
-        See `as_files`; or exposures in memory whose WCS no header holds.
+        See `as_files`; or exposures in memory whose WCS no header holds, or cutouts whose PSF varies.
     """
     if recipe.table.order != load_sersic_table().order:
         raise InputError("table: found another than the shipped one, expected that for a field")
     if _stores(recipe.exposures) is None:
         for exposure in recipe.exposures:
             _require_header(exposure)
+            _require_place(exposure, recipe.psfs)
     return {
         "bandlist": list(recipe.bands),
         "fitsfiles": [],
@@ -103,6 +104,15 @@ def _require_header(exposure):
         raise InputError(
             f"exposure {exposure.name!r} of band {exposure.band}: found a WCS that no header holds, expected "
             "exposures of a pixel store (`fphojax preprocess`)"
+        )
+
+
+def _require_place(exposure, psfs):
+    """Refuse a cutout whose PSF depends on the detector position, which a store does not keep."""
+    if any(exposure.origin) and psfs.varies(exposure.band, exposure.name):
+        raise InputError(
+            f"exposure {exposure.name!r} of band {exposure.band}: found a cutout with a PSF that varies over the "
+            "detector, expected the whole exposure"
         )
 
 

@@ -5,14 +5,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
-from astropy.table import QTable
+from astropy.table import QTable, Table
 from numpyro.distributions import Distribution
 
+from fphojax.core.compilation import compiling_for
 from fphojax.figures.fit_plots import plot_residuals
 from fphojax.figures.posterior_plots import plot_posterior
 from fphojax.inference.methods import NUTS, Method
 from fphojax.inputs.astrometry import CircularRegion
-from fphojax.inputs.bounds import Bounds
+from fphojax.inputs.bounds import Bounds, default_bounds
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.frame import cut
 from fphojax.inputs.psf_store import PSFStore
@@ -20,11 +21,16 @@ from fphojax.inputs.scene import Scene
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.inputs.sphere import enclosing_circle, unit_vectors
 from fphojax.results.fitted_patch import FittedPatch
+from fphojax.results.parameter_table import parameter_table
 from fphojax.results.patch_result import PatchResult
 from fphojax.results.summary import summary_table
+from fphojax.results.table_text import html_table
+
+from .settled import fit_settled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 __all__ = ["SceneFit", "fit", "fit_scene", "scene_region"]
 
@@ -39,18 +45,29 @@ class SceneFit(FittedPatch):
         In catalogue units.
     """
 
-    def __repr__(self) -> str:
+    def _facts(self):
         sizes = self.posterior["posterior"].sizes
-        return f"{type(self).__name__}({self.scene}, {sizes['chain']} chains of {sizes['draw']} draws)"
+        return {"": f"{self.scene}, {sizes['chain']} chains of {sizes['draw']} draws"}
+
+    def _below(self):
+        return html_table(self.table())
 
     @property
     def posterior(self) -> xr.DataTree:
         """Draws and their statistics, as ArviZ takes them."""
         return self.result.posterior
 
-    def table(self, truth: SourceCatalog | None = None) -> QTable:
-        """Return median, 68 % interval and convergence of every parameter (`summary_table`)."""
+    def table(self, truth: SourceCatalog | None = None) -> Table:
+        """Tabulate every parameter as a person reads it, rounded to what is known (`parameter_table`)."""
+        return parameter_table(self.result, truth)
+
+    def to_table(self, truth: SourceCatalog | None = None) -> QTable:
+        """Return median, 68 % interval and convergence of every parameter as numbers (`summary_table`)."""
         return summary_table(self.result, truth)
+
+    def to_pandas(self, truth: SourceCatalog | None = None) -> "DataFrame":
+        """Return `to_table` as a pandas DataFrame."""
+        return self.to_table(truth).to_pandas()
 
     def plot_residuals(self) -> "Figure":
         """Plot data, model and residual of every exposure at the optimum (`fphojax.plot_residuals`)."""
@@ -78,7 +95,8 @@ def fit(scene: Scene, method: Method | None = None, *, seed: int = 0, progress: 
     SceneFit
     """
     method = NUTS() if method is None else method
-    (chains,) = method.fit([scene.model], [scene.start], seeds=[seed], progress=progress)
+    with compiling_for(scene.size):
+        (scene,), (chains,) = fit_settled(method, [scene], seeds=[seed], progress=progress)
     return SceneFit(scene, PatchResult.from_chains(chains, scene))
 
 
@@ -117,7 +135,7 @@ def fit_scene(
     region : CircularRegion, optional
         Pixels to use; by default those of `scene_region`.
     bounds, priors
-        As for `Scene`; by default `default_bounds`.
+        As for `Scene`; by default `default_bounds`, with the pixel scale of the finest exposure.
     seed, progress
         As for `fit`.
 
@@ -129,5 +147,7 @@ def fit_scene(
     catalog = catalog.select_bands(bands)
     frame = cut(exposures, scene_region(catalog) if region is None else region, bands=bands)
     method = NUTS() if method is None else method
+    if bounds is None:
+        bounds = default_bounds(catalog, pixscale=min(exposure.pixel_scale for exposure in frame.exposures))
     scene = Scene(frame, psfs, active=catalog, bounds=bounds, priors=priors, listed=method.needs_pairs)
     return fit(scene, method, seed=seed, progress=progress)

@@ -18,7 +18,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from fphojax.errors import MachineError, StorageError
 from fphojax.inputs.astrometry import CircularRegion
@@ -26,6 +25,8 @@ from fphojax.inputs.bounds import Bounds
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.system.files import storage_fault
 from fphojax.system.interrupts import Interruptions
+from fphojax.system.progress import Progress
+from fphojax.system.wording import counted
 
 from .superscene import SuperScene
 
@@ -226,7 +227,7 @@ class _Loop:
 
     def run(self, progress):
         began = time.monotonic()
-        with self.interruptions, _Bar(self.scene, progress) as bar:
+        with self.interruptions, _FieldProgress(self.scene, progress) as shown:
             try:
                 self.go_on()
                 while True:
@@ -235,7 +236,7 @@ class _Loop:
                     if not self.queue:
                         break
                     self.check_in_first()
-                    bar.show(self.report)
+                    shown.show(self.report)
                     self.interruptions.raise_if_interrupted()
             except (KeyboardInterrupt, MachineError):
                 with self.interruptions.hold():
@@ -393,39 +394,28 @@ def _problem(task, outcome):
     return None
 
 
-class _Bar:
-    """Progress bar: sources done, patches, draws, sources per hour, time left."""
+class _FieldProgress:
+    """Progress of a field: sources done, patches, sources per hour, time left."""
 
     def __init__(self, scene, shown) -> None:
-        self.scene = scene
+        self.scene, self.began = scene, time.monotonic()
         self.first = self._n_finished()
-        self.bar = tqdm(
-            total=len(scene),
-            initial=self.first,
-            desc="field",
-            unit="source",
-            disable=not shown,
-            bar_format="{desc}: {percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} sources{postfix}",
+        self.progress = Progress[None](
+            text="field", units="sources", total=len(scene), initial=self.first, shown=shown
         )
 
-    def __enter__(self) -> "_Bar":
+    def __enter__(self) -> "_FieldProgress":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.bar.close()
+    def __exit__(self, *error: Any) -> None:
+        self.progress.__exit__(*error)
 
     def show(self, report):
-        """Update the progress bar."""
-        if self.bar.disable:
-            return
+        """Show how far the field is."""
         n_finished = self._n_finished()
-        self.bar.n = n_finished
-        elapsed = self.bar.format_dict["elapsed"]
-        rate = (n_finished - self.first) / elapsed if elapsed > 0 else 0.0
-        remaining = tqdm.format_interval((len(self.scene) - n_finished) / rate) if rate > 0 else "?"
-        self.bar.set_postfix_str(
-            f"{len(report.patches)} patches, {report.n_draw} draws, {3600 * rate:.0f} sources/h, {remaining} left"
-        )
+        hours = max(time.monotonic() - self.began, 1e-3) / 3600
+        rate = max(n_finished - self.first, 0) / hours
+        self.progress.reach(n_finished, f"{counted(len(report.patches), 'patch')}, {rate:.0f} sources/h")
 
     def _n_finished(self):
         return len(self.scene) - self.scene.n_undone

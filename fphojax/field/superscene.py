@@ -37,6 +37,8 @@ from fphojax.inputs.units import to_number, to_unit
 from fphojax.results.patch_journal import CheckIn, CheckOut, PendingOutcome, PendingOutcomes, Release
 from fphojax.results.scene_state import StateFiles
 from fphojax.system.file_checks import decoding
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
 from .bigscene import BigScene
 from .columns import STATE, SceneColumns
@@ -72,7 +74,7 @@ class PatchOut:
     outcome: dict | None
 
 
-class SuperScene:
+class SuperScene(Shown):
     """All sources of a field, grouped by distance in half-light radii.
 
     A group is a seed and the sources within ``nscale (rhalf + rhalf_seed)`` of it, nearest first.
@@ -188,6 +190,14 @@ class SuperScene:
             SceneColumns(catalog, catalog.ra, catalog.dec, bounds.of_model()), files, bigscene, options
         )
         self._fill_pool()
+
+    def _facts(self):
+        return {
+            "": f"{len(self) - self.n_undone - self.n_flagged} of {counted(len(self), 'source')} done",
+            "bands": ", ".join(self.bands),
+            "patches": len(self.patchlog),
+            "given up": self.n_flagged,
+        }
 
     @classmethod
     def resume(

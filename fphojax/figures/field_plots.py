@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from fphojax.errors import InputError
 from fphojax.inputs.astrometry import CircularRegion, sky_offsets, sky_position
@@ -13,6 +12,7 @@ from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.fitted_patch import fitted_patch, open_recipe
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.files import replacing
+from fphojax.system.progress import Progress
 
 from .fit_plots import plot_residuals
 from .posterior_plots import plot_ranks, plot_traces
@@ -132,7 +132,7 @@ def chain_pdf(run: RunDirectory, path: str | Path | None = None, *, progress: bo
     """
 
     def pages():
-        for number in tqdm(run.patches(), desc="chains", unit="patch", disable=not progress):
+        for number in Progress(run.patches(), text="chains", units="patches", shown=progress):
             result = run.read_patch(number)
             for source in result.active.id.tolist():
                 yield f"patch {number}, source {source}: traces", plot_traces(result, [source])
@@ -160,7 +160,7 @@ def residual_pdf(run: RunDirectory, path: str | Path | None = None, *, progress:
 
     def pages():
         recipe = open_recipe(run)
-        for number in tqdm(run.patches(), desc="residuals", unit="patch", disable=not progress):
+        for number in Progress(run.patches(), text="residuals", units="patches", shown=progress):
             fitted = fitted_patch(run, number, recipe)
             n_exposure = len(fitted.scene.frame.exposures)
             for first in range(0, n_exposure, _ROWS):

@@ -66,7 +66,7 @@ def plot_residuals(
     from matplotlib.figure import Figure
 
     frame = scene.frame
-    residual = residual_tiles(scene.model, values)
+    residual = residual_tiles(scene, values)
     tiles = {
         "data": np.asarray(frame.patch.data),
         "model": np.asarray(frame.patch.data) - residual,

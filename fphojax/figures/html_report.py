@@ -7,23 +7,24 @@ from pathlib import Path
 
 import numpy as np
 from astropy.table import Table
-from tqdm.auto import tqdm
 
 from fphojax.errors import InputError
 from fphojax.inputs.psf_store import PSFStore
 from fphojax.results.fitted_patch import fitted_patch, open_recipe
+from fphojax.results.parameter_table import parameter_table
 from fphojax.results.products.catalog_columns import FLAGS
 from fphojax.results.products.final_catalog import final_catalog
 from fphojax.results.products.patch_draws import RunDraws
 from fphojax.results.psf_words import psf_words
 from fphojax.results.run_directory import RunDirectory
 from fphojax.results.summary import exposure_table
-from fphojax.results.table_text import formatted
+from fphojax.results.table_text import formatted, html_table
 from fphojax.system.files import write_text
+from fphojax.system.progress import Progress
 from fphojax.system.wording import counted
 
 from .field_plots import plot_sky
-from .figure_bytes import html_table, png
+from .figure_bytes import png
 from .fit_plots import plot_residuals
 from .image_plots import plot_composites, plot_posterior_on_image
 from .posterior_plots import plot_posterior, plot_traces
@@ -44,13 +45,17 @@ pre { background: #f5f5f5; padding: 1em; overflow-x: auto; font-size: 0.85em }
 
 
 def write_report(
-    run: RunDirectory, path: str | Path | None = None, *, n_patch: int = 3, progress: bool = False
+    run: RunDirectory | str | Path,
+    path: str | Path | None = None,
+    *,
+    n_patch: int = 3,
+    progress: bool = False,
 ) -> Path:
     """Write the report of a run.
 
     Parameters
     ----------
-    run : RunDirectory
+    run : RunDirectory or path-like
     path : path-like, optional
         By default ``report.html`` in the run.
     n_patch : int
@@ -67,6 +72,7 @@ def write_report(
     InputError
         The run has no result of a patch.
     """
+    run = RunDirectory.of(run)
     draws, table = RunDraws(run), final_catalog(run, progress=progress)
     title = f"Results of {run.path.resolve()}"
     parts = [f"<h1>{html.escape(title)}</h1>", _overview(run, draws, table), _sources(draws, table)]
@@ -161,7 +167,7 @@ def _patches(run, numbers, progress):
         recipe = open_recipe(run)
     except InputError as error:
         problem = f"<p class='note'>No images: {html.escape(str(error))}</p>"
-    for number in tqdm(numbers, desc="report", unit="patch", disable=not progress):
+    for number in Progress(numbers, text="report", units="patches", shown=progress):
         result = run.read_patch(number)
         yield f"<h2>Patch {number}</h2>"
         if problem is None:
@@ -170,6 +176,9 @@ def _patches(run, numbers, progress):
             yield problem
         yield f"<div class='wide'>{html_table(exposure_table(result))}</div>"
         sources = result.active.id.tolist()[:_SOURCES]
+        parameters = parameter_table(result)
+        shown = parameters[np.isin(parameters["source"], sources)]
+        yield f"<div class='wide'>{html_table(shown)}</div>"
         yield _figure(
             plot_posterior(result, sources=sources),
             "Marginal posteriors: median as a line, central 68 % shaded; positions relative to the median.",

@@ -108,7 +108,7 @@ def composites(
     bands = list(bands or dict.fromkeys(np.array(frame.bands)[[0, len(frame.bands) // 2, -1]].tolist()))
     if unknown := [band for band in bands if band not in frame.bands]:
         raise InputError(f"found no band {unknown[0]}, expected some of {', '.join(frame.bands)}")
-    residual = residual_tiles(fitted.scene.model, values)
+    residual = residual_tiles(fitted.scene, values)
     data = np.asarray(frame.patch.data)
     planes = {
         key: [_on_sky(frame, tiles, band) for band in bands]

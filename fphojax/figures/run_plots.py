@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from astropy.table import Table
 
+from fphojax.results.fitted_patch import fitted_patch
 from fphojax.results.residuals import RunResiduals
 from fphojax.results.run_directory import RunDirectory
+
+from .fit_plots import plot_residuals
 
 if TYPE_CHECKING:
     from IPython.display import Image
@@ -116,8 +119,8 @@ def plot_convergence(path: str | Path) -> "Figure":
     return figure
 
 
-def show_patch(run: RunDirectory, patch: int) -> "Image | str":
-    """Return the figure of a patch's residuals for a notebook, or a line of text if it was not drawn.
+def show_patch(run: RunDirectory, patch: int) -> "Image | Figure":
+    """Return the figure of a patch's residuals at the optimum for a notebook; those of a sampled run's first exist.
 
     Parameters
     ----------
@@ -127,8 +130,7 @@ def show_patch(run: RunDirectory, patch: int) -> "Image | str":
     from IPython.display import Image
 
     path = Path(run.figure_path(f"patch{patch}_residuals"))
-    return (
-        Image(path, width=900)
-        if path.is_file()
-        else f"patch {patch} has no figure (write_residuals is false)"
-    )
+    if path.is_file():
+        return Image(path, width=900)
+    fitted = fitted_patch(run, patch)
+    return plot_residuals(fitted.scene, fitted.optimum())

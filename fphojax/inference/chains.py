@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from fphojax.core.model import SceneModel
+from fphojax.system.notebook_html import Shown
 
 from .optimum import BestFit
 
@@ -37,8 +38,8 @@ class ChainCheckpoint(NamedTuple):
     ellipticity: bool
 
 
-@dataclass(frozen=True, eq=False)
-class Chains:
+@dataclass(frozen=True, eq=False, repr=False)
+class Chains(Shown):
     """Draws from the posterior, after warm-up.
 
     Attributes
@@ -89,6 +90,15 @@ class Chains:
     warmup_time: float = 0.0
     sampling_time: float = 0.0
     checkpoint: ChainCheckpoint | None = None
+
+    def _facts(self):
+        return {
+            "": f"{self.n_chain} chains of {self.n_draw} draws",
+            "method": self.method,
+            "divergent": int(np.sum(self.statistics["diverging"])),
+            "calls": self.n_calls,
+            "time": f"{self.wall_time:.1f} s",
+        }
 
     @property
     def is_point(self) -> bool:

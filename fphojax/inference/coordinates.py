@@ -31,7 +31,7 @@ from fphojax.core.gaussians import Sources
 from fphojax.core.model import SceneModel, support_edges
 from fphojax.core.priors import Priors
 
-__all__ = ["Coordinates", "TruncatedNormals", "plain_prior"]
+__all__ = ["LEAST", "Coordinates", "TruncatedNormals", "plain_prior"]
 
 EDGE = 1e-9  # of the width of the box: values are moved at least so far from its edges before they are mapped
 WIDEST = 10.0  # widths of the box, to which the width of a normal is limited: wider ones are practically flat

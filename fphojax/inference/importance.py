@@ -1,8 +1,8 @@
 """Posteriors without chains: adaptive importance sampling (`adaptive`) in the coordinates of the chains.
 
 Only values of the posterior density are needed, no gradients, and many at once.  Fluxes and sky levels are integrated
-out as for chains (`fluxes`), and also where their box cuts off a part of their conditional, a normal distribution: of
-some draws from it, the share inside the box is a factor of the weight, which is right in the mean.
+out as for chains (`fluxes`), and also where their box cuts off a part of their conditional, a normal distribution: an
+unbiased estimate of the share inside the box is a factor of the weight.
 """
 
 import os
@@ -14,7 +14,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
+from jax.scipy.special import logsumexp, ndtr, ndtri
 from jax.typing import ArrayLike
 from tqdm.auto import tqdm
 
@@ -23,8 +23,9 @@ from fphojax.core.model import PARAMETERS, SceneModel
 
 from .adaptive import Weighted, adapted
 from .chains import Chains
+from .coordinates import LEAST
 from .covariance import inverse
-from .fluxes import LINEAR
+from .fluxes import LINEAR, Integral
 from .half_turns import doubled, doubled_slopes, halved
 from .interruptible import THREADS, interruptible
 from .lockstep import Task, lockstep
@@ -35,13 +36,14 @@ from .proposal import Proposal
 from .weights import resampled
 from .whitening import whitening
 
-__all__ = ["importance", "importance_many", "log_densities"]
+__all__ = ["importance", "importance_many", "log_densities", "log_share_inside"]
 
 BATCH = 128  # points of one call
-TRIES = 32  # draws of the linear parameters, of which the share inside their box is taken
+TRIES = 16  # draws of the linear parameters from which the share inside their box is estimated
+MOST_CERTAIN = 1 - 1e-15  # largest probability that is mapped to a normal deviate
 CLEAR = -3.0  # fluxes are integrated out if their means at the optimum are no more widths outside their box
 # fluxes are integrated out if their means at the optimum are at most so many widths outside the box
-PASSES = 20  # in which linear parameters that were drawn outside their box are drawn again
+PASSES = 200  # in which linear parameters that were drawn outside their box are drawn again
 FEWEST = 500  # effective points, however few draws are wanted
 
 
@@ -291,11 +293,7 @@ def log_densities(posterior: Posterior, key: jax.Array, number: jax.Array, point
         if linear is None:
             return posterior.model.log_likelihood(values) + density
         integral = linear.integral(posterior.model, values)
-        normal = jax.random.normal(key, (linear.mean.size, TRIES))
-        spread = solve_triangular(integral.factor, normal, lower=True, trans=1)
-        vectors = integral.mean[:, None] + spread
-        inside = ((vectors >= linear.low[:, None]) & (vectors <= linear.high[:, None])).all(axis=0)
-        return integral.log_value + density + jnp.log(inside.mean())
+        return integral.log_value + density + log_share_inside(key, integral, linear.low, linear.high)
 
     keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(key), number), len(points))
     # an accelerator takes all at once; on a CPU, one by one is faster
@@ -325,6 +323,39 @@ def _one_by_one(program, calls):
         result = yield program, arguments
         results.append(result)
     return results
+
+
+def log_share_inside(key: jax.Array, integral: Integral, low: jax.Array, high: jax.Array) -> jax.Array:
+    """Return the log of an unbiased estimate of the probability of a box under the linear parameters' conditional.
+
+    Parameters are drawn one after the other inside their edges, given those before, and the probabilities of these
+    are multiplied (Geweke, Hajivassiliou & Keane; see Genz 1992): where they are independent, that is exact.
+
+    Parameters
+    ----------
+    key : jax.Array
+    integral : Integral
+    low, high : array (n,)
+        Edges of the box.
+    """
+    n, factor = integral.mean.size, integral.factor
+    uniform = jax.random.uniform(key, (n, TRIES))
+
+    def following(i, carry):
+        offsets, log_share = carry
+        row = n - 1 - i
+        shift, scale = factor[:, row] @ offsets, factor[row, row]
+        below, above = (scale * (edge[row] - integral.mean[row]) + shift for edge in (low, high))
+        turned = below > 0  # the smaller tail is the more accurate one
+        below, above = jnp.where(turned, -above, below), jnp.where(turned, -below, above)
+        least = ndtr(below)
+        share = ndtr(above) - least
+        z = ndtri(jnp.clip(least + uniform[row] * share, LEAST, MOST_CERTAIN))
+        offsets = offsets.at[row].set((jnp.where(turned, -z, z) - shift) / scale)
+        return offsets, log_share + jnp.log(share)
+
+    _, log_share = jax.lax.fori_loop(0, n, following, (jnp.zeros((n, TRIES)), jnp.zeros(TRIES)))
+    return logsumexp(log_share) - jnp.log(TRIES)
 
 
 def _computed(program, arguments):

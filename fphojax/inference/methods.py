@@ -237,7 +237,8 @@ class Auto:
         if not refused:
             return found
         sampled = NUTS(**vars(self)).fit(
-            *([each[number] for number in refused] for each in (models, starts)),
+            [models[number] for number in refused],
+            [starts[number] for number in refused],
             seeds=[seeds[number] for number in refused],
             covariances=None if covariances is None else [covariances[number] for number in refused],
             progress=progress,

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 
 from fphojax.core.model import SceneModel, support_edges
 from fphojax.core.padding import padded_model, padded_values, real_rows, real_values
+from fphojax.system.notebook_html import Shown
 
 from .interruptible import interruptible
 from .lockstep import in_step
@@ -21,8 +22,8 @@ __all__ = ["BestFit", "at_bound", "optimize", "optimize_many"]
 AT_BOUND = 1e-3  # of the width of the support
 
 
-@dataclass(frozen=True, eq=False)
-class BestFit:
+@dataclass(frozen=True, eq=False, repr=False)
+class BestFit(Shown):
     """The maximum of the posterior density of a scene.
 
     Attributes
@@ -56,6 +57,13 @@ class BestFit:
     n_step: int
     converged: bool
     at_bound: dict[str, np.ndarray]
+
+    def _facts(self):
+        return {
+            "chi2": f"{np.sum(self.chi2):.1f} in {len(self.chi2)} exposures",
+            "steps": self.n_step,
+            "": "converged" if self.converged else "not converged",
+        }
 
 
 def optimize(

@@ -14,9 +14,9 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm.auto import tqdm
 
 from fphojax.core.backend import chains_in_lockstep
+from fphojax.system.progress import Progress
 
 from .chains import ChainCheckpoint
 from .interruptible import THREADS, interruptible
@@ -186,7 +186,8 @@ class Run:
     def warm_up(self, most: int, full_cov: bool) -> Task[None]:
         """Adapt whitening and step sizes in up to `most` draws per chain (but at least one round); a task."""
         n_round = max(most // ROUND, 1)
-        with self._bar(n_round * ROUND, "warm-up") as bar, self._pool() as pool:
+        all_draws = n_round * ROUND
+        with self._progress(all_draws, "warm-up") as bar, self._pool() as pool:
 
             def run(white, states, short):
                 parts, remaining = [], ROUND
@@ -212,6 +213,8 @@ class Run:
                 )
             except KeyboardInterrupt:
                 raise KeyboardInterrupt("interrupted during warm-up: no draws to keep") from None
+            if bar.n < all_draws:
+                bar.end_early("the chains have settled")
         self.n_warmup, self.n_calls = n_round * ROUND, self.n_calls + calls
 
     def sample(
@@ -223,7 +226,7 @@ class Run:
         outside their box.
         """
         blocks, n_drawn, outside = [], 0, 0
-        with self._bar(draws, "sampling") as bar, self._pool() as pool:
+        with self._progress(draws, "sampling") as bar, self._pool() as pool:
             try:
                 while n_drawn < draws and outside <= most_outside:
                     size, began = min(self._at_once, draws - n_drawn), time.monotonic()
@@ -267,8 +270,8 @@ class Run:
         completed = [self.posterior.real(_first(full, n)) for _, _, full in results]
         return [jax.tree.map(np.asarray, state) for state, _, _ in results], draws, completed
 
-    def _bar(self, draws, text):
-        return tqdm(total=draws, desc=text, unit="draw", disable=not self.progress)
+    def _progress(self, draws, text):
+        return Progress[None](text=text, units="draws", total=draws, shown=self.progress)
 
     @contextmanager
     def _pool(self):

@@ -80,7 +80,7 @@ def smoothed(log_ratio: ArrayLike) -> tuple[np.ndarray, float]:
     possible = np.isfinite(log_ratio)
     if not possible.any():
         return np.full(len(log_ratio), 1 / len(log_ratio)), np.inf
-    weight = np.where(possible, np.exp(np.where(possible, log_ratio, 0.0) - log_ratio[possible].max()), 0.0)
+    weight = np.exp(np.where(possible, log_ratio, -np.inf) - log_ratio[possible].max())
     tail = np.sort(weight)[-int(min(len(weight) / 5, 3 * np.sqrt(len(weight)))) - 1 :]
     if np.count_nonzero(tail > tail[0]) < FEWEST:
         return weight / weight.sum(), 0.0 if tail[0] == tail[-1] else np.inf

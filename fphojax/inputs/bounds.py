@@ -9,6 +9,8 @@ from astropy import units as u
 from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
 from .angles import looks_like_radians
 from .source_catalog import SourceCatalog
@@ -36,8 +38,8 @@ RHALF_FACTOR, LEAST_UPPER_RHALF = (
 )  # of the upper limit of half-light radii: times the catalogue's, arcsec
 
 
-@dataclass(frozen=True, eq=False)
-class Bounds:
+@dataclass(frozen=True, eq=False, repr=False)
+class Bounds(Shown):
     """Lower and upper bounds of every parameter.
 
     Attributes
@@ -58,6 +60,9 @@ class Bounds:
     lower: dict[str, np.ndarray]
     upper: dict[str, np.ndarray]
     bands: tuple[str, ...]
+
+    def _facts(self):
+        return {"": f"of {counted(len(self), 'source')}", "bands": ", ".join(self.bands)}
 
     def __post_init__(self) -> None:
         for side, limits in (("lower", self.lower), ("upper", self.upper)):
@@ -152,6 +157,12 @@ class Bounds:
         )
         return Bounds(lower, upper, self.bands)
 
+    def clipped(self, catalog: SourceCatalog) -> SourceCatalog:
+        """Return a catalogue with its shapes (``q``, ``sersic``, ``rhalf``) moved inside the bounds."""
+        lower, upper = self._sides
+        names = ("q", "sersic", "rhalf")
+        return catalog.replace(**{name: np.clip(catalog[name], lower[name], upper[name]) for name in names})
+
     def of_model(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
         """Return lower and upper bounds in the units of the model, where ``pa`` is in radians."""
         lower, upper = (side | {"pa": np.deg2rad(side["pa"])} for side in self._sides)
@@ -200,9 +211,9 @@ def default_bounds(
     n_sig_flux : float
         Where the catalogue has flux uncertainties, fluxes lie within this many of them.
     flux_factor : float
-        Where it has none (NaN), a flux f lies in [min(f, 0) - flux_factor s, max(f, 0) + flux_factor s], with s the
-        source's largest |f| in any band (of the catalogue's median source, if that is zero): wide enough for a guess
-        that is low by this factor, and for the noise of a band in which the source is not seen.
+        Where it has none (NaN), a flux f lies in ``[min(f, 0) - flux_factor s, max(f, 0) + flux_factor s]``, with s
+        the source's largest absolute flux in any band (of the catalogue's median source, if that is zero): wide
+        enough for a guess that is low by this factor, and for the noise of a band in which the source is not seen.
     sqrtq_range : tuple of float
         Limits of sqrt(b/a).
     pa_range : tuple of float

@@ -102,12 +102,17 @@ def read_columns(path: Path, bands: Sequence[str] | None) -> tuple[dict, Catalog
     return _interpret(table, others, bands, native, reason)
 
 
-def write_native(path: str | Path, catalog: Any) -> None:
-    """Write a catalogue in our own layout, as ECSV or FITS by the suffix of the name."""
-    path = Path(path)
-    kind = {".ecsv": "ascii.ecsv", ".fits": "fits"}.get(path.suffix)
-    if kind is None:
-        raise InputError(f"{path}: suffix {path.suffix!r} of a catalogue, expected .ecsv or .fits")
+def native_table(catalog: Any) -> Table:
+    """Return a catalogue as a table in our own layout."""
+    table = _own_columns(catalog)
+    for name in catalog.extra.colnames:
+        table[name] = catalog.extra[name]
+    table.meta = {**catalog.meta, **table.meta}
+    return table
+
+
+def _own_columns(catalog):
+    """Return the columns that have a meaning in our own layout."""
     columns = {}
     for name in ("id", "ra", "dec", "roi", "q", "pa", "sersic", "rhalf"):
         unit = UNITS.get(name)
@@ -116,12 +121,20 @@ def write_native(path: str | Path, catalog: Any) -> None:
         if values is not None:
             for band, column in zip(catalog.bands, values.T, strict=True):
                 columns[band + suffix] = Column(column, unit=FLUX_UNIT)
-    extra, meta = catalog.extra, catalog.meta
+    return Table(columns, meta={"FPHOJAX": _LAYOUT, "FILTERS": ",".join(catalog.bands)})
+
+
+def write_native(path: str | Path, catalog: Any) -> None:
+    """Write a catalogue in our own layout, as ECSV or FITS by the suffix of the name."""
+    path = Path(path)
+    kind = {".ecsv": "ascii.ecsv", ".fits": "fits"}.get(path.suffix)
+    if kind is None:
+        raise InputError(f"{path}: suffix {path.suffix!r} of a catalogue, expected .ecsv or .fits")
     if kind == "fits":
-        extra, meta = writable_by_fits(path, columns, extra, meta)
-    table = Table(columns, meta={**meta, "FPHOJAX": _LAYOUT, "FILTERS": ",".join(catalog.bands)})
-    for name in extra.colnames:
-        table[name] = extra[name]
+        names = _own_columns(catalog).colnames
+        extra, meta = writable_by_fits(path, names, catalog.extra, catalog.meta)
+        catalog = catalog.replace(extra=extra, meta=meta)
+    table = native_table(catalog)
     with replacing(path) as temporary, _any_unit():
         table.write(temporary, format=kind, overwrite=True)
 

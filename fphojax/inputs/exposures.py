@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy import units as u
@@ -12,15 +12,21 @@ from astropy.io import fits
 from astropy.utils.masked import Masked
 from astropy.wcs.wcsapi import BaseLowLevelWCS
 from numpy.typing import ArrayLike
-from tqdm.auto import tqdm
 
 from fphojax.errors import InputError
+from fphojax.system.progress import Progress
 
 from .astrometry import check_celestial, completed, footprint, pixel_scale
+from .exposure_display import exposure_html, exposure_text
 from .fits_chips import Key
 from .fits_frames import FitsFrame, ReadingOptions, read_frame, read_frames
 from .fits_images import blame
 from .units import has_unit, to_number, to_unit
+
+if TYPE_CHECKING:
+    from fphojax.mixtures.psf_result import PSFFit
+
+    from .psf_mixture import PSFMixture
 
 __all__ = ["Exposure", "capped_ierr", "collect", "less_sky", "read_exposures"]
 
@@ -46,6 +52,10 @@ class Exposure:
         PSF at the pixel scale of the image, as given, not normalised.
     psf_includes_pixel : bool
         Whether the PSF image is an effective PSF, which includes the pixel response.
+    psf : PSFMixture or None
+        Mixture to be used instead of one fitted to the PSF image, see `fphojax.PSFStore.of_exposures`.
+    origin : tuple of int
+        Detector position (x, y) of the first pixel of a cutout, [pixels]: PSFs may depend on the detector position.
     flux_scale : float
         Image counts per unit of catalogue flux (G_e of the model).
     path : Path or None
@@ -65,11 +75,19 @@ class Exposure:
     wcs: BaseLowLevelWCS
     psf_image: np.ndarray | None = None
     psf_includes_pixel: bool = True
+    psf: "PSFMixture | None" = None
+    origin: tuple[int, int] = (0, 0)
     flux_scale: float = 1.0
     path: Path | None = None
     header: fits.Header = field(default_factory=fits.Header, repr=False)
     read_as: str = field(default="arrays", repr=False)
     notes: tuple[str, ...] = field(default=(), repr=False)
+
+    def __repr__(self) -> str:
+        return exposure_text(self)
+
+    def _repr_html_(self) -> str:
+        return exposure_html(self)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -124,6 +142,7 @@ class Exposure:
         mask: ArrayLike | None = None,
         psf_image: ArrayLike | None = None,
         psf_includes_pixel: bool = True,
+        psf: "PSFMixture | PSFFit | None" = None,
         flux_scale: float = 1.0,
         path: Path | None = None,
         header: fits.Header | None = None,
@@ -141,6 +160,7 @@ class Exposure:
         mask : array_like, shape (ny, nx), optional
             Pixels where it is not zero have no weight.
         psf_image : array_like, shape (my, mx), optional
+        psf : PSFMixture or what `fit_psf` returns, optional
         band, name, psf_includes_pixel, flux_scale, path, header
             As in the class.
 
@@ -169,6 +189,7 @@ class Exposure:
             wcs=wcs,
             psf_image=psf_image,
             psf_includes_pixel=bool(psf_includes_pixel),
+            psf=_mixture(psf),
             flux_scale=flux_scale,
             path=path,
             header=fits.Header() if header is None else header,
@@ -268,7 +289,7 @@ def collect(paths: Iterable, *, progress: bool = False, **kwargs: Any) -> tuple[
     reading = ReadingOptions(**kwargs)
     exposures, problems = [], []
     by_name: dict[tuple[str, str], Exposure] = {}
-    for path in tqdm(list(paths), desc="exposures", unit="file", disable=not progress):
+    for path in Progress(list(paths), text="exposures", units="files", shown=progress):
         try:
             read = [Exposure.from_frame(frame) for frame in read_frames(path, reading)]
         except InputError as error:
@@ -352,6 +373,15 @@ def _weighted(data, err, mask):
             f"no valid pixel among {data.size}, expected finite data with finite positive errors off the mask"
         )
     return np.where(good, flux, np.float32(0)), np.where(good, ierr, np.float32(0))
+
+
+def _mixture(psf):
+    """Return a mixture, or that of a fit to a PSF image."""
+    if psf is None:
+        return None
+    from .psf_mixture import as_mixture  # sets up JAX
+
+    return as_mixture(psf)
 
 
 def _checked_psf(image):

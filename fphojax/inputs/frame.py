@@ -9,6 +9,8 @@ from numpy.typing import DTypeLike
 
 from fphojax.core.patch import TILE, Patch, padded_length
 from fphojax.errors import InputError
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
 from .astrometry import CircularRegion
 from .exposures import Exposure
@@ -17,8 +19,8 @@ from .stores.stored_exposures import StoredExposure
 __all__ = ["PatchFrame", "cut"]
 
 
-@dataclass(frozen=True, eq=False)
-class PatchFrame:
+@dataclass(frozen=True, eq=False, repr=False)
+class PatchFrame(Shown):
     """The pixels of a region, and the exposures and bands that they belong to.
 
     Attributes
@@ -40,6 +42,15 @@ class PatchFrame:
     exposures: tuple[Exposure | StoredExposure, ...]
     patch: Patch
     masked: tuple[str, ...] = ()
+
+    def _facts(self):
+        return {
+            "": counted(int(np.count_nonzero(np.asarray(self.patch.ierr))), "pixel"),
+            "exposures": len(self.exposures),
+            "bands": ", ".join(self.bands),
+            "centre": f"{self.region.ra:.6f} {self.region.dec:+.6f}",
+            "radius": f'{self.region.radius:.2f}"',
+        }
 
     def image(self, exposure: int, tiles: np.ndarray) -> np.ndarray:
         """Assemble tiles to the full frame of one exposure.

@@ -15,6 +15,7 @@ from fphojax.errors import InputError
 
 from .astrometry import local_affine, sky_offsets
 from .frame import PatchFrame
+from .psf_correction import correction_tiles
 from .psf_store import PSFStore
 from .source_catalog import SourceCatalog
 
@@ -54,7 +55,7 @@ def optics_of(
         affine = local_affine(exposure.wcs, catalog.ra, catalog.dec, dec0=region.dec)
         pixel[e], jacobian[e] = affine.pixel, affine.jacobian
         for s in np.flatnonzero(np.isfinite(affine.pixel).all(axis=-1)):
-            location = tuple(affine.pixel[s])
+            location = tuple(affine.pixel[s] + exposure.origin)
             mixtures[e, s] = psfs.lookup(exposure.band, exposure=exposure.name, location=location)
     visible = np.isfinite(pixel).all(axis=-1)
     if not visible.any(axis=0).all():
@@ -107,15 +108,19 @@ def subtracted(
     table: ProfileTable,
     pixel_response: PixelResponse,
 ) -> Patch:
-    """Subtract the images of fixed sources from the pixels of a frame, each where it matters."""
+    """Subtract the images of fixed sources from the pixels of a frame, each where it matters.
+
+    What the PSF images add to them (`psf_correction`) is part of these.
+    """
     # pad the numbers of sources and of tiles to few values, so that few programs are compiled
     spare = coarse_length(len(fixed), smallest=4) - len(fixed)
     filled = fixed[np.pad(np.arange(len(fixed)), (0, spare), mode="edge")]
     sources = sources_of(filled, frame)
     sources.flux[len(fixed) :] = 0
     padded, optics = coarsely_padded(patch), optics_of(filled, frame, psfs, pixel_response)
-    image = _nearby_image(sources, optics, table, padded, pixel_response)
-    data = jnp.where(patch.ierr > 0, patch.data - image[: patch.n_tile], 0)
+    image = _nearby_image(sources, optics, table, padded, pixel_response)[: patch.n_tile]
+    image = image + jnp.asarray(correction_tiles(sources, optics, frame, psfs, table), image.dtype)
+    data = jnp.where(patch.ierr > 0, patch.data - image, 0)
     return eqx.tree_at(lambda p: p.data, patch, data)
 
 

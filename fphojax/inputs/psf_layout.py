@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
     from .psf_mixture import PSFMixture
 
-__all__ = ["DATASETS", "FIELDS", "collapsed", "repeated", "replacing", "table"]
+__all__ = ["DATASETS", "FIELDS", "collapsed", "repeated", "replacing", "residuals", "table"]
 
 FIELDS = ("amp", "xcen", "ycen", "Cxx", "Cyy", "Cxy")
 # What a group holds besides groups of exposures.
-DATASETS = ("parameters", "detector_locations", "made_from", "fit_errors")
+DATASETS = ("parameters", "detector_locations", "made_from", "fit_errors", "residual")
 # Most radii of a Sersic table, beyond any that forcepho has.
 _MOST_RADII = 1000
 
@@ -38,6 +38,21 @@ def table(mixtures: Sequence["PSFMixture"]) -> np.ndarray:
         for name, column in zip(FIELDS, values, strict=True):
             row[name][:k] = column
     return rows
+
+
+def residuals(mixtures: Sequence["PSFMixture"]) -> np.ndarray | None:
+    """Stack the residuals of mixtures, as `PSFStore` stores them, in single precision; None if none is known."""
+    known = [m.residual for m in mixtures if m.residual is not None]
+    if not known:
+        return None
+    sides = np.max([image.shape for image in known], axis=0)
+    images = np.full((len(mixtures), *sides), np.nan, dtype=np.float32)
+    for image, m in zip(images, mixtures, strict=True):
+        if m.residual is not None:
+            image[:] = np.pad(
+                m.residual, [2 * ((a - b) // 2,) for a, b in zip(sides, m.residual.shape, strict=True)]
+            )
+    return images
 
 
 def collapsed(rows: np.ndarray, where: str) -> np.ndarray:

@@ -5,14 +5,17 @@ from collections.abc import Sequence
 
 import numpy as np
 from astropy import units as u
+from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError
 from fphojax.mixtures.psf_result import PSFFit
 from fphojax.system.file_checks import blame
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
-from .units import to_unit
+from .units import to_number, to_unit
 
-__all__ = ["PSFMixture", "blended", "check_values"]
+__all__ = ["PSFMixture", "as_mixture", "blended", "check_values"]
 
 # What a PSF can be: total flux; sum of the sizes of its amplitudes over that; standard deviations of its Gaussians
 # [pixels]; distance of its centroid from the source [pixels], beside the width of its strongest Gaussian.
@@ -20,10 +23,12 @@ _FLUX = (0.5, 1.5)
 _MOST_CANCELLED = 100.0
 _SIGMA = (0.01, 1e4)
 _MOST_OFF = 1.0
+_FWHM_PER_SIGMA = np.sqrt(8 * np.log(2))
+_STAMP = 4.0  # half-size of a PSF image, in standard deviations of its widest Gaussian
 
 
-@dataclasses.dataclass(frozen=True)
-class PSFMixture:
+@dataclasses.dataclass(frozen=True, repr=False)
+class PSFMixture(Shown):
     """A PSF as a sum of Gaussians, in pixels of the exposure.
 
     Attributes
@@ -42,6 +47,8 @@ class PSFMixture:
         Identifies the image and the options of the fit (see `fphojax.app.stages.psf_fits`); empty if unknown.
     relative_l2, point_flux_error : float
         How well the mixture describes that image (see `fphojax.mixtures.psf_verdict.PSFVerdict`); NaN if unknown.
+    residual : ndarray (ny, nx), odd, or None
+        That image less the mixture, per pixel, with the source at the central one; None if unknown.
 
     Raises
     ------
@@ -58,6 +65,18 @@ class PSFMixture:
     made_from: str = ""
     relative_l2: float = float("nan")
     point_flux_error: float = float("nan")
+    residual: np.ndarray | None = None
+
+    def _facts(self):
+        xx, yy, _ = self.covariances.T
+        widest, narrowest = (float(np.sqrt(f((xx + yy) / 2))) for f in (np.max, np.min))
+        facts = {
+            "": counted(len(self.amplitudes), "Gaussian"),
+            "sigma": f"{narrowest:.2f} to {widest:.2f} pixels",
+            "flux": f"{self.amplitudes.sum():.4f}",
+            "pixel response": "included" if self.includes_pixel else "not included",
+        }
+        return facts if self.detector_location is None else facts | {"detector": self.detector_location}
 
     def __post_init__(self) -> None:
         with blame("PSF mixture"):
@@ -91,6 +110,37 @@ class PSFMixture:
             if not np.isfinite([x, y]).all():
                 raise InputError(f"PSF mixture: detector location is ({x}, {y}), expected finite pixels")
             object.__setattr__(self, "detector_location", (float(x), float(y)))
+        if self.residual is not None:
+            residual = np.array(self.residual, dtype=np.float64)
+            if residual.ndim != 2 or not all(side % 2 for side in residual.shape):
+                raise InputError(
+                    f"PSF mixture: shape of residual is {residual.shape}, expected two odd numbers"
+                )
+            if not np.isfinite(residual).all():
+                raise InputError(
+                    f"PSF mixture: residual holds {residual[~np.isfinite(residual)][0]}, expected finite values"
+                )
+            object.__setattr__(self, "residual", residual)
+
+    @classmethod
+    def gaussian(cls, fwhm: ArrayLike) -> "PSFMixture":
+        """Make a round Gaussian that includes the pixel response.
+
+        Parameters
+        ----------
+        fwhm : float or Quantity
+            Full width at half maximum, as it is measured in the image [pixels].
+
+        Raises
+        ------
+        InputError
+            A width that is not a positive number of pixels.
+        """
+        width = to_number(fwhm, u.pix, "FWHM")
+        if not 0 < width < np.inf:
+            raise InputError(f"FWHM is {width:g} pixels, expected a positive number")
+        variance = (width / _FWHM_PER_SIGMA) ** 2
+        return cls(np.ones(1), np.zeros((1, 2)), np.array([[variance, variance, 0.0]]))
 
     @classmethod
     def from_fit(
@@ -106,7 +156,14 @@ class PSFMixture:
             made_from,
             fit.verdict.relative_l2,
             fit.verdict.point_flux_error,
+            fit.residual,
         )
+
+    def stamp(self) -> np.ndarray:
+        """Render the effective PSF in its own image, of an odd size and a sum of 1: ndarray (n, n)."""
+        half = int(np.ceil(_STAMP * np.sqrt(self.covariances[:, :2].max() + 1 / 12)))
+        image = self.render((2 * half + 1, 2 * half + 1), (half, half))
+        return image / image.sum()
 
     def render(
         self, shape: tuple[int, int], centre: tuple[float, float], *, pixel_variance: float | None = None
@@ -137,6 +194,21 @@ class PSFMixture:
             exponent = -0.5 * (yy * dx**2 - 2 * xy * dx * dy + xx * dy**2) / det
             image += amplitude / (2 * np.pi * np.sqrt(det)) * np.exp(exponent)
         return image
+
+
+def as_mixture(psf: PSFMixture | PSFFit) -> PSFMixture:
+    """Return a mixture as it is, and what `fit_psf` returns as a mixture.
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
+    if isinstance(psf, PSFFit):
+        return PSFMixture.from_fit(psf)
+    if not isinstance(psf, PSFMixture):
+        raise InputError(f"psf is {type(psf).__name__}, expected a PSFMixture or what fit_psf returns")
+    return psf
 
 
 def check_values(mixture: PSFMixture) -> None:
@@ -180,6 +252,8 @@ def check_values(mixture: PSFMixture) -> None:
 
 def blended(mixtures: Sequence[PSFMixture], location: tuple[float, float]) -> PSFMixture:
     """Interpolate PSFs between detector positions: all Gaussians of the neighbours, amplitudes weighted.
+
+    The result has no residual.
 
     Parameters
     ----------

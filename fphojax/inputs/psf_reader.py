@@ -124,24 +124,27 @@ def _mixtures(group, where):
             )
     made_from = _made_from(group, len(rows), where)
     errors = _fit_errors(group, len(rows), where)
+    residuals = _residuals(group, len(rows), where)
     mixtures = []
     for i, (row, place) in enumerate(zip(rows, places, strict=True)):
         try:
-            mixtures.append(_mixture(row, bool(includes_pixel), place, made_from[i], errors[i]))
+            mixtures.append(_mixture(row, bool(includes_pixel), place, made_from[i], errors[i], residuals[i]))
         except InputError as error:
             at = f", location {i}" if len(rows) > 1 else ""
             raise InputError(f"{where}{at}: {error}") from None
     return mixtures
 
 
-def _mixture(row, includes_pixel, location, made_from, errors):
+def _mixture(row, includes_pixel, location, made_from, errors, residual):
     """Convert a row of the parameters to a PSFMixture, without the padding."""
     if np.any(row["amp"]):
         row = row[row["amp"] != 0]
     means = np.stack([row["xcen"], row["ycen"]], axis=1)
     covariances = np.stack([row["Cxx"], row["Cyy"], row["Cxy"]], axis=1)
     place = None if location is None else tuple(location)
-    return PSFMixture(row["amp"], means, covariances, includes_pixel, place, made_from, *map(float, errors))
+    return PSFMixture(
+        row["amp"], means, covariances, includes_pixel, place, made_from, *map(float, errors), residual
+    )
 
 
 def _array(group, key, where, fault, expected):
@@ -216,6 +219,24 @@ def _fit_errors(group, n_location, where):
 def _errors_fault(shape, dtype):
     if dtype.kind != "f" or shape is None or np.prod(shape, dtype=float) > 2 * _MOST_ROWS:
         return f" has shape {shape} and holds {dtype}, expected (locations, 2) numbers"
+    return ""
+
+
+def _residuals(group, n_location, where):
+    """Read what each mixture leaves of its image, as `PSFStore.write` stores it; None where unknown."""
+    if "residual" not in group:
+        return [None] * n_location
+    value = _array(group, "residual", where, _images_fault, f"{n_location} images")
+    if len(value) != n_location:
+        raise InputError(f"{where}/residual has {len(value)} images, expected {n_location}, as parameters")
+    return [None if np.isnan(image).all() else image for image in value]
+
+
+def _images_fault(shape, dtype):
+    if dtype.kind != "f" or shape is None or len(shape) != 3 or 0 in shape:
+        return f" has shape {shape} and holds {dtype}, expected images (locations, rows, columns)"
+    if np.prod(shape, dtype=float) * dtype.itemsize > _MOST_BYTES:
+        return f" has shape {shape}, expected at most {_MOST_BYTES:,} bytes"
     return ""
 
 

@@ -1,31 +1,41 @@
 """The HDF5 store that keeps PSF mixtures by band, exposure and detector position."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
 from fphojax.errors import InputError
+from fphojax.mixtures.psf_fit import fit_psf
+from fphojax.mixtures.psf_result import PSFFit
 from fphojax.system.file_checks import require_regular
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
-from .psf_layout import DATASETS, repeated, replacing, table
-from .psf_mixture import PSFMixture, blended, check_values
+from .psf_layout import DATASETS, repeated, replacing, residuals, table
+from .psf_mixture import PSFMixture, as_mixture, blended, check_values
 from .psf_reader import read_mixtures
+
+if TYPE_CHECKING:
+    from .exposures import Exposure
+    from .stores.stored_exposures import StoredExposure
 
 __all__ = ["PSFMixture", "PSFStore", "check_name"]
 
 
-class PSFStore:
+class PSFStore(Shown):
     """PSF mixtures by band, exposure and detector position.
 
     The file is HDF5, in an extension of forcepho's layout: dataset ``BAND/parameters`` (n_location, n_gauss)
     with the fields amp, xcen, ycen, Cxx, Cyy, Cxy [pixels]; dataset ``BAND/detector_locations``
     (n_location, 2); attribute ``includes_pixel`` of the group, false where it is absent; the PSF of a single
     exposure likewise in the group ``BAND/EXPOSURE``. A row with fewer Gaussians than its dataset is padded
-    with amplitude zero. A dataset ``made_from`` says for each location what the mixture was fitted to, and
+    with amplitude zero. A dataset ``made_from`` says for each location what the mixture was fitted to,
     ``fit_errors`` (n_location, 2) how well: the relative L2 residual, and the relative error of a bright point
-    source's flux.
+    source's flux; and ``residual`` (n_location, ny, nx) what the mixture leaves of the image, per pixel, with the
+    source at the central one (an image of NaN where it is not known, zeros around smaller ones).
 
     ``PSFStore()`` is empty, `PSFStore.open` reads a file.
     """
@@ -71,6 +81,47 @@ class PSFStore:
             raise InputError(f"{path}: holds no PSF, expected a group BAND with a dataset `parameters`")
         return store
 
+    @classmethod
+    def of_exposures(cls, exposures: "Iterable[Exposure | StoredExposure]") -> "PSFStore":
+        """Collect the PSFs that exposures have: their mixtures, else new ones fitted to their PSF images.
+
+        Parameters
+        ----------
+        exposures : iterable of Exposure or StoredExposure
+
+        Returns
+        -------
+        PSFStore
+            With a PSF for each exposure. Equal images are fitted once.
+
+        Raises
+        ------
+        InputError
+            An exposure that has neither, or an image that cannot be a PSF.
+        """
+        store, fitted = cls(), {}
+        for exposure in exposures:
+            label = f"exposure {exposure.name!r} of band {exposure.band}"
+            psf, image = exposure.psf, exposure.psf_image
+            if psf is None:
+                if image is None:
+                    raise InputError(f"{label}: found no PSF, expected a mixture or an image of it")
+                key = image.shape, image.tobytes(), exposure.psf_includes_pixel
+                if key not in fitted:
+                    fit = fit_psf(
+                        image, includes_pixel=exposure.psf_includes_pixel, name=f"PSF image of {label}"
+                    )
+                    fitted[key] = PSFMixture.from_fit(fit)
+                psf = fitted[key]
+            store.add(psf, exposure.band, exposure.name)
+        return store
+
+    def _facts(self):
+        own = sum(exposure is not None for _, exposure in self._entries)
+        return {"": counted(sum(map(len, self._entries.values())), "PSF"), "bands": ", ".join(self.bands)} | (
+            {"exposures": own} if own else {}
+        )
+
     @property
     def bands(self) -> list[str]:
         """Bands of the store, sorted: list of str."""
@@ -91,14 +142,22 @@ class PSFStore:
         except KeyError:
             raise InputError(self._missing(band, exposure)) from None
 
+    def varies(self, band: str, exposure: str | None = None) -> bool:
+        """Return whether the PSF of a band or an exposure depends on the position on the detector."""
+        own = self._entries.get((band, exposure))
+        return len(own or self._entries.get((band, None), ())) > 1
+
     def add(
-        self, mixtures: PSFMixture | Sequence[PSFMixture], band: str, exposure: str | None = None
+        self,
+        mixtures: PSFMixture | PSFFit | Sequence[PSFMixture | PSFFit],
+        band: str,
+        exposure: str | None = None,
     ) -> None:
         """Add one mixture, or one for each of several detector positions, replacing those already there.
 
         Parameters
         ----------
-        mixtures : PSFMixture or sequence of PSFMixture
+        mixtures : PSFMixture or what `fit_psf` returns, or a sequence of them
         band : str
         exposure : str, optional
             Exposure whose own PSF this is; default: that of all exposures of the band.
@@ -109,27 +168,28 @@ class PSFStore:
             For several mixtures that lack positions or differ in whether they include the pixel, and for one whose
             numbers cannot be those of a PSF.
         """
-        mixtures = [mixtures] if isinstance(mixtures, PSFMixture) else list(mixtures)
+        given = [mixtures] if isinstance(mixtures, PSFMixture | PSFFit) else list(mixtures)
+        made = [as_mixture(psf) for psf in given]
         check_name(band, exposure)
         where = f"PSF of {band}" + (f", exposure {exposure}" if exposure is not None else "")
-        if not mixtures:
+        if not made:
             raise InputError(f"{where}: no mixture was given, expected at least one")
-        if len(mixtures) > 1 and any(m.detector_location is None for m in mixtures):
+        if len(made) > 1 and any(m.detector_location is None for m in made):
             raise InputError(
-                f"{where}: one of {len(mixtures)} mixtures has no detector location, expected all to have"
+                f"{where}: one of {len(made)} mixtures has no detector location, expected all to have"
             )
-        if len({m.includes_pixel for m in mixtures}) > 1:
+        if len({m.includes_pixel for m in made}) > 1:
             raise InputError(
                 f"{where}: some mixtures include the pixel response and some do not, expected one kind"
             )
-        for mixture in mixtures:
+        for mixture in made:
             place = mixture.detector_location
             try:
                 check_values(mixture)
             except InputError as error:
                 at = f" at {place}" if place is not None else ""
                 raise InputError(f"{where}{at}: {error}") from None
-        self._entries[band, exposure] = tuple(mixtures)
+        self._entries[band, exposure] = tuple(made)
 
     def lookup(
         self,
@@ -202,6 +262,8 @@ class PSFStore:
                 errors = np.array([(m.relative_l2, m.point_flux_error) for m in mixtures])
                 if np.isfinite(errors).any():
                     group["fit_errors"] = errors
+                if (images := residuals(mixtures)) is not None:
+                    group.create_dataset("residual", data=images, compression="gzip", shuffle=True)
                 group["parameters"] = table(mixtures)
                 _write_locations(group, mixtures)
 

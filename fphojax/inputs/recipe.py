@@ -16,6 +16,8 @@ from fphojax.core.gaussians import ProfileTable
 from fphojax.core.pixels import PixelResponse
 from fphojax.errors import InputError
 from fphojax.mixtures.sersic import load_sersic_table
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
 from .astrometry import CircularRegion
 from .bounds import Bounds
@@ -33,8 +35,8 @@ from .stores.stored_exposures import StoredExposure, open_stores
 __all__ = ["Recipe", "exposures_of", "linked_rows", "sky_of"]
 
 
-@dataclass(frozen=True, eq=False)
-class Recipe:
+@dataclass(frozen=True, eq=False, repr=False)
+class Recipe(Shown):
     """All that it takes to make the scene of a region, beside its sources.
 
     Attributes
@@ -65,6 +67,13 @@ class Recipe:
     priors: Mapping[str, Distribution] = field(default_factory=dict)
     ties: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     nuisance: Nuisance = field(default_factory=Nuisance)
+
+    def _facts(self):
+        facts = {"": counted(len(self.exposures), "exposure"), "bands": ", ".join(self.bands)}
+        for name in ("priors", "ties"):
+            if getattr(self, name):
+                facts[name] = "of " + ", ".join(getattr(self, name))
+        return facts if self.nuisance == Nuisance() else facts | {"nuisance": self.nuisance}
 
     def __post_init__(self) -> None:
         bands = self.bands or dict.fromkeys(exposure.band for exposure in self.exposures)

@@ -1,9 +1,12 @@
 """A scene: the sources that are fitted to the pixels of a frame, with their bounds and priors."""
 
+import copy
 from collections.abc import Mapping
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from numpyro.distributions import Distribution, TransformedDistribution, Uniform
 from numpyro.distributions.transforms import AffineTransform
 
@@ -11,15 +14,19 @@ from fphojax.core.culling import TOLERANCE
 from fphojax.core.gaussians import ProfileTable
 from fphojax.core.model import PARAMETERS, SceneModel, clip_to_support, support_edges
 from fphojax.core.nearby import coarsely_padded
+from fphojax.core.nuisance import apply_nuisance
 from fphojax.core.pixels import PixelResponse
 from fphojax.errors import InputError, at_most_ten
 from fphojax.mixtures.sersic import load_sersic_table
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
 from .bounds import Bounds, check_pa_prior, default_bounds, wrap_pa
 from .exposure_nuisance import Nuisance
 from .frame import PatchFrame
 from .profiles import apply_profiles, clip_held, held_values, profiles_of
 from .projection import optics_of, pairs_of_all, sources_of, subtracted
+from .psf_correction import correction_tiles
 from .psf_store import PSFStore
 from .source_catalog import SourceCatalog
 
@@ -29,7 +36,7 @@ FARTHEST = 5.0  # standard deviations of a nuisance parameter's prior in which t
 _CULLED_BY = {"flux", "x", "y", "q", "sersic", "rhalf"}  # pair lists are valid in the box of these
 
 
-class Scene:
+class Scene(Shown):
     """The sources that are fitted to the pixels of a frame, with their bounds and priors.
 
     Parameters
@@ -144,17 +151,54 @@ class Scene:
             model = model.culled(*({name: pair[i] for name, pair in box.items()} for i in (0, 1)))
         self.model = model
         self.start = clip_to_support(start | more_start, model.priors)
+        self._psfs, self._uncorrected = psfs, self.model.patch.data
+        self._correction = np.zeros(np.shape(frame.patch.data))
+
+    def corrected(self, values: Mapping[str, ArrayLike]) -> "tuple[Scene, float]":
+        """Subtract what the images of the PSFs add to the model of the active sources at given parameters.
+
+        Parameters
+        ----------
+        values : dict of array
+            Of the model.
+
+        Returns
+        -------
+        scene : Scene
+            With pixels from which that is subtracted, in place of what had been; see `psf_correction`.
+        change : float
+            Norm of the difference of the two over the noise. No parameter changes by more of its standard deviations,
+            to first order.
+        """
+        model, frame = self.model, self.frame
+        optics = apply_nuisance(model.optics, {name: np.asarray(value) for name, value in values.items()})
+        tiles = correction_tiles(model.sources(values), optics, frame, self._psfs, model.table)
+        change = float(np.linalg.norm((tiles - self._correction) * np.asarray(frame.patch.ierr)))
+        padding = ((0, model.patch.n_tile - len(tiles)), (0, 0))
+        data = self._uncorrected - jnp.asarray(np.pad(tiles, padding), self._uncorrected.dtype)
+        scene = copy.copy(self)
+        scene.model = eqx.tree_at(lambda m: m.patch.data, model, data)
+        scene._correction = tiles
+        return scene, change
 
     def owns(self, model: SceneModel) -> bool:
         """Return whether a model is this scene's, perhaps with parameters held."""
         return model.optics.pixel is self.model.optics.pixel
 
-    def __repr__(self) -> str:
+    @property
+    def size(self) -> str:
+        """What is fitted, in words: "3 sources in 4 exposures"."""
+        return f"{counted(len(self.active), 'source')} in {counted(len(self.frame.exposures), 'exposure')}"
+
+    def _facts(self):
         n_pixel = int(np.count_nonzero(np.asarray(self.frame.patch.ierr)))
-        return (
-            f"Scene({len(self.active)} active and {len(self.fixed)} fixed sources, {n_pixel} pixels of "
-            f"{len(self.frame.exposures)} exposures in {', '.join(self.frame.bands)})"
-        )
+        return {
+            "": f"{len(self.active)} active and {len(self.fixed)} fixed sources, {n_pixel} pixels of "
+            f"{len(self.frame.exposures)} exposures in {', '.join(self.frame.bands)}"
+        }
+
+    def _below(self):
+        return self.active._below()
 
 
 def _priors(

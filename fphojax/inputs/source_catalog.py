@@ -25,7 +25,7 @@ import dataclasses
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
 from astropy.table import Table
@@ -33,6 +33,8 @@ from astropy.utils.masked import Masked
 from numpy.typing import ArrayLike
 
 from fphojax.errors import InputError
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
 from .angles import from_forcepho, looks_like_radians, to_forcepho
 from .catalog_files import (
@@ -43,6 +45,7 @@ from .catalog_files import (
     UNITS,
     CatalogReading,
     checked_ids,
+    native_table,
     read_columns,
     require,
     write_forcepho,
@@ -51,13 +54,17 @@ from .catalog_files import (
 from .fits_tables import fits_problems
 from .units import has_unit, in_degrees, to_unit
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 __all__ = ["ROI_PER_RHALF", "SourceCatalog", "from_forcepho", "to_forcepho"]
 
+_LINES = 30  # of a table in a notebook
 _UNITS = UNITS | {"flux": FLUX_UNIT, "flux_err": FLUX_UNIT}
 
 
-@dataclass(frozen=True, eq=False)
-class SourceCatalog:
+@dataclass(frozen=True, eq=False, repr=False)
+class SourceCatalog(Shown):
     """Parameters of N sources, in the conventions of our own tables.
 
     What comes with a unit (Quantity, Angle, Column) is converted.
@@ -108,6 +115,20 @@ class SourceCatalog:
     meta: dict = field(default_factory=dict)
     extra: Table = field(default_factory=Table)
 
+    def _facts(self):
+        return {"": counted(len(self), "source"), "bands": ", ".join(self.bands)}
+
+    def _below(self):
+        lines = self.to_table().pformat(
+            max_lines=_LINES,
+            max_width=-1,
+            html=True,
+            show_unit=True,
+            show_dtype=False,
+            tableclass="dataframe",
+        )
+        return "".join(lines)
+
     def __post_init__(self) -> None:
         for name, unit in _UNITS.items():
             value = getattr(self, name)
@@ -154,6 +175,22 @@ class SourceCatalog:
     def replace(self, **changes: Any) -> "SourceCatalog":
         """Return a copy with some attributes changed."""
         return dataclasses.replace(self, **changes)
+
+    def to_table(self) -> Table:
+        """Return the catalogue as a table with units, in the columns of our own layout.
+
+        Its metadata name the bands (``FILTERS``), so that a file of it is read by `read`.
+        """
+        table = native_table(self)
+        formats = {"ra": ".7f", "dec": ".7f", "pa": ".1f"}
+        for name in table.colnames:
+            if table[name].dtype.kind == "f":
+                table[name].info.format = formats.get(name, ".4g")
+        return table
+
+    def to_pandas(self) -> "DataFrame":
+        """Return `to_table` as a pandas DataFrame."""
+        return self.to_table().to_pandas()
 
     def select_bands(self, bands: Sequence[str]) -> "SourceCatalog":
         """Return the catalogue of these bands, in this order.

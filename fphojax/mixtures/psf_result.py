@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.ndimage import map_coordinates
+
+from fphojax.system.notebook_html import Shown
 
 from .psf_image import EffectivePSF, effective_psf
 from .psf_verdict import PSFVerdict, judge, model_values
@@ -18,8 +21,8 @@ __all__ = ["PIXEL_VARIANCE", "PSFFit", "fit_with_verdict", "judge_mixture", "plo
 PIXEL_VARIANCE = 1 / 12
 
 
-@dataclasses.dataclass(frozen=True)
-class PSFFit:
+@dataclasses.dataclass(frozen=True, repr=False)
+class PSFFit(Shown):
     """A mixture of Gaussians fitted to a PSF image, and its quality.
 
     Attributes
@@ -46,6 +49,8 @@ class PSFFit:
     verdict : PSFVerdict
     seconds : float
         Processor time that the fit took.
+    residual : ndarray (odd, odd)
+        What the mixture leaves of the effective PSF at native pixels, the source at the central one.
     """
 
     amplitudes: np.ndarray
@@ -59,6 +64,16 @@ class PSFFit:
     scale: float
     verdict: PSFVerdict
     seconds: float
+    residual: np.ndarray
+
+    def _facts(self):
+        verdict = self.verdict
+        return {
+            "": f"{len(self.amplitudes)} Gaussians",
+            "relative L2": f"{verdict.relative_l2:.2%}",
+            "point-source flux error": f"{verdict.point_flux_error:+.2%}",
+            "pixel response": "included" if self.includes_pixel else "not included",
+        }
 
     def effective(self, image: ArrayLike, *, mask: ArrayLike | None = None) -> EffectivePSF:
         """Return the effective PSF (`EffectivePSF`) of an image, scaled as in this fit."""
@@ -144,6 +159,7 @@ def fit_with_verdict(
     """Wrap amplitudes, means and covariances as a fit with its verdict, with a processor time of zero."""
     amplitudes, means, covariances = parts
     response = 0.0 if includes_pixel else PIXEL_VARIANCE
+    model = model_values(effective, *parts, response=response, background=background)
     return PSFFit(
         amplitudes=amplitudes,
         means=means,
@@ -156,7 +172,17 @@ def fit_with_verdict(
         scale=effective.scale,
         verdict=judge(effective, parts, response=response, background=background),
         seconds=0.0,
+        residual=_at_native_pixels(effective, np.where(effective.good, effective.values - model, 0.0)),
     )
+
+
+def _at_native_pixels(effective, values):
+    """Interpolate values on the grid of an effective PSF at whole native pixels from the source."""
+    places = []
+    for grid in (effective.y, effective.x):
+        half = max(int(np.floor(min(-grid[0], grid[-1]) + 1e-6)), 0)
+        places.append((np.arange(-half, half + 1) - grid[0]) * effective.oversample)
+    return map_coordinates(values, np.meshgrid(*places, indexing="ij"), order=3, mode="nearest")
 
 
 def plot_psf_fit(fit: PSFFit, image: ArrayLike, **options: Any) -> "Figure":

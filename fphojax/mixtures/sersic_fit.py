@@ -18,7 +18,8 @@ from numpy.polynomial.chebyshev import chebvander
 from numpy.typing import ArrayLike
 from scipy.linalg import solve
 from scipy.special import expit, gammainc, gammaincinv, ive, loggamma
-from tqdm import tqdm
+
+from fphojax.system.progress import Progress
 
 from .sersic import FixedRadiiSersic, ScaleFreeSersic
 
@@ -151,7 +152,8 @@ def fit_sersic_table(
     problem = _Problem.build(order, low, high, offset)
     degrees = [*range(2, degree, 2), degree]
     coefficients, weights, damping = problem.start(), problem.even_weights(), 1.0
-    with tqdm(total=_STEPS * len(degrees) + _REWEIGHTINGS, desc="Sersic table", disable=not progress) as bar:
+    n_step = _STEPS * len(degrees) + _REWEIGHTINGS
+    with Progress[None](text="Sersic table", units="steps", total=n_step, shown=progress) as bar:
         for count in degrees:
             coefficients = np.pad(coefficients, ((0, 0), (0, count + 1 - coefficients.shape[1])))
             for _ in range(_STEPS):
@@ -162,8 +164,7 @@ def fit_sersic_table(
             target = np.maximum((errors / errors.max()) ** (_POWER - 2), 1e-4)
             weights = weights ** (1 - _CHANGE) * target**_CHANGE
             coefficients, damping = problem.step(coefficients, weights / weights.mean(), damping)
-            bar.set_postfix(worst=f"{1e-3 * errors.max():.2e}", refresh=False)
-            bar.update()
+            bar.reach(bar.n + 1, f"largest error {1e-3 * errors.max():.2e}")
     return ScaleFreeSersic(
         jnp.asarray(coefficients[:order]), jnp.asarray(coefficients[order:]), (low, high), offset
     )

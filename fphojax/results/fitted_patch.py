@@ -1,6 +1,8 @@
 """A fitted patch, as it was fitted or rebuilt from the folder of a run: its pixels, its model, its draws."""
 
+import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
@@ -11,6 +13,7 @@ from fphojax.inputs.psf_store import PSFStore
 from fphojax.inputs.recipe import Recipe
 from fphojax.inputs.scene import Scene
 from fphojax.system.file_checks import blame
+from fphojax.system.notebook_html import Shown
 
 from .patch_result import PatchResult
 from .run_directory import RunDirectory
@@ -18,8 +21,8 @@ from .run_directory import RunDirectory
 __all__ = ["FittedPatch", "fitted_patch", "model_values", "open_recipe"]
 
 
-@dataclass(frozen=True, eq=False)
-class FittedPatch:
+@dataclass(frozen=True, eq=False, repr=False)
+class FittedPatch(Shown):
     """A scene and the result of its fit: all that its images are made from.
 
     Attributes
@@ -30,6 +33,9 @@ class FittedPatch:
 
     scene: Scene
     result: PatchResult
+
+    def _facts(self):
+        return {"": f"{self.scene}, {self.result}"}
 
     def draw(self, chain: int, draw: int) -> dict[str, np.ndarray]:
         """Return the parameters of the model at one draw; negative numbers count from the end."""
@@ -77,12 +83,12 @@ def model_values(point: xr.Dataset, region: CircularRegion) -> dict[str, np.ndar
     return values | {"x": offset[:, 0], "y": offset[:, 1], "pa": np.deg2rad(point["pa"].to_numpy())}
 
 
-def open_recipe(run: RunDirectory) -> Recipe:
+def open_recipe(run: RunDirectory | str | Path) -> Recipe:
     """Reopen the recipe of a run's scenes, for all its patches.
 
     Parameters
     ----------
-    run : RunDirectory
+    run : RunDirectory or path-like
 
     Returns
     -------
@@ -93,15 +99,16 @@ def open_recipe(run: RunDirectory) -> Recipe:
     InputError
         A file of the inputs is not where it was.
     """
+    run = RunDirectory.of(run)
     return Recipe.from_config(run.read_config(), PSFStore.open(run.path / "psfs.h5"))
 
 
-def fitted_patch(run: RunDirectory, number: int, recipe: Recipe | None = None) -> FittedPatch:
+def fitted_patch(run: RunDirectory | str | Path, number: int, recipe: Recipe | None = None) -> FittedPatch:
     """Rebuild a patch of a run.
 
     Parameters
     ----------
-    run : RunDirectory
+    run : RunDirectory or path-like
     number : int
         One of ``run.patches()``.
     recipe : Recipe, optional
@@ -116,8 +123,10 @@ def fitted_patch(run: RunDirectory, number: int, recipe: Recipe | None = None) -
     InputError
         The run has no such patch, or a file of its inputs is not where it was.
     """
+    run = RunDirectory.of(run)
     result = run.read_patch(number)
     recipe = open_recipe(run) if recipe is None else recipe
     with blame(str(run.config_path)):
         scene = recipe.scene(result.region, active=result.active, fixed=result.fixed, bounds=result.bounds)
-    return FittedPatch(scene, result)
+    fitted = FittedPatch(scene, result)
+    return dataclasses.replace(fitted, scene=scene.corrected(fitted.optimum())[0])

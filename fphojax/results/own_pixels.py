@@ -31,7 +31,7 @@ def own_pixels(scene: Scene, values: Mapping) -> xr.Dataset:
         Variables chi2 and n_pixel with the dimensions source and exposure; for which pixels these are see `owners`.
     """
     frame, ids = scene.frame, scene.active.id
-    residual = residual_tiles(scene.model, values)[: frame.patch.n_tile]  # a model may have more, empty tiles
+    residual = residual_tiles(scene, values)
     chi = (residual * np.asarray(frame.patch.ierr)).ravel().astype(np.float64)
     shape = len(ids), len(frame.exposures)
     chi2, n_pixel = np.zeros(shape), np.zeros(shape, dtype=np.int64)

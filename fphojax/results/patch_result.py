@@ -20,6 +20,8 @@ from fphojax.inputs.scene import Scene
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.system.file_checks import decoding
 from fphojax.system.hdf5_files import new_hdf5, open_hdf5
+from fphojax.system.notebook_html import Shown
+from fphojax.system.wording import counted
 
 from .netcdf import write_groups
 from .own_pixels import own_pixels
@@ -66,8 +68,8 @@ _GROUPS = (  # required; fixed, nuisance, own_pixels, prior_width, optimum_std a
 )
 
 
-@dataclass(frozen=True, eq=False)
-class PatchResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class PatchResult(Shown):
     """The fit of one patch, in catalogue units.
 
     Attributes
@@ -102,7 +104,7 @@ class PatchResult:
         Draws of the exposures' nuisance parameters, those that the model had: sky (chain, draw, exposure, term),
         scale (chain, draw, exposure), shift (chain, draw, exposure, axis), and their values at the optimum, named
         ``sky_optimum`` and so on.
-    mass_matrix : xarray.DataArray, dimensions parameter, parameter_
+    mass_matrix : xarray.DataArray, dimensions ``parameter``, ``parameter_``
         First inverse mass matrix: covariance of the unconstrained parameters at the optimum.
     method : {"nuts", "laplace", "importance", "optimum", "forced"}
         Where the draws come from.
@@ -115,7 +117,7 @@ class PatchResult:
         Seconds.
     versions : dict of str
         Of fphojax, jax, numpyro and arviz.
-    flux_precision : xarray.DataArray, dimensions band, source, source_, or None
+    flux_precision : xarray.DataArray, dimensions ``band``, ``source``, ``source_``, or None
         Precision matrices of all fluxes of each band at the optimum's shapes; those of a fit with the setting
         ``linear_optimize``.
     """
@@ -143,6 +145,19 @@ class PatchResult:
     wall_time: float
     versions: dict[str, str]
     flux_precision: xr.DataArray | None = None
+
+    def _facts(self):
+        sizes, chi2 = self.draws.sizes, self.exposures["chi2"].to_numpy()
+        return {
+            "": counted(len(self.active), "source"),
+            "bands": ", ".join(self.bands),
+            "method": f"{self.method}, {sizes['chain']} chains of {sizes['draw']} draws",
+            "chi2": f"{chi2.sum():.0f} of {int(self.exposures['n_pixel'].sum())} pixels",
+            "time": f"{self.wall_time:.1f} s",
+        }
+
+    def _below(self):
+        return self.final_catalog()._below()
 
     @classmethod
     def from_chains(
@@ -218,7 +233,9 @@ class PatchResult:
     def effective_size(self) -> float:
         """Effective number of the weighted points from which the draws were taken; NaN where there were none."""
         statistics = self.posterior["sample_stats"]
-        return float(statistics["effective_size"][0, 0]) if "effective_size" in statistics else np.nan
+        if "effective_size" not in statistics:
+            return np.nan
+        return float(np.asarray(statistics["effective_size"])[0, 0])
 
     def with_flux_precision(self, precision: np.ndarray) -> "PatchResult":
         """Return the result with the precision matrices of its fluxes added.

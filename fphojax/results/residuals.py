@@ -109,7 +109,7 @@ def write_residuals(path: str | Path, scene: Scene, values: Mapping) -> None:
         If the name of a band or exposure cannot be used for a group.
     """
     frame = scene.frame
-    residual = residual_tiles(scene.model, values).ravel()
+    residual = residual_tiles(scene, values).ravel()
     data, ierr = (np.asarray(tiles).ravel() for tiles in (frame.patch.data, frame.patch.ierr))
     for name in {name for exposure in frame.exposures for name in (exposure.band, exposure.name)}:
         if "/" in name or name in ("", "."):

@@ -15,6 +15,7 @@ from fphojax.inputs.recipe import sky_of
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.system.files import replacing
 from fphojax.system.json_files import read_json, write_json
+from fphojax.system.notebook_html import Shown
 from fphojax.system.portable import absolute, map_paths, relative, resolved
 from fphojax.system.wording import counted
 
@@ -60,7 +61,7 @@ _HALF_WRITTEN = re.compile(r"\..+\.\w+\.[a-z0-9_]{8}")  # folders of `replacing`
 _OF_PATCH = re.compile(r"\.patch\d+_\w+\..*\.[a-z0-9_]{8}")
 
 
-class RunDirectory:
+class RunDirectory(Shown):
     """The folder of a run, in forcepho's layout.
 
     ::
@@ -71,7 +72,7 @@ class RunDirectory:
         SCENE_log.json                  log of the patches so far
         patches/patch3_samples.nc       `PatchResult` of patch 3
         patches/patch3_residuals.h5     its residuals (`write_residuals`)
-        figures/patch3_residuals.png    data, model and residual
+        figures/patch2_residuals.png    data, model and residual of the first patches
 
     Every file is written atomically.
 
@@ -97,6 +98,9 @@ class RunDirectory:
         self.scene_catalog = scene_catalog
         if not self.path.is_dir():
             raise InputError(f"{self.path}: no such folder, expected the folder of a run")
+
+    def _facts(self):
+        return {"": repr(str(self.path)), "patches": len(self.patch_files())}
 
     @classmethod
     def create(
@@ -167,6 +171,11 @@ class RunDirectory:
         """
         run = cls(path)
         return cls(path, scene_catalog=run.read_config().get("scene_catalog", run.scene_catalog))
+
+    @classmethod
+    def of(cls, run: "RunDirectory | str | Path") -> "RunDirectory":
+        """Return a run as it is, or open the one in a folder."""
+        return run if isinstance(run, RunDirectory) else cls.open(run)
 
     @property
     def config_path(self) -> Path:

@@ -15,6 +15,7 @@ from .table_text import formatted
 __all__ = ["decimals", "degrees_of_freedom", "exposure_table", "summary_table", "true_values"]
 
 _QUANTILES = (0.16, 0.5, 0.84)
+_LEAST_DRAWS = 4  # of each chain, for statistics of convergence
 
 
 def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QTable:
@@ -29,32 +30,32 @@ def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QT
     Returns
     -------
     QTable
-        Columns: id, parameter, band (empty but for fluxes), unit; value (median), lower and upper (limits of
-        the central 68 %, from 0.16 to 0.84; of an optimum, one standard deviation) in that unit; r_hat (rank-
-        normalised) and ess_bulk (Vehtari et al. 2021), for draws by weights at most the effective number of
-        points; at_bound, the fraction of draws within a thousandth of an edge of the prior; truth, if given. Angles
-        are as in ``result.centred_draws``, and the truth is on the same turn.
+        Sources are in the order of the catalogue. Columns: id, parameter, band (empty but for fluxes), unit; value
+        (median), lower and upper (limits of the central 68 %, from 0.16 to 0.84; of an optimum, one standard
+        deviation) in that unit; r_hat (rank-normalised) and ess_bulk (Vehtari et al. 2021), NaN where there are no
+        draws, and for draws by weights at most the effective number of points; at_bound, the fraction of draws
+        within a thousandth of an edge of the prior; truth, if given. Angles are as in ``result.centred_draws``, and
+        the truth is on the same turn.
 
     Raises
     ------
     InputError
         If `truth` lacks a source or a band.
     """
-    import arviz  # takes seconds: it imports its plotting
-
     draws = result.centred_draws
     low, value, high = (draws.quantile(q, ("chain", "draw")) for q in _QUANTILES)
     if result.optimum_std:
         low, high = value - result.optimum_std, value + result.optimum_std
     columns: dict[str, Any] = {"value": value, "lower": low, "upper": high}
-    columns |= {"r_hat": arviz.rhat(draws), "ess_bulk": arviz.ess(draws, method="bulk")}
+    columns |= _convergence(draws)
     columns["ess_bulk"] = np.fmin(columns["ess_bulk"], result.effective_size)
     columns["at_bound"] = result.at_bound
     if truth is not None:
         columns["truth"] = true_values(result, truth)
 
     rows = []
-    for s, source in enumerate(result.active.id):
+    for s in _catalogue_order(result.active):
+        source = result.active.id[s]
         for name, unit in POSTERIOR_UNITS.items():
             for b, band in enumerate(result.bands if name == "flux" else ("",)):
                 at = (s, b) if name == "flux" else (s,)
@@ -64,10 +65,30 @@ def summary_table(result: PatchResult, truth: SourceCatalog | None = None) -> QT
     return formatted(QTable(rows), formats, rest=".10g")  # positions need as many digits
 
 
+def _convergence(draws):
+    """Return rank-normalised R-hat and the bulk's effective sample size; NaN for too few draws, as of an optimum."""
+    if draws.sizes["draw"] < _LEAST_DRAWS:
+        nothing = draws.isel(chain=0, draw=0) * np.nan
+        return {"r_hat": nothing, "ess_bulk": nothing}
+    import arviz  # takes seconds: it imports its plotting
+
+    return {"r_hat": arviz.rhat(draws), "ess_bulk": arviz.ess(draws, method="bulk")}
+
+
+def _catalogue_order(active):
+    """Return the rows of a patch's sources in the order of the field's catalogue: a patch starts with its seed."""
+    if "source_index" not in active.extra.colnames:
+        return np.arange(len(active))
+    return np.argsort(active["source_index"], kind="stable")
+
+
 def decimals(lower: float, upper: float) -> int:
-    """Return the number of decimals that show the width of an interval to two digits, 9 at most."""
+    """Return the number of decimals that show the width of an interval to two digits, 9 at most.
+
+    It is negative where digits before the point are not known.
+    """
     width = float(upper - lower)
-    return int(np.clip(1 - np.floor(np.log10(width)), 0, 9)) if width > 0 else 3
+    return int(min(1 - np.floor(np.log10(width)), 9)) if width > 0 else 3
 
 
 def exposure_table(result: PatchResult) -> QTable:

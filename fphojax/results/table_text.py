@@ -1,12 +1,13 @@
 """Tables as text: formats of columns, stated where a table is made, and the cells that a terminal and a page show."""
 
+import html
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from astropy.table import Table
 
-__all__ = ["ShownColumn", "formatted", "shown_columns"]
+__all__ = ["ShownColumn", "formatted", "html_table", "shown_columns"]
 
 
 class ShownColumn(NamedTuple):
@@ -43,6 +44,24 @@ def formatted(table: Table, formats: Mapping[str, str], rest: str | None = None)
 def shown_columns(table: Table, digits: str) -> list[ShownColumn]:
     """Format all cells of a table, floating-point numbers of columns without a format by `digits`."""
     return [_shown(name, table[name], digits) for name in table.colnames]
+
+
+def html_table(table: Table) -> str:
+    """Format the rows of a table as HTML, numbers aligned to the right; text is escaped."""
+    columns = shown_columns(table, ".5g")
+    sides = ["right" if column.right else "left" for column in columns]
+    head = "".join(
+        f"<th style='text-align:{side};padding:2px 8px'>{html.escape(column.name)}</th>"
+        for column, side in zip(columns, sides, strict=True)
+    )
+    rows = []
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        row = "".join(
+            f"<td style='text-align:{side};padding:1px 8px'>{html.escape(cell)}</td>"
+            for cell, side in zip(cells, sides, strict=True)
+        )
+        rows.append(f"<tr>{row}</tr>")
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
 
 
 def _shown(name, column, digits):

@@ -7,17 +7,25 @@ import numpy as np
 
 from fphojax.core.model import SceneModel
 from fphojax.core.padding import padded_model, padded_values
+from fphojax.inputs.scene import Scene
 
 __all__ = ["residual_tiles"]
 
 
-def residual_tiles(model: SceneModel, values: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Compute data minus fixed and active sources, array (T, TILE * TILE), at given parameters of the model."""
-    padded = model
+def residual_tiles(scene: Scene, values: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Compute data minus fixed and active sources at given parameters of the model.
+
+    Returns
+    -------
+    ndarray (T, TILE * TILE)
+        The tiles of the scene's frame; the model may have more, empty ones.
+    """
+    model = padded = scene.model
     if model.pairs is None:
         padded = padded_model(model)
         values = padded_values(values, padded)
-    return np.asarray(model.patch.data) - np.asarray(_images(padded, values))[: model.patch.n_tile]
+    n_tile = scene.frame.patch.n_tile
+    return np.asarray(model.patch.data)[:n_tile] - np.asarray(_images(padded, values))[:n_tile]
 
 
 _images = eqx.filter_jit(SceneModel.images)

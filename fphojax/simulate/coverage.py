@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.table import Table
-from tqdm.auto import tqdm
 
 from fphojax.field.scene_fit import fit_scene
 from fphojax.inference.methods import Method
 from fphojax.inputs.astrometry import sky_position
 from fphojax.inputs.bounds import PARAMETERS, Bounds
 from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.system.progress import Progress
 
 from .mock_fields import MockCamera, mock_field
 from .ranks import covered, rank
@@ -120,7 +120,7 @@ def coverage_study(
     CoverageStudy
     """
     ranks: dict[str, list] = {name: [] for name in _RANKED}
-    for number in tqdm(range(n_scene), desc="scenes", unit="scene", disable=not progress):
+    for number in Progress(range(n_scene), text="coverage", units="scenes", shown=progress):
         truth = _draw_catalog(catalog, bounds, np.random.default_rng([seed, number]))
         field = mock_field(truth, cameras, seed=seed + number)
         fit = fit_scene(field.exposures, field.psfs, catalog, method, bounds=bounds, seed=number, **options)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-__all__ = ["counted", "grouped"]
+__all__ = ["counted", "duration", "grouped"]
 
 
 def counted(number: int, noun: str) -> str:
@@ -22,3 +22,13 @@ def grouped(notes: Iterable[tuple[Path, str]], show: Callable[[Path], str] = str
         first, *remaining = paths
         lines.append(f"{show(first)}{f' and {len(remaining)} more' if remaining else ''}: {note}")
     return lines
+
+
+def duration(seconds: float) -> str:
+    """Format a time span in the unit in which people would say it, like "40 s", "12 min", "2.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    hours = seconds / 3600
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.1f} days"

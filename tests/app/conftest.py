@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from astropy.io import fits
+from standard_error import problems
 
 from fphojax.results.run_directory import RunDirectory
 from fphojax.simulate.mock_exposures import write_exposure
@@ -80,7 +81,7 @@ def ended(process: subprocess.Popen, seconds: float = 300) -> tuple[int, list[st
     timer.start()
     _, errors = process.communicate()
     timer.cancel()
-    return process.returncode, errors.splitlines()
+    return process.returncode, problems(errors)
 
 
 def run(*arguments, most: int | None = None) -> tuple[int, list[str]]:

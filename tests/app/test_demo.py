@@ -1,4 +1,4 @@
-"""The demonstration's files, and the example of the README, which uses the same field."""
+"""The demonstration's files, and the examples of README and guide, which use the same field."""
 
 import re
 
@@ -57,16 +57,16 @@ def test_settings_that_were_edited_are_not_replaced(tmp_path):
     assert "chains: 2" in config.read_text()
 
 
-def block_of_the_readme(request, language, contains):
-    text = (request.config.rootpath / "README.md").read_text()
+def block_of(request, page, language, contains):
+    text = (request.config.rootpath / page).read_text()
     blocks = re.findall(rf"^```{language}\n(.*?)^```$", text, flags=re.MULTILINE | re.DOTALL)
     (block,) = [block for block in blocks if contains in block]
     return block
 
 
-def test_settings_of_the_readme(request, tmp_path):
+def test_settings_of_the_guide(request, tmp_path):
     config = tmp_path / "field.yml"
-    config.write_text(block_of_the_readme(request, "yaml", contains="fitsfiles:"))
+    config.write_text(block_of(request, "docs/guide/settings.md", "yaml", contains="fitsfiles:"))
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.fits").touch()
     settings = Settings.from_yaml(config)
@@ -77,21 +77,22 @@ def test_settings_of_the_readme(request, tmp_path):
 
 
 @pytest.mark.slow
-def test_example_of_the_readme(request, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/guide/index.md"])
+def test_example(page, request, tmp_path, monkeypatch, capsys):
     """It runs as it is printed, but for fewer draws."""
-    example = block_of_the_readme(request, "python", contains="demo_field")
+    example = block_of(request, page, "python", contains="demo_field")
     few = fphojax.NUTS(draws=60, warmup=40, chains=2)
     monkeypatch.setattr(fphojax, "NUTS", lambda **_: few)
     monkeypatch.chdir(tmp_path)
     names = {}
-    exec(compile(example, "README.md", "exec"), names)
+    exec(compile(example, page, "exec"), names)
     shown = capsys.readouterr().out
     print(shown)
     assert "rhalf" in shown
-    (figure,) = tmp_path.glob("*.png")
-    assert np.ptp(matplotlib.image.imread(figure)[..., :3]) > 0.5
+    for figure in re.findall(r'savefig\("(.*?)"\)', example):
+        assert np.ptp(matplotlib.image.imread(tmp_path / figure)[..., :3]) > 0.5
     assert names["fit"].result.draws.sizes["draw"] == 60
-    table = names["fit"].table(fphojax.demo_field().truth)
+    table = names["fit"].to_table(fphojax.demo_field().truth)
     pull = (table["value"] - table["truth"]) / (table["upper"] - table["lower"]) * 2
     print(f"rms pull {np.sqrt(np.mean(pull**2)):.2f}")
     assert np.sqrt(np.mean(pull**2)) < 2

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from fphojax.app import cli
+from fphojax.app.cli import program
 from fphojax.inputs.stores.stored_exposures import open_stores
 from fphojax.results.run_directory import RunDirectory
 
@@ -87,7 +87,7 @@ def test_files_that_may_not_grow_under_a_fit(tiny, field, tmp_path, command, bef
 def test_a_disk_that_fills_up_under_workers(tiny, field, disk):
     folder, mount = disk
     whole = field.parent / "undisturbed"
-    mount(int(0.7 * kilobytes(whole)))
+    mount(int(0.7 * kilobytes(whole / "patches")))  # figures are drawn after all fits
     how = r"; \d of 3 sources are done and kept in /\S+; the same command with --resume continues"
     out = folder / "run"
     refused(*tiny.run("sample", field, "--out", out, "--workers", 2), "no space left on device", how)
@@ -162,8 +162,8 @@ def test_help_onto_a_full_disk_is_one_line(monkeypatch, capsys):
     def app():
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr(program, "app", app)
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        program.main()
     assert end.value.code == 1
     assert capsys.readouterr().err == "error: no space left on device\n"

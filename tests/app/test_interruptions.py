@@ -4,8 +4,10 @@ import errno
 import os
 import signal
 import time
+from types import SimpleNamespace
 
 import pytest
+from standard_error import problems
 from typer.testing import CliRunner
 
 import fphojax.app.stages.sample as sample_stage
@@ -17,12 +19,12 @@ from fphojax.errors import InputError, MachineError, StorageError
 @pytest.fixture
 def sample(monkeypatch):
     """Function that lets `fphojax sample` do something, and gives its status and the lines of its errors."""
-    monkeypatch.setattr(Settings, "from_yaml", lambda *_: None)
+    monkeypatch.setattr(Settings, "from_yaml", lambda *_: SimpleNamespace(outbase="run"))
 
     def invoked(act, *options):
         monkeypatch.setattr(sample_stage, "sample_field", act)
         done = CliRunner().invoke(app, ["sample", "field.yml", *options])
-        return done.exit_code, done.stderr.splitlines()
+        return done.exit_code, problems(done.stderr)
 
     return invoked
 

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from standard_error import problems
 
 from fphojax.errors import StorageError
 from fphojax.field.patch_fit import PatchFit
@@ -236,7 +237,7 @@ def disturbed(number, words, finished=""):
     )
     print(done.stderr)
     *found, last = map(int, done.stdout.split("\n")[-2].split())
-    lines = done.stderr.splitlines()[:-1]
+    lines = problems(done.stderr)[:-1]
     assert last == 0
     if number == signal.SIGKILL:
         assert set(found) <= {-signal.SIGKILL, 0}

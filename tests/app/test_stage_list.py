@@ -7,8 +7,9 @@ from astropy.table import QTable
 
 from fphojax.app.settings.schema import Settings
 from fphojax.app.settings.starter import template_folder
-from fphojax.app.stage_list import STAGES, first_read_after, next_settings
+from fphojax.app.stage_list import STAGES, first_read_after, next_settings, stages_named
 from fphojax.app.stages.stage_report import StageReport
+from fphojax.errors import InputError
 
 
 def test_every_stage_has_its_template():
@@ -44,6 +45,31 @@ def test_what_later_stages_read_first():
     assert "sampling_draws" in first_read_after("optimize")
     assert "buffer" not in first_read_after("optimize")
     assert "buffer" in first_read_after("catalog")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["sample", "check"], ["check", "sample"]),
+        (["check,psf"], ["check", "psf"]),
+        (["optimize..sample"], ["optimize", "background", "detect", "sample"]),
+        (["check, catalog..optimize", "check"], ["check", "catalog", "optimize"]),
+        (["sample.."], ["sample", "postprocess"]),
+        (["..psf"], ["check", "psf"]),
+        ([".."], list(STAGES)),
+        (["sample..sample"], ["sample"]),
+    ],
+)
+def test_lists_and_ranges_of_stages(words, expected):
+    assert stages_named(words) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "found"), [("chek", "chek"), ("check,", "nothing"), ("check..sampel", "sampel"), ("a..b", "a")]
+)
+def test_stages_that_are_not_known(word, found):
+    with pytest.raises(InputError, match=f"--stages: found {found}, expected one of check, .*FIRST..LAST"):
+        stages_named([word])
 
 
 def test_what_stages_hand_on(tmp_path):

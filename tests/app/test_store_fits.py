@@ -80,7 +80,7 @@ def test_fits_from_stores_are_those_from_files(tmp_path, data_dir, name):
     exposures = sorted(read_exposures(files), key=lambda exposure: (exposure.band, exposure.name))
     bands = list(dict.fromkeys(exposure.band for exposure in exposures))
     settings = settings_of(tmp_path, folder, bands)
-    report = preprocess(settings, progress=False, echo=lambda line: None)
+    report = preprocess(settings, progress=False)
     assert report.n_stored == len(files)
     problems = check_inputs(settings, verify=True).problems
     assert not [line for line in problems if "pixels.h5" in line or "meta.json" in line]

@@ -5,6 +5,7 @@ import signal
 import time
 
 import pytest
+from standard_error import problems
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
@@ -54,7 +55,7 @@ def test_a_folder_in_use_is_refused_in_one_line(settings, command):
     what = {"preprocess": "pixels.h5", "psf": "psfs.h5"}.get(words[0], "output")
     lock = {"preprocess": ".pixels.h5.lock", "psf": ".psfs.h5.lock"}.get(words[0], "output/.lock")
     assert done.exit_code == 2
-    (line,) = done.stderr.splitlines()
+    (line,) = problems(done.stderr)
     assert line.startswith(f"error: {folder / what}: in use by process 77 (fphojax run) on nid0012, started ")
     assert line.endswith(f"if that machine is known to be dead, remove {folder / lock}")
     assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}

@@ -1,12 +1,11 @@
-"""A whole field, sampled as a user samples it: what compiling costs, what drawing costs, with an empty and a full cache.
+"""A whole field as a user samples it: what compiling costs, and what drawing costs.
 
     python tests/benchmarks/bench_field.py --json [--sources 100] [--methods nuts auto]
 
 The field is the mock of ``tests/validation/validate_optimize.py`` (seed 0, its first sources; one band, a PSF of one
-Gaussian), the run that of ``fphojax sample`` at default settings, on one core, each in a process of its own: first with
-an empty folder of compiled programs, then with that of the first run. That process then samples the field again, with
-all programs in its memory: the seconds that its patches took to fit are ``draw_s``.
-Processor times of both passes, and how many programs were compiled or loaded.
+Gaussian), the run that of ``fphojax sample`` at default settings, on one core, each in a process of its own: first
+with an empty folder of compiled programs, then with that of the first run. That process then samples the field again,
+with all programs in its memory: the seconds that its patches took to fit are ``draw_s``.
 """
 
 import argparse

@@ -101,7 +101,7 @@ def build(folder: Path, name: str, pattern: str, compression: str | None) -> dic
         context={"folder": folder},
     )
     os.sync()
-    report = preprocess(settings, progress=False, echo=lambda line: None)
+    report = preprocess(settings, progress=False)
     return {
         "MB": report.n_byte / 1e6,
         "MB_on_disk": (folder / f"{name}.h5").stat().st_size / 1e6,

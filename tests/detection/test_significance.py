@@ -43,7 +43,11 @@ def test_rise_is_what_exceeds_the_light_around():
     significance, contrast = on_light.rise(*place, nearest_higher(*place))
     np.testing.assert_allclose(contrast, 30 / 20, rtol=1e-3)
     # the light around is wrong by a tenth
-    np.testing.assert_allclose(significance, 30 * 4 / np.sqrt(4 + (0.1 * 20 * 4) ** 2), rtol=1e-3)
+    error = 1.25 / np.sqrt(
+        2 * np.pi * 8
+    )  # of a median on the largest circle, eight times as large as the first
+    noise = np.sqrt(4 * (1 + error**2) + (0.1 * 20 * 4) ** 2)
+    np.testing.assert_allclose(significance, 30 * 4 / noise, rtol=1e-3)
 
 
 def test_expected_maxima_are_those_of_smooth_noise():
@@ -57,6 +61,14 @@ def test_expected_maxima_are_those_of_smooth_noise():
     exact = 4 * 400**2 / 8 * 3 * np.exp(-4.5) / (2 * np.pi) ** 1.5
     np.testing.assert_allclose(expected, exact, rtol=0.05)
     assert abs(counted - expected) < 4 * np.sqrt(expected)
+
+
+def test_light_does_not_make_noise_smoother():
+    noise = gaussian_filter(np.random.default_rng(4).normal(size=(200, 200)), 2.0, mode="wrap")
+    noise /= noise.std()
+    y, x = np.mgrid[:200, :200]
+    galaxy = 8 * np.exp(-np.hypot(x - 100, y - 100) / 50)
+    np.testing.assert_allclose(expected_maxima(noise + galaxy, 5.0), expected_maxima(noise, 5.0), rtol=0.3)
 
 
 def test_cells_without_data_expect_nothing():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from fphojax.detection.source_search import detect
 from fphojax.detection.surroundings import light_around, nearest_higher, select_separated
@@ -84,16 +85,33 @@ def test_circles():
     values = np.full((101, 101), 7.0)
     values[:, 62:] = 100.0
     at = np.array([50.0]), np.array([50.0])
-    assert light_around(values, *at, 15.0, higher(0.0, 0.0)) == 7.0  # a neighbour, or an edge, on one side
+    assert light_around(values, *at, 15.0, higher(0.0, 0.0))[0] == 7.0  # a neighbour, or an edge, on one side
     row, column = np.indices(values.shape)
     cone = 100 - np.hypot(row - 50, column - 50)
-    assert light_around(cone, *at, 5.0, higher(0.0, 0.0)) == pytest.approx(95, abs=0.2)
-    assert light_around(cone, *at, 5.0, higher(41.0, 1.0)) == pytest.approx(60, abs=0.2)  # 5, 10, 20, 40
-    assert light_around(cone - 200, *at, 5.0, higher(0.0, 0.0)) == 0
-    assert light_around(np.full((9, 9), np.nan), np.array([4.0]), np.array([4.0]), 2.0, higher(0.0, 0.0)) == 0
+    assert light_around(cone, *at, 5.0, higher(0.0, 0.0))[0] == pytest.approx(95, abs=0.2)
+    assert light_around(cone, *at, 5.0, higher(41.0, 1.0))[0] == pytest.approx(60, abs=0.2)  # 5, 10, 20, 40
+    assert light_around(cone - 200, *at, 5.0, higher(0.0, 0.0))[0] == 0
+    assert (
+        light_around(np.full((9, 9), np.nan), np.array([4.0]), np.array([4.0]), 2.0, higher(0.0, 0.0))[0] == 0
+    )
     # beside a higher peak, the slope that leads to it is as bright as the place
     slope = np.array([30.0]), np.array([50.0])
-    assert light_around(cone, *slope, 5.0, higher(20.0, 0.0)) == pytest.approx(80, abs=1)
+    assert light_around(cone, *slope, 5.0, higher(20.0, 0.0))[0] == pytest.approx(80, abs=1)
+
+
+def test_error_of_the_light_around():
+    rng, at, side = np.random.default_rng(1), np.full(400, 50.0), 101
+    medians, errors = [], []
+    for _ in range(100):
+        # noise whose filter has the half-light radius 2, and the first circle twice that radius
+        noise = gaussian_filter(
+            rng.normal(size=(side, side)), 2.0 / np.sqrt(2 * np.log(2)) / np.sqrt(2), mode="wrap"
+        )
+        light, error = light_around(noise / noise.std() + 50, at[:1], at[:1], 4.0, higher(4.0, 0.0))
+        medians.append(light[0])
+        errors.append(error[0])
+    assert errors[0] == pytest.approx(1.25 / np.sqrt(2 * np.pi))
+    assert np.std(medians) == pytest.approx(errors[0], rel=0.3)
 
 
 def test_way_to_a_more_significant_peak():

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from standard_error import problems
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
@@ -202,9 +203,9 @@ def test_nothing_is_written_without_a_cluster(tmp_path, monkeypatch):
         address = "tcp://127.0.0.1:1"
         done = CliRunner().invoke(app, [command, str(tmp_path / "field.yml"), "--scheduler", address])
         assert done.exit_code == 2
-        assert (
-            done.stderr == f"error: {address}: no scheduler answers (timed out), expected a dask scheduler\n"
-        )
+        assert problems(done.stderr) == [
+            f"error: {address}: no scheduler answers (timed out), expected a dask scheduler"
+        ]
     assert not (tmp_path / "output").exists()
 
 
@@ -215,3 +216,15 @@ def unreachable(*_, **__):
 def test_environment_names_threads():
     assert set(thread_limits(3).values()) == {"3"}
     assert "OMP_NUM_THREADS" in thread_limits(1)
+
+
+def test_script_that_asks_for_workers_whenever_it_is_imported(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from fphojax.field.cluster import cluster_client\nwith cluster_client(workers=1) as client:\n    pass\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.splitlines()[-1].startswith(
+        f"fphojax.errors.InputError: {script}: found a call with workers"
+    )

@@ -40,7 +40,11 @@ def test_an_optimised_field(field, tmp_path):
     direct = Recipe(field.exposures, field.psfs).cut(again.result.region)
     np.testing.assert_array_equal(again.scene.frame.patch.data, direct.patch.data)
     np.testing.assert_allclose(again.scene.frame.patch.ierr, direct.patch.ierr, rtol=1e-6)
-    assert len(fp.final_catalog(run)) == 2
+    table = fp.final_catalog(str(tmp_path / "run"))
+    assert table["F"].tolist() == fp.final_catalog(run)["F"].tolist() == done.to_table()["F"].tolist()
+    assert done.to_pandas()["id"].tolist() == table["id"].tolist()
+    assert len(table) == 2
+    assert str(tmp_path / "run") in done._repr_html_()
 
     with pytest.raises(fp.InputError, match=r"holds a run, expected a new or empty folder \(resume=True"):
         fitted(field, tmp_path / "run", fp.Optimum(), bounds_kwargs=BOUNDS)

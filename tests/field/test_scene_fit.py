@@ -33,11 +33,12 @@ def test_region_holds_the_radii_of_influence():
 
 
 def test_truth_is_found(fit):
-    table = fit.table(TRUTH)
+    table = fit.to_table(TRUTH)
     pull = (table["value"] - table["truth"]) / (table["upper"] - table["lower"]) * 2
     print(np.round(np.asarray(pull), 2))
     assert np.sqrt(np.mean(pull**2)) < 2.5
     assert fit.result.bands == ("F1",)
+    assert fit.result.bounds.upper["x"].item() == pytest.approx(2 * 0.06, rel=1e-6)  # pixels of the exposures
     assert repr(fit).startswith("SceneFit(Scene(1 active and 0 fixed sources, ")  # what a notebook shows
     assert repr(fit).endswith(" in F1), 2 chains of 40 draws)")
 
@@ -86,7 +87,7 @@ def test_joint_draws_with_their_correlation(fit):
 
 def test_table_of_an_optimum_has_its_errors(field):
     best = fit_scene(field.exposures, field.psfs, field.peaks, Optimum(), bands=["F1"])
-    table = best.table(TRUTH)
+    table = best.to_table(TRUTH)
     flux = table[table["parameter"] == "flux"][0]
     error = float(best.result.optimum_std["flux"].to_numpy()[0, 0])
     assert error > 0

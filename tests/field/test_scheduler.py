@@ -519,4 +519,4 @@ def test_progress_line(make_scene, capsys):
     last = text.split("\r")[-1]
     assert "20/20 sources" in last
     assert "sources/h" in last
-    assert f"{scene.n_iter.sum()} draws" in last
+    assert "20 patches" in last

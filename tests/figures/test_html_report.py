@@ -37,6 +37,7 @@ def test_page_holds_tables_and_figures(run, tmp_path):
         assert base64.b64decode(source.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
     assert not re.search(r"(src|href)=['\"](?!data:)", text)
+    assert "68 % interval" in page.text
     assert "2 sources fitted in 2 patches, bands B, R" in page.text
     assert "1 source of the catalogue not fitted" not in page.text  # the scene has the fitted ones only
     assert (

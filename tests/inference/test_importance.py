@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpyro.distributions import Uniform
+from scipy import stats
 
 from fphojax import Nuisance
 from fphojax.inference import importance as module
 from fphojax.inference.coordinates import Coordinates
+from fphojax.inference.fluxes import Integral
 from fphojax.inference.importance import importance, importance_many
 from fphojax.inference.methods import Importance
 from fphojax.inference.posterior import Posterior
@@ -86,6 +88,28 @@ def test_a_flux_at_the_edge_of_its_box_has_half_a_normal(fast, cut_off):
     assert (edge - first.mean()) / sd == pytest.approx(np.sqrt(2 / np.pi), abs=0.15)
     assert first.std() / sd == pytest.approx(np.sqrt(1 - 2 / np.pi), abs=0.08)
     assert second.std() > 0.5 * fast.values["flux"][..., 0, 1].std()
+
+
+def test_the_share_of_a_box_is_its_probability():
+    """Exact where parameters are independent, also far out; of correlated ones in the mean."""
+    mean, low = np.array([1.0, -2.0, 0.5]), np.array([3.0, -np.inf, 0.0])
+    high = np.array([np.inf, -2.5, 40.0])
+    precision = np.diag([4.0, 1.0, 0.25])
+
+    def share(key, precision):
+        integral = Integral(jnp.zeros(()), jnp.asarray(mean), jnp.asarray(np.linalg.cholesky(precision)))
+        return np.exp(module.log_share_inside(key, integral, jnp.asarray(low), jnp.asarray(high)))
+
+    sd = 1 / np.sqrt(np.diag(precision))
+    expected = np.prod(stats.norm.cdf((high - mean) / sd) - stats.norm.cdf((low - mean) / sd))
+    assert share(jax.random.key(0), precision) == pytest.approx(expected, rel=1e-9)
+    precision[0, 1] = precision[1, 0] = 1.2
+    precision[2, 1] = precision[1, 2] = -0.3
+    estimates = [share(key, precision) for key in jax.random.split(jax.random.key(1), 60)]
+    draws = np.random.default_rng(0).multivariate_normal(mean, np.linalg.inv(precision), 400_000)
+    inside = ((draws > low) & (draws < high)).all(axis=1)
+    error = np.hypot(np.std(estimates) / np.sqrt(60), inside.std() / np.sqrt(len(inside)))
+    assert np.mean(estimates) == pytest.approx(inside.mean(), abs=4 * error)
 
 
 def test_draws_beyond_the_passes_are_replaced(cut_off, monkeypatch):

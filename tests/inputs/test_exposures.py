@@ -1,5 +1,6 @@
 """Exposures from files and arrays: what counts as a weight, and what is refused."""
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -13,7 +14,9 @@ from astropy.wcs import WCS
 
 from fphojax.inputs import InputError
 from fphojax.inputs.exposures import Exposure, collect, read_exposures
+from fphojax.inputs.psf_store import PSFMixture, PSFStore
 from fphojax.inputs.stores.stored_exposures import central_noise
+from fphojax.mixtures.psf_fit import fit_psf
 
 SHARED = Path(__file__).resolve().parents[2] / "../shared"
 DATA = Path(os.environ.get("FPHOJAX_DATA", SHARED / "data"))
@@ -390,3 +393,48 @@ def test_noise_is_that_of_the_middle():
     err[44:556, 94:606] = np.inf
     exposure = Exposure.from_arrays(np.zeros(err.shape), err, WCS(wcs_header()), band="g", name="e")
     assert np.isnan(central_noise(exposure))
+
+
+# ------------------------------------------------------------------------------------------------
+# How an exposure shows itself, and its PSF
+
+
+def test_exposure_shows_itself_in_a_line_and_in_a_notebook():
+    data, err = images()
+    mixture = PSFMixture.gaussian(4.0)
+    exposure = from_arrays(data, err * 0 + 2, psf=mixture)
+    area = 4 * np.pi * (4.0 / 2.3548) ** 2
+    depth = 31.4 - 2.5 * np.log10(5 * 2 * np.sqrt(area))
+    assert repr(exposure) == (
+        "Exposure('e1', band g, size 10 x 12 pixels of 0.1\", noise 2 nJy per pixel, PSF 0.4\" wide, "
+        f"depth {depth:.2f} mag (AB, point source, 5 sigma))"
+    )
+    shown = exposure._repr_html_()
+    assert "data:image/png;base64," in shown
+    assert re.search(r"ra (149\.9|150\.0)\d+ dec \+", shown)
+    assert repr(from_arrays(data, err)).endswith("PSF none)")
+
+
+def test_psf_of_an_exposure_is_a_mixture_or_a_fit():
+    mixture = PSFMixture.gaussian(3 * u.pix)
+    image = mixture.render((15, 15), (7, 7))
+    fit = fit_psf(image, n_gauss=1)
+    exposures = [
+        from_arrays(*images(), psf=mixture),
+        dataclasses.replace(from_arrays(*images(), psf=fit), name="e2"),
+        dataclasses.replace(from_arrays(*images(), psf_image=image), name="e3"),
+    ]
+    store = PSFStore.of_exposures(exposures)
+    assert store.exposures("g") == ["e1", "e2", "e3"]
+    assert store.lookup("g", "e1") is mixture
+    for name in ("e2", "e3"):
+        assert store.lookup("g", name).covariances[0, 0] == pytest.approx(mixture.covariances[0, 0], rel=1e-3)
+    direct = PSFStore()
+    direct.add(fit, "g")
+    np.testing.assert_array_equal(direct.lookup("g").amplitudes, fit.amplitudes)
+    with pytest.raises(
+        InputError, match="exposure 'e1' of band g: found no PSF, expected a mixture or an image"
+    ):
+        PSFStore.of_exposures([from_arrays(*images())])
+    with pytest.raises(InputError, match="psf is ndarray, expected a PSFMixture or what fit_psf returns"):
+        from_arrays(*images(), psf=image)

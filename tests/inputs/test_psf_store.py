@@ -1,5 +1,6 @@
 """PSF mixtures and their store: layouts, look-up, and files that are written whole."""
 
+import dataclasses
 import os
 from pathlib import Path
 
@@ -54,6 +55,51 @@ def test_mixture_is_checked(change, words):
     good = {"amplitudes": [0.5, 0.3, 0.2], "means": np.zeros((3, 2)), "covariances": [[1, 1, 0]] * 3}
     with pytest.raises(InputError, match=words):
         PSFMixture(**(good | change))
+
+
+def test_residuals_are_kept_beside_their_mixtures(tmp_path):
+    rng = np.random.default_rng(3)
+    sizes = {(0.0, 0.0): (5, 7), (0.0, 100.0): (9, 3), (100.0, 0.0): None}
+    mixtures = [
+        dataclasses.replace(
+            mixture(location=place), residual=None if size is None else rng.normal(0, 0.01, size)
+        )
+        for place, size in sizes.items()
+    ]
+    store = PSFStore()
+    store.add(mixtures, "F1")
+    store.write(tmp_path / "psfs.h5")
+    first, second, third = (m.residual for m in PSFStore.open(tmp_path / "psfs.h5").mixtures("F1"))
+    assert third is None
+    assert_allclose(first, np.pad(mixtures[0].residual, ((2, 2), (0, 0))), atol=1e-9)
+    assert_allclose(second, np.pad(mixtures[1].residual, ((0, 0), (2, 2))), atol=1e-9)
+
+
+def test_residual_of_a_fit_is_the_image_less_the_mixture():
+    image = mixture(seed=2).render((25, 25), (12, 12)) + mixture(seed=5).render((25, 25), (12, 12))
+    fitted = PSFMixture.from_fit(fit_psf(image, n_gauss=2))
+    assert np.abs(fitted.residual).max() > 1e-4
+    assert_allclose(fitted.residual, image / image.sum() - fitted.render((25, 25), (12, 12)), atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("residual", "words"),
+    [(np.zeros((4, 5)), r"shape of residual is \(4, 5\)"), ([[np.nan]], "residual holds nan")],
+)
+def test_residual_is_checked(residual, words):
+    with pytest.raises(InputError, match=words):
+        dataclasses.replace(mixture(), residual=residual)
+
+
+def test_residuals_of_another_number_are_refused(tmp_path):
+    store = PSFStore()
+    store.add(dataclasses.replace(mixture(), residual=np.zeros((3, 3))), "F1")
+    store.write(tmp_path / "psfs.h5")
+    with h5py.File(tmp_path / "psfs.h5", "a") as file:
+        del file["F1/residual"]
+        file["F1/residual"] = np.zeros((2, 3, 3))
+    with pytest.raises(InputError, match="F1/residual has 2 images, expected 1, as parameters"):
+        PSFStore.open(tmp_path / "psfs.h5")
 
 
 def test_render_sums_to_the_flux_and_has_the_moments():

@@ -483,7 +483,7 @@ STATE = dict.fromkeys(("source_index", "is_active", "is_valid", "n_iter", "n_pat
 @pytest.mark.parametrize(
     ("columns", "layout", "pa", "q"),
     [
-        ({}, "fphojax", 30.0, 0.64),  # plain, as README says
+        ({}, "fphojax", 30.0, 0.64),  # plain, as the pages say
         ({"units": {"pa": "deg"}}, "fphojax", 30.0, 0.64),
         ({"units": {"pa": "radians"}, "pa": 1.0}, "fphojax", np.rad2deg(1), 0.64),
         ({"units": {"ra": "deg", "rhalf": "arcsec", "g": "nJy"}}, "fphojax", 30.0, 0.64),

@@ -23,9 +23,9 @@ def test_pixels_and_model_are_those_of_the_fit(fit, run):
         np.testing.assert_allclose(value, fit.chains.optimum.values[name], atol=1e-9)
     draw = {name: value[1, 7] for name, value in fit.chains.values.items()}
     noise = 1 / np.max(fit.frame.patch.ierr)
-    difference = residual_tiles(again.scene.model, again.draw(1, 7)) - residual_tiles(fit.model, draw)
+    difference = residual_tiles(again.scene, again.draw(1, 7)) - residual_tiles(fit.scene, draw)
     assert np.abs(difference).max() < 1e-5 * noise
-    moved = residual_tiles(again.scene.model, again.draw(-1, -1)) - residual_tiles(fit.model, draw)
+    moved = residual_tiles(again.scene, again.draw(-1, -1)) - residual_tiles(fit.scene, draw)
     assert np.abs(moved).max() > 0.1 * noise
 
 

@@ -2,8 +2,7 @@ import numpy as np
 from astropy import units as u
 from astropy.table import QTable
 
-from fphojax.figures.figure_bytes import html_table
-from fphojax.results.table_text import formatted, shown_columns
+from fphojax.results.table_text import formatted, html_table, shown_columns
 
 
 def test_cells_have_the_formats_that_the_table_states():

@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -38,6 +40,28 @@ def test_death_of_a_process_is_said():
     said = "one of 1 processes died, perhaps for want of memory, expected it to work to the end"
     with pytest.raises(MachineError, match=said), process_pool(1) as pool:
         pool.submit(os._exit, 3).result()
+
+
+UNGUARDED = """
+from fphojax.system.processes import process_pool
+with process_pool(1) as pool:
+    print(pool.submit(int).result())
+"""
+
+
+def test_script_without_a_guard_is_told_to_have_one(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"fphojax.errors.InputError: {script}: found a call with workers that is made whenever the script is "
+        'imported, as each worker does, expected it below `if __name__ == "__main__":`'
+    )
+    script.write_text('if __name__ == "__main__":' + UNGUARDED.replace("\n", "\n    "))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0\n", "")
 
 
 def test_work_is_abandoned_when_the_body_raises():

@@ -149,9 +149,11 @@ def summary(rows: Table) -> Table:
     for kind, chosen in kinds.items():
         mine = rows[chosen]
         cases = len(set(mine["case"]))
+        if not cases:
+            continue
         good = mine[np.asarray(mine["trusted"], bool)]
         line = {"kind": kind, "cases": cases, "accepted": len(set(good["case"]))}
-        for name, limit in (("shift", NEAR), ("ratio", ALIKE)):
+        for name, limit in (("shift", NEAR), ("ratio", ALIKE)) if len(good) else ():
             off, error = np.asarray(good[name]), np.asarray(good[f"{name}_error"])
             by_chance = np.random.default_rng(0).normal(size=(100, len(off))) * error
             line |= {

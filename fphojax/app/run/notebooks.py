@@ -13,6 +13,7 @@ from typing import NamedTuple
 from fphojax.errors import InputError, MachineError, StorageError
 from fphojax.system.files import storage_fault, write_text
 from fphojax.system.interrupts import Interruptions
+from fphojax.system.relayed_log import RelayedLog
 
 __all__ = ["IndexRow", "execute", "write_html", "write_index"]
 
@@ -64,7 +65,7 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
 
     logging.getLogger("papermill").setLevel(logging.ERROR)
     interruptions = _KernelInterruptions()
-    with interruptions:
+    with interruptions, RelayedLog() as log:
         try:
             papermill.execute_notebook(
                 template,
@@ -73,7 +74,10 @@ def execute(template: Path, notebook: Path, parameters: Mapping, *, progress: bo
                 kernel_name="python3",
                 progress_bar=progress,
                 cwd=notebook.parent,
-                extra_arguments=["--IPKernelApp.log_level=50"],  # its messages are not about the notebook
+                extra_arguments=[
+                    "--IPKernelApp.log_level=50",  # its messages are not about the notebook
+                    *([f"--IPKernelApp.exec_lines={log.code}"] if log.code else []),
+                ],
                 kernel_manager_class=interruptions.kernel_manager(),
                 on_cell_start=interruptions.cell_starts,
             )

@@ -73,18 +73,30 @@ class RunRecord:
                 )
         self._of = relative(str(absolute(source)), self._folder)
 
-    def is_unfinished(self, step: Step, key: str) -> bool:
-        """Return whether a step with this key was begun and has not ended."""
-        entry = self._entries.get(step.name)
-        return entry is not None and entry["key"] == key and "outcome" not in entry
+    def is_unfinished(self, step: Step, key: str, template: Path | None) -> bool:
+        """Return whether a step with this key was begun and has not ended; see `outcome`."""
+        entry = self._begun(step, key, template)
+        return entry is not None and "outcome" not in entry
 
-    def outcome(self, step: Step, key: str) -> Outcome | None:
-        """Return how a step with this key ended; None if it did not, or its files are gone."""
-        entry = self._entries.get(step.name)
-        if entry is None or entry["key"] != key or "outcome" not in entry:
+    def outcome(self, step: Step, key: str, template: Path | None) -> Outcome | None:
+        """Return how a step with this key ended; None if it did not, or its files are gone.
+
+        A notebook that was made from another template than `template` counts as another step. A step without a
+        notebook leaves the same files as one with it, and either is taken for the other.
+        """
+        entry = self._begun(step, key, template)
+        if entry is None or "outcome" not in entry:
             return None
         outcome = Outcome.of_json(entry["outcome"])
         return outcome if all(Path(path).exists() for path in outcome.files.values()) else None
+
+    def _begun(self, step, key, template):
+        """Return the entry of a step with this key and template, if it was begun."""
+        entry = self._entries.get(step.name)
+        if entry is None or entry["key"] != key:
+            return None
+        hashes = _hash(template), entry.get("template")
+        return entry if None in hashes or hashes[0] == hashes[1] else None
 
     def was_completed(self, step: Step) -> bool:
         """Return whether a step ever ended, with whatever key."""
@@ -92,7 +104,14 @@ class RunRecord:
         return "outcome" in entry or entry.get("done_before", False)
 
     def start(
-        self, step: Step, key: str, following: list[Step], settings: Settings, *, goes_on: bool = False
+        self,
+        step: Step,
+        key: str,
+        following: list[Step],
+        settings: Settings,
+        *,
+        template: Path | None = None,
+        goes_on: bool = False,
     ) -> None:
         """Begin a step: forget earlier results of it (unless it goes on) and of those that follow.
 
@@ -118,6 +137,7 @@ class RunRecord:
             stamp = _stamp(settings.outbase / "config.json")
             entry = self._entries.setdefault(step.name, {"first": stamp})
             self._entries[step.name] = entry | {"key": key, "found": stamp}
+        self._entries[step.name]["template"] = _hash(template)
         self._write()
 
     def undo(self, step: Step) -> bool:
@@ -240,7 +260,7 @@ def _map_entry(entry: dict, change) -> None:
         outcome["changes"] = map_paths(outcome["changes"], change)
 
 
-def step_key(step: Step, settings: Settings, template: Path | None, before: str | None) -> str:
+def step_key(step: Step, settings: Settings, before: str | None) -> str:
     """Hash all that a step's result depends on; of files, their names, sizes and times, but not their folders.
 
     Parameters
@@ -248,8 +268,6 @@ def step_key(step: Step, settings: Settings, template: Path | None, before: str 
     step : Step
     settings : Settings
         As the user gave them.
-    template : Path or None
-        The notebook.
     before : str or None
         Key of the step before; None for the first.
 
@@ -266,9 +284,12 @@ def step_key(step: Step, settings: Settings, template: Path | None, before: str 
     files = [path for name in names for path in _paths(getattr(settings, name))]
     files += image_files(settings) if step.stage == "preprocess" else []
     content += [[[path.name, *_stamp(path)] for path in files]] if files else []
-    if template is not None:
-        content.append(hashlib.sha256(template.read_bytes()).hexdigest())
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _hash(template: Path | None) -> str | None:
+    """Hash a notebook; None if there is none."""
+    return None if template is None else hashlib.sha256(template.read_bytes()).hexdigest()
 
 
 def _paths(value):

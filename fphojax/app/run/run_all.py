@@ -1,12 +1,12 @@
 """`fphojax run`: all stages of a run in order, each as a notebook, none done twice."""
 
+import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from tqdm.auto import tqdm
 
 from fphojax.app.settings.schema import Settings
 from fphojax.app.settings.starter import template_folder
@@ -16,6 +16,7 @@ from fphojax.errors import InputError, StorageError
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.files import write_text
+from fphojax.system.wording import counted, duration
 
 from .notebooks import IndexRow, execute, write_html, write_index
 from .outcome import Outcome
@@ -23,6 +24,8 @@ from .record import RunRecord, step_key
 from .steps import Step, plan
 
 __all__ = ["FinishedStages", "run_all", "templates_of"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,9 @@ def run_all(
 ) -> FinishedStages:
     """Run all stages of a field, or some of them.
 
-    A step is skipped if it was done before with the same inputs, settings, template and version of the package, and
-    none before it is repeated. One that was interrupted in fitting is resumed.
+    A step is skipped if it was done before with the same inputs, settings and version of the package, with or without
+    a notebook (but not with one of another template), and none before it is repeated. One that was interrupted in
+    fitting is resumed.
 
     Parameters
     ----------
@@ -118,21 +122,23 @@ def run_all(
     if stages is not None:
         _refuse_gaps(record, settings, steps, paths, selected, start)
     outcomes, repeated, current, again, fit = {}, [], settings, False, None
-    bar = tqdm(steps, desc="stages", unit="stage", disable=not progress)
-    keys, index = _keys(settings, steps, paths), _Index(folder, settings, steps, record)
-    for number, (step, template) in enumerate(zip(bar, paths, strict=True)):
-        bar.set_postfix_str(step.name)
+    keys, index = _keys(settings, steps), _Index(folder, settings, steps, record)
+    for number, (step, template) in enumerate(zip(steps, paths, strict=True)):
+        words = f"stage {number + 1} of {len(steps)}, {step.stage}"
         key = next(keys)
         again = again or step.stage == start
-        outcome = None if again and step.stage in selected else record.outcome(step, key)
+        outcome = None if again and step.stage in selected else record.outcome(step, key, template)
         if retry and outcome is not None and step.stage in selected and _gave_up(step, outcome):
             record.reopen(step)
             outcome = None
         if outcome is None and step.stage in selected:
-            goes_on = not again and record.is_unfinished(step, key)
-            record.start(step, key, steps[number + 1 :], settings, goes_on=goes_on)
+            goes_on = not again and record.is_unfinished(step, key, template)
+            if logger.isEnabledFor(logging.INFO):
+                logger.info("%s: %s%s", words, _subject(step, current), ", resumed" if goes_on else "")
+            record.start(step, key, steps[number + 1 :], settings, template=template, goes_on=goes_on)
             options = _options(step, record, settings, fit, workers, goes_on)
             options |= {"retry": True} if retry and goes_on and step.declared.fits else {}
+            began = time.monotonic()
             try:
                 outcome = _execute_step(step, current, options, template, folder, progress)
             except KeyboardInterrupt:
@@ -152,18 +158,34 @@ def run_all(
                     index.ended(step, "failed", f"{type(error).__name__}: {error}")
                 raise
             record.end(step, outcome)
+            logger.info("%s: %s after %s", words, outcome.level, duration(time.monotonic() - began))
             repeated.append(step.name)
             again = True
             index.add(step, outcome, f"{outcome.seconds:.0f}")
             index.write()
         elif outcome is not None:
             index.add(step, outcome, "unchanged")
+            logger.info("%s: unchanged", words)
         if outcome is not None:
             outcomes[step.name] = outcome
             current = current.changed(**outcome.changes)
             fit = outcome.files.get("run", fit)
     record.complete(steps)
     return FinishedStages(outcomes, tuple(repeated), index.write())
+
+
+def _subject(step: Step, settings: Settings) -> str:
+    """Say what a stage works on, such as "38 sources"."""
+    if step.stage in ("check", "psf") and settings.fitsfiles:
+        return f"{counted(len(settings.fitsfiles), 'file')} of exposures"
+    if step.stage in ("check", "psf", "preprocess"):
+        assert settings.pixelstorefile is not None  # without exposures
+        return f"the pixel store {settings.pixelstorefile.name}"
+    if settings.raw_catalog is None:
+        return "sources are searched in the images"
+    with suppress(InputError):  # the stage itself reports it
+        return counted(len(SourceCatalog.read(settings.raw_catalog)), "source")
+    return settings.raw_catalog.name
 
 
 class _Index:
@@ -210,20 +232,20 @@ class _Index:
         return IndexRow(step.name, "out of date", f"earlier results: {previous.name}" if previous else "")
 
 
-def _keys(settings: Settings, steps: list[Step], templates: list[Path | None]) -> Iterator[str]:
+def _keys(settings: Settings, steps: list[Step]) -> Iterator[str]:
     """Yield the keys of the steps in order, each from the state of the files when it is asked for."""
     key = None
-    for step, template in zip(steps, templates, strict=True):
-        key = step_key(step, settings, template, key)
+    for step in steps:
+        key = step_key(step, settings, key)
         yield key
 
 
 def _refuse_gaps(record: RunRecord, settings: Settings, steps, templates, selected: set[str], start) -> None:
     """Refuse steps that need results of missing steps before them, before anything is done."""
     gap, again, stale = None, False, False
-    for step, key in zip(steps, _keys(settings, steps, templates), strict=True):
+    for step, template, key in zip(steps, templates, _keys(settings, steps), strict=True):
         again = again or step.stage == start
-        present = not stale and record.outcome(step, key) is not None
+        present = not stale and record.outcome(step, key, template) is not None
         if step.stage not in selected:
             gap = gap or (None if present else step)
         elif again or not present:

@@ -5,7 +5,8 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
@@ -32,6 +33,7 @@ from fphojax.inputs.fits_frames import reading_options
 from fphojax.mixtures.psf_fit import MAX_GAUSS, TARGET_L2
 from fphojax.system.portable import absolute, map_paths, matching, relative
 
+from .overrides import merged
 from .settings_file import describe, expand_variables, read_mapping, shown
 from .yaml_text import dumped
 
@@ -86,8 +88,16 @@ def _possible(path: Path) -> Path:
     return path
 
 
+def _as_names(value: Any) -> Any:
+    """Convert paths to their names, where names and patterns are expected."""
+    if isinstance(value, list | tuple):
+        return [_as_names(entry) for entry in value]
+    return os.fspath(value) if isinstance(value, Path) else value
+
+
 def _expand_globs(patterns: Any, info: ValidationInfo) -> Any:
     """Expand patterns to paths, sorted within each; the exact name of a file is kept as it is."""
+    patterns = _as_names(patterns)
     patterns = [patterns] if isinstance(patterns, str) else patterns
     if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
         raise ValueError(f"found {shown(patterns)}, expected a path or glob, or a list of them")
@@ -112,6 +122,7 @@ def _absolute_patterns(patterns: Any, info: ValidationInfo) -> Any:
 
 
 def _text_or_list(value: Any) -> Any:
+    value = _as_names(value)
     if isinstance(value, str) or (isinstance(value, list) and all(isinstance(part, str) for part in value)):
         return value
     raise ValueError(f"found {shown(value)}, expected a glob, or a list of them")
@@ -156,7 +167,7 @@ def _extension(key: Any) -> Any:
 
 
 FilePath = Annotated[Path, AfterValidator(_below_folder)]
-Pattern = Annotated[str, AfterValidator(_absolute_patterns)]
+Pattern = Annotated[str, BeforeValidator(_as_names), AfterValidator(_absolute_patterns)]
 ParameterName = Literal["flux", "x", "y", "q", "pa", "sersic", "rhalf"]
 Extension = Annotated[str | int | tuple[str, int], BeforeValidator(_extension)]
 OptionalExtension = Annotated[str | int | tuple[str, int] | None, BeforeValidator(_extension)]
@@ -598,7 +609,8 @@ class Settings(Section):
     def _require_exposures(cls, value: list[Path], info: ValidationInfo) -> list[Path]:
         catalogs = {info.data.get("raw_catalog"), info.data.get("big_catalog")}
         value = [path for path in value if path not in catalogs]
-        if not value and info.data.get("pixelstorefile") is None:
+        in_part = (info.context or {}).get("in part", False)
+        if not value and info.data.get("pixelstorefile") is None and not in_part:
             raise ValueError("found nothing, expected exposures: paths or globs")
         return value
 
@@ -660,24 +672,62 @@ class Settings(Section):
         ----------
         path : str or Path
         overrides : dict, optional
-            Values that replace those of the file, by key.
+            Values that replace those of the file, by key; parts of a setting as `assigned` gives them.
 
         Raises
         ------
         InputError
             One line per problem: file, key, what was found and what was expected.
         """
+        settings, problems = cls.from_yaml_in_part(path, overrides)
+        if problems:
+            raise InputError("\n".join(problems))
+        assert settings is not None  # as nothing was wrong with it
+        return settings
+
+    @classmethod
+    def from_yaml_in_part(
+        cls, path: str | Path, overrides: dict[str, Any] | None = None, *, without: Collection[str] = ()
+    ) -> tuple["Settings | None", list[str]]:
+        """Read settings from a YAML file, as far as this can be done, so that the rest can be checked, too.
+
+        Parameters
+        ----------
+        path, overrides
+            As for `from_yaml`.
+        without : collection of str
+            Settings that may be left out where their values are refused; they have their defaults then, and there
+            may be no exposures.
+
+        Returns
+        -------
+        settings : Settings or None
+            None where another value is refused, or text has no meaning.
+        problems : list of str
+            One line each: file, key, what was found and what was expected.
+
+        Raises
+        ------
+        InputError
+            The file holds no settings at all.
+        """
         path = Path(path)
         problems: list[str] = []
-        values = expand_variables(read_mapping(path) | (overrides or {}), (), problems)
+        values = expand_variables(merged(read_mapping(path), overrides or {}), (), problems)
+        context = {"folder": path.parent.resolve(), "in part": False}
+        settings, refused, unclear = None, set(), bool(problems)
         try:
-            settings = cls.model_validate(values, context={"folder": path.parent.resolve()})
+            settings = cls.model_validate(values, context=context)
         except ValidationError as error:
             problems += dict.fromkeys(describe(cls, entry) for entry in error.errors())
-        if problems:
-            raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
-        settings._file = path
-        return settings
+            refused = {entry["loc"][0] for entry in error.errors()}
+        if refused and refused <= set(without):
+            rest = {key: value for key, value in values.items() if key not in refused}
+            with suppress(ValidationError):
+                settings = cls.model_validate(rest, context=context | {"in part": True})
+        if settings is not None:
+            settings._file = path
+        return None if unclear else settings, [f"{path}: {problem}" for problem in problems]
 
     def changed(self, **values: Any) -> "Settings":
         """Return settings with other values of some keys, validated."""

@@ -16,7 +16,7 @@ from fphojax.system.file_checks import kind_of, require_regular
 
 from .yaml_text import composed, loaded
 
-__all__ = ["assigned", "describe", "expand_variables", "read_mapping", "shown"]
+__all__ = ["describe", "expand_variables", "read_mapping", "shown", "yaml_problem"]
 
 _OF_NAMES = {"ties", "tweakbg", "priors", "band_patterns"}  # settings whose keys are the user's own
 _MOST_BYTES = 8 * 1024 * 1024  # of a file of settings: 100,000 names of files
@@ -41,7 +41,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     try:
         tree, content = composed(text), loaded(text)
     except yaml.YAMLError as error:
-        raise InputError(f"{path}: found {_problem(error)}, expected YAML") from error
+        raise InputError(f"{path}: found {yaml_problem(error)}, expected YAML") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: found {kind_of(content)}, expected a mapping of settings")
     assert tree is not None  # it holds a mapping
@@ -51,44 +51,13 @@ def read_mapping(path: Path) -> dict[str, Any]:
     return content
 
 
-def assigned(changes: list[str]) -> dict[str, Any]:
-    """Parse settings of a command line, KEY=VALUE each; values are read as YAML.
-
-    Raises
-    ------
-    InputError
-        One line for each that is not KEY=VALUE, names a part of a setting, or names a setting again.
-    """
-    values, problems = {}, []
-    for text in changes:
-        key, equals, value = (part.strip() for part in text.partition("="))
-        if not (key and equals):
-            problems.append(f"--set: found {shown(text)}, expected KEY=VALUE")
-            continue
-        if "." in key:
-            whole, _, part = key.partition(".")
-            problems.append(
-                f"--set: found {shown(text)}, expected a whole setting: --set '{whole}={{{part}: {value}}}'"
-            )
-        elif key in values:
-            problems.append(f"--set: found {key} more than once, expected each setting once")
-        else:
-            try:
-                values[key] = loaded(value)
-            except yaml.YAMLError as error:
-                problems.append(f"--set: {key}: found {_problem(error)}, expected a value in YAML")
-    if problems:
-        raise InputError("\n".join(problems))
-    return values
-
-
 def shown(value: Any) -> str:
     """Format a value for a message, on one line and of limited length."""
     text = repr(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 30]}... ({len(text)} characters)"
 
 
-def _problem(error: yaml.YAMLError) -> str:
+def yaml_problem(error: yaml.YAMLError) -> str:
     """Format the message of PyYAML, without its quotation of the text."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return " ".join(str(error).split())

@@ -3,14 +3,15 @@
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from fphojax.app.settings.schema import Settings
 from fphojax.app.settings.settings_edit import write_sky
 from fphojax.detection.sky_levels import ResidualPixels, residual_levels, tweaked_background
+from fphojax.errors import InputError
 from fphojax.results.residuals import RunResiduals
 from fphojax.results.table_text import formatted
 from fphojax.system.files import write_text
+from fphojax.system.progress import Progress
 
 from .folders import alone_in_outbase, next_path, run_at
 from .stage_report import StageReport, timed
@@ -45,18 +46,23 @@ def background(
     Raises
     ------
     InputError
-        There is no fit, or it has no residual files.
+        There is no fit, or it has no residual files; or `write`, and the settings are of no file.
     """
+    if write and settings.source is None:
+        raise InputError(
+            "write: found settings that were not read from a file, expected a file to write the levels into "
+            "(`Settings.from_yaml`)"
+        )
     fit = run_at(run, settings)
     residuals = RunResiduals(fit)
     levels = residual_levels(_pixels(residuals, progress))
     present = fit.read_sky()
     sky = tweaked_background(levels, present)
-    path = settings.source if write else next_path(settings.outbase, "background", ".yml")
-    assert path is not None  # settings that are written were read from a file
-    if write:
+    if settings.source is not None and write:
+        path = settings.source
         write_sky(path, sky)
     else:
+        path = next_path(settings.outbase, "background", ".yml")
         changed = settings.model_copy(update={"tweak_background": "tweakbg", "tweakbg": sky})
         write_text(path, changed.dump_yaml(path.parent))
     return StageReport(
@@ -68,7 +74,7 @@ def background(
 
 
 def _pixels(residuals, progress):
-    for band, name in tqdm(residuals.exposures, desc="background", unit="image", disable=not progress):
+    for band, name in Progress(residuals.exposures, text="background", units="images", shown=progress):
         pixels = residuals.read(band, name)
         yield ResidualPixels(name, band, pixels.x, pixels.y, pixels.residual, pixels.ierr)
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 from astropy import units as u
 from astropy.table import QTable
-from tqdm.auto import tqdm
 
 from fphojax.app.settings.boxes import bounds_options
 from fphojax.app.settings.schema import Settings
@@ -22,6 +21,7 @@ from fphojax.inputs.recipe import Recipe
 from fphojax.results.products.frame_model import FrameModel
 from fphojax.results.products.region_files import write_regions
 from fphojax.results.table_text import formatted
+from fphojax.system.progress import Progress
 from fphojax.system.wording import counted
 
 from .folders import alone_in_outbase, latest_fit, next_path, run_at
@@ -32,7 +32,6 @@ from .stage_report import StageReport, timed
 __all__ = ["detect"]
 
 _LEVEL, _SURE = 0.1, 5.0  # least reported levels: over a pixel's noise, and in standard deviations
-_STAMP = 4.0  # half-size of a PSF image, in standard deviations of its widest Gaussian
 
 
 @alone_in_outbase
@@ -99,7 +98,8 @@ def detect(
         catalog = _fitted(fit.read_scene().select_bands(settings.bandlist))
         detections = detect_in_residuals(searched, known=catalog, **options)
         joined = append_detections(catalog, detections.catalog)
-    joined = _inside_bounds(joined, limits)
+    if len(joined):
+        joined = default_bounds(joined, **limits).clipped(joined)
     folder = next_path(settings.outbase, "detect")
     folder.mkdir(parents=True)
     files = {
@@ -117,7 +117,7 @@ def detect(
         tables["structure"] = _table(structure)
     write_regions(files["regions"], regions)
     new = joined[len(joined) - len(detections.catalog) :]
-    save_figure(plot_detections(detections, catalog, new.id), files["figure"])
+    save_figure(plot_detections(detections, catalog, new.id.tolist()), files["figure"])
     tables = {"sources": _table(new)} | tables | {"noise": _noise(detections, searched)}
     return StageReport("detect", _verdict(detections, catalog, tables["noise"]), tables, files)
 
@@ -127,15 +127,13 @@ def _residual_images(settings, checked, fit, progress):
     psfs = _psfs(settings, checked, fit, progress)
     recipe = Recipe.from_config(settings.plain, psfs, checked.exposures)
     frames = None if fit is None else FrameModel.of_catalog(fit, recipe)
-    for exposure in tqdm(recipe.exposures, desc="detect", unit="image", disable=not progress):
+    for exposure in Progress(recipe.exposures, text="detect", units="images", shown=progress):
         ny, nx = exposure.shape
         data, ierr = exposure.window(0, nx, 0, ny)
         model = None if frames is None else frames.image(exposure)
         residual = np.where(ierr > 0, data, np.nan).astype(np.float64) - (0 if model is None else model)
-        psf = _psf_image(
-            psfs.lookup(exposure.band, exposure=exposure.name, location=((nx - 1) / 2, (ny - 1) / 2))
-        )
-        yield ResidualImage(residual, ierr, model, exposure.wcs, exposure.band, exposure.name, psf)
+        psf = psfs.lookup(exposure.band, exposure=exposure.name, location=((nx - 1) / 2, (ny - 1) / 2))
+        yield ResidualImage(residual, ierr, model, exposure.wcs, exposure.band, exposure.name, psf.stamp())
 
 
 def _psfs(settings, checked, fit, progress):
@@ -149,23 +147,6 @@ def _psfs(settings, checked, fit, progress):
     settings.outbase.mkdir(parents=True, exist_ok=True)
     options = {"existing": settings.fitted_psfs, "replace": True, "progress": progress}
     return fitted_psfs(checked.exposures, settings, path, **options)[0]
-
-
-def _psf_image(mixture):
-    """Render the effective PSF at the pixels of an exposure, with an odd size and a sum of 1."""
-    half = int(np.ceil(_STAMP * np.sqrt(mixture.covariances[:, :2].max() + 1 / 12)))
-    image = mixture.render((2 * half + 1, 2 * half + 1), (half, half))
-    return image / image.sum()
-
-
-def _inside_bounds(catalog, limits):
-    """Clip the shapes of a catalogue to the bounds that a fit would have."""
-    if not len(catalog):
-        return catalog
-    bounds = default_bounds(catalog, **limits)
-    names = ("q", "sersic", "rhalf")
-    inside = {name: np.clip(getattr(catalog, name), bounds.lower[name], bounds.upper[name]) for name in names}
-    return catalog.replace(**inside)
 
 
 def _fitted(catalog):

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from astropy.table import Table
-from tqdm.auto import tqdm
 
 from fphojax.app.settings.boxes import bounds_options
 from fphojax.app.settings.schema import PriorSettings, Settings
@@ -25,6 +24,7 @@ from fphojax.mixtures.psf_image import effective_psf
 from fphojax.mixtures.sersic import load_sersic_table
 from fphojax.results.psf_words import psf_words
 from fphojax.results.table_text import formatted
+from fphojax.system.progress import Progress
 from fphojax.system.wording import counted, grouped
 
 from .psf_fits import existing_psf, jobs_of, offset_shown
@@ -152,6 +152,8 @@ def check_inputs(
 
 def _read_exposures(report: CheckReport, progress: bool, verify: bool) -> None:
     settings = report.settings
+    if settings.pixelstorefile is None and not settings.fitsfiles:
+        return  # those that the file of settings names were refused
     if settings.pixelstorefile is None:
         exposures, problems = collect(settings.fitsfiles, progress=progress, **settings.reading)
         report.problems += at_most_ten(problems, "exposures")
@@ -243,8 +245,8 @@ def _twin(band, bands, text: str) -> str:
 def _store_problems(exposures: list[StoredExposure], progress: bool, verify: bool) -> list[str]:
     if not verify:
         return []
-    bar = tqdm(exposures, desc="exposures", unit="image", disable=not progress)
-    return [problem for problem in map(store_problem, bar) if problem is not None]
+    read = Progress(exposures, text="exposures", units="images", shown=progress)
+    return [problem for problem in map(store_problem, read) if problem is not None]
 
 
 def _read_catalogs(report: CheckReport, needed: bool) -> None:

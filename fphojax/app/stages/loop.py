@@ -1,5 +1,6 @@
 """The loop before sampling: optimise, subtract residual sky, add missing sources, optimise again."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from .postop import postop
 from .stage_report import StageReport, timed
 
 __all__ = ["loop"]
+
+logger = logging.getLogger(__name__)
 
 _FULL = 3.0  # residual levels beyond this many standard errors lead to another round
 
@@ -73,12 +76,14 @@ def loop(
     first = last = reported(optimize(settings, workers=workers, scheduler=scheduler, progress=progress))
     settings = next_settings(settings, first)
     n_added = 0
-    for _ in range(rounds):
+    for number in range(1, rounds + 1):
+        logger.info("round %d of at most %d: background, detect, optimize", number, rounds)
         run = last.files["run"]
         sky = reported(background(settings, run=run, progress=progress))
         detected = reported(detect(settings, run=run, threshold=threshold, progress=progress))
         n_detected = len(detected.tables["sources"])
         if not n_detected and not _has_sky(sky):
+            logger.info("nothing was found and no sky is left: no further optimisation")
             break
         n_added += n_detected
         settings = next_settings(settings, sky, detected)

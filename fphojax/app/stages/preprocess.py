@@ -1,5 +1,7 @@
 """The stage that puts images into a pixel store."""
 
+from astropy.table import Table
+
 from fphojax.app.settings.schema import Settings
 from fphojax.inputs.stores.stored_exposures import open_stores
 
@@ -23,7 +25,8 @@ def preprocess(settings: Settings, *, progress: bool = False) -> StageReport:
     Returns
     -------
     StageReport
-        Files: ``pixels`` and ``meta``.
+        Table ``exposures``, if they were stored now: a line on each, with its calibration. Files: ``pixels`` and
+        ``meta``.
 
     Raises
     ------
@@ -32,14 +35,16 @@ def preprocess(settings: Settings, *, progress: bool = False) -> StageReport:
         of other images.
     """
     pixels, meta = settings.pixelstorefile, settings.metastorefile
+    tables = {}
     if pixels is not None and meta is not None and pixels.is_file() and meta.is_file():
         compared = refuse_other_stores(settings)
         text = f"The stores existed already{'' if compared else ', without images to compare them with'}."
     else:
-        text = f"{make_stores(settings, progress=progress, echo=print)}."
+        made = make_stores(settings, progress=progress)
+        text, tables = f"{made}.", {"exposures": Table({"exposure": made.lines})}
     assert pixels is not None  # settings without stores were refused
     assert meta is not None
     exposures = open_stores(pixels, meta)
     bands = sorted({exposure.band for exposure in exposures})
     text += f" They contain {len(exposures)} exposures in {', '.join(bands)}."
-    return StageReport("preprocess", text, {}, {"pixels": pixels, "meta": meta})
+    return StageReport("preprocess", text, tables, {"pixels": pixels, "meta": meta})

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from fphojax.app.settings.schema import Settings
 from fphojax.errors import InputError
@@ -15,6 +14,7 @@ from fphojax.inputs.psf_store import PSFMixture, PSFStore, check_name
 from fphojax.mixtures.psf_fit import PSFFit, fit_each
 from fphojax.mixtures.psf_image import EffectivePSF, effective_psf
 from fphojax.mixtures.psf_result import judge_mixture
+from fphojax.system.progress import Progress
 
 __all__ = [
     "FittedPSF",
@@ -210,7 +210,7 @@ def fit_into(
                 if path is not None:
                     _write(path, jobs[i], match.fit)
     waiting = [i for i in range(len(jobs)) if i not in fitted]
-    bar = tqdm(total=len(jobs), initial=len(fitted), desc="PSFs", unit="image", disable=not progress)
+    bar = Progress[None](text="PSFs", units="images", total=len(jobs), initial=len(fitted), shown=progress)
     try:
         with bar:
             todo = [(jobs[i].image, {**jobs[i].options, "name": jobs[i].name}) for i in waiting]

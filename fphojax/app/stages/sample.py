@@ -3,6 +3,7 @@
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from astropy.table import Table
@@ -148,8 +149,10 @@ def sample_field(
 
 
 def _method(settings: Settings) -> Method:
-    length = {"draws": settings.sampling_draws, "chains": settings.chains}
-    of_chains = {name: getattr(settings, name) for name in ("warmup", "max_treedepth", "full_cov")}
+    length: dict[str, Any] = {"draws": settings.sampling_draws, "chains": settings.chains}
+    of_chains: dict[str, Any] = {
+        name: getattr(settings, name) for name in ("warmup", "max_treedepth", "full_cov")
+    }
     match settings.sampler:
         case "laplace":
             return Laplace(**length)

@@ -1,6 +1,7 @@
 """`fphojax preprocess`: all images of a field into one pixel store and one meta file."""
 
 import json
+import logging
 import re
 import time
 from collections import deque
@@ -11,7 +12,6 @@ from functools import partial, wraps
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from fphojax.app.settings.schema import Settings
 from fphojax.errors import InputError, StorageError
@@ -20,8 +20,11 @@ from fphojax.inputs.fits_frames import FitsFrame, ReadingOptions, is_mosaic, rea
 from fphojax.inputs.stores.writer import StoreWriter, refuse_other_store
 from fphojax.system.locks import file_lock
 from fphojax.system.portable import matching, stamp
+from fphojax.system.progress import Progress
 
 __all__ = ["PreprocessReport", "image_files", "input_files", "preprocess", "refuse_other_stores"]
+
+logger = logging.getLogger(__name__)
 
 _KINDS = ("a single exposure", "a mosaic")
 _SINGLE = ("raw_catalog", "big_catalog", "psfstorefile", "splinedatafile", "pixelstorefile", "metastorefile")
@@ -95,7 +98,6 @@ def preprocess(
     *,
     overwrite: bool = False,
     progress: bool = True,
-    echo: Callable[[str], None] = tqdm.write,
 ) -> PreprocessReport:
     """Read, calibrate and store all images that the settings name.
 
@@ -109,8 +111,6 @@ def preprocess(
         Whether existing stores may be replaced, and an unfinished build dropped.
     progress : bool
         Show a progress bar.
-    echo : callable
-        Takes a line for each exposure, with its calibration.
 
     Returns
     -------
@@ -133,11 +133,11 @@ def preprocess(
         overwrite=overwrite,
     )
     if writer.restarted:
-        echo(f"{writer.building}: was damaged and is rebuilt")
+        logger.warning("%s: was damaged and is rebuilt", writer.building)
     report, problems, start = PreprocessReport(), [], time.perf_counter()
     todo = [frame for frame in frames if _stamp(settings, *frame) not in writer.stored]
     report.n_reused = sum(map(len, writer.stored.values()))
-    bar = tqdm(total=len(todo), desc="exposures", unit="file", disable=not progress)
+    bar = Progress[None](text="exposures", units="files", total=len(todo), shown=progress)
     with writer, bar:
         pack = partial(_packed_exposures, settings=settings, mosaics=mosaics, writer=writer)
         for path, files, making in _packed_ahead(todo, partial(read_frames, reading=recipe), pack):
@@ -158,7 +158,7 @@ def preprocess(
                 report.n_stored += 1
                 report.n_byte += packed.blocks.nbytes
                 report.lines.append(line)
-                echo(line)
+                logger.info(line)
         if problems:
             raise InputError("\n".join(problems))
         began = time.perf_counter()

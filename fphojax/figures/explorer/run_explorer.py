@@ -45,7 +45,7 @@ class RunExplorer(widgets.VBox):
     """
 
     def __init__(self, run: RunDirectory | str | Path):
-        self.run = run if isinstance(run, RunDirectory) else RunDirectory.open(run)
+        self.run = RunDirectory.of(run)
         draws = RunDraws(self.run)
         self._patches_of = draws.patches_of
         self.catalog = _catalog_with_quality(self.run, draws)

@@ -10,15 +10,17 @@ import numpy as np
 from astropy.table import Table
 
 from fphojax.errors import InputError
-from fphojax.figures.figure_bytes import html_table, png
+from fphojax.figures.figure_bytes import png
 from fphojax.figures.fit_plots import LINEAR_NOISE, Stretch, exposure_title, plot_residuals
 from fphojax.figures.image_plots import plot_composites, plot_posterior_on_image
 from fphojax.figures.posterior_plots import plot_corner, plot_posterior, plot_ranks, plot_traces
 from fphojax.inputs.recipe import Recipe
 from fphojax.results.fitted_patch import FittedPatch, fitted_patch, open_recipe
+from fphojax.results.parameter_table import rounded
 from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
 from fphojax.results.run_directory import RunDirectory
-from fphojax.results.summary import decimals, summary_table
+from fphojax.results.summary import summary_table
+from fphojax.results.table_text import html_table
 
 __all__ = ["ConvergenceTab", "ImagesTab", "PatchReader", "PosteriorTab", "SettingsTab"]
 
@@ -189,14 +191,8 @@ class ConvergenceTab(widgets.VBox):
             return
         order = np.argsort(self._table[self.order.value], kind="stable")
         table = self._table[order[::-1] if self.descending.value else order]
-        rows = table[
-            "id", "parameter", "band", "value", "lower", "upper", "unit", "r_hat", "ess_bulk", "at_bound"
-        ][:_ROWS]
-        digits = [decimals(*limits) for limits in zip(rows["lower"], rows["upper"], strict=True)]
-        for name in ("value", "lower", "upper"):
-            rows[name] = [f"{number:.{n}f}" for number, n in zip(rows[name], digits, strict=True)]
         more = f", the first {_ROWS} of {len(table)} parameters" if len(table) > _ROWS else ""
-        self.text.value = f"<p>{self._head}{more}</p>{html_table(rows)}"
+        self.text.value = f"<p>{self._head}{more}</p>{html_table(rounded(table[:_ROWS]))}"
 
 
 class SettingsTab(widgets.VBox):

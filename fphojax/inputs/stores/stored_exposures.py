@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from astropy.io import fits
@@ -42,6 +43,9 @@ class StoredExposure:
     max_snr : float
         Cap on the signal-to-noise ratio of the pixels read; infinite for none.
     """
+
+    psf: ClassVar[None] = None
+    origin: ClassVar[tuple[int, int]] = (0, 0)
 
     name: str
     band: str

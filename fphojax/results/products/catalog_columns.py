@@ -1,6 +1,7 @@
 """Columns of the final catalogue: names, units, definitions; docs/catalog_columns.md is generated from these."""
 
 import re
+import sys
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -225,4 +226,4 @@ def columns_document() -> str:
 
 
 if __name__ == "__main__":
-    print(columns_document(), end="")
+    sys.stdout.write(columns_document())

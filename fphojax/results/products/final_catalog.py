@@ -3,14 +3,15 @@
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 
 import numpy as np
 from astropy.table import Column, Table
-from tqdm.auto import tqdm
 
 from fphojax.results.misfit import error_scale, is_model_limited
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.processes import process_pool
+from fphojax.system.progress import Progress
 
 from .catalog_columns import FLAGS, PARAMETER_UNIT, ColumnName
 from .draw_columns import DrawColumns
@@ -24,12 +25,14 @@ _R_HAT, _ESS, _AT_BOUND, _PRIOR = 1.05, 100.0, 0.05, 0.7  # limits of the flags
 _UNITS = {"mag (AB)": "mag", "mag (AB) arcsec-2": "mag arcsec-2"}
 
 
-def final_catalog(run: RunDirectory, *, isophote: float = ISOPHOTE, progress: bool = False) -> Table:
+def final_catalog(
+    run: RunDirectory | str | Path, *, isophote: float = ISOPHOTE, progress: bool = False
+) -> Table:
     """Make the catalogue of all sources that the patches of a run have fitted.
 
     Parameters
     ----------
-    run : RunDirectory
+    run : RunDirectory or path-like
     isophote : float
         Surface brightness at which isophotal radii are taken, AB mag / arcsec^2.
     progress : bool
@@ -48,9 +51,11 @@ def final_catalog(run: RunDirectory, *, isophote: float = ISOPHOTE, progress: bo
     InputError
         There is no patch with a result, or patches and scene do not belong together.
     """
-    draws = RunDraws(run)
+    draws = RunDraws(RunDirectory.of(run))
     builder = CatalogBuilder(draws, isophote=isophote)
-    patches = tqdm(draws.patches(), "patches", draws.n_patch, disable=not progress)
+    patches = Progress(
+        draws.patches(), text="catalogue", units="patches", total=draws.n_patch, shown=progress
+    )
     for _ in builder.add_batches(sources for patch in patches for sources in draws.sources(patch)):
         pass
     return builder.table()

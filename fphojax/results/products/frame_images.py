@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
-from tqdm.auto import tqdm
 
 from fphojax.errors import InputError
 from fphojax.inputs.astrometry import CircularRegion
@@ -14,6 +13,7 @@ from fphojax.inputs.recipe import Recipe
 from fphojax.results.fitted_patch import open_recipe
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.files import replacing
+from fphojax.system.progress import Progress
 
 from .frame_model import FrameModel, model_image
 from .patch_draws import RunDraws
@@ -65,7 +65,7 @@ def write_images(
     frames = FrameModel.of_draws(run, draws, recipe, kind, n_draw)
     exposures = [e for e in recipe.exposures if e.band in draws.bands]
     paths = []
-    for exposure in tqdm(exposures, "images", unit="image", disable=not progress):
+    for exposure in Progress(exposures, text="images", units="exposures", shown=progress):
         model = frames.image(exposure)
         images = _images(exposure, model)
         path = folder / f"{_file_name(exposure.band)}_{_file_name(exposure.name)}.fits"

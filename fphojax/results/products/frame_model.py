@@ -10,7 +10,8 @@ from fphojax.inputs.astrometry import CircularRegion, local_affine
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.frame import PatchFrame
 from fphojax.inputs.profiles import apply_profiles
-from fphojax.inputs.projection import rendered
+from fphojax.inputs.projection import optics_of, rendered, sources_of
+from fphojax.inputs.psf_correction import correction_image
 from fphojax.inputs.recipe import Recipe
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.inputs.stores.stored_exposures import StoredExposure, central_noise
@@ -79,7 +80,7 @@ def model_image(
     catalog: SourceCatalog,
     box: tuple[int, int, int, int] | None = None,
 ) -> np.ndarray:
-    """Compute the image of sources in an exposure.
+    """Compute the image of sources in an exposure, with what the PSF images add to it (`psf_correction`).
 
     Parameters
     ----------
@@ -117,8 +118,23 @@ def model_image(
             )
             tiles = np.asarray(tiles)[: _CELL**2]
             cell = tiles.reshape(_CELL, _CELL, TILE, TILE).swapaxes(1, 2).reshape(step, step)
-            image[bottom - y0 : top - y0, left - x0 : right - x0] = cell[: top - bottom, : right - left]
+            inside = np.s_[bottom - y0 : top - y0, left - x0 : right - x0]
+            image[inside] = cell[: top - bottom, : right - left]
+            box = left, right, bottom, top
+            more = _correction(recipe, exposure, catalog[in_reach], frame, box)
+            image[inside] += 0 if more is None else more
     return image
+
+
+def _correction(recipe, exposure, catalog, frame, box):
+    """Compute what the PSF images add to the model in a box; None if nothing."""
+    sources, optics = (
+        sources_of(catalog, frame),
+        optics_of(catalog, frame, recipe.psfs, recipe.pixel_response),
+    )
+    noise = central_noise(exposure)
+    noise = noise if np.isfinite(noise) else 1.0
+    return correction_image(sources, optics, exposure, recipe.psfs, recipe.table, box, noise)
 
 
 def _reach(psfs, exposure, catalog):

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from astropy.io import fits
 from astropy.table import Table
-from tqdm.auto import tqdm
 
 from fphojax.errors import InputError
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.fitted_patch import open_recipe
 from fphojax.results.run_directory import RunDirectory
 from fphojax.system.files import replacing
+from fphojax.system.progress import Progress
 
 from .chain_catalog import ChainCatalog
 from .final_catalog import ISOPHOTE, CatalogBuilder
@@ -170,7 +170,9 @@ def write_catalogs(
             writer = stack.enter_context(ChainCatalog(temporary, draws))
 
         def batches():
-            for patch in tqdm(draws.patches(), "patches", draws.n_patch, disable=not progress):
+            for patch in Progress(
+                draws.patches(), text="catalogues", units="patches", total=draws.n_patch, shown=progress
+            ):
                 neighbours.add(patch)
                 yield from draws.sources(patch)
 

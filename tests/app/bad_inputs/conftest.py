@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 from astropy.io import fits
+from standard_error import problems
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
@@ -140,7 +141,7 @@ class TinyField:
         if result.exception is not None and not isinstance(result.exception, SystemExit):
             raise result.exception
         assert result.exit_code == 2, result.output
-        lines = result.stderr.replace(f"{self.folder}/", "").splitlines()
+        lines = problems(result.stderr.replace(f"{self.folder}/", ""))
         assert all(line.startswith("error: ") for line in lines)
         assert len(lines) == len(said)
         for line, parts in zip(lines, said, strict=True):

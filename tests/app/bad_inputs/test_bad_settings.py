@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pytest
 import yaml
 from astropy.table import Table
+from standard_error import problems
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
@@ -392,19 +393,59 @@ def test_no_value_of_any_key_is_a_traceback(good_field):
     assert n_refused > 1000
 
 
+def test_check_goes_on_where_no_image_is_found(tiny):
+    """And where a setting is wrong that has nothing to do with the inputs: all problems at once."""
+    missing = {"raw_catalog": "no.ecsv", "psfstorefile": "no.h5", "big_catalog": "peaks.fits"}
+    tiny.set(fitsfiles="none/*.fits", chains=0, **missing)
+    tiny.refused(
+        said=[
+            ["field.yml: fitsfiles: found no file that matches"],
+            ["field.yml: chains: found 0, expected greater than 0"],
+            ["no.ecsv: no such file"],
+            ["no.h5: no such file"],
+        ]
+    )
+
+
+def test_check_of_the_catalogue_where_no_image_is_found(tiny):
+    tiny.set(fitsfiles="none/*.fits", splinedatafile="peaks.ecsv")
+    tiny.replace("peaks.ecsv", "150.0 ", "150.x ")
+    tiny.refused(said=[["field.yml: fitsfiles:"], ["peaks.ecsv: "], ["peaks.ecsv: "]])
+
+
+def test_check_ends_where_what_is_wrong_decides_how_the_rest_is_read(tiny):
+    tiny.set(fitsfiles="none/*.fits", psfstorfile="psfs.h5", raw_catalog="no.ecsv")
+    tiny.refused(said=[["field.yml: fitsfiles:"], ["field.yml: psfstorfile: unknown key"]])
+
+
 COMMANDS = [
     (["run", "--set", "chains"], "--set: found 'chains', expected KEY=VALUE"),
     (["run", "--set", "=3"], "--set: found '=3', expected KEY=VALUE"),
     (["run", "--set", "chains=[3"], "--set: chains: found while parsing a flow sequence"),
     (["run", "--set", "chains=3", "--set", "chains=4"], "--set: found chains more than once"),
     (
-        ["run", "--set", "nuisance.sky=plane"],
-        "--set: found 'nuisance.sky=plane', expected a whole setting: --set 'nuisance={sky: plane}'",
+        ["run", "--set", "chains.of=3"],
+        "--set: found chains.of, expected chains without a part, as it is no mapping of settings",
+    ),
+    (
+        ["run", "--set", "nuisance.sky=plane", "--set", "nuisance={sky: none}"],
+        "--set: found nuisance beside nuisance.sky, expected each setting once",
+    ),
+    (["run", "--set", "nuisance.sly=plane"], "field.yml: nuisance.sly: unknown key, did you mean sky?"),
+    (
+        ["check", "--set", "bounds_kwargs.n_pix=-1"],
+        "field.yml: bounds_kwargs.n_pix: found -1, expected greater",
+    ),
+    (
+        ["sample", "--out", "{}/a", "--set", "outbase=b"],
+        "--set: found outbase beside --out, expected one of them",
     ),
     (["run", "--set", "chans=3"], "field.yml: chans: unknown key, did you mean chains?"),
     (["run", "--set", "chains=yes"], "field.yml: chains: found 'yes', expected a valid integer"),
     (["run", "--set", "chains=!!python/none"], "--set: chains: found the tag"),
     (["run", "--stages", "nothing"], "--stages: found nothing, expected one of check"),
+    (["run", "--stages", "check,psff"], "--stages: found psff, expected one of check"),
+    (["run", "--stages", "sample..optimize"], "--stages: found sample..optimize, expected optimize..sample"),
     (["run", "--from", "nothing"], "--from: found nothing, expected one of check"),
     (
         ["run", "--stages", "check", "--from", "sample"],
@@ -501,7 +542,7 @@ def test_what_no_one_expected_is_one_line(tiny, monkeypatch):
     monkeypatch.setattr("fphojax.app.stages.input_checks.check_inputs", broken)
     result = tiny.call("check", "{}/field.yml")
     assert result.exit_code == 1
-    (line,) = result.stderr.splitlines()
+    (line,) = problems(result.stderr)
     assert line.startswith("error: internal error: TypeError: unsupported operand; please report it")
     with pytest.raises(TypeError):
         CliRunner().invoke(app, ["--debug", "check", str(tiny.config)], catch_exceptions=False)

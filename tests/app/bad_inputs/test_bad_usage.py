@@ -16,10 +16,10 @@ class Row(NamedTuple):
 
 INTEGER = "expected a valid integer"
 ROWS = [
-    Row("nothing F", "'nothing': unknown command, expected one of init, check, preprocess"),
+    Row("nothing F", "'nothing': unknown command, expected one of demo, init, check, run"),
     Row("chek F", "'chek': unknown command, did you mean check?"),
     Row("mixtures sersik", "mixtures: 'sersik': unknown command, did you mean sersic?", "mixtures"),
-    Row("--debug", "found no command, expected one of init, check, preprocess"),
+    Row("--debug", "found no command, expected one of demo, init, check, run"),
     Row("--nothing check F", "--nothing: unknown option, expected one of --version, --debug"),
     Row("--debgu check F", "--debgu: unknown option, did you mean --debug?"),
     Row("--debug=3 check F", "--debug: found a value, expected none"),
@@ -28,9 +28,13 @@ ROWS = [
     Row("init", "init: FOLDER: found nothing, expected folder to write to", "init"),
     Row("report", "report: RUN: found nothing, expected folder of a finished run", "report"),
     Row("check F b c", "check: found 'b c' behind the last argument, expected nothing more", "check"),
-    Row("check F --nothing", "check: --nothing: unknown option, expected one of --help", "check"),
+    Row(
+        "check F --nothing",
+        "check: --nothing: unknown option, expected one of --set, --quiet, --help",
+        "check",
+    ),
     Row("run F --no-notbooks", "run: --no-notbooks: unknown option, did you mean --no-notebooks?", "run"),
-    Row("run F -q", "run: -q: unknown option, expected one of --stages, --from, --set", "run"),
+    Row("run F -q", "run: -q: unknown option, expected one of --set, --stages, --from", "run"),
     Row("run F --set", "run: --set: found no value, expected one", "run"),
     Row("run F --quiet=3", "run: --quiet: found a value, expected none", "run"),
     Row("run F --workers two", f"run: --workers: found 'two', {INTEGER}", "run"),

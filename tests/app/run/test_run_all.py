@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import nbformat
 import numpy as np
@@ -167,6 +167,42 @@ def test_another_template_repeats_its_stage(settings, done):
     (folder / "09_postprocess.ipynb").write_text('{"changed": 1}')
     run_all(settings)
     assert names(done) == NAMES[8:]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_with_or_without_notebooks_is_all_the_same(settings, done, first):
+    """Either leaves the same files; a step that was interrupted goes on, too."""
+    done.fails = "08_sample"
+    with pytest.raises(InputError):
+        run_all(settings, notebooks=first)
+    done.fails = None
+    names(done)
+    run_all(settings, notebooks=not first)
+    assert names(done) == NAMES[7:]
+    assert done.options["08_sample"]["resume"]
+    assert run_all(settings, notebooks=first).repeated == ()
+
+
+def test_stages_announce_themselves(settings, done, caplog):
+    caplog.set_level("INFO", logger="fphojax")
+    run_all(settings, stages=["check"], notebooks=False)
+    run_all(settings, stages=STAGES_BUT_LAST, notebooks=False)
+    found = [record.getMessage() for record in caplog.records]
+    assert found[:5] == [
+        "stage 1 of 9, check: 4 files of exposures",
+        "stage 1 of 9, check: pass after 0 s",
+        "stage 1 of 9, check: unchanged",
+        "stage 2 of 9, psf: 4 files of exposures",
+        "stage 2 of 9, psf: pass after 0 s",
+    ]
+    assert "stage 4 of 9, optimize: 3 sources" in found
+    assert found[-1] == "stage 8 of 9, sample: pass after 0 s"
+    caplog.clear()
+    done.fails = "08_sample"
+    for draws in (7, 7):
+        with pytest.raises(InputError):
+            run_all(settings.changed(sampling_draws=draws), notebooks=False)
+    assert caplog.records[-1].getMessage() == "stage 8 of 9, sample: 3 sources, resumed"
 
 
 def test_an_error_stops_the_run_and_the_same_call_goes_on(settings, done):
@@ -505,10 +541,10 @@ def test_a_step_whose_files_are_gone_is_done_again(settings, tmp_path):
     record.start(step, "key", [], settings)
     record.end(step, Outcome("pass", "", {}, {"psfs": str(tmp_path / "psfs.h5")}))
     again = RunRecord(tmp_path / "record.json")
-    assert again.outcome(step, "key") is not None
-    assert again.outcome(step, "other") is None
+    assert again.outcome(step, "key", None) is not None
+    assert again.outcome(step, "other", None) is None
     (tmp_path / "psfs.h5").unlink()
-    assert again.outcome(step, "key") is None
+    assert again.outcome(step, "key", None) is None
     assert json.loads((tmp_path / "record.json").read_text())["02_psf_mixtures"]["key"] == "key"
 
 
@@ -660,7 +696,9 @@ def test_sources_that_were_given_up_are_tried_again_on_demand(settings, done, tm
         return Outcome("pass", "", {}, files, 1.0)
 
     def read(path):
-        return SimpleNamespace(extra={"fit_flag": np.array(flags.get(Path(path).name, [""]), dtype=str)})
+        catalog = MagicMock(extra={"fit_flag": np.array(flags.get(Path(path).name, [""]), dtype=str)})
+        catalog.__len__.return_value = 1
+        return catalog
 
     monkeypatch.setattr(run_all_module, "_execute_step", do)
     monkeypatch.setattr(run_all_module.SourceCatalog, "read", read)
@@ -675,6 +713,16 @@ def test_sources_that_were_given_up_are_tried_again_on_demand(settings, done, tm
     flags.clear()
     run_all(settings, retry=True, notebooks=False)
     assert names(done) == []
+
+
+def test_log_of_a_notebook_is_relayed(tmp_path, caplog):
+    caplog.set_level("INFO", logger="fphojax")
+    template, made = tmp_path / "template.ipynb", tmp_path / "made.ipynb"
+    write_template(template, "import logging; logging.getLogger('fphojax.there').info('3 sources'); value")
+    execute(template, made, {"value": 5})
+    assert [record.getMessage() for record in caplog.records] == ["3 sources"]
+    (last,) = nbformat.read(made, as_version=4).cells[-1].outputs
+    assert last.data["text/plain"] == "5"  # and nothing of the log
 
 
 def test_a_notebook_ends_with_the_cell_that_fails(tmp_path):

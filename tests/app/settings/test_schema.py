@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,26 @@ def message(path):
     lines = str(caught.value).splitlines()
     assert all(line.startswith(f"{path}: ") for line in lines)
     return [line.removeprefix(f"{path}: ") for line in lines]
+
+
+@pytest.mark.parametrize("kind", [Path, str])
+def test_paths_may_be_objects(tmp_path, kind):
+    for name in ("g_2.fits", "g_1.fits", "peaks.fits"):
+        (tmp_path / name).touch()
+    settings = Settings(
+        bandlist=["g"],
+        fitsfiles=[kind(tmp_path / "g_2.fits")],
+        raw_catalog=kind(tmp_path / "peaks.fits"),
+        pixelstorefile=kind("p.h5"),
+        metastorefile=kind("m.json"),
+        frame_search_pattern=[kind("sci_*.fits")],
+        preprocess={"error_pattern": kind("err_*.fits")},
+    )
+    assert settings.fitsfiles == [tmp_path / "g_2.fits"]
+    assert settings.frame_search_pattern == [str(Path("sci_*.fits").absolute())]
+    assert settings.preprocess.error_pattern == str(Path("err_*.fits").absolute())
+    several = settings.changed(fitsfiles=kind(tmp_path / "g_*.fits"))
+    assert several.fitsfiles == [tmp_path / "g_1.fits", tmp_path / "g_2.fits"]
 
 
 def test_paths_are_relative_to_the_file(write, tmp_path):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fphojax.app.settings.settings_file import assigned, expand_variables, read_mapping, shown
+from fphojax.app.settings.settings_file import expand_variables, read_mapping, shown
 from fphojax.errors import InputError
 
 
@@ -57,22 +57,6 @@ def test_file_that_is_absent_or_too_large(path):
     path.write_text("#" * (8 * 1024 * 1024 + 1))
     with pytest.raises(InputError, match="found 8 MB, expected a YAML file of at most 8 MB"):
         read_mapping(path)
-
-
-def test_settings_of_a_command_line():
-    found = assigned(["gtol=1e-3", "bands = [g, r]", "outbase=a=b", "nothing="])
-    assert found == {"gtol": 1e-3, "bands": ["g", "r"], "outbase": "a=b", "nothing": None}
-    with pytest.raises(InputError) as caught:
-        assigned(["gtol", "=3", "sampler.chains=4", "a=1", "a=2", "b=[1"])
-    lines = str(caught.value).splitlines()
-    assert lines[:4] == [
-        "--set: found 'gtol', expected KEY=VALUE",
-        "--set: found '=3', expected KEY=VALUE",
-        "--set: found 'sampler.chains=4', expected a whole setting: --set 'sampler={chains: 4}'",
-        "--set: found a more than once, expected each setting once",
-    ]
-    assert lines[4].startswith("--set: b: found while parsing")
-    assert len(lines) == 5
 
 
 def test_variables(monkeypatch):

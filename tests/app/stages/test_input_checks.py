@@ -7,6 +7,7 @@ import yaml
 from astropy.io import fits
 from astropy.table import Table
 from astropy.wcs import WCS
+from standard_error import problems as printed_problems
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
@@ -83,7 +84,7 @@ class Field:
         before = {path: path.stat().st_mtime_ns for path in self.folder.rglob("*")}
         result = CliRunner().invoke(app, ["check", str(config)])
         assert before == {path: path.stat().st_mtime_ns for path in self.folder.rglob("*")}
-        lines = result.stderr.replace(f"{self.folder}/", "").splitlines()
+        lines = printed_problems(result.stderr.replace(f"{self.folder}/", ""))
         return result, lines
 
     def problems(self):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from standard_error import problems
 from typer.testing import CliRunner
 
 from fphojax import RunDirectory, SourceCatalog
@@ -38,7 +39,7 @@ def test_problems_are_one_line_each(run, tmp_path):
     ):
         result = CliRunner().invoke(app, ["postprocess", *arguments])
         assert result.exit_code == 2
-        assert result.stderr.strip() == line
+        assert problems(result.stderr) == [line]
 
 
 def test_what_is_said(run, monkeypatch):

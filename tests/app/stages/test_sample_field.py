@@ -10,6 +10,7 @@ import pytest
 import yaml
 from astropy.io import fits
 from matplotlib.image import imread
+from standard_error import problems, said
 from typer.testing import CliRunner
 
 from fphojax.app.cli import app
@@ -205,7 +206,12 @@ def test_tables_are_printed(finished, samples):
     assert all(
         len(line.rstrip()) <= 80 or line.startswith(("figure", "run directory")) for line in text.splitlines()
     )
-    assert finished[2].stderr == ""  # no progress bars off a terminal
+    assert problems(finished[2].stderr) == []  # no progress bars off a terminal
+    begun, fitting, *later = said(finished[2].stderr)
+    assert begun.endswith(f"results in {finished[1]}")
+    assert fitting == "sampling 1 source in 2 exposures of g, r"
+    compiling = [line for line in later if not line.startswith(("warm-up: ", "sampling: ", "field: "))]
+    assert set(compiling) <= {"compiling programs for 1 source in 2 exposures"}
 
 
 def test_figure_is_an_image(finished):
@@ -220,7 +226,7 @@ def test_finished_run_is_not_replaced_unasked(finished):
     result = fphojax("sample", config)
     assert result.exit_code == 2
     assert result.stdout == ""
-    assert result.stderr.splitlines() == [
+    assert problems(result.stderr) == [
         f"error: {folder}: holds a run, expected a new or empty folder (`fphojax sample` with "
         "--resume goes on with it, with --overwrite replaces it)"
     ]
@@ -239,15 +245,15 @@ def test_same_seed_same_draws_in_place_of_an_earlier_run(finished, samples, tmp_
     assert run.read_patch(0).draws.equals(samples.draws)
 
 
-@pytest.mark.parametrize("said", ["", "interrupted during warm-up: no draws to keep"])
-def test_interruption_is_one_line(finished, monkeypatch, said):
+@pytest.mark.parametrize("words", ["", "interrupted during warm-up: no draws to keep"])
+def test_interruption_is_one_line(finished, monkeypatch, words):
     def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt(said)
+        raise KeyboardInterrupt(words)
 
     monkeypatch.setattr("fphojax.app.stages.sample.sample_field", interrupted)
     result = fphojax("sample", finished[0])
     assert result.exit_code == 130
-    assert result.stderr.splitlines() == [f"error: {said or 'interrupted'}"]
+    assert problems(result.stderr) == [f"error: {words or 'interrupted'}"]
 
 
 def test_source_that_cannot_be_fitted_is_given_up_with_its_reason(tmp_path):
@@ -258,7 +264,7 @@ def test_source_that_cannot_be_fitted_is_given_up_with_its_reason(tmp_path):
     result = fphojax("sample", config)
     print(result.output)
     assert result.exit_code == 1
-    assert result.stderr.splitlines() == [
+    assert problems(result.stderr) == [
         "error: source 7 was given up: InputError: region ra=150.000000 dec=2.000000 radius=1.10 arcsec: no exposure "
         "in g, r has a valid pixel there, expected at least one"
     ]
@@ -270,7 +276,7 @@ def test_source_that_cannot_be_fitted_is_given_up_with_its_reason(tmp_path):
 
     before = contents(config.parent)
     again = fphojax("sample", config, "--resume")
-    assert (again.exit_code, again.stderr) == (1, result.stderr)  # it is not tried anew
+    assert (again.exit_code, problems(again.stderr)) == (1, problems(result.stderr))  # it is not tried anew
     assert contents(config.parent) == before
 
 
@@ -285,12 +291,12 @@ def test_fit_whose_draws_all_diverge_has_failed(tmp_path, monkeypatch):
         )
 
     monkeypatch.setattr(
-        "fphojax.field.patch_fit.optimize", lambda model, start, **_: SimpleNamespace(values=start)
+        "fphojax.field.settled.optimize", lambda model, start, **_: SimpleNamespace(values=start)
     )
     monkeypatch.setattr("fphojax.inference.methods.sample", diverged)
     result = fphojax("sample", config)
     assert result.exit_code == 1
-    assert result.stderr.splitlines() == ["error: source 7 was given up: RuntimeError: all 80 draws diverged"]
+    assert problems(result.stderr) == ["error: source 7 was given up: RuntimeError: all 80 draws diverged"]
     assert len(seeds) == len(set(seeds)) == 2
     run = RunDirectory(config.parent / "output")
     assert run.patches() == []
@@ -301,7 +307,7 @@ def test_draws_that_ctrl_c_has_cut_short_are_made_again(tmp_path, monkeypatch):
     """A run that goes on has all of them, as one that was not interrupted."""
     config = write_field(tmp_path / "field")
     monkeypatch.setattr(
-        "fphojax.field.patch_fit.optimize", lambda model, start, **_: SimpleNamespace(values=start)
+        "fphojax.field.settled.optimize", lambda model, start, **_: SimpleNamespace(values=start)
     )
     monkeypatch.setattr(
         "fphojax.inference.methods.sample", lambda *_, **__: SimpleNamespace(n_draw=39, is_point=False)
@@ -330,7 +336,7 @@ def test_going_on_with_a_run_that_is_done(finished, tmp_path):
         other.write_text(yaml.safe_dump(SETTINGS | {name: value}))
         result = fphojax("sample", other, "--out", run.path, "--resume", "--quiet")
         assert result.exit_code == 2
-        assert result.stderr.splitlines() == [
+        assert problems(result.stderr) == [
             f"error: {other}: {name}: found {value}, expected {old} as in {run.path}/config.json, the run to go on "
             "with"
         ]

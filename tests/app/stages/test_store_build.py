@@ -73,8 +73,7 @@ class Field:
         return Settings.from_yaml(self.config(**preprocess_keys))
 
     def make(self, **preprocess_keys):
-        lines = []
-        preprocess(self.load(**preprocess_keys), progress=False, echo=lines.append)
+        lines = preprocess(self.load(**preprocess_keys), progress=False).lines
         print(*lines, sep="\n")
         return self.stores(), lines
 
@@ -84,7 +83,7 @@ class Field:
     def refused(self, **preprocess_keys):
         """Problems without the folder's name."""
         with pytest.raises(InputError) as caught:
-            preprocess(self.load(**preprocess_keys), progress=False, echo=print)
+            preprocess(self.load(**preprocess_keys), progress=False)
         assert not (self.folder / "pixels.h5").exists()
         assert not (self.folder / "meta.json").exists()
         lines = str(caught.value).replace(f"{self.folder}/", "").splitlines()
@@ -234,8 +233,8 @@ def test_stage_takes_stores_that_nothing_can_be_compared_with(run):
 def test_images_and_stores_are_in_the_keys_of_a_run(run):
     def keys():
         settings = run.load()
-        first = step_key(Step("preprocess", 1), settings, None, None)
-        return first, step_key(Step("check", 1), settings, None, "before")
+        first = step_key(Step("preprocess", 1), settings, None)
+        return first, step_key(Step("check", 1), settings, "before")
 
     before = keys()
     stage(run.load())
@@ -347,7 +346,7 @@ def test_problems_leave_an_unfinished_build_that_goes_on(run):
 
     run.edit(lambda hdus: hdus["SCI"].header.remove("BUNIT"), "g1")
     run.edit(lambda hdus: hdus["SCI"].header.set("EXPID", "r3"), "r3")
-    report = preprocess(run.load(), progress=False, echo=print)
+    report = preprocess(run.load(), progress=False)
     print(report)
     assert (report.n_stored, report.n_reused) == (2, 2)
     assert len(run.stores()) == 4
@@ -362,7 +361,7 @@ def test_stores_that_were_moved_with_their_images(run, tmp_path_factory):
     shutil.move(run.folder, folder / "field")
     run.folder = folder / "field"
     run.edit(lambda hdus: hdus["SCI"].header.remove("BUNIT"), "r3")
-    report = preprocess(run.load(), progress=False, echo=print)
+    report = preprocess(run.load(), progress=False)
     assert (report.n_stored, report.n_reused) == (1, 3)
     run.stores()[0].store.close()
     shutil.move(folder / "field", folder / "again")
@@ -416,8 +415,8 @@ def test_a_build_that_was_stopped_between_chips_has_both_in_the_end(run, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(StoreWriter, "add", stopped)
         with pytest.raises(KeyboardInterrupt):
-            preprocess(run.load(), progress=False, echo=print)
-    report = preprocess(run.load(), progress=False, echo=print)
+            preprocess(run.load(), progress=False)
+    report = preprocess(run.load(), progress=False)
     assert (report.n_stored, report.n_reused) == (5, 0)
     assert [exposure.name for exposure in run.stores()] == ["g0_1", "g0_2", "g1", "r2", "r3"]
 

@@ -83,11 +83,11 @@ def test_convergence_is_sorted(explorer):
     tab = explorer.convergence
     explorer.tabs.selected_index = 2
     tab.order.value = "ess_bulk"
-    sizes = _column(tab.text.value, 8)
+    sizes = _column(tab.text.value, 6)
     assert len(sizes) == 2 * 8
     assert np.all(np.diff(sizes) <= 0)
     tab.descending.value = False
-    assert np.all(np.diff(_column(tab.text.value, 8)) >= 0)
+    assert np.all(np.diff(_column(tab.text.value, 6)) >= 0)
 
     assert "rhat_max" not in explorer.catalog.extra.colnames
     explorer.assess.click()
@@ -100,8 +100,6 @@ def test_numbers_are_shown_as_finely_as_they_are_known(explorer):
     tab = explorer.convergence
     explorer.tabs.selected_index = 2
     tab.order.value = "parameter"
-    value, low, high = (np.array(_column(tab.text.value, column)) for column in (3, 4, 5))
-    assert np.all((low < value) & (value < high))
     numbers = re.findall(r">(\d+\.\d+)<", tab.text.value)
     assert max(len(number.split(".")[1]) for number in numbers) == 8  # of degrees: ra is known to 1 mas
 
