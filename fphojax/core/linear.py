@@ -22,7 +22,7 @@ from .segments import CHUNK, Segments
 
 __all__ = ["NormalEquations", "normal_equations"]
 
-BLOCK = 8  # tiles whose products are computed in one operation; divides all padded numbers of tiles
+BLOCKS = 1, 8, 16, 32  # tiles whose products may be computed in one operation
 
 
 class NormalEquations(NamedTuple):
@@ -92,7 +92,7 @@ def _gram_forward(gaussians, patch, segments, columns, response):
     table = jax.lax.optimization_barrier(flat_table(gaussians))
     n_source, dtype = gaussians.x.shape[1], patch.data.dtype
     templates = jnp.zeros((patch.n_tile * n_source, patch.data.shape[1]), dtype)
-    for part, of_part in zip(segments, (None, response), strict=True):
+    for part, of_part in _parts(segments, response):
 
         def evaluate(i, templates, part=part, of_part=of_part):
             tile, source, _, theta = _chunk(part, table, i)
@@ -100,7 +100,7 @@ def _gram_forward(gaussians, patch, segments, columns, response):
             image = jnp.einsum("ngp,ng->np", exponentials(exponent, polynomial), amplitude)
             return templates.at[tile * n_source + source].add(image, mode="drop")
 
-        templates = jax.lax.fori_loop(0, part.n_chunk, evaluate, templates)
+        templates = _over(part.n_chunk, part.tile.size // CHUNK, evaluate, templates)
 
     def add(i, gram):
         exposure, design, _ = _design(patch, templates, columns, i)
@@ -109,7 +109,7 @@ def _gram_forward(gaussians, patch, segments, columns, response):
 
     size = n_source + columns.shape[2] + 1
     gram = jnp.zeros((gaussians.x.shape[0], size, size))
-    gram = jax.lax.fori_loop(0, _n_block(patch), add, gram)
+    gram = _over_tiles(patch, add, gram)
     return gram, (gaussians, patch, segments, columns, table, templates)
 
 
@@ -122,14 +122,14 @@ def _gram_backward(response, residuals, cotangent):
         exposure, design, ierr = _design(patch, templates, columns, i)
         pulled = jnp.einsum("tij,tjp->tip", symmetric[exposure], design)
         pulled = (pulled * ierr).astype(dtype)
-        return jax.lax.dynamic_update_slice_in_dim(by_template, pulled, i * BLOCK, 0)
+        return jax.lax.dynamic_update_slice_in_dim(by_template, pulled, i * _block(patch), 0)
 
     empty = jax.lax.empty((patch.n_tile, n_source, patch.data.shape[1]), dtype)
-    by_template = jax.lax.fori_loop(0, _n_block(patch), pull_templates, empty)
+    by_template = _over_tiles(patch, pull_templates, empty)
     by_template = by_template.reshape(patch.n_tile * n_source, -1)
     gradient = jnp.zeros((gaussians.x.size + 1, 6))
     basis = monomials(2, dtype)
-    for part, of_part in zip(segments, (None, response), strict=True):
+    for part, of_part in _parts(segments, response):
 
         def pull_segments(i, gradient, part=part, of_part=of_part):
             tile, source, members, theta = _chunk(part, table, i)
@@ -144,7 +144,7 @@ def _gram_backward(response, residuals, cotangent):
             (by_theta,) = pull((moments[..., 0], by_exponent))
             return gradient.at[members].add(by_theta)
 
-        gradient = jax.lax.fori_loop(0, part.n_chunk, pull_segments, gradient)
+        gradient = _over(part.n_chunk, part.tile.size // CHUNK, pull_segments, gradient)
     gradient = gradient[:-1].reshape(*gaussians.x.shape, 6)
     return Gaussians(*(gradient[..., i].astype(g.dtype) for i, g in enumerate(gaussians))), None, None, None
 
@@ -161,13 +161,13 @@ def _chunk(part, table, i):
 
 
 def _design(patch, templates, columns, i):
-    """Return a block of tiles: their exposures, the columns (BLOCK, L + 1, P) of their design times ierr, and ierr.
+    """Return a block of tiles: their exposures, the columns (block, L + 1, P) of their design times ierr, and ierr.
 
     In float64: the likelihood is a small difference of large sums.
     """
 
     def block(array):
-        return jax.lax.dynamic_slice_in_dim(array, i * BLOCK, BLOCK, 0)
+        return jax.lax.dynamic_slice_in_dim(array, i * _block(patch), _block(patch), 0)
 
     of_sources = block(templates.reshape(patch.n_tile, -1, patch.data.shape[1]))
     parts = of_sources, jnp.swapaxes(block(columns), 1, 2), block(patch.data)[:, None]
@@ -175,6 +175,23 @@ def _design(patch, templates, columns, i):
     return block(patch.exposure), jnp.concatenate(parts, axis=1).astype(jnp.float64) * ierr, ierr
 
 
-def _n_block(patch):
-    """Return the number of blocks that hold the real tiles."""
-    return (patch.count + BLOCK - 1) // BLOCK
+def _parts(segments, response):
+    """Pair segments with the pixel response of their Gaussians."""
+    plain, corrected = segments
+    return [(plain, None)] if response == "variance" else [(plain, None), (corrected, response)]
+
+
+def _block(patch):
+    """Return the number of tiles whose products are computed in one operation."""
+    return max(size for size in BLOCKS if patch.n_tile % size == 0)
+
+
+def _over_tiles(patch, body, carry):
+    """Run a loop over the blocks that hold the real tiles."""
+    block = _block(patch)
+    return _over((patch.count + block - 1) // block, patch.n_tile // block, body, carry)
+
+
+def _over(n, most, body, carry):
+    """Run a loop of `n` passes; where there can be one at most, without the loop, which takes time of its own."""
+    return body(0, carry) if most == 1 else jax.lax.fori_loop(0, n, body, carry)

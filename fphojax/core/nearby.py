@@ -19,7 +19,7 @@ from .patch import TILE, Patch, coarse_length
 __all__ = ["Nearby", "coarsely_padded", "nearby_sources", "over_nearby"]
 
 NEGLIGIBLE = 1e-4  # of the noise of a pixel, for all sources that are left out of a tile together
-SMALLEST = 128  # tiles to which patches are padded, or 512, 2048, ...
+SMALLEST = 32  # tiles to which patches are padded, 128, 512, ...
 
 
 class Nearby(NamedTuple):

@@ -12,7 +12,7 @@ from .patch import coarse_length
 __all__ = ["Segments", "segments_of"]
 
 LENGTH = 8  # Gaussians of a segment
-SMALLEST = 512  # segments to which lists are padded
+SMALLEST = 64  # segments to which lists are padded
 CHUNK = 64
 
 

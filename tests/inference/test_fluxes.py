@@ -1,5 +1,7 @@
 """The integral over fluxes and sky, and draws of them."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -25,13 +27,18 @@ def scene(make_patcher):
 @pytest.fixture(scope="module")
 def integral(scene):
     model, start = scene
-    return eqx.filter_jit(lambda linear, values: linear.integral(model, values))(linear_part(model), start)
+    linear = _linear_part(model)
+    return eqx.filter_jit(lambda linear, values: linear.integral(model, values))(linear, start)
+
+
+def _linear_part(model):
+    return dataclasses.replace(linear_part(model), segments=model.segments())
 
 
 def test_integral_is_the_posterior_over_the_conditional(scene, integral):
     """p(theta) = p(theta, f) / p(f | theta), whatever f."""
     model, start = scene
-    linear = linear_part(model)
+    linear = _linear_part(model)
     assert linear.mean.size == 2 * 2 + 2
     joint = eqx.filter_jit(lambda m, v: m.log_likelihood(v) + jnp.sum(m.priors["sky"].log_prob(v["sky"])))
     rng = np.random.default_rng(0)
@@ -49,7 +56,7 @@ def test_integral_is_the_posterior_over_the_conditional(scene, integral):
 
 def test_derivative(scene):
     model, start = scene
-    linear = linear_part(model)
+    linear = _linear_part(model)
     value = eqx.filter_jit(lambda v: linear.integral(model, v).log_value)
     gradient = eqx.filter_jit(jax.grad(lambda v: linear.integral(model, v).log_value))(start)
     for name, step in (("x", 1e-4), ("q", 1e-3), ("pa", 1e-3), ("sersic", 1e-2), ("rhalf", 1e-4)):
@@ -60,7 +67,7 @@ def test_derivative(scene):
 
 def test_draws_have_the_conditional(scene, integral):
     model, start = scene
-    linear = linear_part(model)
+    linear = _linear_part(model)
     draw = eqx.filter_jit(jax.vmap(lambda key: linear.draw(key, model, start)))
     values, outside, chi2 = draw(jax.random.split(jax.random.key(1), 300))
     flat = np.concatenate(

@@ -15,11 +15,12 @@ import pytest
 
 from fphojax.inference import lockstep, sampling
 from fphojax.inference import runs as module
-from fphojax.inference.nuts import MOST, Kernel, advance, initial_state, moved
+from fphojax.inference.nuts import MOST, Kernel, advance
 from fphojax.inference.optimum import optimize
-from fphojax.inference.posterior import posterior_at
+from fphojax.inference.posterior import posterior_around
+from fphojax.inference.runs import Run
 from fphojax.inference.sampling import continued, sample, sample_many
-from fphojax.inference.whitening import coordinate_covariance, whitening
+from fphojax.inference.whitening import whitening
 
 
 def test_posterior_is_the_fisher_matrix_where_it_is_gaussian(chains, capsys):
@@ -183,15 +184,13 @@ def test_all_draws_come_from_one_program(bright_scene):
     """At the start, after draws and after a new whitening, a chain's state has the same types."""
     model, start = bright_scene
     optimum = optimize(model, start, density="unconstrained")
-    posterior, origin = posterior_at(model, optimum)
-    first = whitening(origin, np.eye(len(origin)))
-    kernel = Kernel(max_treedepth=6, target_accept=0.8)
-    begun = initial_state(kernel, posterior, first, jnp.zeros(len(origin)), jax.random.key(0))
-    advanced, _ = advance(kernel, posterior, first, begun, *map(jnp.asarray, (2, True, False)))
-    other = moved(advanced, first, whitening(origin, 2 * np.eye(len(origin))))
-    types = [[leaf.aval for leaf in jax.tree.leaves(state)] for state in (begun, advanced, other)]
-    assert types[0] == types[1] == types[2]
-    assert not any(aval.weak_type for aval in types[0])
+    posterior, origin, *_ = posterior_around(model, optimum)
+    run = Run(Kernel(6, 0.8), posterior, whitening(origin, np.eye(len(origin))), progress=False)
+    run.start(0, 1)
+    before = advance._cached._cache_size()
+    lockstep.lockstep([run.warm_up(60, True)])
+    lockstep.lockstep([run.sample(5, np.inf)])
+    assert advance._cached._cache_size() == before
 
 
 @pytest.mark.parametrize(("short", "deepest"), [(True, 6), (False, 8)])
@@ -199,13 +198,11 @@ def test_trees_are_short_where_asked(bright_scene, short, deepest):
     """Under a whitening a thousand times too narrow every tree grows as long as it may."""
     model, start = bright_scene
     optimum = optimize(model, start, density="unconstrained")
-    posterior, origin = posterior_at(model, optimum)
-    spread = coordinate_covariance(posterior, optimum, origin)[: len(origin), : len(origin)]
-    narrow = whitening(origin, 1e-6 * spread)
-    kernel = Kernel(max_treedepth=8, target_accept=0.8)
-    begun = initial_state(kernel, posterior, narrow, jnp.zeros(len(origin)), jax.random.key(0))
-    _, draws = advance(kernel, posterior, narrow, begun, *map(jnp.asarray, (3, False, short)))
-    assert (draws["n_steps"][:3] == 2**deepest - 1).all()
+    posterior, origin, spread, _ = posterior_around(model, optimum)
+    run = Run(Kernel(8, 0.8), posterior, whitening(origin, 1e-6 * spread), progress=False)
+    run.start(0, 1)
+    (draws,) = lockstep.lockstep([run._advanced(run._pool(), run.white, run.states, 3, short=short)])[0][1]
+    assert (draws["n_steps"] == 2**deepest - 1).all()
 
 
 def test_known_covariances_as_mass_matrix(bright_scene, chains):
