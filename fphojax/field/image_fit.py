@@ -202,9 +202,7 @@ def _found(exposures, psfs, threshold, finest, *, tells_sky):
     """Find the sources of the images."""
     images = []
     for exposure in exposures:
-        ny, nx = exposure.shape
-        centre = tuple(np.add(((nx - 1) / 2, (ny - 1) / 2), exposure.origin))
-        psf = psfs.lookup(exposure.band, exposure.name, centre)
+        psf = psfs.in_exposure(exposure)
         data = np.where(exposure.ierr > 0, exposure.data, np.nan).astype(np.float64)
         images.append(
             ResidualImage(data, exposure.ierr, None, exposure.wcs, exposure.band, exposure.name, psf.stamp())

@@ -21,9 +21,7 @@ FEWEST = 256  # points of these
 ALIKE = 3  # rounds of that size, before they grow by a factor of two each
 LARGEST = 8  # times that size: the largest round
 MOST = 48  # times that size: points after which the answer is no
-HOPELESS = (
-    12  # times that size: points after which the answer is no if there is no effective point for a dimension
-)
+HOPELESS = 12  # times that size: the answer is no if there are fewer effective points than dimensions
 LEAST = 5  # effective points, for every dimension, to which weights are flattened before a fit
 
 

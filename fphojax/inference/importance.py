@@ -41,8 +41,9 @@ __all__ = ["importance", "importance_many", "log_densities", "log_share_inside"]
 BATCH = 128  # points of one call
 TRIES = 16  # draws of the linear parameters from which the share inside their box is estimated
 MOST_CERTAIN = 1 - 1e-15  # largest probability that is mapped to a normal deviate
-CLEAR = -3.0  # fluxes are integrated out if their means at the optimum are no more widths outside their box
-# fluxes are integrated out if their means at the optimum are at most so many widths outside the box
+CLEAR = (
+    -3.0
+)  # widths: fluxes are integrated out unless their means at the optimum are farther outside their box
 PASSES = 200  # in which linear parameters that were drawn outside their box are drawn again
 FEWEST = 500  # effective points, however few draws are wanted
 

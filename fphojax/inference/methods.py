@@ -197,29 +197,12 @@ class Importance:
 
 
 @dataclass(frozen=True)
-class Auto:
+class Auto(NUTS):
     """Importance sampling where it says of itself that its draws can be trusted, and the no-U-turn sampler elsewhere.
 
-    What the latter gives is what `NUTS` gives by itself; the evaluations and the time of both are counted.
-
-    Attributes
-    ----------
-    draws, warmup, chains, max_treedepth, full_cov
-        As for `NUTS`.
+    What the latter gives is what `NUTS` gives by itself; the evaluations and the time of both are counted. It has the
+    attributes of `NUTS`.
     """
-
-    needs_pairs: ClassVar[bool] = True
-
-    draws: int = 256
-    warmup: int = 256
-    chains: int = 4
-    max_treedepth: int = 10
-    full_cov: bool = True
-
-    @property
-    def n_draw(self) -> int:
-        """Draws of each chain."""
-        return self.draws
 
     def fit(
         self,
@@ -236,7 +219,7 @@ class Auto:
         refused = [number for number, chains in enumerate(found) if not chains.statistics["trusted"].all()]
         if not refused:
             return found
-        sampled = NUTS(**vars(self)).fit(
+        sampled = super().fit(
             [models[number] for number in refused],
             [starts[number] for number in refused],
             seeds=[seeds[number] for number in refused],

@@ -55,8 +55,7 @@ def optics_of(
         affine = local_affine(exposure.wcs, catalog.ra, catalog.dec, dec0=region.dec)
         pixel[e], jacobian[e] = affine.pixel, affine.jacobian
         for s in np.flatnonzero(np.isfinite(affine.pixel).all(axis=-1)):
-            location = tuple(affine.pixel[s] + exposure.origin)
-            mixtures[e, s] = psfs.lookup(exposure.band, exposure=exposure.name, location=location)
+            mixtures[e, s] = psfs.in_exposure(exposure, tuple(affine.pixel[s]))
     visible = np.isfinite(pixel).all(axis=-1)
     if not visible.any(axis=0).all():
         row = int(np.flatnonzero(~visible.any(axis=0))[0])

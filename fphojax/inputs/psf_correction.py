@@ -105,9 +105,7 @@ def correction_image(
     visible = np.flatnonzero((np.asarray(optics.psf_amplitude)[0] != 0).any(axis=-1) & (flux > 0))
     members: dict[int, tuple[PSFMixture, list[int]]] = {}
     for row in visible.tolist():
-        mixture = psfs.lookup(
-            exposure.band, exposure=exposure.name, location=tuple(np.asarray(optics.pixel)[0, row])
-        )
+        mixture = psfs.in_exposure(exposure, tuple(np.asarray(optics.pixel)[0, row]))
         if mixture.residual is not None and flux[row] * np.linalg.norm(mixture.residual) > NEGLIGIBLE * noise:
             members.setdefault(id(mixture), (mixture, []))[1].append(row)
     images = [

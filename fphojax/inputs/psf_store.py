@@ -191,6 +191,33 @@ class PSFStore(Shown):
                 raise InputError(f"{where}{at}: {error}") from None
         self._entries[band, exposure] = tuple(made)
 
+    def in_exposure(
+        self, exposure: "Exposure | StoredExposure", pixel: tuple[float, float] | None = None
+    ) -> PSFMixture:
+        """Look up the PSF at a pixel of an exposure.
+
+        Parameters
+        ----------
+        exposure : Exposure or StoredExposure
+            If it is a cutout, the PSF is that of the same place of the whole detector.
+        pixel : (x, y), optional
+            By default the middle of the exposure.
+
+        Returns
+        -------
+        PSFMixture
+
+        Raises
+        ------
+        InputError
+            Where the store has no such PSF.
+        """
+        if pixel is None:
+            ny, nx = exposure.shape
+            pixel = (nx - 1) / 2, (ny - 1) / 2
+        location = pixel[0] + exposure.origin[0], pixel[1] + exposure.origin[1]
+        return self.lookup(exposure.band, exposure=exposure.name, location=location)
+
     def lookup(
         self,
         band: str,

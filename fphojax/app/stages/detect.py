@@ -132,7 +132,7 @@ def _residual_images(settings, checked, fit, progress):
         data, ierr = exposure.window(0, nx, 0, ny)
         model = None if frames is None else frames.image(exposure)
         residual = np.where(ierr > 0, data, np.nan).astype(np.float64) - (0 if model is None else model)
-        psf = psfs.lookup(exposure.band, exposure=exposure.name, location=((nx - 1) / 2, (ny - 1) / 2))
+        psf = psfs.in_exposure(exposure)
         yield ResidualImage(residual, ierr, model, exposure.wcs, exposure.band, exposure.name, psf.stamp())
 
 

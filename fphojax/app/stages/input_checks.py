@@ -319,8 +319,7 @@ def _checked_psf(
 ) -> PSFMixture | None:
     """Return the mixture of an exposure; None if its PSF image is good and not fitted yet."""
     if psfs is not None:
-        centre = ((exposure.shape[1] - 1) / 2, (exposure.shape[0] - 1) / 2)
-        return psfs.lookup(exposure.band, exposure=exposure.name, location=centre)
+        return psfs.in_exposure(exposure)
     if exposure.psf_image is None:
         raise InputError(
             f"found no PSF for band {exposure.band}, expected an extension PSF or the setting psfstorefile"

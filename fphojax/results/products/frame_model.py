@@ -139,10 +139,9 @@ def _correction(recipe, exposure, catalog, frame, box):
 
 def _reach(psfs, exposure, catalog):
     """Compute how far from its centre each source is drawn, pixels."""
-    ny, nx = exposure.shape
     noise = central_noise(exposure)
     noise = noise if np.isfinite(noise) else 1.0
-    psf = psfs.lookup(exposure.band, exposure=exposure.name, location=((nx - 1) / 2, (ny - 1) / 2))
+    psf = psfs.in_exposure(exposure)
     widest = np.sqrt(np.max(np.asarray(psf.covariances)[:, :2]))
     scale = exposure.pixel_scale
     rhalf = np.maximum(catalog.rhalf, 0.01 * scale)  # points have none
