@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any
 
@@ -20,7 +20,7 @@ from numpyro.infer.util import potential_energy
 from .culling import culled_pairs
 from .design import Design, design, nearby_image
 from .gaussians import Gaussians, Optics, ProfileTable, Sources, project
-from .linear import NormalEquations, normal_equations
+from .linear import NormalEquations, normal_equations, of_normal_equations
 from .nuisance import NUISANCE, apply_nuisance, box_of_sources, derivative_rows
 from .pairs import PairList
 from .patch import Patch
@@ -193,9 +193,22 @@ class SceneModel(eqx.Module):
         A template is a source's image at unit flux, the exposure's photometric factor included. The fluxes and the
         sky in ``values`` are ignored, and where fluxes are tied every source still has a template of its own.
         """
+        return normal_equations(*self._of_templates(values, segments))
+
+    def of_normal_equations(
+        self,
+        function: Callable[[Any, NormalEquations], jax.Array],
+        parameters: Any,
+        values: Mapping[str, jax.Array],
+        segments: tuple[Segments, Segments],
+    ) -> jax.Array:
+        """Compute a number from `normal_equations`, differentiable by the values; see `core.linear`."""
+        return of_normal_equations(function, parameters, *self._of_templates(values, segments))
+
+    def _of_templates(self, values, segments):
         columns = None if self.basis is None else self.basis.columns(self.patch)
         unit = {**values, "flux": jnp.ones(self.priors["flux"].batch_shape)}
-        return normal_equations(self.gaussians(unit), self.patch, segments, self.response, columns)
+        return self.gaussians(unit), self.patch, segments, self.response, columns
 
     def segments(self) -> tuple[Segments, Segments]:
         """Sort the pairs by tile and source; see `core.segments`."""

@@ -13,7 +13,6 @@ __all__ = ["Segments", "segments_of"]
 
 LENGTH = 8  # Gaussians of a segment
 SMALLEST = 64  # segments to which lists are padded
-CHUNK = 64
 
 
 class Segments(NamedTuple):
@@ -28,14 +27,14 @@ class Segments(NamedTuple):
     source : int array (N,)
     members : int array (N, LENGTH)
         Flat indices into `Gaussians`; segments are padded with the number of Gaussians.
-    n_chunk : int array ()
-        Chunks of `CHUNK` segments that hold all real ones, which come first.
+    count : int array ()
+        Number of real ones; they come first.
     """
 
     tile: jax.Array
     source: jax.Array
     members: jax.Array
-    n_chunk: jax.Array
+    count: jax.Array
 
 
 def segments_of(pairs: PairList, n_tile: int, shape: tuple[int, ...]) -> tuple[Segments, Segments]:
@@ -76,13 +75,12 @@ def _segments(tile, source, gaussian, n_tile, n_gauss):
     position = np.arange(len(tile)) - np.repeat(first, np.diff(np.append(first, len(tile))))
     number = np.cumsum(position % LENGTH == 0) - 1
     count = int(number[-1]) + 1 if len(number) else 0
-    size = coarse_length(max(count, 1), smallest=SMALLEST)
-    n_chunk = -(-count // CHUNK)
+    size = coarse_length(count, smallest=SMALLEST) if count else 0
     segments = Segments(
         np.full(size, n_tile - 1),
         np.zeros(size, dtype=int),
         np.full((size, LENGTH), n_gauss),
-        np.array(n_chunk),
+        np.array(count),
     )
     segments.tile[number], segments.source[number] = tile, source
     segments.members[number, position % LENGTH] = gaussian

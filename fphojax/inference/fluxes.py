@@ -8,6 +8,7 @@ and v of `core.linear`, a prior of precision P and mean m (P = 0 where it is fla
 The derivative with f and A^-1 held constant is the full derivative, because f minimises the quadratic form.
 """
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -84,8 +85,13 @@ class LinearPart(eqx.Module):
     segments: tuple[Segments, Segments] | None
 
     def integral(self, model: SceneModel, values: Mapping[str, jax.Array]) -> Integral:
-        """Integrate over the linear parameters; reverse-mode differentiable in ``values``."""
+        """Integrate over the linear parameters."""
         return self._integral(model.normal_equations(values, self.segments))
+
+    def log_integral(self, model: SceneModel, values: Mapping[str, jax.Array]) -> jax.Array:
+        """Return the logarithm of `integral`; reverse-mode differentiable in ``values``."""
+        without = dataclasses.replace(self, segments=None)
+        return model.of_normal_equations(_log_value, without, values, self.segments)
 
     def _integral(self, equations):
         n = self.mean.size
@@ -182,6 +188,10 @@ class LinearPart(eqx.Module):
         centre = covariance @ (fisher @ vector + optimum.pull[rows] + precision * mean)
         margin = clear * np.sqrt(np.diag(covariance))
         return bool(np.all((centre - margin >= low) & (centre + margin <= high)))
+
+
+def _log_value(part, equations):
+    return part._integral(equations).log_value
 
 
 def linear_part(model: SceneModel, n_source: int | None = None) -> LinearPart | None:

@@ -81,7 +81,7 @@ class Posterior(eqx.Module):
         if self.linear is None:
             likelihood = self.model.log_likelihood(values)
         else:
-            likelihood = self.linear.integral(self.model, values).log_value
+            likelihood = self.linear.log_integral(self.model, values)
         return -likelihood - density
 
     def potential_of(self, whitening: tuple[jax.Array, jax.Array]) -> Callable[[jax.Array], jax.Array]:

@@ -1,5 +1,7 @@
 """Normal equations against dense matrices."""
 
+import dataclasses
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,11 +9,11 @@ import numpy as np
 import pytest
 
 from fphojax.core.gaussians import Gaussians
-from fphojax.core.linear import normal_equations
+from fphojax.core.linear import normal_equations, of_normal_equations
 from fphojax.core.pairs import all_pairs, listed_pairs
 from fphojax.core.patch import TILE, Patch
 from fphojax.core.pixels import chi2, render
-from fphojax.core.segments import segments_of
+from fphojax.core.segments import LENGTH, segments_of
 from fphojax.core.sky import sky_basis
 
 N_SOURCE = 3
@@ -118,24 +120,74 @@ def test_gradient_equals_plain_autodiff(response, limit):
     size = N_SOURCE + 3
     by_matrix, by_vector = rng.normal(size=(2, size, size)), rng.normal(size=(2, size))
 
-    def contracted(matrix, vector):
-        return jnp.sum(by_matrix * matrix) + jnp.sum(by_vector * vector)
+    def contracted(weights, matrix, vector, *_):
+        return jnp.sum(weights[0] * matrix) + jnp.sum(weights[1] * vector)
+
+    def of_equations(weights, equations):
+        return contracted(weights, *equations)
 
     def ours(gaussians):
-        return contracted(*normal_equations(gaussians, patch, parts, response, columns)[:2])
+        weights = by_matrix, by_vector
+        return of_normal_equations(of_equations, weights, gaussians, patch, parts, response, columns)
 
     def plain(gaussians):
         images = [render(only(gaussians, s), patch, pairs, response) for s in range(N_SOURCE)]
         design = jnp.concatenate([jnp.stack(images, axis=-1), columns], axis=-1) * patch.ierr[..., None]
         chi = patch.data * patch.ierr
         squares = jnp.einsum("tpi,tpj->tij", design, design), jnp.einsum("tpi,tp->ti", design, chi)
-        return contracted(*(jax.ops.segment_sum(s, patch.exposure, 2) for s in squares))
+        sums = (jax.ops.segment_sum(s, patch.exposure, 2) for s in squares)
+        return contracted((by_matrix, by_vector), *sums)
 
     value, gradient = eqx.filter_jit(jax.value_and_grad(ours))(gaussians)
     expected, expected_gradient = jax.jit(jax.value_and_grad(plain))(gaussians)
     np.testing.assert_allclose(value, expected, rtol=1e-10)
     for mine, theirs in zip(gradient, expected_gradient, strict=True):
         np.testing.assert_allclose(mine, theirs, rtol=1e-8, atol=limit * np.abs(theirs).max())
+
+
+def test_padding_changes_nothing():
+    """Whichever of the sizes in a program holds the real tiles and segments, the numbers are the same."""
+    patch, gaussians = mock_patch(), mock_gaussians()
+    parts = segments(patch, gaussians, pairs_of(patch, gaussians, "quartic"))
+    columns = sky_basis(patch, 2, 3).columns(patch)
+
+    def padded(n_tile, n_segment):
+        def longer(array, length):
+            return jnp.pad(array, ((0, length - len(array)),) + ((0, 0),) * (array.ndim - 1))
+
+        tiles = {
+            name: longer(getattr(patch, name), n_tile) for name in ("data", "ierr", "origin", "exposure")
+        }
+        more = [
+            part._replace(
+                tile=jnp.full(n_segment, n_tile - 1).at[: part.count].set(part.tile[: part.count]),
+                source=longer(part.source[: part.count], n_segment),
+                members=jnp.full((n_segment, LENGTH), gaussians.x.size)
+                .at[: part.count]
+                .set(part.members[: part.count]),
+            )
+            for part in parts
+        ]
+        return dataclasses.replace(patch, **tiles), tuple(more), longer(columns, n_tile)
+
+    @eqx.filter_jit
+    def value_and_gradient(gaussians, patch, parts, columns):
+        return jax.value_and_grad(
+            lambda g: of_normal_equations(_length, (), g, patch, parts, "quartic", columns)
+        )(gaussians)
+
+    count = int(max(part.count for part in parts))
+    results = [
+        value_and_gradient(gaussians, *padded(n_tile, n_segment))
+        for n_tile, n_segment in [(14, count), (20, 3 * count), (64, count), (64, 4 * count)]
+    ]
+    for other in results[1:]:
+        for mine, theirs in zip(jax.tree.leaves(results[0]), jax.tree.leaves(other), strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-11, atol=1e-11 * np.abs(mine).max())
+
+
+def _length(_, equations):
+    return sum(jnp.sum(part**2) for part in equations)
 
 
 def test_float32_keeps_the_small_differences(capsys):
