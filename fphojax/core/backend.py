@@ -7,13 +7,16 @@ import warnings
 from pathlib import Path
 
 import jax
+import numpy as np
 import psutil
+from jax.typing import ArrayLike, DTypeLike
 from platformdirs import user_cache_path
 
 __all__ = [
     "chains_in_lockstep",
     "clear_programs",
     "list_lengths",
+    "on_device",
     "patches_per_program",
     "set_up_jax",
     "shares_of_padded",
@@ -59,7 +62,7 @@ def shares_of_padded() -> tuple[int, ...]:
     The work on padding thus takes a sixth of the time on a CPU. On an accelerator, small patches take the time of
     the largest anyway, and a batch of patches would do the work of all sizes.
     """
-    return (31, 40, 50, 63, 80, 100) if jax.default_backend() == "cpu" else (100,)
+    return (32, 42, 56, 75, 100) if jax.default_backend() == "cpu" else (100,)
 
 
 def list_lengths(n_source: int) -> tuple[int, ...]:
@@ -71,6 +74,11 @@ def list_lengths(n_source: int) -> tuple[int, ...]:
     while jax.default_backend() == "cpu" and lengths[-1] > 2:
         lengths.append(-(-lengths[-1] // 2))
     return tuple(reversed(lengths))
+
+
+def on_device(array: ArrayLike, dtype: DTypeLike | None = None) -> jax.Array:
+    """Copy an array of the host to the device; unlike `jax.numpy.asarray`, without a program to compile."""
+    return jax.device_put(np.asarray(array, dtype))
 
 
 def set_up_jax() -> None:

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from .backend import on_device
 from .gaussians import Optics, ProfileTable
 from .pairs import PairList, listed_pairs
 from .patch import TILE, Patch
@@ -72,7 +72,7 @@ def culled_pairs(
     pairs : PairList
     """
     # on the host: each number of tiles would have to be compiled anew
-    centres, exposure = np.asarray(patch.centre(slice(None))), np.asarray(patch.exposure)
+    centres, exposure = np.asarray(patch.origin) + (TILE - 1) / 2, np.asarray(patch.exposure)
     ierr = np.asarray(patch.ierr).max(axis=1)
     weighted = np.flatnonzero(ierr > 0)
     box = _Box.of(table, lower, upper)
@@ -100,7 +100,7 @@ def culled_pairs(
             polynomial[tile] = first + np.flatnonzero(row & narrow)
     order = np.array(sorted(plain), dtype=int)
     pairs = listed_pairs(patch, order, [plain[t] for t in order], [polynomial[t] for t in order])
-    return eqx.tree_at(lambda o: o.inner, optics, jnp.asarray(inner), is_leaf=lambda x: x is None), pairs
+    return eqx.tree_at(lambda o: o.inner, optics, on_device(inner), is_leaf=lambda x: x is None), pairs
 
 
 def _append_merged_psfs(optics):
@@ -113,7 +113,7 @@ def _append_merged_psfs(optics):
     ]
 
     def appended(array, parts):
-        return jnp.asarray(np.concatenate([array, *(part[:, :, None] for part in parts)], axis=2))
+        return on_device(np.concatenate([array, *(part[:, :, None] for part in parts)], axis=2))
 
     parts = list(zip(*merged, strict=True)) or [(), (), ()]
     return eqx.tree_at(
@@ -163,7 +163,7 @@ class _Box:
         sersic = low["sersic"] + steps * (high["sersic"] - low["sersic"])
         rhalf = low["rhalf"] ** (1 - steps) * high["rhalf"] ** steps
         points = np.repeat(sersic, len(steps), axis=0), np.tile(rhalf, (len(steps), 1))
-        amplitude, variance = map(np.asarray, _profiles(table, *map(jnp.asarray, points)))
+        amplitude, variance = map(np.asarray, _profiles(table, *points))
         sides = [np.stack([side["x"], side["y"]], axis=-1) for side in (low, high)]
         return cls(
             amplitude=amplitude,
@@ -196,23 +196,23 @@ class _View:
 
     @classmethod
     def of(cls, optics, box, e, n_psf) -> "_View":
-        jac = np.asarray(optics.jacobian[e])
+        jac = np.asarray(optics.jacobian)[e]
         singular = np.linalg.svd(jac, compute_uv=False)  # (S, 2)
         middle = box.offset - np.asarray(optics.offset)
-        tensor = np.asarray(optics.psf_covariance[e])[..., [0, 2, 2, 1]].reshape(
+        tensor = np.asarray(optics.psf_covariance)[e][..., [0, 2, 2, 1]].reshape(
             *optics.psf_mean.shape[1:3], 2, 2
         )
         return cls(
-            flux=box.flux[:, int(optics.band[e])] * abs(float(optics.flux_scale[e])),
+            flux=box.flux[:, int(np.asarray(optics.band)[e])] * abs(float(np.asarray(optics.flux_scale)[e])),
             amplitude=box.amplitude,
             major=box.variance * (singular[:, 0] ** 2 / box.q)[:, None],
             minor=box.variance * (singular[:, 1] ** 2 * box.q)[:, None],
             area=box.variance * np.abs(np.linalg.det(jac))[:, None],
-            centre=np.asarray(optics.pixel[e]) + np.einsum("sij,sj->si", jac, middle),
+            centre=np.asarray(optics.pixel)[e] + np.einsum("sij,sj->si", jac, middle),
             reach=np.einsum("sij,sj->si", np.abs(jac), box.half_width),
-            weight=np.abs(np.asarray(optics.psf_amplitude[e])),
-            mean=np.asarray(optics.psf_mean[e]),
-            tensor=tensor + np.asarray(optics.pixel_variance[e])[:, None, None, None] * np.eye(2),
+            weight=np.abs(np.asarray(optics.psf_amplitude)[e]),
+            mean=np.asarray(optics.psf_mean)[e],
+            tensor=tensor + np.asarray(optics.pixel_variance)[e][:, None, None, None] * np.eye(2),
             n_psf=n_psf,
         )
 

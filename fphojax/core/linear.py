@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from .backend import shares_of_padded
 from .gaussians import Gaussians
 from .patch import Patch
 from .pixels import LN2, PixelResponse, coefficients, exponentials, flat_table, monomials
@@ -50,6 +49,7 @@ def normal_equations(
     segments: tuple[Segments, Segments],
     response: PixelResponse = "variance",
     columns: jax.Array | None = None,
+    shares: tuple[int, ...] = (100,),
 ) -> NormalEquations:
     """Compute the normal equations of fluxes and sky levels.
 
@@ -65,6 +65,8 @@ def normal_equations(
         As for `chi2`.
     columns : array (T, TILE * TILE, C), optional
         Further templates, on all tiles, each with a linear parameter of its own in every exposure; see `SkyBasis`.
+    shares : tuple of int
+        Sizes of the padded arrays, in per cent, for which the program holds the work; the last is 100.
 
     Returns
     -------
@@ -72,11 +74,26 @@ def normal_equations(
         In float64, for S sources and C further columns. For derivatives see `of_normal_equations`.
     """
     columns = _no_columns(patch) if columns is None else columns
+    return _normal_equations(response, shares, gaussians, patch, segments, columns)
 
+
+# the two functions below are compiled as part of others, but traced once for all of their calls
+@partial(jax.jit, static_argnums=(0, 1))
+def _normal_equations(response, shares, gaussians, patch, segments, columns):
     def equations(patch, segments, columns):
         return _evaluate(gaussians, patch, segments, columns, response)[0]
 
-    return _of_gram(_over_sizes(equations, patch, segments, columns))
+    return _of_gram(_over_sizes(equations, shares, patch, segments, columns))
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def _number_and_gradient(function, response, shares, parameters, gaussians, patch, segments, columns):
+    def number_and_gradient(patch, segments, columns):
+        gram, pull = _evaluate(gaussians, patch, segments, columns, response)
+        number, by_gram = jax.value_and_grad(lambda gram: function(parameters, _of_gram(gram)))(gram)
+        return number, pull(by_gram)
+
+    return _over_sizes(number_and_gradient, shares, patch, segments, columns)
 
 
 def of_normal_equations(
@@ -87,6 +104,7 @@ def of_normal_equations(
     segments: tuple[Segments, Segments],
     response: PixelResponse = "variance",
     columns: jax.Array | None = None,
+    shares: tuple[int, ...] = (100,),
 ) -> jax.Array:
     """Compute a number from the normal equations, differentiable by the Gaussians in reverse mode.
 
@@ -97,7 +115,7 @@ def of_normal_equations(
         the program.
     parameters : pytree
         The number is not differentiated by them.
-    gaussians, patch, segments, response, columns
+    gaussians, patch, segments, response, columns, shares
         As for `normal_equations`.
 
     Returns
@@ -110,24 +128,19 @@ def of_normal_equations(
     it only steers trajectories, which that does not disturb.
     """
     columns = _no_columns(patch) if columns is None else columns
-    return _number(function, response, parameters, gaussians, patch, segments, columns)
+    return _number(function, response, shares, parameters, gaussians, patch, segments, columns)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _number(function, response, parameters, gaussians, patch, segments, columns):
-    return function(parameters, normal_equations(gaussians, patch, segments, response, columns))
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _number(function, response, shares, parameters, gaussians, patch, segments, columns):
+    return function(parameters, normal_equations(gaussians, patch, segments, response, columns, shares))
 
 
-def _number_forward(function, response, parameters, gaussians, patch, segments, columns):
-    def number_and_gradient(patch, segments, columns):
-        gram, pull = _evaluate(gaussians, patch, segments, columns, response)
-        number, by_gram = jax.value_and_grad(lambda gram: function(parameters, _of_gram(gram)))(gram)
-        return number, pull(by_gram)
-
-    return _over_sizes(number_and_gradient, patch, segments, columns)
+def _number_forward(function, response, shares, parameters, gaussians, patch, segments, columns):
+    return _number_and_gradient(function, response, shares, parameters, gaussians, patch, segments, columns)
 
 
-def _number_backward(function, response, gradient, cotangent):
+def _number_backward(function, response, shares, gradient, cotangent):
     scaled = jax.tree.map(lambda g: g * cotangent.astype(g.dtype), gradient)
     return None, scaled, None, None, None
 
@@ -140,15 +153,15 @@ def _no_columns(patch):
 
 
 def _of_gram(gram):
-    """Return the normal equations in D^T W D of every exposure (E, L + 1, L + 1), with D the templates and the data."""
+    """Return the normal equations in D^T W D (E, L + 1, L + 1), with D the templates and, last, the data."""
     return NormalEquations(gram[:, :-1, :-1], gram[:, :-1, -1], gram[:, -1, -1])
 
 
-def _over_sizes(function, patch, segments, columns):
+def _over_sizes(function, shares, patch, segments, columns):
     """Call a function with the first tiles and segments, in arrays of the smallest size that holds all real ones."""
     sizes = [
         [-(-length * share // 100) for length in (patch.n_tile, *(part.tile.size for part in segments))]
-        for share in shares_of_padded()
+        for share in shares
     ]
     counts = jnp.stack([patch.count, *(part.count for part in segments)])
     enough = (jnp.asarray(sizes) >= counts).all(axis=1)
@@ -197,7 +210,9 @@ def _evaluate(gaussians, patch, segments, columns, response):
         basis = monomials(2, dtype)
         for part, theta, centre, amplitude, values in states:
             # the padding points beyond the tiles, or to an empty one
-            weight = jnp.take(by_template, part.tile * n_source + part.source, axis=0, mode="fill", fill_value=0)
+            weight = jnp.take(
+                by_template, part.tile * n_source + part.source, axis=0, mode="fill", fill_value=0
+            )
             weighted = (values * weight[:, None]).reshape(-1, values.shape[-1])
             moments = (weighted @ basis.T).reshape(theta.shape)  # (N, LENGTH, 6)
             _, back = jax.vjp(lambda t, c=centre: coefficients(t, c, dtype, None)[:2], theta)

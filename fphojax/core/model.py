@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 from jax.typing import ArrayLike
-from numpyro.distributions import Distribution, biject_to
+from numpyro.distributions import Distribution, Uniform, biject_to
 from numpyro.distributions.transforms import Transform
 from numpyro.infer.util import potential_energy
 
@@ -71,6 +71,8 @@ def clip_to_support(
 
 def _standard_deviation(prior):
     """Return a prior's standard deviation, from draws if without a formula, infinite if without either."""
+    if isinstance(prior, Uniform):  # on the host, where nothing is compiled
+        return (np.asarray(prior.high) - np.asarray(prior.low)) / 12**0.5
     try:
         return jnp.sqrt(prior.variance)
     except NotImplementedError:
@@ -184,7 +186,10 @@ class SceneModel(eqx.Module):
         return -0.5 * jnp.sum(self.chi2(values))
 
     def normal_equations(
-        self, values: Mapping[str, jax.Array], segments: tuple[Segments, Segments]
+        self,
+        values: Mapping[str, jax.Array],
+        segments: tuple[Segments, Segments],
+        shares: tuple[int, ...] = (100,),
     ) -> NormalEquations:
         """Compute normal equations of the fluxes and the sky, given the other parameters; see `core.linear`.
 
@@ -193,7 +198,7 @@ class SceneModel(eqx.Module):
         A template is a source's image at unit flux, the exposure's photometric factor included. The fluxes and the
         sky in ``values`` are ignored, and where fluxes are tied every source still has a template of its own.
         """
-        return normal_equations(*self._of_templates(values, segments))
+        return normal_equations(*self._of_templates(values, segments), shares)
 
     def of_normal_equations(
         self,
@@ -201,9 +206,10 @@ class SceneModel(eqx.Module):
         parameters: Any,
         values: Mapping[str, jax.Array],
         segments: tuple[Segments, Segments],
+        shares: tuple[int, ...] = (100,),
     ) -> jax.Array:
         """Compute a number from `normal_equations`, differentiable by the values; see `core.linear`."""
-        return of_normal_equations(function, parameters, *self._of_templates(values, segments))
+        return of_normal_equations(function, parameters, *self._of_templates(values, segments), shares)
 
     def _of_templates(self, values, segments):
         columns = None if self.basis is None else self.basis.columns(self.patch)
@@ -226,14 +232,16 @@ class SceneModel(eqx.Module):
             operator.add, (jnp.sum(prior.log_prob(values[name])) for name, prior in self.priors.items())
         )
 
-    def prior_widths(self) -> dict[str, jax.Array]:
+    def prior_widths(self) -> dict[str, np.ndarray]:
         """Return standard deviations of the priors by name: NaN if held, the other parameter's if tied."""
         widths = {
-            name: jnp.broadcast_to(_standard_deviation(prior), prior.batch_shape)
+            name: np.broadcast_to(_standard_deviation(prior), prior.batch_shape)
             for name, prior in self.priors.items()
         }
-        masks = {name: jnp.where(jnp.isnan(fixed), 0.0, jnp.nan) for name, fixed in self.held.items()}
-        return {name: width + masks.get(name, 0.0) for name, width in self.effective(widths).items()}
+        for name, source in self.tied.items():
+            widths[name] = widths[name][np.asarray(source)]
+        masks = {name: np.where(np.isnan(fixed), 0.0, np.nan) for name, fixed in self.held.items()}
+        return {name: width + masks.get(name, 0.0) for name, width in widths.items()}
 
     def images(self, values: Mapping[str, jax.Array | np.ndarray]) -> jax.Array:
         """Render the model on every tile, sky included, array (T, TILE * TILE)."""
@@ -319,12 +327,15 @@ class SceneModel(eqx.Module):
         return {name: t(unconstrained[name]) for name, t in self.transforms.items()}
 
     def unconstrain(self, values: Mapping[str, ArrayLike]) -> dict[str, jax.Array]:
-        """Transform parameters, moved inside their supports (`clip_to_support`), to unconstrained values.
+        """Transform parameters, moved inside their supports (`clip_to_support`), to unconstrained values."""
+        return self.unconstrain_inside(clip_to_support(values, self.priors))
+
+    def unconstrain_inside(self, values: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Transform parameters inside their supports to unconstrained values.
 
         A held parameter may have any value: its unconstrained one is zero, the middle of a box.
         """
-        inside = clip_to_support(values, self.priors)
-        free = {name: t.inv(jnp.asarray(inside[name])) for name, t in self.transforms.items()}
+        free = {name: t.inv(jnp.asarray(values[name])) for name, t in self.transforms.items()}
         shifts = {name: jnp.where(jnp.isnan(fixed), free[name], 0.0) for name, fixed in self.held.items()}
         return free | shifts
 

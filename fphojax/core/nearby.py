@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .backend import list_lengths, tiles_per_block
+from .backend import list_lengths, on_device, tiles_per_block
 from .gaussians import Gaussians
 from .patch import TILE, Patch, coarse_length
 
@@ -119,4 +119,4 @@ def coarsely_padded(patch: Patch) -> Patch:
     names = "data", "ierr", "origin", "exposure"
     arrays = [np.asarray(getattr(patch, name)) for name in names]
     padded = [np.pad(array, ((0, spare),) + ((0, 0),) * (array.ndim - 1)) for array in arrays]
-    return dataclasses.replace(patch, **dict(zip(names, map(jnp.asarray, padded), strict=True)))
+    return dataclasses.replace(patch, **dict(zip(names, map(on_device, padded), strict=True)))

@@ -7,16 +7,16 @@ import dataclasses
 from collections.abc import Mapping
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from numpyro.distributions import Uniform
 
+from .backend import on_device
 from .gaussians import Sources
 from .model import SceneModel
 from .nearby import coarsely_padded
 from .priors import Priors
 
-__all__ = ["padded_model", "padded_values", "real_rows", "real_values"]
+__all__ = ["padded_model", "padded_values", "real_rows", "real_values", "split_like"]
 
 
 def padded_model(model: SceneModel) -> SceneModel:
@@ -48,14 +48,14 @@ def padded_model(model: SceneModel) -> SceneModel:
         low, high = (
             np.broadcast_to(v, priors[name].batch_shape) for v in (priors[name].low, priors[name].high)
         )
-        priors[name] = Uniform(*(jnp.asarray(_padded(edge, spare)) for edge in (low, high)))
+        priors[name] = Uniform(*(on_device(_padded(edge, spare)) for edge in (low, high)))
     numbers, nothing = np.arange(n_source), np.full(n_source, np.nan)
     tied = {
-        name: jnp.asarray(np.r_[np.asarray(model.tied.get(name, numbers)), n_source : n_source + spare])
+        name: on_device(np.r_[np.asarray(model.tied.get(name, numbers)), n_source : n_source + spare])
         for name in Sources._fields
     }
     held = {
-        name: jnp.asarray(_padded(model.held.get(name, nothing), spare))
+        name: on_device(_padded(model.held.get(name, nothing), spare))
         for name in Sources._fields
         if name != "flux" or name in model.held
     }
@@ -78,7 +78,7 @@ def _padded_optics(optics, spare):
         "offset": _padded(optics.offset, spare),
         "psf_amplitude": np.pad(np.asarray(optics.psf_amplitude), width),
     }
-    return dataclasses.replace(optics, **{name: jnp.asarray(array) for name, array in changes.items()})
+    return dataclasses.replace(optics, **{name: on_device(array) for name, array in changes.items()})
 
 
 def padded_values(values: Mapping[str, np.ndarray], padded: SceneModel) -> dict[str, np.ndarray]:
@@ -104,6 +104,17 @@ def real_rows(padded: Mapping[str, np.ndarray], n_source: int) -> np.ndarray:
 def real_values(values: Mapping[str, np.ndarray], n_source: int) -> dict[str, np.ndarray]:
     """Remove the padding sources from parameters of a padded model, or from arrays of their shapes."""
     return {name: value[:n_source] if name in Sources._fields else value for name, value in values.items()}
+
+
+def split_like(flat: np.ndarray, like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Split a raveled array into a dict of arrays, with the names and shapes of another."""
+    parts, at = {}, 0
+    for name in sorted(like):  # the order in which JAX flattens a dict
+        shape = np.shape(like[name])
+        size = int(np.prod(shape))
+        parts[name] = flat[at : at + size].reshape(shape)
+        at += size
+    return parts
 
 
 def _padded(array, spare, axis=0):

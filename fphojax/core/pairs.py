@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from .backend import on_device
 from .patch import Patch, padded_length
 
 __all__ = ["PairList", "all_pairs", "listed_pairs"]
@@ -141,8 +142,8 @@ def listed_pairs(
         strict=True,
     )
     return PairList(
-        tile=jnp.asarray(tile, dtype=np.int32),
-        level=jnp.asarray(np.searchsorted(level[order], range(len(LEVELS) + 1)), dtype=np.int32),
+        tile=on_device(tile, np.int32),
+        level=on_device(np.searchsorted(level[order], range(len(LEVELS) + 1)), np.int32),
         plain=flat[0],
         corrected=flat[1],
         begin_plain=begin[0],
@@ -162,4 +163,4 @@ def _flat(rows, n_row, longest):
     begin = np.concatenate([[0], ends, np.full(n_row - len(rows), ends[-1] if len(rows) else 0)])
     flat = np.zeros(padded_length(begin[-1] + longest, smallest=16) if longest else 0)
     flat[: begin[-1]] = np.concatenate(rows) if rows else []
-    return jnp.asarray(flat, dtype=np.int32), jnp.asarray(begin, dtype=np.int32)
+    return on_device(flat, np.int32), on_device(begin, np.int32)

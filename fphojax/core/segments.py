@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
+from .backend import on_device
 from .pairs import PairList
 from .patch import coarse_length
 
@@ -53,7 +53,7 @@ def segments_of(pairs: PairList, n_tile: int, shape: tuple[int, ...]) -> tuple[S
     plain, corrected : Segments
         Numbers of segments are padded, so that similar patches share a compiled program.
     """
-    n_real = int(pairs.level[-1])
+    n_real = int(np.asarray(pairs.level)[-1])
     tiles = np.asarray(pairs.tile)[:n_real]
     segments = []
     for flat, begin in ((pairs.plain, pairs.begin_plain), (pairs.corrected, pairs.begin_corrected)):
@@ -84,4 +84,4 @@ def _segments(tile, source, gaussian, n_tile, n_gauss):
     )
     segments.tile[number], segments.source[number] = tile, source
     segments.members[number, position % LENGTH] = gaussian
-    return Segments(*(jnp.asarray(array, dtype=np.int32) for array in segments))
+    return Segments(*(on_device(array, np.int32) for array in segments))

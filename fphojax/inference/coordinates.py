@@ -27,6 +27,7 @@ from numpyro.distributions import Distribution, Uniform, biject_to
 from numpyro.distributions.distribution import ExpandedDistribution
 from scipy import special
 
+from fphojax.core.backend import on_device
 from fphojax.core.gaussians import Sources
 from fphojax.core.model import SceneModel, support_edges
 from fphojax.core.priors import Priors
@@ -142,10 +143,10 @@ class Coordinates(eqx.Module):
             free["shape"] = np.repeat(turning[:, None], 2, axis=1)
         return cls(
             priors=priors,
-            active={name: jnp.asarray(mask) for name, mask in free.items()},
-            turning=jnp.asarray(turning),
-            low={name: jnp.asarray(edges[name][0]) for name in sorted(boxed)},
-            high={name: jnp.asarray(edges[name][1]) for name in sorted(boxed)},
+            active={name: on_device(mask) for name, mask in free.items()},
+            turning=on_device(turning),
+            low={name: on_device(edges[name][0]) for name in sorted(boxed)},
+            high={name: on_device(edges[name][1]) for name in sorted(boxed)},
             normals=TruncatedNormals.of(*np.concatenate(parts, axis=1)),
             held={name: value for name, value in model.held.items() if name in priors},
             tied={name: source for name, source in model.tied.items() if name in priors},
@@ -328,7 +329,7 @@ class TruncatedNormals(eqx.Module):
         """Build truncated normals with given edges, centres and widths."""
         a, b = (low - centre) / width, (high - centre) / width
         shares = special.ndtr(a), special.ndtr(-b), special.ndtr(b) - special.ndtr(a)
-        return cls(*map(jnp.asarray, (low, high, centre, width, *shares)))
+        return cls(*map(on_device, (low, high, centre, width, *shares)))
 
     def values(self, u: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Map unit normals u to values; also return the log derivatives."""

@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 from numpyro.distributions import Uniform
 
 from fphojax.core.model import SceneModel
+from fphojax.core.padding import split_like
 
 from .chains import Chains
 from .coordinates import plain_prior
@@ -144,12 +143,12 @@ def widths_by_data(model: SceneModel, optimum: BestFit) -> dict[str, np.ndarray]
         Infinite where the data do not constrain the parameter.
     """
     widths = model.prior_widths()
-    flat, unravel = ravel_pytree({name: jnp.asarray(widths[name]) for name in optimum.values})
-    by_prior = np.nan_to_num(np.asarray(flat), nan=np.inf) ** -2.0
+    flat = np.concatenate([np.ravel(widths[name]) for name in sorted(optimum.values)])
+    by_prior = np.nan_to_num(flat, nan=np.inf) ** -2.0
     by_data = 1 / np.diag(inverse(optimum.fisher + np.diag(by_prior))) - by_prior
     width = np.full(by_data.shape, np.inf)
     width[by_data > 0] = by_data[by_data > 0] ** -0.5
-    return jax.tree.map(np.asarray, unravel(jnp.asarray(width)))
+    return split_like(width, optimum.values)
 
 
 def inverse(precision: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 from jax.typing import ArrayLike
 from numpyro.distributions import Normal, Uniform
 
+from fphojax.core.backend import on_device, shares_of_padded
 from fphojax.core.model import SceneModel
 from fphojax.core.segments import Segments
 
@@ -72,6 +73,8 @@ class LinearPart(eqx.Module):
         Shapes of the fluxes and the sky; that of the sky is None where the model has none.
     segments : tuple of two Segments, or None
         Which Gaussians touch which tiles.
+    shares : tuple of int
+        Sizes for which programs hold the work on pixels; see `normal_equations`.
     """
 
     place: jax.Array
@@ -83,15 +86,16 @@ class LinearPart(eqx.Module):
     flux_shape: tuple[int, int] = eqx.field(static=True)
     sky_shape: tuple[int, int] | None = eqx.field(static=True)
     segments: tuple[Segments, Segments] | None
+    shares: tuple[int, ...] = eqx.field(static=True)
 
     def integral(self, model: SceneModel, values: Mapping[str, jax.Array]) -> Integral:
         """Integrate over the linear parameters."""
-        return self._integral(model.normal_equations(values, self.segments))
+        return self._integral(model.normal_equations(values, self.segments, self.shares))
 
     def log_integral(self, model: SceneModel, values: Mapping[str, jax.Array]) -> jax.Array:
         """Return the logarithm of `integral`; reverse-mode differentiable in ``values``."""
         without = dataclasses.replace(self, segments=None)
-        return model.of_normal_equations(_log_value, without, values, self.segments)
+        return model.of_normal_equations(_log_value, without, values, self.segments, self.shares)
 
     def _integral(self, equations):
         n = self.mean.size
@@ -122,7 +126,7 @@ class LinearPart(eqx.Module):
         chi2 : array ()
         """
         key, other = jax.random.split(key)
-        equations = model.normal_equations(values, self.segments)
+        equations = model.normal_equations(values, self.segments, self.shares)
         integral = self._integral(equations)
         normal = jax.random.normal(key, (REDRAWS, self.mean.size))
         spread = solve_triangular(integral.factor, normal.T, lower=True, trans=1).T
@@ -225,15 +229,16 @@ def linear_part(model: SceneModel, n_source: int | None = None) -> LinearPart | 
         sides.append(_sides(model.priors["sky"]))
     precision, mean, low, high = np.concatenate(sides, axis=1)
     return LinearPart(
-        place=jnp.asarray(place),
-        real=jnp.asarray(real),
-        precision=jnp.asarray(precision),
-        mean=jnp.asarray(mean),
-        low=jnp.asarray(low),
-        high=jnp.asarray(high),
+        place=on_device(place),
+        real=on_device(real),
+        precision=on_device(precision),
+        mean=on_device(mean),
+        low=on_device(low),
+        high=on_device(high),
         flux_shape=(padded, n_band),
         sky_shape=tuple(model.priors["sky"].batch_shape) if "sky" in model.priors else None,
         segments=None,
+        shares=shares_of_padded(),
     )
 
 

@@ -134,7 +134,7 @@ def advance(
     position = state.position
 
     def density(_):
-        return jax.value_and_grad(posterior.potential_of(whitening))(position)
+        return jax.value_and_grad(posterior.of_one_size().potential_of(whitening))(position)
 
     potential, gradient = jax.lax.cond(
         fates.fresh, density, lambda _: (state.potential, state.gradient), None
@@ -166,7 +166,7 @@ def advance(
         }
 
         def completed(_):
-            return posterior.draw(jax.random.fold_in(key, fates.first + i), vector)
+            return posterior.of_one_size().draw(jax.random.fold_in(key, fates.first + i), vector)
 
         nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(completed, None))
         full = jax.lax.cond(fates.complete, completed, lambda _: nothing, None)

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from fphojax.core.model import SceneModel, support_edges
-from fphojax.core.padding import padded_model, padded_values, real_rows, real_values
+from fphojax.core.model import SceneModel, clip_to_support, support_edges
+from fphojax.core.padding import padded_model, padded_values, real_rows, real_values, split_like
 from fphojax.system.notebook_html import Shown
 
 from .interruptible import interruptible
@@ -127,27 +126,25 @@ def optimize_many(
     if density not in ("values", "unconstrained"):
         raise ValueError(f"density: found {density!r}, expected 'values' or 'unconstrained'")
     prepared = [_prepared(*pair) for pair in zip(models, starts, strict=True)]
-    how = density == "unconstrained", *map(jnp.asarray, (max_steps, tolerance))
+    how = np.asarray(density == "unconstrained"), np.asarray(max_steps), np.asarray(tolerance)
     results = interruptible(in_step, [(search, (*scene, *how)) for scene in prepared])
-    return [
-        _optimum(*scene) for scene in zip(models, (initial for _, initial in prepared), results, strict=True)
-    ]
+    return [_optimum(*scene) for scene in zip(models, (start for _, start in prepared), results, strict=True)]
 
 
 def _prepared(model, start):
-    """Return the padded model that is searched, and the starting point in unconstrained space."""
+    """Return the padded model that is searched, and the parameters to start from, inside their supports."""
     lean = _lean(model)
-    return lean, padded_values(model.unconstrain(start), lean)
+    return lean, padded_values(clip_to_support(start, model.priors), lean)
 
 
-def _optimum(model, initial, result):
+def _optimum(model, start, result):
     """Build the optimum from the result of a search, without the padding."""
-    index = real_rows(initial, model.optics.n_source)
-    point = _split(np.asarray(result.point)[index], real_values(initial, model.optics.n_source))
-    values = model.constrain(point)
+    n_source = model.optics.n_source
+    index = real_rows(start, n_source)
+    values = real_values(jax.tree.map(np.asarray, result.free), n_source)
     return BestFit(
-        values=jax.tree.map(np.asarray, model.effective(values)),
-        unconstrained=jax.tree.map(np.asarray, point),
+        values=real_values(jax.tree.map(np.asarray, result.values), n_source),
+        unconstrained=split_like(np.asarray(result.point)[index], values),
         chi2=np.asarray(result.system.chi2),
         fisher=np.asarray(result.system.fisher)[np.ix_(index, index)],
         pull=np.asarray(result.system.pull)[index],
@@ -156,17 +153,6 @@ def _optimum(model, initial, result):
         converged=bool(result.converged),
         at_bound=at_bound(model, values),
     )
-
-
-def _split(flat, like):
-    """Split a raveled array into a dict of arrays, with the names and shapes of another."""
-    parts, at = {}, 0
-    for name in sorted(like):  # the order in which JAX flattens a dict
-        shape = np.shape(like[name])
-        size = int(np.prod(shape))
-        parts[name] = flat[at : at + size].reshape(shape)
-        at += size
-    return parts
 
 
 def _lean(model):
@@ -192,7 +178,7 @@ def at_bound(model: SceneModel, values: Mapping[str, ArrayLike]) -> dict[str, np
     """
     flags = {}
     for name, value in values.items():
-        low, high = support_edges(model.priors[name])
+        low, high = map(np.asarray, support_edges(model.priors[name]))
         distance = np.minimum(np.asarray(value) - low, high - np.asarray(value))
         with np.errstate(invalid="ignore"):
             width = np.where(np.isfinite(high - low), high - low, 0.0)

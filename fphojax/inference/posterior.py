@@ -11,6 +11,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import Distribution
 
+from fphojax.core.backend import on_device
 from fphojax.core.model import PARAMETERS, SceneModel
 from fphojax.core.padding import padded_model, padded_values, real_rows, real_values
 from fphojax.core.priors import Priors
@@ -99,6 +100,12 @@ class Posterior(eqx.Module):
             values, outside, chi2 = self.linear.draw(key, self.model, values)
         values = self.coordinates.turned(other, values)
         return Draw(values, -0.5 * chi2 + self.model.log_prior(values), outside)
+
+    def of_one_size(self) -> "Posterior":
+        """Return the same, in programs that hold the work for padded arrays alone: slower, and compiled sooner."""
+        if self.linear is None:
+            return self
+        return dataclasses.replace(self, linear=dataclasses.replace(self.linear, shares=(100,)))
 
     def expanded(self, vectors: np.ndarray) -> np.ndarray:
         """Add to active coordinates (..., n) those that stay where they are, array (..., m)."""
@@ -216,7 +223,7 @@ def posterior_around(
     both = np.r_[flat, np.zeros(n_linear)]
     if linear is not None:
         both[size:] = linear.joined(values)
-    template = {name: jnp.asarray(value) for name, value in template.items()}
+    template = {name: on_device(value) for name, value in template.items()}
     mapping = _Map(coordinates, linear, template, padded.priors, padded.tied.get("flux"))
     _, slopes, curvature = mapping.evaluate(both)
     rows = real_rows(values, n_source)
@@ -250,7 +257,7 @@ def posterior_around(
     else:
         final = padded_model(dataclasses.replace(culled, pairs=None))
         linear = dataclasses.replace(linear, segments=_segments(culled, final))
-    posterior = Posterior(final, coordinates, linear, template, jnp.asarray(active), jnp.asarray(n_source))
+    posterior = Posterior(final, coordinates, linear, template, on_device(active), on_device(n_source))
     return posterior, flat[active], covariance[:n, :n], slopes[:, :n]
 
 
@@ -269,8 +276,6 @@ def _segments(model, padded):
         )
         empty = np.asarray(part.tile) == model.patch.n_tile - 1
         tile = np.where(empty, n_tile - 1, part.tile)
-        return part._replace(
-            tile=jnp.asarray(tile, dtype=np.int32), members=jnp.asarray(members, dtype=np.int32)
-        )
+        return part._replace(tile=on_device(tile, np.int32), members=on_device(members, np.int32))
 
     return moved(plain), moved(corrected)

@@ -57,6 +57,10 @@ class SearchResult(NamedTuple):
     ----------
     point : array (N,)
         In unconstrained space.
+    values : dict of array
+        The parameters there, with ties and held values applied.
+    free : dict of array
+        The same without these.
     system : _System
         There.
     remaining_gain : array ()
@@ -67,6 +71,8 @@ class SearchResult(NamedTuple):
     """
 
     point: jax.Array
+    values: dict[str, jax.Array]
+    free: dict[str, jax.Array]
     system: _System
     remaining_gain: jax.Array
     converged: jax.Array
@@ -96,18 +102,18 @@ class _State(NamedTuple):
 def search(
     model: SceneModel,
     start: Mapping[str, jax.Array],
-    with_jacobian: bool,
+    with_jacobian: jax.Array,
     max_steps: jax.Array,
     tolerance: jax.Array,
 ) -> SearchResult:
-    """Maximise the density from a point of unconstrained space.
+    """Maximise the density from given parameters.
 
     Parameters
     ----------
     model : SceneModel
     start : dict of array
-        Unconstrained values.
-    with_jacobian : bool
+        Parameters inside the supports of their priors.
+    with_jacobian : bool array ()
         Whether the density is that of the unconstrained values.
     max_steps : int
     tolerance : float
@@ -117,7 +123,7 @@ def search(
     -------
     SearchResult
     """
-    flat, unravel = ravel_pytree(start)
+    flat, unravel = ravel_pytree(model.unconstrain_inside(start))
     size = flat.size
     problem = _Problem(model, unravel, with_jacobian)
     nothing = _System(
@@ -185,7 +191,10 @@ def search(
     end = jax.lax.while_loop(proceed, stepped, initial)
     converged = (end.step.remaining_gain < tolerance) | (end.stalled & (end.step.remaining_gain < STALLED))
     converged &= jnp.isfinite(end.system.cost)  # else the density was zero at the start
-    return SearchResult(end.point, end.system, end.step.remaining_gain, converged, end.n_step)
+    values = model.constrain(unravel(end.point))
+    return SearchResult(
+        end.point, model.effective(values), values, end.system, end.step.remaining_gain, converged, end.n_step
+    )
 
 
 def _second_order(second, before, after, change):
@@ -258,7 +267,7 @@ def _damped_step(system, second, damping, at_edge, across, trusted):
 class _Problem:
     """Cost and derivatives of a model, in unconstrained space."""
 
-    def __init__(self, model: SceneModel, unravel: Callable, with_jacobian: bool) -> None:
+    def __init__(self, model: SceneModel, unravel: Callable, with_jacobian: jax.Array) -> None:
         self.model, self.unravel, self.with_jacobian = model, unravel, with_jacobian
 
     def at(self, flat):
@@ -286,7 +295,7 @@ class _Problem:
         sides = {}, {}
         for name, value in values.items():
             low, high = support_edges(self.model.priors[name])
-            width = jnp.where(jnp.isfinite(high - low) & (not self.with_jacobian), PINNED * (high - low), 0.0)
+            width = jnp.where(jnp.isfinite(high - low) & ~self.with_jacobian, PINNED * (high - low), 0.0)
             for side, distance in zip(sides, (value - low, high - value), strict=True):
                 side[name] = jnp.broadcast_to(distance < width, value.shape)
         return tuple(ravel_pytree(side)[0] for side in sides)
@@ -318,19 +327,15 @@ class _Problem:
 
     def _flat(self, values):
         """Return unconstrained values of parameters inside their supports, and 0 for held ones."""
-        free = {name: t.inv(values[name]) for name, t in self.model.transforms.items()}
-        items = self.model.held.items()
-        free |= {name: jnp.where(jnp.isnan(fixed), free[name], 0.0) for name, fixed in items}
-        return ravel_pytree(free)[0]
+        return ravel_pytree(self.model.unconstrain_inside(values))[0]
 
     def _values_of(self, flat):
         return ravel_pytree(self.model.constrain(self.unravel(flat)))[0]
 
     def _prior_cost(self, flat):
         cost = -self.model.log_prior(self.model.constrain(self.unravel(flat)))
-        if self.with_jacobian:
-            cost = cost - jnp.sum(jnp.log(jnp.abs(slope(self._values_of, flat))))
-        return cost
+        jacobian = jnp.sum(jnp.log(jnp.abs(slope(self._values_of, flat))))
+        return cost - jnp.where(self.with_jacobian, jacobian, 0.0)
 
     def _solved(self, values, design):
         """Set fluxes and sky to their optimum given the other parameters, inside their supports."""
@@ -348,9 +353,8 @@ class _Problem:
             total = jnp.zeros(())
             for name, value in unravel(values).items():
                 total += jnp.sum(priors[name].log_prob(value))
-                if self.with_jacobian:
-                    inverse = transforms[name].inv
-                    total -= jnp.sum(jnp.log(jnp.abs(slope(inverse, value))))
+                jacobian = jnp.sum(jnp.log(jnp.abs(slope(transforms[name].inv, value))))
+                total -= jnp.where(self.with_jacobian, jacobian, 0.0)
             return total
 
         by_prior = jax.grad(pull)(flat)

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import DTypeLike
 
+from fphojax.core.backend import on_device
 from fphojax.core.patch import TILE, Patch, padded_length
 from fphojax.errors import InputError
 from fphojax.system.notebook_html import Shown
@@ -141,14 +141,14 @@ def cut(
     spare = padded_length(n + 1, smallest=16) - n
 
     def padded(array, dtype):
-        return jnp.asarray(np.pad(array, ((0, spare),) + ((0, 0),) * (array.ndim - 1)), dtype=dtype)
+        return on_device(np.pad(array, ((0, spare),) + ((0, 0),) * (array.ndim - 1)), dtype)
 
     patch = Patch(
         data=padded(data, dtype),
         ierr=padded(ierr, dtype),
         origin=padded(origin, np.int32),
         exposure=padded(index, np.int32),
-        count=jnp.asarray(n, dtype=np.int32),
+        count=on_device(n, np.int32),
     )
     return PatchFrame(region, bands, tuple(used), patch, tuple(masked))
 

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fphojax.core.backend import on_device
 from fphojax.core.design import nearby_image
 from fphojax.core.gaussians import Optics, ProfileTable, Sources, project
 from fphojax.core.nearby import coarse_length, coarsely_padded
@@ -79,16 +80,16 @@ def optics_of(
     pixel[~visible], jacobian[~visible] = 0.0, np.eye(2)  # such a source has no amplitude in this exposure
     by_variance = pixel_free & (pixel_response != "second_order")
     return Optics(
-        band=jnp.asarray([frame.bands.index(e.band) for e in frame.exposures], dtype=np.int32),
-        flux_scale=jnp.asarray([e.flux_scale for e in frame.exposures]),
-        offset=jnp.asarray(sky_offsets(catalog.ra, catalog.dec, region.ra, region.dec)),
-        pixel=jnp.asarray(pixel),
-        jacobian=jnp.asarray(jacobian),
-        psf_amplitude=jnp.asarray(amplitude),
-        psf_mean=jnp.asarray(mean),
-        psf_covariance=jnp.asarray(covariance),
-        pixel_variance=jnp.asarray(np.where(by_variance, 1 / 12, 0.0)),
-        pixel_free=jnp.asarray(pixel_free),
+        band=on_device([frame.bands.index(e.band) for e in frame.exposures], np.int32),
+        flux_scale=on_device([e.flux_scale for e in frame.exposures]),
+        offset=on_device(sky_offsets(catalog.ra, catalog.dec, region.ra, region.dec)),
+        pixel=on_device(pixel),
+        jacobian=on_device(jacobian),
+        psf_amplitude=on_device(amplitude),
+        psf_mean=on_device(mean),
+        psf_covariance=on_device(covariance),
+        pixel_variance=on_device(np.where(by_variance, 1 / 12, 0.0)),
+        pixel_free=on_device(pixel_free),
     )
 
 
@@ -118,7 +119,7 @@ def subtracted(
     sources.flux[len(fixed) :] = 0
     padded, optics = coarsely_padded(patch), optics_of(filled, frame, psfs, pixel_response)
     image = _nearby_image(sources, optics, table, padded, pixel_response)[: patch.n_tile]
-    image = image + jnp.asarray(correction_tiles(sources, optics, frame, psfs, table), image.dtype)
+    image = image + on_device(correction_tiles(sources, optics, frame, psfs, table), image.dtype)
     data = jnp.where(patch.ierr > 0, patch.data - image, 0)
     return eqx.tree_at(lambda p: p.data, patch, data)
 

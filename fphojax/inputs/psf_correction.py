@@ -101,7 +101,9 @@ def correction_image(
     ndarray (y1 - y0, x1 - x0) or None
         None where the PSFs have no residuals, or all sources are left out.
     """
-    flux = np.abs(np.asarray(sources.flux)[:, int(optics.band[0])] * float(optics.flux_scale[0]))
+    flux = np.abs(
+        np.asarray(sources.flux)[:, int(np.asarray(optics.band)[0])] * float(np.asarray(optics.flux_scale)[0])
+    )
     visible = np.flatnonzero((np.asarray(optics.psf_amplitude)[0] != 0).any(axis=-1) & (flux > 0))
     members: dict[int, tuple[PSFMixture, list[int]]] = {}
     for row in visible.tolist():

@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from numpyro.distributions import Distribution, TransformedDistribution, Uniform
 from numpyro.distributions.transforms import AffineTransform
 
+from fphojax.core.backend import on_device
 from fphojax.core.culling import TOLERANCE
 from fphojax.core.gaussians import ProfileTable
 from fphojax.core.model import PARAMETERS, SceneModel, clip_to_support, support_edges
@@ -142,7 +143,7 @@ class Scene(Shown):
             response=pixel_response,
             tolerance=tolerance,
             tied=_tied(ties or {}, len(active)),
-            held={n: jnp.asarray(np.deg2rad(v) if n == "pa" else v) for n, v in held.items()},
+            held={n: on_device(np.deg2rad(v) if n == "pa" else v) for n, v in held.items()},
             basis=basis,
         )
         if culls:
@@ -175,7 +176,7 @@ class Scene(Shown):
         tiles = correction_tiles(model.sources(values), optics, frame, self._psfs, model.table)
         change = float(np.linalg.norm((tiles - self._correction) * np.asarray(frame.patch.ierr)))
         padding = ((0, model.patch.n_tile - len(tiles)), (0, 0))
-        data = self._uncorrected - jnp.asarray(np.pad(tiles, padding), self._uncorrected.dtype)
+        data = on_device(np.asarray(self._uncorrected) - np.pad(tiles, padding), self._uncorrected.dtype)
         scene = copy.copy(self)
         scene.model = eqx.tree_at(lambda m: m.patch.data, model, data)
         scene._correction = tiles
@@ -214,21 +215,19 @@ def _priors(
             priors[name] = _shifted(prior, shift) if name in ("x", "y") else prior
         else:
             low, high = lower[name] + shift, upper[name] + shift
-            priors[name] = Uniform(jnp.asarray(low), jnp.asarray(high))
+            priors[name] = Uniform(on_device(low), on_device(high))
     return priors
 
 
 def _expanded(prior, shape):
     """Expand a prior to the shape of the parameter; a box remains a `Uniform`, to be recognised as one."""
     if isinstance(prior, Uniform):
-        return Uniform(
-            *(jnp.broadcast_to(jnp.asarray(edge, float), shape) for edge in (prior.low, prior.high))
-        )
+        return Uniform(*(jnp.broadcast_to(on_device(edge, float), shape) for edge in (prior.low, prior.high)))
     return prior.expand(shape)
 
 
 def _shifted(prior, shift):
-    return TransformedDistribution(prior, AffineTransform(jnp.asarray(shift), 1.0, domain=prior.support))
+    return TransformedDistribution(prior, AffineTransform(on_device(shift), 1.0, domain=prior.support))
 
 
 def _within(prior):
@@ -249,5 +248,5 @@ def _tied(ties: Mapping[str, Mapping[int, int]], n_source: int):
                 )
         source = np.arange(n_source)
         source[list(rows)] = list(rows.values())
-        followed[name] = jnp.asarray(source)
+        followed[name] = on_device(source)
     return followed

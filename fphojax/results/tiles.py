@@ -1,5 +1,6 @@
 """Residuals of a patch on its tiles."""
 
+import dataclasses
 from collections.abc import Mapping
 
 import equinox as eqx
@@ -20,12 +21,11 @@ def residual_tiles(scene: Scene, values: Mapping[str, np.ndarray]) -> np.ndarray
     ndarray (T, TILE * TILE)
         The tiles of the scene's frame; the model may have more, empty ones.
     """
-    model = padded = scene.model
-    if model.pairs is None:
-        padded = padded_model(model)
-        values = padded_values(values, padded)
+    model = scene.model
+    padded = padded_model(dataclasses.replace(model, pairs=None, merged_optics=None))
     n_tile = scene.frame.patch.n_tile
-    return np.asarray(model.patch.data)[:n_tile] - np.asarray(_images(padded, values))[:n_tile]
+    images = _images(padded, padded_values(values, padded))
+    return np.asarray(model.patch.data)[:n_tile] - np.asarray(images)[:n_tile]
 
 
 _images = eqx.filter_jit(SceneModel.images)
