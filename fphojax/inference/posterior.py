@@ -99,7 +99,18 @@ class Posterior(eqx.Module):
         else:
             values, outside, chi2 = self.linear.draw(key, self.model, values)
         values = self.coordinates.turned(other, values)
-        return Draw(values, -0.5 * chi2 + self.model.log_prior(values), outside)
+        return Draw(values, -0.5 * chi2 + self._log_prior(values), outside)
+
+    def _log_prior(self, values):
+        """Sum the log densities of the priors of all but the padding."""
+        total = jnp.zeros(())
+        for name, prior in self.model.priors.items():
+            density = prior.log_prob(values[name])
+            if name in PARAMETERS:
+                real = jnp.arange(len(density)) < self.n_source
+                density = jnp.where(real[:, None] if density.ndim == 2 else real, density, 0.0)
+            total += jnp.sum(density)
+        return total
 
     def of_one_size(self) -> "Posterior":
         """Return the same, in programs that hold the work for padded arrays alone: slower, and compiled sooner."""

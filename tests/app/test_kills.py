@@ -44,7 +44,7 @@ import fphojax.app.tables, distributed, scipy.cluster.hierarchy  # no import is 
 
 def optimize(model, start, **_):
     size = ravel_pytree(start)[0].size
-    return BestFit(start, start, np.ones(1), np.eye(size), np.eye(size), 1, True, {})
+    return BestFit(start, start, np.ones(1), np.eye(size), np.zeros(size), np.eye(size), 1, True, {})
 
 
 def sample(model, start, *, draws, warmup, chains, max_treedepth, full_cov, covariance, seed, progress):

@@ -155,11 +155,11 @@ def test_coordinates_belong_to_sources(make_patcher):
     model, start = patcher.prepare_model(active=catalog, nuisance=Nuisance(shift_sigma=0.01))
     coordinates = Coordinates.of(model, list(model.priors))
     template = jax.tree.map(jnp.asarray, coordinates.of_values(start))
-    posterior = Posterior(model, coordinates, None, template)
+    active = jnp.asarray(np.concatenate([np.ravel(coordinates.active[name]) for name in sorted(template)]))
+    posterior = Posterior(model, coordinates, None, template, active, jnp.asarray(2))
     sources = module._sources(posterior)
-    place = jax.tree.map(
-        lambda index: np.asarray(index).astype(int), posterior.unravel(jnp.arange(float(len(sources))))
-    )
+    numbers = posterior.expanded(np.arange(len(sources)))
+    place = jax.tree.map(lambda number: np.asarray(number).astype(int), posterior.unravel(numbers))
     expected = {"flux": [0, 0, 1, 1], "shape": [[0, 0], [1, 1]], "shift": [2, 2, 2, 2], "x": [0, 1]}
     for name, owner in expected.items():
         assert sources[place[name]].tolist() == owner

@@ -118,6 +118,7 @@ def test_fewer_pixels_than_parameters(scene):
         unconstrained=truth,
         chi2=np.zeros(2),
         fisher=np.eye(size),
+        pull=np.zeros(size),
         hessian=np.eye(size),
         n_step=100,
         converged=False,

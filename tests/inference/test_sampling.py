@@ -17,7 +17,7 @@ from fphojax.inference import lockstep, sampling
 from fphojax.inference import runs as module
 from fphojax.inference.nuts import MOST, Kernel, advance
 from fphojax.inference.optimum import optimize
-from fphojax.inference.posterior import posterior_around
+from fphojax.inference.posterior import Posterior, posterior_around
 from fphojax.inference.runs import Run
 from fphojax.inference.sampling import continued, sample, sample_many
 from fphojax.inference.whitening import whitening
@@ -62,7 +62,7 @@ def test_interruption_keeps_what_is_done(bright_scene, monkeypatch):
     original, calls = module._ADVANCE.of_one, []
 
     def interrupted(*args):
-        calls.append(bool(args[-2]))  # whether it is warm-up
+        calls.append(bool(args[-1].adapting))  # whether it is warm-up
         if calls.count(False) == 5:
             raise KeyboardInterrupt
         return original(*args)
@@ -82,7 +82,7 @@ def test_ctrl_c_is_heard_within_a_draw(bright_scene, monkeypatch):
 
     def slow(*args):
         made = advanced(*args)
-        if not args[-2]:  # past the warm-up
+        if not args[-1].adapting:  # past the warm-up
             drawn.append(time.monotonic())
         if len(drawn) == 2:
             threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -106,17 +106,17 @@ def test_interruption_ends_sampling_where_fluxes_leave_their_box(bright_scene, m
     original, calls, begun = module._ADVANCE.of_one, [], []
 
     def interrupted(*args):
-        calls.append(bool(args[-2]))
+        calls.append(bool(args[-1].adapting))
         if calls.count(False) == 3:
             raise KeyboardInterrupt
         return original(*args)
 
-    def outside(self, *args):
-        made = yield from completed(self, *args)
-        return [draw._replace(outside=np.ones_like(draw.outside)) for draw in made]
+    def outside(self, draws):
+        made = completed(self, draws)
+        return made._replace(outside=np.ones_like(made.outside))
 
-    completed = module.Run._completed
-    monkeypatch.setattr(module.Run, "_completed", outside)
+    completed = Posterior.real
+    monkeypatch.setattr(Posterior, "real", outside)
     monkeypatch.setattr(module, "_ADVANCE", module._ADVANCE._replace(of_one=interrupted))
     monkeypatch.setattr(sampling, "OUTSIDE", 0.9)
 
@@ -136,7 +136,7 @@ def test_slow_draws_are_made_one_by_one(bright_scene, chains, monkeypatch):
     original, sizes, threads = module._ADVANCE.of_one, [], []
 
     def recorded(*args):
-        sizes.append(int(args[-3]))
+        sizes.append(int(args[-1].n))
         threads.append(threading.current_thread())
         return original(*args)
 
@@ -180,17 +180,38 @@ def test_more_draws_from_where_chains_stopped(chains):
         assert arviz.rhat(np.ascontiguousarray(values.reshape(2, 400, -1)[..., 0])) < 1.03
 
 
-def test_all_draws_come_from_one_program(bright_scene):
+def test_all_draws_come_from_one_program(bright_scene, caplog):
     """At the start, after draws and after a new whitening, a chain's state has the same types."""
     model, start = bright_scene
     optimum = optimize(model, start, density="unconstrained")
     posterior, origin, *_ = posterior_around(model, optimum)
     run = Run(Kernel(6, 0.8), posterior, whitening(origin, np.eye(len(origin))), progress=False)
     run.start(0, 1)
-    before = advance._cached._cache_size()
-    lockstep.lockstep([run.warm_up(60, True)])
-    lockstep.lockstep([run.sample(5, np.inf)])
-    assert advance._cached._cache_size() == before
+    assert "Compiling jit(advance)" in _compiled(caplog, lambda: advance(*_another(run)))
+    later = _compiled(
+        caplog, lambda: [lockstep.lockstep([task]) for task in (run.warm_up(60, True), run.sample(5, np.inf))]
+    )
+    assert "advance" not in later
+
+
+def _another(run):
+    """Arguments of `advance` for which there is no program: a kernel of other settings."""
+    states = run.states[0]
+    return (
+        Kernel(5, 0.7),
+        run.posterior,
+        run._expanded(run.white),
+        states,
+        run._fates(1, np.zeros(2, np.uint32)),
+    )
+
+
+def _compiled(caplog, act):
+    """What JAX says that it compiles."""
+    caplog.clear()
+    with caplog.at_level("DEBUG", logger="jax"), jax.log_compiles():
+        act()
+    return caplog.text
 
 
 @pytest.mark.parametrize(("short", "deepest"), [(True, 6), (False, 8)])
@@ -201,7 +222,8 @@ def test_trees_are_short_where_asked(bright_scene, short, deepest):
     posterior, origin, spread, _ = posterior_around(model, optimum)
     run = Run(Kernel(8, 0.8), posterior, whitening(origin, 1e-6 * spread), progress=False)
     run.start(0, 1)
-    (draws,) = lockstep.lockstep([run._advanced(run._pool(), run.white, run.states, 3, short=short)])[0][1]
+    with run._pool() as pool:
+        (draws,) = lockstep.lockstep([run._advanced(pool, run.white, run.states, 3, short=short)])[0][1]
     assert (draws["n_steps"] == 2**deepest - 1).all()
 
 

@@ -9,7 +9,12 @@ from fphojax.inference.search import _damped_step, _second_order, _System
 
 def system(gradient, hessian):
     return _System(
-        jnp.zeros(()), jnp.asarray(gradient), jnp.asarray(hessian), jnp.zeros(1), jnp.asarray(hessian)
+        jnp.zeros(()),
+        jnp.asarray(gradient),
+        jnp.asarray(hessian),
+        jnp.zeros(1),
+        jnp.asarray(hessian),
+        -jnp.asarray(gradient),
     )
 
 

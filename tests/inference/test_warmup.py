@@ -14,7 +14,7 @@ N_CHAIN = 4
 @pytest.fixture
 def warmed(monkeypatch):
     """A function that warms up independent chains of normal distributions of given widths."""
-    monkeypatch.setattr(warmup, "moved", lambda state, present, new: state)
+    monkeypatch.setattr(warmup, "moved", lambda state, *_: state)
 
     def warm_up(widths, seed, most=15):
         rng = np.random.default_rng(seed)
@@ -31,7 +31,8 @@ def warmed(monkeypatch):
             ]
 
         first = Whitening(jnp.zeros(n), jnp.eye(n))
-        task = warmup.warm_up(run, [None] * N_CHAIN, first, most=most, target_accept=0.8, full_cov=True)
+        how = {"most": most, "target_accept": 0.8, "full_cov": True, "active": np.ones(n, dtype=bool)}
+        task = warmup.warm_up(run, [None] * N_CHAIN, first, **how)
         _, whitening, n_round, n_calls = lockstep([task])[0]
         assert n_calls == n_round * N_CHAIN * warmup.ROUND
         return np.asarray(whitening.factor), n_round
