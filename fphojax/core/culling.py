@@ -25,6 +25,7 @@ from .backend import on_device
 from .gaussians import Optics, ProfileTable
 from .pairs import PairList, listed_pairs
 from .patch import TILE, Patch
+from .programs import program
 
 __all__ = ["TOLERANCE", "culled_pairs"]
 
@@ -139,7 +140,7 @@ def _merge(amplitude, mean, covariance):
     return np.where(possible, total, 0.0), np.where(possible[..., None], centre, 0.0), merged
 
 
-@eqx.filter_jit
+@program
 def _profiles(table, sersic, rhalf):
     """Evaluate amplitudes and variances (J, S, K) of profiles."""
     return table(sersic, rhalf)

@@ -1,7 +1,8 @@
-"""The priors of a model, with their arrays in one order in all processes.
+"""The priors of a model, with their parts in one order in all processes.
 
-numpyro hands the arrays of a distribution to JAX in the order of a set of names, which differs between
-processes. Programs that take a distribution would differ by that alone, and cached ones would not be found again.
+numpyro hands the arrays of a distribution, and what else it consists of, to JAX in the order of a set of names, which
+differs between processes. Programs that take a distribution would differ by that alone, and cached ones would not be
+found again.
 """
 
 from collections.abc import Iterable
@@ -38,9 +39,10 @@ class _SortedDistribution:
         kind = type(self.distribution)
         values, aux = self.distribution.tree_flatten()
         named = dict(zip(kind.gather_pytree_data_fields(), values, strict=True))
+        fixed = dict(zip(kind.gather_pytree_aux_fields(), aux, strict=True))
         parts = (named[name] for name in sorted(named))
         parts = tuple(_SortedDistribution(part) if isinstance(part, Distribution) else part for part in parts)
-        return parts, (kind, aux)
+        return parts, (kind, tuple(fixed[name] for name in sorted(fixed)))
 
     @classmethod
     def tree_unflatten(cls, aux_data, parts) -> "_SortedDistribution":
@@ -48,4 +50,7 @@ class _SortedDistribution:
         names = kind.gather_pytree_data_fields()
         parts = (part.distribution if isinstance(part, _SortedDistribution) else part for part in parts)
         named = dict(zip(sorted(names), parts, strict=True))
+        fields = kind.gather_pytree_aux_fields()
+        fixed = dict(zip(sorted(fields), aux, strict=True))
+        aux = tuple(fixed[name] for name in fields)
         return cls(kind.tree_unflatten(aux, tuple(named[name] for name in names)))

@@ -10,7 +10,6 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +19,7 @@ from tqdm.auto import tqdm
 
 from fphojax.core.backend import chains_in_lockstep
 from fphojax.core.model import PARAMETERS, SceneModel
+from fphojax.core.programs import program
 
 from .adaptive import Weighted, adapted
 from .chains import Chains
@@ -272,7 +272,7 @@ class _Run:
         return ((vector < np.asarray(linear.low)) | (vector > np.asarray(linear.high))).any(axis=1)
 
 
-@eqx.filter_jit
+@program
 def log_densities(posterior: Posterior, key: jax.Array, number: jax.Array, points: jax.Array) -> jax.Array:
     """Return the log density at each point (m, n), with the share of the linear parameters' box; a program.
 
@@ -301,7 +301,7 @@ def log_densities(posterior: Posterior, key: jax.Array, number: jax.Array, point
     return jax.vmap(one)((keys, points)) if chains_in_lockstep() else jax.lax.map(one, (keys, points))
 
 
-@eqx.filter_jit
+@program
 def completed(
     posterior: Posterior, key: jax.Array, first: jax.Array, vectors: jax.Array, n: jax.Array
 ) -> Draw:

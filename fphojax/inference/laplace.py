@@ -10,12 +10,12 @@ so.
 import time
 from collections.abc import Mapping
 
-import equinox as eqx
 import jax
 import numpy as np
 from jax.typing import ArrayLike
 
 from fphojax.core.model import SceneModel
+from fphojax.core.programs import program
 
 from .chains import Chains
 from .covariance import inverse
@@ -103,13 +103,13 @@ def laplace(
     )
 
 
-@eqx.filter_jit
+@program
 def _potential(posterior, points):
     """Return minus the log density at each point."""
     return jax.lax.map(posterior.potential, points)
 
 
-@eqx.filter_jit
+@program
 def _complete_draws(posterior, key, points):
     """Complete coordinates to full draws, each with its own random key."""
     keys = jax.random.split(key, len(points))

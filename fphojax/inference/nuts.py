@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +11,8 @@ from jax.typing import ArrayLike
 from numpyro.infer.hmc import HMCState, hmc
 from numpyro.infer.hmc_util import dual_averaging
 from numpyro.infer.util import ParamInfo
+
+from fphojax.core.programs import program, returned_by_programs
 
 from .posterior import Draw, Posterior
 from .whitening import Whitening
@@ -25,6 +26,7 @@ SHORT_DEPTH = 6  # largest tree depth while the whitening may be poor: deeper on
 _, _average = dual_averaging()
 
 
+@returned_by_programs
 class ChainState(NamedTuple):
     """A chain between two draws; all coordinates, also those that do not move.
 
@@ -116,7 +118,7 @@ class Kernel:
         return state, lambda state: following(state, model_args=(posterior, whitening))
 
 
-@eqx.filter_jit
+@program
 def advance(
     kernel: Kernel, posterior: Posterior, whitening: Whitening, state: ChainState, fates: Fates
 ) -> tuple[ChainState, dict[str, jax.Array], Draw]:

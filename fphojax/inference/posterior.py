@@ -15,6 +15,7 @@ from fphojax.core.backend import on_device
 from fphojax.core.model import PARAMETERS, SceneModel
 from fphojax.core.padding import padded_model, padded_values, real_rows, real_values
 from fphojax.core.priors import Priors
+from fphojax.core.programs import Program, returned_by_programs
 
 from .coordinates import Coordinates
 from .covariance import inverse, widths_by_data
@@ -26,6 +27,7 @@ __all__ = ["Draw", "Posterior", "posterior_around"]
 REACH = 7.0  # standard deviations around the optimum within which the pair lists are valid
 
 
+@returned_by_programs
 class Draw(NamedTuple):
     """A draw of all parameters.
 
@@ -144,7 +146,6 @@ class _Map(eqx.Module):
     priors: dict[str, Distribution] = eqx.field(converter=Priors)
     tied: jax.Array | None
 
-    @eqx.filter_jit
     def evaluate(self, both: jax.Array) -> tuple[dict[str, jax.Array], jax.Array, jax.Array]:
         """Evaluate the map at coordinates followed by linear parameters (n + m,).
 
@@ -173,6 +174,9 @@ class _Map(eqx.Module):
         if self.linear is not None:
             curvature = jnp.concatenate([curvature, self.linear.precision])
         return values_of(both), slopes, curvature
+
+
+_evaluate = Program(_Map.evaluate)
 
 
 def posterior_around(
@@ -236,7 +240,7 @@ def posterior_around(
         both[size:] = linear.joined(values)
     template = {name: on_device(value) for name, value in template.items()}
     mapping = _Map(coordinates, linear, template, padded.priors, padded.tied.get("flux"))
-    _, slopes, curvature = mapping.evaluate(both)
+    _, slopes, curvature = _evaluate(mapping, both)
     rows = real_rows(values, n_source)
     slopes = np.asarray(slopes)[np.ix_(rows, chosen)]
     precision = slopes.T @ optimum.fisher @ slopes + np.diag(np.asarray(curvature)[chosen])
@@ -255,7 +259,7 @@ def posterior_around(
             end = both + sign * REACH * outward * sd
             if linear is not None:
                 end[size:] = np.clip(end[size:], linear.low, linear.high)
-            found, _, _ = mapping.evaluate(end)
+            found, _, _ = _evaluate(mapping, end)
             found = real_values({name: np.asarray(value) for name, value in found.items()}, n_source)
             ends.append({name: found[name] for name in optimum.values})
         lower, upper = (

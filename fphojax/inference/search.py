@@ -13,7 +13,6 @@ chi-squared can be larger than the remaining gain.  docs/mathematics/inference.m
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +20,7 @@ from jax.flatten_util import ravel_pytree
 from numpyro.distributions import Uniform
 
 from fphojax.core.model import SceneModel, support_edges
+from fphojax.core.programs import program, returned_by_programs
 
 __all__ = ["SearchResult", "search", "slope"]
 
@@ -39,6 +39,7 @@ PINNED = 5e-4  # of the width of a box: closer to its edge, a parameter counts a
 MARGIN = 1e-6  # of the width of a box: the least distance of a parameter from its edge
 
 
+@returned_by_programs
 class _System(NamedTuple):
     """Minus the log density at a point of unconstrained space, and its derivatives."""
 
@@ -50,6 +51,7 @@ class _System(NamedTuple):
     pull: jax.Array  # minus half the gradient of chi-squared by the parameters
 
 
+@returned_by_programs
 class SearchResult(NamedTuple):
     """Result of a search.
 
@@ -98,7 +100,7 @@ class _State(NamedTuple):
     n_step: jax.Array
 
 
-@eqx.filter_jit
+@program
 def search(
     model: SceneModel,
     start: Mapping[str, jax.Array],

@@ -12,6 +12,7 @@ from fphojax.core.nearby import coarse_length, coarsely_padded
 from fphojax.core.pairs import PairList, all_pairs
 from fphojax.core.patch import Patch
 from fphojax.core.pixels import PixelResponse, render
+from fphojax.core.programs import Program
 from fphojax.errors import InputError
 
 from .astrometry import local_affine, sky_offsets
@@ -153,6 +154,6 @@ def rendered(
     return _render(gaussians, frame.patch, pairs, pixel_response)
 
 
-_nearby_image = eqx.filter_jit(nearby_image)
-_project = eqx.filter_jit(project)
-_render = eqx.filter_jit(render)
+_nearby_image = Program(nearby_image)
+_project = Program(project)
+_render = Program(render)

@@ -14,7 +14,6 @@ the image of the sources with the PSF h, which is rendered like any other, convo
 
 import dataclasses
 
-import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from scipy.signal import oaconvolve
@@ -23,6 +22,7 @@ from fphojax.core.design import nearby_image
 from fphojax.core.gaussians import Optics, ProfileTable, Sources
 from fphojax.core.nearby import coarse_length, coarsely_padded
 from fphojax.core.patch import TILE, Patch
+from fphojax.core.programs import Program
 
 from .exposures import Exposure
 from .frame import PatchFrame
@@ -168,7 +168,9 @@ def _kernel(residual):
 def _of_exposure(optics, e):
     """Return the optics of one exposure."""
     names = {field.name for field in dataclasses.fields(Optics)} - {"offset", "inner"}
-    return Optics(offset=optics.offset, **{name: getattr(optics, name)[e : e + 1] for name in names})
+    return Optics(
+        offset=optics.offset, **{name: np.asarray(getattr(optics, name))[e : e + 1] for name in names}
+    )
 
 
-_nearby_image = eqx.filter_jit(nearby_image)
+_nearby_image = Program(nearby_image)

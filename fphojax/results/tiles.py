@@ -3,11 +3,11 @@
 import dataclasses
 from collections.abc import Mapping
 
-import equinox as eqx
 import numpy as np
 
 from fphojax.core.model import SceneModel
 from fphojax.core.padding import padded_model, padded_values
+from fphojax.core.programs import Program
 from fphojax.inputs.scene import Scene
 
 __all__ = ["residual_tiles"]
@@ -28,4 +28,4 @@ def residual_tiles(scene: Scene, values: Mapping[str, np.ndarray]) -> np.ndarray
     return np.asarray(model.patch.data)[:n_tile] - np.asarray(images)[:n_tile]
 
 
-_images = eqx.filter_jit(SceneModel.images)
+_images = Program(SceneModel.images)
