@@ -22,7 +22,7 @@ from jax import export
 from fphojax.errors import StorageError
 from fphojax.system.files import replacing
 
-__all__ = ["Program", "program", "returned_by_programs"]
+__all__ = ["Program", "n_ready", "program", "returned_by_programs"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,9 @@ KNOWN = {
     "equinox",
 }  # packages whose classes have those versions
 FOLDER = "programs"  # in the folder where JAX keeps what it compiles
+
+
+_ready: list[str] = []  # names of the programs of this process
 
 
 class Program:
@@ -63,6 +66,7 @@ class Program:
             with self._lock:
                 call = self._ready.get(key) or self._prepared(key, arrays)
                 self._ready[key] = call
+                _ready.append(self.__name__)
         return call(*arrays)
 
     def _prepared(self, key, arrays):
@@ -116,6 +120,11 @@ class Program:
 def program(function: Callable) -> Program:
     """Make a function a `Program`; a decorator."""
     return Program(function)
+
+
+def n_ready() -> int:
+    """Return how many programs this process has compiled, or read from the disk."""
+    return len(_ready)
 
 
 def returned_by_programs[Kind: type](kind: Kind) -> Kind:

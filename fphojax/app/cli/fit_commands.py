@@ -22,7 +22,7 @@ from .option_types import (
 from .printing import print_field, print_report
 from .progress_words import bars
 
-__all__ = ["background", "detect", "loop", "optimize", "postop", "sample"]
+__all__ = ["background", "detect", "loop", "optimize", "postop", "sample", "warm"]
 
 _MOST_FLAGGED = 10  # named at the end of a run
 
@@ -162,6 +162,13 @@ def postop(
     from fphojax.app.stages.postop import postop as hand_over
 
     print_report(hand_over(read_settings("postop", config, changes), run=fit))
+
+
+def warm(config: Config, changes: Changes = None, quiet: Quiet = False) -> None:
+    """Compile the programs that fits of a field need, so that later processes, such as workers, start at once."""
+    from fphojax.app.stages.warm import warm as compile_all
+
+    print_report(compile_all(read_settings("warm", config, changes), progress=bars(quiet)))
 
 
 def sample(

@@ -14,7 +14,7 @@ import typer
 import fphojax
 
 from .error_lines import OneLineErrors, one_line_error, report_problems
-from .fit_commands import background, detect, loop, optimize, postop, sample
+from .fit_commands import background, detect, loop, optimize, postop, sample, warm
 from .input_commands import mixtures, preprocess, psf
 from .result_commands import postprocess, report
 from .start_commands import check, demo, init, run
@@ -42,6 +42,7 @@ _COMMANDS: dict[str, dict[Callable, str]] = {
     "Before the fit": {
         psf: "fphojax psf psf_F200W.fits --band F200W --out psfs.h5",
         preprocess: "fphojax preprocess field/run.yml",
+        warm: "fphojax warm field/run.yml",
     },
     "Fits and what lies between them, in this order": {
         optimize: "fphojax optimize field/run.yml --set bounds_kwargs.n_pix=3",

@@ -18,7 +18,7 @@ from fphojax.system.wording import counted
 from .fields import fit_sources
 from .stage_report import Level, StageReport
 
-__all__ = ["sample", "sample_field"]
+__all__ = ["method_of", "sample", "sample_field"]
 
 
 def sample(
@@ -137,7 +137,7 @@ def sample_field(
         return fit_sources(
             settings,
             settings.outbase,
-            _method(settings),
+            method_of(settings),
             target_niter=settings.target_niter or settings.sampling_draws,
             resume=resume,
             retry=retry,
@@ -148,7 +148,8 @@ def sample_field(
         )
 
 
-def _method(settings: Settings) -> Method:
+def method_of(settings: Settings) -> Method:
+    """Return the method that settings name, with their numbers of draws."""
     length: dict[str, Any] = {"draws": settings.sampling_draws, "chains": settings.chains}
     of_chains: dict[str, Any] = {
         name: getattr(settings, name) for name in ("warmup", "max_treedepth", "full_cov")
