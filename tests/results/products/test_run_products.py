@@ -25,16 +25,17 @@ def run(tmp_path, fit, shifted):
 
 
 def test_catalogues_of_a_run(run, fit):
-    catalogs = write_catalogs(run, formats=("fits", "ecsv", "parquet"))
+    suffixes = ("fits", "ecsv", "parquet", "vot")
+    catalogs = write_catalogs(run, formats=("fits", "ecsv", "parquet", "votable"))
     names = {path.name for path in catalogs.files}
     tables = ("final", "multipatch", "neighbours")
-    assert names == {f"{name}.{suffix}" for name in tables for suffix in ("fits", "ecsv", "parquet")} | {
+    assert names == {f"{name}.{suffix}" for name in tables for suffix in suffixes} | {
         "postsample.fits",
         "forcepho.fits",
     }
     assert all(path.is_file() for path in catalogs.files)
     assert catalogs.unfitted.id.tolist() == ["three"]
-    for path in (run.path / "catalogs" / f"final.{suffix}" for suffix in ("fits", "ecsv", "parquet")):
+    for path in (run.path / "catalogs" / f"final.{suffix}" for suffix in suffixes):
         read = Table.read(path)
         assert read.colnames == catalogs.final.colnames
         np.testing.assert_array_equal(read["sersic_84"], catalogs.final["sersic_84"])
@@ -146,7 +147,9 @@ def test_covariance_of_neighbours(run, fit):
 
 
 def test_bad_requests(run, tmp_path):
-    with pytest.raises(InputError, match="format 'csv' of a catalogue, expected some of fits, ecsv, parquet"):
+    with pytest.raises(
+        InputError, match="format 'csv' of a catalogue, expected some of fits, ecsv, parquet, votable"
+    ):
         write_catalogs(run, formats=("csv",))
     with pytest.raises(InputError, match="no such file, expected a chain catalogue"):
         read_chain_catalog(tmp_path / "none.fits")
