@@ -307,6 +307,7 @@ COVERED_BY = {
     "fphojax.results.patch_journal": "results/test_scene_state.py",
     "fphojax.results.products.catalog_columns": "results/products/test_final_catalog.py",
     "fphojax.results.products.chain_catalog": "results/products/test_run_products.py",
+    "fphojax.results.products.column_ucds": "results/products/test_votable.py",
     "fphojax.results.products.frame_model": "results/products/test_frame_images.py",
     "fphojax.results.products.patch_draws": "results/products/test_final_catalog.py",
     "fphojax.results.products.scene_points": "results/products/test_frame_images.py",

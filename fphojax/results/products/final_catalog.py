@@ -43,9 +43,9 @@ def final_catalog(
     -------
     Table
         One row per source, in the order of the run's scene; every column has its unit, a description and its UCD
-        (``meta["ucd"]``), and all are defined in `results.products.catalog_columns.COLUMNS` (docs/catalog_columns.md). Columns without a
-        suffix are medians and keep the layout of `SourceCatalog`, which reads the table when it is written as
-        FITS or ECSV. ``table.meta["FILTERS"]`` are the bands.
+        (``meta["ucd"]``), and all are defined in `results.products.catalog_columns.COLUMNS`
+        (docs/catalog_columns.md). Columns without a suffix are medians and keep the layout of `SourceCatalog`,
+        which reads the table when it is written as FITS or ECSV. ``table.meta["FILTERS"]`` are the bands.
 
     Raises
     ------

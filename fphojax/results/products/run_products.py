@@ -104,7 +104,7 @@ def postprocess(
     regions = [
         folder / f"{name}.reg" for name in ("sources", "patches", *map("isophotes_{}".format, draws.bands))
     ]
-    write_regions(regions[0], _source_catalog(catalogs.final, draws))
+    write_regions(regions[0], _source_catalog(catalogs.final, draws), catalogs.final["flags"])
     write_patch_regions(regions[1], draws.patches())
     for path, band in zip(regions[2:], draws.bands, strict=True):
         write_isophotes(path, catalogs.final, band)
