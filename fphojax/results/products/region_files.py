@@ -39,7 +39,7 @@ def write_regions(path: str | Path, catalog: SourceCatalog, flags: ArrayLike | N
     if flags is None:
         origin = catalog["origin"] if "origin" in catalog.extra.colnames else np.full(len(catalog), "catalog")
         colours = [_OF_ORIGIN.get(str(name), _OTHERS) for name in origin]
-        tags = [[] for _ in colours]
+        tags: list[list[str]] = [[] for _ in colours]
     else:
         flags = [int(flag) for flag in np.asarray(flags)]
         colours = [
@@ -64,8 +64,8 @@ def write_isophotes(path: str | Path, table: Table, band: str) -> None:
     table = table[table[f"r_iso_{band}"] > 0]
     names = "ra", "dec", f"r_iso_{band}", "q", "pa", "id"
     ra, dec, major, q, pa, ids = (np.asarray(table[name]) for name in names)
-    colours, tags = [_OTHERS] * len(table), [[]] * len(table)
-    _write(path, _ellipses(ra, dec, major, q, pa, ids, colours, tags))
+    size = len(table)
+    _write(path, _ellipses(ra, dec, major, q, pa, ids, [_OTHERS] * size, [()] * size))
 
 
 def write_patch_regions(path: str | Path, patches: Iterable[PatchDraws]) -> None:
