@@ -1,13 +1,16 @@
 """GALFIT's conventions against their definitions, on images that are turned and mirrored; its kinds of files."""
 
+import galsim
 import numpy as np
 import pytest
 from astropy.io import fits
-from other_programs import end_on_sky, turned_wcs, write_image
+from other_programs import SHAPE, end_on_sky, turned_wcs, write_image
 from scipy.integrate import quad
 
+import fphojax as fp
 from fphojax import InputError, convert_catalog
 from fphojax.inputs.galfit import read_galfit
+from fphojax.inputs.projection import rendered
 
 FEEDME = """
 ===============================================================================
@@ -56,6 +59,16 @@ P) 0                   # Choose: 0=optimize, 1=model, 2=imgblock, 3=subcomps
  5) 4 0
  9) 1.0 1
 10) 0 1
+"""
+GALAXY = """A) none
+J) 25
+0) sersic
+1) 47.3 38.6 1 1
+3) 23.9 1
+4) 8 1
+5) 1.5 1
+9) 0.4 1
+10) 25 1
 """
 HEADER = {
     "DATAIN": "image.fits",
@@ -112,6 +125,32 @@ def test_major_axis_where_galfit_has_it(tmp_path, angle, mirrored, stretch, pa):
     assert catalog.rhalf[0] == pytest.approx(6 * 0.06 * np.sqrt(0.4), rel=1e-3)
     assert catalog.q[0] == pytest.approx(0.4, rel=1e-3)
     assert (catalog.pa[0] - direction + 90) % 180 - 90 == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize(("angle", "mirrored"), [(35, False), (-110, True)])
+def test_the_model_is_the_image_that_galfit_means(tmp_path, angle, mirrored):
+    """Rendered here, against GalSim in pixels: sheared along an axis PA degrees from up towards the left."""
+    wcs = turned_wcs(angle, mirrored=mirrored)
+    image = write_image(tmp_path / "image.fits", wcs)
+    (tmp_path / "f").write_text(GALAXY)
+    catalog, _ = convert_catalog(tmp_path / "f", "r", image=image)
+    exposure = fp.Exposure.from_arrays(np.zeros(SHAPE), np.ones(SHAPE), wcs, band="r", name="e")
+    psfs = fp.PSFStore()
+    psfs.add(fp.PSFMixture.gaussian(2.5), "r")
+    frame = fp.cut([exposure], fp.CircularRegion(catalog.ra[0], catalog.dec[0], 2.0))
+    found = frame.image(0, rendered(catalog, frame, psfs, fp.load_sersic_table()))
+    profile = galsim.Sersic(n=1.5, half_light_radius=8 * np.sqrt(0.4), flux=1000)
+    profile = profile.shear(q=0.4, beta=(25 + 90) * galsim.degrees)
+    offset = np.array([47.3, 38.6]) - (np.array(SHAPE[::-1]) + 1) / 2
+    expected = (
+        galsim.Convolve(profile, galsim.Gaussian(fwhm=2.5))
+        .drawImage(nx=SHAPE[1], ny=SHAPE[0], scale=1, offset=tuple(offset), method="no_pixel", dtype=float)
+        .array
+    )
+    inside = np.isfinite(found)
+    difference = np.abs(found - expected)[inside].max() / expected.max()
+    print(f"largest difference: {difference:.4f} of the peak")
+    assert difference < 0.0005
 
 
 def test_upright_images_keep_the_angle(tmp_path):
