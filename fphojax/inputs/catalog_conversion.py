@@ -9,7 +9,7 @@ from fphojax.errors import InputError
 from fphojax.system.file_checks import require_regular
 from fphojax.system.wording import counted
 
-from .fits_images import opened
+from .fits_images import blame, opened
 from .galfit import is_galfit_header, is_galfit_text, read_galfit
 from .pixel_sources import PixelSources, image_wcs, on_sky
 from .sextractor import is_sextractor_text, read_sextractor
@@ -86,7 +86,7 @@ def _read(path: Path, zero_point: float | None) -> PixelSources:
     with path.open("rb") as file:
         start = file.read(4096)
     if start.startswith(b"SIMPLE"):
-        with opened(path) as hdus:
+        with blame(path), opened(path) as hdus:
             is_galfit = any(is_galfit_header(hdu.header) for hdu in hdus)
         return (read_galfit if is_galfit else read_sextractor)(path, zero_point=zero_point)
     text = start.decode("utf-8", "replace")

@@ -142,13 +142,12 @@ def _toggled(label, key, text):
 
 def _of_fits(path):
     with opened(path) as hdus:
-        headers = [hdu.header for hdu in hdus if is_galfit_header(hdu.header)]
-    if not headers:
-        raise InputError("no keyword COMP_1 in its headers, expected GALFIT's block of images")
-    header = headers[0]
-    numbers = [int(key[5:]) for key in header if re.fullmatch(r"COMP_\d+", key)]
-    settings = {"A": str(header.get("DATAIN", "")), "J": str(header.get("MAGZPT", ""))}
-    return settings, [_in_header(header, number) for number in sorted(numbers)]
+        header = next((hdu.header for hdu in hdus if is_galfit_header(hdu.header)), None)
+        if header is None:
+            raise InputError("no keyword COMP_1 in its headers, expected GALFIT's block of images")
+        numbers = [int(key[5:]) for key in header if re.fullmatch(r"COMP_\d+", key)]
+        settings = {"A": str(header.get("DATAIN", "")), "J": str(header.get("MAGZPT", ""))}
+        return settings, [_in_header(header, number) for number in sorted(numbers)]
 
 
 def _in_header(header, number):

@@ -5,6 +5,7 @@ second; ``FLUX_RADIUS`` the radius of a circle, in pixels, with half of the ligh
 fluxes in the counts of the image.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -63,11 +64,30 @@ def read_sextractor(path: str | Path, *, zero_point: float | None = None) -> Pix
 
 
 def _of_text(path):
+    _require_columns(path)
     try:
         return Table.read(path, format="ascii.sextractor")
     except Exception as error:  # astropy has no exception class of its own for these
         reason = " ".join(str(error).split())
         raise InputError(f"cannot be read ({reason}), expected SExtractor's ASCII_HEAD") from error
+
+
+def _require_columns(path):
+    """Refuse a header that numbers more columns than there are: the reader would make up names for all of them."""
+    last, n_value = 0, 0
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if not line.startswith("#"):
+                n_value = len(line.split())
+                break
+            if number := re.match(r"#\s*(\d+)\s", line):
+                last = max(last, int(number[1][:18]))
+    if n_value == 0:
+        raise InputError("no row, expected a source")
+    if last > n_value:
+        raise InputError(
+            f"column {last} in the header, but {n_value} values in the first row, expected as many"
+        )
 
 
 def _of_fits(path):
@@ -154,6 +174,8 @@ class _Columns:
             raise InputError(f"no column {name}, found {', '.join(self._table.colnames)}")
         if self._table[name].ndim > 1 or self.has(f"{name}_1"):
             raise InputError(f"{name} has several values, expected one (PHOT_FLUXFRAC 0.5 for FLUX_RADIUS)")
+        if self._table[name].dtype.kind not in "iuf":
+            raise InputError(f"{name} holds {self._table[name].dtype}, expected numbers")
         return np.asarray(np.ma.filled(np.ma.asarray(self._table[name], dtype=float), np.nan))
 
     def first(self, pairs) -> tuple[np.ndarray, np.ndarray]:

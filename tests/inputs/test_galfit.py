@@ -258,3 +258,10 @@ def test_blocks_that_cannot_be_read(tmp_path):
     block = write_block(tmp_path / "block.fits", HEADER | {"1_MAG": "nothing"})
     with pytest.raises(InputError, match=r"block\.fits: 1_MAG is 'nothing', expected a number"):
         read_galfit(block)
+
+
+def test_a_card_that_cannot_be_parsed(tmp_path):
+    block = write_block(tmp_path / "block.fits", HEADER)
+    block.write_bytes(block.read_bytes().replace(b"1_MAG   = '22", b"1_MAG   = a22"))
+    with pytest.raises(InputError, match=r"block\.fits: cannot be read as FITS \(Unparsable card \(1_MAG\)"):
+        convert_catalog(block, "r")

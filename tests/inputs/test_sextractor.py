@@ -139,3 +139,21 @@ def test_other_columns_for_the_shape(tmp_path):
     for name, values in {"ELLIPTICITY": [0.6, 0.0, 0.5], "ELONGATION": [2.5, 1.0, 2.0]}.items():
         path = write_ldac(tmp_path / f"{name}.fits", columns | {name: (values, "", "")}, wcs)
         assert convert_catalog(path, "r")[0].q == pytest.approx([0.4, 1], rel=1e-3)
+
+
+def test_texts_that_cannot_be_read(tmp_path):
+    path = write_ascii(tmp_path / "c.cat", COLUMNS)
+    text = path.read_text()
+    for old, new, message in (
+        (
+            "#   9 THETA",
+            "#   90000000000 THETA",
+            "column 90000000000 in the header, but 9 values in the first row",
+        ),
+        ("4 30.5", "4 30,5", r"X_IMAGE holds .*, expected numbers"),
+        (text[text.index("4 30.5") :], "", "no row, expected a source"),
+    ):
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(InputError, match=rf"c\.cat: {message}"):
+            read_sextractor(path)
