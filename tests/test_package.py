@@ -289,6 +289,7 @@ COVERED_BY = {
     "fphojax.inputs.exposure_display": "inputs/test_exposures.py",
     "fphojax.inputs.exposure_nuisance": "core/test_design.py",
     "fphojax.inputs.fits_images": "inputs/test_fits_frames.py",
+    "fphojax.inputs.other_programs": "inputs/test_catalog_conversion.py",
     "fphojax.inputs.pixel_sources": "inputs/test_galfit.py",
     "fphojax.inputs.projection": "inputs/test_patcher.py",
     "fphojax.inputs.psf_layout": "inputs/test_psf_store.py",

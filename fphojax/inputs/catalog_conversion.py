@@ -10,9 +10,10 @@ from fphojax.system.file_checks import require_regular
 from fphojax.system.wording import counted
 
 from .fits_images import blame, opened
-from .galfit import is_galfit_header, is_galfit_text, read_galfit
+from .galfit import is_galfit_header, read_galfit
+from .other_programs import program_of_text
 from .pixel_sources import PixelSources, image_wcs, on_sky
-from .sextractor import is_sextractor_text, read_sextractor
+from .sextractor import read_sextractor
 from .source_catalog import SourceCatalog
 
 __all__ = ["convert_catalog"]
@@ -84,17 +85,15 @@ def convert_catalog(
 def _read(path: Path, zero_point: float | None) -> PixelSources:
     require_regular(path, _EXPECTED, most_bytes=int(_MOST_BYTES))
     with path.open("rb") as file:
-        start = file.read(4096)
-    if start.startswith(b"SIMPLE"):
+        in_fits = file.read(6) == b"SIMPLE"
+    if in_fits:
         with blame(path), opened(path) as hdus:
-            is_galfit = any(is_galfit_header(hdu.header) for hdu in hdus)
-        return (read_galfit if is_galfit else read_sextractor)(path, zero_point=zero_point)
-    text = start.decode("utf-8", "replace")
-    if is_sextractor_text(text):
-        return read_sextractor(path, zero_point=zero_point)
-    if is_galfit_text(path.read_text("utf-8", "replace")):
-        return read_galfit(path, zero_point=zero_point)
-    raise InputError(f"{path}: found neither '0) sersic' nor '# 1 NUMBER', expected {_EXPECTED}")
+            program = "GALFIT" if any(is_galfit_header(hdu.header) for hdu in hdus) else "SExtractor"
+    else:
+        program = program_of_text(path)
+    if program is None:
+        raise InputError(f"{path}: found neither '0) sersic' nor '# 1 NUMBER', expected {_EXPECTED}")
+    return (read_galfit if program == "GALFIT" else read_sextractor)(path, zero_point=zero_point)
 
 
 def _wcs(file, sources, image):

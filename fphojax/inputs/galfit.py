@@ -18,7 +18,7 @@ from fphojax.errors import InputError
 from .fits_images import blame, opened
 from .pixel_sources import ZERO_POINT, PixelSources
 
-__all__ = ["is_galfit_header", "is_galfit_text", "read_galfit"]
+__all__ = ["is_galfit_header", "read_galfit"]
 
 # Half-light radii of exponential discs, in scale lengths: the solution of (1 + x) exp(-x) = 1/2.
 _DISC = 1.6783469900166605
@@ -56,11 +56,6 @@ class _Component:
         if name not in self.values:
             raise InputError(f"component {self.number} ({self.kind}): no {name}, expected a number")
         return self.values[name]
-
-
-def is_galfit_text(text: str) -> bool:
-    """Return whether a text has GALFIT's objects: lines such as ``0) sersic``."""
-    return re.search(r"^\s*0\)\s*[a-zA-Z]", text, re.MULTILINE) is not None
 
 
 def is_galfit_header(header: fits.Header) -> bool:

@@ -18,18 +18,13 @@ from .astrometry import check_celestial
 from .fits_images import blame, opened, read_wcs
 from .pixel_sources import ZERO_POINT, PixelSources
 
-__all__ = ["is_sextractor_text", "read_sextractor"]
+__all__ = ["read_sextractor"]
 
 _SERSIC = 1.5  # where no profile was fitted
 _MODEL = ("SPHEROID_REFF_IMAGE", "SPHEROID_ASPECT_IMAGE", "SPHEROID_THETA_IMAGE", "SPHEROID_SERSICN")
 _POSITIONS = (("XWIN_IMAGE", "YWIN_IMAGE"), ("X_IMAGE", "Y_IMAGE"))
 _OF_MODEL = (("XMODEL_IMAGE", "YMODEL_IMAGE"), *_POSITIONS)
 _NO_MAGNITUDE = 90.0  # 99 stands for none
-
-
-def is_sextractor_text(text: str) -> bool:
-    """Return whether a text begins as ASCII_HEAD does: ``#   1 NUMBER ...``."""
-    return text.lstrip().startswith("#") and text.lstrip("# \t\n").split()[:1] == ["1"]
 
 
 def read_sextractor(path: str | Path, *, zero_point: float | None = None) -> PixelSources:

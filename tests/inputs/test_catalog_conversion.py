@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from astropy.io import fits
+from astropy.table import Table
 from other_programs import turned_wcs, write_image
 from typer.testing import CliRunner
 
@@ -97,3 +98,18 @@ def test_a_source_with_no_radius_is_left_out(files):
     (files / "galfit.01").write_text(GALFIT.replace("4) 5 1", "4) 0 1"))
     with pytest.raises(InputError, match=r"no source is left \(.*with no usable half-light radius\)"):
         convert_catalog(files / "galfit.01", "r", image=files / "image.fits")
+
+
+def test_a_catalogue_is_not_read_from_what_has_to_be_converted(files):
+    """The settings' `raw_catalog` may name one by mistake."""
+    expected = r"found a file of {}, expected a catalogue \(FITS or ECSV\), such as `fphojax convert` makes"
+    with pytest.raises(InputError, match=r"galfit\.01: " + expected.format("GALFIT")):
+        SourceCatalog.read(files / "galfit.01", ["r"])
+    (files / "a.cat").write_text(
+        "#   1 NUMBER   Running object number\n#   2 X_IMAGE   Position [pixel]\n1 30\n"
+    )
+    with pytest.raises(InputError, match=r"a\.cat: " + expected.format("SExtractor")):
+        SourceCatalog.read(files / "a.cat", ["r"])
+    Table({"NUMBER": [1], "X_IMAGE": [30.0], "MAG_AUTO": [22.0]}).write(files / "c.fits")
+    with pytest.raises(InputError, match=r"c\.fits: " + expected.format("SExtractor")):
+        SourceCatalog.read(files / "c.fits", ["r"])
