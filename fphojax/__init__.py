@@ -35,6 +35,7 @@ _HOME = {
     "SceneModel": "core.model",
     "SourceCatalog": "inputs.source_catalog",
     "SuperScene": "field.superscene",
+    "convert_catalog": "inputs.catalog_conversion",
     "coverage_study": "simulate.coverage",
     "cut": "inputs.frame",
     "cutout": "inputs.image_cutouts",

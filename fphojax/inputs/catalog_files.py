@@ -29,6 +29,7 @@ from fphojax.system.seals import SEAL_CARD, changed, is_sealed
 from .angles import from_forcepho, looks_like_radians, to_forcepho
 from .fits_structure import require_structure
 from .fits_tables import writable_by_fits
+from .other_programs import has_sextractor_columns, program_of_text
 from .units import conversion, to_unit
 
 __all__ = [
@@ -90,6 +91,8 @@ class CatalogReading:
 def read_columns(path: Path, bands: Sequence[str] | None) -> tuple[dict, CatalogReading]:
     """Read the arguments of a `SourceCatalog`, and how they were read; errors do not name the file."""
     table, others = _read_tables(path)
+    if has_sextractor_columns(table.colnames):
+        raise _of_other_program("SExtractor")
     _require_icrs(table.meta)
     filters = _filters(table)
     bands = tuple(filters if bands is None else bands)
@@ -231,6 +234,8 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
         with _any_unit():  # they are checked later
             if path.suffix == ".ecsv":
                 return Table.read(path, format="ascii.ecsv"), []
+            if program := program_of_text(path):
+                raise _of_other_program(program)
             require_structure(path)
             with fits.open(path, memmap=False) as hdus:
                 tables = [_table_of(hdu) for hdu in hdus if not hdu.is_image]
@@ -248,6 +253,13 @@ def _read_tables(path: Path) -> tuple[Table, list[Table]]:
     if primary is not None:
         tables[0].meta.setdefault("FILTERS", primary)
     return tables[0], tables[1:]
+
+
+def _of_other_program(program):
+    """Make the error for a list of sources in the conventions of another program."""
+    return InputError(
+        f"found a file of {program}, expected a catalogue (FITS or ECSV), such as `fphojax convert` makes of it"
+    )
 
 
 def _require_icrs(meta):

@@ -18,7 +18,7 @@ from fphojax.inputs.astrometry import CircularRegion, sky_position
 from fphojax.inputs.bounds import Bounds
 from fphojax.inputs.scene import Scene
 from fphojax.inputs.source_catalog import SourceCatalog
-from fphojax.system.file_checks import decoding
+from fphojax.system.file_checks import blame, decoding
 from fphojax.system.hdf5_files import new_hdf5, open_hdf5
 from fphojax.system.notebook_html import Shown
 from fphojax.system.wording import counted
@@ -261,6 +261,33 @@ class PatchResult(Shown):
         turns = np.round((ra - self.region.ra) / 360)
         return self.draws.assign(ra=(ra - 360 * turns).assign_attrs(ra.attrs), pa=centred_pa(pa))
 
+    def to_datatree(self) -> xr.DataTree:
+        """Return everything as a data tree, for ArviZ and xarray: the groups and attributes of a file of `write`.
+
+        ``posterior`` and ``sample_stats`` are those of the attribute `posterior`; the other groups (``active``,
+        ``bounds``, ``optimum``, ...) are what `from_datatree` makes a result of again.
+        """
+        groups, attrs = self._groups()
+        return xr.DataTree.from_dict({"/": xr.Dataset(attrs=attrs), **groups})
+
+    @classmethod
+    def from_datatree(cls, tree: xr.DataTree) -> "PatchResult":
+        """Make a result of a data tree, such as one of `to_datatree` whose draws were thinned or replaced.
+
+        Parameters
+        ----------
+        tree : xarray.DataTree
+            Groups and attributes as those of `to_datatree`; further groups are left aside.
+
+        Raises
+        ------
+        InputError
+            A group or an attribute is missing.
+        """
+        groups = {name: node.to_dataset(inherit=False) for name, node in tree.children.items()}
+        with decoding("data tree", "the groups of PatchResult.to_datatree"), blame("data tree"):
+            return cls._of_groups(groups, tree.attrs)
+
     def write(self, path: str | Path) -> None:
         """Write netCDF (HDF5), atomically.
 
@@ -268,6 +295,12 @@ class PatchResult(Shown):
         ----------
         path : path-like
         """
+        groups, attrs = self._groups()
+        with new_hdf5(path, track_order=True) as file:
+            write_groups(file, groups, attrs)
+
+    def _groups(self):
+        """Return all datasets by group, and the attributes that belong to all of them."""
         ids = self.active.id
         groups = {
             "active": catalog_to_dataset(self.active),
@@ -289,9 +322,7 @@ class PatchResult(Shown):
             groups["linear"] = self.flux_precision.to_dataset()
         attrs = {"fphojax_layout": _LAYOUT} | {name: getattr(self, name) for name in _RUN}
         attrs |= {f"region_{name}": value for name, value in dataclasses.asdict(self.region).items()}
-        attrs |= {f"version_{name}": text for name, text in self.versions.items()}
-        with new_hdf5(path, track_order=True) as file:
-            write_groups(file, groups, attrs)
+        return groups, attrs | {f"version_{name}": text for name, text in self.versions.items()}
 
     @classmethod
     def read(cls, path: str | Path) -> "PatchResult":
@@ -309,17 +340,20 @@ class PatchResult(Shown):
         expected = "the result of a patch (netCDF)"
         open_hdf5(path, expected).close()
         with decoding(path, expected):
-            return cls._read(Path(path))
+            groups = xr.open_groups(path, engine="h5netcdf")
+            groups = {name.strip("/"): _loaded(dataset) for name, dataset in groups.items()}
+            attrs = groups.pop("").attrs
+            with blame(path):
+                return cls._of_groups(groups, attrs)
 
     @classmethod
-    def _read(cls, path: Path) -> "PatchResult":
-        groups = xr.open_groups(path, engine="h5netcdf")
-        groups = {name.strip("/"): _loaded(dataset) for name, dataset in groups.items()}
-        attrs = _OLDER | groups.pop("").attrs
+    def _of_groups(cls, groups, attrs) -> "PatchResult":
+        """Make a result of datasets by group, and of the attributes of all."""
+        attrs = _OLDER | dict(attrs)
         missing = sorted(set(_GROUPS) - set(groups))
         if attrs.get("fphojax_layout") != _LAYOUT or missing:
             raise InputError(
-                f"{path}: layout {attrs.get('fphojax_layout')}, groups {', '.join(sorted(groups)) or 'none'}, "
+                f"layout {attrs.get('fphojax_layout')}, groups {', '.join(sorted(groups)) or 'none'}, "
                 f"expected layout {_LAYOUT} of the result of a patch"
             )
         active = catalog_from_dataset(groups["active"])

@@ -51,7 +51,7 @@ _OUTPUTS = {
     ".": r"config\.json|psfs\.h5|exposures\.(h5|json)|report\.html",
     "patches": r"patch\d+_(samples\.nc|residuals\.h5)",
     "figures": r"patch\d+_residuals\.png|(chains|residuals)\.pdf|truth\.png",
-    "catalogs": r"(final|multipatch|neighbours)\.(fits|ecsv|parquet)|(postsample|forcepho)\.fits",
+    "catalogs": r"(final|multipatch|neighbours)\.(fits|ecsv|parquet|vot)|(postsample|forcepho)\.fits",
     "images": r".*\.fits",
     "regions": r"(sources|patches|isophotes_.*)\.reg",
 }

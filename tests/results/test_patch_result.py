@@ -67,6 +67,43 @@ def test_file_reads_back_exactly(fit, tmp_path):
     _same(fit.result, PatchResult.read(path))
 
 
+def test_there_and_back_as_a_data_tree(fit):
+    tree = fit.result.to_datatree()
+    assert {"posterior", "sample_stats"} < set(tree.children)
+    _same(fit.result, PatchResult.from_datatree(tree))
+
+
+def test_arviz_takes_the_tree_and_gives_it_back(fit, tmp_path):
+    """Through a file of ArviZ's, and with half of the draws left out."""
+    import arviz
+
+    tree = fit.result.to_datatree()
+    summary = arviz.summary(tree, var_names=["sersic"], round_to="none")
+    mean = fit.result.draws["sersic"].mean(("chain", "draw"))
+    np.testing.assert_allclose(summary["mean"].to_numpy(float), mean, rtol=1e-12)
+    tree.to_netcdf(tmp_path / "tree.nc", engine="h5netcdf")
+    with arviz.from_netcdf(tmp_path / "tree.nc") as file:
+        _same(fit.result, PatchResult.from_datatree(file.load()))
+    later = fit.result.draws.isel(draw=slice(25, None))
+    tree["posterior"] = xr.DataTree(later)
+    thinned = PatchResult.from_datatree(tree)
+    assert thinned.draws.sizes["draw"] == fit.result.draws.sizes["draw"] - 25
+    np.testing.assert_array_equal(thinned.final_catalog().sersic, later["sersic"].median(("chain", "draw")))
+
+
+def test_a_tree_that_is_no_result(fit):
+    with pytest.raises(
+        InputError, match=r"^data tree: layout None, groups posterior, sample_stats, expected"
+    ):
+        PatchResult.from_datatree(fit.result.posterior)
+    tree = fit.result.to_datatree()
+    del tree.attrs["seed"]
+    with pytest.raises(
+        InputError, match=r"^data tree: cannot be read \(KeyError: 'seed'\), expected the groups"
+    ):
+        PatchResult.from_datatree(tree)
+
+
 def test_a_result_without_fixed_sources_or_extra_columns(fit, tmp_path):
     active = dataclasses.replace(fit.active, extra=type(fit.active.extra)(), id=np.array([4, 7]))
     active = active.replace(flux_err=np.full((2, 2), 0.1))

@@ -1,4 +1,4 @@
-"""Commands that prepare what a fit reads: mixtures of Gaussians, and stores of images."""
+"""Commands that prepare what a fit reads: mixtures of Gaussians, catalogues of other programs, stores of images."""
 
 import logging
 from pathlib import Path
@@ -6,11 +6,13 @@ from typing import Annotated
 
 import typer
 
+from fphojax.errors import InputError
+
 from .option_types import Changes, Config, Quiet, read_settings
 from .printing import plain_console
 from .progress_words import bars
 
-__all__ = ["mixtures", "preprocess", "psf"]
+__all__ = ["convert", "mixtures", "preprocess", "psf"]
 
 logger = logging.getLogger(__name__)
 
@@ -137,6 +139,55 @@ def psf(
     for note in notes_shown(fitted_files):
         typer.echo(f"note: {note}", err=True)
     typer.echo(f"wrote {out}")
+
+
+def convert(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Files of GALFIT (input, galfit.01, block of images) or SExtractor (ASCII_HEAD, FITS_LDAC), one "
+            "for each band.",
+            show_default=False,
+        ),
+    ],
+    band: Annotated[
+        list[str], typer.Option(help="Band of a file; once for each of them.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Catalogue to write, .ecsv or .fits.", show_default=False)],
+    image: Annotated[
+        Path | None,
+        typer.Option(
+            help="Image whose pixels and WCS the files refer to, as image.fits or image.fits[EXTENSION]; by default "
+            "the one that they name.",
+            show_default=False,
+        ),
+    ] = None,
+    zero_point: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="AB zero point of a file's image, once for each of them; without it, magnitudes are AB.",
+            show_default=False,
+            min=-100,
+            max=100,
+        ),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it exists.")] = False,
+) -> None:
+    """Make a catalogue, to start a fit from, of files of GALFIT or SExtractor.
+
+    Pixels, radii, angles and magnitudes are converted to this package's conventions; what cannot be taken over is
+    listed.
+    """
+    from fphojax.inputs.catalog_conversion import convert_catalog
+    from fphojax.system.wording import counted
+
+    if out.exists() and not overwrite:
+        raise InputError(f"{out}: exists already, expected a new file (or --overwrite)")
+    catalog, notes = convert_catalog(files, band, image=image, zero_points=zero_point or None)
+    catalog.write(out)
+    for note in notes:
+        typer.echo(f"note: {note}", err=True)
+    typer.echo(f"wrote {out}: {counted(len(catalog), 'source')}, bands {', '.join(catalog.bands)}")
 
 
 def preprocess(

@@ -15,7 +15,7 @@ import fphojax
 
 from .error_lines import OneLineErrors, one_line_error, report_problems
 from .fit_commands import background, detect, loop, optimize, postop, sample, warm
-from .input_commands import mixtures, preprocess, psf
+from .input_commands import convert, mixtures, preprocess, psf
 from .result_commands import postprocess, report
 from .start_commands import check, demo, init, run
 
@@ -41,6 +41,7 @@ _COMMANDS: dict[str, dict[Callable, str]] = {
     },
     "Before the fit": {
         psf: "fphojax psf psf_F200W.fits --band F200W --out psfs.h5",
+        convert: "fphojax convert galfit.01 --band F200W --image f200w.fits --out start.ecsv",
         preprocess: "fphojax preprocess field/run.yml",
         warm: "fphojax warm field/run.yml",
     },
@@ -53,7 +54,7 @@ _COMMANDS: dict[str, dict[Callable, str]] = {
         sample: "fphojax sample field/run/postop.yml --workers 8 --resume",
     },
     "After the fit": {
-        postprocess: "fphojax postprocess field/run --format fits --format parquet --cutout 17",
+        postprocess: "fphojax postprocess field/run --format votable --format parquet --cutout 17",
     },
 }
 

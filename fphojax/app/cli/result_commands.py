@@ -23,8 +23,8 @@ def postprocess(
         list[str] | None,
         typer.Option(
             "--format",
-            help="fits, ecsv or parquet; repeatable.",
-            autocompletion=one_of("fits", "ecsv", "parquet"),
+            help="fits, ecsv, parquet or votable; repeatable.",
+            autocompletion=one_of("fits", "ecsv", "parquet", "votable"),
         ),
     ] = None,
     chains: Annotated[

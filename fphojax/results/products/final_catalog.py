@@ -14,6 +14,7 @@ from fphojax.system.processes import process_pool
 from fphojax.system.progress import Progress
 
 from .catalog_columns import FLAGS, PARAMETER_UNIT, ColumnName
+from .column_ucds import ucd_of
 from .draw_columns import DrawColumns
 from .multipatch import DISAGREES, largest_shift, parameter_names, parameters_first
 from .patch_draws import RunDraws, SourceDraws
@@ -41,10 +42,10 @@ def final_catalog(
     Returns
     -------
     Table
-        One row per source, in the order of the run's scene; every column has its unit and a description, and
-        all are defined in `results.products.catalog_columns.COLUMNS` (docs/catalog_columns.md). Columns without a
-        suffix are medians and keep the layout of `SourceCatalog`, which reads the table when it is written as
-        FITS or ECSV. ``table.meta["FILTERS"]`` are the bands.
+        One row per source, in the order of the run's scene; every column has its unit, a description and its UCD
+        (``meta["ucd"]``), and all are defined in `results.products.catalog_columns.COLUMNS`
+        (docs/catalog_columns.md). Columns without a suffix are medians and keep the layout of `SourceCatalog`,
+        which reads the table when it is written as FITS or ECSV. ``table.meta["FILTERS"]`` are the bands.
 
     Raises
     ------
@@ -135,7 +136,12 @@ class CatalogBuilder:
             unit = self._units[parts[0]] if text.unit == PARAMETER_UNIT else text.unit
             if name in ("ra", "ra_16", "ra_84", "ra_mean"):
                 values = values % 360
-            table[name] = Column(values, unit=_UNITS.get(unit, unit) or None, description=text.text)
+            table[name] = Column(
+                values,
+                unit=_UNITS.get(unit, unit) or None,
+                description=text.text,
+                meta={"ucd": ucd_of(names[name])},
+            )
         return table
 
     def _with_errors(self, of_draws, sources):

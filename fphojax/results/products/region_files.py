@@ -1,4 +1,4 @@
-"""Region files for DS9 and similar programs: sources, isophotes, patches."""
+"""Region files in DS9's format, which CARTA and other programs read, too: sources, isophotes, patches."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,33 +7,48 @@ import numpy as np
 from astropy import units as u
 from astropy.coordinates import SkyCoord
 from astropy.table import Table
+from numpy.typing import ArrayLike
 
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.system.files import replacing
 
+from .catalog_columns import FLAGS
 from .patch_draws import PatchDraws
 
 __all__ = ["write_isophotes", "write_patch_regions", "write_regions"]
 
-_COLOURS = {"detected": "red", "structure": "magenta"}
+_OF_ORIGIN = {"detected": "red", "structure": "magenta"}
+# Flags by what they say of a fit, the worst first: draws that did not converge, a model that does not fit, the rest.
+_OF_FLAGS = {1 | 2 | 8 | 16: "red", 128: "magenta", 4 | 32 | 64: "yellow"}
 _OTHERS, _PATCHES = "green", "blue"
 
 
-def write_regions(path: str | Path, catalog: SourceCatalog) -> None:
+def write_regions(path: str | Path, catalog: SourceCatalog, flags: ArrayLike | None = None) -> None:
     """Write the half-light ellipse of every source, named by its id; a point for radius 0.
-
-    Sources whose `origin` is "detected" are red, those whose `origin` is "structure" magenta, all others green.
 
     Parameters
     ----------
     path : path-like
     catalog : SourceCatalog
+    flags : array_like of int, shape (N,), optional
+        Those of a `final_catalog`. Sources without any are green, those whose draws have not converged (1, 2, 8, 16)
+        red, those that the model does not describe (128) magenta, the rest yellow; each flag is a tag, by which DS9
+        groups regions. Without flags, colours are by the column ``origin``: red for "detected", magenta for
+        "structure", green for all others.
     """
-    origin = catalog["origin"] if "origin" in catalog.extra.colnames else np.full(len(catalog), "catalog")
-    colours = [_COLOURS.get(str(name), _OTHERS) for name in origin]
+    if flags is None:
+        origin = catalog["origin"] if "origin" in catalog.extra.colnames else np.full(len(catalog), "catalog")
+        colours = [_OF_ORIGIN.get(str(name), _OTHERS) for name in origin]
+        tags: list[list[str]] = [[] for _ in colours]
+    else:
+        flags = [int(flag) for flag in np.asarray(flags)]
+        colours = [
+            next((colour for bits, colour in _OF_FLAGS.items() if flag & bits), _OTHERS) for flag in flags
+        ]
+        tags = [[f"flag {bit}" for bit in FLAGS if flag & bit] for flag in flags]
     major = catalog.rhalf / np.sqrt(catalog.q)
     shape = catalog.ra, catalog.dec, major, catalog.q, catalog.pa
-    _write(path, _ellipses(*shape, catalog.id, colours))
+    _write(path, _ellipses(*shape, catalog.id, colours, tags))
 
 
 def write_isophotes(path: str | Path, table: Table, band: str) -> None:
@@ -49,7 +64,8 @@ def write_isophotes(path: str | Path, table: Table, band: str) -> None:
     table = table[table[f"r_iso_{band}"] > 0]
     names = "ra", "dec", f"r_iso_{band}", "q", "pa", "id"
     ra, dec, major, q, pa, ids = (np.asarray(table[name]) for name in names)
-    _write(path, _ellipses(ra, dec, major, q, pa, ids, [_OTHERS] * len(table)))
+    size = len(table)
+    _write(path, _ellipses(ra, dec, major, q, pa, ids, [_OTHERS] * size, [()] * size))
 
 
 def write_patch_regions(path: str | Path, patches: Iterable[PatchDraws]) -> None:
@@ -70,13 +86,15 @@ def write_patch_regions(path: str | Path, patches: Iterable[PatchDraws]) -> None
     _write(path, shapes)
 
 
-def _ellipses(ra, dec, major, q, pa, ids, colours):
+def _ellipses(ra, dec, major, q, pa, ids, colours, tags):
     """Make ellipses of semi-major axes in arcsec (0: a point), position angles in degrees east of north."""
     from regions import EllipseSkyRegion, PointSkyRegion, RegionVisual
 
     shapes = []
     for i in range(len(ids)):
         centre, meta = SkyCoord(ra[i], dec[i], unit="deg"), {"text": str(ids[i])}
+        if tags[i]:
+            meta["tag"] = tags[i]
         visual = RegionVisual(color=colours[i])
         if major[i] == 0:
             shapes.append(PointSkyRegion(centre, meta=meta, visual=visual))

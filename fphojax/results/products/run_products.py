@@ -24,10 +24,11 @@ from .neighbours import NeighbourReport
 from .patch_draws import RunDraws
 from .region_files import write_isophotes, write_patch_regions, write_regions
 from .scene_points import DrawKind
+from .votable import write_votable
 
 __all__ = ["FORMATS", "Catalogs", "postprocess", "write_catalogs", "write_table"]
 
-FORMATS = {"fits": "fits", "ecsv": "ascii.ecsv", "parquet": "parquet"}
+FORMATS = {"fits": ".fits", "ecsv": ".ecsv", "parquet": ".parquet", "votable": ".vot"}  # suffixes of files
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +104,7 @@ def postprocess(
     regions = [
         folder / f"{name}.reg" for name in ("sources", "patches", *map("isophotes_{}".format, draws.bands))
     ]
-    write_regions(regions[0], _source_catalog(catalogs.final, draws))
+    write_regions(regions[0], _source_catalog(catalogs.final, draws), catalogs.final["flags"])
     write_patch_regions(regions[1], draws.patches())
     for path, band in zip(regions[2:], draws.bands, strict=True):
         write_isophotes(path, catalogs.final, band)
@@ -135,7 +136,7 @@ def write_catalogs(
     Parameters
     ----------
     run : RunDirectory
-    formats : sequence of {"fits", "ecsv", "parquet"}
+    formats : sequence of {"fits", "ecsv", "parquet", "votable"}
     chains : bool
         Whether to write the chain catalogue, which is as large as the chains themselves.
     isophote : float
@@ -184,33 +185,44 @@ def write_catalogs(
     for name in ("final", "multipatch", "neighbours"):
         table = getattr(catalogs, name)
         if len(table):
-            files += [write_table(folder / f"{name}.{suffix}", table) for suffix in formats]
+            files += [write_table(folder / f"{name}{FORMATS[kind]}", table) for kind in formats]
     files.append(folder / "forcepho.fits")
     _source_catalog(catalogs.final, draws).write_forcepho(files[-1])
     return catalogs
 
 
 def write_table(path: str | Path, table: Table) -> Path:
-    """Write a table in the format of its suffix; definitions of columns become TCOMM cards in FITS."""
+    """Write a table in the format of its suffix, one of `FORMATS`."""
     path = Path(path)
     with replacing(path) as temporary:
-        if path.suffix != ".fits":
-            try:
-                table.write(temporary, format=FORMATS[path.suffix[1:]], overwrite=True)
-            except ImportError as error:
-                raise InputError(
-                    f"{path}: package {error.name} is not installed, expected it for Parquet"
-                ) from error
-            return path
-        plain = table.copy(copy_data=False)
-        for column in plain.columns.values():
-            column.description = None
-        hdu = fits.table_to_hdu(plain)
-        for i, column in enumerate(table.columns.values(), start=1):
-            if column.description:
-                hdu.header.set(f"TCOMM{i}", column.description, after=f"TFORM{i}")
-        hdu.writeto(temporary, overwrite=True)
+        match path.suffix:
+            case ".fits":
+                _write_fits(temporary, table)
+            case ".vot":
+                write_votable(temporary, table)
+            case ".parquet":
+                try:
+                    table.write(temporary, format="parquet")
+                except ImportError as error:
+                    raise InputError(
+                        f"{path}: package {error.name} is not installed, expected it for Parquet: "
+                        f"pip install {error.name}"
+                    ) from error
+            case _:
+                table.write(temporary, format="ascii.ecsv")
     return path
+
+
+def _write_fits(path, table):
+    """Write a table as FITS; definitions of columns become TCOMM cards."""
+    plain = table.copy(copy_data=False)
+    for column in plain.columns.values():
+        column.description, column.meta = None, None
+    hdu = fits.table_to_hdu(plain)
+    for i, column in enumerate(table.columns.values(), start=1):
+        if column.description:
+            hdu.header.set(f"TCOMM{i}", column.description, after=f"TFORM{i}")
+    hdu.writeto(path)
 
 
 def _source_catalog(final, draws):

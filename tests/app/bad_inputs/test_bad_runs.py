@@ -307,7 +307,7 @@ ROWS = [
         "format",
         nothing,
         (*POSTPROCESS, "--format", "csv"),
-        "format 'csv' of a catalogue, expected some of fits, ecsv, parquet",
+        "format 'csv' of a catalogue, expected some of fits, ecsv, parquet, votable",
     ),
     Row("no such run", nothing, ("report", "{}/no"), "no: no such folder, expected the folder of a run"),
     Row(

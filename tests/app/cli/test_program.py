@@ -17,7 +17,7 @@ def test_groups_and_order():
         groups.setdefault(command.rich_help_panel, []).append(name)
     assert list(groups.values()) == [
         ["demo", "init", "check", "run", "report"],
-        ["psf", "preprocess"],
+        ["psf", "convert", "preprocess"],
         ["optimize", "background", "detect", "loop", "postop", "sample"],
         ["postprocess"],
         ["mixtures"],

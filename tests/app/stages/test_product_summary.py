@@ -33,7 +33,7 @@ def test_problems_are_one_line_each(run, tmp_path):
         ),
         (
             [str(run.path), "--format", "csv"],
-            "error: format 'csv' of a catalogue, expected some of fits, ecsv, parquet",
+            "error: format 'csv' of a catalogue, expected some of fits, ecsv, parquet, votable",
         ),
         ([str(tmp_path / "no")], f"error: {tmp_path / 'no'}: no such folder, expected the folder of a run"),
     ):

@@ -14,6 +14,9 @@ from fphojax.results.products.region_files import write_isophotes, write_regions
 RA, DEC, MAJOR, Q, PA = 53.1, -27.8, 2.0, 0.3, 35.0
 
 
+FLAGS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 1 | 128, 32 | 128)
+
+
 @pytest.fixture
 def wcs():
     """North up, east left, 0.1 arcsec."""
@@ -76,3 +79,49 @@ def test_a_point_source_is_a_point(tmp_path):
     assert (type(point).__name__, type(ellipse).__name__) == ("PointSkyRegion", "EllipseSkyRegion")
     assert point.center.ra.deg == pytest.approx(RA)
     assert str(point.meta["text"]) == "0"
+
+
+def test_colours_and_tags_say_the_flags(tmp_path):
+    catalog = SourceCatalog.from_columns(
+        ra=np.full(len(FLAGS), RA),
+        dec=DEC + np.arange(len(FLAGS)) / 1000,
+        flux=np.ones((len(FLAGS), 1)),
+        q=0.5,
+        pa=0.0,
+        sersic=1.0,
+        rhalf=0.5,
+        bands=("g",),
+    )
+    write_regions(tmp_path / "sources.reg", catalog, FLAGS)
+    regions = Regions.read(tmp_path / "sources.reg", format="ds9")
+    colours = [region.visual["edgecolor"] for region in regions]
+    assert colours == [
+        "green",
+        "red",
+        "red",
+        "yellow",
+        "red",
+        "red",
+        "yellow",
+        "yellow",
+        "magenta",
+        "red",
+        "magenta",
+    ]
+    assert [region.meta.get("tag", []) for region in regions[:2]] == [[], ["flag 1"]]
+    assert regions[-1].meta["tag"] == ["flag 32", "flag 128"]
+
+
+def test_carta_finds_what_it_needs(tmp_path):
+    """It tells the format by the first line, wants the frame on a line of its own, and takes bare numbers as deg."""
+    two = {"ra": [RA, RA], "dec": [DEC, DEC], "q": [Q, Q], "pa": [PA, PA], "r_iso_g": [MAJOR, 1.0]}
+    write_isophotes(tmp_path / "isophotes.reg", Table({"id": [7, 8], **two}), "g")
+    first, *_, frame, line, _ = (tmp_path / "isophotes.reg").read_text().strip().split("\n")
+    assert first.startswith("# Region file format: DS9")
+    assert frame == "icrs"
+    numbers, words = line.removeprefix("ellipse(").split(") # ")
+    ra, dec, major, minor, angle = map(float, numbers.split(","))
+    assert (ra, dec) == pytest.approx((RA, DEC), abs=1e-8)
+    assert (3600 * major, 3600 * minor) == pytest.approx((MAJOR, Q * MAJOR), rel=1e-4)
+    assert angle == pytest.approx(PA + 90)
+    assert "text={7}" in words

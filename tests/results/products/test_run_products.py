@@ -10,6 +10,7 @@ from regions import Regions
 
 from fphojax import RunDirectory, SourceCatalog
 from fphojax.errors import InputError
+from fphojax.results.products.catalog_columns import FLAGS
 from fphojax.results.products.chain_catalog import ChainCatalog, read_chain_catalog
 from fphojax.results.products.run_products import postprocess, write_catalogs
 
@@ -25,16 +26,17 @@ def run(tmp_path, fit, shifted):
 
 
 def test_catalogues_of_a_run(run, fit):
-    catalogs = write_catalogs(run, formats=("fits", "ecsv", "parquet"))
+    suffixes = ("fits", "ecsv", "parquet", "vot")
+    catalogs = write_catalogs(run, formats=("fits", "ecsv", "parquet", "votable"))
     names = {path.name for path in catalogs.files}
     tables = ("final", "multipatch", "neighbours")
-    assert names == {f"{name}.{suffix}" for name in tables for suffix in ("fits", "ecsv", "parquet")} | {
+    assert names == {f"{name}.{suffix}" for name in tables for suffix in suffixes} | {
         "postsample.fits",
         "forcepho.fits",
     }
     assert all(path.is_file() for path in catalogs.files)
     assert catalogs.unfitted.id.tolist() == ["three"]
-    for path in (run.path / "catalogs" / f"final.{suffix}" for suffix in ("fits", "ecsv", "parquet")):
+    for path in (run.path / "catalogs" / f"final.{suffix}" for suffix in suffixes):
         read = Table.read(path)
         assert read.colnames == catalogs.final.colnames
         np.testing.assert_array_equal(read["sersic_84"], catalogs.final["sersic_84"])
@@ -57,6 +59,11 @@ def test_region_files_of_a_run(run):
     catalogs = postprocess(run, chains=False, images=False)
     names = [path.name for path in catalogs.files if path.suffix == ".reg"]
     assert names == ["sources.reg", "patches.reg", "isophotes_B.reg", "isophotes_R.reg"]
+    sources = Regions.read(run.path / "regions" / "sources.reg", format="ds9")
+    assert [str(source.meta["text"]) for source in sources] == catalogs.final["id"].tolist()
+    tags = [[f"flag {bit}" for bit in FLAGS if flags & bit] for flags in catalogs.final["flags"]]
+    assert any(tags)
+    assert [source.meta.get("tag", []) for source in sources] == tags
     patches = Regions.read(run.path / "regions" / "patches.reg", format="ds9")
     assert [str(patch.meta["text"]) for patch in patches] == ["0", "1"]
     assert [patch.radius.to_value("arcsec") for patch in patches] == pytest.approx([0.8, 0.8], rel=1e-4)
@@ -146,7 +153,7 @@ def test_covariance_of_neighbours(run, fit):
 
 
 def test_bad_requests(run, tmp_path):
-    with pytest.raises(InputError, match="format 'csv' of a catalogue, expected some of fits, ecsv, parquet"):
+    with pytest.raises(InputError, match=r"format 'csv' of a catalogue, expected some of fits, .*, votable"):
         write_catalogs(run, formats=("csv",))
     with pytest.raises(InputError, match="no such file, expected a chain catalogue"):
         read_chain_catalog(tmp_path / "none.fits")
