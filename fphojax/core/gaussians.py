@@ -13,8 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from .programs import returned_by_programs
-
 __all__ = ["Gaussians", "Optics", "ProfileTable", "Sources", "project"]
 
 
@@ -112,7 +110,6 @@ class Optics(eqx.Module):
         return self.pixel.shape[1]
 
 
-@returned_by_programs
 class Gaussians(NamedTuple):
     """Gaussians on the image: amplitude * exp(-(fxx dx^2 + 2 fxy dx dy + fyy dy^2) / 2).
 

@@ -6,6 +6,7 @@ shapes of its arguments, and the versions of all code that can have a part in it
 """
 
 import hashlib
+import importlib
 import importlib.metadata
 import logging
 import threading
@@ -22,7 +23,7 @@ from jax import export
 from fphojax.errors import StorageError
 from fphojax.system.files import replacing
 
-__all__ = ["Program", "n_ready", "program", "returned_by_programs"]
+__all__ = ["Program", "n_ready", "program"]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ class Program:
     """A function of pytrees, compiled once for all arguments of the same structure and shapes.
 
     Leaves of the arguments that are not arrays are part of the program.  What the function returns consists of
-    arrays, in tuples, dicts and named tuples made known to `jax.export`.
+    arrays, in tuples, dicts and named tuples.
     """
 
     def __init__(self, function: Callable) -> None:
@@ -67,7 +68,7 @@ class Program:
                 call = self._ready.get(key) or self._prepared(key, arrays)
                 self._ready[key] = call
                 _ready.append(self.__name__)
-        return call(*arrays)
+        return _restored(call(*arrays))
 
     def _prepared(self, key, arrays):
         """Return a function of the arrays: read from the disk, or traced and, if possible, written there."""
@@ -77,7 +78,7 @@ class Program:
         def function(*arrays):
             rest = iter(arrays)
             leaves = [next(rest) if value is _ARRAY else value for value in fixed]
-            return self._function(*jax.tree.unflatten(structure, leaves))
+            return _plain(self._function(*jax.tree.unflatten(structure, leaves)))
 
         function.__name__ = self.__name__  # by which JAX reports what it compiles
         if path is None:
@@ -127,19 +128,13 @@ def n_ready() -> int:
     return len(_ready)
 
 
-def returned_by_programs[Kind: type](kind: Kind) -> Kind:
-    """Let programs return a class of named tuples; a decorator."""
-    return export.register_namedtuple_serialization(
-        kind, serialized_name=f"{kind.__module__}.{kind.__qualname__}"
-    )
-
-
 class _Array:
     def __repr__(self) -> str:
         return "*"
 
 
 _ARRAY = _Array()
+_CLASS = "class "
 
 
 def _split(leaves, structure):
@@ -155,6 +150,31 @@ def _split(leaves, structure):
         else:
             fixed.append(leaf)
     return (structure, tuple(fixed), tuple(shapes)), arrays
+
+
+def _plain(result):
+    """Replace named tuples, which the disk does not keep, by a dict of their class and their fields."""
+    if isinstance(result, tuple) and hasattr(result, "_fields"):
+        kind = type(result)
+        return {f"{_CLASS}{kind.__module__}:{kind.__qualname__}": tuple(map(_plain, result))}
+    if isinstance(result, tuple | list):
+        return type(result)(map(_plain, result))
+    if isinstance(result, dict):
+        return {name: _plain(part) for name, part in result.items()}
+    return result
+
+
+def _restored(plain):
+    """Make what `_plain` was made of."""
+    if isinstance(plain, dict):
+        (name, *more) = plain or [""]
+        if not more and name.startswith(_CLASS):
+            module, kind = name.removeprefix(_CLASS).split(":")
+            return getattr(importlib.import_module(module), kind)(*map(_restored, plain[name]))
+        return {name: _restored(part) for name, part in plain.items()}
+    if isinstance(plain, tuple | list):
+        return type(plain)(map(_restored, plain))
+    return plain
 
 
 def _packages(structure, fixed) -> set[str]:

@@ -12,7 +12,7 @@ from numpyro.infer.hmc import HMCState, hmc
 from numpyro.infer.hmc_util import dual_averaging
 from numpyro.infer.util import ParamInfo
 
-from fphojax.core.programs import program, returned_by_programs
+from fphojax.core.programs import program
 
 from .posterior import Draw, Posterior
 from .whitening import Whitening
@@ -26,7 +26,6 @@ SHORT_DEPTH = 6  # largest tree depth while the whitening may be poor: deeper on
 _, _average = dual_averaging()
 
 
-@returned_by_programs
 class ChainState(NamedTuple):
     """A chain between two draws; all coordinates, also those that do not move.
 

@@ -15,7 +15,7 @@ from fphojax.core.backend import on_device
 from fphojax.core.model import PARAMETERS, SceneModel
 from fphojax.core.padding import padded_model, padded_values, real_rows, real_values
 from fphojax.core.priors import Priors
-from fphojax.core.programs import Program, returned_by_programs
+from fphojax.core.programs import Program
 
 from .coordinates import Coordinates
 from .covariance import inverse, widths_by_data
@@ -27,7 +27,6 @@ __all__ = ["Draw", "Posterior", "posterior_around"]
 REACH = 7.0  # standard deviations around the optimum within which the pair lists are valid
 
 
-@returned_by_programs
 class Draw(NamedTuple):
     """A draw of all parameters.
 

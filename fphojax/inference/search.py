@@ -20,7 +20,7 @@ from jax.flatten_util import ravel_pytree
 from numpyro.distributions import Uniform
 
 from fphojax.core.model import SceneModel, support_edges
-from fphojax.core.programs import program, returned_by_programs
+from fphojax.core.programs import program
 
 __all__ = ["SearchResult", "search", "slope"]
 
@@ -39,7 +39,6 @@ PINNED = 5e-4  # of the width of a box: closer to its edge, a parameter counts a
 MARGIN = 1e-6  # of the width of a box: the least distance of a parameter from its edge
 
 
-@returned_by_programs
 class _System(NamedTuple):
     """Minus the log density at a point of unconstrained space, and its derivatives."""
 
@@ -51,7 +50,6 @@ class _System(NamedTuple):
     pull: jax.Array  # minus half the gradient of chi-squared by the parameters
 
 
-@returned_by_programs
 class SearchResult(NamedTuple):
     """Result of a search.
 

@@ -10,6 +10,7 @@ from astropy.table import Table
 from jax.flatten_util import ravel_pytree
 from numpyro.distributions import LogNormal
 
+from fphojax.core.model import clip_to_support
 from fphojax.core.padding import padded_model, padded_values, real_values
 from fphojax.inference.search import search
 
@@ -38,8 +39,9 @@ def test_a_filled_up_model_has_the_same_image(scene):
 def test_what_fills_up_stays_where_it_is(scene):
     model, start = scene
     padded = padded_model(model)
-    padded_start = padded_values(model.unconstrain(start), padded)
-    optimum = search(padded, padded_start, False, jnp.asarray(5), jnp.asarray(1e-4))
+    inside = padded_values(clip_to_support(start, model.priors), padded)
+    optimum = search(padded, inside, np.asarray(False), np.asarray(5), np.asarray(1e-4))
+    padded_start = padded.unconstrain(inside)
     flat, unravel = ravel_pytree(padded_start)
     point, information = unravel(optimum.point), unravel(jnp.diag(optimum.system.fisher) + 0 * flat)
     for name, value in padded_start.items():

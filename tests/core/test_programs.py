@@ -15,12 +15,11 @@ from numpyro.distributions import Normal, Uniform
 
 from fphojax.core import programs
 from fphojax.core.priors import Priors
-from fphojax.core.programs import Program, returned_by_programs
+from fphojax.core.programs import Program
 
 traced = []
 
 
-@returned_by_programs
 class Pair(NamedTuple):
     total: jax.Array
     parts: dict
