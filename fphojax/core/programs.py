@@ -102,7 +102,8 @@ class Program:
             return exported.call(*arrays)
 
         call.__name__ = self.__name__
-        return jax.jit(call)
+        # what an exported program returns is bound to its device; with what is not, it would be compiled again
+        return jax.jit(call, in_shardings=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
 
     def _path(self, key):
         """Return the file of a program; None where its name could not tell all that determines it."""
