@@ -4,6 +4,7 @@ import ctypes
 import gc
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -76,7 +77,7 @@ def list_lengths(n_source: int) -> tuple[int, ...]:
     return tuple(reversed(lengths))
 
 
-def on_device(array: ArrayLike, dtype: DTypeLike | None = None) -> jax.Array:
+def on_device(array: ArrayLike | Sequence[float], dtype: DTypeLike | None = None) -> jax.Array:
     """Copy an array of the host to the device; unlike `jax.numpy.asarray`, without a program to compile."""
     return jax.device_put(np.asarray(array, dtype))
 

@@ -163,7 +163,7 @@ def _over_sizes(function, shares, patch, segments, columns):
         [-(-length * share // 100) for length in (patch.n_tile, *(part.tile.size for part in segments))]
         for share in shares
     ]
-    counts = jnp.stack([patch.count, *(part.count for part in segments)])
+    counts = jnp.stack([patch.count, *(part.n_real for part in segments)])
     enough = (jnp.asarray(sizes) >= counts).all(axis=1)
 
     def branch(size, patch, segments, columns):

@@ -211,7 +211,10 @@ class SceneModel(eqx.Module):
         """Compute a number from `normal_equations`, differentiable by the values; see `core.linear`."""
         return of_normal_equations(function, parameters, *self._of_templates(values, segments), shares)
 
-    def _of_templates(self, values, segments):
+    def _of_templates(
+        self, values: Mapping[str, jax.Array], segments: tuple[Segments, Segments]
+    ) -> tuple[Gaussians, Patch, tuple[Segments, Segments], PixelResponse, jax.Array | None]:
+        """Return what the normal equations are computed from."""
         columns = None if self.basis is None else self.basis.columns(self.patch)
         unit = {**values, "flux": jnp.ones(self.priors["flux"].batch_shape)}
         return self.gaussians(unit), self.patch, segments, self.response, columns
@@ -330,7 +333,7 @@ class SceneModel(eqx.Module):
         """Transform parameters, moved inside their supports (`clip_to_support`), to unconstrained values."""
         return self.unconstrain_inside(clip_to_support(values, self.priors))
 
-    def unconstrain_inside(self, values: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    def unconstrain_inside(self, values: Mapping[str, ArrayLike]) -> dict[str, jax.Array]:
         """Transform parameters inside their supports to unconstrained values.
 
         A held parameter may have any value: its unconstrained one is zero, the middle of a box.

@@ -50,6 +50,8 @@ class Program:
     arrays, in tuples, dicts and named tuples.
     """
 
+    __name__: str
+
     def __init__(self, function: Callable) -> None:
         self._function, self._traced = function, eqx.filter_jit(function)
         self._ready: dict[Any, Callable] = {}

@@ -27,14 +27,14 @@ class Segments(NamedTuple):
     source : int array (N,)
     members : int array (N, LENGTH)
         Flat indices into `Gaussians`; segments are padded with the number of Gaussians.
-    count : int array ()
+    n_real : int array ()
         Number of real ones; they come first.
     """
 
     tile: jax.Array
     source: jax.Array
     members: jax.Array
-    count: jax.Array
+    n_real: jax.Array
 
 
 def segments_of(pairs: PairList, n_tile: int, shape: tuple[int, ...]) -> tuple[Segments, Segments]:

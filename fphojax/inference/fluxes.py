@@ -90,12 +90,17 @@ class LinearPart(eqx.Module):
 
     def integral(self, model: SceneModel, values: Mapping[str, jax.Array]) -> Integral:
         """Integrate over the linear parameters."""
-        return self._integral(model.normal_equations(values, self.segments, self.shares))
+        return self._integral(model.normal_equations(values, self._listed(), self.shares))
 
     def log_integral(self, model: SceneModel, values: Mapping[str, jax.Array]) -> jax.Array:
         """Return the logarithm of `integral`; reverse-mode differentiable in ``values``."""
         without = dataclasses.replace(self, segments=None)
-        return model.of_normal_equations(_log_value, without, values, self.segments, self.shares)
+        return model.of_normal_equations(_log_value, without, values, self._listed(), self.shares)
+
+    def _listed(self) -> tuple[Segments, Segments]:
+        if self.segments is None:
+            raise ValueError("segments: found none, expected those of the model")
+        return self.segments
 
     def _integral(self, equations):
         n = self.mean.size
@@ -126,7 +131,7 @@ class LinearPart(eqx.Module):
         chi2 : array ()
         """
         key, other = jax.random.split(key)
-        equations = model.normal_equations(values, self.segments, self.shares)
+        equations = model.normal_equations(values, self._listed(), self.shares)
         integral = self._integral(equations)
         normal = jax.random.normal(key, (REDRAWS, self.mean.size))
         spread = solve_triangular(integral.factor, normal.T, lower=True, trans=1).T

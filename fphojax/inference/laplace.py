@@ -68,11 +68,11 @@ def laplace(
         normal = np.random.default_rng(seed).normal(size=(size, origin.size))
         points = white.origin + normal @ white.factor.T
         log_ratio = 0.5 * np.sum(normal**2, axis=1) - np.asarray(
-            interruptible(_potential, posterior, posterior.expanded(points))
+            interruptible(_potential, posterior, posterior.expanded(np.asarray(points)))
         )
         weight, k_hat = smoothed(log_ratio)
         chosen = resampled(weight, n_draw, np.random.default_rng([seed, 1]))
-        chosen_points = posterior.expanded(points[chosen])
+        chosen_points = posterior.expanded(np.asarray(points[chosen]))
         completed = interruptible(_complete_draws, posterior, jax.random.key(seed), chosen_points)
         completed = posterior.real(completed)
         outside = np.asarray(completed.outside)

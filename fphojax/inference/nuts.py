@@ -40,10 +40,10 @@ class ChainState(NamedTuple):
         Dual averaging of the logarithm of the step size.
     """
 
-    position: np.ndarray
-    gradient: np.ndarray
-    potential: np.ndarray
-    key: np.ndarray
+    position: jax.Array | np.ndarray
+    gradient: jax.Array | np.ndarray
+    potential: jax.Array | np.ndarray
+    key: jax.Array | np.ndarray
     averaging: tuple
 
     @classmethod
@@ -74,13 +74,13 @@ class Fates(NamedTuple):
         Of their random numbers.
     """
 
-    n: np.ndarray
-    fresh: np.ndarray
-    adapting: np.ndarray
-    short: np.ndarray
-    complete: np.ndarray
-    first: np.ndarray
-    key: np.ndarray
+    n: jax.Array | np.ndarray
+    fresh: jax.Array | np.ndarray
+    adapting: jax.Array | np.ndarray
+    short: jax.Array | np.ndarray
+    complete: jax.Array | np.ndarray
+    first: jax.Array | np.ndarray
+    key: jax.Array | np.ndarray
 
 
 def averaging_from(log_step: ArrayLike) -> tuple:
@@ -141,9 +141,9 @@ def advance(
         fates.fresh, density, lambda _: (state.potential, state.gradient), None
     )
     parameters = ParamInfo(position, potential, gradient)
-    moves = jax.random.wrap_key_data(state.key)
+    moves = jax.random.wrap_key_data(jnp.asarray(state.key))
     current, following = kernel.build(posterior, whitening, parameters, moves)
-    key = jax.random.wrap_key_data(fates.key)
+    key = jax.random.wrap_key_data(jnp.asarray(fates.key))
 
     def one(i, current, averaging):
         step_size = jnp.exp(jnp.where(fates.adapting, averaging[0], averaging[1]))

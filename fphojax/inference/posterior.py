@@ -1,7 +1,7 @@
 """The posterior of a scene as chains see it: a density of a vector, and the map from it to a full draw."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import equinox as eqx
@@ -40,9 +40,9 @@ class Draw(NamedTuple):
         Whether linear parameters were drawn again, as the first draw lay outside their box.
     """
 
-    values: dict[str, jax.Array]
-    lp: jax.Array
-    outside: jax.Array
+    values: Mapping[str, jax.Array | np.ndarray]
+    lp: jax.Array | np.ndarray
+    outside: jax.Array | np.ndarray
 
 
 class Posterior(eqx.Module):

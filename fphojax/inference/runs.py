@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -39,7 +39,7 @@ class _Program(NamedTuple):
     axes: tuple  # 0 for arguments, or parts of them, that every chain has its own of, else None
 
     @classmethod
-    def of(cls, function: Callable, *axes: int | None) -> "_Program":
+    def of(cls, function: Callable, *axes: Any) -> "_Program":
         return cls(function, eqx.filter_jit(eqx.filter_vmap(function, in_axes=axes)), axes)
 
     def map_batched(self, change, arguments):
@@ -53,7 +53,7 @@ class _Program(NamedTuple):
         return [changed(*pair) for pair in zip(arguments, self.axes, strict=True)]
 
 
-_ADVANCE = _Program.of(advance, None, None, None, 0, Fates(*[None] * 6, 0))
+_ADVANCE = _Program.of(advance, None, None, None, 0, Fates._make([None] * 6 + [0]))
 
 
 class _InThreads:
@@ -159,8 +159,8 @@ class Run:
         return ChainCheckpoint(
             vectors=np.stack([origin + factor @ position for position in positions]),
             step_size=np.exp([float(state.averaging[1]) for state in self.states]),
-            origin=origin,
-            factor=factor,
+            origin=np.asarray(origin),
+            factor=np.asarray(factor),
             keys=np.stack(later),
             ellipticity=ellipticity,
         )

@@ -22,7 +22,7 @@ def residual_tiles(scene: Scene, values: Mapping[str, np.ndarray]) -> np.ndarray
         The tiles of the scene's frame; the model may have more, empty ones.
     """
     model = scene.model
-    padded = padded_model(dataclasses.replace(model, pairs=None, merged_optics=None))
+    padded = padded_model(dataclasses.replace(model, pairs=None, merged_optics=model.optics))
     n_tile = scene.frame.patch.n_tile
     images = _images(padded, padded_values(values, padded))
     return np.asarray(model.patch.data)[:n_tile] - np.asarray(images)[:n_tile]

@@ -160,11 +160,11 @@ def test_padding_changes_nothing():
         }
         more = [
             part._replace(
-                tile=jnp.full(n_segment, n_tile - 1).at[: part.count].set(part.tile[: part.count]),
-                source=longer(part.source[: part.count], n_segment),
+                tile=jnp.full(n_segment, n_tile - 1).at[: part.n_real].set(part.tile[: part.n_real]),
+                source=longer(part.source[: part.n_real], n_segment),
                 members=jnp.full((n_segment, LENGTH), gaussians.x.size)
-                .at[: part.count]
-                .set(part.members[: part.count]),
+                .at[: part.n_real]
+                .set(part.members[: part.n_real]),
             )
             for part in parts
         ]
@@ -176,7 +176,7 @@ def test_padding_changes_nothing():
             lambda g: of_normal_equations(_length, (), g, patch, parts, "quartic", columns)
         )(gaussians)
 
-    count = int(max(part.count for part in parts))
+    count = int(max(part.n_real for part in parts))
     results = [
         value_and_gradient(gaussians, *padded(n_tile, n_segment))
         for n_tile, n_segment in [(14, count), (20, 3 * count), (64, count), (64, 4 * count)]

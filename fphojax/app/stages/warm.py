@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 from fphojax.app.settings.schema import Settings
 from fphojax.core.programs import n_ready
@@ -70,6 +70,8 @@ def warm(settings: Settings, *, progress: bool = False) -> StageReport:
 class _Shortest:
     """A method with as few draws as can be, until patches need no new programs."""
 
+    needs_pairs: ClassVar[bool] = True  # those of all methods of sampling
+
     method: Method
     settled: bool = False
     sizes: set[int] = field(default_factory=set)
@@ -77,11 +79,8 @@ class _Shortest:
 
     def __post_init__(self) -> None:
         fewest = {"draws": 1, "warmup": 1, "chains": 1}
-        self._short = replace(self.method, **{k: v for k, v in fewest.items() if hasattr(self.method, k)})
-
-    @property
-    def needs_pairs(self) -> bool:
-        return self.method.needs_pairs
+        of_method: Any = self.method
+        self._short = replace(of_method, **{k: v for k, v in fewest.items() if hasattr(of_method, k)})
 
     @property
     def n_draw(self) -> int:
