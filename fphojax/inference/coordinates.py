@@ -194,6 +194,31 @@ class Coordinates(eqx.Module):
             coordinates["shape"] = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
         return coordinates
 
+    def of_draws(self, values: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
+        """Map many draws, whose parameters have a leading axis, to coordinates; see `of_values`."""
+        flat = {
+            name: np.asarray(values[name], dtype=float).reshape(len(values[name]), -1) for name in self.priors
+        }
+        parts = [
+            self._measure(name, flat[name][:, np.asarray(self.free[name])], np) for name in self._boxed()
+        ]
+        numbers = self.normals.numbers(
+            np.concatenate([np.zeros((len(next(iter(flat.values()))), 0)), *parts], axis=1)
+        )
+        coordinates = {name: part.T for name, part in self._split(numbers.T).items()}
+        for name, index in self.free.items():
+            if index.size and name not in coordinates:
+                full = np.asarray(biject_to(self.priors[name].support).inv(jnp.asarray(values[name])))
+                coordinates[name] = full.reshape(flat[name].shape)[:, np.asarray(index)]
+        turning = np.asarray(self.turning)
+        if turning.size:
+            low = np.asarray(self.low["q"])[turning]
+            share = np.clip((flat["q"][:, turning] - low) / (1 - low), EDGE, 1 - EDGE)
+            length = np.sqrt(-2 * np.log(share))
+            angle = np.asarray(self._angle(jnp.asarray(flat["pa"][:, turning])))
+            coordinates["shape"] = length[..., None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+        return coordinates
+
     def turned(self, key: jax.Array, values: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Add to each position angle a multiple of pi drawn from the prior; the galaxies stay the same."""
         if not self.turning.size:
