@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.fft import irfft2, next_fast_len, rfft2
 
-from fphojax.core.columns import source_columns
+from fphojax.core.source_columns import source_columns
 from fphojax.core.design import N_PARAMETER
 from fphojax.core.model import SceneModel
 from fphojax.core.nuisance import apply_nuisance

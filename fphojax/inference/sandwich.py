@@ -28,15 +28,13 @@ __all__ = ["sandwich_map", "with_noise"]
 _ALIKE = 1e-9  # of the diagonal, added to H and J: what neither knows anything of stays as it is
 
 
-def with_noise(chains: Chains, noise: np.ndarray) -> Chains:
+def with_noise(chains: Chains) -> Chains:
     """Return chains with draws that have the spread of the measured noise.
 
     Parameters
     ----------
     chains : Chains
-        Draws, not an optimum; their statistics stay those of the draws before.
-    noise : array (N, N)
-        Covariance of the gradient of the log likelihood; see `fphojax.inference.noise_matrix`.
+        Draws, not an optimum, with their ``noise``; their statistics stay those of the draws before.
 
     Returns
     -------
@@ -57,7 +55,7 @@ def with_noise(chains: Chains, noise: np.ndarray) -> Chains:
             prior[places(optimum.values)[name][np.asarray(coordinates.turning)]] = 0.0
     curvature = slopes.T @ (prior[:, None] * slopes) + np.diag(of_shapes)
     change = sandwich_map(
-        slopes.T @ optimum.fisher @ slopes + curvature, slopes.T @ noise @ slopes + curvature
+        slopes.T @ optimum.fisher @ slopes + curvature, slopes.T @ chains.noise @ slopes + curvature
     )
     shape = chains.n_chain, chains.n_draw
     values = {name: value.reshape(-1, *value.shape[2:]) for name, value in chains.values.items()}

@@ -34,7 +34,7 @@ def gradient_noise(fisher, seed=3):
 
 def test_covariance_is_the_sandwich(draws):
     noise = gradient_noise(draws.optimum.fisher)
-    mapped = with_noise(draws, noise)
+    mapped = with_noise(dataclasses.replace(draws, noise=noise))
     before, after = (np.cov(flattened(chains).T) for chains in (draws, mapped))
     bread = parameter_covariance(draws.model, draws.optimum)
     expected = parameter_covariance(draws.model, draws.optimum, noise)
@@ -50,13 +50,13 @@ def test_covariance_is_the_sandwich(draws):
 
 
 def test_noise_as_stated_changes_nothing(draws):
-    mapped = with_noise(draws, draws.optimum.fisher)
+    mapped = with_noise(dataclasses.replace(draws, noise=draws.optimum.fisher))
     for name, value in draws.values.items():
         np.testing.assert_allclose(mapped.values[name], value, rtol=1e-5, atol=1e-7)
 
 
 def test_every_draw_stays_in_its_box(draws):
-    mapped = with_noise(draws, 400 * draws.optimum.fisher)
+    mapped = with_noise(dataclasses.replace(draws, noise=400 * draws.optimum.fisher))
     spread = mapped.values["flux"].std(axis=(0, 1)) / draws.values["flux"].std(axis=(0, 1))
     assert (spread > 5).all()
     for name, value in mapped.values.items():
