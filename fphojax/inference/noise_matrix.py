@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.fft import irfft2, next_fast_len, rfft2
 
-from fphojax.core.source_columns import source_columns
 from fphojax.core.design import N_PARAMETER
 from fphojax.core.model import SceneModel
 from fphojax.core.nuisance import apply_nuisance
 from fphojax.core.padding import padded_values
 from fphojax.core.patch import TILE
+from fphojax.core.source_columns import source_columns
 
 from .optimum import lean_model
 

@@ -82,6 +82,19 @@ class ExposureNoise:
             n_pixel=n_pixel,
         )
 
+    def error_factor(self, width: float) -> float:
+        """Return the error of the flux of a round Gaussian of known shape, over that from the errors of the pixels.
+
+        Parameters
+        ----------
+        width : float
+            Its standard deviation, pixels.
+        """
+        half = len(self.correlation) // 2
+        row, column = np.mgrid[-half : half + 1, -half : half + 1]
+        overlap = np.exp(-(row**2 + column**2) / (4 * width**2))
+        return float(np.sqrt(max(np.sum(overlap * self.correlation), 0.0)))
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class NoiseModel(Shown):
