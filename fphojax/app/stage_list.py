@@ -97,8 +97,8 @@ _DECLARED = (
         "optimize",
         "05_optimize",
         "scene_catalog write_residuals add_barriers linear_optimize forced_photometry optimize_passes optimize_start "
-        "gtol nuisance noise noise_file maxactive_per_patch strict patch_maxradius buffer pixel_response tolerance tweak_background "
-        "tweakbg",
+        "gtol nuisance noise noise_file maxactive_per_patch strict patch_maxradius buffer pixel_response tolerance "
+        "tweak_background tweakbg",
         each_round=True,
         parallel=True,
         fits="numbered",

@@ -593,8 +593,8 @@ class Settings(Section):
     )
     noise_file: FilePath | None = Field(
         None,
-        description="noise of the exposures (JSON), as the stage noise writes it; before that stage, errors of images "
-        "are believed",
+        description="noise of the exposures (JSON), as the stage noise writes it; without it, errors of images are "
+        "believed",
     )
 
     # sampling

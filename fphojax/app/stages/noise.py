@@ -42,8 +42,8 @@ def noise(settings: Settings, *, run: Path | None = None, progress: bool = False
     StageReport
         Table ``noise``: of each exposure the scale of its errors with its own error, the correlation of neighbours
         in a row and in a column, the standard deviation of what distant pixels share, by how much the error of the
-        flux of a round galaxy of 3 pixels (sigma) exceeds that from the images' errors, and how many pixels were used;
-        NaN where too few pixels are without sources. ``files["noise"]``: ``noise_N.json`` in ``outbase``.
+        flux of a round galaxy of 3 pixels (sigma) exceeds that from the images' errors, and how many pixels were
+        used; NaN where too few pixels are without sources. ``files["noise"]``: ``noise_N.json`` in ``outbase``.
 
     Raises
     ------
@@ -99,8 +99,8 @@ def _verdict(table, model, unknown):
     text = (
         f"Noise of {counted(np.count_nonzero(known), 'exposure')}: {np.nanmin(table['scale']):.2f} to "
         f"{np.nanmax(table['scale']):.2f} of the errors of the pixels, correlation of neighbours up to "
-        f"{np.nanmax([table['row'], table['column']]):.2f}. Errors of the flux of a galaxy of {_GALAXY:g} pixels (sigma) "
-        f"are up to {row['galaxy']:.2f} times those from the errors of the pixels ({row['exposure']}, band "
+        f"{np.nanmax([table['row'], table['column']]):.2f}. Errors of the flux of a galaxy of {_GALAXY:g} pixels "
+        f"(sigma) are up to {row['galaxy']:.2f} times those from the errors of the pixels ({row['exposure']}, band "
         f"{row['band']})."
     )
     if model.scale == model.correlation == "none":

@@ -18,7 +18,7 @@ def test_groups_and_order():
     assert list(groups.values()) == [
         ["demo", "init", "check", "run", "report"],
         ["psf", "preprocess"],
-        ["optimize", "background", "detect", "loop", "postop", "sample"],
+        ["optimize", "background", "noise", "detect", "loop", "postop", "sample"],
         ["postprocess"],
         ["mixtures"],
     ]

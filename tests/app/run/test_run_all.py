@@ -38,6 +38,7 @@ NAMES = [
     "04_catalog",
     "05_optimize_1",
     "06_background_1",
+    "07_noise_1",
     "08_detect_1",
     "05_optimize_2",
     "09_sample",
@@ -104,7 +105,11 @@ def names(calls):
 
 def test_order_and_rounds(settings):
     assert [step.name for step in plan(settings)] == NAMES
-    assert [step.name for step in plan(settings.changed(rounds=0))] == [*NAMES[:4], *NAMES[7:]]
+    assert [step.name for step in plan(settings.changed(rounds=0))] == [
+        *NAMES[:4],
+        "07_noise_1",
+        *NAMES[8:],
+    ]
     stored = settings.changed(pixelstorefile="/nowhere/p.h5", metastorefile="/nowhere/m.json")
     assert plan(stored)[0] == Step("preprocess", 1)
 
@@ -122,14 +127,14 @@ def test_a_changed_setting_repeats_its_stage_and_what_follows(settings, done):
     run_all(settings, notebooks=False)
     names(done)
     run_all(settings.changed(sampling_draws=7), notebooks=False)
-    assert names(done) == NAMES[7:]
+    assert names(done) == NAMES[8:]
     run_all(settings.changed(sampling_draws=7, buffer=1.0), notebooks=False)
     assert names(done) == NAMES[3:]
 
 
 def test_what_a_stage_finds_reaches_those_that_follow(settings, done):
     run_all(settings, notebooks=False)
-    assert [sky for _, sky, _ in done] == [None] * 5 + [0.5] * 4
+    assert [sky for _, sky, _ in done] == [None] * 5 + [0.5] * 5
 
 
 def test_changed_inputs_repeat_all(settings, done):
@@ -166,7 +171,7 @@ def test_another_template_repeats_its_stage(settings, done):
     names(done)
     (folder / "10_postprocess.ipynb").write_text('{"changed": 1}')
     run_all(settings)
-    assert names(done) == NAMES[8:]
+    assert names(done) == NAMES[9:]
 
 
 @pytest.mark.parametrize("first", [True, False])
@@ -178,7 +183,7 @@ def test_with_or_without_notebooks_is_all_the_same(settings, done, first):
     done.fails = None
     names(done)
     run_all(settings, notebooks=not first)
-    assert names(done) == NAMES[7:]
+    assert names(done) == NAMES[8:]
     assert done.options["09_sample"]["resume"]
     assert run_all(settings, notebooks=first).repeated == ()
 
@@ -189,31 +194,31 @@ def test_stages_announce_themselves(settings, done, caplog):
     run_all(settings, stages=STAGES_BUT_LAST, notebooks=False)
     found = [record.getMessage() for record in caplog.records]
     assert found[:5] == [
-        "stage 1 of 9, check: 4 files of exposures",
-        "stage 1 of 9, check: pass after 0 s",
-        "stage 1 of 9, check: unchanged",
-        "stage 2 of 9, psf: 4 files of exposures",
-        "stage 2 of 9, psf: pass after 0 s",
+        "stage 1 of 10, check: 4 files of exposures",
+        "stage 1 of 10, check: pass after 0 s",
+        "stage 1 of 10, check: unchanged",
+        "stage 2 of 10, psf: 4 files of exposures",
+        "stage 2 of 10, psf: pass after 0 s",
     ]
-    assert "stage 4 of 9, optimize: 3 sources" in found
-    assert found[-1] == "stage 8 of 9, sample: pass after 0 s"
+    assert "stage 4 of 10, optimize: 3 sources" in found
+    assert found[-1] == "stage 9 of 10, sample: pass after 0 s"
     caplog.clear()
     done.fails = "09_sample"
     for draws in (7, 7):
         with pytest.raises(InputError):
             run_all(settings.changed(sampling_draws=draws), notebooks=False)
-    assert caplog.records[-1].getMessage() == "stage 8 of 9, sample: 3 sources, resumed"
+    assert caplog.records[-1].getMessage() == "stage 9 of 10, sample: 3 sources, resumed"
 
 
 def test_an_error_stops_the_run_and_the_same_call_goes_on(settings, done):
     done.fails = "09_sample"
     with pytest.raises(InputError, match="no good"):
         run_all(settings, notebooks=False)
-    assert names(done) == NAMES[:7]
+    assert names(done) == NAMES[:8]
     assert done.options["09_sample"] == {"workers": None, "resume": False, "overwrite": False}
     done.fails = None
     run_all(settings, notebooks=False)
-    assert names(done) == NAMES[7:]
+    assert names(done) == NAMES[8:]
     assert done.options["09_sample"] == {"workers": None, "resume": True, "overwrite": False}
 
 
@@ -294,7 +299,7 @@ def test_index_tells_how_all_stages_stand(settings, done):
     assert found["06_background_1"][1] == "no good"
     done.fails = None
     run_all(settings, notebooks=False)
-    assert [time for _, _, time, _ in levels(settings).values()] == 4 * ["unchanged"] + 5 * ["1"]
+    assert [time for _, _, time, _ in levels(settings).values()] == 4 * ["unchanged"] + 6 * ["1"]
     done.fails = "05_optimize_2"
     with pytest.raises(InputError):
         run_all(settings, start="optimize", notebooks=False)
@@ -375,7 +380,7 @@ def test_a_second_run_that_is_interrupted_leaves_the_first_whole(settings, monke
     writing.starts, writing.interrupted = 0, None
     run_all(settings)
     first, config = results(settings.outbase), (settings.outbase / "config.json").read_text()
-    assert len(first) == 9 * 3 + 2 * 2 + 1 + 3 + 2
+    assert len(first) == 10 * 3 + 2 * 2 + 1 + 3 + 2
     settings.raw_catalog.touch()
     writing.interrupted = name
     with pytest.raises(KeyboardInterrupt) as interruption:
@@ -494,7 +499,7 @@ def test_only_some_stages_or_from_one_on(settings, done):
     run_all(settings, notebooks=False)
     names(done)
     run_all(settings, start="sample", notebooks=False)
-    assert names(done) == NAMES[7:]
+    assert names(done) == NAMES[8:]
     for option in ({"stages": ["bake"]}, {"start": "bake"}):
         with pytest.raises(InputError, match="found bake, expected"):
             run_all(settings, notebooks=False, **option)
@@ -707,7 +712,7 @@ def test_sources_that_were_given_up_are_tried_again_on_demand(settings, done, tm
     run_all(settings, notebooks=False)
     assert names(done) == []
     run_all(settings, retry=True, notebooks=False)
-    assert names(done) == NAMES[7:]
+    assert names(done) == NAMES[8:]
     assert done.options["09_sample"]["resume"]
     assert done.options["09_sample"]["retry"]
     flags.clear()
