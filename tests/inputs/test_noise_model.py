@@ -26,9 +26,7 @@ def measured(image):
     """The noise of an image whose errors are 1, as the stage measures it."""
     offset = np.arange(-4, 5)
     psf = np.exp(-0.5 * (offset[:, None] ** 2 + offset**2) / 1.2**2)
-    residual = ResidualImage(
-        image, np.ones_like(image), None, wcs_of(len(image)), "g", "e", psf / psf.sum()
-    )
+    residual = ResidualImage(image, np.ones_like(image), None, wcs_of(len(image)), "g", "e", psf / psf.sum())
     found = noise_of([residual])["g"]["e"]
     return ExposureNoise.of("g", "e", found.correlation, found.n_pixel)
 
@@ -107,5 +105,7 @@ def test_file(noisy, tmp_path):
 def test_another_file_is_refused(content, tmp_path):
     path = tmp_path / "noise.json"
     path.write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"noise\.json: exposures: entry 0: found .*, expected the noise of exp"):
+    with pytest.raises(
+        InputError, match=r"noise\.json: exposures: entry 0: found .*, expected the noise of exp"
+    ):
         NoiseModel.read(path)
