@@ -43,8 +43,8 @@ from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.system.notebook_html import Shown
 from fphojax.system.wording import counted
 
+from .image_noise import SOURCE_FREE, ImageNoise
 from .matched_filter import ResidualImage, band_maps, common_grid
-from .noise import SOURCE_FREE, ImageNoise
 from .peaks import prominent_peaks
 from .significance import Statistic, expected_maxima
 from .source_guesses import guess_sources

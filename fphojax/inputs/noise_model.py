@@ -1,6 +1,6 @@
 """Noise of exposures as their pixels show it, for the errors of fits: its size, and its correlation.
 
-It is measured in chi = residual / error of pixels without sources (`fphojax.detection.noise`).  C(d), the mean of
+It is measured in chi = residual / error of pixels without sources (`fphojax.detection.image_noise`). C(d), mean of
 chi(x) chi(x + d), is kept out to the distance beyond which it cannot be told from zero: further lags would add their
 own errors and nothing else.
 """
