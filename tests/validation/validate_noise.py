@@ -131,7 +131,7 @@ def make_field(kind, truth, rng):
     exposures = []
     for number in range(kind.n_exposure):
         ra, dec = sky_position(*rng.uniform(-kind.pixel, kind.pixel, 2), RA, DEC)
-        n_pixel = int(1.45 * extent / kind.pixel) if kind.n_exposure > 1 else int(extent / kind.pixel)
+        n_pixel = int(1.45 * extent / kind.pixel)
         turn = rng.uniform(0, 90)
         spec = ExposureSpec(
             BAND, f"e{number}", (n_pixel,) * 2, kind.pixel, turn, float(ra), float(dec), psf, NOISE
