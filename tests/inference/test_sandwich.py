@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from fphojax.inference.coordinates import Coordinates
 from fphojax.inference.covariance import parameter_covariance, places
 from fphojax.inference.laplace import laplace
 from fphojax.inference.sandwich import sandwich_map, with_noise
@@ -82,3 +83,14 @@ def test_optimum_and_what_is_held(draws):
     np.testing.assert_allclose(np.sqrt(np.diag(wide / narrow))[flux], 2, rtol=0.02)
     held = dataclasses.replace(model, held={"x": optimum.values["x"]})
     assert not parameter_covariance(held, optimum, 4 * optimum.fisher)[places(optimum.values)["x"]].any()
+
+
+def test_many_draws_have_the_coordinates_of_each(draws):
+    coordinates = Coordinates.of(draws.model, list(draws.model.priors))
+    values = {name: value[0, :20] for name, value in draws.values.items()}
+    together = coordinates.of_draws(values)
+    for number in range(20):
+        alone = coordinates.of_values({name: value[number] for name, value in values.items()})
+        assert set(alone) == set(together)
+        for name, value in alone.items():
+            np.testing.assert_allclose(together[name][number], value, rtol=1e-12)
