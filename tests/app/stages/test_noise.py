@@ -64,7 +64,8 @@ def test_finds_scale_and_correlation(field):
     assert report.files["noise"].name == "noise_1.json"
     axes = plot_noise(NoiseModel.read(report.files["noise"])).axes
     drawn = axes[0].containers[0].lines[0].get_ydata()
-    np.testing.assert_allclose(np.asarray(drawn[:2], float), [1, row["row"]], atol=0.05)
+    ring = (np.exp(-1 / 4 / 0.8**2) + np.exp(-2 / 4 / 0.8**2)) / 2  # with the diagonals
+    np.testing.assert_allclose(np.asarray(drawn[:2], float), [1, ring], atol=0.05)
 
 
 def test_the_next_fit_has_its_errors(field):
