@@ -24,8 +24,9 @@ cases, and if K is not known to 20 % (the scale of the map to 10 %), K is that o
 below its median or below 0, whichever gives less, but at least 1: errors are trusted unless evidently too small.
 
 Errors of fits need C for sources of any size (`fphojax.inputs.noise_model`): it is measured once more out to 16
-pixels, in the same pixels, with chi less its mean in a box of eight times that, so that what varies over the size of
-a galaxy, such as the light of sources too faint to be detected, is part of it.
+pixels, with chi less its mean in a box of eight times that, so that what varies over the size of a galaxy is part of
+it. Light of sources that are too faint to be detected is noise to a fit, which does not model them: only pixels where
+the exposure by itself shows more than 5 standard deviations, and those next to them, are left out.
 """
 
 from dataclasses import dataclass, field
@@ -42,6 +43,9 @@ __all__ = ["LAGS", "SOURCE_FREE", "ImageNoise", "measure_noise"]
 LAGS = 16  # pixels out to which the correlation is measured
 
 SOURCE_FREE = 4.0  # significance below which a pixel counts as without sources
+_DETECTED = (
+    5.0  # significance above which a source is likely to be modelled: the default threshold of detection
+)
 _OUTLIER = 5.0  # standard deviations at which pixels are clipped
 _MAX_POWER_ERROR = 0.2  # relative error of K up to which it is trusted
 _LEAST_SKY = 0.5  # fraction of pixels without sources below which no level is measured
@@ -139,7 +143,9 @@ def measure_noise(
         power = _power_of_lower_half((signal - level * response)[usable] / root[usable])
     error = _level_error(np.where(sky, residual - level, 0), np.where(sky, ierr, 0) ** 2)
     wide = 2 * LAGS + 1
-    _, correlation = _correlation((residual - level) * ierr, sky, (wide, wide), _WIDE * LAGS + 1)
+    places = usable & (np.abs(signal - level * response) > _DETECTED * root * np.sqrt(power))
+    unmodelled = usable & ~binary_dilation(places, footprint)
+    _, correlation = _correlation((residual - level) * ierr, unmodelled, (wide, wide), _WIDE * LAGS + 1)
     return ImageNoise(float(level), error, float(scale), float(power), int(n_pixel), correlation)
 
 

@@ -27,7 +27,7 @@ _GALAXY = 3.0  # pixels: standard deviation of the galaxy whose error is shown a
 def noise(settings: Settings, *, run: Path | None = None, progress: bool = False) -> StageReport:
     """Measure the noise of all exposures in the residuals of a fit.
 
-    It is the measurement that detection makes, in the same pixels (`fphojax.detection.image_noise`).
+    It is the measurement that detection makes (`fphojax.detection.image_noise`).
 
     Parameters
     ----------
