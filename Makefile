@@ -79,6 +79,7 @@ validate: $(STAMP)
 	$(BIN)/python tests/validation/validate_optimize.py
 	$(BIN)/python tests/validation/validate_bare_images.py
 	$(BIN)/python tests/validation/validate_calibration.py
+	$(BIN)/python tests/validation/validate_noise.py
 	$(BIN)/python -m pytest -q -s tests/validation/validate_exposures.py tests/validation/validate_workers.py
 	$(BIN)/python tests/run_notebooks.py
 	$(BIN)/python tests/validation/validate_bare_mocks.py

@@ -76,6 +76,10 @@ def _psfs(_, report):
     return {"psfstorefile": report.files["run"] / "psfs.h5"}
 
 
+def _noise(_, report):
+    return {"noise_file": report.files["noise"]}
+
+
 def _start_of_sampling(settings, report):
     from fphojax.app.stages.postop import sampling_settings
 
@@ -93,8 +97,8 @@ _DECLARED = (
         "optimize",
         "05_optimize",
         "scene_catalog write_residuals add_barriers linear_optimize forced_photometry optimize_passes optimize_start "
-        "gtol nuisance maxactive_per_patch strict patch_maxradius buffer pixel_response tolerance tweak_background "
-        "tweakbg",
+        "gtol nuisance noise noise_file maxactive_per_patch strict patch_maxradius buffer pixel_response tolerance "
+        "tweak_background tweakbg",
         each_round=True,
         parallel=True,
         fits="numbered",
@@ -103,16 +107,17 @@ _DECLARED = (
         then=_POSTOP,
     ),
     Stage("background", "06_background", "rounds", each_round=True, of_fit=True, hands_on=_levels),
-    Stage("detect", "07_detect", "detection", each_round=True, of_fit=True, hands_on=_catalog),
+    Stage("noise", "07_noise", each_round=True, of_fit=True, hands_on=_noise),
+    Stage("detect", "08_detect", "detection", each_round=True, of_fit=True, hands_on=_catalog),
     Stage(
         "sample",
-        "08_sample",
+        "09_sample",
         "sampler chains warmup sampling_draws target_niter full_cov max_treedepth max_active_fraction ntry_checkout",
         parallel=True,
         fits="outbase",
         scene="scene",
     ),
-    Stage("postprocess", "09_postprocess", parallel=True),
+    Stage("postprocess", "10_postprocess", parallel=True),
 )
 STAGES = {stage.name: stage for stage in _DECLARED}
 

@@ -16,7 +16,7 @@ from .patch import Patch
 from .pixels import PixelResponse, design_of_gaussians, tile_image
 from .sky import SkyBasis
 
-__all__ = ["Design", "design", "nearby_image"]
+__all__ = ["FAINTEST", "N_PARAMETER", "Design", "design", "nearby_image", "tangents"]
 
 N_PARAMETER = len(Sources._fields)
 FAINTEST = (
@@ -117,7 +117,7 @@ def design(
     sky = jnp.zeros((n_exposure, 0)) if basis is None or sky is None else sky
     unit = sources._replace(flux=jnp.ones_like(sources.flux))
     nearby = nearby_sources(project(unit, optics, table), flux, patch, FAINTEST)
-    theta, tangent = _tangents(unit, optics, table)
+    theta, tangent = tangents(unit, optics, table)
     dtype = patch.data.dtype
     polynomial = None if response == "variance" else response
 
@@ -197,7 +197,7 @@ def nearby_image(
     return over_nearby(step, jnp.zeros_like(patch.data), nearby)
 
 
-def _tangents(sources, optics, table):
+def tangents(sources: Sources, optics: Optics, table: ProfileTable) -> tuple[jax.Array, jax.Array]:
     """Compute Gaussians (E, S, G, 6), and their derivatives (E, S, 7, G, 6) by the seven parameters.
 
     A source's Gaussians depend on its own parameters alone, so one direction serves all sources at once.

@@ -286,17 +286,34 @@ class SceneModel(eqx.Module):
         sky = values.get("sky", jnp.zeros((self.optics.n_exposure, 0)))
         chi2, rhs, fisher = evaluated.equations(sources.flux.T[self.optics.band], sky)
         if "scale" in values or "shift" in values:
-            rows = derivative_rows(sources, self.optics.band, values, n_term)
-            rhs = jnp.einsum("eij,ej->ei", rows, rhs)
-            fisher = rows @ fisher @ jnp.swapaxes(rows, 1, 2)
+            rhs = jnp.einsum("eij,ej->ei", derivative_rows(sources, self.optics.band, values, n_term), rhs)
+        index = self._parameter_index()
+        size = sum(jnp.size(value) for value in values.values())
+        by_parameter = jnp.zeros(size).at[index].add(rhs, mode="drop")
+        return chi2, by_parameter, self.by_parameters(fisher, values)
+
+    def by_parameters(self, products: jax.Array, values: Mapping[str, jax.Array]) -> jax.Array:
+        """Turn products of the columns of every exposure's design into their sum by the parameters.
+
+        Parameters
+        ----------
+        products : array (E, S * 7 + K, S * 7 + K)
+            By each source's seven parameters, and the terms of the sky, as `Design.equations` orders them.
+        values : dict of array
+
+        Returns
+        -------
+        array (N, N)
+            In the order of `ravel_pytree`.
+        """
+        n_term = 0 if self.basis is None else self.basis.n_term
+        if "scale" in values or "shift" in values:
+            rows = derivative_rows(self.sources(values), self.optics.band, values, n_term)
+            products = rows @ products @ jnp.swapaxes(rows, 1, 2)
         index = self._parameter_index()
         size = sum(jnp.size(value) for value in values.values())
         place = index[:, :, None], index[:, None, :]
-        return (
-            chi2,
-            jnp.zeros(size).at[index].add(rhs, mode="drop"),
-            jnp.zeros((size, size)).at[place].add(fisher, mode="drop"),
-        )
+        return jnp.zeros((size, size)).at[place].add(products, mode="drop")
 
     def fisher(self, values: Mapping[str, jax.Array]) -> jax.Array:
         """Compute J^T W J of the pixels by the parameters, array (N, N) in the order of `ravel_pytree`."""

@@ -8,10 +8,10 @@ N / W is the flux of a point source there, and W its inverse variance, if the no
 to 1 / ierr (Zackay & Ofek 2017, ApJ 836, 187). It rarely is: the scatter of pixels of co-adds may be a quarter of
 their errors, and that of sums over a PSF one and a half times theirs; and a residual level in the image of a fraction
 of the noise is several standard deviations of such sums. Level, scale and correlation of the noise are therefore
-measured in each exposure (`fphojax.detection.noise`): the level is subtracted, and N, W and M are divided by K, the
-variance of N / sqrt(W). The map then has unit scatter, thresholds are in true standard deviations, and exposures are
-weighted correctly. A model may be wrong by a fraction f; the noise is measured only where that error is less than the
-noise, f M < sqrt(W).
+measured in each exposure (`fphojax.detection.image_noise`): the level is subtracted, and N, W, M are divided by K,
+the variance of N / sqrt(W). The map then has unit scatter, thresholds are in true standard deviations, and exposures
+are weighted correctly. A model may be wrong by a fraction f; the noise is measured only where that error is less than
+the noise, f M < sqrt(W).
 
 Exposures are sampled on a common grid, a tangent plane with the smallest of their pixel sizes, and N, W and M of a
 band are sums over its exposures.
@@ -30,7 +30,7 @@ from scipy.signal import fftconvolve, oaconvolve
 from fphojax.errors import InputError
 from fphojax.inputs.astrometry import local_affine, pixel_scale
 
-from .noise import ImageNoise, measure_noise
+from .image_noise import ImageNoise, measure_noise
 
 __all__ = ["BandMaps", "ResidualImage", "band_maps", "common_grid"]
 

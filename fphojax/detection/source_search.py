@@ -43,14 +43,14 @@ from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.system.notebook_html import Shown
 from fphojax.system.wording import counted
 
+from .image_noise import SOURCE_FREE, ImageNoise
 from .matched_filter import ResidualImage, band_maps, common_grid
-from .noise import SOURCE_FREE, ImageNoise
 from .peaks import prominent_peaks
 from .significance import Statistic, expected_maxima
 from .source_guesses import guess_sources
 from .surroundings import nearest_higher, select_separated
 
-__all__ = ["Detections", "append_detections", "detect", "detect_on_images"]
+__all__ = ["Detections", "append_detections", "detect", "detect_on_images", "noise_of"]
 
 _PROMINENCE = 3.0  # least rise of a candidate above its saddle, standard deviations
 
@@ -138,36 +138,17 @@ def detect(
     InputError
         No images, options out of range, or an SED without one of the bands.
     """
-    bands = tuple(dict.fromkeys(image.band for image in images))
-    if not bands:
-        raise InputError("no residual images, expected at least one")
     for name, value in (("threshold", threshold), ("model_error", model_error)):
         if not value > 0:
             raise InputError(f"{name} is {value}, expected a positive number")
+    grid, shape = _common_grid(images)
+    bands = dict.fromkeys(image.band for image in images)
     spectrum = dict.fromkeys(bands, 1.0) if sed is None else dict(sed)
     if missing := [band for band in bands if band not in spectrum]:
         raise InputError(f"no flux in {', '.join(missing)} in the SED, found {', '.join(spectrum)}")
-
-    grid, shape = common_grid(images)
     scale = pixel_scale(grid, shape)
-    sources = None
-    for _ in range(2):  # all exposures together show where each of them is sky
-        maps = {
-            band: band_maps(
-                [image for image in images if image.band == band],
-                grid,
-                shape,
-                model_error=model_error,
-                sources=sources,
-            )
-            for band in bands
-        }
-        statistics = {band: Statistic.of([part], [1.0], model_error, scale) for band, part in maps.items()}
-        if len(bands) > 1:
-            weights = [spectrum[band] for band in bands]
-            statistics["all"] = Statistic.of(list(maps.values()), weights, model_error, scale)
-        stack = np.stack([statistic.values for statistic in statistics.values()])
-        sources = np.abs(stack).max(axis=0) > SOURCE_FREE
+    maps, statistics = _statistics(images, grid, shape, spectrum, model_error)
+    stack = np.stack([statistic.values for statistic in statistics.values()])
     largest = stack.max(axis=0)
 
     contrast = np.arcsinh(model_error * largest) / model_error
@@ -222,6 +203,58 @@ def detect_on_images(
     if background_box is not None:
         images = [_subtract_sky(image, background_box) for image in images]
     return detect(images, **options)
+
+
+def noise_of(
+    images: Sequence[ResidualImage], *, model_error: float = 0.05
+) -> dict[str, dict[str, ImageNoise]]:
+    """Measure the noise of images, in pixels that all of them together show to be without sources.
+
+    Parameters
+    ----------
+    images : sequence of ResidualImage
+        Of all bands.
+    model_error : float
+        As for `detect`, which measures the same.
+
+    Returns
+    -------
+    dict of str to dict of str to ImageNoise
+        By band and exposure.
+    """
+    grid, shape = _common_grid(images)
+    spectrum = dict.fromkeys((image.band for image in images), 1.0)
+    maps, _ = _statistics(images, grid, shape, spectrum, model_error)
+    return {band: part.noise for band, part in maps.items()}
+
+
+def _common_grid(images):
+    if not images:
+        raise InputError("no residual images, expected at least one")
+    return common_grid(images)
+
+
+def _statistics(images, grid, shape, spectrum, model_error):
+    """Make the maps of all bands, and from them the statistic of each and, of several, that of their sum."""
+    bands, scale, sources = dict.fromkeys(image.band for image in images), pixel_scale(grid, shape), None
+    for _ in range(2):  # all exposures together show where each of them is sky
+        maps = {
+            band: band_maps(
+                [image for image in images if image.band == band],
+                grid,
+                shape,
+                model_error=model_error,
+                sources=sources,
+            )
+            for band in bands
+        }
+        statistics = {band: Statistic.of([part], [1.0], model_error, scale) for band, part in maps.items()}
+        if len(bands) > 1:
+            weights = [spectrum[band] for band in bands]
+            statistics["all"] = Statistic.of(list(maps.values()), weights, model_error, scale)
+        values = np.stack([statistic.values for statistic in statistics.values()])
+        sources = np.abs(values).max(axis=0) > SOURCE_FREE
+    return maps, statistics
 
 
 def append_detections(catalog: SourceCatalog, detections: SourceCatalog) -> SourceCatalog:

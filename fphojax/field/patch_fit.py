@@ -135,7 +135,9 @@ class PatchFit:
         return PatchOutcome(
             final=result.final_catalog("optimum"),
             n_iter=1 if len(scene.fixed) else self.passes,
-            block_covs=source_covariances(parameter_covariance(chains.model, best), best.values),
+            block_covs=source_covariances(
+                parameter_covariance(chains.model, best, chains.noise), best.values
+            ),
             summary={
                 "n_step": int(best.n_step),
                 "converged": bool(best.converged),

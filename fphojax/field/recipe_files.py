@@ -14,7 +14,7 @@ from fphojax.mixtures.sersic import load_sersic_table
 
 __all__ = ["as_files", "describe"]
 
-_PIXELS, _META = "exposures.h5", "exposures.json"
+_PIXELS, _META, _NOISE = "exposures.h5", "exposures.json", "noise.json"
 
 
 def as_files(recipe: Recipe, folder: Path) -> dict:
@@ -37,6 +37,9 @@ def as_files(recipe: Recipe, folder: Path) -> dict:
     """
     config = describe(recipe)
     pixels, meta = _stores(recipe.exposures) or _stored(recipe.exposures, Path(folder))
+    if recipe.noise is not None:
+        recipe.noise.write(Path(folder) / _NOISE)
+        config["noise_file"] = str((Path(folder) / _NOISE).absolute())
     return config | {
         "pixelstorefile": str(Path(pixels).absolute()),
         "metastorefile": str(Path(meta).absolute()),
@@ -70,6 +73,10 @@ def describe(recipe: Recipe) -> dict:
         "priors": {name: _described(name, prior) for name, prior in recipe.priors.items()},
         "ties": {name: dict(pairs) for name, pairs in recipe.ties.items()},
         "nuisance": vars(recipe.nuisance),
+        "noise": {"scale": "none", "correlation": "none"}
+        if recipe.noise is None
+        else {"scale": recipe.noise.scale, "correlation": recipe.noise.correlation},
+        "noise_file": None,
         "big_catalog": None,
         "scene_catalog": "scene.fits",
     }

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from fphojax.inference.chains import Chains
 from fphojax.inference.methods import Method, Optimum
+from fphojax.inference.noise_matrix import noise_matrix
 from fphojax.inference.optimum import optimize
 from fphojax.inputs.scene import Scene
 
@@ -51,6 +52,7 @@ def fit_settled(
     scenes : list of Scene
         As they were fitted.
     chains : list of Chains
+        With ``noise``, where the scenes have a noise model.
     """
     scenes = [scene.corrected(scene.start)[0] for scene in scenes]
     starts = [scene.start for scene in scenes]
@@ -73,7 +75,7 @@ def fit_settled(
                 if change < SETTLED:
                     break
                 scenes[row] = corrected
-        return scenes, fitted(every, method)
+        return scenes, _with_noise(scenes, fitted(every, method))
 
     chains, rows = fitted(every, method), every
     for _ in range(MOST):
@@ -89,4 +91,15 @@ def fit_settled(
             rows, fitted(rows, dataclasses.replace(method, from_prior=False)), strict=True
         ):
             chains[row] = dataclasses.replace(better, wall_time=chains[row].wall_time + better.wall_time)
-    return scenes, chains
+    return scenes, _with_noise(scenes, chains)
+
+
+def _with_noise(scenes, chains):
+    """Give chains the covariance of their gradients, where the noise of the exposures is known."""
+    found = []
+    for scene, of_scene in zip(scenes, chains, strict=True):
+        if (kernels := scene.noise_kernels) is not None:
+            matrix = noise_matrix(of_scene.model, of_scene.optimum.values, kernels)
+            of_scene = dataclasses.replace(of_scene, noise=matrix)
+        found.append(of_scene)
+    return found

@@ -73,6 +73,10 @@ class Chains(Shown):
         Seconds of `wall_time` spent on either.
     checkpoint : ChainCheckpoint or None
         Where the chains stand; None where they cannot go on.
+    noise : ndarray (N, N) or None
+        Covariance of the gradient of the log likelihood at the optimum under the noise as it was measured
+        (`fphojax.inference.noise_matrix`); None where the errors of the images are believed. The draws do not know
+        of it (`fphojax.inference.sandwich`).
     """
 
     model: SceneModel
@@ -90,6 +94,7 @@ class Chains(Shown):
     warmup_time: float = 0.0
     sampling_time: float = 0.0
     checkpoint: ChainCheckpoint | None = None
+    noise: np.ndarray | None = None
 
     def _facts(self):
         return {

@@ -182,26 +182,38 @@ class Coordinates(eqx.Module):
         return self._full(flat), total
 
     def of_values(self, values: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
-        """Map parameter values to coordinates; values at an edge of their box are moved slightly inside."""
-        flat = {name: np.asarray(values[name], dtype=float).ravel() for name in self.priors}
-        boxed = {name: self._measure(name, flat[name], np) for name in self.low}
-        coordinates = self._split(self.normals.numbers(np.concatenate([np.zeros(0), *boxed.values()])))
+        """Map parameter values to coordinates; values at an edge of their box are moved slightly inside.
+
+        The parameters may have leading axes, all the same, for instance of draws.
+        """
+        arrays = {name: np.asarray(values[name], dtype=float) for name in self.priors}
+        lead = next(
+            (
+                array.shape[: array.ndim - len(self.priors[name].batch_shape)]
+                for name, array in arrays.items()
+            ),
+            (),
+        )
+        flat = {name: array.reshape(*lead, -1) for name, array in arrays.items()}
+        boxed = [self._measure(name, flat[name], np) for name in self.low]
+        numbers = self.normals.numbers(np.concatenate([np.zeros((*lead, 0)), *boxed], axis=-1))
+        coordinates = self._split(numbers)
         for name, prior in self.priors.items():
             if name not in coordinates:
                 transform = biject_to(prior.support)
-                coordinates[name] = np.asarray(transform.inv(jnp.asarray(values[name]))).ravel()
+                coordinates[name] = np.asarray(transform.inv(jnp.asarray(arrays[name]))).reshape(*lead, -1)
         if "shape" in self.active:
-            coordinates["shape"] = np.zeros(self.active["shape"].shape)
+            coordinates["shape"] = np.zeros((*lead, *self.active["shape"].shape))
         turning = np.flatnonzero(np.asarray(self.turning))
         if turning.size:
             low = np.asarray(self.low["q"])[turning]
-            share = np.clip((flat["q"][turning] - low) / (1 - low), EDGE, 1 - EDGE)
+            share = np.clip((flat["q"][..., turning] - low) / (1 - low), EDGE, 1 - EDGE)
             length = np.sqrt(-2 * np.log(share))
-            angle = self._angle(flat["pa"])[turning]
-            vectors = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
-            coordinates["shape"][turning] = vectors
+            angle = self._angle(flat["pa"])[..., turning]
+            vectors = length[..., None] * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+            coordinates["shape"][..., turning, :] = vectors
             for name in ("q", "pa"):
-                coordinates[name][turning] = 0.0
+                coordinates[name][..., turning] = 0.0
         return coordinates
 
     def turned(self, key: jax.Array, values: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -242,10 +254,10 @@ class Coordinates(eqx.Module):
         return pairs
 
     def _split(self, array):
-        """Split an array along `normals` by parameter."""
+        """Split an array, whose last axis is that of `normals`, by parameter."""
         parts, at = {}, 0
         for name in self.low:
-            parts[name] = array[at : at + self.low[name].size]
+            parts[name] = array[..., at : at + self.low[name].size]
             at += self.low[name].size
         return parts
 

@@ -19,6 +19,7 @@ __all__ = [
     "inverse",
     "parameter_covariance",
     "places",
+    "prior_precisions",
     "source_covariances",
     "widths_by_data",
 ]
@@ -28,7 +29,7 @@ BOX_SHARE = 0.1  # of the pixels' own precision: the most that the box of a flux
 UNSEEN = 1e-6  # of the precision of its box, below which the pixels' precision of a flux counts as none
 
 
-def parameter_covariance(model: SceneModel, optimum: BestFit) -> np.ndarray:
+def parameter_covariance(model: SceneModel, optimum: BestFit, noise: np.ndarray | None = None) -> np.ndarray:
     """Return the parameter covariance: inverse of the pixels' Fisher matrix plus the precision of the priors.
 
     Where in its box a parameter ended does not matter: one at an edge has the error that the pixels give, and adds
@@ -44,6 +45,10 @@ def parameter_covariance(model: SceneModel, optimum: BestFit) -> np.ndarray:
     ----------
     model : SceneModel
     optimum : BestFit
+    noise : array (N, N), optional
+        Covariance J of the gradient of the log likelihood under the noise as it was measured
+        (`fphojax.inference.noise_matrix`): the covariance is then V (J + P) V, with P the precision of the priors and
+        V the inverse of the Fisher matrix plus P. By default J is the Fisher matrix, and the covariance is V.
 
     Returns
     -------
@@ -52,9 +57,12 @@ def parameter_covariance(model: SceneModel, optimum: BestFit) -> np.ndarray:
     """
     free = np.concatenate([model.is_free(name).ravel() for name in sorted(optimum.values)])
     rows = np.flatnonzero(free)
-    precision = optimum.fisher + np.diag(_precision_of_priors(model, optimum))
-    covariance = np.zeros(precision.shape)
-    covariance[np.ix_(rows, rows)] = inverse(precision[np.ix_(rows, rows)])
+    prior = np.diag(prior_precisions(model, optimum))
+    block = np.ix_(rows, rows)
+    covariance = np.zeros(optimum.fisher.shape)
+    covariance[block] = inverse((optimum.fisher + prior)[block])
+    if noise is not None:
+        covariance[block] = covariance[block] @ (noise + prior)[block] @ covariance[block]
     followed = places(optimum.values)
     followed |= {name: followed[name][np.asarray(source)] for name, source in model.tied.items()}
     index = np.concatenate([followed[name].ravel() for name in sorted(followed)])
@@ -159,7 +167,7 @@ def inverse(precision: np.ndarray) -> np.ndarray:
     return root @ root.T
 
 
-def _precision_of_priors(model, optimum):
+def prior_precisions(model: SceneModel, optimum: BestFit) -> np.ndarray:
     """Return the prior precisions (N,), 1 / variance; those of flux boxes are limited by the pixels'."""
     widths = model.prior_widths()
     precision = {name: np.nan_to_num(np.asarray(widths[name]), nan=np.inf) ** -2.0 for name in optimum.values}

@@ -16,7 +16,7 @@ from .interruptible import interruptible
 from .lockstep import in_step
 from .search import search
 
-__all__ = ["BestFit", "at_bound", "optimize", "optimize_many"]
+__all__ = ["BestFit", "at_bound", "lean_model", "optimize", "optimize_many"]
 
 AT_BOUND = 1e-3  # of the width of the support
 
@@ -133,7 +133,7 @@ def optimize_many(
 
 def _prepared(model, start):
     """Return the padded model that is searched, and the parameters to start from, inside their supports."""
-    lean = _lean(model)
+    lean = lean_model(model)
     return lean, padded_values(clip_to_support(start, model.priors), lean)
 
 
@@ -155,11 +155,11 @@ def _optimum(model, start, result):
     )
 
 
-def _lean(model):
+def lean_model(model: SceneModel) -> SceneModel:
     """Strip a model of what a search does not use, and pad it, so that few programs are compiled."""
     response = model.response if np.asarray(model.optics.pixel_free).any() else "variance"
     return padded_model(
-        dataclasses.replace(model, merged_optics=None, pairs=None, tolerance=0.0, response=response)
+        dataclasses.replace(model, merged_optics=model.optics, pairs=None, tolerance=0.0, response=response)
     )
 
 

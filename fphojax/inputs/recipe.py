@@ -7,6 +7,7 @@ reopens it: a patch and its scene are the same before and after.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from numpyro.distributions import Distribution
 from scipy.cluster.hierarchy import DisjointSet
@@ -25,6 +26,7 @@ from .exposure_nuisance import Nuisance
 from .exposures import Exposure, collect
 from .fits_frames import reading_options
 from .frame import PatchFrame, cut
+from .noise_model import NoiseModel
 from .prior_names import prior_named
 from .psf_store import PSFStore
 from .scene import Scene
@@ -32,7 +34,7 @@ from .source_catalog import SourceCatalog
 from .sphere import Footprints
 from .stores.stored_exposures import StoredExposure, open_stores
 
-__all__ = ["Recipe", "exposures_of", "linked_rows", "sky_of"]
+__all__ = ["Recipe", "exposures_of", "linked_rows", "noise_of", "sky_of"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,6 +58,7 @@ class Recipe(Shown):
     ties : mapping of str to mapping of str to str
         For some parameters, ids of sources with the id of the source whose value they take.
     nuisance : Nuisance
+    noise : NoiseModel or None
     """
 
     exposures: tuple[Exposure | StoredExposure, ...]
@@ -67,6 +70,7 @@ class Recipe(Shown):
     priors: Mapping[str, Distribution] = field(default_factory=dict)
     ties: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     nuisance: Nuisance = field(default_factory=Nuisance)
+    noise: NoiseModel | None = None
 
     def _facts(self):
         facts = {"": counted(len(self.exposures), "exposure"), "bands": ", ".join(self.bands)}
@@ -117,6 +121,7 @@ class Recipe(Shown):
             priors={name: prior_named(**_named(arguments)) for name, arguments in config["priors"].items()},
             ties=config["ties"],
             nuisance=Nuisance(**config.get("nuisance", {})),
+            noise=noise_of(config),
         )
 
     def cut(self, region: CircularRegion) -> PatchFrame:
@@ -160,6 +165,7 @@ class Recipe(Shown):
             tolerance=self.tolerance,
             ties=self._ties_by_row(active),
             nuisance=self.nuisance,
+            noise=self.noise,
             listed=listed,
             table=self.table,
             pixel_response=self.pixel_response,
@@ -227,6 +233,23 @@ def exposures_of(config: Mapping) -> list[Exposure | StoredExposure]:
 def sky_of(config: Mapping) -> dict[str, float]:
     """Return the level to be subtracted from the images of each band; empty if none is."""
     return dict(config["tweakbg"]) if config["tweak_background"] == "tweakbg" else {}
+
+
+def noise_of(config: Mapping) -> NoiseModel | None:
+    """Return the noise that errors follow; None if they are those of the images.
+
+    Raises
+    ------
+    InputError
+        Its file cannot be read.
+    """
+    options: dict[str, Any] = {"scale": "auto", "correlation": "auto"} | dict(config.get("noise", {}))
+    path = config.get("noise_file")
+    if options == {"scale": "none", "correlation": "none"}:
+        return None
+    if path is not None:
+        return NoiseModel.read(path, **options)
+    return None if isinstance(options["scale"], str) else NoiseModel(**options)
 
 
 def _named(prior):

@@ -25,6 +25,7 @@ from fphojax.system.wording import counted
 from .bounds import Bounds, check_pa_prior, default_bounds, wrap_pa
 from .exposure_nuisance import Nuisance
 from .frame import PatchFrame
+from .noise_model import NoiseModel
 from .profiles import apply_profiles, clip_held, held_values, profiles_of
 from .projection import optics_of, pairs_of_all, sources_of, subtracted
 from .psf_correction import correction_tiles
@@ -65,6 +66,9 @@ class Scene(Shown):
         at the centre of its bulge.
     nuisance : Nuisance, optional
         Sky, flux scale and shift of every exposure; none by default.
+    noise : NoiseModel, optional
+        Noise of the exposures, which the errors of the fit follow; by default their errors are believed, and pixels
+        taken for independent.
     listed : bool
         Make pair lists, which takes long. Without them a scene can be optimised and rendered, but it cannot be
         sampled, nor its likelihood evaluated.
@@ -80,6 +84,7 @@ class Scene(Shown):
     active, fixed : SourceCatalog
         As they were given.
     bounds : Bounds
+    noise : NoiseModel or None
     model : SceneModel
     start : dict of ndarray
         The catalogue's parameters, in the names, shapes and units of the model (``pa`` in radians), inside the
@@ -105,13 +110,14 @@ class Scene(Shown):
         tolerance: float = TOLERANCE,
         ties: Mapping[str, Mapping[int, int]] | None = None,
         nuisance: Nuisance | None = None,
+        noise: NoiseModel | None = None,
         listed: bool = True,
         table: ProfileTable | None = None,
         pixel_response: PixelResponse = "quartic",
     ):
         priors = priors or {}
         table = load_sersic_table() if table is None else table
-        self.frame, self.active = frame, active
+        self.frame, self.active, self.noise = frame, active, noise
         self.fixed = active[:0] if fixed is None else fixed
         if "pa" in priors:
             check_pa_prior(priors["pa"])
@@ -181,6 +187,13 @@ class Scene(Shown):
         scene.model = eqx.tree_at(lambda m: m.patch.data, model, data)
         scene._correction = tiles
         return scene, change
+
+    @property
+    def noise_kernels(self) -> list[np.ndarray] | None:
+        """Kernels of the noise of every exposure (`fphojax.core.noise_kernels`); None where errors are believed."""
+        if self.noise is None:
+            return None
+        return [self.noise.kernel(exposure.band, exposure.name) for exposure in self.frame.exposures]
 
     def owns(self, model: SceneModel) -> bool:
         """Return whether a model is this scene's, perhaps with parameters held."""

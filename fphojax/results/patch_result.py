@@ -14,6 +14,7 @@ from fphojax.errors import InputError
 from fphojax.inference.covariance import parameter_covariance, places
 from fphojax.inference.optimum import at_bound
 from fphojax.inference.sampling import Chains
+from fphojax.inference.sandwich import with_noise
 from fphojax.inputs.astrometry import CircularRegion, sky_position
 from fphojax.inputs.bounds import Bounds
 from fphojax.inputs.scene import Scene
@@ -56,7 +57,7 @@ _RUN = {
     "wall_time": float,
 }
 _OLDER = {"method": "nuts", "fluxes": "sampled"}  # for older files, which lack these
-_GROUPS = (  # required; fixed, nuisance, own_pixels, prior_width, optimum_std and linear are optional
+_GROUPS = (  # required; fixed, nuisance, own_pixels, prior_width, optimum_std, raw, noise and linear are optional
     "active",
     "bounds",
     "posterior",
@@ -84,7 +85,11 @@ class PatchResult(Shown):
     posterior : xarray.DataTree
         Groups ``posterior`` and ``sample_stats``, as ArviZ takes it. Variables of the first: flux (chain, draw,
         source, band), ra, dec, q, pa (degrees east of north), sersic, rhalf (chain, draw, source), each with the
-        attribute ``units``; the coordinate ``source`` holds the catalogue's id.
+        attribute ``units``; the coordinate ``source`` holds the catalogue's id. Where the scene has a noise model,
+        the draws have the spread of that noise (`fphojax.inference.sandwich`).
+    raw : xarray.Dataset
+        Where the scene has a noise model: the draws as they were made, with the errors of the images alone. Else
+        empty.
     optimum : xarray.Dataset
         The same variables (source, band) where the chains were started; the attributes ``n_step`` and
         ``converged`` describe the search for it.
@@ -95,6 +100,9 @@ class PatchResult(Shown):
     optimum_std : xarray.Dataset
         The same variables, where the optimum is all that there is: its standard deviations, as
         `fphojax.inference.covariance.parameter_covariance` has them; NaN for parameters that are held. Else empty.
+    err_scale : xarray.DataArray or None
+        Where the scene has a noise model, (source, band): standard deviations of the fluxes over those that they
+        have with the errors of the images alone.
     exposures : xarray.Dataset
         Dimension exposure (its name): band, n_pixel (used), chi2 (at the optimum).
     own_pixels : xarray.Dataset
@@ -145,6 +153,8 @@ class PatchResult(Shown):
     wall_time: float
     versions: dict[str, str]
     flux_precision: xr.DataArray | None = None
+    raw: xr.Dataset = dataclasses.field(default_factory=xr.Dataset)
+    err_scale: xr.DataArray | None = None
 
     def _facts(self):
         sizes, chi2 = self.draws.sizes, self.exposures["chi2"].to_numpy()
@@ -185,12 +195,22 @@ class PatchResult(Shown):
         if not scene.owns(chains.model):
             raise ValueError("the chains are of the model of another scene, expected those of this one")
         frame, model, active = scene.frame, chains.model, scene.active
+        raw = xr.Dataset()
         coords = {"source": active.id, "band": np.array(frame.bands)}
         sampled = coords | {"chain": np.arange(chains.n_chain), "draw": np.arange(chains.n_draw)}
+        if chains.noise is not None and not chains.is_point:
+            raw = _catalogue_units(chains.values, frame.region, sampled)
+            chains = with_noise(chains)
         fractions = {name: flags.mean(axis=(0, 1)) for name, flags in at_bound(model, chains.values).items()}
         fractions |= {"ra": fractions.pop("x"), "dec": fractions.pop("y")}
         statistics = {name: (("chain", "draw"), values) for name, values in chains.statistics.items()}
         posterior = _catalogue_units(chains.values, frame.region, sampled)
+        optimum_std = _optimum_std(chains, model, frame.region, coords, chains.noise)
+        err_scale = None
+        if chains.noise is not None:
+            before = _optimum_std(chains, model, frame.region, coords, None) if chains.is_point else raw
+            after = optimum_std if chains.is_point else posterior
+            err_scale = _err_scale(before, after)
         optimum = _catalogue_units(chains.optimum.values, frame.region, coords)
         optimum.attrs.update(n_step=chains.optimum.n_step, converged=int(chains.optimum.converged))
         names = _parameter_names(chains.optimum.values, active.id, frame)
@@ -215,7 +235,9 @@ class PatchResult(Shown):
             optimum=optimum,
             at_bound=xr.Dataset({name: (_dims(name), fractions[name]) for name in POSTERIOR_UNITS}, coords),
             prior_width=_widths(model.prior_widths(), frame.region, coords),
-            optimum_std=_optimum_std(chains, model, frame.region, coords),
+            optimum_std=optimum_std,
+            raw=raw,
+            err_scale=err_scale,
             exposures=xr.Dataset(exposures, {"exposure": exposure_names}),
             own_pixels=own_pixels(scene, chains.optimum.values),
             nuisance=_nuisance(chains, exposure_names),
@@ -318,6 +340,10 @@ class PatchResult(Shown):
                 groups[name] = getattr(self, name)
         if len(self.fixed):
             groups["fixed"] = catalog_to_dataset(self.fixed)
+        if self.raw:
+            groups["raw"] = self.raw
+        if self.err_scale is not None:
+            groups["noise"] = self.err_scale.to_dataset()
         if self.flux_precision is not None:
             groups["linear"] = self.flux_precision.to_dataset()
         attrs = {"fphojax_layout": _LAYOUT} | {name: getattr(self, name) for name in _RUN}
@@ -367,6 +393,8 @@ class PatchResult(Shown):
             own_pixels=groups.get("own_pixels", xr.Dataset()),
             prior_width=groups.get("prior_width", xr.Dataset()),
             optimum_std=groups.get("optimum_std", xr.Dataset()),
+            raw=groups.get("raw", xr.Dataset()),
+            err_scale=groups["noise"]["err_scale"] if "noise" in groups else None,
             nuisance=groups.get("nuisance", xr.Dataset()),
             mass_matrix=groups["mass"]["inverse_mass_matrix"],
             versions={name: attrs[f"version_{name}"] for name in _LIBRARIES},
@@ -469,11 +497,20 @@ def _catalogue_units(values, region, coords):
     return xr.Dataset(data, coords)
 
 
-def _optimum_std(chains, model, region, coords):
+def _err_scale(before, after):
+    """Return the ratio of the standard deviations of fluxes after and before a correction of the errors."""
+    before, after = (
+        data["flux"].std(("chain", "draw")) if "draw" in data.dims else data["flux"]
+        for data in (before, after)
+    )
+    return (after / before.where(before > 0)).rename("err_scale")
+
+
+def _optimum_std(chains, model, region, coords, noise):
     """Compute standard deviations of an optimum, in the units of the catalogue; empty for chains."""
     if not chains.is_point:
         return xr.Dataset()
-    variance = np.diag(parameter_covariance(model, chains.optimum))
+    variance = np.diag(parameter_covariance(model, chains.optimum, noise))
     std = np.sqrt(np.where(variance > 0, variance, np.nan))
     return _widths(
         {name: std[place] for name, place in places(chains.optimum.values).items()}, region, coords

@@ -15,6 +15,7 @@ PATHS = {
     "big_catalog",
     "splinedatafile",
     "psfstorefile",
+    "noise_file",
     "pixelstorefile",
     "metastorefile",
     "fitsfiles",

@@ -52,7 +52,7 @@ def test_what_later_stages_read_first():
     [
         (["sample", "check"], ["check", "sample"]),
         (["check,psf"], ["check", "psf"]),
-        (["optimize..sample"], ["optimize", "background", "detect", "sample"]),
+        (["optimize..sample"], ["optimize", "background", "noise", "detect", "sample"]),
         (["check, catalog..optimize", "check"], ["check", "catalog", "optimize"]),
         (["sample.."], ["sample", "postprocess"]),
         (["..psf"], ["check", "psf"]),

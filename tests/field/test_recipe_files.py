@@ -10,6 +10,7 @@ from fphojax.errors import InputError
 from fphojax.field.recipe_files import as_files
 from fphojax.inputs.exposure_nuisance import Nuisance
 from fphojax.inputs.exposures import Exposure
+from fphojax.inputs.noise_model import ExposureNoise, NoiseModel
 from fphojax.inputs.recipe import Recipe
 from fphojax.simulate.mock_fields import MockCamera, mock_field, mock_galaxies
 
@@ -37,6 +38,9 @@ def test_recipe_comes_back(field, tmp_path):
         ties={"q": {"1": "0"}},
         nuisance=Nuisance(sky="constant"),
         tolerance=1e-3,
+        noise=NoiseModel(
+            {("F", "F"): ExposureNoise("F", "F", 0.9, 0.1, np.array([[0.81]]), 0.0, 0.1, 500)}, scale=2.0
+        ),
     )
     config = json.loads(json.dumps(as_files(recipe, tmp_path)))
     assert config["priors"] == {"rhalf": {"distribution": "LogNormal", "loc": -2.0, "scale": 0.5}}
@@ -44,6 +48,8 @@ def test_recipe_comes_back(field, tmp_path):
     assert again.bands == recipe.bands
     assert again.ties == recipe.ties
     assert again.nuisance == recipe.nuisance
+    assert list(again.noise.exposures) == [("F", "F")]
+    np.testing.assert_allclose(again.noise.kernel("F", "F"), [[2.0]])
     assert (again.tolerance, again.pixel_response) == (1e-3, recipe.pixel_response)
     for found, given in zip(again.exposures, recipe.exposures, strict=True):
         assert (found.band, found.name, found.shape) == (given.band, given.name, given.shape)

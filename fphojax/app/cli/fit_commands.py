@@ -22,7 +22,7 @@ from .option_types import (
 from .printing import print_field, print_report
 from .progress_words import bars
 
-__all__ = ["background", "detect", "loop", "optimize", "postop", "sample", "warm"]
+__all__ = ["background", "detect", "loop", "noise", "optimize", "postop", "sample", "warm"]
 
 _MOST_FLAGGED = 10  # named at the end of a run
 
@@ -88,6 +88,13 @@ def background(
     )
 
 
+def noise(config: Config, changes: Changes = None, fit: RunFolder = None, quiet: Quiet = False) -> None:
+    """Measure size and correlation of the noise of every exposure in the residuals of a fit."""
+    from fphojax.app.stages.noise import noise as measure
+
+    print_report(measure(read_settings("noise", config, changes), run=fit, progress=bars(quiet)))
+
+
 def detect(
     config: Config,
     changes: Changes = None,
@@ -136,7 +143,7 @@ def loop(
     scheduler: Scheduler = None,
     quiet: Quiet = False,
 ) -> None:
-    """Optimise; then subtract the residual sky, add missing sources, and optimise again; then run postop."""
+    """Optimise; subtract the residual sky, measure noise, add missing sources, optimise again; then run postop."""
     from fphojax.app.stages.loop import loop as go_round
 
     settings = read_settings("loop", config, changes)

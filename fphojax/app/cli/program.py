@@ -14,7 +14,7 @@ import typer
 import fphojax
 
 from .error_lines import OneLineErrors, one_line_error, report_problems
-from .fit_commands import background, detect, loop, optimize, postop, sample, warm
+from .fit_commands import background, detect, loop, noise, optimize, postop, sample, warm
 from .input_commands import convert, mixtures, preprocess, psf
 from .result_commands import postprocess, report
 from .start_commands import check, demo, init, run
@@ -48,6 +48,7 @@ _COMMANDS: dict[str, dict[Callable, str]] = {
     "Fits and what lies between them, in this order": {
         optimize: "fphojax optimize field/run.yml --set bounds_kwargs.n_pix=3",
         background: "fphojax background field/run.yml",
+        noise: "fphojax noise field/run.yml",
         detect: "fphojax detect field/run.yml --threshold 4",
         loop: "fphojax loop field/run.yml --rounds 2",
         postop: "fphojax postop field/run.yml",

@@ -25,7 +25,7 @@ from .steps import Step, settings_read
 
 __all__ = ["RunRecord", "step_key"]
 
-_INPUTS = ("fitsfiles", "raw_catalog", "big_catalog", "psfstorefile", "splinedatafile")
+_INPUTS = ("fitsfiles", "raw_catalog", "big_catalog", "psfstorefile", "noise_file", "splinedatafile")
 _COPIED = re.compile(r"postop\.fits|.*\.ya?ml")  # in outbase; copied along with what is moved aside
 _OF = "settings"  # key of the file of settings beside those of the steps
 _STORES = ("pixelstorefile", "metastorefile")

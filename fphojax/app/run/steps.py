@@ -42,7 +42,7 @@ def plan(settings: Settings) -> list[Step]:
     ----------
     settings : Settings
         Stores are made where they are named and not there; ``rounds`` says how often optimisation is followed by
-        background, detection and another optimisation.
+        background, noise, detection and another optimisation. Without rounds, the noise is measured before sampling.
     """
     makes_stores = settings.pixelstorefile is not None and (
         settings.frame_search_pattern or settings.fitsfiles
@@ -51,7 +51,10 @@ def plan(settings: Settings) -> list[Step]:
     steps = [Step("preprocess", 1)] if makes_stores else []
     steps += [Step("check", 1), Step("psf", 1), Step("catalog", 1), Step("optimize", 1)]
     for number in range(1, settings.rounds + 1):
-        steps += [Step("background", number), Step("detect", number), Step("optimize", number + 1)]
+        steps += [Step(name, number) for name in ("background", "noise", "detect")]
+        steps.append(Step("optimize", number + 1))
+    if not settings.rounds:
+        steps.append(Step("noise", 1))
     return [*steps, Step("sample", 1), Step("postprocess", 1)]
 
 

@@ -44,6 +44,7 @@ __all__ = [
     "BoundsSettings",
     "DetectionSettings",
     "Extensions",
+    "NoiseSettings",
     "PreprocessSettings",
     "PriorSettings",
     "Section",
@@ -356,6 +357,17 @@ class DetectionSettings(Section):
     )
 
 
+class NoiseSettings(Section):
+    """Noise that the errors of fits follow, in units of the errors of the images."""
+
+    scale: Literal["auto", "none"] | PositiveFloat = Field(
+        "auto", description="its size: auto (as the stage noise has measured it), none (1), or a number"
+    )
+    correlation: Literal["auto", "none"] = Field(
+        "auto", description="its correlation between pixels: auto (as measured), or none"
+    )
+
+
 class PreprocessSettings(Section):
     """Settings of the stage that writes images into a pixel store."""
 
@@ -573,6 +585,16 @@ class Settings(Section):
     detection: DetectionSettings = Field(
         DetectionSettings(),
         description="how sources are detected in images and in residuals",
+    )
+
+    noise: NoiseSettings = Field(
+        NoiseSettings(),
+        description="noise that the errors of fits follow, in units of the errors of the images",
+    )
+    noise_file: FilePath | None = Field(
+        None,
+        description="noise of the exposures (JSON), as the stage noise writes it; without it, errors of images are "
+        "believed",
     )
 
     # sampling

@@ -8,7 +8,6 @@ from astropy.table import QTable
 
 from fphojax.app.settings.boxes import bounds_options
 from fphojax.app.settings.schema import Settings
-from fphojax.detection.matched_filter import ResidualImage
 from fphojax.detection.source_search import append_detections, detect_on_images
 from fphojax.detection.source_search import detect as detect_in_residuals
 from fphojax.errors import InputError
@@ -16,17 +15,13 @@ from fphojax.field.columns import STATE
 from fphojax.figures.detection_plots import plot_detections
 from fphojax.figures.fit_plots import save_figure
 from fphojax.inputs.bounds import POINT, default_bounds
-from fphojax.inputs.psf_store import PSFStore
-from fphojax.inputs.recipe import Recipe
-from fphojax.results.products.frame_model import FrameModel
 from fphojax.results.products.region_files import write_regions
 from fphojax.results.table_text import formatted
-from fphojax.system.progress import Progress
 from fphojax.system.wording import counted
 
 from .folders import alone_in_outbase, latest_fit, next_path, run_at
 from .input_checks import check_inputs
-from .psf_fits import fitted_psfs
+from .residual_images import residual_images
 from .stage_report import StageReport, timed
 
 __all__ = ["detect"]
@@ -89,7 +84,7 @@ def detect(
     box = options.pop("background_box")
     limits = bounds_options(settings, checked.exposures)
     options["rhalf_range"] = limits.get("rhalf_range", (POINT * limits["pixscale"], np.inf))
-    searched = list(_residual_images(settings, checked, fit, progress))
+    searched = list(residual_images(settings, checked, fit, progress))
     if fit is None:
         catalog = None
         detections = detect_on_images(searched, background_box=box, **options)
@@ -120,33 +115,6 @@ def detect(
     save_figure(plot_detections(detections, catalog, new.id.tolist()), files["figure"])
     tables = {"sources": _table(new)} | tables | {"noise": _noise(detections, searched)}
     return StageReport("detect", _verdict(detections, catalog, tables["noise"]), tables, files)
-
-
-def _residual_images(settings, checked, fit, progress):
-    """Yield each exposure less the model of all sources, in and out of the patches of the fit."""
-    psfs = _psfs(settings, checked, fit, progress)
-    recipe = Recipe.from_config(settings.plain, psfs, checked.exposures)
-    frames = None if fit is None else FrameModel.of_catalog(fit, recipe)
-    for exposure in Progress(recipe.exposures, text="detect", units="images", shown=progress):
-        ny, nx = exposure.shape
-        data, ierr = exposure.window(0, nx, 0, ny)
-        model = None if frames is None else frames.image(exposure)
-        residual = np.where(ierr > 0, data, np.nan).astype(np.float64) - (0 if model is None else model)
-        psf = psfs.in_exposure(exposure)
-        yield ResidualImage(residual, ierr, model, exposure.wcs, exposure.band, exposure.name, psf.stamp())
-
-
-def _psfs(settings, checked, fit, progress):
-    """Return the mixtures of the fit, those of the settings, or new ones."""
-    if fit is not None and (fit.path / "psfs.h5").is_file():
-        return PSFStore.open(fit.path / "psfs.h5")
-    if checked.psfs is not None:
-        return checked.psfs
-    # a run that is in the folder keeps the mixtures that it was made with
-    path = None if (settings.outbase / "config.json").is_file() else settings.fitted_psfs
-    settings.outbase.mkdir(parents=True, exist_ok=True)
-    options = {"existing": settings.fitted_psfs, "replace": True, "progress": progress}
-    return fitted_psfs(checked.exposures, settings, path, **options)[0]
 
 
 def _fitted(catalog):

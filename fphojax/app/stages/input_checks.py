@@ -17,6 +17,7 @@ from fphojax.inputs.exposures import Exposure, collect
 from fphojax.inputs.fits_frames import ReadingOptions, bands_named
 from fphojax.inputs.profiles import start_violations
 from fphojax.inputs.psf_store import PSFMixture, PSFStore
+from fphojax.inputs.recipe import noise_of
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.inputs.stores.stored_exposures import StoredExposure, open_stores
 from fphojax.inputs.stores.verification import store_problem
@@ -144,6 +145,7 @@ def check_inputs(
     _read_exposures(report, progress, verify)
     _read_catalogs(report, needs_catalog)
     _check_psfs(report)
+    _check_noise(report)
     _check_positions(report)
     _check_start(report)
     _check_model(report)
@@ -301,6 +303,23 @@ def _check_psfs(report: CheckReport) -> None:
             message = str(error)
             problems.append(message if message.startswith(str(where)) else f"{where}: {message}")
     report.problems += at_most_ten(problems, "PSFs")
+
+
+def _check_noise(report: CheckReport) -> None:
+    """Check that the noise of the exposures can be read, and say which are not in its file."""
+    try:
+        noise = noise_of(report.settings.plain)
+    except InputError as error:
+        report.problems.append(str(error))
+        return
+    if noise is None or report.settings.noise_file is None:
+        return
+    lost = [e.name for e in report.exposures if (e.band, e.name) not in noise.exposures]
+    if lost:
+        report.notes.append(
+            f"{report.settings.noise_file}: no noise of {counted(len(lost), 'exposure')}, such as {lost[0]}: the "
+            "errors of their pixels are believed, and pixels taken for independent"
+        )
 
 
 def _fitted_before(report: CheckReport) -> PSFStore:

@@ -1,4 +1,4 @@
-"""The loop before sampling: optimise, subtract residual sky, add missing sources, optimise again."""
+"""The loop before sampling: optimise, subtract residual sky, measure noise, add missing sources, optimise again."""
 
 import logging
 from pathlib import Path
@@ -16,6 +16,7 @@ from .background import background
 from .chi2 import chi2_table
 from .detect import detect
 from .folders import alone_in_outbase
+from .noise import noise
 from .optimize import optimize
 from .postop import postop
 from .stage_report import StageReport, timed
@@ -38,7 +39,7 @@ def loop(
     scheduler: str | None = None,
     progress: bool = False,
 ) -> StageReport:
-    """Optimise; in each round run background, detect and optimise; in the end run `postop`.
+    """Optimise; in each round run background, noise, detect and optimise; in the end run `postop`.
 
     It ends early after an optimisation in whose residuals nothing is found and no sky is left. Without a catalogue,
     detection on the images gives the first one.
@@ -77,11 +78,13 @@ def loop(
     settings = next_settings(settings, first)
     n_added = 0
     for number in range(1, rounds + 1):
-        logger.info("round %d of at most %d: background, detect, optimize", number, rounds)
+        logger.info("round %d of at most %d: background, noise, detect, optimize", number, rounds)
         run = last.files["run"]
         sky = reported(background(settings, run=run, progress=progress))
+        measured = reported(noise(settings, run=run, progress=progress))
         detected = reported(detect(settings, run=run, threshold=threshold, progress=progress))
         n_detected = len(detected.tables["sources"])
+        settings = next_settings(settings, measured)
         if not n_detected and not _has_sky(sky):
             logger.info("nothing was found and no sky is left: no further optimisation")
             break

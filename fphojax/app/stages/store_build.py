@@ -27,7 +27,15 @@ __all__ = ["PreprocessReport", "image_files", "input_files", "preprocess", "refu
 logger = logging.getLogger(__name__)
 
 _KINDS = ("a single exposure", "a mosaic")
-_SINGLE = ("raw_catalog", "big_catalog", "psfstorefile", "splinedatafile", "pixelstorefile", "metastorefile")
+_SINGLE = (
+    "raw_catalog",
+    "big_catalog",
+    "psfstorefile",
+    "noise_file",
+    "splinedatafile",
+    "pixelstorefile",
+    "metastorefile",
+)
 
 
 def _alone(make: Callable) -> Callable:

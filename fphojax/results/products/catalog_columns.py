@@ -91,6 +91,12 @@ COLUMNS = (
         "the same including the misfit: BAND_err times the square root of chi-squared per pixel, if above one, "
         "of the pixels dominated by the source in the band (see chi2)",
     ),
+    ColumnText(
+        "BAND_err_scale",
+        "",
+        "BAND_err over what it is with the errors of the images alone: all errors and draws of the source follow the "
+        "noise as it was measured (the stage noise); NaN where they follow the errors of the images",
+    ),
     ColumnText("PARAMETER_16", PARAMETER_UNIT, "16th percentile of the draws"),
     ColumnText("PARAMETER_84", PARAMETER_UNIT, "84th percentile of the draws"),
     ColumnText("PARAMETER_mean", PARAMETER_UNIT, "mean of the draws"),

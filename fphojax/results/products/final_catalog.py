@@ -127,7 +127,8 @@ class CatalogBuilder:
         names = {"id": ColumnName("id")} | {str(name): name for name in self._columns}
         if not any(np.isfinite(columns[f"{band}_err"]).any() for band in self._bands):
             for band in self._bands:
-                del columns[f"{band}_err"], columns[f"{band}_err_scaled"]  # single points of older versions
+                for name in ("err", "err_scaled", "err_scale"):  # single points of older versions
+                    del columns[f"{band}_{name}"]
         table = Table(
             meta={"FPHOJAX": 1, "FILTERS": ",".join(self._bands), "ISOPHOTE": self._of_draws.isophote}
         )
@@ -156,6 +157,7 @@ class CatalogBuilder:
                 optimum_err = last.flux_err[place, b]
                 columns[name] = np.where(np.isfinite(optimum_err), optimum_err, values)
                 columns[ColumnName("BAND_err_scaled", name.parts)] = columns[name] * scale[:, b]
+                columns[ColumnName("BAND_err_scale", name.parts)] = last.err_scale[place, b]
         return columns
 
     def _last(self, sources):

@@ -47,6 +47,8 @@ class PatchDraws:
         Standard deviations of the priors, in the same order; NaN in files without.
     flux_err : ndarray (S, B)
         Standard deviations of the fluxes of an optimum; NaN for draws, from which they follow, and in files without.
+    err_scale : ndarray (S, B)
+        Standard deviations of fluxes over those without the noise model; NaN without one.
     pareto_k, effective_size, efficiency : float
         Of weights (see `fphojax.inference.importance` and `fphojax.inference.laplace`); NaN for other draws.
     trusted : bool
@@ -71,6 +73,7 @@ class PatchDraws:
     at_bound: np.ndarray
     prior_width: np.ndarray
     flux_err: np.ndarray
+    err_scale: np.ndarray
     pareto_k: float
     effective_size: float
     efficiency: float
@@ -243,6 +246,7 @@ def _patch_draws(file, patch):
         at_bound=at_bound,
         prior_width=widths,
         flux_err=file["optimum_std/flux"][()] if "optimum_std" in file else np.full(shape, np.nan),
+        err_scale=file["noise/err_scale"][()] if "noise" in file else np.full(shape, np.nan),
         **{
             name: default if weights[name] is None else type(default)(weights[name][0, 0])
             for name, default in _OF_WEIGHTS.items()

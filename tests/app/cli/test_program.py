@@ -17,8 +17,8 @@ def test_groups_and_order():
         groups.setdefault(command.rich_help_panel, []).append(name)
     assert list(groups.values()) == [
         ["demo", "init", "check", "run", "report"],
-        ["psf", "convert", "preprocess"],
-        ["optimize", "background", "detect", "loop", "postop", "sample"],
+        ["psf", "convert", "preprocess", "warm"],
+        ["optimize", "background", "noise", "detect", "loop", "postop", "sample"],
         ["postprocess"],
         ["mixtures"],
     ]

@@ -38,10 +38,11 @@ NAMES = [
     "04_catalog",
     "05_optimize_1",
     "06_background_1",
-    "07_detect_1",
+    "07_noise_1",
+    "08_detect_1",
     "05_optimize_2",
-    "08_sample",
-    "09_postprocess",
+    "09_sample",
+    "10_postprocess",
 ]
 
 
@@ -104,7 +105,11 @@ def names(calls):
 
 def test_order_and_rounds(settings):
     assert [step.name for step in plan(settings)] == NAMES
-    assert [step.name for step in plan(settings.changed(rounds=0))] == [*NAMES[:4], *NAMES[7:]]
+    assert [step.name for step in plan(settings.changed(rounds=0))] == [
+        *NAMES[:4],
+        "07_noise_1",
+        *NAMES[8:],
+    ]
     stored = settings.changed(pixelstorefile="/nowhere/p.h5", metastorefile="/nowhere/m.json")
     assert plan(stored)[0] == Step("preprocess", 1)
 
@@ -122,14 +127,14 @@ def test_a_changed_setting_repeats_its_stage_and_what_follows(settings, done):
     run_all(settings, notebooks=False)
     names(done)
     run_all(settings.changed(sampling_draws=7), notebooks=False)
-    assert names(done) == NAMES[7:]
+    assert names(done) == NAMES[8:]
     run_all(settings.changed(sampling_draws=7, buffer=1.0), notebooks=False)
     assert names(done) == NAMES[3:]
 
 
 def test_what_a_stage_finds_reaches_those_that_follow(settings, done):
     run_all(settings, notebooks=False)
-    assert [sky for _, sky, _ in done] == [None] * 5 + [0.5] * 4
+    assert [sky for _, sky, _ in done] == [None] * 5 + [0.5] * 5
 
 
 def test_changed_inputs_repeat_all(settings, done):
@@ -164,22 +169,22 @@ def test_another_template_repeats_its_stage(settings, done):
     assert templates_of(settings) == folder
     run_all(settings)
     names(done)
-    (folder / "09_postprocess.ipynb").write_text('{"changed": 1}')
+    (folder / "10_postprocess.ipynb").write_text('{"changed": 1}')
     run_all(settings)
-    assert names(done) == NAMES[8:]
+    assert names(done) == NAMES[9:]
 
 
 @pytest.mark.parametrize("first", [True, False])
 def test_with_or_without_notebooks_is_all_the_same(settings, done, first):
     """Either leaves the same files; a step that was interrupted goes on, too."""
-    done.fails = "08_sample"
+    done.fails = "09_sample"
     with pytest.raises(InputError):
         run_all(settings, notebooks=first)
     done.fails = None
     names(done)
     run_all(settings, notebooks=not first)
-    assert names(done) == NAMES[7:]
-    assert done.options["08_sample"]["resume"]
+    assert names(done) == NAMES[8:]
+    assert done.options["09_sample"]["resume"]
     assert run_all(settings, notebooks=first).repeated == ()
 
 
@@ -189,42 +194,42 @@ def test_stages_announce_themselves(settings, done, caplog):
     run_all(settings, stages=STAGES_BUT_LAST, notebooks=False)
     found = [record.getMessage() for record in caplog.records]
     assert found[:5] == [
-        "stage 1 of 9, check: 4 files of exposures",
-        "stage 1 of 9, check: pass after 0 s",
-        "stage 1 of 9, check: unchanged",
-        "stage 2 of 9, psf: 4 files of exposures",
-        "stage 2 of 9, psf: pass after 0 s",
+        "stage 1 of 10, check: 4 files of exposures",
+        "stage 1 of 10, check: pass after 0 s",
+        "stage 1 of 10, check: unchanged",
+        "stage 2 of 10, psf: 4 files of exposures",
+        "stage 2 of 10, psf: pass after 0 s",
     ]
-    assert "stage 4 of 9, optimize: 3 sources" in found
-    assert found[-1] == "stage 8 of 9, sample: pass after 0 s"
+    assert "stage 4 of 10, optimize: 3 sources" in found
+    assert found[-1] == "stage 9 of 10, sample: pass after 0 s"
     caplog.clear()
-    done.fails = "08_sample"
+    done.fails = "09_sample"
     for draws in (7, 7):
         with pytest.raises(InputError):
             run_all(settings.changed(sampling_draws=draws), notebooks=False)
-    assert caplog.records[-1].getMessage() == "stage 8 of 9, sample: 3 sources, resumed"
+    assert caplog.records[-1].getMessage() == "stage 9 of 10, sample: 3 sources, resumed"
 
 
 def test_an_error_stops_the_run_and_the_same_call_goes_on(settings, done):
-    done.fails = "08_sample"
+    done.fails = "09_sample"
     with pytest.raises(InputError, match="no good"):
         run_all(settings, notebooks=False)
-    assert names(done) == NAMES[:7]
-    assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": False}
+    assert names(done) == NAMES[:8]
+    assert done.options["09_sample"] == {"workers": None, "resume": False, "overwrite": False}
     done.fails = None
     run_all(settings, notebooks=False)
-    assert names(done) == NAMES[7:]
-    assert done.options["08_sample"] == {"workers": None, "resume": True, "overwrite": False}
+    assert names(done) == NAMES[8:]
+    assert done.options["09_sample"] == {"workers": None, "resume": True, "overwrite": False}
 
 
 def test_an_interrupted_fit_with_other_settings_is_replaced(settings, done):
-    done.fails = "08_sample"
+    done.fails = "09_sample"
     with pytest.raises(InputError):
         run_all(settings, notebooks=False)
     done.fails = None
     kept = (settings.outbase / "config.json").read_text()
     run_all(settings.changed(sampling_draws=7), stages=STAGES_BUT_LAST, notebooks=False)
-    assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": False}
+    assert done.options["09_sample"] == {"workers": None, "resume": False, "overwrite": False}
     assert (settings.outbase / "previous_1" / "config.json").read_text() == kept
     run_all(settings.changed(sampling_draws=7), notebooks=False)
     assert not (settings.outbase / "previous_1").exists()
@@ -233,26 +238,26 @@ def test_an_interrupted_fit_with_other_settings_is_replaced(settings, done):
 def test_a_run_that_was_not_begun_is_replaced_and_not_gone_on_with(settings, done):
     """Sampling was interrupted before it had replaced the run of other settings."""
     run_all(settings, notebooks=False)
-    done.fails, done.early = "08_sample", True
+    done.fails, done.early = "09_sample", True
     for _ in range(2):
         with pytest.raises(InputError):
             run_all(settings.changed(chains=2), notebooks=False)
-        assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": False}
+        assert done.options["09_sample"] == {"workers": None, "resume": False, "overwrite": False}
     names(done)
     assert run_all(settings, notebooks=False).repeated == ()  # the first one is in its place again
     done.early = False
     for resume in (False, True, True):
         with pytest.raises(InputError, match=r"no good; the previous results are in .*previous_1 until"):
             run_all(settings.changed(chains=2), notebooks=False)
-        assert done.options["08_sample"] == {"workers": None, "resume": resume, "overwrite": False}
+        assert done.options["09_sample"] == {"workers": None, "resume": resume, "overwrite": False}
 
 
 def test_the_stage_to_start_from_is_not_gone_on_with(settings, done):
-    done.fails = "08_sample"
+    done.fails = "09_sample"
     for _ in range(3):
         with pytest.raises(InputError):
             run_all(settings, start="sample", notebooks=False)
-    assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": False}
+    assert done.options["09_sample"] == {"workers": None, "resume": False, "overwrite": False}
     done.fails = "05_optimize_1"
     for _ in range(2):
         with pytest.raises(InputError):
@@ -263,11 +268,11 @@ def test_the_stage_to_start_from_is_not_gone_on_with(settings, done):
 def test_a_run_that_was_made_by_hand_is_not_replaced(settings, done):
     """However often the stage is tried; an earlier run of the record is."""
     start_run(settings)
-    done.fails, done.early = "08_sample", True
+    done.fails, done.early = "09_sample", True
     for draws in (5, 5, 7):
         with pytest.raises(InputError):
             run_all(settings.changed(sampling_draws=draws), notebooks=False)
-        assert done.options["08_sample"] == {"workers": None, "resume": False, "overwrite": False}
+        assert done.options["09_sample"] == {"workers": None, "resume": False, "overwrite": False}
 
 
 def levels(settings):
@@ -294,7 +299,7 @@ def test_index_tells_how_all_stages_stand(settings, done):
     assert found["06_background_1"][1] == "no good"
     done.fails = None
     run_all(settings, notebooks=False)
-    assert [time for _, _, time, _ in levels(settings).values()] == 4 * ["unchanged"] + 5 * ["1"]
+    assert [time for _, _, time, _ in levels(settings).values()] == 4 * ["unchanged"] + 6 * ["1"]
     done.fails = "05_optimize_2"
     with pytest.raises(InputError):
         run_all(settings, start="optimize", notebooks=False)
@@ -302,7 +307,7 @@ def test_index_tells_how_all_stages_stand(settings, done):
     assert found["05_optimize_1"][2] == "1"
     assert found["04_catalog"][2] == "unchanged"
     assert found["05_optimize_2"][0] == "failed"
-    assert found["08_sample"][:2] == ("out of date", "earlier results: previous_1")
+    assert found["09_sample"][:2] == ("out of date", "earlier results: previous_1")
 
 
 def test_index_leads_to_the_notebook_that_failed(settings):
@@ -367,7 +372,7 @@ def results(folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["01_check_inputs", "05_optimize_1", "07_detect_1", "08_sample", "09_postprocess"]
+    "name", ["01_check_inputs", "05_optimize_1", "08_detect_1", "09_sample", "10_postprocess"]
 )
 def test_a_second_run_that_is_interrupted_leaves_the_first_whole(settings, monkeypatch, name):
     """In its place if nothing has taken it, else in a folder of its own, which the message names."""
@@ -375,7 +380,7 @@ def test_a_second_run_that_is_interrupted_leaves_the_first_whole(settings, monke
     writing.starts, writing.interrupted = 0, None
     run_all(settings)
     first, config = results(settings.outbase), (settings.outbase / "config.json").read_text()
-    assert len(first) == 9 * 3 + 2 * 2 + 1 + 3 + 2
+    assert len(first) == 10 * 3 + 2 * 2 + 1 + 3 + 2
     settings.raw_catalog.touch()
     writing.interrupted = name
     with pytest.raises(KeyboardInterrupt) as interruption:
@@ -434,8 +439,8 @@ def test_a_moved_run_repeats_nothing(settings, monkeypatch, tmp_path):
     again = Settings.from_yaml(moved / settings.source.name)
     done = run_all(again)
     assert done.repeated == ()
-    assert done.steps["07_detect_1"].files == {"catalog": str(again.outbase / "detect_1" / "sources.fits")}
-    assert done.steps["07_detect_1"].changes == {
+    assert done.steps["08_detect_1"].files == {"catalog": str(again.outbase / "detect_1" / "sources.fits")}
+    assert done.steps["08_detect_1"].changes == {
         "raw_catalog": str(again.outbase / "detect_1" / "sources.fits")
     }
     shutil.move(again.outbase, tmp_path / "alone")
@@ -494,7 +499,7 @@ def test_only_some_stages_or_from_one_on(settings, done):
     run_all(settings, notebooks=False)
     names(done)
     run_all(settings, start="sample", notebooks=False)
-    assert names(done) == NAMES[7:]
+    assert names(done) == NAMES[8:]
     for option in ({"stages": ["bake"]}, {"start": "bake"}):
         with pytest.raises(InputError, match="found bake, expected"):
             run_all(settings, notebooks=False, **option)
@@ -505,14 +510,14 @@ def test_stages_before_those_asked_for_are_up_to_date(settings, done):
     run_all(settings, notebooks=False)
     names(done)
     run_all(settings.changed(chains=2), stages=["sample"], notebooks=False)
-    assert done == [("08_sample", 0.5, 250)]
+    assert done == [("09_sample", 0.5, 250)]
     names(done)
     run_all(settings.changed(chains=2), stages=["sample"], start="sample", notebooks=False)
-    assert names(done) == ["08_sample"]
+    assert names(done) == ["09_sample"]
     with pytest.raises(InputError) as error:
         run_all(settings.changed(gtol=1e-6), stages=["sample"], notebooks=False)
     assert str(error.value) == (
-        "--stages: found no 05_optimize_1 that is up to date, expected it before 08_sample: add --stages optimize, "
+        "--stages: found no 05_optimize_1 that is up to date, expected it before 09_sample: add --stages optimize, "
         "or leave --stages out"
     )
 
@@ -617,12 +622,12 @@ def test_a_catalogue_that_is_made_first_reaches_the_next_stage(settings, tmp_pat
 def test_index_leads_to_notebooks_and_report(tmp_path):
     index = tmp_path / "notebooks" / "index.html"
     index.parent.mkdir()
-    (index.parent / "08_sample.html").touch()
-    rows = [IndexRow("08_sample", "look at this", "2 < 3", "12"), IndexRow("09_postprocess", "not run")]
+    (index.parent / "09_sample.html").touch()
+    rows = [IndexRow("09_sample", "look at this", "2 < 3", "12"), IndexRow("10_postprocess", "not run")]
     write_index(index, "Stages of a & b", rows)
     text = index.read_text()
-    assert 'href="08_sample.html"' in text
-    assert "<td>09_postprocess</td>" in text
+    assert 'href="09_sample.html"' in text
+    assert "<td>10_postprocess</td>" in text
     assert "2 &lt; 3" in text
     assert "<h1>Stages of a &amp; b</h1>" in text
     assert "report" not in text
@@ -684,7 +689,7 @@ def test_a_fault_of_the_machine_is_one_outside_of_the_notebook_too(tmp_path, kin
 
 def test_sources_that_were_given_up_are_tried_again_on_demand(settings, done, tmp_path, monkeypatch):
     """Their stage goes on, and what follows it is repeated."""
-    flags = {"05_optimize_1": [], "08_sample": ["singular"]}
+    flags = {"05_optimize_1": [], "09_sample": ["singular"]}
 
     def do(step, settings, options, *_):
         done.options[step.name] = options
@@ -707,9 +712,9 @@ def test_sources_that_were_given_up_are_tried_again_on_demand(settings, done, tm
     run_all(settings, notebooks=False)
     assert names(done) == []
     run_all(settings, retry=True, notebooks=False)
-    assert names(done) == NAMES[7:]
-    assert done.options["08_sample"]["resume"]
-    assert done.options["08_sample"]["retry"]
+    assert names(done) == NAMES[8:]
+    assert done.options["09_sample"]["resume"]
+    assert done.options["09_sample"]["retry"]
     flags.clear()
     run_all(settings, retry=True, notebooks=False)
     assert names(done) == []

@@ -57,24 +57,24 @@ def test_sampling_that_was_interrupted_goes_on_and_its_settings_repeat_nothing_b
 
     with monkeypatch.context() as patched:
         patched.setattr(patch_fit.PatchFit, "__call__", interrupted)
-        with pytest.raises(KeyboardInterrupt, match="interrupted in 08_sample; what was finished is kept"):
+        with pytest.raises(KeyboardInterrupt, match="interrupted in 09_sample; what was finished is kept"):
             run_all(settings, notebooks=False)
     run = RunDirectory(settings.outbase)
     first = run.read_patch(0)
     optimised = (settings.outbase / "optimize_1" / "scene.fits").stat().st_mtime_ns
 
     done = run_all(settings, notebooks=False)
-    assert done.repeated == ("08_sample", "09_postprocess")
+    assert done.repeated == ("09_sample", "10_postprocess")
     assert run.patches() == [0, 1]
     np.testing.assert_array_equal(run.read_patch(0).draws["flux"], first.draws["flux"])
     assert run_all(settings, notebooks=False).repeated == ()
 
     again = run_all(Settings.from_yaml(config, {"sampling_draws": 40}), notebooks=False)
-    assert again.repeated == ("08_sample", "09_postprocess")
+    assert again.repeated == ("09_sample", "10_postprocess")
     assert [run.read_patch(number).draws.sizes["draw"] for number in run.patches()] == [40, 40]
     assert (settings.outbase / "optimize_1" / "scene.fits").stat().st_mtime_ns == optimised
     assert json.loads((settings.outbase / "scene_log.json").read_text())
-    report = Path(again.steps["09_postprocess"].files["report"])
+    report = Path(again.steps["10_postprocess"].files["report"])
     assert "2 sources fitted in 2 patches" in report.read_text()
 
 

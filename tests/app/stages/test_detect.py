@@ -13,6 +13,7 @@ from fphojax.app.run.steps import settings_read
 from fphojax.app.settings.schema import Settings
 from fphojax.app.stage_list import first_read_after
 from fphojax.app.stages import detect as module
+from fphojax.app.stages import residual_images as images_module
 from fphojax.app.stages.detect import detect
 from fphojax.app.stages.folders import run_at
 from fphojax.app.stages.input_checks import check_inputs
@@ -127,9 +128,9 @@ def test_residuals_have_the_sky_of_the_settings(tmp_path, monkeypatch):
     data = exposure.window(0, exposure.shape[1], 0, exposure.shape[0])[0]
     model = 0.25 * np.arange(data.size).reshape(data.shape)
     frames = SimpleNamespace(image=lambda exposure: model)
-    monkeypatch.setattr(module.FrameModel, "of_catalog", lambda run, patcher: frames)
+    monkeypatch.setattr(images_module.FrameModel, "of_catalog", lambda run, patcher: frames)
     fit = SimpleNamespace(path=tmp_path)
-    searched = {image.band: image for image in module._residual_images(settings, checked, fit, False)}
+    searched = {image.band: image for image in images_module.residual_images(settings, checked, fit, False)}
     np.testing.assert_allclose(searched["g"].residual, data - 0.5 - model, atol=1e-3)
     np.testing.assert_array_equal(searched["g"].model, model)
 
@@ -162,7 +163,7 @@ def test_light_beyond_a_patch_is_no_ring_of_sources(far_light):
     inside = np.zeros((80, 80), dtype=bool)
     inside[pixels.y, pixels.x] = True
     checked = check_inputs(settings)
-    (image,) = module._residual_images(settings, checked, run, False)
+    (image,) = images_module.residual_images(settings, checked, run, False)
     chi = image.residual * image.ierr
     data = checked.exposures[0].window(0, 80, 0, 80)[0] * image.ierr
     assert np.count_nonzero(inside) < 0.3 * inside.size

@@ -65,10 +65,18 @@ def test_tables(field):
     assert (exposures["before"] > 1.1).all()
     np.testing.assert_allclose(exposures["chi2_dof"], 1, atol=0.1)
     stages = report.tables["stages"]
-    assert stages["stage"].tolist() == ["optimize", "background", "detect", "optimize", "postop"]
+    assert stages["stage"].tolist() == [
+        "optimize",
+        "background",
+        "noise",
+        "detect",
+        "optimize",
+        "postop",
+    ]
     assert "1 source added" in report.verdict
     names = {path.name for path in settings.outbase.iterdir()}
-    assert names == {"optimize_1", "optimize_2", "background_1.yml", "detect_1", "postop.fits", "postop.yml"}
+    made = {"optimize_1", "optimize_2", "background_1.yml", "noise_1.json", "detect_1"}
+    assert names == made | {"postop.fits", "postop.yml"}
 
 
 def test_the_missing_source_and_the_sky_are_found(field):

@@ -22,9 +22,14 @@ All this needs sky. If less than half of the pixels are without sources, or if t
 is half as large again as that below, a level cannot be distinguished from light, and none is subtracted. In these
 cases, and if K is not known to 20 % (the scale of the map to 10 %), K is that of the negative deviations of the map,
 below its median or below 0, whichever gives less, but at least 1: errors are trusted unless evidently too small.
+
+Errors of fits need C for sources of any size (`fphojax.inputs.noise_model`): it is measured once more out to 16
+pixels, with chi less its mean in a box of eight times that, so that what varies over the size of a galaxy is part of
+it. Light of sources that are too faint to be detected is noise to a fit, which does not model them: only pixels where
+the exposure by itself shows more than 5 standard deviations, and those next to them, are left out.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from astropy.nddata import block_reduce
@@ -33,15 +38,21 @@ from scipy.fft import next_fast_len
 from scipy.ndimage import binary_dilation, uniform_filter
 from scipy.signal import fftconvolve
 
-__all__ = ["SOURCE_FREE", "ImageNoise", "measure_noise"]
+__all__ = ["LAGS", "SOURCE_FREE", "ImageNoise", "measure_noise"]
+
+LAGS = 16  # pixels out to which the correlation is measured
 
 SOURCE_FREE = 4.0  # significance below which a pixel counts as without sources
+_DETECTED = (
+    5.0  # significance above which a source is likely to be modelled: the default threshold of detection
+)
 _OUTLIER = 5.0  # standard deviations at which pixels are clipped
 _MAX_POWER_ERROR = 0.2  # relative error of K up to which it is trusted
 _LEAST_SKY = 0.5  # fraction of pixels without sources below which no level is measured
 _BOX_SHARE = 0.02  # share of the noise of a sum over the PSF that subtracting the mean of the box removes
 _TILE = 16  # pixels: largest side of a tile for the error of a level, beyond the correlation length
 _SKEW = 1.5  # ratio of the scatter above and below the median beyond which there is light
+_WIDE = 8  # lags: side of the box whose mean is subtracted before the correlation is measured out to LAGS
 _ROUNDS = 12
 _CONVERGED = 1e-3  # fraction of the pixels that may still change between sky and source at convergence
 
@@ -62,6 +73,8 @@ class ImageNoise:
         K, the factor by which the variance of sums over the PSF exceeds that from the image's errors.
     n_pixel : int
         Number of pixels without sources from which this was measured.
+    correlation : ndarray, shape (2 LAGS + 1, 2 LAGS + 1), or None
+        C at every lag, that of 0 in the middle; None if it cannot be measured.
     """
 
     level: float
@@ -69,6 +82,7 @@ class ImageNoise:
     scale: float
     power: float
     n_pixel: int
+    correlation: np.ndarray | None = field(default=None, compare=False, repr=False)
 
 
 def measure_noise(
@@ -128,7 +142,11 @@ def measure_noise(
     if error > _MAX_POWER_ERROR:
         power = _power_of_lower_half((signal - level * response)[usable] / root[usable])
     error = _level_error(np.where(sky, residual - level, 0), np.where(sky, ierr, 0) ** 2)
-    return ImageNoise(float(level), error, float(scale), float(power), int(n_pixel))
+    wide = 2 * LAGS + 1
+    places = usable & (np.abs(signal - level * response) > _DETECTED * root * np.sqrt(power))
+    unmodelled = usable & ~binary_dilation(places, footprint)
+    _, correlation = _correlation((residual - level) * ierr, unmodelled, (wide, wide), _WIDE * LAGS + 1)
+    return ImageNoise(float(level), error, float(scale), float(power), int(n_pixel), correlation)
 
 
 def _is_symmetric(values):
@@ -171,15 +189,21 @@ def _level_error(residual, weight):
 
 def _power(chi, sky, overlap, box):
     """Return K, the standard deviation of chi, and C at the lags of A."""
+    scale, correlation = _correlation(chi, sky, overlap.shape, box)
+    return np.sum(overlap * correlation) / (1 - _BOX_SHARE), scale, correlation
+
+
+def _correlation(chi, sky, shape, box):
+    """Return the standard deviation of chi less its mean in a box, and C at the lags of a window with odd sides."""
     scale = mad_std(chi[sky])
     limit = _OUTLIER * scale if scale > 0 else np.inf
     chi = np.where(sky, np.clip(np.nan_to_num(chi), -limit, limit), 0)
     local, share = (uniform_filter(values, box, mode="constant") for values in (chi, sky.astype(np.float64)))
     chi -= np.where(sky, local / np.maximum(share, 1e-9), 0)
-    correlation, pairs = (_products(values, overlap.shape) for values in (chi, sky.astype(np.float64)))
+    correlation, pairs = (_products(values, shape) for values in (chi, sky.astype(np.float64)))
     correlation = np.divide(correlation, pairs, out=np.zeros_like(pairs), where=pairs > 0.5)
-    middle = tuple(side // 2 for side in overlap.shape)
-    return np.sum(overlap * correlation) / (1 - _BOX_SHARE), np.sqrt(correlation[middle]), correlation
+    middle = tuple(side // 2 for side in shape)
+    return np.sqrt(correlation[middle]), correlation
 
 
 def _products(values, shape):
