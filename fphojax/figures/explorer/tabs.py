@@ -11,9 +11,10 @@ from astropy.table import Table
 
 from fphojax.errors import InputError
 from fphojax.figures.figure_bytes import png
-from fphojax.figures.fit_plots import LINEAR_NOISE, Stretch, exposure_title, plot_residuals
+from fphojax.figures.fit_plots import LINEAR_NOISE, Stretch, plot_residuals
 from fphojax.figures.image_plots import plot_composites, plot_posterior_on_image
 from fphojax.figures.posterior_plots import plot_corner, plot_posterior, plot_ranks, plot_traces
+from fphojax.figures.sky_marks import exposure_title
 from fphojax.inputs.recipe import Recipe
 from fphojax.results.fitted_patch import FittedPatch, fitted_patch, open_recipe
 from fphojax.results.parameter_table import rounded
