@@ -11,6 +11,7 @@ from fphojax.results.fitted_patch import FittedPatch
 from fphojax.results.tiles import residual_tiles
 from fphojax.system.wording import counted
 
+from .colours import composite_bands, lupton, noise_of
 from .fit_plots import LINEAR_NOISE
 from .sky_marks import compass, exposure_title, mark_sky, pixel_labels, scale_bar, shortened
 from .sky_plots import half_light_ellipse
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["composites", "plot_composites", "plot_posterior_on_image"]
 
-_LUPTON_Q = 8.0
-_BRIGHT = 99.7  # percentile of the pixels that the composite shows at full brightness
 _SIDE = 160  # pixels of a composite
 
 
@@ -108,10 +107,8 @@ def composites(
         "data", "model", "residual": values in [0, 1], north up and east to the left; scaled together (Lupton et al.
         2004), so that colours of data and model compare. Pixels that some band lacks are grey.
     """
-    from astropy.visualization import make_lupton_rgb
-
     frame = fitted.scene.frame
-    bands = list(bands or _composite_bands(frame))
+    bands = list(bands or composite_bands(frame.bands))
     if unknown := [band for band in bands if band not in frame.bands]:
         raise InputError(f"found no band {unknown[0]}, expected some of {', '.join(frame.bands)}")
     residual = residual_tiles(fitted.scene, values)
@@ -120,25 +117,7 @@ def composites(
         key: [_on_sky(frame, tiles, band) for band in bands]
         for key, tiles in {"data": data, "model": data - residual, "residual": residual}.items()
     }
-    # each band is scaled by its bright pixels, so that a galaxy of typical colour is white
-    scales = [np.nanpercentile(plane, _BRIGHT) for plane in planes["data"]]
-    noise = [1.4826 * np.nanmedian(np.abs(plane)) for plane in planes["residual"]]
-    depth = float(np.mean([n / s for n, s in zip(noise, scales, strict=True)]))
-    panels = {}
-    for key, images in planes.items():
-        scaled = [image / scale for image, scale in zip(images, scales, strict=True)]
-        blue, red = scaled[0], scaled[-1]
-        green = scaled[1] if len(scaled) == 3 else (blue + red) / 2
-        covered = np.isfinite(blue + green + red)
-        rgb = make_lupton_rgb(
-            *(np.nan_to_num(plane) for plane in (red, green, blue)),
-            minimum=-0.7 * depth,
-            stretch=max(4 * depth, 0.05),
-            Q=_LUPTON_Q,
-            output_dtype=np.float64,
-        )
-        panels[key] = np.where(covered[..., None], rgb, 0.75)
-    return panels
+    return lupton(planes, [noise_of(plane) for plane in planes["residual"]])
 
 
 @styled
@@ -166,7 +145,7 @@ def plot_composites(
     images = composites(fitted, values, bands)
     radius = fitted.scene.frame.region.radius
     figure = Figure(figsize=(9.6, 3.6), layout="compressed")
-    named = list(bands or _composite_bands(fitted.scene.frame))
+    named = list(bands or composite_bands(fitted.scene.frame.bands))
     for axis, (name, image) in zip(figure.subplots(1, 3, sharey=True), images.items(), strict=True):
         axis.imshow(image, origin="lower", extent=(radius, -radius, -radius, radius), interpolation="nearest")
         axis.set_title(name)
@@ -177,11 +156,6 @@ def plot_composites(
     figure.axes[0].set_ylabel("north [arcsec]")
     _name_colours(figure.axes[0], named)
     return figure
-
-
-def _composite_bands(frame):
-    """Return first, middle and last of the bands, for blue, green and red."""
-    return list(dict.fromkeys(np.array(frame.bands)[[0, len(frame.bands) // 2, -1]].tolist()))
 
 
 def _name_colours(axis, bands):

@@ -114,7 +114,16 @@ def plot_posterior(
 
     sources = result.active.id.tolist() if sources is None else list(sources)
     cells = _cells(result, None)
-    figure = Figure(figsize=(1.75 * len(cells), 1.6 * len(sources) + 0.8), layout="constrained")
+    figure = Figure(figsize=(1.75 * len(cells), 1.6 * len(sources) + 0.8))
+    width, height = figure.get_size_inches()  # a computed layout would take longer than the drawing
+    figure.subplots_adjust(
+        left=0.35 / width,
+        right=1 - 0.15 / width,
+        bottom=0.3 / height,
+        top=1 - 0.65 / height,
+        wspace=0.12,
+        hspace=0.3,
+    )
     known = ", truth (dashed)" if truth is not None else ""
     figure.suptitle(f"marginal posteriors: median (line), central 68 % (shaded){known}", fontsize="medium")
     axes = figure.subplots(len(sources), len(cells), squeeze=False)
