@@ -18,9 +18,10 @@ from .sky_plots import half_light_ellipse
 from .style import COLOURS, styled
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["composites", "plot_composites", "plot_posterior_on_image"]
+__all__ = ["composites", "name_colours", "plot_composites", "plot_posterior_on_image"]
 
 _SIDE = 160  # pixels of a composite
 
@@ -154,11 +155,11 @@ def plot_composites(
         axis.set_xlabel("east [arcsec]")
         axis.tick_params(labelsize="small")
     figure.axes[0].set_ylabel("north [arcsec]")
-    _name_colours(figure.axes[0], named)
+    name_colours(figure.axes[0], named)
     return figure
 
 
-def _name_colours(axis, bands):
+def name_colours(axis: "Axes", bands: Sequence[str]) -> None:
     """Write on a panel which band has which colour."""
     if len(bands) == 1:
         lines = [(f"grey: {bands[0]}", "white")]

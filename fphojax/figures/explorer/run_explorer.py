@@ -9,7 +9,7 @@ from astropy.table import Table
 
 from fphojax.errors import InputError
 from fphojax.figures.field_image import field_image
-from fphojax.inputs.astrometry import sky_offsets, sky_position
+from fphojax.figures.field_map import field_extent
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.products.final_catalog import final_catalog
 from fphojax.results.products.frame_images import write_cutouts
@@ -135,7 +135,7 @@ class RunExplorer(widgets.VBox):
         return write_cutouts(self.run, [self.picked[1]], folder, recipe=self._reader.recipe)[0]
 
     def _make_map(self):
-        ra, dec, half = _extent(self.catalog)
+        ra, dec, half = field_extent(self.catalog)
         self.map = SkyMap(self.catalog, ra, dec, half)
         try:
             image = field_image(self._reader.recipe.exposures, self._bands, ra, dec, half)
@@ -243,15 +243,6 @@ class RunExplorer(widgets.VBox):
         self.flag.options = self._sources.flags
         self.assess.layout.display = "none"
         self._list()
-
-
-def _extent(catalog: SourceCatalog) -> tuple[float, float, float]:
-    """Return middle (degrees) of the field, which may lie across ra = 0, and half of its side (arcsec)."""
-    first = catalog.ra[0], catalog.dec[0]
-    offsets = sky_offsets(catalog.ra, catalog.dec, *first)
-    low, high = offsets.min(axis=0), offsets.max(axis=0)
-    ra, dec = (float(np.squeeze(value)) for value in sky_position(*(low + high) / 2, *first))
-    return ra, dec, float((high - low).max() / 2 + max(4 * np.median(catalog.rhalf), 0.5))
 
 
 def _catalog_with_quality(run: RunDirectory, draws: RunDraws) -> SourceCatalog:

@@ -13,6 +13,8 @@ from fphojax.inputs.source_catalog import SourceCatalog
 
 __all__ = ["SkyMap"]
 
+_DARK = 0.25  # of the scale of colours, which would not be seen on the sky
+
 
 class SkyMap(anywidget.AnyWidget):
     """Image and ellipses; zoomed with the wheel, moved with the mouse, stepped through with the arrow keys.
@@ -57,7 +59,7 @@ class SkyMap(anywidget.AnyWidget):
         from matplotlib import colormaps
 
         self.middle = ra, dec
-        palette = (255 * colormaps["viridis"](np.linspace(0, 1, 256))[:, :3]).astype(np.uint8)
+        palette = (255 * colormaps["viridis"](np.linspace(_DARK, 1, 256))[:, :3]).astype(np.uint8)
         super().__init__(
             ids=[str(name) for name in catalog.id],
             shapes=self.ellipses(catalog.ra, catalog.dec, catalog.q, catalog.pa, catalog.rhalf),

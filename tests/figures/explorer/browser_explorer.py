@@ -41,7 +41,10 @@ return [...document.querySelectorAll('.widget-image')].filter(i => i.offsetParen
 });
 """
 MAP = "return document.querySelector('canvas.fphojax-map')?.toDataURL()"
-ROWS = "return [...document.querySelectorAll('.fphojax-table > div:nth-child(2) > div')].map(r => r.firstChild.textContent)"
+ROWS = """
+const rows = [...document.querySelectorAll('.fphojax-table > div:nth-child(2) > div')];
+return rows.map(row => row.firstChild.textContent);
+"""
 SERVERS = {
     "lab": ("jupyterlab", "--allow-root", "--IdentityProvider.token=", "--expose-app-in-browser"),
     "notebook": ("notebook", "--allow-root", "--IdentityProvider.token=", "--expose-app-in-browser"),
@@ -149,14 +152,19 @@ def test_what_is_picked_is_shown(browser, run, fit, tmp_path, kind):
         changed(None, MAP)
         changed([], IMAGES)
         _until(lambda: browser.execute_script(ROWS) == ["one", "two"])
-        canvas = browser.find_element(By.CSS_SELECTOR, "canvas.fphojax-map")
-        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", canvas)
+        browser.execute_script(
+            "document.querySelector('canvas.fphojax-map').scrollIntoView({block: 'center'})"
+        )
         title("one")
         _keep(browser, f"{kind}_start")
 
-        # a click on the second source of the image, which is north-west of the first
-        first, images = browser.execute_script(MAP), browser.execute_script(IMAGES)
+        # a click on the second source of the image, which is north-east of the first
         offset = _on_canvas(run, 1)
+        images = _settled(
+            browser, browser.execute_script(IMAGES)
+        )  # notebooks lay their cells out more than once
+        first = browser.execute_script(MAP)
+        canvas = browser.find_element(By.CSS_SELECTOR, "canvas.fphojax-map")
         ActionChains(browser).move_to_element_with_offset(canvas, *offset).click().perform()
         title("two")
         changed(first, MAP)

@@ -145,9 +145,13 @@ def test_many_sources_do_not_make_one_wait(run, fit, monkeypatch):
     explorer = RunExplorer(run)
     print(f"\n{n} sources: {time.perf_counter() - start:.2f} s to open")
     for number in (7, 4321, 9998):
-        before, start = bytes(explorer.posterior.image.value), time.perf_counter()
+        before = bytes(explorer.posterior.image.value)
+        start, used = time.perf_counter(), time.process_time()
         explorer.map.selected = number
-        print(f"selection to new picture: {time.perf_counter() - start:.3f} s")
+        took, used = time.perf_counter() - start, time.process_time() - used
+        print(
+            f"selection to new picture: {took:.3f} s ({used:.3f} s of a core), of a patch that was not read before"
+        )
         assert explorer.picked == (number // 2, number)
         assert explorer.posterior.image.value != before or number % 2 == 0
     for sort in ("rhalf", "B"):
