@@ -71,7 +71,9 @@ class SkyMap(anywidget.AnyWidget):
         """Put an image of the same middle and size below the ellipses."""
         self.image, self.bands = png_of_pixels(image.pixels), list(image.bands)
 
-    def ellipses(self, ra, dec, q, pa, rhalf) -> bytes:
+    def ellipses(
+        self, ra: np.ndarray, dec: np.ndarray, q: np.ndarray, pa: np.ndarray, rhalf: np.ndarray
+    ) -> bytes:
         """Encode half-light ellipses: degrees, b/a, degrees east of north, arcsec."""
         east, north = sky_offsets(np.atleast_1d(ra), np.atleast_1d(dec), *self.middle).T
         root = np.sqrt(q)

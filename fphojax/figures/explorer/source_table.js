@@ -26,6 +26,10 @@ function render({ model, el }) {
     if (Number.isInteger(value)) return String(value);
     return Math.abs(value) >= 1e5 || Math.abs(value) < 1e-3 ? value.toExponential(2) : String(Number(value.toPrecision(4)));
   };
+  const first = (part, ground) => { // stays in view when the table is moved sideways
+    part.style.position = "sticky"; part.style.left = "0"; part.style.background = ground;
+    return part;
+  };
   function heads() {
     head.replaceChildren(...["id", ...names].map((name) => {
       const mark = name !== model.get("sort") ? "" : model.get("descending") ? " ▼" : " ▲";
@@ -38,15 +42,17 @@ function render({ model, el }) {
       };
       return part;
     }));
+    first(head.firstChild, "var(--jp-layout-color2,#eee)");
     head.style.width = body.style.width = `${WIDTH * (names.length + 1)}px`;
   }
   function draw() {
     body.style.height = `${ROW * rows.length}px`;
-    const first = Math.max(0, Math.floor(box.scrollTop / ROW) - 2), n = model.get("ids").length, lines = [];
-    for (let at = first; at < Math.min(rows.length, first + HEIGHT / ROW + 5); at++) {
+    const start = Math.max(0, Math.floor(box.scrollTop / ROW) - 2), n = model.get("ids").length, lines = [];
+    for (let at = start; at < Math.min(rows.length, start + HEIGHT / ROW + 5); at++) {
       const row = rows[at], line = document.createElement("div"), chosen = row === model.get("selected");
       line.style.cssText = `position:absolute;top:${ROW * at}px;height:${ROW}px;line-height:${ROW}px;cursor:pointer;width:100%;${chosen ? "background:#ff8c42;color:#000" : ""}`;
-      line.append(cell(model.get("ids")[row]), ...names.map((name, i) => cell(format(name, values[i * n + row]))));
+      const name = first(cell(model.get("ids")[row]), chosen ? "#ff8c42" : "var(--jp-layout-color1,#fff)");
+      line.append(name, ...names.map((name, i) => cell(format(name, values[i * n + row]))));
       line.onclick = () => select(row);
       lines.push(line);
     }

@@ -12,6 +12,7 @@ from fphojax.errors import InputError
 from fphojax.figures.fit_plots import LINEAR_NOISE, Stretch, plot_residuals
 from fphojax.figures.image_plots import plot_composites, plot_posterior_on_image
 from fphojax.figures.posterior_plots import plot_corner, plot_posterior, plot_ranks, plot_traces
+from fphojax.figures.report_parts import settings_element
 from fphojax.results.fitted_patch import FittedPatch
 from fphojax.results.parameter_table import rounded
 from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
@@ -185,11 +186,11 @@ class SettingsTab(widgets.VBox):
     """Settings of the run, and its log."""
 
     def __init__(self, run: RunDirectory):
-        texts = {"settings": run.read_config(), "log": run.read_log()}
-        parts = [
-            f"<b>{name}</b><pre style='line-height:1.3'>{html.escape(json.dumps(content, indent=2)[:20000])}</pre>"
-            for name, content in texts.items()
-        ]
+        log = html.escape(json.dumps(run.read_log(), indent=2)[:20000])
+        parts = (
+            settings_element(run.read_config(), None),
+            f"<b>log</b><pre style='line-height:1.3'>{log}</pre>",
+        )
         super().__init__([widgets.HTML(part) for part in parts])
 
     def show(self, patch: int, source: int | str) -> None:

@@ -45,6 +45,10 @@ ROWS = """
 const rows = [...document.querySelectorAll('.fphojax-table > div:nth-child(2) > div')];
 return rows.map(row => row.firstChild.textContent);
 """
+OPTIONS = """
+const options = [...document.querySelectorAll('.widget-dropdown option')];
+return options.map(option => option.textContent.replaceAll('\\u00a0', ' '));
+"""
 SERVERS = {
     "lab": ("jupyterlab", "--allow-root", "--IdentityProvider.token=", "--expose-app-in-browser"),
     "notebook": ("notebook", "--allow-root", "--IdentityProvider.token=", "--expose-app-in-browser"),
@@ -131,7 +135,9 @@ def test_what_is_picked_is_shown(browser, run, fit, tmp_path, kind):
         return _until(lambda: (now := browser.execute_script(script)) != before and now)
 
     def named():
-        return [e.text for e in browser.find_elements(By.TAG_NAME, "h3") if e.is_displayed()]
+        return browser.execute_script(
+            "return [...document.querySelectorAll('h3')].filter(h => h.offsetParent).map(h => h.textContent)"
+        )
 
     def title(source):
         _until(lambda: any(f"source {source}," in text for text in named()))
@@ -194,12 +200,17 @@ def test_what_is_picked_is_shown(browser, run, fit, tmp_path, kind):
         box.send_keys(Keys.BACKSPACE, Keys.BACKSPACE)
         _until(lambda: len(browser.execute_script(ROWS)) == 2)
         browser.find_element(By.XPATH, "//button[contains(., 'convergence of all')]").click()
-        flags = "return [...document.querySelectorAll('.widget-dropdown option')].map(o => o.textContent)"
-        _until(lambda: "without a flag" in browser.execute_script(flags))
-        options = browser.find_elements(By.XPATH, "//option[starts-with(., '2: ')]")
+
+        def flags():
+            """The choices of the filter, whose texts have unbreakable spaces."""
+            options = browser.find_elements(By.CSS_SELECTOR, ".widget-dropdown option")
+            return {o.get_attribute("textContent").replace("\xa0", " "): o for o in options}
+
+        _until(lambda: "without a flag" in browser.execute_script(OPTIONS))
+        chosen = next((option for text, option in flags().items() if text.startswith("2: ")), None)
         wanted = [i for i, f in zip(fit.active.id, _flags(run), strict=True) if f & 2]
-        if options:
-            options[0].click()
+        if chosen is not None:
+            chosen.click()
             _until(lambda: sorted(browser.execute_script(ROWS)) == sorted(wanted))
         _keep(browser, f"{kind}_filtered")
 

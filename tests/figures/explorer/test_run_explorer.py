@@ -238,6 +238,7 @@ def test_settings_are_shown(explorer):
     text = "".join(part.value for part in explorer.settings.children)
     assert "pixel_response" in text
     assert "&quot;patches&quot;" in text
+    assert "extensions.sci" in text
 
 
 def test_images_that_were_moved(run, tmp_path):
