@@ -34,7 +34,8 @@ def field_extent(catalog: SourceCatalog) -> tuple[float, float, float]:
     first = catalog.ra[0], catalog.dec[0]
     offsets = sky_offsets(catalog.ra, catalog.dec, *first)
     low, high = offsets.min(axis=0), offsets.max(axis=0)
-    ra, dec = (float(np.squeeze(value)) for value in sky_position(*(low + high) / 2, *first))
+    east, north = (low + high) / 2
+    ra, dec = (float(np.squeeze(value)) for value in sky_position(east, north, *first))
     return ra, dec, float((high - low).max() / 2 + max(4 * np.median(catalog.rhalf), 0.5))
 
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from .schema import Settings
 
 __all__ = ["default_settings"]
@@ -9,4 +11,5 @@ __all__ = ["default_settings"]
 
 def default_settings() -> dict[str, Any]:
     """Return the default of every setting that has one, in plain types; sections are nested."""
-    return Settings.model_construct().model_dump(mode="json", warnings=False)
+    fields = Settings.model_fields.items()
+    return to_jsonable_python({name: field.default for name, field in fields if not field.is_required()})

@@ -1,6 +1,8 @@
 """The tab that puts the same source of two runs side by side."""
 
 import html
+import os
+from pathlib import Path
 
 import ipywidgets as widgets
 import numpy as np
@@ -110,6 +112,9 @@ def _differences(results, source, names):
 
 
 def _names(first, second):
-    """Return what tells two folders apart."""
-    names = first.path.resolve().name, second.path.resolve().name
-    return names if names[0] != names[1] else (str(first.path), f"{second.path} (other)")
+    """Return what tells two folders apart: their paths below the folder that holds both."""
+    paths = first.path.resolve(), second.path.resolve()
+    if paths[0] == paths[1]:
+        return paths[0].name, f"{paths[0].name} (again)"
+    common = Path(os.path.commonpath([path.parent for path in paths]))
+    return tuple(str(path.relative_to(common)) for path in paths)

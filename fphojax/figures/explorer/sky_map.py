@@ -45,14 +45,14 @@ class SkyMap(anywidget.AnyWidget):
     _esm = Path(__file__).with_name("sky_map.js")
     selected = traitlets.Int(0).tag(sync=True)
     rows = traitlets.Bytes(b"").tag(sync=True)
-    ids = traitlets.List().tag(sync=True)
+    ids: traitlets.List = traitlets.List().tag(sync=True)
     shapes = traitlets.Bytes(b"").tag(sync=True)
     draws = traitlets.Bytes(b"").tag(sync=True)
     values = traitlets.Bytes(b"").tag(sync=True)
     label = traitlets.Unicode("").tag(sync=True)
     palette = traitlets.Bytes(b"").tag(sync=True)
     image = traitlets.Bytes(b"").tag(sync=True)
-    bands = traitlets.List().tag(sync=True)
+    bands: traitlets.List = traitlets.List().tag(sync=True)
     half = traitlets.Float(1.0).tag(sync=True)
 
     def __init__(self, catalog: SourceCatalog, ra: float, dec: float, half: float):

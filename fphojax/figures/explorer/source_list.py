@@ -33,9 +33,12 @@ class SourceList:
         self.ids = catalog.id.tolist()
         self._words = [str(name) for name in self.ids]
         self._patches = [patches_of[name] for name in self.ids]
-        self.columns = {"ra": catalog.ra, "dec": catalog.dec, "patch": [p[-1] for p in self._patches]}
-        self.columns |= {name: catalog_column(catalog, name) for name in sky_columns(catalog)}
-        self.columns = {name: np.asarray(values, dtype=float) for name, values in self.columns.items()}
+        last = np.array([patches[-1] for patches in self._patches])
+        columns = {"ra": catalog.ra, "dec": catalog.dec, "patch": last}
+        columns |= {name: catalog_column(catalog, name) for name in sky_columns(catalog)}
+        self.columns: dict[str, np.ndarray] = {
+            name: np.asarray(v, dtype=float) for name, v in columns.items()
+        }
 
     @property
     def flags(self) -> list[tuple[str, str | int]]:
