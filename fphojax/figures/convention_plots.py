@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.special import gammainc, gammaincinv
 
+from fphojax.system.figure_style import COLOURS, styled
+
 from .sky_plots import half_light_ellipse
-from .style import COLOURS, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -8,10 +8,10 @@ import numpy as np
 from fphojax.detection.source_search import Detections
 from fphojax.inputs.astrometry import local_affine
 from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.system.figure_style import styled
 from fphojax.system.wording import counted
 
 from .sky_marks import compass, outline, scale_bar
-from .style import styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

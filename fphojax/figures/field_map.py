@@ -6,13 +6,13 @@ import numpy as np
 
 from fphojax.inputs.astrometry import sky_offsets, sky_position
 from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.system.figure_style import styled
 from fphojax.system.wording import counted
 
 from .field_image import FieldImage
 from .image_plots import name_colours
 from .sky_marks import compass, outline, scale_bar
 from .sky_plots import half_light_ellipse
-from .style import styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

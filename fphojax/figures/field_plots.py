@@ -11,13 +11,13 @@ from fphojax.inputs.astrometry import CircularRegion, sky_offsets, sky_position
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.fitted_patch import fitted_patch, open_recipe
 from fphojax.results.run_directory import RunDirectory
+from fphojax.system.figure_style import COLOURS, styled
 from fphojax.system.files import replacing
 from fphojax.system.progress import Progress
 from fphojax.system.wording import counted
 
 from .fit_plots import plot_residuals
 from .posterior_plots import plot_ranks, plot_traces
-from .style import COLOURS, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,10 +11,10 @@ from fphojax.inputs.scene import Scene
 from fphojax.mixtures.sersic import FixedRadiiSersic, ScaleFreeSersic
 from fphojax.results.summary import degrees_of_freedom
 from fphojax.results.tiles import residual_tiles
+from fphojax.system.figure_style import styled
 from fphojax.system.files import replacing
 
 from .sky_marks import compass, exposure_title, outline, pixel_labels, scale_bar, shortened
-from .style import styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,13 +9,13 @@ from fphojax.errors import InputError
 from fphojax.inputs.astrometry import local_affine, sky_offsets, sky_position
 from fphojax.results.fitted_patch import FittedPatch
 from fphojax.results.tiles import residual_tiles
+from fphojax.system.figure_style import COLOURS, styled
 from fphojax.system.wording import counted
 
 from .colours import composite_bands, lupton, noise_of
 from .fit_plots import LINEAR_NOISE
 from .sky_marks import compass, exposure_title, mark_sky, pixel_labels, scale_bar, shortened
 from .sky_plots import half_light_ellipse
-from .style import COLOURS, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

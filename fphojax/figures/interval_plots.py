@@ -8,9 +8,9 @@ import numpy as np
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
 from fphojax.results.summary import true_values
+from fphojax.system.figure_style import COLOURS, styled
 
 from .posterior_plots import mas_per_degree, parameter_label
-from .style import COLOURS, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

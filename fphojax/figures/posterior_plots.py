@@ -11,9 +11,8 @@ from fphojax.inputs.astrometry import ARCSEC
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
 from fphojax.results.summary import true_values
+from fphojax.system.figure_style import COLOURS, styled
 from fphojax.system.wording import counted
-
-from .style import COLOURS, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,10 +9,10 @@ from astropy.table import Table
 from fphojax.results.fitted_patch import fitted_patch
 from fphojax.results.residuals import RunResiduals
 from fphojax.results.run_directory import RunDirectory
+from fphojax.system.figure_style import COLOURS, styled
 
 from .fit_plots import plot_residuals
 from .sky_marks import pixel_labels, shortened
-from .style import COLOURS, styled
 
 if TYPE_CHECKING:
     from IPython.display import Image

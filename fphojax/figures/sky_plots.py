@@ -8,9 +8,9 @@ import numpy as np
 from fphojax.inputs.astrometry import CircularRegion, local_affine, sky_offsets
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.system.figure_style import COLOURS, styled
 
 from .sky_marks import exposure_title, mark_sky, outline, pixel_labels, shortened
-from .style import COLOURS, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

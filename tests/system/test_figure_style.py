@@ -6,7 +6,7 @@ import pytest
 from matplotlib.colors import to_rgb
 
 from fphojax.figures.convention_plots import plot_sersic_profiles
-from fphojax.figures.style import COLOURS, figure_theme
+from fphojax.system.figure_style import COLOURS, figure_theme
 
 
 def test_settings_of_the_user_do_not_show():
