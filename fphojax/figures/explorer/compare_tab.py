@@ -38,7 +38,10 @@ class CompareTab(widgets.VBox):
         self.table, self.message = widgets.HTML(), widgets.HTML()
         self.pictures = (Picture(), Picture())
         columns = [
-            widgets.VBox([widgets.HTML(f"<b>{html.escape(name)}</b>"), picture])
+            widgets.VBox(
+                [widgets.HTML(f"<b>{html.escape(name)}</b>"), picture],
+                layout={"width": "50%", "overflow": "hidden"},
+            )
             for name, picture in zip(self._names, self.pictures, strict=True)
         ]
         super().__init__([self.message, self.table, self.exposure, widgets.HBox(columns)])
