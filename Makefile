@@ -3,7 +3,7 @@
 #   make demo       simulate a blend of galaxies, fit it, show truth beside estimate: 3 minutes, once installed
 #   make test       the unit tests
 #   make test-slow  tests that take longer: whole runs, kills, clusters
-#   make test-browser  the explorer's notebook in JupyterLab and Chromium, if it is installed
+#   make test-browser  the explorer's notebook in JupyterLab, Notebook 7 and voila, in Chromium if it is installed
 #   make notebooks  all tutorials, with few draws
 #   make docs       the documentation, build/docs/index.html, with all tutorials executed; needs no network
 #   make lint       style, formatting and types

@@ -22,6 +22,7 @@ extensions = [
     "sphinx_design",
     "command_tables",
     "convention_pictures",
+    "demo_picture",
     "settings_table",
     "thumbnails",
 ]

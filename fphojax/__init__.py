@@ -41,6 +41,7 @@ _HOME = {
     "cutout": "inputs.image_cutouts",
     "default_bounds": "inputs.bounds",
     "demo_field": "simulate.mock_fields",
+    "figure_theme": "system.figure_style",
     "final_catalog": "results.products.final_catalog",
     "fit": "field.scene_fit",
     "fit_field": "field.field_fit",

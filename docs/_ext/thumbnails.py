@@ -12,10 +12,10 @@ _LEAST = 5_000  # characters; less is an icon
 
 
 def figures(notebook: dict) -> Iterator[str]:
-    """Yield the figures of a notebook as base64: those of its widgets, then those of its cells."""
+    """Yield the figures of a notebook as base64: those of its widgets, the largest last, then those of its cells."""
     states = notebook["metadata"].get("widgets", {}).get("application/vnd.jupyter.widget-state+json", {})
-    for widget in states.get("state", {}).values():
-        yield from (buffer["data"] for buffer in widget.get("buffers", []) if buffer["data"].startswith(_PNG))
+    buffers = [b["data"] for widget in states.get("state", {}).values() for b in widget.get("buffers", [])]
+    yield from sorted((data for data in buffers if data.startswith(_PNG)), key=len)
     for cell in notebook["cells"]:
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):

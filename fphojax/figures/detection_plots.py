@@ -6,7 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fphojax.detection.source_search import Detections
+from fphojax.inputs.astrometry import local_affine
 from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.system.figure_style import styled
+from fphojax.system.wording import counted
+
+from .sky_marks import compass, outline, scale_bar
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -14,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["plot_detections"]
 
 
+@styled
 def plot_detections(
     detections: Detections, catalog: SourceCatalog | None = None, ids: Sequence | None = None
 ) -> "Figure":
@@ -33,6 +39,7 @@ def plot_detections(
     -------
     matplotlib.figure.Figure
     """
+    from matplotlib import colormaps
     from matplotlib.colors import AsinhNorm
     from matplotlib.figure import Figure
 
@@ -43,7 +50,7 @@ def plot_detections(
     image = axis.imshow(
         np.where(detections.significance == 0, np.nan, detections.significance),
         norm=norm,
-        cmap="viridis",
+        cmap=colormaps["viridis"].with_extremes(bad="0.75"),
         origin="lower",
     )
     bar = figure.colorbar(image, label="significance [standard deviations]", format="%g")
@@ -52,29 +59,63 @@ def plot_detections(
     )
     if catalog is not None and len(catalog):
         x, y = detections.wcs.world_to_pixel_values(catalog.ra, catalog.dec)
-        axis.plot(x, y, "+", color="red", ms=6, mew=0.9, label=f"catalogue ({len(catalog)})")
+        axis.plot(
+            x,
+            y,
+            "+",
+            color="#ff6f3c",
+            ms=7,
+            mew=1.2,
+            path_effects=outline(),
+            label=f"catalogue ({len(catalog)})",
+        )
     new = detections.catalog
     if len(new):
         x, y = detections.wcs.world_to_pixel_values(new.ra, new.dec)
-        axis.plot(x, y, "o", color="white", ms=9, mew=1.0, fillstyle="none", label=f"detected ({len(new)})")
+        axis.plot(x, y, "o", color="black", ms=9, mew=2.6, fillstyle="none")
+        axis.plot(x, y, "o", color="white", ms=9, mew=1.2, fillstyle="none", label=f"detected ({len(new)})")
         for name, place in zip(new.id if ids is None else ids, zip(x, y, strict=True), strict=True):
             axis.annotate(
-                str(name), place, (5, 5), textcoords="offset points", color="white", fontsize="x-small"
+                str(name),
+                place,
+                (5, 5),
+                textcoords="offset points",
+                color="white",
+                fontsize="small",
+                path_effects=outline(),
             )
     if len(detections.structure):
         x, y = detections.wcs.world_to_pixel_values(detections.structure.ra, detections.structure.dec)
-        axis.plot(x, y, "x", color="magenta", ms=6, mew=1.0, label=f"structure ({len(detections.structure)})")
+        axis.plot(
+            x,
+            y,
+            "x",
+            color="#ff9bd2",
+            ms=7,
+            mew=1.2,
+            path_effects=outline(),
+            label=f"structure ({len(detections.structure)})",
+        )
     axis.set(
         xlim=(-0.5, detections.significance.shape[1] - 0.5),
         ylim=(-0.5, detections.significance.shape[0] - 0.5),
     )
-    axis.coords[0].set_axislabel("ra")
-    axis.coords[1].set_axislabel("dec")
+    axis.coords[0].set_axislabel("right ascension (ICRS)")
+    axis.coords[1].set_axislabel("declination (ICRS)")
+    _mark_sky(axis, detections)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(loc="upper right", fontsize="small", facecolor="0.3", labelcolor="white")
     axis.set_title(
-        f"{len(new)} detections above {detections.threshold:g}; "
-        f"expected false detections <= {detections.n_false:.2g}",
-        fontsize="medium",
+        rf"significance: {counted(len(new), 'source')} above {detections.threshold:g} $\sigma$, "
+        f"at most {detections.n_false:.2g} expected to be false"
     )
     return figure
+
+
+def _mark_sky(axis, detections):
+    """Draw north, east and a scale at the middle of the map."""
+    ny, nx = detections.significance.shape
+    ra, dec = (float(value) for value in detections.wcs.pixel_to_world_values((nx - 1) / 2, (ny - 1) / 2))
+    jacobian = local_affine(detections.wcs, ra, dec, dec0=dec).jacobian[0]
+    compass(axis, jacobian)
+    scale_bar(axis, 1 / float(np.sqrt(abs(np.linalg.det(jacobian)))))

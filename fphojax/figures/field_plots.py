@@ -11,8 +11,10 @@ from fphojax.inputs.astrometry import CircularRegion, sky_offsets, sky_position
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.fitted_patch import fitted_patch, open_recipe
 from fphojax.results.run_directory import RunDirectory
+from fphojax.system.figure_style import COLOURS, styled
 from fphojax.system.files import replacing
 from fphojax.system.progress import Progress
+from fphojax.system.wording import counted
 
 from .fit_plots import plot_residuals
 from .posterior_plots import plot_ranks, plot_traces
@@ -42,6 +44,7 @@ def catalog_column(catalog: SourceCatalog, name: str) -> np.ndarray:
     return np.ma.filled(np.ma.asarray(values, dtype=float), np.nan)
 
 
+@styled
 def plot_sky(
     catalog: SourceCatalog,
     colour: str | np.ndarray = "rhalf",
@@ -79,7 +82,7 @@ def plot_sky(
     from matplotlib.patches import Circle
 
     if isinstance(colour, str):
-        values, label = catalog_column(catalog, colour), label or colour
+        values, label = catalog_column(catalog, colour), label or _column_label(catalog, colour)
     else:
         values = np.asarray(colour, dtype=float)
     ra0, dec0 = _middle(catalog)
@@ -97,21 +100,20 @@ def plot_sky(
     axis.scatter(x[~good], y[~good], size, facecolor="none", edgecolor="0.4", linewidth=0.6)
     points = axis.scatter(x[good], y[good], size, values[good], norm=norm, cmap="viridis", linewidth=0)
     for row in selected:
-        axis.plot(x[row], y[row], "o", ms=np.sqrt(size) + 7, mfc="none", mec="C3", mew=1.6)
+        axis.plot(x[row], y[row], "o", ms=np.sqrt(size) + 7, mfc="none", mec=COLOURS[1], mew=1.6)
         axis.annotate(
             str(catalog.id[row]),
             (x[row], y[row]),
             xytext=(8, 8),
             textcoords="offset points",
-            color="C3",
+            color=COLOURS[1],
             weight="bold",
         )
     figure.colorbar(points, label=label)
-    axis.margins(0.08)
-    axis.set_aspect("equal", adjustable="datalim")
-    axis.invert_xaxis()
+    half = 1.12 * max(float(np.abs(x).max()), float(np.abs(y).max()), 0.5)
+    axis.set(xlim=(half, -half), ylim=(-half, half), aspect="equal")
     axis.set(xlabel="east [arcsec]", ylabel="north [arcsec]")
-    axis.set_title(f"{len(catalog)} sources about ra {ra0:.5f}, dec {dec0:+.5f}", fontsize="medium")
+    axis.set_title(f"{counted(len(catalog), 'source')} about ra {ra0:.5f}°, dec {dec0:+.5f}°")
     return figure
 
 
@@ -183,6 +185,12 @@ def _write_pdf(path, pages) -> Path:
             figure.suptitle(title, fontsize="large")
             file.savefig(figure)
     return Path(path)
+
+
+def _column_label(catalog, name):
+    """Format a column with its unit."""
+    unit = "nJy" if name in catalog.bands else {"rhalf": "arcsec", "roi": "arcsec", "pa": "deg"}.get(name)
+    return f"{name} [{unit}]" if unit else name
 
 
 def _middle(catalog):

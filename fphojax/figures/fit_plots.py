@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from fphojax.inputs.astrometry import local_affine, sky_position
-from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.scene import Scene
-from fphojax.inputs.stores.stored_exposures import StoredExposure
 from fphojax.mixtures.sersic import FixedRadiiSersic, ScaleFreeSersic
 from fphojax.results.summary import degrees_of_freedom
 from fphojax.results.tiles import residual_tiles
+from fphojax.system.figure_style import styled
 from fphojax.system.files import replacing
+
+from .sky_marks import compass, exposure_title, outline, pixel_labels, scale_bar, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "LINEAR_NOISE",
     "Stretch",
-    "exposure_title",
     "plot_residuals",
     "plot_sersic_errors",
     "save_figure",
@@ -34,6 +34,7 @@ Stretch = Literal["asinh", "log", "linear"]
 _GREY = "0.75"
 
 
+@styled
 def plot_residuals(
     scene: Scene,
     values: Mapping,
@@ -59,9 +60,9 @@ def plot_residuals(
     Returns
     -------
     matplotlib.figure.Figure
-        One row per exposure: data and model (fixed sources included) in a common stretch, and
-        chi = residual / error with chi2/dof. Unused pixels are grey, active sources are marked; arrows show
-        north and east, an eighth of the region's diameter long.
+        One row per exposure: data and model (fixed sources included) in a common stretch, and residual / sigma,
+        where sigma is the error of a pixel, with chi2/dof. Unused pixels are grey, active sources are marked; arrows
+        show north and east, a bar the scale.
     """
     from matplotlib.figure import Figure
 
@@ -83,20 +84,21 @@ def plot_residuals(
         exposure = frame.exposures[e]
         images = {key: frame.image(e, t) for key, t in tiles.items()}
         _plot_exposure(figure, row, exposure, images, stretch, linear_noise)
-        _compass(row[0], exposure, frame.region)
-        row[0].set_title(exposure_title(exposure))
-        row[1].set_title("model")
-        row[2].set_title(f"$\\chi^2$/dof = {np.nansum(images['chi'] ** 2) / dof[e]:.3f}")
+        centre = local_affine(exposure.wcs, frame.region.ra, frame.region.dec, dec0=frame.region.dec)
+        compass(row[0], centre.jacobian[0])
+        scale_bar(row[0], exposure.pixel_scale)
+        row[0].set_title(f"{shortened(exposure_title(exposure), 28)}: data", fontsize="small")
+        row[1].set_title("model", fontsize="small")
+        chi2 = np.nansum(images["chi"] ** 2) / dof[e]
+        row[2].set_title(rf"residual / $\sigma$, with $\chi^2$/dof = {chi2:.3f}", fontsize="small")
+        for column, axis in enumerate(row):
+            pixel_labels(axis, x=e == exposures[-1], y=column == 0)
         pixel = local_affine(exposure.wcs, *positions, dec0=frame.region.dec).pixel
         _mark(row, pixel, scene.active.id)
     return figure
 
 
-def exposure_title(exposure: Exposure | StoredExposure) -> str:
-    """Return the name of an exposure, with the band unless the name contains it."""
-    return exposure.name if exposure.band in exposure.name else f"{exposure.band} {exposure.name}"
-
-
+@styled
 def plot_sersic_errors(table: ScaleFreeSersic | FixedRadiiSersic) -> "Figure":
     """Plot the errors of a profile table's images against Sersic index and width of the PSF.
 
@@ -119,7 +121,8 @@ def plot_sersic_errors(table: ScaleFreeSersic | FixedRadiiSersic) -> "Figure":
     axis = figure.add_subplot()
     error = 100 * sersic_error_map(table, sersic, widths)
     image = axis.pcolormesh(1 / widths, sersic, error, cmap="viridis", shading="gouraud")
-    axis.set(xscale="log", xlabel="half-light radius / PSF width (sigma)", ylabel="Sersic index")
+    axis.set_title("error of the images made from the profile table")
+    axis.set(xscale="log", xlabel=r"half-light radius / PSF width ($\sigma$)", ylabel="Sersic index")
     figure.colorbar(image, label="relative L2 error of the image [%]")
     return figure
 
@@ -158,12 +161,11 @@ def _plot_exposure(figure, axes, exposure, images, stretch, linear_noise):
         mappables[key] = axis.imshow(
             images[key][cut], norm=norm, cmap=colours, extent=extent, origin="lower", interpolation="nearest"
         )
-        axis.tick_params(labelsize="x-small")
     bar = figure.colorbar(mappables["model"], ax=axes[:2], pad=0.01, ticks=ticks, format="%g")
     bar.minorticks_off()
-    bar.set_label("nJy / pixel", fontsize="small")
+    bar.set_label("brightness [nJy / pixel]", fontsize="small")
     residual = figure.colorbar(mappables["chi"], ax=axes[2], pad=0.02)
-    residual.set_label(r"$\chi$", fontsize="small")
+    residual.set_label(r"residual / $\sigma$", fontsize="small")
     for each in (bar, residual):
         each.ax.tick_params(labelsize="x-small")
 
@@ -191,35 +193,14 @@ def _ticks(linear, top):
     return [0, *ticks[(ticks > linear) & (ticks <= top)]]
 
 
-def _compass(axis, exposure, region):
-    """Draw arrows to north and east in a corner of the panel."""
-    jacobian = local_affine(exposure.wcs, region.ra, region.dec, dec0=region.dec).jacobian[0]
-    left, right = axis.get_xlim()
-    low, high = axis.get_ylim()
-    length = 0.11 * min(right - left, high - low)
-    origin = np.array([left + 0.2 * (right - left), low + 0.2 * (high - low)])
-    for direction, label in zip(jacobian.T, ("E", "N"), strict=True):
-        arrow = length * direction / np.linalg.norm(direction)
-        line = {"arrowstyle": "->", "color": "white", "lw": 1, "path_effects": _outline()}
-        axis.annotate("", origin + arrow, origin, arrowprops=line)
-        axis.text(
-            *(origin + 1.35 * arrow),
-            label,
-            color="white",
-            fontsize="x-small",
-            ha="center",
-            va="center",
-            path_effects=_outline(),
-        )
-
-
 def _mark(axes, pixel, ids):
     """Mark the sources with crosses and, in the first panel, names, readable on bright and on dark."""
-    outline = _outline()
+    effects = outline()
     for axis, colour in zip(axes, ("white", "white", "black"), strict=True):
         limits = axis.get_xlim(), axis.get_ylim()
-        effects = outline if colour == "white" else []
-        axis.plot(*pixel.T, "+", color=colour, ms=6, mew=0.9, path_effects=effects)
+        axis.plot(
+            *pixel.T, "+", color=colour, ms=6, mew=0.9, path_effects=effects if colour == "white" else []
+        )
         axis.set(xlim=limits[0], ylim=limits[1])
     for place, name in zip(pixel, ids, strict=True):
         axes[0].annotate(
@@ -229,14 +210,7 @@ def _mark(axes, pixel, ids):
             textcoords="offset points",
             color="white",
             fontsize="small",
-            path_effects=outline,
+            path_effects=effects,
             annotation_clip=True,
             clip_on=True,
         )
-
-
-def _outline():
-    """Make a path effect that keeps white marks readable on bright and on dark."""
-    from matplotlib.patheffects import withStroke
-
-    return [withStroke(linewidth=1.6, foreground="black", alpha=0.6)]

@@ -1,13 +1,13 @@
 """Report of a run: one self-contained HTML page with tables and figures."""
 
-import base64
 import html
-import json
+from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Table
 
+from fphojax import __version__
 from fphojax.errors import InputError
 from fphojax.inputs.psf_store import PSFStore
 from fphojax.results.fitted_patch import fitted_patch, open_recipe
@@ -18,30 +18,21 @@ from fphojax.results.products.patch_draws import RunDraws
 from fphojax.results.psf_words import psf_words
 from fphojax.results.run_directory import RunDirectory
 from fphojax.results.summary import exposure_table
-from fphojax.results.table_text import formatted, html_table
+from fphojax.results.table_text import html_table
 from fphojax.system.files import write_text
 from fphojax.system.progress import Progress
 from fphojax.system.wording import counted
 
-from .field_plots import plot_sky
-from .figure_bytes import png
 from .fit_plots import plot_residuals
 from .image_plots import plot_composites, plot_posterior_on_image
 from .posterior_plots import plot_posterior, plot_traces
+from .report_parts import STYLE, figure_element, settings_element
+from .report_sources import misfit, sources_element
 
 __all__ = ["write_report"]
 
-_ROWS = 60  # sources in the table
 _EXPOSURES = 8  # in the panels of a patch
 _SOURCES = 8  # in the marginals of a patch
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2em auto; padding: 0 1em; color: #222 }
-h1 { font-size: 1.7em } h2 { margin-top: 2em; border-bottom: 1px solid #ccc } figure { margin: 1em 0 }
-figcaption, .note { color: #555; font-size: 0.93em } img { max-width: 100% }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9em }
-th { border-bottom: 1px solid #888 } tbody tr:nth-child(even) { background: #f5f5f5 }
-pre { background: #f5f5f5; padding: 1em; overflow-x: auto; font-size: 0.85em }
-"""
 
 
 def write_report(
@@ -49,6 +40,7 @@ def write_report(
     path: str | Path | None = None,
     *,
     n_patch: int = 3,
+    defaults: Mapping | None = None,
     progress: bool = False,
 ) -> Path:
     """Write the report of a run.
@@ -59,7 +51,9 @@ def write_report(
     path : path-like, optional
         By default ``report.html`` in the run.
     n_patch : int
-        Number of patches shown in detail, those of the worst R-hat first.
+        Number of patches shown in detail, those of the sources of the worst residuals first.
+    defaults : mapping, optional
+        Defaults of the settings: only those of the run that differ are shown at once.
     progress : bool
         Show progress bars.
 
@@ -75,16 +69,23 @@ def write_report(
     run = RunDirectory.of(run)
     draws, table = RunDraws(run), final_catalog(run, progress=progress)
     title = f"Results of {run.path.resolve()}"
-    parts = [f"<h1>{html.escape(title)}</h1>", _overview(run, draws, table), _sources(draws, table)]
-    worst = np.argsort(-np.nan_to_num(table["rhat_max"]), kind="stable")
+    written = f"{datetime.now().astimezone():%Y-%m-%d %H:%M %Z}, fphojax {__version__}"
+    parts = [f"<h1>{html.escape(title)}</h1><p class='note'>{html.escape(written)}</p>"]
+    parts += [_overview(run, draws, table), sources_element(run, draws, table)]
+    worst = np.argsort(-np.nan_to_num(misfit(table), nan=-np.inf), kind="stable")
     numbers = list(dict.fromkeys(int(number) for number in table["patch_id"][worst]))[:n_patch]
     parts += _patches(run, numbers, progress)
-    parts.append(f"<h2>Settings</h2><pre>{html.escape(json.dumps(run.read_config(), indent=2))}</pre>")
-    head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{_STYLE}</style>"
+    parts.append(f"<h2>Settings</h2>{settings_element(_stated(run.read_config()), defaults)}")
+    head = f"<meta charset='utf-8'><title>{html.escape(title)}</title><style>{STYLE}</style>"
     path = Path(path or run.path / "report.html")
     body = "\n".join(parts)
     write_text(path, f"<!doctype html><html lang='en'><head>{head}</head><body>\n{body}\n</body></html>\n")
     return path
+
+
+def _stated(config):
+    """Return the settings without what the run itself adds to their file."""
+    return {key: value for key, value in config.items() if key not in ("seal", "written_in")}
 
 
 def _overview(run, draws, table):
@@ -121,45 +122,6 @@ def _psf_meaning(run):
     return psf_words(errors)
 
 
-def _sources(draws, table):
-    """Make the maps and the table of the sources."""
-    row = {name: i for i, name in enumerate(draws.scene.id.tolist())}
-    catalog = draws.scene[[row[name] for name in draws.ids.tolist()]]
-    flux = np.asarray(table[draws.bands[0]])
-    maps = [
-        _figure(plot_sky(catalog, flux, label=f"flux {draws.bands[0]} [nJy]"), "Fluxes of the sources."),
-        _figure(
-            plot_sky(catalog, np.asarray(table["rhat_max"]), label="largest R-hat"),
-            "Convergence: the largest R-hat of the parameters of each source.",
-        ),
-    ]
-    order = np.argsort(-flux, kind="stable")[:_ROWS]
-    names = ["id", "ra", "dec"]
-    for band in draws.bands:
-        names += [name for name in _fluxes(band) if name in table.colnames]
-    names += ["rhalf", "q", "pa", "sersic", "rhat_max", "ess_min", "chi2", "n_pixel", "flags", "patch_id"]
-    formats = {"ra": ".6f", "dec": ".6f", "rhat_max": ".3f", "ess_min": ".0f", "pa": ".1f", "chi2": ".0f"}
-    formats |= {name: ".4g" for band in draws.bands for name in _fluxes(band)}
-    formats |= dict.fromkeys(("rhalf", "q", "sersic"), ".3g")
-    note = (
-        f"The {len(order)} brightest of {len(table)} sources in {draws.bands[0]}. Medians of the draws; fluxes in "
-        "nJy, with standard deviations from noise (err) and including the misfit (err_scaled); positions and "
-        "position angles in degrees; half-light radii in arcsec; chi2 at the optimum, of the n_pixel pixels "
-        "dominated by the source."
-    )
-    listed = html_table(formatted(Table({name: table[name][order] for name in names}), formats))
-    side_by_side = "".join(f"<div style='flex:1;min-width:420px'>{part}</div>" for part in maps)
-    return (
-        f"<h2>Sources</h2><div style='display:flex;flex-wrap:wrap'>{side_by_side}</div>"
-        f"<p class='note'>{html.escape(note)}</p><div class='wide'>{listed}</div>"
-    )
-
-
-def _fluxes(band):
-    """Return the columns of a band in the table of sources."""
-    return band, f"{band}_err", f"{band}_err_scaled"
-
-
 def _patches(run, numbers, progress):
     """Make the figures of some patches, with images if the exposures are still in place."""
     problem = None
@@ -179,12 +141,12 @@ def _patches(run, numbers, progress):
         parameters = parameter_table(result)
         shown = parameters[np.isin(parameters["source"], sources)]
         yield f"<div class='wide'>{html_table(shown)}</div>"
-        yield _figure(
+        yield figure_element(
             plot_posterior(result, sources=sources),
             "Marginal posteriors: median as a line, central 68 % shaded; positions relative to the median.",
         )
         if result.draws.sizes["draw"] >= 4:
-            yield _figure(
+            yield figure_element(
                 plot_traces(result, sources[:1]),
                 f"Densities and traces of the chains of source {sources[0]}.",
             )
@@ -195,19 +157,12 @@ def _images(fitted):
     indices = range(min(n_exposure, _EXPOSURES))
     more = f" The first {_EXPOSURES} of {n_exposure} exposures." if n_exposure > _EXPOSURES else ""
     figure = plot_residuals(fitted.scene, values, exposures=indices)
-    yield _figure(plot_composites(fitted, values), "Colour composites of data, model and residual.")
-    yield _figure(
+    yield figure_element(plot_composites(fitted, values), "Colour composites of data, model and residual.")
+    yield figure_element(
         figure,
         f"Data, model at the medians of the draws, and residual over error, for every exposure.{more}",
     )
-    yield _figure(plot_posterior_on_image(fitted), "Half-light ellipses of 40 draws over the data.")
-
-
-def _figure(figure, caption):
-    """Make the element of a figure with its caption, the picture embedded."""
-    data = base64.b64encode(png(figure)).decode()
-    text = html.escape(caption)
-    return f"<figure><img alt='{text}' src='data:image/png;base64,{data}'><figcaption>{text}</figcaption></figure>"
+    yield figure_element(plot_posterior_on_image(fitted), "Half-light ellipses of 40 draws over the data.")
 
 
 def _largest(values):

@@ -9,20 +9,24 @@ from fphojax.errors import InputError
 from fphojax.inputs.astrometry import local_affine, sky_offsets, sky_position
 from fphojax.results.fitted_patch import FittedPatch
 from fphojax.results.tiles import residual_tiles
+from fphojax.system.figure_style import COLOURS, styled
+from fphojax.system.wording import counted
 
-from .fit_plots import LINEAR_NOISE, exposure_title
+from .colours import composite_bands, lupton, noise_of
+from .fit_plots import LINEAR_NOISE
+from .sky_marks import compass, exposure_title, mark_sky, pixel_labels, scale_bar, shortened
 from .sky_plots import half_light_ellipse
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["composites", "plot_composites", "plot_posterior_on_image"]
+__all__ = ["composites", "name_colours", "plot_composites", "plot_posterior_on_image"]
 
-_LUPTON_Q = 8.0
-_BRIGHT = 99.7  # percentile of the pixels that the composite shows at full brightness
 _SIDE = 160  # pixels of a composite
 
 
+@styled
 def plot_posterior_on_image(
     fitted: FittedPatch, *, exposures: Sequence[int] | None = None, n_draw: int = 40
 ) -> "Figure":
@@ -50,7 +54,8 @@ def plot_posterior_on_image(
     exposures = _first_of_each_band(frame) if exposures is None else list(exposures)
     columns = min(len(exposures), 3)
     rows = -(-len(exposures) // columns)
-    figure = Figure(figsize=(3.6 * columns, 3.6 * rows), layout="compressed")
+    figure = Figure(figsize=(3.6 * columns, 3.7 * rows + 0.3), layout="compressed")
+    figure.suptitle(f"data, and half-light ellipses of {counted(n_draw, 'draw')}", fontsize="medium")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     stacked = result.draws.stack(sample=("chain", "draw"))
     samples = np.unique(np.linspace(0, stacked.sizes["sample"] - 1, n_draw).astype(int))
@@ -63,7 +68,7 @@ def plot_posterior_on_image(
         norm = AsinhNorm(linear_width=linear, vmin=-linear, vmax=max(np.nanmax(image), 2 * linear))
         axis.imshow(image, norm=norm, cmap=colormaps["gray_r"].with_extremes(bad="0.85"), origin="lower")
         for s, source in enumerate(result.active.id):
-            colour = f"C{s % 10}"
+            colour = COLOURS[s % len(COLOURS)]
             outlines, centres = _ellipses(draws.isel(source=s), exposure, frame.region)
             axis.plot(*outlines.transpose(2, 1, 0), color=colour, lw=0.6, alpha=min(1.0, 12 / len(samples)))
             axis.plot(*centres.T, ".", color=colour, ms=2, mew=0)
@@ -72,8 +77,9 @@ def plot_posterior_on_image(
         used = np.argwhere(np.isfinite(image))
         (low_y, low_x), (high_y, high_x) = used.min(axis=0), used.max(axis=0)
         axis.set(xlim=(low_x - 0.5, high_x + 0.5), ylim=(low_y - 0.5, high_y + 0.5))
-        axis.set_title(exposure_title(exposure), fontsize="medium")
-        axis.tick_params(labelsize="x-small")
+        axis.set_title(shortened(exposure_title(exposure)), fontsize="small")
+        mark_sky(axis, exposure)
+        pixel_labels(axis)
     for axis in axes[len(exposures) :]:
         axis.remove()
     return figure
@@ -102,10 +108,8 @@ def composites(
         "data", "model", "residual": values in [0, 1], north up and east to the left; scaled together (Lupton et al.
         2004), so that colours of data and model compare. Pixels that some band lacks are grey.
     """
-    from astropy.visualization import make_lupton_rgb
-
     frame = fitted.scene.frame
-    bands = list(bands or dict.fromkeys(np.array(frame.bands)[[0, len(frame.bands) // 2, -1]].tolist()))
+    bands = list(bands or composite_bands(frame.bands))
     if unknown := [band for band in bands if band not in frame.bands]:
         raise InputError(f"found no band {unknown[0]}, expected some of {', '.join(frame.bands)}")
     residual = residual_tiles(fitted.scene, values)
@@ -114,27 +118,10 @@ def composites(
         key: [_on_sky(frame, tiles, band) for band in bands]
         for key, tiles in {"data": data, "model": data - residual, "residual": residual}.items()
     }
-    # each band is scaled by its bright pixels, so that a galaxy of typical colour is white
-    scales = [np.nanpercentile(plane, _BRIGHT) for plane in planes["data"]]
-    noise = [1.4826 * np.nanmedian(np.abs(plane)) for plane in planes["residual"]]
-    depth = float(np.mean([n / s for n, s in zip(noise, scales, strict=True)]))
-    panels = {}
-    for key, images in planes.items():
-        scaled = [image / scale for image, scale in zip(images, scales, strict=True)]
-        blue, red = scaled[0], scaled[-1]
-        green = scaled[1] if len(scaled) == 3 else (blue + red) / 2
-        covered = np.isfinite(blue + green + red)
-        rgb = make_lupton_rgb(
-            *(np.nan_to_num(plane) for plane in (red, green, blue)),
-            minimum=-0.7 * depth,
-            stretch=max(4 * depth, 0.05),
-            Q=_LUPTON_Q,
-            output_dtype=np.float64,
-        )
-        panels[key] = np.where(covered[..., None], rgb, 0.75)
-    return panels
+    return lupton(planes, [noise_of(plane) for plane in planes["residual"]])
 
 
+@styled
 def plot_composites(
     fitted: FittedPatch, values: Mapping[str, np.ndarray], bands: Sequence[str] | None = None
 ) -> "Figure":
@@ -151,20 +138,50 @@ def plot_composites(
     Returns
     -------
     matplotlib.figure.Figure
-        Offsets from the centre of the patch in arcsec, north up and east to the left.
+        Offsets from the centre of the patch in arcsec, north up and east to the left; the first panel says which band
+        has which colour.
     """
     from matplotlib.figure import Figure
 
     images = composites(fitted, values, bands)
     radius = fitted.scene.frame.region.radius
     figure = Figure(figsize=(9.6, 3.6), layout="compressed")
+    named = list(bands or composite_bands(fitted.scene.frame.bands))
     for axis, (name, image) in zip(figure.subplots(1, 3, sharey=True), images.items(), strict=True):
         axis.imshow(image, origin="lower", extent=(radius, -radius, -radius, radius), interpolation="nearest")
-        axis.set_title(name, fontsize="medium")
+        axis.set_title(name)
+        compass(axis, np.eye(2))
+        scale_bar(axis, 1.0)
         axis.set_xlabel("east [arcsec]")
         axis.tick_params(labelsize="small")
     figure.axes[0].set_ylabel("north [arcsec]")
+    name_colours(figure.axes[0], named)
     return figure
+
+
+def name_colours(axis: "Axes", bands: Sequence[str]) -> None:
+    """Write on a panel which band has which colour."""
+    if len(bands) == 1:
+        lines = [(f"grey: {bands[0]}", "white")]
+    else:
+        green = bands[1] if len(bands) == 3 else "mean of both"
+        lines = [
+            (f"red: {bands[-1]}", "#ff8a80"),
+            (f"green: {green}", "#9be7a0"),
+            (f"blue: {bands[0]}", "#90caff"),
+        ]
+    for number, (text, colour) in enumerate(lines):
+        axis.annotate(
+            text,
+            (0.03, 0.97),
+            xytext=(0, -13 * number),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            color=colour,
+            fontsize="small",
+            va="top",
+            bbox={"facecolor": "black", "alpha": 0.65, "lw": 0, "pad": 1.5},
+        )
 
 
 def _first_of_each_band(frame):

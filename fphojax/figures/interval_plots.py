@@ -8,6 +8,7 @@ import numpy as np
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
 from fphojax.results.summary import true_values
+from fphojax.system.figure_style import COLOURS, styled
 
 from .posterior_plots import mas_per_degree, parameter_label
 
@@ -19,6 +20,7 @@ __all__ = ["plot_intervals", "plot_joint"]
 _QUANTILES = (0.025, 0.16, 0.5, 0.84, 0.975)
 
 
+@styled
 def plot_intervals(
     results: Mapping[str, PatchResult],
     truth: SourceCatalog | None = None,
@@ -41,6 +43,7 @@ def plot_intervals(
         One row per source, one panel per parameter (and band). Thick bars are 68 %, thin ones 95 %, the dashed line
         is the truth. Positions are offsets in milliarcsec from the truth, else from the first result's median.
     """
+    from matplotlib import rcParams
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -48,7 +51,11 @@ def plot_intervals(
     bands = list(dict.fromkeys(band for result in results.values() for band in result.bands))
     cells = [(name, band) for name in parameters for band in (bands if name == "flux" else [None])]
     rows = len(first.active)
-    figure = Figure(figsize=(1.9 * len(cells) + 1.2, (0.3 * len(results) + 0.9) * rows), layout="constrained")
+    figure = Figure(
+        figsize=(1.9 * len(cells) + 1.2, (0.3 * len(results) + 0.9) * rows + 0.3), layout="constrained"
+    )
+    known = ", truth (dashed)" if truth is not None else ""
+    figure.suptitle(f"median, 68 % (thick) and 95 % (thin) intervals{known}", fontsize="medium")
     axes = figure.subplots(rows, len(cells), squeeze=False, sharey=True)
     for s, identifier in enumerate(first.active.id):
         for axis, (name, band) in zip(axes[s], cells, strict=True):
@@ -62,11 +69,13 @@ def plot_intervals(
                     scale = mas_per_degree(result, name)
                     draws, true = (draws - origin) * scale, None if true is None else 0.0
                 low2, low, middle, high, high2 = np.quantile(draws, _QUANTILES)
-                axis.plot([low2, high2], [y, y], color=f"C{y}", lw=1)
-                axis.plot([low, high], [y, y], color=f"C{y}", lw=4, solid_capstyle="butt")
-                axis.plot(middle, y, "o", color="white", mec=f"C{y}", ms=4)
+                axis.plot([low2, high2], [y, y], color=COLOURS[y % len(COLOURS)], lw=1)
+                axis.plot([low, high], [y, y], color=COLOURS[y % len(COLOURS)], lw=4, solid_capstyle="butt")
+                axis.plot(
+                    middle, y, "o", color=rcParams["axes.facecolor"], mec=COLOURS[y % len(COLOURS)], ms=4
+                )
                 if true is not None:
-                    axis.axvline(true, color="black", lw=1, ls="--", zorder=0)
+                    axis.axvline(true, color=rcParams["text.color"], lw=1, ls="--", zorder=0)
             axis.xaxis.set_major_locator(MaxNLocator(3))
             axis.tick_params(labelsize="x-small")
             if s == 0:
@@ -77,6 +86,7 @@ def plot_intervals(
     return figure
 
 
+@styled
 def plot_joint(
     results: Mapping[str, PatchResult],
     pairs: Sequence[tuple[tuple, tuple]],
@@ -97,6 +107,7 @@ def plot_joint(
     matplotlib.figure.Figure
         One panel per pair, with the correlation coefficient of each result; the cross is the truth.
     """
+    from matplotlib import rcParams
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.3 * len(pairs), 3.3), layout="constrained")
@@ -107,11 +118,11 @@ def plot_joint(
             (x, true_x), (y, true_y) = (
                 _samples(result, truth, row[source], name, *band) for source, name, *band in pair
             )
-            axis.plot(x, y, ".", color=f"C{number}", ms=2, alpha=0.5, label=label)
+            axis.plot(x, y, ".", color=COLOURS[number % len(COLOURS)], ms=2, alpha=0.5, label=label)
             correlations.append(f"{np.corrcoef(x, y)[0, 1]:+.2f}")
             if true_x is not None:
-                axis.plot(true_x, true_y, "+", color="black", ms=12, mew=1.5)
-        axis.set_title("correlation " + ", ".join(correlations), fontsize="small")
+                axis.plot(true_x, true_y, "+", color=rcParams["text.color"], ms=12, mew=1.5)
+        axis.set_title("draws, correlation " + ", ".join(correlations), fontsize="small")
         for set_label, (source, name, *band) in zip((axis.set_xlabel, axis.set_ylabel), pair, strict=True):
             set_label(f"source {source}: {_title(name, *band)}", fontsize="small")
         axis.tick_params(labelsize="x-small")

@@ -11,6 +11,8 @@ from fphojax.inputs.astrometry import ARCSEC
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
 from fphojax.results.summary import true_values
+from fphojax.system.figure_style import COLOURS, styled
+from fphojax.system.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +29,7 @@ __all__ = [
 
 _LEVELS = (0.39, 0.86)  # of the draws: one and two standard deviations of a Gaussian in two dimensions
 _WIDTH = 10.0  # inches
-_TRUTH = {"color": "black", "lw": 1, "ls": "--"}
+_TRUTH = {"lw": 1, "ls": "--"}
 
 
 def parameter_draws(
@@ -86,6 +88,7 @@ def parameter_draws(
     return xr.Dataset(variables)
 
 
+@styled
 def plot_posterior(
     result: PatchResult, truth: SourceCatalog | None = None, *, sources: Sequence | None = None
 ) -> "Figure":
@@ -110,7 +113,18 @@ def plot_posterior(
 
     sources = result.active.id.tolist() if sources is None else list(sources)
     cells = _cells(result, None)
-    figure = Figure(figsize=(1.75 * len(cells), 1.6 * len(sources) + 0.5), layout="constrained")
+    figure = Figure(figsize=(1.75 * len(cells), 1.6 * len(sources) + 0.8))
+    width, height = figure.get_size_inches()  # a computed layout would take longer than the drawing
+    figure.subplots_adjust(
+        left=0.35 / width,
+        right=1 - 0.15 / width,
+        bottom=0.3 / height,
+        top=1 - 0.65 / height,
+        wspace=0.12,
+        hspace=0.3,
+    )
+    known = ", truth (dashed)" if truth is not None else ""
+    figure.suptitle(f"marginal posteriors: median (line), central 68 % (shaded){known}", fontsize="medium")
     axes = figure.subplots(len(sources), len(cells), squeeze=False)
     for i, (row, source) in enumerate(zip(axes, sources, strict=True)):
         draws = parameter_draws(result, [source], truth=truth)
@@ -123,6 +137,7 @@ def plot_posterior(
     return figure
 
 
+@styled
 def plot_traces(
     result: PatchResult, sources: Sequence | None = None, parameters: Sequence[str] | None = None
 ) -> "Figure":
@@ -148,16 +163,18 @@ def plot_traces(
             compact=False,
             kind="kde",
             visuals={"trace": {"width": 0.6, "alpha": 0.7}, "dist": {"width": 1.0}},
-            **_size(1.0 * len(draws) + 0.6),
+            **_size(1.0 * len(draws) + 0.9),
         )
     figure = _figure(collection)
     for axis in figure.axes[1::2]:  # the densities beside them carry the names
         axis.set_ylabel("")
         if axis is not figure.axes[-1]:
             axis.set(xlabel="", xticklabels=[])
+    _entitle(figure, result, sources, "densities and traces of the chains")
     return figure
 
 
+@styled
 def plot_ranks(
     result: PatchResult, sources: Sequence | None = None, parameters: Sequence[str] | None = None
 ) -> "Figure":
@@ -184,11 +201,14 @@ def plot_ranks(
             method="envelope",
             col_wrap=columns,
             visuals={"ecdf_lines": {"width": 1.0}, "title": {"size": 10}},
-            **_size(1.7 * -(-len(draws) // columns) + 0.3, width=2.5 * columns),
+            **_size(1.7 * -(-len(draws) // columns) + 0.6, width=2.5 * columns),
         )
-    return _figure(collection)
+    figure = _figure(collection)
+    _entitle(figure, result, sources, "ranks of the chains, less what equal chains have")
+    return figure
 
 
+@styled
 def plot_corner(
     result: PatchResult,
     sources: Sequence | None = None,
@@ -216,6 +236,7 @@ def plot_corner(
         the region outside the bounds is hatched.
     """
     from arviz_plots import plot_pair
+    from matplotlib import rcParams
     from matplotlib.ticker import MaxNLocator
 
     draws = parameter_draws(result, sources, parameters, truth)
@@ -227,9 +248,9 @@ def plot_corner(
             marginal_kind="kde",
             visuals={
                 "scatter": {"size": 3, "alpha": 0.25},
-                "contour": {"linewidths": 0.8},
-                "divergence": {"color": "C3", "size": 12},
-                "dist": {"color": "C0"},
+                "contour": {"linewidths": 0.8, "color": rcParams["text.color"]},
+                "divergence": {"color": COLOURS[1], "size": 12},
+                "dist": {"color": COLOURS[0]},
             },
             **_size(side, width=side, layout=None),  # a layout would reserve room for labels in each panel
         )
@@ -250,8 +271,9 @@ def plot_corner(
         diagonal.set(yticks=[], ylabel="")
         diagonal.set_title(f"{label}\n{_median_label(sample.to_numpy())}", fontsize="small")
     figure = _figure(matrix)
+    _entitle(figure, result, sources, "draws with 39 % and 86 % contours")
     edge = 0.75 / side
-    figure.subplots_adjust(edge, edge, 1 - 0.1 / side, 1 - 0.5 / side, wspace=0.06, hspace=0.06)
+    figure.subplots_adjust(edge, edge, 1 - 0.1 / side, 1 - 0.85 / side, wspace=0.06, hspace=0.06)
     return figure
 
 
@@ -328,12 +350,14 @@ def _figure(collection):
 
 def _marginal(axis, sample, truth):
     """Draw a histogram of draws with median, central 68 % and truth."""
+    from matplotlib import rcParams
+
     low, median, high = np.quantile(sample, (0.16, 0.5, 0.84))
-    axis.hist(sample, bins=30, histtype="stepfilled", color="C0", alpha=0.35)
-    axis.axvspan(low, high, color="C0", alpha=0.15, lw=0)
-    axis.axvline(median, color="C0", lw=1)
+    axis.hist(sample, bins=30, histtype="stepfilled", color=COLOURS[0], alpha=0.35)
+    axis.axvspan(low, high, color=COLOURS[0], alpha=0.15, lw=0)
+    axis.axvline(median, color=COLOURS[0], lw=1)
     if truth is not None:
-        axis.axvline(truth, **_TRUTH)
+        axis.axvline(truth, color=rcParams["text.color"], **_TRUTH)
     axis.set_yticks([])
     axis.tick_params(labelsize="x-small")
 
@@ -347,8 +371,17 @@ def _view(sample):
     return min(values.min(), *ends, np.inf) - 0.05 * width, max(values.max(), *ends, -np.inf) + 0.05 * width
 
 
+def _entitle(figure, result, sources, text):
+    """Say above the panels what they show, and of which sources."""
+    ids = result.active.id.tolist() if sources is None else list(sources)
+    whose = f"{'source' if len(ids) == 1 else 'sources'} {', '.join(map(str, ids))}"
+    figure.suptitle(f"{whose if len(ids) <= 6 else counted(len(ids), 'source')}: {text}", fontsize="medium")
+
+
 def _limits(axis, across, up):
     """Draw the truth, and hatch what the bounds exclude, on both axes (`up` is None on the diagonal)."""
+    from matplotlib import rcParams
+
     for sample, line, span, view in (
         (across, axis.axvline, axis.axvspan, axis.get_xlim()),
         (up, axis.axhline, axis.axhspan, axis.get_ylim()),
@@ -356,11 +389,11 @@ def _limits(axis, across, up):
         if sample is None:
             continue
         if "truth" in sample.attrs:
-            line(sample.attrs["truth"], **_TRUTH)
+            line(sample.attrs["truth"], color=rcParams["text.color"], **_TRUTH)
         outside = ((view[0], sample.attrs["lower"]), (sample.attrs["upper"], view[1]))
         for low, high in outside:
             if low < high:
-                span(low, high, facecolor="0.95", edgecolor="0.7", hatch="///", lw=0, zorder=0)
+                span(low, high, facecolor="0.5", edgecolor="0.7", alpha=0.2, hatch="///", lw=0, zorder=0)
 
 
 def _prior(axis, sample, priors):
@@ -372,7 +405,7 @@ def _prior(axis, sample, priors):
         density = np.where(inside, np.exp(np.asarray(priors[name].log_prob(grid))), 0.0)
     else:
         density = np.where((grid >= low) & (grid <= high), 1 / (high - low), 0.0)
-    axis.fill_between(grid, density, color="0.8", lw=0, zorder=0)
+    axis.fill_between(grid, density, color="0.5", alpha=0.3, lw=0, zorder=0)
     axis.set_ylim(bottom=0)
 
 

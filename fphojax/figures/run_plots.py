@@ -9,8 +9,10 @@ from astropy.table import Table
 from fphojax.results.fitted_patch import fitted_patch
 from fphojax.results.residuals import RunResiduals
 from fphojax.results.run_directory import RunDirectory
+from fphojax.system.figure_style import COLOURS, styled
 
 from .fit_plots import plot_residuals
+from .sky_marks import pixel_labels, shortened
 
 if TYPE_CHECKING:
     from IPython.display import Image
@@ -23,6 +25,7 @@ _CHI_RANGE = 5.0
 _RHAT = 1.05
 
 
+@styled
 def plot_residual_frames(folder: str | Path) -> "Figure":
     """Plot residuals of the first exposure of every band, over all patches of a run.
 
@@ -62,12 +65,16 @@ def plot_residual_frames(folder: str | Path) -> "Figure":
             interpolation="nearest",
         )
         title = name if band in name else f"{band} {name}"
-        axis.set_title(f"{title}: {np.mean(values**2):.2f}", fontsize="small")
-        axis.tick_params(labelsize="x-small")
-    figure.colorbar(mappable, ax=axes, label="residual / noise", shrink=0.8)
+        axis.set_title(
+            f"{shortened(title)}\nmean of (residual / $\\sigma$)² = {np.mean(values**2):.2f}",
+            fontsize="small",
+        )
+        pixel_labels(axis, y=axis is axes[0])
+    figure.colorbar(mappable, ax=axes, label=r"residual / $\sigma$", shrink=0.8)
     return figure
 
 
+@styled
 def plot_levels(levels: Table) -> "Figure":
     """Plot the residual sky level of every exposure over its error.
 
@@ -82,17 +89,20 @@ def plot_levels(levels: Table) -> "Figure":
     bands = list(dict.fromkeys(levels["band"]))
     figure = Figure(figsize=(7, 0.22 * len(levels) + 1), layout="constrained")
     axis = figure.add_subplot()
-    axis.axvspan(-3, 3, color="0.9")
+    axis.set_title("residual sky level of every exposure; shaded: three errors")
+    axis.axvspan(-3, 3, color="0.5", alpha=0.2)
     axis.axvline(0, color="0.5", lw=1)
     for row, (band, value) in enumerate(zip(levels["band"], ratio, strict=True)):
-        axis.plot(value, row, "o", color=f"C{bands.index(band)}")
+        axis.plot(value, row, "o", color=COLOURS[bands.index(band) % len(COLOURS)])
     names = [f"{band} {name}" for band, name in zip(levels["band"], levels["exposure"], strict=True)]
+    axis.margins(y=0.5 / max(len(levels), 1))
     axis.set_yticks(range(len(levels)), names, fontsize="x-small")
     axis.invert_yaxis()
     axis.set_xlabel("residual level / its error")
     return figure
 
 
+@styled
 def plot_convergence(path: str | Path) -> "Figure":
     """Plot the convergence of every source, and the signal-to-noise ratio of its flux.
 
@@ -105,17 +115,19 @@ def plot_convergence(path: str | Path) -> "Figure":
 
     table = Table.read(path)
     band = str(table.meta["FILTERS"]).split(",")[0]
-    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(table["ess_min"], table["rhat_max"], "o", ms=4)
     left.axhline(_RHAT, color="0.5", ls="--", lw=1)
-    left.set(xlim=(0, None), xlabel="smallest effective sample size", ylabel="largest r_hat")
+    left.set(xlim=(0, None), xlabel="smallest effective sample size", ylabel=r"largest $\hat R$")
+    left.set_title("convergence of every source")
+    right.set_title("signal-to-noise ratio of the fluxes")
     right.set(xscale="log", yscale="log", xlabel=f"flux {band} [nJy]", ylabel="flux / error")
     if f"{band}_err" in table.colnames:
         flux, error = np.asarray(table[band]), np.asarray(table[f"{band}_err"])
         right.plot(flux, flux / error, "o", ms=4)
     else:
-        right.set_title("single draws have no errors", fontsize="small")
+        right.set_title("single draws have no errors")
     return figure
 
 

@@ -8,6 +8,9 @@ import numpy as np
 from fphojax.inputs.astrometry import CircularRegion, local_affine, sky_offsets
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.system.figure_style import COLOURS, styled
+
+from .sky_marks import exposure_title, mark_sky, outline, pixel_labels, shortened
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,7 +20,7 @@ __all__ = ["first_of_each_band", "half_light_ellipse", "plot_exposures", "plot_p
 _PANEL = 3.0  # inches
 _WIDTH, _LARGEST_PANEL = 12.0, 4.5  # of exposures, inches
 _LINEAR_NOISE = 3.0  # standard deviations of a pixel up to which the stretch is linear
-_COLOURS = ("white", "red", "orange")
+_COLOURS = ("white", "#ff6f3c", "#56B4E9")
 _ANGLES = np.linspace(0, 2 * np.pi, 73)
 
 
@@ -49,6 +52,7 @@ def first_of_each_band(exposures: Sequence[Exposure]) -> list[Exposure]:
     return list({exposure.band: exposure for exposure in reversed(exposures)}.values())[::-1]
 
 
+@styled
 def plot_exposures(
     exposures: Sequence[Exposure], catalogs: Mapping[str, SourceCatalog] | None = None, *, columns: int = 4
 ) -> "Figure":
@@ -72,23 +76,28 @@ def plot_exposures(
     rows = -(-len(exposures) // columns)
     columns = -(-len(exposures) // rows)
     panel = min(_WIDTH / columns, _LARGEST_PANEL)
-    figure = Figure(figsize=(panel * columns, (panel + 0.3) * rows), layout="constrained")
+    figure = Figure(figsize=(panel * columns, (panel + 0.3) * rows + 0.4), layout="compressed")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, exposure in zip(axes, exposures, strict=False):
         _show(axis, exposure)
         for colour, catalog in zip(_COLOURS, (catalogs or {}).values(), strict=False):
             _draw_ellipses(axis, exposure, catalog, colour)
-        _compass(axis, exposure)
+        mark_sky(axis, exposure)
     for axis in axes[len(exposures) :]:
         axis.set_axis_off()
     if catalogs:
         from matplotlib.lines import Line2D
 
-        marks = [Line2D([], [], color=c, label=name) for c, name in zip(_COLOURS, catalogs, strict=False)]
-        figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), facecolor="0.6")
+        marks = [
+            Line2D([], [], color=colour, label=f"half-light ellipses: {name}")
+            for colour, name in zip(_COLOURS, catalogs, strict=False)
+        ]
+        style = {"facecolor": "0.35", "labelcolor": "white"}  # the first colour is white
+        figure.legend(handles=marks, loc="outside lower center", ncols=len(marks), **style)
     return figure
 
 
+@styled
 def plot_patches(
     catalog: SourceCatalog,
     patches: Sequence[tuple[CircularRegion, SourceCatalog, SourceCatalog]],
@@ -112,27 +121,33 @@ def plot_patches(
         One panel per patch: its circle, sources with their radii of influence, active ones in orange, fixed ones in
         blue, all others in grey. Offsets in arcsec, east to the left.
     """
+    from matplotlib import rcParams
     from matplotlib.figure import Figure
     from matplotlib.patches import Circle
 
     columns = min(columns, len(patches))
     rows = -(-len(patches) // columns)
-    figure = Figure(figsize=(_PANEL * columns, _PANEL * rows), layout="constrained")
+    figure = Figure(figsize=(_PANEL * columns, _PANEL * rows + 0.4), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
     ra0, dec0 = float(np.median(catalog.ra)), float(np.median(catalog.dec))
     for number, (axis, (region, active, fixed)) in enumerate(zip(axes, patches, strict=False)):
-        for sources, colour, order in ((catalog, "0.7", 1), (fixed, "C0", 2), (active, "C1", 3)):
+        for sources, colour, order in ((catalog, "0.7", 1), (fixed, COLOURS[0], 2), (active, COLOURS[1], 3)):
             offsets = sky_offsets(sources.ra, sources.dec, ra0, dec0)
             for offset, roi in zip(offsets, sources.roi, strict=True):
                 axis.add_patch(Circle(offset, roi, fill=False, color=colour, lw=0.8, zorder=order))
             axis.plot(*offsets.T, ".", color=colour, ms=4, zorder=order)
         east, north = np.squeeze(sky_offsets(region.ra, region.dec, ra0, dec0))
-        axis.add_patch(Circle((east, north), region.radius, fill=False, color="black", ls="--", lw=1))
-        axis.set_title(f"{number + 1}: {len(active)} active, {len(fixed)} fixed", fontsize="small")
+        axis.add_patch(
+            Circle((east, north), region.radius, fill=False, color=rcParams["text.color"], ls="--", lw=1)
+        )
+        axis.set_title(f"patch {number + 1}: {len(active)} active, {len(fixed)} fixed", fontsize="small")
         axis.set_aspect("equal")
     axes[0].invert_xaxis()
     for axis in axes[len(patches) :]:
         axis.set_axis_off()
+    figure.suptitle(
+        "patches (dashed), and radii of influence of active, fixed and other sources", fontsize="medium"
+    )
     figure.supxlabel("east [arcsec]", fontsize="small")
     figure.supylabel("north [arcsec]", fontsize="small")
     return figure
@@ -151,9 +166,9 @@ def _show(axis, exposure):
     stretch = AsinhNorm(linear_width=linear, vmin=-linear, vmax=max(np.nanmax(image), 2 * linear))
     colours = colormaps["viridis"].with_extremes(bad="0.75")
     axis.imshow(image, norm=stretch, cmap=colours, origin="lower", interpolation="nearest")
-    name = exposure.name if exposure.band in exposure.name else f"{exposure.band} {exposure.name}"
-    axis.set_title(f'{name}, {exposure.pixel_scale:.3g}"/pixel', fontsize="small")
-    axis.tick_params(labelsize="x-small")
+    name = shortened(exposure_title(exposure), 24)
+    axis.set_title(f'{name}: data, {exposure.pixel_scale:.3g}"/pixel', fontsize="small")
+    pixel_labels(axis)
 
 
 def _draw_ellipses(axis, exposure, catalog, colour):
@@ -163,25 +178,14 @@ def _draw_ellipses(axis, exposure, catalog, colour):
         if not np.isfinite(pixel).all():
             continue
         ellipse = pixel + half_light_ellipse(catalog.q[s], catalog.pa[s], catalog.rhalf[s]) @ jacobian.T
-        axis.plot(*ellipse.T, color=colour, lw=1)
+        axis.plot(*ellipse.T, color=colour, lw=1, path_effects=outline())
         axis.annotate(
             str(catalog.id[s]),
             ellipse.max(axis=0),
             color=colour,
-            fontsize="x-small",
+            fontsize="small",
+            path_effects=outline(),
             annotation_clip=True,
             clip_on=True,
         )
     axis.set(xlim=limits[0], ylim=limits[1])
-
-
-def _compass(axis, exposure):
-    """Draw arrows to north and east from the lower left corner."""
-    ra, dec, _ = exposure.footprint
-    jacobian = local_affine(exposure.wcs, ra, dec, dec0=dec).jacobian[0]
-    size = np.array(exposure.shape[::-1])
-    origin = 0.16 * size
-    for direction, label in zip(jacobian.T, ("E", "N"), strict=True):
-        arrow = 0.1 * size.min() * direction / np.linalg.norm(direction)
-        axis.annotate("", origin + arrow, origin, arrowprops={"arrowstyle": "->", "color": "white", "lw": 1})
-        axis.text(*(origin + 1.4 * arrow), label, color="white", fontsize="x-small", ha="center", va="center")

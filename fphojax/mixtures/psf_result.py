@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.ndimage import map_coordinates
 
+from fphojax.system.figure_style import styled
 from fphojax.system.notebook_html import Shown
 
 from .psf_image import EffectivePSF, effective_psf
@@ -185,6 +186,7 @@ def _at_native_pixels(effective, values):
     return map_coordinates(values, np.meshgrid(*places, indexing="ij"), order=3, mode="nearest")
 
 
+@styled
 def plot_psf_fit(fit: PSFFit, image: ArrayLike, **options: Any) -> "Figure":
     """Plot image, model, residual and encircled energy.
 

@@ -16,6 +16,7 @@ from fphojax.inference.methods import Method
 from fphojax.inputs.astrometry import sky_position
 from fphojax.inputs.bounds import PARAMETERS, Bounds
 from fphojax.inputs.source_catalog import SourceCatalog
+from fphojax.system.figure_style import COLOURS, styled
 from fphojax.system.progress import Progress
 
 from .mock_fields import MockCamera, mock_field
@@ -62,6 +63,7 @@ class CoverageStudy:
             table[name].info.format = ".3f"
         return table
 
+    @styled
     def plot(self) -> "Figure":
         """Plot histograms of the quantiles.
 
@@ -73,10 +75,11 @@ class CoverageStudy:
         from matplotlib.figure import Figure
         from scipy.stats import binom
 
-        figure = Figure(figsize=(1.9 * len(self.quantiles) + 0.6, 2.2), layout="constrained")
+        figure = Figure(figsize=(1.9 * len(self.quantiles) + 0.6, 2.5), layout="constrained")
+        figure.suptitle("ranks of the truths among the draws; band: 95 % of the bins", fontsize="medium")
         axes = figure.subplots(1, len(self.quantiles), sharey=True, squeeze=False)[0]
         for axis, (name, values) in zip(axes, self.quantiles.items(), strict=True):
-            axis.hist(values.ravel(), bins=_BINS, range=(0, 1), color="C0", alpha=0.7)
+            axis.hist(values.ravel(), bins=_BINS, range=(0, 1), color=COLOURS[0], alpha=0.7)
             axis.axhspan(*binom.interval(0.95, values.size, 1 / _BINS), color="0.5", alpha=0.3)
             axis.set_title(name, fontsize="small")
             axis.tick_params(labelsize="x-small")

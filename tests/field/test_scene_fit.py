@@ -81,7 +81,7 @@ def test_joint_draws_with_their_correlation(fit):
     (axis,) = figure.axes
     draws = fit.result.draws
     expected = np.corrcoef(draws["flux"].to_numpy().ravel(), draws["rhalf"].to_numpy().ravel())[0, 1]
-    assert axis.get_title() == f"correlation {expected:+.2f}"
+    assert axis.get_title() == f"draws, correlation {expected:+.2f}"
     assert axis.get_xlabel() == "source 1: flux F1 [nJy]"
 
 

@@ -21,7 +21,7 @@ def test_map_of_sources(fit, tmp_path):
     assert np.abs(offsets).max() < 1  # although the field lies across ra = 0
     assert axis.get_xlim()[0] > axis.get_xlim()[1]
     assert "two" in [text.get_text() for text in axis.texts]
-    assert bar.get_ylabel() == "R"
+    assert bar.get_ylabel() == "R [nJy]"
     save_figure(figure, tmp_path / "map.png", dpi=50)
 
 

@@ -17,9 +17,9 @@ def test_residual_panels(fit, tmp_path):
     good = np.isfinite(data)
     np.testing.assert_allclose((data - model)[good] * ierr, chi[good], atol=1e-4)
     assert np.isnan(data[3, 4:8]).all()
-    assert panels[0].get_title() == "B first"
+    assert panels[0].get_title() == "B first: data"
     assert float(panels[2].get_title().split("=")[1]) == pytest.approx(1, abs=0.15)
-    assert {text.get_text() for text in panels[0].texts} >= {"one", "two", "N", "E"}
+    assert {text.get_text() for text in panels[0].texts} >= {"one", "two", "N", "E", '0.2"'}
     save_figure(figure, tmp_path / "residuals.png", dpi=50)
     assert (tmp_path / "residuals.png").read_bytes().startswith(b"\x89PNG")
     assert len(list(tmp_path.iterdir())) == 1
@@ -33,7 +33,7 @@ def test_chosen_exposures_and_stretches(fit):
             fit.scene, fit.chains.optimum.values, exposures=[1], stretch=stretch, linear_noise=2.0
         )
         data, model, _ = panels = [axis for axis in figure.axes if axis.images]
-        assert [axis.get_title() for axis in panels[:2]] == ["R second", "model"]
+        assert [axis.get_title() for axis in panels[:2]] == ["R second: data", "model"]
         assert type(data.images[0].norm) is kind
         assert data.images[0].norm is model.images[0].norm
     with pytest.raises(ValueError, match="stretch is 'cubic', expected"):

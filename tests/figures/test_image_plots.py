@@ -56,3 +56,11 @@ def test_composites_share_a_grid(fit, fitted, tmp_path):
     assert images["residual"][bright].mean() < 0.5 * images["data"][bright].mean()
     with pytest.raises(InputError, match="found no band Z, expected some of B, R"):
         composites(fitted, fit.chains.optimum.values, ["B", "Z"])
+
+
+def test_composites_say_which_band_has_which_colour(fit, fitted):
+    figure = plot_composites(fitted, fit.chains.optimum.values)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert {"red: R", "green: mean of both", "blue: B", "N", "E"} <= set(texts)
+    alone = plot_composites(fitted, fit.chains.optimum.values, ["R"])
+    assert "grey: R" in [text.get_text() for text in alone.axes[0].texts]

@@ -48,7 +48,7 @@ def test_patches_count_their_sources():
     field = mock_galaxies(x=[0, 1, 5], y=[0, 0, 0], flux={"F1": [1, 1, 1]}, q=1, pa=0, sersic=1, rhalf=0.2)
     region = CircularRegion(field.ra[0], field.dec[0], 2.0)
     figure = plot_patches(field, [(region, field[:1], field[1:2])])
-    assert figure.axes[0].get_title() == "1: 1 active, 1 fixed"
+    assert figure.axes[0].get_title() == "patch 1: 1 active, 1 fixed"
 
 
 def test_conventions_have_their_pictures():

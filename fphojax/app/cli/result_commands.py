@@ -87,6 +87,7 @@ def report(
     quiet: Quiet = False,
 ) -> None:
     """Write the main tables and figures of a run as one HTML page."""
+    from fphojax.app.settings.defaults import default_settings
     from fphojax.figures.field_plots import chain_pdf, residual_pdf
     from fphojax.figures.html_report import write_report
     from fphojax.results.run_directory import RunDirectory
@@ -95,7 +96,8 @@ def report(
         raise InputError(f"--out: found {out}, expected a name that ends in .html")
     logger.info("report: %s", run)
     directory, progress = RunDirectory.open(run), bars(quiet)
-    typer.echo(f"wrote {write_report(directory, out, n_patch=patches, progress=progress)}")
+    path = write_report(directory, out, n_patch=patches, defaults=default_settings(), progress=progress)
+    typer.echo(f"wrote {path}")
     if pdf:
         for write in (chain_pdf, residual_pdf):
             typer.echo(f"wrote {write(directory, progress=progress)}")

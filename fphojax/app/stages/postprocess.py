@@ -3,6 +3,7 @@
 import numpy as np
 from astropy.table import Table
 
+from fphojax.app.settings.defaults import default_settings
 from fphojax.app.settings.schema import Settings
 from fphojax.figures.html_report import write_report
 from fphojax.results.products.run_products import postprocess as write_products
@@ -45,7 +46,10 @@ def postprocess(settings: Settings, *, workers: int | None = None, progress: boo
     run = RunDirectory(settings.outbase, scene_catalog=settings.scene_catalog)
     catalogs = write_products(run, formats=("fits", "ecsv"), workers=workers or 1, progress=progress)
     table = catalogs.final
-    files = {"report": write_report(run, progress=progress), "catalog": run.path / "catalogs" / "final.fits"}
+    files = {
+        "report": write_report(run, defaults=default_settings(), progress=progress),
+        "catalog": run.path / "catalogs" / "final.fits",
+    }
     files |= {name: run.path / name for name in ("regions", "images")}
     rhat = np.asarray(table["rhat_max"])
     poor = int(np.count_nonzero(rhat > _LARGEST_RHAT))

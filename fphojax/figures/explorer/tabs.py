@@ -2,7 +2,6 @@
 
 import html
 import json
-from functools import lru_cache
 from typing import get_args
 
 import ipywidgets as widgets
@@ -10,19 +9,21 @@ import numpy as np
 from astropy.table import Table
 
 from fphojax.errors import InputError
-from fphojax.figures.figure_bytes import png
-from fphojax.figures.fit_plots import LINEAR_NOISE, Stretch, exposure_title, plot_residuals
+from fphojax.figures.fit_plots import LINEAR_NOISE, Stretch, plot_residuals
 from fphojax.figures.image_plots import plot_composites, plot_posterior_on_image
 from fphojax.figures.posterior_plots import plot_corner, plot_posterior, plot_ranks, plot_traces
-from fphojax.inputs.recipe import Recipe
-from fphojax.results.fitted_patch import FittedPatch, fitted_patch, open_recipe
+from fphojax.figures.report_parts import settings_element
+from fphojax.results.fitted_patch import FittedPatch
 from fphojax.results.parameter_table import rounded
 from fphojax.results.patch_result import POSTERIOR_UNITS, PatchResult
 from fphojax.results.run_directory import RunDirectory
 from fphojax.results.summary import summary_table
 from fphojax.results.table_text import html_table
 
-__all__ = ["ConvergenceTab", "ImagesTab", "PatchReader", "PosteriorTab", "SettingsTab"]
+from .patch_reader import PatchReader, exposure_choices
+from .pictures import Picture
+
+__all__ = ["ConvergenceTab", "ImagesTab", "PosteriorTab", "SettingsTab"]
 
 _ROWS = 100  # of a table on the page
 _MEDIAN = 0  # first position of the slider of draws
@@ -33,30 +34,16 @@ _POSTERIOR_VIEWS = {
 }
 
 
-class PatchReader:
-    """Reader of the patches of a run, which keeps the last few in memory."""
-
-    def __init__(self, run: RunDirectory):
-        self.run = run
-        self.result = lru_cache(8)(run.read_patch)
-        self.fitted = lru_cache(4)(self._fitted)
-        self._recipe: Recipe | None = None
-
-    def _fitted(self, number: int) -> FittedPatch:
-        self._recipe = self._recipe or open_recipe(self.run)
-        return fitted_patch(self.run, number, self._recipe)
-
-
 class PosteriorTab(widgets.VBox):
     """Figures of the draws of chosen sources and parameters."""
 
     def __init__(self, reader: PatchReader):
         self._reader = reader
         self._patch: int | None = None
-        self.view = widgets.ToggleButtons(options=[*_POSTERIOR_VIEWS, "marginals"], description="")
+        self.view = widgets.ToggleButtons(options=["marginals", *_POSTERIOR_VIEWS], description="")
         self.sources = widgets.SelectMultiple(description="sources", rows=5)
         self.parameters = widgets.SelectMultiple(description="parameters", rows=5)
-        self.image, self.message = widgets.Image(format="png"), widgets.HTML()
+        self.image, self.message = Picture(), widgets.HTML()
         super().__init__([self.view, widgets.HBox([self.sources, self.parameters]), self.message, self.image])
         for control in (self.view, self.sources, self.parameters):
             control.observe(self._draw, "value")
@@ -81,7 +68,7 @@ class PosteriorTab(widgets.VBox):
         n_draw = result.draws.sizes["draw"]
         if n_draw < 4:  # a point, of which ArviZ can draw nothing
             self.message.value = f"{n_draw} draws per chain ({result.method}): nothing to show"
-            self.image.value = b""
+            self.image.clear()
             return
         self.message.value = ""
         if self.view.value == "marginals":
@@ -89,7 +76,7 @@ class PosteriorTab(widgets.VBox):
         else:
             plot = _POSTERIOR_VIEWS[self.view.value]
             figure = plot(result, self.sources.value, self.parameters.value)
-        self.image.value = png(figure)
+        self.image.show(figure)
 
 
 class ImagesTab(widgets.VBox):
@@ -108,7 +95,7 @@ class ImagesTab(widgets.VBox):
         self.draw = widgets.IntSlider(
             _MEDIAN, min=_MEDIAN, max=1, description="draw", continuous_update=False
         )
-        self.label, self.image = widgets.HTML(), widgets.Image(format="png")
+        self.label, self.image = widgets.HTML(), Picture()
         controls = [
             widgets.HBox([self.exposure, self.stretch, self.linear]),
             widgets.HBox([self.draw, self.label]),
@@ -126,10 +113,10 @@ class ImagesTab(widgets.VBox):
         try:
             fitted = self._reader.fitted(patch)
         except InputError as error:  # the images may have been moved since the run
-            self.label.value, self.image.value = html.escape(str(error)), b""
+            self.label.value = html.escape(str(error))
+            self.image.clear()
             return
-        names = [exposure_title(exposure) for exposure in fitted.scene.frame.exposures]
-        self.exposure.options = [(name, i) for i, name in enumerate(names)]
+        self.exposure.options = exposure_choices(fitted.scene.frame.exposures)
         self.exposure.value = 0
         sizes = fitted.result.draws.sizes
         self.draw.max = sizes["chain"] * sizes["draw"]
@@ -158,7 +145,7 @@ class ImagesTab(widgets.VBox):
                 stretch=self.stretch.value,
                 linear_noise=self.linear.value,
             )
-        self.image.value = png(figure)
+        self.image.show(figure)
 
 
 class ConvergenceTab(widgets.VBox):
@@ -199,11 +186,11 @@ class SettingsTab(widgets.VBox):
     """Settings of the run, and its log."""
 
     def __init__(self, run: RunDirectory):
-        texts = {"settings": run.read_config(), "log": run.read_log()}
-        parts = [
-            f"<b>{name}</b><pre style='line-height:1.3'>{html.escape(json.dumps(content, indent=2)[:20000])}</pre>"
-            for name, content in texts.items()
-        ]
+        log = html.escape(json.dumps(run.read_log(), indent=2)[:20000])
+        parts = (
+            settings_element(run.read_config(), None),
+            f"<b>log</b><pre style='line-height:1.3'>{log}</pre>",
+        )
         super().__init__([widgets.HTML(part) for part in parts])
 
     def show(self, patch: int, source: int | str) -> None:
