@@ -197,7 +197,8 @@ class Coordinates(eqx.Module):
     def of_draws(self, values: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
         """Map many draws, whose parameters have a leading axis, to coordinates; see `of_values`."""
         flat = {
-            name: np.asarray(values[name], dtype=float).reshape(len(values[name]), -1) for name in self.priors
+            name: np.asarray(values[name], dtype=float).reshape(np.shape(values[name])[0], -1)
+            for name in self.priors
         }
         parts = [
             self._measure(name, flat[name][:, np.asarray(self.free[name])], np) for name in self._boxed()

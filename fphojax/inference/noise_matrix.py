@@ -51,9 +51,9 @@ def noise_matrix(
     ndarray (N, N)
         In the order of `ravel_pytree`; positive semidefinite. With kernels that are 1 it is the Fisher matrix.
     """
-    values = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
+    arrays = {name: np.asarray(value, dtype=np.float64) for name, value in values.items()}
     lean = lean_model(model)
-    padded = {name: jnp.asarray(value) for name, value in padded_values(values, lean).items()}
+    padded = {name: jnp.asarray(value) for name, value in padded_values(arrays, lean).items()}
     optics = apply_nuisance(lean.optics, padded)
     columns = source_columns(lean.sources(padded), optics, lean.table, lean.patch, lean.response)
     patch, n_source = model.patch, model.optics.n_source
@@ -72,7 +72,7 @@ def noise_matrix(
             images = _assembled(origin[tile[begin:end]], columns.values[order[begin:end]])
             rows = slice(N_PARAMETER * s, N_PARAMETER * (s + 1))
             of_exposure[e].append((rows, _filtered(images, kernels[e])))
-    if n_term:
+    if model.basis is not None:
         terms = np.swapaxes(np.asarray(model.basis.columns(patch)), 1, 2) * np.asarray(patch.ierr)[:, None]
         real = np.arange(patch.n_tile) < int(patch.count)
         for e, kernel in enumerate(kernels):
@@ -85,7 +85,7 @@ def noise_matrix(
                 block = _products(images, others)
                 products[e, rows, columns_] = block
                 products[e, columns_, rows] = block.T
-    parameters = {name: jnp.asarray(value) for name, value in values.items()}
+    parameters = {name: jnp.asarray(value) for name, value in arrays.items()}
     return np.asarray(model.by_parameters(jnp.asarray(products), parameters))
 
 

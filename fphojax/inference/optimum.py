@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -160,9 +161,8 @@ def _optimum(model, initial, result):
 def lean_model(model: SceneModel) -> SceneModel:
     """Strip a model of what a search does not use, and pad it, so that few programs are compiled."""
     response = model.response if np.asarray(model.optics.pixel_free).any() else "variance"
-    return padded_model(
-        dataclasses.replace(model, merged_optics=None, pairs=None, tolerance=0.0, response=response)
-    )
+    unused: dict[str, Any] = {"merged_optics": None, "pairs": None, "tolerance": 0.0}
+    return padded_model(dataclasses.replace(model, response=response, **unused))
 
 
 def at_bound(model: SceneModel, values: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:

@@ -7,6 +7,7 @@ reopens it: a patch and its scene are the same before and after.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from numpyro.distributions import Distribution
 from scipy.cluster.hierarchy import DisjointSet
@@ -242,7 +243,7 @@ def noise_of(config: Mapping) -> NoiseModel | None:
     InputError
         Its file cannot be read.
     """
-    options = {"scale": "auto", "correlation": "auto"} | dict(config.get("noise", {}))
+    options: dict[str, Any] = {"scale": "auto", "correlation": "auto"} | dict(config.get("noise", {}))
     path = config.get("noise_file")
     if options == {"scale": "none", "correlation": "none"}:
         return None
