@@ -6,6 +6,7 @@ from astropy.wcs import WCS
 
 from fphojax.field.scene_fit import fit_scene
 from fphojax.inference.methods import Laplace, Optimum
+from fphojax.inference.noise_matrix import DOUBT
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.psf_store import PSFMixture, PSFStore
 from fphojax.inputs.recipe import Recipe
@@ -61,6 +62,26 @@ def test_a_faint_flux_beside_a_bright_galaxy_is_right(exposure):
         print(name, plain, corrected)
         assert plain > 300
         assert corrected < 5
+
+
+def test_part_of_the_correction_is_an_error(exposure):
+    """A fraction of the change that it makes to the flux, in quadrature with the noise."""
+    start = TRUTH.replace(flux=TRUTH.flux * 1.3, rhalf=TRUTH.rhalf * 0.8)
+    fits = {
+        name: fit_scene([exposure], store(psf), start, Optimum(), held=("x", "y", "q", "pa", "sersic", "rhalf"))
+        for name, psf in {"without": CORE, "with": CORRECTED}.items()
+    }
+    flux, error = (
+        {name: getattr(fit.result, kind)["flux"].to_numpy()[:, 0] for name, fit in fits.items()}
+        for kind in ("optimum", "optimum_std")
+    )
+    expected = np.hypot(error["without"], DOUBT * (flux["with"] - flux["without"]))
+    print(error["with"] / error["without"], expected / error["without"])
+    np.testing.assert_allclose(error["with"], expected, rtol=0.03)
+    assert expected.max() > 1.2 * error["without"].max()
+    assert fits["without"].result.err_scale is None
+    scale = fits["with"].result.err_scale.to_numpy()[:, 0]
+    np.testing.assert_allclose(scale, expected / error["without"], rtol=0.03)
 
 
 @pytest.mark.slow
