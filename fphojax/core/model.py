@@ -282,15 +282,21 @@ class SceneModel(eqx.Module):
         fisher : array (N, N)
         """
         sources = self.sources(values)
-        n_term = 0 if self.basis is None else self.basis.n_term
         sky = values.get("sky", jnp.zeros((self.optics.n_exposure, 0)))
         chi2, rhs, fisher = evaluated.equations(sources.flux.T[self.optics.band], sky)
+        return chi2, self.sums_by_parameters(rhs, values), self.by_parameters(fisher, values)
+
+    def sums_by_parameters(self, sums: jax.Array, values: Mapping[str, jax.Array]) -> jax.Array:
+        """Turn sums over pixels (E, S * 7 + K), by each column of the designs, into those (N,) by the parameters.
+
+        See `by_parameters`.
+        """
+        n_term = 0 if self.basis is None else self.basis.n_term
         if "scale" in values or "shift" in values:
-            rhs = jnp.einsum("eij,ej->ei", derivative_rows(sources, self.optics.band, values, n_term), rhs)
-        index = self._parameter_index()
+            rows = derivative_rows(self.sources(values), self.optics.band, values, n_term)
+            sums = jnp.einsum("eij,ej->ei", rows, sums)
         size = sum(jnp.size(value) for value in values.values())
-        by_parameter = jnp.zeros(size).at[index].add(rhs, mode="drop")
-        return chi2, by_parameter, self.by_parameters(fisher, values)
+        return jnp.zeros(size).at[self._parameter_index()].add(sums, mode="drop")
 
     def by_parameters(self, products: jax.Array, values: Mapping[str, jax.Array]) -> jax.Array:
         """Turn products of the columns of every exposure's design into their sum by the parameters.

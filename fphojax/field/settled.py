@@ -52,7 +52,7 @@ def fit_settled(
     scenes : list of Scene
         As they were fitted.
     chains : list of Chains
-        With ``noise``, where the scenes have a noise model.
+        With ``noise``, where the scenes have a noise model or a correction, part of which is in doubt.
     """
     scenes = [scene.corrected(scene.start)[0] for scene in scenes]
     starts = [scene.start for scene in scenes]
@@ -95,11 +95,12 @@ def fit_settled(
 
 
 def _with_noise(scenes, chains):
-    """Give chains the covariance of their gradients, where the noise of the exposures is known."""
+    """Give chains the covariance of their gradients, where noise is not all that the errors of the images say."""
     found = []
     for scene, of_scene in zip(scenes, chains, strict=True):
-        if (kernels := scene.noise_kernels) is not None:
-            matrix = noise_matrix(of_scene.model, of_scene.optimum.values, kernels)
+        kernels, correction = scene.noise_kernels, scene.correction
+        if kernels is not None or correction is not None:
+            matrix = noise_matrix(of_scene.model, of_scene.optimum.values, kernels, correction)
             of_scene = dataclasses.replace(of_scene, noise=matrix)
         found.append(of_scene)
     return found

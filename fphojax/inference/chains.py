@@ -74,9 +74,9 @@ class Chains(Shown):
     checkpoint : ChainCheckpoint or None
         Where the chains stand; None where they cannot go on.
     noise : ndarray (N, N) or None
-        Covariance of the gradient of the log likelihood at the optimum under the noise as it was measured
-        (`fphojax.inference.noise_matrix`); None where the errors of the images are believed. The draws do not know
-        of it (`fphojax.inference.sandwich`).
+        Covariance of the gradient of the log likelihood at the optimum under the noise as it was measured, and errors
+        of the PSFs (`fphojax.inference.noise_matrix`); None where the errors of the images are all. The draws do not
+        know of it (`fphojax.inference.sandwich`).
     """
 
     model: SceneModel

@@ -189,6 +189,11 @@ class Scene(Shown):
         return scene, change
 
     @property
+    def correction(self) -> np.ndarray | None:
+        """What `corrected` subtracted from the tiles of the frame, in the images' units; None where nothing."""
+        return self._correction if self._correction.any() else None
+
+    @property
     def noise_kernels(self) -> list[np.ndarray] | None:
         """Kernels of the noise of every exposure (`fphojax.core.noise_kernels`); None where errors are believed."""
         if self.noise is None:

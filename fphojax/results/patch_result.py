@@ -85,8 +85,8 @@ class PatchResult(Shown):
     posterior : xarray.DataTree
         Groups ``posterior`` and ``sample_stats``, as ArviZ takes it. Variables of the first: flux (chain, draw,
         source, band), ra, dec, q, pa (degrees east of north), sersic, rhalf (chain, draw, source), each with the
-        attribute ``units``; the coordinate ``source`` holds the catalogue's id. Where the scene has a noise model,
-        the draws have the spread of that noise (`fphojax.inference.sandwich`).
+        attribute ``units``; the coordinate ``source`` holds the catalogue's id. Where the scene has a noise model
+        or PSFs in doubt, the draws have that spread too (`fphojax.inference.sandwich`).
     raw : xarray.Dataset
         Where the scene has a noise model: the draws as they were made, with the errors of the images alone. Else
         empty.

@@ -95,7 +95,8 @@ COLUMNS = (
         "BAND_err_scale",
         "",
         "BAND_err over what it is with the errors of the images alone: all errors and draws of the source follow the "
-        "noise as it was measured (the stage noise); NaN where they follow the errors of the images",
+        "noise as it was measured (the stage noise), and include what PSF mixtures may get wrong; NaN where the "
+        "errors of the images are all",
     ),
     ColumnText("PARAMETER_16", PARAMETER_UNIT, "16th percentile of the draws"),
     ColumnText("PARAMETER_84", PARAMETER_UNIT, "84th percentile of the draws"),
