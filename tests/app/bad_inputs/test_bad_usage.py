@@ -16,7 +16,7 @@ class Row(NamedTuple):
 
 INTEGER = "expected a valid integer"
 ROWS = [
-    Row("nothing F", "'nothing': unknown command, expected one of demo, init, check, run"),
+    Row("unknown F", "'unknown': unknown command, expected one of demo, init, check, run"),
     Row("chek F", "'chek': unknown command, did you mean check?"),
     Row("mixtures sersik", "mixtures: 'sersik': unknown command, did you mean sersic?", "mixtures"),
     Row("--debug", "found no command, expected one of demo, init, check, run"),
