@@ -10,7 +10,9 @@ from fphojax.inference.noise_matrix import DOUBT
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.psf_store import PSFMixture, PSFStore
 from fphojax.inputs.recipe import Recipe
+from fphojax.results.products.final_catalog import final_catalog
 from fphojax.results.products.frame_model import model_image
+from fphojax.results.run_directory import RunDirectory
 from fphojax.simulate.mock_fields import mock_galaxies
 
 # a bright galaxy, and a faint one in its halo
@@ -55,6 +57,10 @@ def test_a_faint_flux_beside_a_bright_galaxy_is_right(exposure):
     assert np.abs(pulls(without)).max() > 3
     assert np.abs(pulls(with_residual)).max() < 0.5
     print(pulls(without), pulls(with_residual))
+    plain, total = (fit.result.optimum_std["flux"].to_numpy()[:, 0] for fit in (without, with_residual))
+    optima = (fit.result.optimum["flux"].to_numpy()[:, 0] for fit in (without, with_residual))
+    change = np.subtract(*optima)
+    np.testing.assert_allclose(total, np.hypot(plain, DOUBT * change), rtol=0.25)  # it is not linear
     for name in ("exposures", "own_pixels"):
         plain, corrected = (
             float(getattr(fit.result, name)["chi2"].sum()) for fit in (without, with_residual)
@@ -64,8 +70,8 @@ def test_a_faint_flux_beside_a_bright_galaxy_is_right(exposure):
         assert corrected < 5
 
 
-def test_part_of_the_correction_is_an_error(exposure):
-    """A fraction of the change that it makes to the flux, in quadrature with the noise."""
+def test_part_of_the_correction_is_an_error(exposure, tmp_path):
+    """A fraction of the change that it makes to the flux, in quadrature with the noise; also in the catalogue."""
     start = TRUTH.replace(flux=TRUTH.flux * 1.3)
     fits = {
         name: fit_scene([exposure], store(psf), start, Optimum(forced=True))
@@ -82,6 +88,13 @@ def test_part_of_the_correction_is_an_error(exposure):
     assert fits["without"].result.err_scale is None
     scale = fits["with"].result.err_scale.to_numpy()[:, 0]
     np.testing.assert_allclose(scale, expected / error["without"], rtol=0.03)
+
+    run = RunDirectory.create(tmp_path / "run")
+    run.write_patch(0, fits["with"].result)
+    run.write_scene(TRUTH, {})
+    table = final_catalog(run)
+    np.testing.assert_array_equal(table["F1_err"], error["with"])
+    np.testing.assert_array_equal(table["F1_err_scale"], scale)
 
 
 @pytest.mark.slow

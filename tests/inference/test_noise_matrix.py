@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from fphojax.core.model import SceneModel
 from fphojax.core.noise_kernels import autocorrelation, noise_kernel
 from fphojax.core.patch import TILE
-from fphojax.inference.noise_matrix import noise_matrix
+from fphojax.inference.noise_matrix import DOUBT, noise_matrix
 from fphojax.inputs.exposure_nuisance import Nuisance
 
 LAGS = np.stack(np.mgrid[-3:4, -3:4])
@@ -63,6 +63,27 @@ def test_without_correlation_it_is_the_fisher_matrix(scene):
     found = noise_matrix(model, values, [noise_kernel(np.array([[4.0]]))] * 2)
     scale = np.sqrt(np.maximum(np.diag(fisher), 1e-30))
     np.testing.assert_allclose(found / np.outer(scale, scale), 4 * fisher / np.outer(scale, scale), atol=1e-5)
+
+
+def test_a_correction_in_doubt_adds_the_square_of_its_gradient(scene):
+    """The gradients T^T W c of exposures of one band add up, those of bands are independent."""
+    model, values = scene
+    flat, unravel = ravel_pytree({name: jnp.asarray(value, float) for name, value in values.items()})
+    slopes = np.asarray(jax.jit(jax.jacfwd(lambda vector: model.images(unravel(vector))))(flat), float)
+    n_real = int(model.patch.count)
+    correction = np.random.default_rng(4).normal(1.0, 1.0, (n_real, TILE * TILE))
+    ierr = np.asarray(model.patch.ierr, float)[:n_real]
+    gradients = np.einsum("tpn,tp->tn", slopes[:n_real], ierr**2 * correction)
+    band = np.asarray(model.optics.band)[np.asarray(model.patch.exposure)[:n_real]]
+    assert len(set(band.tolist())) == 2
+    expected = sum(np.outer(g, g) for g in (gradients[band == b].sum(axis=0) for b in (0, 1)))
+    plain = noise_matrix(model, values)
+    added = noise_matrix(model, values, correction=correction) - plain
+    scale = np.sqrt(np.maximum(np.diag(expected), 1e-30))
+    np.testing.assert_allclose(
+        added / np.outer(scale, scale), DOUBT**2 * expected / np.outer(scale, scale), atol=2e-4
+    )
+    np.testing.assert_array_equal(noise_matrix(model, values, correction=0 * correction), plain)
 
 
 @pytest.mark.parametrize("seed", range(5))
