@@ -34,7 +34,7 @@ UCDS = {
     "roi": "phys.angSize",
     "BAND_err": "stat.error;phot.flux.density",
     "BAND_err_scaled": "stat.error;phot.flux.density",
-    "BAND_err_scale": "arith.ratio;stat.error",
+    "BAND_err_scale": "stat.error;arith.ratio",
     "cov_BAND_BAND2": "stat.covariance;phot.flux.density",
     "mag_BAND": "phot.mag",
     "colour_BAND_BAND2": "phot.color",
