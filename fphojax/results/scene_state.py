@@ -13,8 +13,6 @@ Every file but the journal is replaced as a whole. Replaying the journal over ne
 """
 
 import json
-import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +21,7 @@ import numpy as np
 from fphojax.errors import InputError
 from fphojax.inputs.bounds import PARAMETERS, Bounds
 from fphojax.inputs.source_catalog import SourceCatalog
-from fphojax.system.files import replacing
+from fphojax.system.files import remove_abandoned, replacing
 from fphojax.system.hdf5_files import new_hdf5, read_hdf5
 from fphojax.system.json_files import read_json, write_json
 from fphojax.system.seals import seal_fits
@@ -73,11 +71,7 @@ class StateFiles:
 
     def remove_leftovers(self) -> None:
         """Remove temporary folders of a process that was killed while it wrote."""
-        written = (self.catalog, self.bounds, self.covariances, self.log, self.journal.path)
-        names = "|".join(re.escape(path.name) for path in written)
-        for path in self.catalog.parent.glob(".*"):
-            if path.is_dir() and re.fullmatch(rf"\.({names})\.[a-z0-9_]{{8}}", path.name):
-                shutil.rmtree(path)
+        remove_abandoned((self.catalog, self.bounds, self.covariances, self.log, self.journal.path))
 
     def write_catalog(self, catalog: SourceCatalog) -> None:
         """Write the catalogue with the state of each source."""

@@ -1,10 +1,12 @@
 """Atomic replacement of files, and recognition of faults of the disk."""
 
 import errno
+import glob
 import os
 import re
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from fphojax.errors import InputError, StorageError
 if TYPE_CHECKING:
     import h5py
 
-__all__ = ["replacing", "replacing_hdf5", "storage_fault", "to_disk", "write_text"]
+__all__ = ["remove_abandoned", "replacing", "replacing_hdf5", "storage_fault", "to_disk", "write_text"]
 
 # Errors for which the disk is always at fault.
 _OF_DISK = {
@@ -33,6 +35,7 @@ _OF_DISK = {
 # A path is missing or not accessible: a fault of the disk where the path was good before.
 _OF_PLACE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR}
 _CODE = re.compile(r"\[Errno (\d+)\]|errno = (\d+)")  # the second is HDF5's
+_RANDOM = re.compile(r"[a-z0-9_]{8}")  # with what `tempfile` ends the names of folders
 _SHORT = re.compile(r"\d+ requested and \d+ written")  # all that numpy says when it writes FITS
 
 
@@ -114,6 +117,17 @@ def replacing(path: str | Path) -> Iterator[Path]:
         if fault is None:
             raise
         raise StorageError(f"{path}: cannot be written ({fault})") from error
+
+
+def remove_abandoned(paths: Iterable[Path]) -> None:
+    """Remove the temporary folders that a process left beside files when it was killed in `replacing` them.
+
+    Only for files that no other process writes now.
+    """
+    for path in paths:
+        for folder in path.parent.glob(f".{glob.escape(path.name)}.*"):
+            if folder.is_dir() and _RANDOM.fullmatch(folder.name.removeprefix(f".{path.name}.")):
+                shutil.rmtree(folder)
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from astropy.table import Table
 
 from fphojax.errors import InputError, StorageError
-from fphojax.system.files import replacing, replacing_hdf5, storage_fault
+from fphojax.system.files import remove_abandoned, replacing, replacing_hdf5, storage_fault
 
 HDF5 = (
     "Can't decrement id ref count (file write failed: time = Mon Nov 30 13:08:41 2026\n, filename = 'x.h5', "
@@ -144,6 +144,20 @@ def test_a_folder_that_vanishes_or_is_barred_is_a_fault_of_the_disk(tmp_path, mo
     monkeypatch.setattr(tempfile, "TemporaryDirectory", barred)
     with pytest.raises(StorageError, match=r"x.json: cannot be written \(permission denied\)"):
         write_text(tmp_path / "x.json")
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    """Of the files that are named alone; what looks like it is not, and folders of the user, stay."""
+    path = tmp_path / "a[1].jsonl"
+    with replacing(path) as temporary:  # what a process leaves that is killed here
+        shutil.copytree(temporary.parent, left := temporary.parent.with_name(f".{path.name}.abcd_123"))
+        temporary.write_text("whole")
+    kept = [tmp_path / name for name in (".a[1].jsonl.mine", ".a1.jsonl.abcd_123", ".other.abcd_123")]
+    for folder in kept:
+        folder.mkdir()
+    assert left.is_dir()
+    remove_abandoned([path])
+    assert sorted(tmp_path.iterdir()) == sorted([path, *kept])
 
 
 def test_errors_of_others_pass(tmp_path):

@@ -14,7 +14,7 @@ import numpy as np
 
 from fphojax.errors import InputError, StorageError
 from fphojax.inputs.exposures import Exposure
-from fphojax.system.files import storage_fault, to_disk
+from fphojax.system.files import remove_abandoned, storage_fault, to_disk
 from fphojax.system.portable import relative_stamp
 
 from .build_journal import BuildJournal
@@ -211,6 +211,7 @@ class StoreWriter:
         temporary.replace(self.metafile)
         self.building.replace(self.pixelfile)
         self.journal.rewrite([])
+        remove_abandoned([self.journal.path])
 
     # ----------------------------------------------------------------------------------------------
 
