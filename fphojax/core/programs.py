@@ -8,6 +8,7 @@ shapes of its arguments, and the versions of all code that can have a part in it
 import hashlib
 import importlib
 import importlib.metadata
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -117,8 +118,9 @@ class Program:
             return None
         name = f"{self._function.__module__}.{self._function.__qualname__}"
         setting = jax.default_backend(), jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision
-        digest = hashlib.sha256(f"{name} {setting} {_version()} {text}".encode()).hexdigest()
-        return folder / f"{name.rpartition('.')[2]}-{digest[:32]}"
+        digest = hashlib.sha256(f"{name} {setting} {_version()} {text}".encode())
+        digest.update(Path(inspect.getfile(self._function)).read_bytes())  # of another wing, perhaps
+        return folder / f"{name.rpartition('.')[2]}-{digest.hexdigest()[:32]}"
 
 
 def program(function: Callable) -> Program:
