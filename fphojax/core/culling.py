@@ -164,7 +164,11 @@ class _Box:
         sersic = low["sersic"] + steps * (high["sersic"] - low["sersic"])
         rhalf = low["rhalf"] ** (1 - steps) * high["rhalf"] ** steps
         points = np.repeat(sersic, len(steps), axis=0), np.tile(rhalf, (len(steps), 1))
-        amplitude, variance = map(np.asarray, _profiles(table, *points))
+        # padded to a power of two, so that few programs are compiled
+        n_source = sersic.shape[1]
+        spare = max(2, 1 << (n_source - 1).bit_length()) - n_source
+        padded = (np.pad(point, ((0, 0), (0, spare)), mode="edge") for point in points)
+        amplitude, variance = (np.asarray(part)[:, :n_source] for part in _profiles(table, *padded))
         sides = [np.stack([side["x"], side["y"]], axis=-1) for side in (low, high)]
         return cls(
             amplitude=amplitude,

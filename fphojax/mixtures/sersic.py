@@ -23,6 +23,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from scipy.interpolate import RectBivariateSpline
 
+from fphojax.core.backend import on_device
 from fphojax.errors import InputError
 from fphojax.system.files import replacing_hdf5
 
@@ -240,7 +241,7 @@ def _read_scale_free(path, file):
             f"{path}: found offset {offset} and sersic_range [{low}, {high}], "
             "expected offset < lower < upper and finite coefficients"
         )
-    return ScaleFreeSersic(jnp.asarray(steps), jnp.asarray(logits), (low, high), offset)
+    return ScaleFreeSersic(on_device(steps), on_device(logits), (low, high), offset)
 
 
 def _read_fixed_radii(path, file):
