@@ -30,16 +30,8 @@ log = logging.getLogger(__name__)
 
 WINGS = "core", "inference", "mixtures"  # whose code can be part of a program
 PACKAGES = "jax", "jaxlib", "numpyro", "equinox"
-KNOWN = {
-    "builtins",
-    "fphojax",
-    "jax",
-    "jaxlib",
-    "numpyro",
-    "equinox",
-}  # packages whose classes have those versions
+KNOWN = {"builtins", "fphojax", *PACKAGES}  # packages whose classes have these versions
 FOLDER = "programs"  # in the folder where JAX keeps what it compiles
-
 
 _ready: list[str] = []  # names of the programs of this process
 
@@ -68,9 +60,10 @@ class Program:
         call = self._ready.get(key)
         if call is None:
             with self._lock:
-                call = self._ready.get(key) or self._prepared(key, arrays)
-                self._ready[key] = call
-                _ready.append(self.__name__)
+                call = self._ready.get(key)
+                if call is None:
+                    call = self._ready[key] = self._prepared(key, arrays)
+                    _ready.append(self.__name__)
         return _restored(call(*arrays))
 
     def _prepared(self, key, arrays):
