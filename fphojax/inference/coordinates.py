@@ -195,7 +195,10 @@ class Coordinates(eqx.Module):
             (),
         )
         flat = {name: array.reshape(*lead, -1) for name, array in arrays.items()}
-        boxed = [self._measure(name, flat[name], np) for name in self.low]
+        # held values, such as the half-light radius of a point, may lie outside the box
+        edges = {name: (np.asarray(self.low[name]), np.asarray(self.high[name])) for name in self.low}
+        inside = {name: np.clip(flat[name], *edges[name]) for name in edges}
+        boxed = [self._measure(name, inside[name], np) for name in self.low]
         numbers = self.normals.numbers(np.concatenate([np.zeros((*lead, 0)), *boxed], axis=-1))
         coordinates = self._split(numbers)
         for name, prior in self.priors.items():

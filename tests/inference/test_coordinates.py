@@ -148,6 +148,21 @@ def test_density_is_the_same_in_every_direction(model, half_turns):
     np.testing.assert_allclose(same * back["shape"][:3], every["shape"][100][:3], atol=1e-9)
 
 
+def test_a_value_held_outside_its_box_has_coordinates(make_patcher):
+    """The half-light radius of a point is zero, in a box of which the logarithm is taken."""
+    import dataclasses
+
+    patcher, catalog = make_patcher(n_source=2)
+    model, truth = patcher.prepare_model(active=catalog)
+    radius = np.array([0.0, np.nan])
+    model = dataclasses.replace(model, held={**model.held, "rhalf": radius})
+    coordinates = Coordinates.of(model, list(model.priors), truth, None)
+    found = coordinates.of_values({**truth, "rhalf": np.where(np.isnan(radius), truth["rhalf"], radius)})
+    assert np.isfinite(found["rhalf"]).all()
+    assert not coordinates.active["rhalf"][0]
+    assert coordinates.values(found)["rhalf"][0] == 0
+
+
 def _with_scalars(vectors):
     """Coordinates of shapes: vectors, and the scalars of the source that has none."""
     nothing = jnp.zeros(vectors.shape[:-1])
