@@ -24,7 +24,7 @@ import numpy as np
 from .backend import on_device
 from .gaussians import Optics, ProfileTable
 from .pairs import PairList, listed_pairs
-from .patch import TILE, Patch
+from .patch import TILE, Patch, source_slots
 from .programs import program
 
 __all__ = ["TOLERANCE", "culled_pairs"]
@@ -164,9 +164,8 @@ class _Box:
         sersic = low["sersic"] + steps * (high["sersic"] - low["sersic"])
         rhalf = low["rhalf"] ** (1 - steps) * high["rhalf"] ** steps
         points = np.repeat(sersic, len(steps), axis=0), np.tile(rhalf, (len(steps), 1))
-        # padded to a power of two, so that few programs are compiled
         n_source = sersic.shape[1]
-        spare = max(2, 1 << (n_source - 1).bit_length()) - n_source
+        spare = source_slots(n_source) - n_source  # so that few programs are compiled
         padded = (np.pad(point, ((0, 0), (0, spare)), mode="edge") for point in points)
         amplitude, variance = (np.asarray(part)[:, :n_source] for part in _profiles(table, *padded))
         sides = [np.stack([side["x"], side["y"]], axis=-1) for side in (low, high)]

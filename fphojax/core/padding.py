@@ -8,15 +8,17 @@ from collections.abc import Mapping
 
 import equinox as eqx
 import numpy as np
+from jax.typing import ArrayLike
 from numpyro.distributions import Uniform
 
 from .backend import on_device
 from .gaussians import Sources
 from .model import SceneModel
 from .nearby import coarsely_padded
+from .patch import source_slots
 from .priors import Priors
 
-__all__ = ["padded_model", "padded_values", "real_rows", "real_values", "split_like"]
+__all__ = ["padded_model", "padded_values", "raveled", "real_rows", "real_values", "split_like"]
 
 
 def padded_model(model: SceneModel) -> SceneModel:
@@ -37,7 +39,7 @@ def padded_model(model: SceneModel) -> SceneModel:
     """
     model = dataclasses.replace(model, patch=coarsely_padded(model.patch))
     n_source = model.optics.n_source
-    spare = max(2, 1 << (n_source - 1).bit_length()) - n_source
+    spare = source_slots(n_source) - n_source
     if not all(isinstance(model.priors[name], Uniform) for name in Sources._fields):
         return model
     optics = _padded_optics(model.optics, spare)
@@ -104,6 +106,11 @@ def real_rows(padded: Mapping[str, np.ndarray], n_source: int) -> np.ndarray:
 def real_values(values: Mapping[str, np.ndarray], n_source: int) -> dict[str, np.ndarray]:
     """Remove the padding sources from parameters of a padded model, or from arrays of their shapes."""
     return {name: value[:n_source] if name in Sources._fields else value for name, value in values.items()}
+
+
+def raveled(values: Mapping[str, ArrayLike]) -> np.ndarray:
+    """Ravel a dict of arrays on the host, in the order in which JAX flattens it; see `split_like`."""
+    return np.concatenate([np.ravel(values[name]) for name in sorted(values)])
 
 
 def split_like(flat: np.ndarray, like: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

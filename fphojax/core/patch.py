@@ -4,7 +4,7 @@ import equinox as eqx
 import jax
 from jax.typing import DTypeLike
 
-__all__ = ["TILE", "Patch", "coarse_length", "padded_length"]
+__all__ = ["TILE", "Patch", "coarse_length", "padded_length", "source_slots"]
 
 TILE = 8  # pixels on a side of a tile
 
@@ -64,6 +64,11 @@ def padded_length(n: int, *, smallest: int = 2) -> int:
             return length + length // 2
         length *= 2
     return length
+
+
+def source_slots(n: int) -> int:
+    """Return the number to which sources are padded: the smallest power of two that holds `n`, at least two."""
+    return max(2, 1 << (n - 1).bit_length())
 
 
 def coarse_length(n: int, *, smallest: int) -> int:

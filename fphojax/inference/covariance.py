@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from numpyro.distributions import Uniform
 
 from fphojax.core.model import SceneModel
-from fphojax.core.padding import split_like
+from fphojax.core.padding import raveled, split_like
 
 from .chains import Chains
 from .coordinates import plain_prior
@@ -151,7 +151,7 @@ def widths_by_data(model: SceneModel, optimum: BestFit) -> dict[str, np.ndarray]
         Infinite where the data do not constrain the parameter.
     """
     widths = model.prior_widths()
-    flat = np.concatenate([np.ravel(widths[name]) for name in sorted(optimum.values)])
+    flat = raveled({name: widths[name] for name in optimum.values})
     by_prior = np.nan_to_num(flat, nan=np.inf) ** -2.0
     by_data = 1 / np.diag(inverse(optimum.fisher + np.diag(by_prior))) - by_prior
     width = np.full(by_data.shape, np.inf)

@@ -13,7 +13,7 @@ from numpyro.distributions import Distribution
 
 from fphojax.core.backend import on_device
 from fphojax.core.model import PARAMETERS, SceneModel
-from fphojax.core.padding import padded_model, padded_values, real_rows, real_values
+from fphojax.core.padding import padded_model, padded_values, raveled, real_rows, real_values
 from fphojax.core.priors import Priors
 from fphojax.core.programs import Program
 
@@ -122,7 +122,7 @@ class Posterior(eqx.Module):
     def expanded(self, vectors: np.ndarray) -> np.ndarray:
         """Add to active coordinates (..., n) those that stay where they are, array (..., m)."""
         full = np.empty((*np.shape(vectors)[:-1], self.active.size))
-        full[...] = np.concatenate([np.ravel(self.template[name]) for name in sorted(self.template)])
+        full[...] = raveled(self.template)
         full[..., np.asarray(self.active)] = vectors
         return full
 
@@ -228,8 +228,8 @@ def posterior_around(
     widths = padded_values(widths_by_data(model, optimum), padded)
     coordinates = Coordinates.of(padded, names, values, widths, ellipticity=ellipticity, n_source=n_source)
     template = coordinates.of_values(values)
-    active = np.concatenate([np.ravel(coordinates.active[name]) for name in sorted(template)])
-    flat = np.concatenate([np.ravel(template[name]) for name in sorted(template)])
+    active = raveled({name: coordinates.active[name] for name in template})
+    flat = raveled(template)
 
     n_linear = 0 if linear is None else linear.mean.size
     chosen = np.flatnonzero(np.r_[active, np.zeros(0, bool) if linear is None else np.asarray(linear.real)])
@@ -251,9 +251,7 @@ def posterior_around(
         sd[chosen] = np.sqrt(np.diag(covariance))
         # a longer shape vector means a flatter galaxy
         outward = {name: np.sign(t) if name == "shape" else np.ones(t.shape) for name, t in template.items()}
-        outward = np.r_[
-            np.concatenate([np.ravel(outward[name]) for name in sorted(outward)]), np.ones(n_linear)
-        ]
+        outward = np.r_[raveled(outward), np.ones(n_linear)]
         for sign in (-1, 1):
             end = both + sign * REACH * outward * sd
             if linear is not None:

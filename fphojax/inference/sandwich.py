@@ -17,6 +17,7 @@ import jax
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from fphojax.core.padding import raveled
 from fphojax.core.programs import program
 
 from .chains import Chains
@@ -43,7 +44,7 @@ def with_noise(chains: Chains) -> Chains:
     model, optimum = chains.model, chains.optimum
     coordinates = Coordinates.of(model, list(model.priors), optimum.values, widths_by_data(model, optimum))
     origin = coordinates.of_values(optimum.values)
-    active = np.concatenate([np.ravel(coordinates.active[name]) for name in sorted(origin)])
+    active = raveled({name: coordinates.active[name] for name in origin})
     if not active.any():
         return chains
     slopes = np.asarray(_slopes(coordinates, origin))[:, active]

@@ -1,6 +1,5 @@
 """Programs of a configuration, compiled before they are needed: by the first of many workers, or in an image."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,8 +18,6 @@ from .sample import method_of
 from .stage_report import StageReport, timed
 
 __all__ = ["warm"]
-
-logger = logging.getLogger(__name__)
 
 SETTLED = 40  # patches in a row that need no new program, after which the rest is taken to need none
 
