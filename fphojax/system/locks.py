@@ -183,14 +183,23 @@ def _acquire(lock, what, record) -> bool:
 
 
 def _break_stale(lock, holders):
-    """Remove a stale lock; of several processes that try, one succeeds."""
-    renamed = lock.with_name(f"{lock.name}.{uuid.uuid4().hex}")
-    with suppress(FileNotFoundError):
-        lock.rename(renamed)
-        if _holders(renamed) == holders:
-            renamed.unlink()
-        else:  # another was faster, and has the lock by now
-            renamed.rename(lock)
+    """Remove a stale lock, unless another process has done so, and perhaps taken the lock by now.
+
+    Of processes that found the same file, each looks again once the others are done with it. As they keep it open, no
+    new lock can be mistaken for it.
+    """
+    with suppress(FileNotFoundError), lock.open("rb") as file:
+        _wait_for_turn(file)
+        if os.path.samestat(os.fstat(file.fileno()), lock.stat()) and _holders(lock) == holders:
+            lock.unlink()
+
+
+def _wait_for_turn(file):
+    """Lock an open file until it is closed; without effect on file systems that cannot."""
+    with suppress(ImportError, OSError):
+        import fcntl  # not on Windows
+
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _stale(holders) -> bool:

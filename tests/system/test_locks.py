@@ -26,18 +26,20 @@ except ValueError as error:
 """
 
 # A stale lock, and as many processes as want it at the same time: what they write while they have it must not mix.
+# Processes that want a lock at the same moment; none gives it back before all have got it, or been refused.
 RACE = """
-import os, sys, time
+import multiprocessing, os, sys
 from fphojax.system.locks import folder_lock
-folder, begin = sys.argv[1], time.time() + 0.3
+barrier = multiprocessing.get_context("fork").Barrier(8)
 children = []
 for number in range(8):
     if not (child := os.fork()):
-        time.sleep(max(begin - time.time(), 0))
+        barrier.wait(60)
         try:
-            with folder_lock(folder):
-                time.sleep(0.5)
+            with folder_lock(sys.argv[1]):
+                barrier.wait(60)
         except ValueError:
+            barrier.wait(60)
             os._exit(2)
         os._exit(0)
     children.append(child)
