@@ -158,22 +158,20 @@ def _of_gram(gram):
 
 
 def _over_sizes(function, shares, patch, segments, columns):
-    """Call a function with the first tiles and segments, in arrays of the smallest size that holds all real ones."""
-    sizes = [
-        [-(-length * share // 100) for length in (patch.n_tile, *(part.tile.size for part in segments))]
-        for share in shares
-    ]
-    counts = jnp.stack([patch.count, *(part.n_real for part in segments)])
+    """Call a function with the first segments, in arrays of the smallest size that holds all real ones.
+
+    All tiles are worked on, padding too: each costs much less than its segments.
+    """
+    sizes = [[-(-part.tile.size * share // 100) for part in segments] for share in shares]
+    counts = jnp.stack([part.n_real for part in segments])
     enough = (jnp.asarray(sizes) >= counts).all(axis=1)
 
     def branch(size, patch, segments, columns):
-        n_tile, *lengths = size
-        first = jax.tree.map(lambda array: array[:n_tile] if array.ndim else array, patch)
         parts = tuple(
             jax.tree.map(lambda array, length=length: array[:length] if array.ndim else array, part)
-            for part, length in zip(segments, lengths, strict=True)
+            for part, length in zip(segments, size, strict=True)
         )
-        return function(first, parts, columns[:n_tile])
+        return function(patch, parts, columns)
 
     branches = [partial(branch, size) for size in sizes]
     return jax.lax.switch(jnp.argmax(enough), branches, patch, segments, columns)

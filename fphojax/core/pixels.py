@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
+from numpy.polynomial import Chebyshev, Polynomial
 
 from .backend import tiles_per_block
 from .gaussians import Gaussians
@@ -55,6 +56,8 @@ def _monomials(degree):
 
 
 DEGREE = {"second_order": 2, "quartic": 4}
+# 2**x for |x| <= 1/2, interpolated at Chebyshev's nodes: to 1.1e-7 of the value, about the error of rounding
+FRACTION = Chebyshev.interpolate(np.exp2, 5, (-0.5, 0.5)).convert(kind=Polynomial).coef.astype(np.float32)
 BASIS = {degree: _monomials(degree) for degree in (2, 4)}
 
 
@@ -66,18 +69,17 @@ BASIS = {degree: _monomials(degree) for degree in (2, 4)}
 def _exp2(x):
     """Compute 2**x for x <= 0 or thereabouts; 0 to within float32's smallest number below -126.
 
-    In float32: the integer part goes into the exponent's bits, the rest, in [-1/2, 1/2], through its
-    Taylor polynomial of degree 6 (error 1.6e-7 of the value, about that of rounding), in about half the time of the
-    general function.
+    In float32: the integer part goes into the exponent's bits, the rest, in [-1/2, 1/2], through a polynomial
+    (`FRACTION`), in less than half the time of the general function.
     """
     if x.dtype != jnp.float32:
         return jnp.exp2(x)
     x = jnp.maximum(x, -126.0)
     integer = jnp.round(x)
     fraction = x - integer
-    value = jnp.full_like(x, LN2**6 / 720)
-    for k, factorial in ((5, 120), (4, 24), (3, 6), (2, 2), (1, 1), (0, 1)):
-        value = value * fraction + jnp.float32(LN2**k / factorial)
+    value = jnp.full_like(x, FRACTION[-1])
+    for coefficient in FRACTION[-2::-1]:
+        value = value * fraction + coefficient
     bits = (integer.astype(jnp.int32) + 127) << 23
     return value * jax.lax.bitcast_convert_type(bits, jnp.float32)
 

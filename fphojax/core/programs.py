@@ -141,9 +141,7 @@ def _split(leaves, structure):
     for leaf in leaves:
         if isinstance(leaf, jax.Array | np.ndarray | np.generic):
             fixed.append(_ARRAY)
-            shapes.append(
-                (leaf.shape, leaf.dtype.name if isinstance(leaf.dtype, np.dtype) else str(leaf.dtype))
-            )
+            shapes.append((leaf.shape, leaf.dtype))
             arrays.append(leaf)
         else:
             fixed.append(leaf)

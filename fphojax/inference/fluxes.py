@@ -22,6 +22,7 @@ from jax.typing import ArrayLike
 from numpyro.distributions import Normal, Uniform
 
 from fphojax.core.backend import on_device, shares_of_padded
+from fphojax.core.linear import NormalEquations
 from fphojax.core.model import SceneModel
 from fphojax.core.segments import Segments
 
@@ -88,9 +89,9 @@ class LinearPart(eqx.Module):
     segments: tuple[Segments, Segments] | None
     shares: tuple[int, ...] = eqx.field(static=True)
 
-    def integral(self, model: SceneModel, values: Mapping[str, jax.Array]) -> Integral:
-        """Integrate over the linear parameters."""
-        return self._integral(model.normal_equations(values, self._listed(), self.shares))
+    def equations(self, model: SceneModel, values: Mapping[str, jax.Array]) -> NormalEquations:
+        """Compute the normal equations of the linear parameters, given the others."""
+        return model.normal_equations(values, self._listed(), self.shares)
 
     def log_integral(self, model: SceneModel, values: Mapping[str, jax.Array]) -> jax.Array:
         """Return the logarithm of `integral`; reverse-mode differentiable in ``values``."""
@@ -102,7 +103,8 @@ class LinearPart(eqx.Module):
             raise ValueError("segments: found none, expected those of the model")
         return self.segments
 
-    def _integral(self, equations):
+    def integral(self, equations: NormalEquations) -> Integral:
+        """Integrate over the linear parameters."""
         n = self.mean.size
         pairs = self.place[:, :, None], self.place[:, None, :]
         matrix = jnp.diag(self.precision).at[pairs].add(equations.matrix)
@@ -119,32 +121,33 @@ class LinearPart(eqx.Module):
 
     def draw(
         self, key: jax.Array, model: SceneModel, values: Mapping[str, jax.Array]
-    ) -> tuple[dict[str, jax.Array], jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Draw the linear parameters from their conditional, again if any lies outside its box.
 
         Returns
         -------
-        values : dict of array
-            Those given, with ``flux`` and, where the model has it, ``sky``.
+        vector : array (n,)
         outside : bool array ()
             Whether the first draw lay outside.
         chi2 : array ()
         """
-        key, other = jax.random.split(key)
-        equations = model.normal_equations(values, self._listed(), self.shares)
-        integral = self._integral(equations)
+        equations = self.equations(model, values)
+        integral = self.integral(equations)
         normal = jax.random.normal(key, (REDRAWS, self.mean.size))
         spread = solve_triangular(integral.factor, normal.T, lower=True, trans=1).T
         vectors = integral.mean + spread
         inside = ((vectors >= self.low) & (vectors <= self.high)).all(axis=1)
         vector = vectors[jnp.argmax(inside)]
+        return vector, ~inside[0], self.chi2(equations, vector)
+
+    def chi2(self, equations: NormalEquations, vector: jax.Array) -> jax.Array:
+        """Return chi-squared of linear parameters (n,)."""
         each = vector[self.place]
-        chi2 = (
+        return (
             jnp.sum(equations.data2)
             - 2 * jnp.sum(each * equations.vector)
             + jnp.einsum("ei,eij,ej->", each, equations.matrix, each)
         )
-        return self.filled(other, model, values, vector), ~inside[0], chi2
 
     def split(self, vector: jax.Array) -> dict[str, jax.Array]:
         """Return the linear parameters of a vector by name."""
@@ -200,7 +203,7 @@ class LinearPart(eqx.Module):
 
 
 def _log_value(part, equations):
-    return part._integral(equations).log_value
+    return part.integral(equations).log_value
 
 
 def linear_part(model: SceneModel, n_source: int | None = None) -> LinearPart | None:

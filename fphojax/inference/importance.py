@@ -9,11 +9,11 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.special import logsumexp, ndtr, ndtri
 from jax.typing import ArrayLike
 from tqdm.auto import tqdm
 
@@ -22,10 +22,9 @@ from fphojax.core.model import PARAMETERS, SceneModel
 from fphojax.core.programs import program
 
 from .adaptive import Weighted, adapted
+from .box_draws import drawn_inside
 from .chains import Chains
-from .coordinates import LEAST
 from .covariance import inverse
-from .fluxes import LINEAR, Integral
 from .half_turns import doubled, doubled_slopes, halved
 from .interruptible import THREADS, interruptible
 from .lockstep import Task, lockstep
@@ -36,15 +35,14 @@ from .proposal import Proposal
 from .weights import resampled
 from .whitening import whitening
 
-__all__ = ["importance", "importance_many", "log_densities", "log_share_inside"]
+__all__ = ["Evaluated", "evaluated", "importance", "importance_many"]
 
 BATCH = 128  # points of one call
 TRIES = 16  # draws of the linear parameters from which the share inside their box is estimated
-MOST_CERTAIN = 1 - 1e-15  # largest probability that is mapped to a normal deviate
 CLEAR = (
     -3.0
 )  # widths: fluxes are integrated out unless their means at the optimum are farther outside their box
-PASSES = 200  # in which linear parameters that were drawn outside their box are drawn again
+KEPT = 4  # draws of the linear parameters at each point, for points that are chosen more than once
 FEWEST = 500  # effective points, however few draws are wanted
 
 
@@ -130,9 +128,9 @@ def _sampling(model, start, draws, chains, seed, progress, joined):
     run = _Run(posterior, origin, covariance, joined or chains_in_lockstep())
     try:
         size = draws * chains
-        weighted = yield from run.weigh(max(FEWEST, size / 2), rng, for_values, progress)
+        weighted, at_points = yield from run.weigh(max(FEWEST, size / 2), rng, for_values, progress)
         rows = resampled(weighted.weight, size, rng)
-        completed = yield from run.complete(weighted.points[rows], for_draws, rng)
+        completed = yield from run.complete(rows, at_points, weighted.points, for_draws)
     finally:
         run.close()
     completed = jax.tree.map(lambda array: array.reshape(chains, draws, *array.shape[1:]), completed)
@@ -165,6 +163,27 @@ def _sampling(model, start, draws, chains, seed, progress, joined):
     )
 
 
+class Evaluated(NamedTuple):
+    """What is found at m points.
+
+    Attributes
+    ----------
+    log_density : array (m,)
+        Up to a constant.
+    linear : array (m, KEPT, n)
+        Draws of the linear parameters, inside their box.
+    outside : bool array (m, KEPT)
+        Whether these had to be drawn again.
+    chi2 : array (m, KEPT)
+        With these.
+    """
+
+    log_density: jax.Array | np.ndarray
+    linear: jax.Array | np.ndarray
+    outside: jax.Array | np.ndarray
+    chi2: jax.Array | np.ndarray
+
+
 class _Run:
     """Points of one posterior: their coordinates, in the order of the blocks, and the calls for their values."""
 
@@ -190,10 +209,10 @@ class _Run:
 
     def weigh(
         self, wanted: float, rng: np.random.Generator, key: np.ndarray, progress: bool
-    ) -> Task[Weighted]:
-        """Draw weighted points, in the order of the blocks; a task."""
+    ) -> Task[tuple[Weighted, Evaluated]]:
+        """Draw weighted points, in the order of the blocks, and what was found at them; a task."""
         rounds = adapted(self.start, wanted, rng, BATCH)
-        points, number = next(rounds), 0
+        points, number, found = next(rounds), 0, []
         with tqdm(desc="importance sampling", unit="point", disable=not progress) as bar:
             while True:
                 vectors = self._vectors(points)
@@ -201,53 +220,32 @@ class _Run:
                 arguments = [
                     (self.posterior, key, np.asarray(number + i), batch) for i, batch in enumerate(batches)
                 ]
-                values = yield from self._called(log_densities, arguments)
-                number += len(batches)
+                results = yield from self._called(evaluated, arguments)
+                found += [Evaluated(*map(np.asarray, result)) for result in results]
                 bar.update(len(points))
                 try:
-                    points = rounds.send(np.concatenate([np.asarray(value) for value in values]))
+                    points = rounds.send(np.concatenate([each.log_density for each in found[number:]]))
                 except StopIteration as end:
-                    return end.value
+                    return end.value, Evaluated(*map(np.concatenate, zip(*found, strict=True)))
+                number = len(found)
 
-    def complete(self, points: np.ndarray, key: np.ndarray, rng: np.random.Generator) -> Task:
-        """Complete points to full draws, with linear parameters inside their box; a task."""
-        vectors, number = self._vectors(points), len(points)
-        draws = yield from self._completed(vectors, key, 0)
-        for _ in range(PASSES):
-            outside = np.flatnonzero(self._outside(draws.values))
-            if not outside.size:
-                return self.posterior.real(draws)
-            redrawn = yield from self._completed(vectors[outside], key, number)
-            number += len(outside)
-            for old, new in zip(jax.tree.leaves(draws), jax.tree.leaves(redrawn), strict=True):
-                old[outside] = new
-        # the share of the box at these points is next to nothing, and so is their weight
-        outside = self._outside(draws.values)
-        instead = rng.choice(np.flatnonzero(~outside), outside.sum())
-        for array in jax.tree.leaves(draws):
-            array[outside] = array[instead]
-        return self.posterior.real(draws)
-
-    def _completed(self, vectors, key, first):
-        """Complete coordinates to full draws in host memory; a task."""
-        batches = [vectors[first : first + MOST] for first in range(0, len(vectors), MOST)]
-        arguments = [
-            (
-                self.posterior,
-                key,
-                np.asarray(first + number * MOST),
-                np.pad(batch, ((0, MOST - len(batch)), (0, 0))),
-                np.asarray(len(batch)),
-            )
-            for number, batch in enumerate(batches)
+    def complete(self, rows: np.ndarray, evaluated: Evaluated, points: np.ndarray, key: np.ndarray) -> Task:
+        """Complete points, chosen by row, to full draws; a task."""
+        which = _repetition(rows) % KEPT  # a point that is chosen again has other linear parameters
+        linear, outside, chi2 = (part[rows, which] for part in evaluated[1:])
+        size = len(rows)
+        # all calls have the same number of points
+        parts = [
+            np.pad(part, [(0, -size % MOST)] + [(0, 0)] * (part.ndim - 1))
+            for part in (self._vectors(points[rows]), linear, outside, chi2)
         ]
-        parts = yield from self._called(completed, arguments)
-        return jax.tree.map(
-            lambda *arrays: np.concatenate(
-                [np.asarray(array)[: len(batch)] for array, batch in zip(arrays, batches, strict=True)]
-            ),
-            *parts,
-        )
+        arguments = [
+            (self.posterior, key, np.asarray(first), *(part[first : first + MOST] for part in parts))
+            for first in range(0, size, MOST)
+        ]
+        draws = yield from self._called(completed, arguments)
+        draws = jax.tree.map(lambda *arrays: np.concatenate(list(map(np.asarray, arrays)))[:size], *draws)
+        return self.posterior.real(draws)
 
     def _called(self, program, calls):
         """Call a program with several arguments, in threads or for other tasks to join."""
@@ -263,24 +261,16 @@ class _Run:
         vectors[:, self.order] = points
         return self.posterior.expanded(halved(vectors, self.pairs))
 
-    def _outside(self, values):
-        """Return which draws have linear parameters outside their box."""
-        linear, size = self.posterior.linear, len(next(iter(values.values())))
-        if linear is None:
-            return np.zeros(size, dtype=bool)
-        vector = np.concatenate([values[name].reshape(size, -1) for name in LINEAR if name in values], axis=1)
-        return ((vector < np.asarray(linear.low)) | (vector > np.asarray(linear.high))).any(axis=1)
-
 
 @program
-def log_densities(posterior: Posterior, key: jax.Array, number: jax.Array, points: jax.Array) -> jax.Array:
-    """Return the log density at each point (m, n), with the share of the linear parameters' box; a program.
+def evaluated(posterior: Posterior, key: jax.Array, number: jax.Array, points: jax.Array) -> Evaluated:
+    """Evaluate the density at points (m, n), with the share of the linear parameters' box; a program.
 
     Parameters
     ----------
     posterior : Posterior
     key : uint32 array (2,)
-        Of the draws from which the share is taken.
+        Of all random numbers.
     number : int array ()
         Of this batch, for which they are drawn.
     points : array (m, n)
@@ -288,33 +278,45 @@ def log_densities(posterior: Posterior, key: jax.Array, number: jax.Array, point
     """
 
     def one(each):
-        key, point = each
+        point, uniform, offset, normal = each
         values, density = posterior.coordinates.values_and_density(posterior.unravel(point))
         linear = posterior.linear
         if linear is None:
-            return posterior.model.log_likelihood(values) + density
-        integral = linear.integral(posterior.model, values)
-        return integral.log_value + density + log_share_inside(key, integral, linear.low, linear.high)
+            chi2 = jnp.full(KEPT, jnp.sum(posterior.model.chi2(values)))
+            log_density = posterior.model.log_likelihood(values) + density
+            return Evaluated(log_density, normal, jnp.zeros(KEPT, bool), chi2)
+        equations = linear.equations(posterior.model, values)
+        integral = linear.integral(equations)
+        log_share, draws, outside = drawn_inside(uniform, offset, normal, integral, linear.low, linear.high)
+        chi2 = jax.vmap(lambda draw: linear.chi2(equations, draw))(draws)
+        return Evaluated(integral.log_value + density + log_share, draws, outside, chi2)
 
-    keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(key), number), len(points))
+    m, n = len(points), 0 if posterior.linear is None else posterior.linear.mean.size
+    keys = jax.random.split(jax.random.fold_in(jax.random.wrap_key_data(key), number), 3)
+    each = (
+        points,
+        jax.random.uniform(keys[0], (m, n, TRIES)),
+        jax.random.uniform(keys[1], (m,)),
+        jax.random.normal(keys[2], (m, KEPT, n)),
+    )
     # an accelerator takes all at once; on a CPU, one by one is faster
-    return jax.vmap(one)((keys, points)) if chains_in_lockstep() else jax.lax.map(one, (keys, points))
+    return jax.vmap(one)(each) if chains_in_lockstep() else jax.lax.map(one, each)
 
 
 @program
 def completed(
-    posterior: Posterior, key: jax.Array, first: jax.Array, vectors: jax.Array, n: jax.Array
+    posterior: Posterior,
+    key: jax.Array,
+    first: jax.Array,
+    vectors: jax.Array,
+    linear: jax.Array,
+    outside: jax.Array,
+    chi2: jax.Array,
 ) -> Draw:
-    """Complete the first `n` of coordinates (MOST, size) to full draws (`Draw`), numbered from `first` on."""
+    """Complete coordinates (m, n) to full draws, numbered from `first` on; see `Posterior.completed`."""
     key = jax.random.wrap_key_data(key)
-
-    def one(i):
-        return posterior.draw(jax.random.fold_in(key, first + i), vectors[i])
-
-    empty = jax.tree.map(lambda s: jnp.zeros((MOST, *s.shape), s.dtype), jax.eval_shape(one, 0))
-    return jax.lax.fori_loop(
-        0, n, lambda i, draws: jax.tree.map(lambda all_, new: all_.at[i].set(new), draws, one(i)), empty
-    )
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, first + i))(jnp.arange(len(vectors)))
+    return jax.vmap(posterior.completed)(keys, vectors, linear, outside, chi2)
 
 
 def _one_by_one(program, calls):
@@ -326,37 +328,13 @@ def _one_by_one(program, calls):
     return results
 
 
-def log_share_inside(key: jax.Array, integral: Integral, low: jax.Array, high: jax.Array) -> jax.Array:
-    """Return the log of an unbiased estimate of the probability of a box under the linear parameters' conditional.
-
-    Parameters are drawn one after the other inside their edges, given those before, and the probabilities of these
-    are multiplied (Geweke, Hajivassiliou & Keane; see Genz 1992): where they are independent, that is exact.
-
-    Parameters
-    ----------
-    key : jax.Array
-    integral : Integral
-    low, high : array (n,)
-        Edges of the box.
-    """
-    n, factor = integral.mean.size, integral.factor
-    uniform = jax.random.uniform(key, (n, TRIES))
-
-    def following(i, carry):
-        offsets, log_share = carry
-        row = n - 1 - i
-        shift, scale = factor[:, row] @ offsets, factor[row, row]
-        below, above = (scale * (edge[row] - integral.mean[row]) + shift for edge in (low, high))
-        turned = below > 0  # the smaller tail is the more accurate one
-        below, above = jnp.where(turned, -above, below), jnp.where(turned, -below, above)
-        least = ndtr(below)
-        share = ndtr(above) - least
-        z = ndtri(jnp.clip(least + uniform[row] * share, LEAST, MOST_CERTAIN))
-        offsets = offsets.at[row].set((jnp.where(turned, -z, z) - shift) / scale)
-        return offsets, log_share + jnp.log(share)
-
-    _, log_share = jax.lax.fori_loop(0, n, following, (jnp.zeros((n, TRIES)), jnp.zeros(TRIES)))
-    return logsumexp(log_share) - jnp.log(TRIES)
+def _repetition(rows):
+    """Return how often each number of an array has occurred before."""
+    order = np.argsort(rows, kind="stable")
+    _, count = np.unique(rows, return_counts=True)
+    repetition = np.empty_like(rows)
+    repetition[order] = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)
+    return repetition
 
 
 def _computed(program, arguments):

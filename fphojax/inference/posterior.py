@@ -93,13 +93,38 @@ class Posterior(eqx.Module):
 
     def draw(self, key: jax.Array, vector: jax.Array) -> Draw:
         """Complete a point to all parameters: draw the linear ones and the half turns of position angles."""
-        key, other = jax.random.split(key)
+        key, half_turns = jax.random.split(key)
         values = self.coordinates.values(self.unravel(vector))
         if self.linear is None:
-            outside, chi2 = jnp.asarray(False), jnp.sum(self.model.chi2(values))
+            linear, outside, chi2 = jnp.zeros(0), jnp.asarray(False), jnp.sum(self.model.chi2(values))
         else:
-            values, outside, chi2 = self.linear.draw(key, self.model, values)
-        values = self.coordinates.turned(other, values)
+            key, other = jax.random.split(key)
+            linear, outside, chi2 = self.linear.draw(key, self.model, values)
+            key = other
+        return self._full(values, key, half_turns, linear, outside, chi2)
+
+    def completed(
+        self, key: jax.Array, vector: jax.Array, linear: jax.Array, outside: jax.Array, chi2: jax.Array
+    ) -> Draw:
+        """Complete a point, and linear parameters (n,) drawn for it, to all parameters; no work on pixels.
+
+        Parameters
+        ----------
+        key : jax.Array
+        vector : array (m,)
+        linear : array (n,)
+        outside : bool array ()
+            See `Draw`.
+        chi2 : array ()
+        """
+        key, half_turns = jax.random.split(key)
+        values = self.coordinates.values(self.unravel(vector))
+        return self._full(values, key, half_turns, linear, outside, chi2)
+
+    def _full(self, values, key, half_turns, linear, outside, chi2):
+        if self.linear is not None:
+            values = self.linear.filled(key, self.model, values, linear)
+        values = self.coordinates.turned(half_turns, values)
         return Draw(values, -0.5 * chi2 + self._log_prior(values), outside)
 
     def _log_prior(self, values):

@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import solve_triangular
 from scipy.special import gammaln, logsumexp
 
 __all__ = ["Mixture", "moments"]
@@ -103,10 +102,11 @@ class Mixture(NamedTuple):
     def _parts(self, points):
         """Return the log of share times density, and the squared distance in scales, (K, m) each."""
         n = points.shape[1]
+        whitening = np.linalg.inv(self.factor)  # of triangular matrices of a few rows
         squares = np.stack(
             [
-                np.sum(solve_triangular(factor, (points - mean).T, lower=True) ** 2, axis=0)
-                for mean, factor in zip(self.mean, self.factor, strict=True)
+                np.sum((matrix @ (points - mean).T) ** 2, axis=0)
+                for mean, matrix in zip(self.mean, whitening, strict=True)
             ]
         )
         volume = np.log(np.diagonal(self.factor, axis1=1, axis2=2)).sum(axis=1)

@@ -7,12 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from numpyro.distributions import Uniform
-from scipy import stats
 
 from fphojax import Nuisance
 from fphojax.inference import importance as module
 from fphojax.inference.coordinates import Coordinates
-from fphojax.inference.fluxes import Integral
 from fphojax.inference.importance import importance, importance_many
 from fphojax.inference.methods import Importance
 from fphojax.inference.posterior import Posterior
@@ -90,36 +88,8 @@ def test_a_flux_at_the_edge_of_its_box_has_half_a_normal(fast, cut_off):
     assert second.std() > 0.5 * fast.values["flux"][..., 0, 1].std()
 
 
-def test_the_share_of_a_box_is_its_probability():
-    """Exact where parameters are independent, also far out; of correlated ones in the mean."""
-    mean, low = np.array([1.0, -2.0, 0.5]), np.array([3.0, -np.inf, 0.0])
-    high = np.array([np.inf, -2.5, 40.0])
-    precision = np.diag([4.0, 1.0, 0.25])
-
-    def share(key, precision):
-        integral = Integral(jnp.zeros(()), jnp.asarray(mean), jnp.asarray(np.linalg.cholesky(precision)))
-        return np.exp(module.log_share_inside(key, integral, jnp.asarray(low), jnp.asarray(high)))
-
-    sd = 1 / np.sqrt(np.diag(precision))
-    expected = np.prod(stats.norm.cdf((high - mean) / sd) - stats.norm.cdf((low - mean) / sd))
-    assert share(jax.random.key(0), precision) == pytest.approx(expected, rel=1e-9)
-    precision[0, 1] = precision[1, 0] = 1.2
-    precision[2, 1] = precision[1, 2] = -0.3
-    estimates = [share(key, precision) for key in jax.random.split(jax.random.key(1), 60)]
-    draws = np.random.default_rng(0).multivariate_normal(mean, np.linalg.inv(precision), 400_000)
-    inside = ((draws > low) & (draws < high)).all(axis=1)
-    error = np.hypot(np.std(estimates) / np.sqrt(60), inside.std() / np.sqrt(len(inside)))
-    assert np.mean(estimates) == pytest.approx(inside.mean(), abs=4 * error)
-
-
-def test_draws_beyond_the_passes_are_replaced(cut_off, monkeypatch):
-    """Without a pass, by those of other points."""
-    found, edge = cut_off
-    monkeypatch.setattr(module, "PASSES", 0)
-    model, start = found.model, found.optimum.values
-    replaced = importance(model, start, draws=300, chains=2, seed=2)
-    assert (replaced.values["flux"][..., 0, 0] <= edge).all()
-    assert len(np.unique(replaced.values["flux"][..., 0, 0])) <= 600
+def test_repetitions_are_numbered():
+    assert module._repetition(np.array([3, 1, 3, 0, 3, 1])).tolist() == [0, 0, 1, 0, 2, 1]
 
 
 @pytest.mark.slow
@@ -138,7 +108,7 @@ def test_an_interruption_ends_it(bright_scene, monkeypatch, many):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "log_densities", interrupted)
+    monkeypatch.setattr(module, "evaluated", interrupted)
     scenes = [[model] * (1 + many), [start] * (1 + many)]
     with pytest.raises(KeyboardInterrupt):
         Importance().fit(*scenes, seeds=[0, 1])
