@@ -20,11 +20,11 @@ from fphojax.inputs.bounds import Bounds
 from fphojax.inputs.scene import Scene
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.system.file_checks import blame, decoding
-from fphojax.system.hdf5_files import new_hdf5, open_hdf5
+from fphojax.system.hdf5_files import new_hdf5, read_hdf5
 from fphojax.system.notebook_html import Shown
 from fphojax.system.wording import counted
 
-from .netcdf import write_groups
+from .netcdf import read_groups, write_groups
 from .own_pixels import own_pixels
 from .storage import bounds_from_dataset, bounds_to_dataset, catalog_from_dataset, catalog_to_dataset
 
@@ -364,13 +364,8 @@ class PatchResult(Shown):
             The file is missing, or is not a result of a patch.
         """
         expected = "the result of a patch (netCDF)"
-        open_hdf5(path, expected).close()
-        with decoding(path, expected):
-            groups = xr.open_groups(path, engine="h5netcdf")
-            groups = {name.strip("/"): _loaded(dataset) for name, dataset in groups.items()}
-            attrs = groups.pop("").attrs
-            with blame(path):
-                return cls._of_groups(groups, attrs)
+        with read_hdf5(path, expected) as file, blame(path):
+            return cls._of_groups(read_groups(file), file.attrs)
 
     @classmethod
     def _of_groups(cls, groups, attrs) -> "PatchResult":
@@ -560,9 +555,3 @@ def _parameter_names(values, ids, frame):
             place = (str(axis[i]) for axis, i in zip(axes, index, strict=True))
             names.append(f"{name}[{','.join(place)}]")
     return np.array(names)
-
-
-def _loaded(dataset):
-    """Load a dataset into memory and close its file."""
-    with dataset:
-        return dataset.load()

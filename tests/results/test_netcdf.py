@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from fphojax.results.netcdf import write_groups
+from fphojax.results.netcdf import read_groups, write_groups
 
 
 @pytest.fixture
@@ -52,3 +52,23 @@ def test_dimension_without_coordinate_is_no_variable(dataset, tmp_path):
         assert h5py.h5ds.is_scale(group["chain"].id)
     with xr.open_dataset(path, group="posterior", engine="h5netcdf") as found:
         assert set(found.coords) == {"source", "draw"}
+
+
+@pytest.mark.parametrize("writer", ["ours", "xarray"])
+def test_groups_are_read_as_they_were_written(dataset, tmp_path, writer):
+    """The groups of older files were written by xarray."""
+    other = xr.Dataset({"x": (("row",), np.arange(4.0)), "none": (("row", "empty"), np.zeros((4, 0)))})
+    groups, path = {"posterior": dataset, "data": other}, tmp_path / "patch.nc"
+    if writer == "ours":
+        with h5py.File(path, "w", track_order=True) as file:
+            write_groups(file, groups, {})
+    else:
+        xr.DataTree.from_dict(groups).to_netcdf(path, engine="h5netcdf")
+    with h5py.File(path) as file:
+        found = read_groups(file)
+    assert set(found) == set(groups)
+    for name, written in groups.items():
+        xr.testing.assert_identical(found[name], written)
+        for variable in written.variables:
+            kind = written[variable].dtype.kind
+            assert found[name][variable].dtype.kind in ("OU" if kind in "OU" else kind)
