@@ -59,6 +59,7 @@ _HOME = {
     "plot_residuals": "figures.fit_plots",
     "read_exposures": "inputs.exposures",
     "sample": "inference.sampling",
+    "split_composites": "inputs.composites",
     "summary_table": "results.summary",
 }
 

@@ -15,6 +15,7 @@ __all__ = ["STATE", "SceneColumns"]
 STATE = ("source_index", "is_active", "is_valid", "n_iter", "n_patch", "fit_flag")
 _FLAG_LENGTH = 80
 _SHAPES = ("q", "pa", "sersic", "rhalf")
+_OF_FIT = ("profile", "galaxy", "component")  # columns that say what a source is fitted with
 
 
 class SceneRows(SourceCatalog):
@@ -27,7 +28,7 @@ class SceneRows(SourceCatalog):
 
     @cached_property
     def extra(self) -> Table:
-        """Return a table of the columns ``source_index`` and, if the scene has it, ``profile``."""
+        """Return a table of the columns ``source_index`` and, if the scene has them, those of `_OF_FIT`."""
         return Table(self._columns)
 
     def _column(self, name):
@@ -92,7 +93,9 @@ class SceneColumns:
         self._flux_err, self._meta = catalog.flux_err, catalog.meta
         names = [name for name in catalog.extra.colnames if name not in STATE]
         self._extra = catalog.extra[names] if names else Table()
-        self._profile = np.asarray(self._extra["profile"]) if "profile" in self._extra.colnames else None
+        self._of_fit = {
+            name: np.asarray(self._extra[name]) for name in _OF_FIT if name in self._extra.colnames
+        }
 
     def __len__(self) -> int:
         return len(self.values)
@@ -110,12 +113,12 @@ class SceneColumns:
     def take(self, rows: np.ndarray, values: np.ndarray | None = None) -> SourceCatalog:
         """Return a catalogue of some sources, without uncertainties; ``source_index`` is the row here.
 
-        Of the other columns it has only ``profile``. Parameters are the present ones, or `values` if given.
+        Of the other columns it has only those that say what is fitted. Parameters are the present ones, or `values`
+        if given.
         """
         catalog = object.__new__(SceneRows)
         columns = {"source_index": rows.copy()}
-        if self._profile is not None:
-            columns["profile"] = self._profile[rows]
+        columns |= {name: values[rows] for name, values in self._of_fit.items()}
         # all numbers were checked when they came in; checking them again would take longer than the rest
         catalog.__dict__.update(
             id=self.id[rows],

@@ -15,6 +15,8 @@ from fphojax.core.backend import patches_per_program
 from fphojax.errors import InputError, MachineError
 from fphojax.figures.fit_plots import plot_residuals, save_figure
 from fphojax.inference.methods import NUTS, Method, Optimum
+from fphojax.inputs.bounds import default_bounds
+from fphojax.inputs.composites import components_inside, split_composites
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.psf_store import PSFStore
 from fphojax.inputs.recipe import Recipe
@@ -353,7 +355,7 @@ def fit_field(
     psfs : PSFStore or None
         None where a recipe has them.
     catalog : SourceCatalog
-        All sources of the field: their parameters are the start.
+        All sources of the field: their parameters are the start. Composite sources are split (`split_composites`).
     method : Method, optional
         `NUTS` (the default), `Importance`, `Auto`, `Laplace` or `Optimum`, with their options.
     folder : path-like
@@ -398,9 +400,10 @@ def fit_field(
         raise InputError("psfs: found none, expected a PSFStore or a recipe with one")
     recipe = exposures if isinstance(exposures, Recipe) else Recipe(tuple(exposures), psfs)
     describe(recipe)  # refuses, before there is a folder, what no file can describe
-    catalog = catalog.select_bands(recipe.bands)
+    catalog = split_composites(catalog.select_bands(recipe.bands))
     bounds_kwargs = dict(bounds_kwargs or {})
     bounds_kwargs.setdefault("pixscale", min(exposure.pixel_scale for exposure in recipe.exposures))
+    catalog = components_inside(catalog, default_bounds(catalog, **bounds_kwargs))
     stated = {"method": type(method).__name__, **vars(method)} | {"seed": seed, "passes": passes}
 
     def config(directory):

@@ -15,6 +15,15 @@ from fphojax.detection.source_search import detect_on_images
 from fphojax.errors import InputError
 from fphojax.inference.methods import NUTS, Method
 from fphojax.inputs.bounds import POINT, default_bounds
+from fphojax.inputs.composites import (
+    COMPOSITES,
+    components_inside,
+    components_of,
+    is_composite,
+    profile_name,
+    split_composites,
+    with_profile,
+)
 from fphojax.inputs.exposure_nuisance import Nuisance
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.frame import cut
@@ -48,7 +57,7 @@ def fit_image(
     pixel_scale: float | u.Quantity | None = None,
     mask: ArrayLike | None = None,
     band: str | None = None,
-    profile: str = "sersic",
+    profile: str | Sequence[str] = "sersic",
     catalog: SourceCatalog | None = None,
     threshold: float = 5.0,
     nuisance: Nuisance | None = None,
@@ -87,8 +96,10 @@ def fit_image(
         Pixels where it is not zero are not used.
     band : str, optional
         Name of the image's band.
-    profile : {"sersic", "exponential", "devaucouleurs", "point"}
-        Of all sources.
+    profile : str or sequence of str
+        Of all sources: "sersic", "exponential", "devaucouleurs", "point"; "bulge_disk" (de Vaucouleurs and
+        exponential with one centre), "point_sersic" (a point in the centre of a galaxy), or a list of components, the
+        most compact first, such as ["sersic", "exponential"].
     catalog : SourceCatalog, optional
         Sources, with start values; by default those that are found in the image.
     threshold : float
@@ -114,8 +125,12 @@ def fit_image(
     -----
     A sky level that is evidently not zero is logged as a warning.
     """
-    if profile not in PROFILES:
-        raise InputError(f"profile is {profile!r}, expected one of {', '.join(PROFILES)}")
+    profile = profile_name(profile)
+    if is_composite(profile):
+        components_of(profile)
+    elif profile not in PROFILES:
+        expected = ", ".join([*PROFILES, *COMPOSITES])
+        raise InputError(f"profile is {profile!r}, expected one of {expected}, or a list of components")
     exposures = _exposures(
         image, {"err": err, "wcs": wcs, "pixel_scale": pixel_scale, "mask": mask, "band": band}
     )
@@ -127,10 +142,7 @@ def fit_image(
             exposures, psfs, threshold, finest, tells_sky=nuisance is None or nuisance.sky == "none"
         )
     catalog = catalog.select_bands(tuple(dict.fromkeys(exposure.band for exposure in exposures)))
-    if profile != "sersic":
-        extra = catalog.extra.copy()
-        extra["profile"] = np.full(len(catalog), profile)
-        catalog = catalog.replace(extra=extra)
+    catalog = split_composites(with_profile(catalog, profile))
     method = NUTS() if method is None else method
     if method.needs_pairs and len(catalog) > _MOST:
         raise InputError(
@@ -142,7 +154,7 @@ def fit_image(
     scene = Scene(
         cut(exposures, scene_region(catalog), bands=catalog.bands),
         psfs,
-        active=bounds.clipped(catalog) if searched else catalog,
+        active=bounds.clipped(catalog) if searched else components_inside(catalog, bounds),
         bounds=bounds,
         nuisance=nuisance,
         listed=method.needs_pairs,

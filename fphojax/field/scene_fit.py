@@ -14,12 +14,14 @@ from fphojax.figures.posterior_plots import plot_posterior
 from fphojax.inference.methods import NUTS, Method
 from fphojax.inputs.astrometry import CircularRegion
 from fphojax.inputs.bounds import Bounds, default_bounds
+from fphojax.inputs.composites import components_inside, split_composites
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.frame import cut
 from fphojax.inputs.psf_store import PSFStore
 from fphojax.inputs.scene import Scene
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.inputs.sphere import enclosing_circle, unit_vectors
+from fphojax.results.composite_table import composite_table
 from fphojax.results.fitted_patch import FittedPatch
 from fphojax.results.parameter_table import parameter_table
 from fphojax.results.patch_result import PatchResult
@@ -64,6 +66,10 @@ class SceneFit(FittedPatch):
     def to_table(self, truth: SourceCatalog | None = None) -> QTable:
         """Return median, 68 % interval and convergence of every parameter as numbers (`summary_table`)."""
         return summary_table(self.result, truth)
+
+    def composites(self) -> QTable:
+        """Return totals, shares and components of composite sources, one row each (`composite_table`)."""
+        return composite_table(self.result)
 
     def to_pandas(self, truth: SourceCatalog | None = None) -> "DataFrame":
         """Return `to_table` as a pandas DataFrame."""
@@ -127,7 +133,7 @@ def fit_scene(
     exposures : sequence of Exposure
     psfs : PSFStore
     catalog : SourceCatalog
-        Initial parameters.
+        Initial parameters. Composite sources are split into their components (`split_composites`).
     method : Method, optional
         `NUTS` (the default), `Importance`, `Auto`, `Laplace` or `Optimum`, with their options.
     bands : sequence of str, optional
@@ -135,7 +141,8 @@ def fit_scene(
     region : CircularRegion, optional
         Pixels to use; by default those of `scene_region`.
     bounds, priors
-        As for `Scene`; by default `default_bounds`, with the pixel scale of the finest exposure.
+        As for `Scene`; by default `default_bounds`, with the pixel scale of the finest exposure. Bounds have a row
+        for each component.
     seed, progress
         As for `fit`.
 
@@ -144,10 +151,11 @@ def fit_scene(
     SceneFit
     """
     bands = tuple(bands or dict.fromkeys(exposure.band for exposure in exposures))
-    catalog = catalog.select_bands(bands)
+    catalog = split_composites(catalog.select_bands(bands))
     frame = cut(exposures, scene_region(catalog) if region is None else region, bands=bands)
     method = NUTS() if method is None else method
     if bounds is None:
         bounds = default_bounds(catalog, pixscale=min(exposure.pixel_scale for exposure in frame.exposures))
+        catalog = components_inside(catalog, bounds)
     scene = Scene(frame, psfs, active=catalog, bounds=bounds, priors=priors, listed=method.needs_pairs)
     return fit(scene, method, seed=seed, progress=progress)

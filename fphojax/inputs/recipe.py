@@ -22,6 +22,7 @@ from fphojax.system.wording import counted
 
 from .astrometry import CircularRegion
 from .bounds import Bounds
+from .composites import galaxies_of
 from .exposure_nuisance import Nuisance
 from .exposures import Exposure, collect
 from .fits_frames import reading_options
@@ -200,6 +201,7 @@ def linked_rows[Name: str](catalog: SourceCatalog, ties: Mapping[Name, Mapping[s
     Parameters
     ----------
     catalog : SourceCatalog
+        Components of a source share their position (see `fphojax.inputs.composites`).
     ties : mapping of str to mapping of str to str
         By parameter, ids of sources with the id of the source whose value they take.
     """
@@ -210,6 +212,10 @@ def linked_rows[Name: str](catalog: SourceCatalog, ties: Mapping[Name, Mapping[s
             for member in rows:
                 linked.add(member)
             linked.merge(*rows)
+    for rows in galaxies_of(catalog).values():
+        for member in rows:
+            linked.add(member)
+            linked.merge(rows[0], member)
     return [sorted(rows) for rows in linked.subsets()]
 
 

@@ -23,6 +23,7 @@ from fphojax.system.notebook_html import Shown
 from fphojax.system.wording import counted
 
 from .bounds import Bounds, check_pa_prior, default_bounds, wrap_pa
+from .composites import centre_ties
 from .exposure_nuisance import Nuisance
 from .frame import PatchFrame
 from .noise_model import NoiseModel
@@ -49,7 +50,8 @@ class Scene(Shown):
     active : SourceCatalog
         Sources to fit; their parameters are the start. The column ``profile`` of `extra`, if there is one, names
         for each source one of `PROFILES`: a special profile holds some parameters (a point source all of its shape,
-        "exponential" and "devaucouleurs" the Sersic index).
+        "exponential" and "devaucouleurs" the Sersic index). Composite sources are split (`split_composites`): rows
+        with the same ``galaxy`` share their position.
     fixed : SourceCatalog, optional
         Sources that are subtracted and not fitted.
     bounds : Bounds, optional
@@ -148,7 +150,7 @@ class Scene(Shown):
             priors=_priors(*self.bounds.of_model(), start, priors) | more_priors,
             response=pixel_response,
             tolerance=tolerance,
-            tied=_tied(ties or {}, len(active)),
+            tied=_tied(centre_ties(active, ties or {}), len(active)),
             held={n: on_device(np.deg2rad(v) if n == "pa" else v) for n, v in held.items()},
             basis=basis,
         )

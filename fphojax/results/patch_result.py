@@ -17,6 +17,7 @@ from fphojax.inference.sampling import Chains
 from fphojax.inference.sandwich import with_noise
 from fphojax.inputs.astrometry import CircularRegion, sky_position
 from fphojax.inputs.bounds import Bounds
+from fphojax.inputs.composites import galaxies_of
 from fphojax.inputs.scene import Scene
 from fphojax.inputs.source_catalog import SourceCatalog
 from fphojax.system.file_checks import blame, decoding
@@ -57,7 +58,8 @@ _RUN = {
     "wall_time": float,
 }
 _OLDER = {"method": "nuts", "fluxes": "sampled"}  # for older files, which lack these
-_GROUPS = (  # required; fixed, nuisance, own_pixels, prior_width, optimum_std, raw, noise and linear are optional
+# Required; others are fixed, nuisance, own_pixels, prior_width, optimum_std, raw, noise, linear and flux_covariance.
+_GROUPS = (
     "active",
     "bounds",
     "posterior",
@@ -128,6 +130,8 @@ class PatchResult(Shown):
     flux_precision : xarray.DataArray, dimensions ``band``, ``source``, ``source_``, or None
         Precision matrices of all fluxes of each band at the optimum's shapes; those of a fit with the setting
         ``linear_optimize``.
+    flux_covariance : xarray.DataArray, dimensions ``band``, ``source``, ``source_``, or None
+        Of the fluxes of each band, where the optimum is all that there is and some sources are components.
     """
 
     active: SourceCatalog
@@ -153,6 +157,7 @@ class PatchResult(Shown):
     wall_time: float
     versions: dict[str, str]
     flux_precision: xr.DataArray | None = None
+    flux_covariance: xr.DataArray | None = None
     raw: xr.Dataset = dataclasses.field(default_factory=xr.Dataset)
     err_scale: xr.DataArray | None = None
 
@@ -241,6 +246,7 @@ class PatchResult(Shown):
             exposures=xr.Dataset(exposures, {"exposure": exposure_names}),
             own_pixels=own_pixels(scene, chains.optimum.values),
             nuisance=_nuisance(chains, exposure_names),
+            flux_covariance=_flux_covariance(chains, model, active, frame.bands),
             mass_matrix=xr.DataArray(
                 chains.covariance,
                 coords={"parameter": names, "parameter_": names},
@@ -346,6 +352,8 @@ class PatchResult(Shown):
             groups["noise"] = self.err_scale.to_dataset()
         if self.flux_precision is not None:
             groups["linear"] = self.flux_precision.to_dataset()
+        if self.flux_covariance is not None:
+            groups["flux_covariance"] = self.flux_covariance.to_dataset()
         attrs = {"fphojax_layout": _LAYOUT} | {name: getattr(self, name) for name in _RUN}
         attrs |= {f"region_{name}": value for name, value in dataclasses.asdict(self.region).items()}
         return groups, attrs | {f"version_{name}": text for name, text in self.versions.items()}
@@ -394,6 +402,7 @@ class PatchResult(Shown):
             mass_matrix=groups["mass"]["inverse_mass_matrix"],
             versions={name: attrs[f"version_{name}"] for name in _LIBRARIES},
             flux_precision=groups["linear"]["flux_precision"] if "linear" in groups else None,
+            flux_covariance=groups.get("flux_covariance", {}).get("flux_covariance"),
             optimum=groups["optimum"],
             at_bound=groups["at_bound"],
             exposures=groups["exposures"],
@@ -510,6 +519,19 @@ def _optimum_std(chains, model, region, coords, noise):
     return _widths(
         {name: std[place] for name, place in places(chains.optimum.values).items()}, region, coords
     )
+
+
+def _flux_covariance(chains, model, active, bands):
+    """Return the covariance of an optimum's fluxes, which the totals of components need; None without such."""
+    if not (chains.is_point and galaxies_of(active)):
+        return None
+    covariance, place = (
+        parameter_covariance(model, chains.optimum, chains.noise),
+        places(chains.optimum.values),
+    )
+    matrices = np.stack([covariance[np.ix_(rows, rows)] for rows in place["flux"].T])
+    coords = {"band": np.array(bands), "source": active.id, "source_": active.id}
+    return xr.DataArray(matrices, coords=coords, dims=tuple(coords), name="flux_covariance")
 
 
 def _widths(widths, region, coords):

@@ -170,6 +170,8 @@ def _extension(key: Any) -> Any:
 FilePath = Annotated[Path, AfterValidator(_below_folder)]
 Pattern = Annotated[str, BeforeValidator(_as_names), AfterValidator(_absolute_patterns)]
 ParameterName = Literal["flux", "x", "y", "q", "pa", "sersic", "rhalf"]
+ComponentName = Literal["sersic", "exponential", "devaucouleurs", "point"]
+ProfileName = Literal["sersic", "exponential", "devaucouleurs", "point", "bulge_disk", "point_sersic"]
 Extension = Annotated[str | int | tuple[str, int], BeforeValidator(_extension)]
 OptionalExtension = Annotated[str | int | tuple[str, int] | None, BeforeValidator(_extension)]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
@@ -420,6 +422,11 @@ class Settings(Section):
     )
     big_catalog: FilePath | None = Field(
         None, description="catalogue of sources that are always subtracted and never fitted"
+    )
+    profile: ProfileName | Annotated[list[ComponentName], Field(min_length=2, max_length=5)] = Field(
+        "sersic",
+        description="profile of all sources, unless the catalogue has a column `profile`; bulge_disk and "
+        "point_sersic have two components with one centre, as have lists of components, the most compact first",
     )
     splinedatafile: FilePath | None = Field(
         None, description="fixed-radii table of Sersic mixtures; by default the table of the package"

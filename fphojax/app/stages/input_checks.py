@@ -13,6 +13,13 @@ from fphojax.app.settings.ties import tie_problems
 from fphojax.errors import InputError, at_most_ten
 from fphojax.inputs.astrometry import local_affine
 from fphojax.inputs.bounds import Bounds, check_pa_prior, default_bounds
+from fphojax.inputs.composites import (
+    components_inside,
+    profile_name,
+    refuse_composites,
+    split_composites,
+    with_profile,
+)
 from fphojax.inputs.exposures import Exposure, collect
 from fphojax.inputs.fits_frames import ReadingOptions, bands_named
 from fphojax.inputs.profiles import start_violations
@@ -274,6 +281,14 @@ def _read_catalogs(report: CheckReport, needed: bool) -> None:
             for name, reason in unheld.items()
         ]
         catalog = catalog.without(unheld)
+        try:
+            if key == "raw_catalog":
+                catalog = split_composites(with_profile(catalog, profile_name(settings.profile)))
+            else:
+                refuse_composites(catalog)
+        except InputError as error:
+            report.problems.append(f"{path}: {error}")
+            continue
         if len(catalog) == 0:
             if key == "raw_catalog" and not needed:
                 continue
@@ -392,6 +407,7 @@ def _check_start(report: CheckReport) -> None:
     except InputError as error:
         report.problems.append(f"{settings.file}: bounds_kwargs: {error}")
         return
+    report.catalog = catalog = components_inside(catalog, report.bounds)
     try:
         lines = start_violations(catalog, report.bounds)
     except InputError as error:

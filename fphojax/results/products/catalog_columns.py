@@ -16,7 +16,7 @@ class ColumnName(NamedTuple):
     Attributes
     ----------
     pattern : str
-        Name with ``PARAMETER``, or ``BAND``, ``BAND2`` and ``BAND3``.
+        Name with ``PARAMETER``, or ``BAND``, ``BAND2`` and ``BAND3``; then, perhaps, ``COMPONENT``.
     parts : tuple of str
         What these stand for, in this order.
     """
@@ -25,8 +25,10 @@ class ColumnName(NamedTuple):
     parts: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        place = {"PARAMETER": 0, "BAND": 0, "BAND2": 1, "BAND3": 2}
-        return re.sub("PARAMETER|BAND[23]?", lambda match: self.parts[place[match[0]]], self.pattern)
+        place = {"PARAMETER": 0, "BAND": 0, "BAND2": 1, "BAND3": 2, "COMPONENT": 1}
+        return re.sub(
+            "COMPONENT|PARAMETER|BAND[23]?", lambda match: self.parts[place[match[0]]], self.pattern
+        )
 
     @property
     def text(self) -> "ColumnText":
@@ -167,8 +169,21 @@ COLUMNS = (
         "profile",
         "",
         "sersic, or a special profile with fixed parameters: exponential and devaucouleurs (sersic), point "
-        "(q, pa, sersic, rhalf); their columns contain the fixed values",
+        "(q, pa, sersic, rhalf); their columns contain the fixed values; bulge_disk, point_sersic or a list of "
+        "profiles joined by + for a composite source: its fluxes are the totals, q, pa, sersic and rhalf those of "
+        "the last component (the disk, the host), chi2 and n_pixel sums, and r_kron, r_iso, mu0 and mue are NaN",
     ),
+    ColumnText(
+        "bt_BAND",
+        "",
+        "share of the first component in the total flux, for a bulge and a disk the bulge-to-total ratio; NaN for "
+        "other sources, like all columns of components, which are there if the run has composite sources",
+    ),
+    ColumnText("bt_BAND_err", "", "half of the central 68 % of its draws"),
+    ColumnText("COMPONENT_BAND", "nJy", "flux of a component"),
+    ColumnText("COMPONENT_BAND_err", "nJy", "its standard deviation"),
+    ColumnText("COMPONENT_PARAMETER", PARAMETER_UNIT, "q, pa, sersic or rhalf of a component"),
+    ColumnText("COMPONENT_PARAMETER_std", PARAMETER_UNIT, "its standard deviation"),
     ColumnText(
         "tied",
         "",
@@ -218,7 +233,7 @@ def columns_document() -> str:
         "",
         "`fphojax postprocess RUN` writes the catalogue to `catalogs/final.fits`. `BAND`, `BAND2`, `BAND3` "
         "stand for names of bands, in the order of the settings; `PARAMETER` stands for ra, dec, q, pa, sersic, "
-        "rhalf or a band.",
+        "rhalf or a band, `COMPONENT` for bulge, disk, point, host or a profile.",
         "",
         "| column | unit | meaning |",
         "| --- | --- | --- |",

@@ -24,6 +24,8 @@ _STATISTICS = {
     "PARAMETER_ess_tail": "meta.number",
     "PARAMETER_rhat": "stat.fit.goodness",
     "PARAMETER_at_bound": "stat.value",
+    "COMPONENT_PARAMETER": "{}",
+    "COMPONENT_PARAMETER_std": "stat.error;{}",
 }
 UCDS = {
     **_MAIN,
@@ -61,6 +63,10 @@ UCDS = {
     "effective_size": "meta.number",
     "efficiency": "stat.value",
     "flags": "meta.code.qual",
+    "bt_BAND": "arith.ratio;phot.flux.density",
+    "bt_BAND_err": "stat.error;arith.ratio",
+    "COMPONENT_BAND": "phot.flux.density",
+    "COMPONENT_BAND_err": "stat.error;phot.flux.density",
 }
 _ENDS = {"_16": "stat.min", "_84": "stat.max"}
 

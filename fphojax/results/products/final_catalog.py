@@ -42,10 +42,11 @@ def final_catalog(
     Returns
     -------
     Table
-        One row per source, in the order of the run's scene; every column has its unit, a description and its UCD
-        (``meta["ucd"]``), and all are defined in `results.products.catalog_columns.COLUMNS`
-        (docs/catalog_columns.md). Columns without a suffix are medians and keep the layout of `SourceCatalog`,
-        which reads the table when it is written as FITS or ECSV. ``table.meta["FILTERS"]`` are the bands.
+        One row per source, and per component of a composite one, in the order of the run's scene; every column has
+        its unit, a description and its UCD (``meta["ucd"]``), and all are defined in
+        `results.products.catalog_columns.COLUMNS` (docs/catalog_columns.md). Columns without a suffix are medians
+        and keep the layout of `SourceCatalog`, which reads the table when it is written as FITS or ECSV.
+        ``table.meta["FILTERS"]`` are the bands.
 
     Raises
     ------
@@ -70,13 +71,17 @@ class CatalogBuilder:
     draws : RunDraws
     isophote : float
         AB mag / arcsec^2.
+
+    Attributes
+    ----------
+    of_draws : DrawColumns
     """
 
     def __init__(self, draws: RunDraws, *, isophote: float = ISOPHOTE):
         self._ids, self._bands = draws.ids, draws.bands
         self._profiles, self._ties = _profiles(draws), _ties(draws)
         self._units = parameter_names(draws.bands)
-        self._of_draws = DrawColumns(draws.bands, tuple(self._units), isophote)
+        self.of_draws = DrawColumns(draws.bands, tuple(self._units), isophote)
         self._columns: dict[ColumnName, np.ndarray] = {}
 
     def add_batches(self, batches: Iterable[SourceDraws], *, workers: int = 1) -> Iterator[SourceDraws]:
@@ -91,14 +96,14 @@ class CatalogBuilder:
         if workers == 1:
             for sources in batches:
                 draws = parameters_first(sources.values)
-                self._store(sources, draws, self._of_draws(draws))
+                self._store(sources, draws, self.of_draws(draws))
                 yield sources
             return
         with process_pool(workers) as pool:
             queue: deque[tuple[SourceDraws, np.ndarray, Future]] = deque()
             for sources in batches:
                 draws = parameters_first(sources.values)
-                queue.append((sources, draws, pool.submit(self._of_draws, draws)))
+                queue.append((sources, draws, pool.submit(self.of_draws, draws)))
                 if len(queue) > 2 * workers:
                     yield self._finish(*queue.popleft())
             while queue:
@@ -130,7 +135,7 @@ class CatalogBuilder:
                 for name in ("err", "err_scaled", "err_scale"):  # single points of older versions
                     del columns[f"{band}_{name}"]
         table = Table(
-            meta={"FPHOJAX": 1, "FILTERS": ",".join(self._bands), "ISOPHOTE": self._of_draws.isophote}
+            meta={"FPHOJAX": 1, "FILTERS": ",".join(self._bands), "ISOPHOTE": self.of_draws.isophote}
         )
         for name, values in columns.items():
             text, parts = names[name].text, names[name].parts

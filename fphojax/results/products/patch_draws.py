@@ -49,6 +49,8 @@ class PatchDraws:
         Standard deviations of the fluxes of an optimum; NaN for draws, from which they follow, and in files without.
     err_scale : ndarray (S, B)
         Standard deviations of fluxes over those without the noise model; NaN without one.
+    flux_covariance : ndarray (B, S, S) or None
+        Of the fluxes of each band, of an optimum with composite sources.
     pareto_k, effective_size, efficiency : float
         Of weights (see `fphojax.inference.importance` and `fphojax.inference.laplace`); NaN for other draws.
     trusted : bool
@@ -74,6 +76,7 @@ class PatchDraws:
     prior_width: np.ndarray
     flux_err: np.ndarray
     err_scale: np.ndarray
+    flux_covariance: np.ndarray | None
     pareto_k: float
     effective_size: float
     efficiency: float
@@ -247,6 +250,7 @@ def _patch_draws(file, patch):
         prior_width=widths,
         flux_err=file["optimum_std/flux"][()] if "optimum_std" in file else np.full(shape, np.nan),
         err_scale=file["noise/err_scale"][()] if "noise" in file else np.full(shape, np.nan),
+        flux_covariance=(file["flux_covariance/flux_covariance"][()] if "flux_covariance" in file else None),
         **{
             name: default if weights[name] is None else type(default)(weights[name][0, 0])
             for name, default in _OF_WEIGHTS.items()

@@ -17,6 +17,7 @@ from fphojax.system.files import replacing
 from fphojax.system.progress import Progress
 
 from .chain_catalog import ChainCatalog
+from .composite_rows import CompositeRows
 from .final_catalog import ISOPHOTE, CatalogBuilder
 from .frame_images import rows_of_ids, write_cutouts, write_images
 from .multipatch import MultipatchReport
@@ -38,7 +39,9 @@ class Catalogs:
     Attributes
     ----------
     final : Table
-        See `final_catalog`.
+        See `final_catalog`; with one row for each composite source.
+    components : Table
+        The same with a row for each component.
     multipatch : Table
         Sources in several patches; see `MultipatchReport`.
     neighbours : Table
@@ -49,6 +52,7 @@ class Catalogs:
     """
 
     final: Table
+    components: Table
     multipatch: Table
     neighbours: Table
     unfitted: SourceCatalog
@@ -104,10 +108,10 @@ def postprocess(
     regions = [
         folder / f"{name}.reg" for name in ("sources", "patches", *map("isophotes_{}".format, draws.bands))
     ]
-    write_regions(regions[0], _source_catalog(catalogs.final, draws), catalogs.final["flags"])
+    write_regions(regions[0], _source_catalog(catalogs.components, draws), catalogs.components["flags"])
     write_patch_regions(regions[1], draws.patches())
     for path, band in zip(regions[2:], draws.bands, strict=True):
-        write_isophotes(path, catalogs.final, band)
+        write_isophotes(path, catalogs.components, band)
     catalogs.files.extend(regions)
     if images or cutouts:
         recipe = open_recipe(run)
@@ -129,9 +133,9 @@ def write_catalogs(
 ) -> Catalogs:
     """Write the catalogues of a run to its folder ``catalogs``, each atomically.
 
-    ``final``, ``multipatch`` (if any source is in several patches) and ``neighbours`` (if any overlap) in the given
-    formats; ``forcepho.fits``, medians and standard deviations of fluxes in forcepho's layout, from which another run
-    can start; ``postsample.fits``, the chain catalogue.
+    ``final``, ``components`` (if there are composite sources), ``multipatch`` (if any source is in several patches)
+    and ``neighbours`` (if any overlap) in the given formats; ``forcepho.fits``, medians and standard deviations of
+    fluxes in forcepho's layout, from which another run can start; ``postsample.fits``, the chain catalogue.
 
     Parameters
     ----------
@@ -159,6 +163,7 @@ def write_catalogs(
         raise InputError(f"format {unknown[0]!r} of a catalogue, expected some of {', '.join(FORMATS)}")
     draws = RunDraws(run)
     builder = CatalogBuilder(draws, isophote=isophote)
+    composites = CompositeRows(draws, builder.of_draws)
     multipatch, neighbours = MultipatchReport(draws.bands), NeighbourReport()
     folder = run.path / "catalogs"
     folder.mkdir(exist_ok=True)
@@ -179,15 +184,19 @@ def write_catalogs(
 
         for sources in builder.add_batches(batches(), workers=workers):
             multipatch.add(draws.ids[sources.rows], sources)
+            composites.add(sources)
             if writer is not None:
                 writer.add(sources)
-    catalogs = Catalogs(builder.table(), multipatch.table, neighbours.table, draws.unfitted, files)
-    for name in ("final", "multipatch", "neighbours"):
+    table = builder.table()
+    catalogs = Catalogs(
+        composites.joined(table), table, multipatch.table, neighbours.table, draws.unfitted, files
+    )
+    for name in ("final", "components", "multipatch", "neighbours"):
         table = getattr(catalogs, name)
-        if len(table):
+        if len(table) and not (name == "components" and table is catalogs.final):
             files += [write_table(folder / f"{name}{FORMATS[kind]}", table) for kind in formats]
     files.append(folder / "forcepho.fits")
-    _source_catalog(catalogs.final, draws).write_forcepho(files[-1])
+    _source_catalog(catalogs.components, draws).write_forcepho(files[-1])
     return catalogs
 
 
