@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from fphojax.inputs.astrometry import local_affine, sky_position
+from fphojax.inputs.composites import names_shown
 from fphojax.inputs.scene import Scene
 from fphojax.mixtures.sersic import FixedRadiiSersic, ScaleFreeSersic
 from fphojax.results.summary import degrees_of_freedom
@@ -94,7 +95,7 @@ def plot_residuals(
         for column, axis in enumerate(row):
             pixel_labels(axis, x=e == exposures[-1], y=column == 0)
         pixel = local_affine(exposure.wcs, *positions, dec0=frame.region.dec).pixel
-        _mark(row, pixel, scene.active.id)
+        _mark(row, pixel, names_shown(scene.active))
     return figure
 
 
@@ -193,7 +194,7 @@ def _ticks(linear, top):
     return [0, *ticks[(ticks > linear) & (ticks <= top)]]
 
 
-def _mark(axes, pixel, ids):
+def _mark(axes, pixel, names):
     """Mark the sources with crosses and, in the first panel, names, readable on bright and on dark."""
     effects = outline()
     for axis, colour in zip(axes, ("white", "white", "black"), strict=True):
@@ -202,9 +203,9 @@ def _mark(axes, pixel, ids):
             *pixel.T, "+", color=colour, ms=6, mew=0.9, path_effects=effects if colour == "white" else []
         )
         axis.set(xlim=limits[0], ylim=limits[1])
-    for place, name in zip(pixel, ids, strict=True):
+    for place, name in zip(pixel, names, strict=True):
         axes[0].annotate(
-            str(name),
+            name,
             place,
             xytext=(4, 4),
             textcoords="offset points",

@@ -26,6 +26,7 @@ __all__ = [
     "composite_name",
     "galaxies_of",
     "is_composite",
+    "names_shown",
     "profile_name",
     "refuse_composites",
     "split_composites",
@@ -207,6 +208,16 @@ def galaxies_of(catalog: SourceCatalog) -> dict[str, list[int]]:
             if name:
                 found.setdefault(name, []).append(row)
     return found
+
+
+def names_shown(catalog: SourceCatalog) -> list[str]:
+    """Return what to write beside each source of a figure: of a composite source its id, once."""
+    names = catalog.id.astype(str).tolist()
+    for galaxy, (first, *others) in galaxies_of(catalog).items():
+        names[first] = galaxy
+        for row in others:
+            names[row] = ""
+    return names
 
 
 def centre_ties(catalog: SourceCatalog, ties: Mapping[str, Mapping[int, int]]) -> dict[str, dict[int, int]]:

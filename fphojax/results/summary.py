@@ -72,7 +72,8 @@ def _convergence(draws):
         return {"r_hat": nothing, "ess_bulk": nothing}
     import arviz  # takes seconds: it imports its plotting
 
-    return {"r_hat": arviz.rhat(draws), "ess_bulk": arviz.ess(draws, method="bulk")}
+    with np.errstate(invalid="ignore"):  # parameters that are held have no variance
+        return {"r_hat": arviz.rhat(draws), "ess_bulk": arviz.ess(draws, method="bulk")}
 
 
 def _catalogue_order(active):

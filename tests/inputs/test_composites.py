@@ -9,6 +9,7 @@ from fphojax.inputs.composites import (
     centre_ties,
     components_inside,
     composite_name,
+    names_shown,
     refuse_composites,
     with_profile,
 )
@@ -84,6 +85,7 @@ def test_components_share_their_position_and_are_linked(catalog):
     ties = {"x": {3: 2}, "pa": {1: 0}}
     assert centre_ties(found, ties) == {"x": {1: 0, 3: 2, 4: 2}, "y": {1: 0, 4: 3}, "pa": {1: 0}}
     assert ties == {"x": {3: 2}, "pa": {1: 0}}
+    assert names_shown(found) == ["7", "", "8", "9", ""]
     assert linked_rows(found, {}) == [[0, 1], [3, 4]]
     assert linked_rows(found, {"pa": {"8": "7_disk"}}) == [[0, 1, 2], [3, 4]]
 

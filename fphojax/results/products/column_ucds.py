@@ -63,7 +63,7 @@ UCDS = {
     "effective_size": "meta.number",
     "efficiency": "stat.value",
     "flags": "meta.code.qual",
-    "bt_BAND": "arith.ratio;phot.flux.density",
+    "bt_BAND": "phot.flux.density;arith.ratio",
     "bt_BAND_err": "stat.error;arith.ratio",
     "COMPONENT_BAND": "phot.flux.density",
     "COMPONENT_BAND_err": "stat.error;phot.flux.density",

@@ -20,7 +20,9 @@ def stage(tmp_path, monkeypatch):
     RunDirectory.create(settings.outbase)
 
     def report(table):
-        made = Catalogs(final=table, multipatch=Table(), neighbours=Table(), unfitted=None, files=[])
+        made = Catalogs(
+            final=table, components=table, multipatch=Table(), neighbours=Table(), unfitted=None, files=[]
+        )
         monkeypatch.setattr(module, "write_products", lambda *_, **__: made)
         monkeypatch.setattr(module, "write_report", lambda *_, **__: settings.outbase / "report.html")
         return module.postprocess(settings)

@@ -51,6 +51,7 @@ def test_what_is_said(run, monkeypatch):
     def made(*_, **__):
         return Catalogs(
             final=Table({"flags": [0, 1, 5]}),
+            components=Table({"flags": [0, 1, 5]}),
             multipatch=Table({"id": [3, 3, 4]}),
             neighbours=Table(),
             unfitted=run.read_scene(),
