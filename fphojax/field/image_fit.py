@@ -28,6 +28,7 @@ from fphojax.inputs.exposure_nuisance import Nuisance
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.frame import cut
 from fphojax.inputs.image_arguments import exposures_of_image, mixture_of
+from fphojax.inputs.noise_model import NoiseModel
 from fphojax.inputs.profiles import PROFILES
 from fphojax.inputs.psf_mixture import PSFMixture
 from fphojax.inputs.psf_store import PSFStore
@@ -61,6 +62,7 @@ def fit_image(
     catalog: SourceCatalog | None = None,
     threshold: float = 5.0,
     nuisance: Nuisance | None = None,
+    noise: NoiseModel | None = None,
     method: Method | None = None,
     seed: int = 0,
     progress: bool = False,
@@ -106,6 +108,8 @@ def fit_image(
         Least significance of a source, standard deviations.
     nuisance : Nuisance, optional
         ``fp.Nuisance(sky="constant")`` fits a residual sky level of each exposure; by default the sky is zero.
+    noise : NoiseModel, optional
+        As for `fit_scene`.
     method : Method, optional
         `NUTS` (the default), `Laplace` or `Optimum` (fast), with their options.
     seed : int
@@ -157,6 +161,7 @@ def fit_image(
         active=bounds.clipped(catalog) if searched else components_inside(catalog, bounds),
         bounds=bounds,
         nuisance=nuisance,
+        noise=noise,
         listed=method.needs_pairs,
     )
     return fit(scene, method, seed=seed, progress=progress)

@@ -17,6 +17,7 @@ from fphojax.inputs.bounds import Bounds, default_bounds
 from fphojax.inputs.composites import components_inside, split_composites
 from fphojax.inputs.exposures import Exposure
 from fphojax.inputs.frame import cut
+from fphojax.inputs.noise_model import NoiseModel
 from fphojax.inputs.psf_store import PSFStore
 from fphojax.inputs.scene import Scene
 from fphojax.inputs.source_catalog import SourceCatalog
@@ -123,6 +124,7 @@ def fit_scene(
     region: CircularRegion | None = None,
     bounds: Bounds | None = None,
     priors: Mapping[str, Distribution] | None = None,
+    noise: NoiseModel | None = None,
     seed: int = 0,
     progress: bool = False,
 ) -> SceneFit:
@@ -143,6 +145,9 @@ def fit_scene(
     bounds, priors
         As for `Scene`; by default `default_bounds`, with the pixel scale of the finest exposure. Bounds have a row
         for each component.
+    noise : NoiseModel, optional
+        Noise of the exposures, which errors follow, as the stage noise measures it; by default errors are those of
+        the images.
     seed, progress
         As for `fit`.
 
@@ -157,5 +162,13 @@ def fit_scene(
     if bounds is None:
         bounds = default_bounds(catalog, pixscale=min(exposure.pixel_scale for exposure in frame.exposures))
         catalog = components_inside(catalog, bounds)
-    scene = Scene(frame, psfs, active=catalog, bounds=bounds, priors=priors, listed=method.needs_pairs)
+    scene = Scene(
+        frame,
+        psfs,
+        active=catalog,
+        bounds=bounds,
+        priors=priors,
+        noise=noise,
+        listed=method.needs_pairs,
+    )
     return fit(scene, method, seed=seed, progress=progress)

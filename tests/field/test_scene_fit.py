@@ -7,6 +7,7 @@ from fphojax.field.scene_fit import fit_scene, scene_region
 from fphojax.figures.interval_plots import plot_intervals, plot_joint
 from fphojax.inference.methods import NUTS, Laplace, Optimum
 from fphojax.inputs.bounds import default_bounds
+from fphojax.inputs.noise_model import NoiseModel
 from fphojax.simulate.mock_fields import MockCamera, mock_field, mock_galaxies
 
 FEW = NUTS(draws=40, warmup=40, chains=2)
@@ -83,6 +84,18 @@ def test_joint_draws_with_their_correlation(fit):
     expected = np.corrcoef(draws["flux"].to_numpy().ravel(), draws["rhalf"].to_numpy().ravel())[0, 1]
     assert axis.get_title() == f"draws, correlation {expected:+.2f}"
     assert axis.get_xlabel() == "source 1: flux F1 [nJy]"
+
+
+def test_errors_follow_the_noise_that_is_given(field):
+    """Twice as large as the images say."""
+    args = field.exposures, field.psfs, field.peaks, Optimum()
+    plain, noisy = (fit_scene(*args, bands=["F1"], noise=noise) for noise in (None, NoiseModel(scale=2.0)))
+    ratio = np.asarray(noisy.result.optimum_std["flux"] / plain.result.optimum_std["flux"])
+    print("ratio of flux errors", ratio.ravel().round(3))
+    # priors and what PSF mixtures leave do not grow
+    np.testing.assert_allclose(ratio, 2, rtol=0.1)
+    np.testing.assert_allclose(noisy.result.err_scale, ratio, rtol=1e-6)
+    np.testing.assert_array_equal(noisy.result.optimum["flux"], plain.result.optimum["flux"])
 
 
 def test_table_of_an_optimum_has_its_errors(field):
