@@ -36,12 +36,15 @@ class Weighted(NamedTuple):
     effective : float
         Effective number of points.
     verdict : Verdict
+    log_integral : float
+        Logarithm of the integral of the density, as it was given: the mean of the weights before smoothing.
     """
 
     points: np.ndarray
     weight: np.ndarray
     effective: float
     verdict: Verdict
+    log_integral: float
 
 
 class _Rounds:
@@ -74,7 +77,7 @@ class _Rounds:
         weight, k_hat = smoothed(self.log_ratio)
         verdict = judged(self.points, weight, k_hat, self.last, self.own)
         effective = float(1 / np.sum(weight**2)) if np.isfinite(k_hat) else 0.0
-        return Weighted(self.points, weight, effective, verdict)
+        return Weighted(self.points, weight, effective, verdict, float(logsumexp(self.log_ratio)))
 
 
 def adapted(

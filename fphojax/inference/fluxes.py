@@ -149,6 +149,21 @@ class LinearPart(eqx.Module):
             + jnp.einsum("ei,eij,ej->", each, equations.matrix, each)
         )
 
+    def log_constant(self) -> float:
+        """Return what `Integral.log_value` leaves out, of linear parameters that exposures see and of their priors.
+
+        With it, the value is the logarithm of the integral of the likelihood, as `SceneModel.log_likelihood` has it,
+        times the prior, without the edges of boxes.
+        """
+        real, precision, low, high = (
+            np.asarray(array) for array in (self.real, self.precision, self.low, self.high)
+        )
+        boxed = real & (precision == 0)
+        normal = real & (precision > 0)
+        mean = np.asarray(self.mean)[normal]
+        total = 0.5 * np.log(2 * np.pi) * boxed.sum() - np.log((high - low)[boxed]).sum()
+        return float(total + 0.5 * np.log(precision[normal]).sum() - 0.5 * mean**2 @ precision[normal])
+
     def split(self, vector: jax.Array) -> dict[str, jax.Array]:
         """Return the linear parameters of a vector by name."""
         n_flux = math.prod(self.flux_shape)

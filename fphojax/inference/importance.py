@@ -75,8 +75,9 @@ def importance(
     Chains
         ``method`` is "importance". Of the statistics there are ``lp``, ``diverging`` (never), ``outside_box`` and,
         the same for all draws, ``pareto_k`` (k-hat of the weights), ``effective_size`` (of the points, at most the
-        number of draws), ``efficiency`` (effective points for each evaluation) and ``trusted``: False where the draws
-        may not stand for the posterior (see `fphojax.inference.weights.Verdict`); sample with NUTS then.
+        number of draws), ``efficiency`` (effective points for each evaluation), ``log_evidence`` (of the model: the
+        logarithm of the integral of likelihood and prior) and ``trusted``: False where the draws may not stand for
+        the posterior (see `fphojax.inference.weights.Verdict`); sample with NUTS then.
 
     Raises
     ------
@@ -139,6 +140,7 @@ def _sampling(model, start, draws, chains, seed, progress, joined):
         "pareto_k": verdict.k_hat,
         "effective_size": min(weighted.effective, float(size)),
         "efficiency": weighted.effective / n_point,
+        "log_evidence": weighted.log_integral + run.log_constant,
         "trusted": verdict.trusted and weighted.effective >= FEWEST,
     }
     return Chains(
@@ -201,6 +203,8 @@ class _Run:
             (factor @ factor.T)[np.ix_(self.order, self.order)],
             tuple(np.unique(source, return_counts=True)[1]),
         )
+        # of the integral over the linear parameters
+        self.log_constant = 0.0 if posterior.linear is None else posterior.linear.log_constant()
         self.pool = ThreadPoolExecutor(os.cpu_count() or 1, THREADS)
 
     def close(self) -> None:
