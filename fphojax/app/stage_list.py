@@ -9,7 +9,7 @@ from fphojax.app.settings.schema import Settings
 from fphojax.app.stages.stage_report import StageReport
 from fphojax.errors import InputError
 
-__all__ = ["STAGES", "Stage", "first_read_after", "next_settings", "stages_named"]
+__all__ = ["INJECT", "STAGES", "Stage", "first_read_after", "next_settings", "stages_named"]
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,7 @@ _DECLARED = (
     Stage("background", "06_background", "rounds", each_round=True, of_fit=True, hands_on=_levels),
     Stage("noise", "07_noise", each_round=True, of_fit=True, hands_on=_noise),
     Stage("detect", "08_detect", "detection", each_round=True, of_fit=True, hands_on=_catalog),
+    Stage("choose", "11_choose", "choose", of_fit=True, parallel=True, hands_on=_catalog),
     Stage(
         "sample",
         "09_sample",
@@ -120,12 +121,15 @@ _DECLARED = (
     Stage("postprocess", "10_postprocess", parallel=True),
 )
 STAGES = {stage.name: stage for stage in _DECLARED}
+# Not part of a run: it looks at a fit that is there.
+INJECT = Stage("inject", "12_inject", "injections", of_fit=True, parallel=True)
 
 
 def first_read_after(name: str) -> frozenset[str]:
     """Return the settings that no stage up to this one reads."""
     names = list(STAGES)
-    return frozenset().union(*(STAGES[later].settings for later in names[names.index(name) + 1 :]))
+    later = (STAGES[other].settings for other in names[names.index(name) + 1 :])
+    return INJECT.settings.union(*later)
 
 
 def stages_named(words: Sequence[str]) -> list[str]:
@@ -167,7 +171,7 @@ def next_settings(settings: Settings, *reports: StageReport) -> Settings:
     *reports : StageReport
         Of stages, in the order in which they were done.
     """
-    stages = STAGES | {_POSTOP.name: _POSTOP}
+    stages = STAGES | {stage.name: stage for stage in (_POSTOP, INJECT)}
     for report in reports:
         settings = settings.model_copy(update=stages[report.stage].hands_on(settings, report))
     return settings

@@ -152,11 +152,13 @@ def plot_traces(
     Returns
     -------
     matplotlib.figure.Figure
-        One row per parameter; divergences are marked below the traces.
+        One row per parameter that varies; divergences are marked below the traces.
     """
     from arviz_plots import plot_trace_dist
 
     draws = parameter_draws(result, sources, parameters)
+    varying = [label for label, sample in draws.items() if float(sample.min()) < float(sample.max())]
+    draws = draws[varying] if varying else draws  # what is held has no density
     with _unlimited_panels():
         collection = plot_trace_dist(
             _tree(draws, result),

@@ -28,8 +28,8 @@ __all__ = ["ANEW", "RunDirectory"]
 
 # What stages before and after sampling leave in the folder, and what a run that was killed at its start may leave.
 _OF_RUN = re.compile(
-    r"\..*|(optimize|background|noise|detect|previous)_\d+.*|noise\.json|postop\.fits"
-    r"|(patches|figures|catalogs|images|regions|notebooks)|psfs\.h5|exposures\.(h5|json)|report\.html|.*\.ya?ml"
+    r"\..*|(optimize|background|noise|detect|choose|previous)_\d+.*|noise\.json|postop\.fits"
+    r"|(patches|figures|catalogs|images|regions|notebooks|injections)|psfs\.h5|exposures\.(h5|json)|report\.html|.*\.ya?ml"
 )
 # Types of the settings that are read back.
 _CONFIG: dict[str, Any] = {

@@ -7,18 +7,18 @@ from astropy.table import QTable
 
 from fphojax.app.settings.schema import Settings
 from fphojax.app.settings.starter import template_folder
-from fphojax.app.stage_list import STAGES, first_read_after, next_settings, stages_named
+from fphojax.app.stage_list import INJECT, STAGES, first_read_after, next_settings, stages_named
 from fphojax.app.stages.stage_report import StageReport
 from fphojax.errors import InputError
 
 
 def test_every_stage_has_its_template():
-    templates = sorted(stage.template for stage in STAGES.values())
+    templates = sorted(stage.template for stage in (*STAGES.values(), INJECT))
     assert sorted(path.stem for path in template_folder().glob("*.ipynb")) == templates
 
 
 def test_settings_invalidate_one_stage_each():
-    named = [name for stage in STAGES.values() for name in stage.settings]
+    named = [name for stage in (*STAGES.values(), INJECT) for name in stage.settings]
     assert len(named) == len(set(named))
     assert set(named) <= set(Settings.model_fields)
 
@@ -41,7 +41,7 @@ def test_functions_take_what_is_declared(stage):
 
 
 def test_what_later_stages_read_first():
-    assert first_read_after("postprocess") == set()
+    assert first_read_after("postprocess") == {"injections"}  # which no stage of a run reads
     assert "sampling_draws" in first_read_after("optimize")
     assert "buffer" not in first_read_after("optimize")
     assert "buffer" in first_read_after("catalog")
@@ -52,7 +52,7 @@ def test_what_later_stages_read_first():
     [
         (["sample", "check"], ["check", "sample"]),
         (["check,psf"], ["check", "psf"]),
-        (["optimize..sample"], ["optimize", "background", "noise", "detect", "sample"]),
+        (["optimize..sample"], ["optimize", "background", "noise", "detect", "choose", "sample"]),
         (["check, catalog..optimize", "check"], ["check", "catalog", "optimize"]),
         (["sample.."], ["sample", "postprocess"]),
         (["..psf"], ["check", "psf"]),

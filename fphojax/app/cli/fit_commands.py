@@ -22,7 +22,18 @@ from .option_types import (
 from .printing import print_field, print_report
 from .progress_words import bars
 
-__all__ = ["background", "detect", "loop", "noise", "optimize", "postop", "sample", "warm"]
+__all__ = [
+    "background",
+    "choose",
+    "detect",
+    "inject",
+    "loop",
+    "noise",
+    "optimize",
+    "postop",
+    "sample",
+    "warm",
+]
 
 _MOST_FLAGGED = 10  # named at the end of a run
 
@@ -127,6 +138,46 @@ def detect(
             images=images,
             threshold=threshold,
             background_box=background_box,
+            progress=bars(quiet),
+        )
+    )
+
+
+def choose(
+    config: Config,
+    changes: Changes = None,
+    fit: RunFolder = None,
+    workers: Workers = None,
+    quiet: Quiet = False,
+) -> None:
+    """Choose a profile for each source of a fit: point, exponential, ..., bulge and disk."""
+    from fphojax.app.stages.choose import choose as compare
+
+    print_report(
+        compare(read_settings("choose", config, changes), run=fit, workers=workers, progress=bars(quiet))
+    )
+
+
+def inject(
+    config: Config,
+    changes: Changes = None,
+    fit: RunFolder = None,
+    workers: Workers = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Replace a study with other options; the same one is completed."),
+    ] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Put artificial sources into the images of a fit, and show whether errors can be believed there."""
+    from fphojax.app.stages.inject import inject as study
+
+    print_report(
+        study(
+            read_settings("inject", config, changes),
+            run=fit,
+            overwrite=overwrite,
+            workers=workers,
             progress=bars(quiet),
         )
     )

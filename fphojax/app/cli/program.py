@@ -14,7 +14,7 @@ import typer
 import fphojax
 
 from .error_lines import OneLineErrors, one_line_error, report_problems
-from .fit_commands import background, detect, loop, noise, optimize, postop, sample, warm
+from .fit_commands import background, choose, detect, inject, loop, noise, optimize, postop, sample, warm
 from .input_commands import convert, mixtures, preprocess, psf
 from .result_commands import postprocess, report
 from .start_commands import check, demo, init, run
@@ -50,11 +50,13 @@ _COMMANDS: dict[str, dict[Callable, str]] = {
         background: "fphojax background field/run.yml",
         noise: "fphojax noise field/run.yml",
         detect: "fphojax detect field/run.yml --threshold 4",
+        choose: "fphojax choose field/run.yml --set choose.margin=2",
         loop: "fphojax loop field/run.yml --rounds 2",
         postop: "fphojax postop field/run.yml",
         sample: "fphojax sample field/run/postop.yml --workers 8 --resume",
     },
     "After the fit": {
+        inject: "fphojax inject field/run.yml --set injections.places=[empty,random] --workers 4",
         postprocess: "fphojax postprocess field/run --format votable --format parquet --cutout 17",
     },
 }

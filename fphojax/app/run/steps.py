@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fphojax.app.settings.schema import Settings
-from fphojax.app.stage_list import STAGES, Stage
+from fphojax.app.stage_list import INJECT, STAGES, Stage
 
 __all__ = ["Step", "plan", "settings_read"]
 
@@ -43,6 +43,7 @@ def plan(settings: Settings) -> list[Step]:
     settings : Settings
         Stores are made where they are named and not there; ``rounds`` says how often optimisation is followed by
         background, noise, detection and another optimisation. Without rounds, the noise is measured before sampling.
+        Profiles are chosen if ``choose`` says so.
     """
     makes_stores = settings.pixelstorefile is not None and (
         settings.frame_search_pattern or settings.fitsfiles
@@ -55,6 +56,8 @@ def plan(settings: Settings) -> list[Step]:
         steps.append(Step("optimize", number + 1))
     if not settings.rounds:
         steps.append(Step("noise", 1))
+    if settings.choose.in_run:
+        steps.append(Step("choose", 1))
     return [*steps, Step("sample", 1), Step("postprocess", 1)]
 
 
@@ -73,5 +76,5 @@ def settings_read(settings: Settings, stage: str, *, first: bool) -> dict:
     if stage == "catalog" and settings.raw_catalog is None:  # it searches the images itself
         names |= STAGES["detect"].settings
     if first:
-        names |= set(dump).difference(*(other.settings for other in STAGES.values()))
+        names |= set(dump).difference(INJECT.settings, *(other.settings for other in STAGES.values()))
     return {name: dump[name] for name in sorted(names & set(dump))}

@@ -359,6 +359,53 @@ class DetectionSettings(Section):
     )
 
 
+class ChooseSettings(Section):
+    """Settings of the comparison of profiles."""
+
+    in_run: bool = Field(False, description="whether `fphojax run` compares profiles before it samples")
+    profiles: list[ProfileName] = Field(
+        ["point", "exponential", "devaucouleurs", "sersic", "bulge_disk"],
+        min_length=2,
+        description="candidates, the simplest first",
+    )
+    odds: dict[ProfileName, PositiveFloat] = Field({}, description="prior odds by profile; 1 if not given")
+    margin: float = Field(
+        1.0,
+        ge=0,
+        description="the first candidate is chosen whose log evidence is at most this much below the highest",
+    )
+
+
+class InjectionSettings(Section):
+    """Settings of the study of artificial sources in the images."""
+
+    number: PositiveInt = Field(60, le=100_000, description="artificial sources in each mode")
+    modes: list[Literal["known", "free", "detect"]] = Field(
+        ["known", "free"],
+        min_length=1,
+        description="known (fits with known position and shape), free, detect (search for them, by signal-to-noise "
+        "ratios from 2)",
+    )
+    places: list[Literal["empty", "random", "crowded"]] = Field(
+        ["empty"],
+        min_length=1,
+        description="in turn: empty (outside the radii of influence of all known sources), random, crowded (within "
+        "a few half-light radii of a known source)",
+    )
+    snr: tuple[float, float] = Field(
+        (10.0, 50.0),
+        description="range of signal-to-noise ratios for known shape and independent pixels, uniform in the "
+        "logarithm; [0, 0] for sources without flux",
+    )
+    stars: float = Field(0.0, ge=0, le=1, description="fraction of point sources")
+    sources: FilePath | None = Field(
+        None, description="catalogue of sources to draw from, by default the fitted one; fluxes are scaled"
+    )
+    gain: dict[str, PositiveFloat] = Field(
+        {}, description="by band, electrons per unit of the images: adds the Poisson noise of the sources"
+    )
+
+
 class NoiseSettings(Section):
     """Noise that the errors of fits follow, in units of the errors of the images."""
 
@@ -597,6 +644,10 @@ class Settings(Section):
     noise: NoiseSettings = Field(
         NoiseSettings(),
         description="noise that the errors of fits follow, in units of the errors of the images",
+    )
+    choose: ChooseSettings = Field(ChooseSettings(), description="comparison of profiles: `fphojax choose`")
+    injections: InjectionSettings = Field(
+        InjectionSettings(), description="artificial sources in the images: `fphojax inject`"
     )
     noise_file: FilePath | None = Field(
         None,

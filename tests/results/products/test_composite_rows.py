@@ -36,7 +36,7 @@ def scene():
     return fp.mock_field(truth, cameras, seed=1), start.replace(extra=Table({"profile": profiles})), sums
 
 
-@pytest.fixture(scope="module", params=["optimum", "importance"])
+@pytest.fixture(scope="module", params=["optimum", pytest.param("importance", marks=pytest.mark.slow)])
 def written(request, tmp_path_factory):
     field, start, sums = scene()
     folder = tmp_path_factory.mktemp(request.param)
