@@ -34,6 +34,7 @@ def plot_pulls(sources: Table) -> "Figure":
         right: pulls against the signal-to-noise ratio, by place.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     modes = list(dict.fromkeys(np.asarray(sources["mode"]).tolist()))
     places = list(dict.fromkeys(np.asarray(sources["place"]).tolist()))
@@ -55,7 +56,8 @@ def plot_pulls(sources: Table) -> "Figure":
             grid, norm.pdf(grid) * len(mine) * (bins[1] - bins[0]), color="0.5", lw=1, label="right errors"
         )
         row[0].set(xlabel="(flux - truth) / error", ylabel="fluxes", title=_WORDS.get(mode, mode))
-        row[0].legend(fontsize="x-small")
+        row[0].set_ylim(0, 1.4 * row[0].get_ylim()[1])  # room for the legend
+        row[0].legend(fontsize="x-small", loc="upper left")
         for number, place in enumerate(places):
             here = np.asarray(mine["place"]) == place
             pull = np.clip(difference[here] / np.asarray(mine["err"])[here], -_LIMIT, _LIMIT)
@@ -65,8 +67,11 @@ def plot_pulls(sources: Table) -> "Figure":
         row[1].axhline(0, color="0.5", lw=0.8)
         if (np.asarray(mine["snr"]) > 0).all():
             row[1].set_xscale("log")
+            row[1].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            row[1].xaxis.set_major_formatter("{x:g}")
+            row[1].xaxis.set_minor_formatter(NullFormatter())
         row[1].set(xlabel="signal-to-noise ratio", ylabel="(flux - truth) / error", ylim=(-_LIMIT, _LIMIT))
-        row[1].legend(fontsize="x-small")
+        row[1].legend(fontsize="x-small", loc="upper left", ncols=len(places))
     return figure
 
 
