@@ -12,6 +12,8 @@ import fphojax.field.patch_fit as patch_fit
 from fphojax.app.demo import write_field
 from fphojax.app.run.run_all import run_all
 from fphojax.app.settings.schema import Settings
+from fphojax.app.settings.starter import template_folder
+from fphojax.app.stages.optimize import optimize
 from fphojax.app.stages.sample import sample_field
 from fphojax.inference.methods import NUTS
 from fphojax.results.run_directory import RunDirectory
@@ -110,3 +112,22 @@ def test_notebook_of_the_stage_that_makes_stores(config):
     outputs = [out for cell in notebook.cells if cell.cell_type == "code" for out in cell.outputs]
     assert any("image/png" in out.get("data", {}) for out in outputs)
     assert "pass" in outputs[-1]["data"]["text/plain"]
+
+
+@pytest.mark.slow
+def test_notebooks_of_what_a_run_leaves_out(config, tmp_path):
+    """Profiles are chosen and artificial sources measured only if one asks for it."""
+    import papermill
+
+    more = "choose: {profiles: [point, sersic]}\ninjections: {number: 3, modes: [known, free, detect]}\n"
+    config.write_text(CONFIG + more)
+    optimize(Settings.from_yaml(config))
+    for name, words in (("11_choose", "Of 2 sources: 2 sersic."), ("12_inject", "3 sources searched for")):
+        out = tmp_path / f"{name}.ipynb"
+        papermill.execute_notebook(
+            template_folder() / f"{name}.ipynb", out, {"config": str(config)}, progress_bar=False
+        )
+        cells = [cell for cell in nbformat.read(out, as_version=4).cells if cell.cell_type == "code"]
+        assert words in cells[-1].outputs[-1]["data"]["text/plain"]
+    figures = [out for cell in cells for out in cell.outputs if "image/png" in out.get("data", {})]
+    assert len(figures) == 2
