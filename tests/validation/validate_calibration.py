@@ -16,17 +16,15 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 from typing import NamedTuple
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(Path(__file__).parent)]
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402
@@ -35,6 +33,7 @@ from arviz_stats.base import array_stats  # noqa: E402
 from astropy.table import Table, unique, vstack  # noqa: E402
 from astropy.wcs import WCS  # noqa: E402
 from numpyro.distributions import Uniform  # noqa: E402
+from resumable import do_missing  # noqa: E402
 from scipy.special import ndtr  # noqa: E402
 
 from fphojax import (  # noqa: E402
@@ -348,21 +347,8 @@ def _path(folder, number):
 
 def run(n_scene: int, folder: Path, methods: Sequence[str], jobs: int, until: float) -> None:
     """Do the scenes that are missing; none is begun after a time (of `time.monotonic`)."""
-    missing = iter([number for number in range(n_scene) if not _path(folder, number).is_file()])
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = set()
-        while True:
-            while (
-                len(running) < jobs
-                and time.monotonic() < until
-                and (number := next(missing, None)) is not None
-            ):
-                running.add(pool.submit(run_scene, number, folder, methods))
-            if not running:
-                return
-            done = next(as_completed(running))
-            running.remove(done)
-            print(done.result(), flush=True)
+    missing = [number for number in range(n_scene) if not _path(folder, number).is_file()]
+    do_missing(partial(run_scene, folder=folder, methods=methods), missing, jobs=jobs, until=until)
 
 
 # --------------------------------------------------------------------------------------------------------

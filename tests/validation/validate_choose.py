@@ -12,9 +12,8 @@ import argparse
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -26,6 +25,9 @@ from astropy.table import Table, vstack
 import fphojax as fp
 from fphojax.field.profile_choice import choose_profiles
 from fphojax.system.files import replacing
+
+sys.path.insert(0, str(Path(__file__).parent))
+from resumable import do_missing
 
 HERE = Path(__file__).parent
 SEED, BANDS, SCALE = 31, ("g", "r"), 0.03
@@ -78,23 +80,6 @@ def run_source(number: int, folder: Path) -> str:
 
 def _path(folder, number):
     return folder / f"source_{number:05d}.ecsv"
-
-
-def run(size: int, folder: Path, jobs: int, until: float) -> None:
-    """Do the sources that are missing; none is begun after a time (of `time.monotonic`)."""
-    missing = iter([number for number in range(size) if not _path(folder, number).is_file()])
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = set()
-        while True:
-            while (
-                len(running) < jobs and time.monotonic() < until and (one := next(missing, None)) is not None
-            ):
-                running.add(pool.submit(run_source, one, folder))
-            if not running:
-                return
-            done = next(as_completed(running))
-            running.remove(done)
-            print(done.result(), flush=True)
 
 
 def star_or_galaxy(rows: Table) -> Table:
@@ -157,7 +142,9 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, default=HERE.parents[1] / "runs" / "choose")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
-    run(options.n, options.folder, options.jobs, time.monotonic() + 60 * options.minutes)
+    missing = [number for number in range(options.n) if not _path(options.folder, number).is_file()]
+    task = partial(run_source, folder=options.folder)
+    do_missing(task, missing, jobs=options.jobs, until=time.monotonic() + 60 * options.minutes)
     tables = [Table.read(path) for path in sorted(options.folder.glob("source_*.ecsv"))]
     rows = vstack(tables, metadata_conflicts="silent")
     with replacing(HERE / "choose.ecsv") as temporary:

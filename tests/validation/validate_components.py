@@ -13,9 +13,7 @@ import argparse
 import os
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from functools import cache
-from multiprocessing import get_context
+from functools import cache, partial
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -28,6 +26,7 @@ import test_truth as exact  # noqa: E402
 import validate_calibration as calibration  # noqa: E402
 from astropy.table import Table, vstack  # noqa: E402
 from astropy.wcs import WCS  # noqa: E402
+from resumable import do_missing  # noqa: E402
 
 import fphojax as fp  # noqa: E402
 from fphojax.inputs.astrometry import sky_offsets  # noqa: E402
@@ -205,23 +204,6 @@ def _path(folder, number):
     return folder / f"galaxy_{number:05d}.ecsv"
 
 
-def run(size: int, folder: Path, jobs: int, until: float) -> None:
-    """Do the galaxies that are missing; none is begun after a time (of `time.monotonic`)."""
-    missing = iter([number for number in range(size) if not _path(folder, number).is_file()])
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        running = set()
-        while True:
-            while (
-                len(running) < jobs and time.monotonic() < until and (one := next(missing, None)) is not None
-            ):
-                running.add(pool.submit(run_galaxy, one, folder))
-            if not running:
-                return
-            done = next(as_completed(running))
-            running.remove(done)
-            print(done.result(), flush=True)
-
-
 def summary(rows: Table) -> Table:
     """Coverage and bias by kind and quantity, of all galaxies and of bright ones."""
     found = []
@@ -257,7 +239,9 @@ def main() -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
     os.environ["FPHOJAX_COMPONENTS"] = str(options.folder)
     psfs()
-    run(options.n, options.folder, options.jobs, time.monotonic() + 60 * options.minutes)
+    missing = [number for number in range(options.n) if not _path(options.folder, number).is_file()]
+    task = partial(run_galaxy, folder=options.folder)
+    do_missing(task, missing, jobs=options.jobs, until=time.monotonic() + 60 * options.minutes)
     tables = [Table.read(path) for path in sorted(options.folder.glob("galaxy_*.ecsv"))]
     rows = vstack(tables, metadata_conflicts="silent")
     table = summary(rows)
