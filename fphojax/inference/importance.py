@@ -28,7 +28,6 @@ from .covariance import inverse
 from .half_turns import doubled, doubled_slopes, halved
 from .interruptible import THREADS, interruptible
 from .lockstep import Task, lockstep
-from .nuts import MOST
 from .optimum import optimize
 from .posterior import Draw, Posterior, posterior_around
 from .proposal import Proposal
@@ -38,6 +37,7 @@ from .whitening import whitening
 __all__ = ["Evaluated", "evaluated", "importance", "importance_many"]
 
 BATCH = 128  # points of one call
+AT_ONCE = 1024  # draws completed by one call
 TRIES = 16  # draws of the linear parameters from which the share inside their box is estimated
 CLEAR = (
     -3.0
@@ -240,12 +240,12 @@ class _Run:
         size = len(rows)
         # all calls have the same number of points
         parts = [
-            np.pad(part, [(0, -size % MOST)] + [(0, 0)] * (part.ndim - 1))
+            np.pad(part, [(0, -size % AT_ONCE)] + [(0, 0)] * (part.ndim - 1))
             for part in (self._vectors(points[rows]), linear, outside, chi2)
         ]
         arguments = [
-            (self.posterior, key, np.asarray(first), *(part[first : first + MOST] for part in parts))
-            for first in range(0, size, MOST)
+            (self.posterior, key, np.asarray(first), *(part[first : first + AT_ONCE] for part in parts))
+            for first in range(0, size, AT_ONCE)
         ]
         draws = yield from self._called(completed, arguments)
         draws = jax.tree.map(lambda *arrays: np.concatenate(list(map(np.asarray, arrays)))[:size], *draws)
