@@ -50,14 +50,14 @@ _COMMANDS: dict[str, dict[Callable, str]] = {
         background: "fphojax background field/run.yml",
         noise: "fphojax noise field/run.yml",
         detect: "fphojax detect field/run.yml --threshold 4",
-        choose: "fphojax choose field/run.yml --set choose.margin=2",
         loop: "fphojax loop field/run.yml --rounds 2",
         postop: "fphojax postop field/run.yml",
+        choose: "fphojax choose field/run/postop.yml --set choose.margin=2",
         sample: "fphojax sample field/run/postop.yml --workers 8 --resume",
     },
     "After the fit": {
-        inject: "fphojax inject field/run.yml --set injections.places=[empty,random] --workers 4",
         postprocess: "fphojax postprocess field/run --format votable --format parquet --cutout 17",
+        inject: "fphojax inject field/run.yml --set injections.places=[empty,random] --workers 4",
     },
 }
 

@@ -18,8 +18,8 @@ def test_groups_and_order():
     assert list(groups.values()) == [
         ["demo", "init", "check", "run", "report"],
         ["psf", "convert", "preprocess", "warm"],
-        ["optimize", "background", "noise", "detect", "loop", "postop", "sample"],
-        ["postprocess"],
+        ["optimize", "background", "noise", "detect", "loop", "postop", "choose", "sample"],
+        ["postprocess", "inject"],
         ["mixtures"],
     ]
     shown = CliRunner().invoke(app, ["--help"]).output
